@@ -1,0 +1,182 @@
+"""Episodes: first a cheap description (row numbers of an image pool), then batches of padded indices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from autometa.errors import DataError
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class EpisodeSpec:
+    """The form of episodes: any number of ways and shots within the bounds, `queries_per_class` each."""
+
+    ways: tuple[int, int] = (2, 20)
+    shots: tuple[int, int] = (1, 20)
+    queries_per_class: int = 20
+    balanced: bool = True
+
+    @property
+    def mean_images(self) -> float:
+        """Images of an average episode."""
+        return sum(self.ways) / 2 * (sum(self.shots) / 2 + self.queries_per_class)
+
+
+@dataclass(frozen=True)
+class ImagePool:
+    """Images in memory: uint8 [n, 3, h, w]; labels int64 [n], class ids 0..classes-1 over all datasets;
+    `dataset_of_class` int64 [classes]; `datasets` their names."""
+
+    images: NDArray[np.uint8]
+    labels: Rows
+    dataset_of_class: Rows
+    datasets: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or self.images.shape[1] != 3 or self.images.dtype != np.uint8:
+            raise DataError(
+                f"pool images must be uint8 [n, 3, h, w], not {self.images.dtype} {self.images.shape}"
+            )
+        if len(self.labels) != len(self.images):
+            raise DataError(f"{len(self.images)} images but {len(self.labels)} labels")
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.dataset_of_class)
+
+    @cached_property
+    def rows_of_class(self) -> tuple[Rows, ...]:
+        """For every class its row numbers."""
+        order = np.argsort(self.labels, kind="stable")
+        sizes = np.bincount(self.labels, minlength=self.classes)
+        return tuple(np.split(order, np.cumsum(sizes)[:-1]))
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One N-way k-shot episode as rows of a pool: support [ways * shots] and query [ways * queries] rows,
+    each with labels 0..ways-1."""
+
+    ways: int
+    shots: int
+    support_rows: Rows
+    support_labels: Rows
+    query_rows: Rows
+    query_labels: Rows
+    dataset: int
+
+
+def split_classes(pool: ImagePool, held_out: float, rng: np.random.Generator) -> tuple[Rows, Rows]:
+    """Class ids to fit on and class ids held out, split within each dataset; a dataset keeps at least two
+    classes on either side, or all of them held out where it has fewer than four."""
+    fit, held = [], []
+    for dataset in range(len(pool.datasets)):
+        classes = rng.permutation(np.flatnonzero(pool.dataset_of_class == dataset))
+        n_held = (
+            len(classes) if len(classes) < 4 else int(np.clip(held_out * len(classes), 2, len(classes) - 2))
+        )
+        held.append(classes[:n_held])
+        fit.append(classes[n_held:])
+    return np.sort(np.concatenate(fit)), np.sort(np.concatenate(held))
+
+
+def sample_episodes(
+    pool: ImagePool, classes: Rows, spec: EpisodeSpec, n: int, rng: np.random.Generator
+) -> list[Episode]:
+    """`n` episodes over `classes`, each within one dataset; bounds that the data can not meet are clamped.
+
+    Raises DataError where no dataset has two classes of at least two images.
+    """
+    groups = [classes[pool.dataset_of_class[classes] == d] for d in range(len(pool.datasets))]
+    groups = [_big_enough(pool, group) for group in groups]
+    usable = [group for group in groups if len(group) >= 2]
+    if not usable:
+        raise DataError("no dataset has two classes with two images each: no episode can be drawn")
+    return [_sample_episode(pool, usable[i % len(usable)], spec, rng) for i in range(n)]
+
+
+def _big_enough(pool: ImagePool, classes: Rows) -> Rows:
+    return np.array([c for c in classes if len(pool.rows_of_class[c]) >= 2], dtype=np.int64)
+
+
+def _sample_episode(pool: ImagePool, group: Rows, spec: EpisodeSpec, rng: np.random.Generator) -> Episode:
+    ways = int(rng.integers(min(spec.ways[0], len(group)), min(spec.ways[1], len(group)) + 1))
+    sizes = np.array([len(pool.rows_of_class[c]) for c in group])
+    shots = int(rng.integers(spec.shots[0], spec.shots[1] + 1))
+    queries = spec.queries_per_class
+    roomy = group[sizes >= shots + queries]
+    if len(roomy) < ways:  # too few large classes: take the largest, fewer shots, then fewer queries
+        roomy = group[np.argsort(-sizes, kind="stable")[:ways]]
+        room = int(min(len(pool.rows_of_class[c]) for c in roomy))
+        queries = max(min(queries, room - 1), 1)
+        shots = max(min(shots, room - queries), 1)
+    chosen = rng.choice(roomy, ways, replace=False)
+    picked = np.stack([rng.choice(pool.rows_of_class[c], shots + queries, replace=False) for c in chosen])
+    labels = np.broadcast_to(np.arange(ways)[:, None], picked.shape)
+    return Episode(
+        ways=ways,
+        shots=shots,
+        support_rows=picked[:, :shots].ravel(),
+        support_labels=labels[:, :shots].ravel(),
+        query_rows=picked[:, shots:].ravel(),
+        query_labels=labels[:, shots:].ravel(),
+        dataset=int(pool.dataset_of_class[chosen[0]]),
+    )
+
+
+@dataclass(frozen=True)
+class EpisodeBatch:
+    """Episodes padded to common size, as index tensors: support rows and labels [b, s], query rows and
+    labels [b, q] (int64; label -1 marks padding, its row is 0), ways [b]."""
+
+    support_rows: torch.Tensor
+    support_labels: torch.Tensor
+    query_rows: torch.Tensor
+    query_labels: torch.Tensor
+    ways: torch.Tensor
+
+    @classmethod
+    def of(cls, episodes: Sequence[Episode]) -> EpisodeBatch:
+        """Pad and stack."""
+        return cls(
+            _padded([e.support_rows for e in episodes], 0),
+            _padded([e.support_labels for e in episodes], -1),
+            _padded([e.query_rows for e in episodes], 0),
+            _padded([e.query_labels for e in episodes], -1),
+            torch.tensor([e.ways for e in episodes]),
+        )
+
+
+def _padded(arrays: Sequence[Rows], fill: int) -> torch.Tensor:
+    return torch.nn.utils.rnn.pad_sequence(
+        [torch.from_numpy(np.ascontiguousarray(a)) for a in arrays], batch_first=True, padding_value=fill
+    )
+
+
+def batches_of(episodes: Sequence[Episode], max_images: int) -> list[tuple[list[int], EpisodeBatch]]:
+    """Batches of episodes of like size, each of at most `max_images` padded images (at least one episode);
+    with the places of its episodes in the list."""
+    order = sorted(range(len(episodes)), key=lambda i: episodes[i].support_rows.size)
+    batches: list[tuple[list[int], EpisodeBatch]] = []
+    group: list[int] = []
+    for i in order:
+        trial = [*group, i]
+        widest = max(episodes[j].support_rows.size for j in trial) + max(
+            episodes[j].query_rows.size for j in trial
+        )
+        if group and widest * len(trial) > max_images:
+            batches.append((group, EpisodeBatch.of([episodes[j] for j in group])))
+            trial = [i]
+        group = trial
+    if group:
+        batches.append((group, EpisodeBatch.of([episodes[j] for j in group])))
+    return batches

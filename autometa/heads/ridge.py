@@ -1,0 +1,17 @@
+"""Ridge regression onto one-hot labels, in its dual form (R2-D2, Bertinetto et al. 2019)."""
+
+from __future__ import annotations
+
+import torch
+
+from autometa.heads.features import FeatureBatch
+
+
+def ridge_regression(batch: FeatureBatch, *, strength: float) -> torch.Tensor:
+    """Scores [b, q, n] of min |FW - Y|² + strength·|W|², solved as W = Fᵀ(FFᵀ + strength·I)⁻¹Y with an
+    s × s system; labels are centred (1 - 1/ways for the class, -1/ways for others)."""
+    gram = batch.support @ batch.support.transpose(1, 2)
+    gram.diagonal(dim1=1, dim2=2).add_(strength)
+    targets = batch.one_hot - batch.real[..., None] / batch.ways[:, None, None]
+    weights = torch.linalg.solve(gram, targets)
+    return batch.mask_absent(batch.query @ batch.support.transpose(1, 2) @ weights)

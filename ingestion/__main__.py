@@ -1,0 +1,104 @@
+"""`python -m ingestion`: the ingestion program of the Cross-Domain MetaDL format.
+
+The original flags are accepted under their names, with underscores or dashes, as `--name=value`.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import click
+from pydantic import ValidationError
+
+from ingestion.errors import InputError
+from ingestion.outputs import machine_summary
+from ingestion.run import run
+from ingestion.sandbox import SandboxChoice
+from ingestion.settings import Event, IngestionSettings, print_event
+from ingestion.splits import Protocol
+from ingestion.watch import seconds_since_start
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Range(click.ParamType[tuple[int, int]]):
+    """`LOW-HIGH`, or one number for both."""
+
+    name = "LOW-HIGH"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
+        """The two numbers."""
+        low, _, high = str(value).partition("-")
+        if not low.isdigit() or not (high or low).isdigit():
+            self.fail(f"`{value}` is not a range like 2-20 or a number like 5", param, ctx)
+        return int(low), int(high or low)
+
+
+def flag(name: str, **attributes: Any) -> Callable[[F], F]:
+    """An option that is known under its original name and with dashes."""
+    spellings = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}"))
+    return click.option(*spellings, name, show_default=True, **attributes)
+
+
+def quit_on_terminate() -> None:
+    """SIGTERM ends a run as Ctrl-C does: what is done is kept and scored."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@flag("input_data_dir", type=click.Path(path_type=Path), default=Path("../../public_data"))
+@flag("submission_dir", type=click.Path(path_type=Path), default=Path("../../baselines/random"))
+@flag("output_dir_ingestion", type=click.Path(path_type=Path), default=Path("../../ingestion_output"))
+@flag("seed", type=int, default=93)
+@flag("verbose", type=bool, default=True)
+@flag(
+    "debug_mode",
+    type=click.IntRange(0, 3),
+    default=0,
+    help="1: enforce max_time; 2: and list folders; 3: only show the machine.",
+)
+@flag("image_size", type=int, default=128)
+@flag("overwrite_previous_results", type=bool, default=False)
+@flag(
+    "max_time", type=float, default=1000, help="Seconds a meta-test task may take (with debug_mode 1 or 2)."
+)
+@flag("test_tasks_per_dataset", type=int, default=100)
+@flag("time_budget_s", type=float, default=None, help="Seconds for the whole run.")
+@flag("memory_budget_bytes", type=int, default=None)
+@flag("ways", type=Range(), default="2-20")
+@flag("shots", type=Range(), default="1-20")
+@flag("query_images_per_class", type=int, default=20)
+@flag("protocol", type=click.Choice(get_args(Protocol)), default="auto")
+@flag("sandbox", type=click.Choice(get_args(SandboxChoice)), default="auto")
+@flag("cache_dir", type=click.Path(path_type=Path), default=None)
+def main(debug_mode: int, max_time: float, overwrite_previous_results: bool, **flags: Any) -> None:
+    """Meta-train a submission, have it answer the meta-test tasks, and write what scoring needs."""
+    started = time.monotonic() - seconds_since_start()
+    quit_on_terminate()
+    if debug_mode == 3:
+        click.echo("\n".join(f"{name}: {value}" for name, value in machine_summary().items()))
+        return
+    flags["submission"] = flags.pop("submission_dir")
+    flags["output_dir"] = flags.pop("output_dir_ingestion")
+    if debug_mode == 2:
+        for name in ("input_data_dir", "submission"):
+            click.echo(f"{flags[name]}: {sorted(p.name for p in flags[name].glob('*'))}")
+    try:
+        settings = IngestionSettings(**flags, max_time_s=max_time if debug_mode else None, started=started)
+        result = run(settings, print_event, overwrite=overwrite_previous_results)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise click.UsageError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except InputError as error:
+        raise click.UsageError(str(error)) from error
+    print_event(Event("note", f"{result.tasks - len(result.failures)} of {result.tasks} tasks done"))
+    sys.exit(0 if result.succeeded else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""The submission's process: imports the bundle's `model.py` and does what the parent asks.
+
+It is given file descriptors, never a path of the data, and no query label. Everything that the submission
+raises goes back with its traceback.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import resource
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from ingestion.channel import Channel, Message, map_array
+from ingestion.watch import die_with_parent
+
+if TYPE_CHECKING:
+    from ingestion.generators import TrainingSet
+
+
+MAX_FILE_BYTES = 16 * 2**30
+"""Largest file that a submission may write."""
+
+
+class Stage:
+    """What the child is at, for the report of a failure."""
+
+    name = "start"
+
+
+def main(fd: int) -> None:
+    """Serve one parent over the channel `fd` until it hangs up."""
+    die_with_parent()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE_BYTES, MAX_FILE_BYTES))
+    channel = Channel(fd)
+    setup = channel.receive()
+    try:
+        model = _import_model(Path(setup.fields["bundle"]))
+        if setup.kind == "meta-train":
+            _meta_train(channel, setup, model)
+        else:
+            channel.send("ready")
+            _meta_test(channel, setup, model)
+    except EOFError:
+        return
+    except BaseException as error:  # noqa: BLE001 - the boundary to foreign code: everything is reported
+        _report(channel, error, fatal=True)
+
+
+def _report(channel: Channel, error: BaseException, *, fatal: bool) -> None:
+    summary = traceback.format_exception_only(error)[-1].strip()
+    own = error.__traceback__
+    while own is not None and own.tb_frame.f_code.co_filename == __file__:
+        own = own.tb_next  # the submission's frames only
+    text = "".join(traceback.format_exception(type(error), error, own or error.__traceback__))
+    channel.send("error", stage=Stage.name, summary=summary[:2000], traceback=text[-100_000:], fatal=fatal)
+
+
+def _import_model(bundle: Path) -> ModuleType:
+    Stage.name = "import of model.py"
+    sys.path.insert(0, str(bundle))
+    if not (bundle / "api.py").exists():
+        sys.modules["api"] = importlib.import_module("ingestion.api")
+    model = importlib.import_module("model")
+    for name in ("MyMetaLearner", "MyLearner"):
+        if not hasattr(model, name):
+            raise AttributeError(f"model.py defines no class {name}")
+    return model
+
+
+def _training_sets(described: list[dict[str, Any]]) -> list[TrainingSet]:
+    import numpy as np  # noqa: PLC0415
+
+    from ingestion.generators import TrainingSet  # noqa: PLC0415
+
+    return [
+        TrainingSet(
+            name=d["name"],
+            images=map_array(d["fd"], tuple(d["shape"]), offset=d["offset"]),
+            labels=np.array(d["labels"], dtype=np.int64),
+        )
+        for d in described
+    ]
+
+
+def _meta_train(channel: Channel, setup: Message, model: ModuleType) -> None:
+    from ingestion.bundle import SubmissionConfig  # noqa: PLC0415
+    from ingestion.generators import BatchGenerator, TaskGenerator  # noqa: PLC0415
+    from ingestion.logger import Logger  # noqa: PLC0415
+
+    fields = setup.fields
+    config = SubmissionConfig.model_validate(fields["config"])
+    train, valid = _training_sets(fields["train"]), _training_sets(fields["valid"])
+    total_classes = sum(t.classes for t in train)
+    train_generator: TaskGenerator | BatchGenerator
+    if config.data_format == "task":
+        train_generator = TaskGenerator(train, config.train_config, fields["seed"])
+        train_classes = config.train_config.N
+    else:
+        train_generator = BatchGenerator(train, config.batch_size, fields["seed"])
+        train_classes = total_classes
+    valid_generator = TaskGenerator(valid, config.valid_config, fields["seed"]) if valid else None
+    logger = Logger(Path(fields["log_dir"]), verbose=fields["verbose"])
+    Stage.name = "MyMetaLearner()"
+    meta_learner = model.MyMetaLearner(train_classes, total_classes, logger)
+    Stage.name = "meta_fit"
+    learner = meta_learner.meta_fit(train_generator, valid_generator)
+    Stage.name = "save"
+    learner.save(fields["model_dir"])
+    channel.send("saved")
+
+
+def _meta_test(channel: Channel, setup: Message, model: ModuleType) -> None:
+    while True:
+        task = channel.receive()
+        try:
+            _one_task(channel, setup.fields, task, model)
+        except EOFError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a failed task is an outcome, the next one may do
+            _report(channel, error, fatal=False)
+
+
+def _one_task(channel: Channel, setup: dict[str, Any], task: Message, model: ModuleType) -> None:
+    import numpy as np  # noqa: PLC0415
+    import torch  # noqa: PLC0415
+
+    from ingestion.generators import as_float  # noqa: PLC0415
+
+    fields = task.fields
+    support = as_float(map_array(setup["buffer"], tuple(fields["shape"])))
+    labels = torch.tensor(fields["labels"], dtype=torch.int64)
+    original = torch.tensor(fields["original_labels"], dtype=torch.int64)
+    Stage.name = "MyLearner()"
+    learner = model.MyLearner()
+    Stage.name = "load"
+    learner.load(setup["model_dir"])
+    channel.send("loaded")
+    Stage.name = "fit"
+    predictor = learner.fit((support, labels, original, fields["ways"], fields["shots"]))
+    channel.send("fitted")
+    query = channel.receive()
+    images = as_float(map_array(setup["buffer"], tuple(query.fields["shape"])))
+    Stage.name = "predict"
+    predictions = np.asarray(predictor.predict(images))
+    channel.send("predictions", predictions)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
+    sys.stdout.flush()
+    os._exit(0)  # a submission's threads must not keep the process

@@ -1,0 +1,77 @@
+"""What ingestion tells a submission about its limits, through environment variables.
+
+| variable | content |
+|---|---|
+| `METADL_TIME_BUDGET_S` | seconds for the whole run: start, meta-train and meta-test |
+| `METADL_DEADLINE` | end of the run on the clock of `time.monotonic()` |
+| `METADL_META_TRAIN_DEADLINE` | when meta-training is stopped at the latest, on the same clock |
+| `METADL_MAX_TASK_S` | seconds that one meta-test task may take at most |
+| `METADL_MEMORY_BYTES` | memory that all processes of the submission may hold together |
+| `METADL_MODEL_DIR` | the folder that `save` and `load` get; what is saved there early survives a stop |
+| `METADL_TEST_SPEC` | JSON, see `TestSpec` |
+
+Without a limit the variable is absent. The original platform sets none of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from json import dumps
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class TestSpec:
+    """The declared meta-test: how many tasks of what form, over how many distinct images at most."""
+
+    tasks: int
+    datasets: int
+    images: int
+    ways: tuple[int, int]
+    shots: tuple[int, int]
+    queries_per_class: int
+    px: int
+    protocol: str
+    balanced: bool = True
+
+    __test__ = False  # not a test class for pytest
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Moments are on the clock of `time.monotonic()`; None where there is no limit."""
+
+    time_budget_s: float | None
+    deadline: float | None
+    meta_train_deadline: float | None
+    max_task_s: float | None
+    memory_bytes: int | None
+
+
+def contract_variables(limits: Limits, model_dir: Path, spec: TestSpec) -> dict[str, str]:
+    """The environment variables of the table above."""
+    values = {
+        "METADL_TIME_BUDGET_S": limits.time_budget_s,
+        "METADL_DEADLINE": limits.deadline,
+        "METADL_META_TRAIN_DEADLINE": limits.meta_train_deadline,
+        "METADL_MAX_TASK_S": limits.max_task_s,
+        "METADL_MEMORY_BYTES": limits.memory_bytes,
+        "METADL_MODEL_DIR": str(model_dir),
+        "METADL_TEST_SPEC": dumps(asdict(spec)),
+    }
+    return {name: str(value) for name, value in values.items() if value is not None}
+
+
+def meta_test_reserve_s(budget_s: float, tasks: int) -> float:
+    """Seconds at the end of the budget that meta-training can never take, whatever the submission does:
+    a process start, and a share of time per task. A submission should plan to stop earlier than that."""
+    return min(max(0.15 * budget_s, 5.0 + 0.05 * tasks), 0.5 * budget_s)
+
+
+def task_limit_s(max_task_s: float | None, left_s: float | None, tasks_left: int) -> float | None:
+    """Seconds that the next task may take: ten times its fair share of what is left, never under 5 s,
+    so that one task that hangs does not eat the time of the others."""
+    if left_s is None:
+        return max_task_s
+    fair = max(5.0, 10.0 * left_s / max(tasks_left, 1))
+    return fair if max_task_s is None else min(max_task_s, fair)

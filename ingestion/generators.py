@@ -1,0 +1,120 @@
+"""What a submission reads in meta-training: tasks, or batches, as tensors (runs in the child)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from ingestion.tasks import Rows, TaskConfig, TaskDraw, draw_train_tasks
+
+ImageSet = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """One meta-training dataset: images uint8 [n, 3, px, px] (shared memory, read-only), labels int64 [n]."""
+
+    name: str
+    images: NDArray[np.uint8]
+    labels: Rows
+
+    @property
+    def rows_of_class(self) -> Sequence[Rows]:
+        """For every class id, its row numbers in ascending order."""
+        return [np.flatnonzero(self.labels == c) for c in range(self.classes)]
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return int(self.labels.max()) + 1
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task, with the attribute names of the format.
+
+    `support_set`, `query_set`: images float32 [n, 3, px, px] in [0, 1], labels int64 [n] in 0..ways-1,
+    original labels int64 [n] (class ids of the dataset). `original_class_idx`: class id per label.
+    """
+
+    num_ways: int
+    num_shots: int
+    support_set: ImageSet
+    query_set: ImageSet
+    original_class_idx: Rows
+    dataset: str
+
+
+def as_float(images: NDArray[np.uint8]) -> torch.Tensor:
+    """uint8 images → float32 tensor in [0, 1]; always a copy."""
+    return torch.from_numpy(np.array(images)).float().div_(255)
+
+
+def _image_set(dataset: TrainingSet, rows: Rows, labels: Rows, classes: Rows) -> ImageSet:
+    tensors = torch.from_numpy(np.array(labels)), torch.from_numpy(classes[labels])
+    return as_float(dataset.images[rows]), *tensors
+
+
+class TaskGenerator:
+    """`generator(n)` yields n tasks; each call starts again from the seed, as in the original program.
+
+    `image_sets` is an addition of this program: the datasets themselves, for learners that would
+    otherwise collect them task by task.
+    """
+
+    def __init__(self, image_sets: Sequence[TrainingSet], config: TaskConfig, seed: int) -> None:
+        self.image_sets = tuple(image_sets)
+        self._config = config
+        self._seed = seed
+
+    def __call__(self, n: int) -> Iterator[Task]:
+        for draw in draw_train_tasks(self.image_sets, self._config, n, self._seed):
+            yield self._task(draw)
+
+    def _task(self, draw: TaskDraw) -> Task:
+        dataset = self.image_sets[draw.dataset]
+        return Task(
+            num_ways=draw.ways,
+            num_shots=draw.shots,
+            support_set=_image_set(dataset, draw.support_rows, draw.support_labels, draw.classes),
+            query_set=_image_set(dataset, draw.query_rows, draw.query_labels, draw.classes),
+            original_class_idx=draw.classes,
+            dataset=dataset.name,
+        )
+
+
+class BatchGenerator:
+    """`generator(n)` yields n batches [images, labels] over all datasets, labels renumbered globally.
+    One shuffled stream: successive calls continue it, the last batch of an epoch may be short."""
+
+    def __init__(self, image_sets: Sequence[TrainingSet], batch_size: int, seed: int) -> None:
+        self.image_sets = tuple(image_sets)
+        first_label = np.cumsum([0] + [s.classes for s in image_sets])
+        self._labels = np.concatenate([s.labels + o for s, o in zip(image_sets, first_label, strict=False)])
+        self._first_row = np.cumsum([0] + [len(s.labels) for s in image_sets])
+        rows = range(len(self._labels))
+        shuffler = torch.Generator().manual_seed(seed)
+        loader: DataLoader[int] = DataLoader(
+            rows,  # type: ignore[arg-type] # anything with a length and items will do
+            batch_size,
+            shuffle=True,
+            generator=shuffler,
+            collate_fn=np.array,
+        )
+        self._stream = itertools.chain.from_iterable(itertools.repeat(loader))
+
+    def __call__(self, n: int) -> Iterator[list[torch.Tensor]]:
+        for rows in itertools.islice(self._stream, n):
+            yield [as_float(self._images(rows)), torch.from_numpy(self._labels[rows])]
+
+    def _images(self, rows: Rows) -> NDArray[np.uint8]:
+        sets = np.searchsorted(self._first_row, rows, side="right") - 1
+        return np.stack(
+            [self.image_sets[s].images[r - self._first_row[s]] for s, r in zip(sets, rows, strict=True)]
+        )

@@ -1,0 +1,171 @@
+"""Images of a dataset, decoded once into a memory-mapped uint8 cache that is keyed by content.
+
+The cache file is written beside its final name and renamed when complete, so a kill leaves no half file
+and two runs at once do the work twice but never harm each other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from ingestion.datasets import Dataset
+from ingestion.errors import InputError
+
+FORMAT = "autometa-images-2"
+CACHE_CAP_BYTES = 20 * 2**30
+"""Above this the least recently used cache files go."""
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class DecodedDataset:
+    """A dataset and its images, uint8 [n, 3, px, px], RGB; row i is row i of the dataset. `broken` names
+    the files that could not be read and are not in the dataset any more. `file` holds the same array."""
+
+    dataset: Dataset
+    images: Pixels
+    file: Path
+    broken: tuple[str, ...]
+
+
+def default_cache_dir() -> Path:
+    """`$AUTOMETA_CACHE_DIR`, else the user's cache folder."""
+    if chosen := os.environ.get("AUTOMETA_CACHE_DIR"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "autometa"
+
+
+def decode_image(data: bytes, px: int) -> Pixels:
+    """One encoded image → uint8 [3, px, px], RGB; transparency on white, the whole image squeezed to a
+    square with Pillow's bilinear filter (what the original loader does).
+
+    Raises OSError, ValueError or Image.DecompressionBombError where the data is not a usable image.
+    """
+    with Image.open(io.BytesIO(data)) as image:
+        image.draft("RGB", (px, px))
+        upright = ImageOps.exif_transpose(image)
+    rgb = _to_rgb(upright)
+    if rgb.size != (px, px):
+        rgb = rgb.resize((px, px), Image.Resampling.BILINEAR)
+    return np.ascontiguousarray(np.asarray(rgb, dtype=np.uint8).transpose(2, 0, 1))
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I;16"):  # 16-bit grey: Pillow would clip instead of scale
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if "A" in image.mode or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        canvas = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(canvas, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def decode_dataset(
+    dataset: Dataset, px: int, cache_dir: Path, on_progress: Callable[[int, int], None] | None = None
+) -> DecodedDataset:
+    """Decode every image of `dataset` at `px` pixels, or map the cache file of an earlier run.
+
+    Raises InputError where no image can be read or the cache folder can not be written.
+    """
+    folder = cache_dir / "images"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        key = _content_key(dataset, px)
+        array_file, notes_file = folder / f"{key}.npy", folder / f"{key}.json"
+        if not (array_file.exists() and notes_file.exists()):
+            _fill_cache(dataset, px, array_file, notes_file, on_progress or (lambda done, total: None))
+            _trim(folder, keep=array_file)
+        os.utime(array_file)
+    except OSError as error:
+        raise InputError(
+            f"image cache {folder}: {error.strerror or error}; free space there or choose another folder "
+            "with --cache-dir or AUTOMETA_CACHE_DIR"
+        ) from error
+    broken = {int(row): reason for row, reason in json.loads(notes_file.read_text()).items()}
+    if len(broken) == len(dataset.files):
+        raise InputError(f"{dataset.name}: none of its {len(broken)} images can be read ({broken[0]})")
+    images = np.load(array_file, mmap_mode="r")
+    return DecodedDataset(
+        dataset=dataset.without(broken) if broken else dataset,
+        images=images,
+        file=array_file,
+        broken=tuple(f"{dataset.files[row]}: {reason}" for row, reason in broken.items()),
+    )
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""  # a missing or unreadable file is set aside when it comes to decoding
+
+
+def _content_key(dataset: Dataset, px: int) -> str:
+    digest = hashlib.blake2b(f"{FORMAT}:{px}".encode(), digest_size=16)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for part in pool.map(lambda f: hashlib.blake2b(_read(f), digest_size=16).digest(), dataset.files):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _fill_cache(
+    dataset: Dataset, px: int, array_file: Path, notes_file: Path, on_progress: Callable[[int, int], None]
+) -> None:
+    total = len(dataset.files)
+    broken: dict[int, str] = {}
+
+    def decode(file: Path) -> Pixels | str:
+        try:
+            return decode_image(_read(file), px)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            return f"{type(error).__name__}: {error}" if file.exists() else "no such file"
+
+    with tempfile.TemporaryDirectory(dir=array_file.parent, prefix="writing-") as scratch:
+        writing = Path(scratch) / "images.npy"
+        images = np.lib.format.open_memmap(writing, "w+", np.uint8, (total, 3, px, px))
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            good = 0
+            for row, result in enumerate(pool.map(decode, dataset.files)):
+                if isinstance(result, str):
+                    broken[row] = result
+                else:
+                    images[good] = result
+                    good += 1
+                if row % 64 == 63 or row == total - 1:
+                    on_progress(row + 1, total)
+        images.flush()
+        if broken:
+            np.save(Path(scratch) / "good.npy", images[:good])
+            writing = Path(scratch) / "good.npy"
+        del images
+        notes = Path(scratch) / "notes.json"
+        notes.write_text(json.dumps(broken))
+        notes.replace(notes_file)
+        writing.replace(array_file)
+
+
+def _trim(folder: Path, keep: Path) -> None:
+    """Remove least recently used arrays above the cap; a run that maps one keeps it until it ends."""
+    files = sorted((f for f in folder.glob("*.npy") if f != keep), key=lambda f: f.stat().st_mtime)
+    excess = sum(f.stat().st_size for f in [*files, keep]) - CACHE_CAP_BYTES
+    for file in files:
+        if excess <= 0:
+            return
+        excess -= file.stat().st_size
+        file.unlink(missing_ok=True)
+        file.with_suffix(".json").unlink(missing_ok=True)

@@ -1,0 +1,137 @@
+"""The meta-test phase: task after task, in a child that is replaced when it dies.
+
+A failure costs the task that it happened in and no other.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingestion.channel import anonymous_file, map_array
+from ingestion.contract import Limits, task_limit_s
+from ingestion.errors import SubmissionError
+from ingestion.outputs import check_predictions, write_predictions
+from ingestion.prepare import Prepared
+from ingestion.process import LaunchPlan, SharedImages, SubmissionProcess, after, earlier
+from ingestion.settings import Event, OnEvent
+from ingestion.tasks import TaskDraw
+
+MAX_FAILED_STARTS = 2
+START_LIMIT_S = 120.0
+LEAST_TIME_S = 0.1
+
+
+@dataclass
+class MetaTest:
+    """Runs the tasks; `failures` says for every task that was not done why."""
+
+    prepared: Prepared
+    plan: LaunchPlan
+    limits: Limits
+    output_dir: Path
+    on_event: OnEvent
+    failures: dict[int, str]
+    peak_bytes: int = 0
+    _child: SubmissionProcess | None = None
+    _failed_starts: int = 0
+
+    def run(self) -> None:
+        """Do all tasks that time allows; predictions are on disk as soon as they are made."""
+        draws = self.prepared.draws
+        largest = max(max(d.support_rows.size, d.query_rows.size) for d in draws)
+        n_bytes = largest * 3 * self.prepared.px**2
+        fd = anonymous_file(n_bytes)
+        buffer = SharedImages(fd, map_array(fd, (n_bytes,), writable=True))
+        try:
+            for number, draw in enumerate(draws, start=1):
+                reason = self._cannot_go_on()
+                if reason:
+                    self._give_up(number, reason)
+                    break
+                self._attempt(number, draw, buffer)
+                self.on_event(Event("progress", done=number, total=len(draws)))
+        finally:
+            self._end_child()
+            buffer.close()
+
+    def _cannot_go_on(self) -> str:
+        left = self._left_s()
+        if left is not None and left < LEAST_TIME_S:
+            return "the time budget was used up before this task"
+        if self._failed_starts >= MAX_FAILED_STARTS:
+            return "the submission did not start for meta-test"
+        return ""
+
+    def _give_up(self, first: int, reason: str) -> None:
+        rest = range(first, len(self.prepared.draws) + 1)
+        self.failures.update(dict.fromkeys(rest, reason))
+        self.on_event(Event("failure", f"tasks {first} to {rest[-1]}: {reason}"))
+
+    def _left_s(self) -> float | None:
+        return None if self.limits.deadline is None else self.limits.deadline - time.monotonic()
+
+    def _attempt(self, number: int, draw: TaskDraw, buffer: SharedImages) -> None:
+        try:
+            child = self._child or self._start(buffer)
+            predictions = self._ask(child, number, draw, buffer)
+            write_predictions(self.output_dir, number, check_predictions(predictions, draw))
+        except SubmissionError as error:
+            self.failures[number] = error.reason
+            if error.traceback:
+                self.on_event(Event("failure", error.traceback.rstrip()))
+            self.on_event(Event("failure", f"task {number}: {error.reason}"))
+            if error.fatal:
+                self._end_child()
+
+    def _start(self, buffer: SharedImages) -> SubmissionProcess:
+        self._child = child = SubmissionProcess(self.plan, fds=(buffer.fd,))
+        self._failed_starts += 1
+        child.send(
+            "meta-test",
+            bundle=str(self.prepared.bundle),
+            model_dir=str((self.output_dir / "model").resolve()),
+            buffer=buffer.fd,
+        )
+        try:
+            child.await_reply("ready", self._until(START_LIMIT_S), "start for meta-test")
+        except SubmissionError:
+            self._end_child()
+            raise
+        self._failed_starts = 0
+        return child
+
+    def _end_child(self) -> None:
+        if self._child is not None:
+            self.peak_bytes = max(self.peak_bytes, self._child.watchdog.peak_bytes)
+            self._child.end()
+            self._child = None
+
+    def _until(self, seconds: float | None) -> float | None:
+        return earlier(self.limits.deadline, after(seconds))
+
+    def _ask(
+        self, child: SubmissionProcess, number: int, draw: TaskDraw, buffer: SharedImages
+    ) -> NDArray[Any] | None:
+        tasks_left = len(self.prepared.draws) - number + 1
+        part = self.prepared.split.test[draw.dataset]
+        child.send(
+            "task",
+            shape=buffer.put(*self.prepared.task_images(draw, draw.support_rows)),
+            labels=draw.support_labels.tolist(),
+            original_labels=np.asarray(part.labels[draw.support_rows]).tolist(),
+            ways=draw.ways,
+            shots=draw.shots,
+        )
+        left = self._left_s()
+        child.await_reply("loaded", self._until(None if left is None else max(left / 3, 5)), "load")
+        limit = task_limit_s(self.limits.max_task_s, self._left_s(), tasks_left)
+        until = self._until(limit)
+        child.await_reply("fitted", until, f"fit (limit {limit or 0:.1f} s)")
+        child.send("query", shape=buffer.put(*self.prepared.task_images(draw, draw.query_rows)))
+        return child.await_reply("predictions", until, f"predict (limit {limit or 0:.1f} s)").array

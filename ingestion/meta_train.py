@@ -1,0 +1,57 @@
+"""The meta-train phase: one child, which must leave a learner in the model folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ingestion.contract import Limits
+from ingestion.errors import SubmissionError
+from ingestion.prepare import Prepared, shared_parts
+from ingestion.process import LaunchPlan, SubmissionProcess
+from ingestion.settings import Event, IngestionSettings, OnEvent
+
+
+def meta_train(
+    prepared: Prepared, plan: LaunchPlan, limits: Limits, settings: IngestionSettings, on_event: OnEvent
+) -> str:
+    """Let the submission meta-train and save. Returns "" or why it ended early; what it has saved by then
+    serves meta-test."""
+    model_dir, log_dir = settings.output_dir / "model", settings.output_dir / "logs"
+    copies = plan.access.scratch.parent
+    with (
+        shared_parts(prepared.train, prepared, copies) as train,
+        shared_parts(prepared.valid, prepared, copies) as valid,
+    ):
+        fds = tuple(part["fd"] for part in (*train, *valid))
+        with SubmissionProcess(plan, fds=fds) as child:
+            try:
+                child.send(
+                    "meta-train",
+                    bundle=str(prepared.bundle),
+                    config=prepared.config.model_dump(),
+                    model_dir=str(model_dir.resolve()),
+                    log_dir=str(log_dir.resolve()),
+                    seed=settings.seed,
+                    verbose=settings.verbose,
+                    train=train,
+                    valid=valid,
+                )
+                child.await_reply("saved", limits.meta_train_deadline, "meta-training")
+            except SubmissionError as error:
+                return _ended_early(error, model_dir, on_event)
+    return ""
+
+
+def _ended_early(error: SubmissionError, model_dir: Path, on_event: OnEvent) -> str:
+    if error.traceback:
+        on_event(Event("failure", error.traceback.rstrip()))
+    goes_on = (
+        "meta-test goes on with the learner saved before" if has_learner(model_dir) else "nothing was saved"
+    )
+    on_event(Event("failure", f"meta-train ended early: {error.reason}; {goes_on}"))
+    return error.reason
+
+
+def has_learner(model_dir: Path) -> bool:
+    """Whether anything was saved."""
+    return any(p.is_file() for p in model_dir.rglob("*"))

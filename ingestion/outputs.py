@@ -1,0 +1,134 @@
+"""The files of a run: predictions, metadata, truth and the record of what happened."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingestion.errors import InputError, SubmissionError
+from ingestion.splits import Part
+from ingestion.tasks import TaskDraw
+
+RECORD_FILE = "ingestion.json"
+TRUTH_FILE = "truth.json"
+TRUTH_FORMAT = "autometa-truth-1"
+
+
+def write_atomically(file: Path, text: str) -> None:
+    """Write `text` so that a kill leaves the old file or the new one, never half of it."""
+    writing = file.with_name(f".{file.name}.{os.getpid()}")
+    writing.write_text(text, encoding="utf-8")
+    writing.replace(file)
+
+
+def prepare_output_dir(folder: Path, *, overwrite: bool) -> None:
+    """An empty output folder. An earlier one is renamed with the time, or emptied where `overwrite` and it
+    really is an ingestion output (else InputError)."""
+    if folder.exists() and any(folder.iterdir()):
+        if not overwrite:
+            folder.rename(folder.with_name(f"{folder.name}_{time.strftime('%y-%m-%d-%H-%M-%S')}"))
+        elif (folder / RECORD_FILE).exists() or (folder / "logs").is_dir():
+            shutil.rmtree(folder)
+        else:
+            raise InputError(
+                f"output folder {folder}: holds other files, it will not be emptied; name another"
+            )
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    (folder / "model").mkdir(exist_ok=True)
+
+
+def check_predictions(predictions: NDArray[Any] | None, draw: TaskDraw) -> NDArray[Any]:
+    """Predictions of a task if they have the right form, scores [n, ways] or labels [n]; else
+    SubmissionError says what is wrong."""
+    n, ways = draw.query_labels.size, draw.ways
+    if predictions is None or predictions.shape not in ((n, ways), (n,)):
+        shape = None if predictions is None else list(predictions.shape)
+        raise SubmissionError(f"predictions have shape {shape}; [{n}, {ways}] or [{n}] is needed")
+    if np.isnan(predictions).any():
+        raise SubmissionError("predictions hold NaN")
+    if predictions.ndim == 1:
+        labels = predictions.astype(np.int64)
+        if labels.min() < 0 or labels.max() >= ways:
+            raise SubmissionError(f"predicted labels lie outside 0..{ways - 1}")
+        return labels
+    if np.isposinf(predictions).any() or np.isneginf(predictions).all(axis=1).any():
+        raise SubmissionError("predictions hold infinite scores")
+    return predictions
+
+
+def write_predictions(folder: Path, task: int, predictions: NDArray[Any]) -> None:
+    """`task_{i}.predict`: a row per query image, separated by spaces, as the original scoring reads it."""
+    text = io.StringIO()
+    np.savetxt(text, predictions, fmt="%d" if predictions.ndim == 1 else "%.9g")
+    write_atomically(folder / f"task_{task}.predict", text.getvalue())
+
+
+def write_missing(folder: Path, task: int, draw: TaskDraw) -> None:
+    """A task that was not done: all NaN, in the right shape, so that any scoring counts it."""
+    write_predictions(folder, task, np.full((draw.query_labels.size, draw.ways), np.nan))
+
+
+def write_truth(file: Path, parts: Sequence[Part], draws: Sequence[TaskDraw], seed: int) -> None:
+    """Query labels of all tasks, for scoring. Written only once no submission runs any more."""
+    tasks = [
+        {
+            "task": number,
+            "dataset": parts[draw.dataset].name,
+            "ways": draw.ways,
+            "shots": draw.shots,
+            "labels": draw.query_labels.tolist(),
+        }
+        for number, draw in enumerate(draws, start=1)
+    ]
+    datasets = [part.name for part in parts]
+    content = {"format": TRUTH_FORMAT, "seed": seed, "datasets": datasets, "tasks": tasks}
+    write_atomically(file, json.dumps(content))
+
+
+def write_metadata(folder: Path, seconds: dict[str, float], datasets: int, tasks_per_dataset: int) -> None:
+    """`metadata_ingestion` in the format's words; `seconds` has total, meta_train and meta_test."""
+    lines = (
+        f"Total execution time: {seconds['total']}",
+        f"Meta-train time: {seconds['meta_train']}",
+        f"Meta-test time: {seconds['meta_test']}",
+        f"Number of test datasets: {datasets}",
+        f"Tasks per dataset: {tasks_per_dataset}",
+    )
+    write_atomically(folder / "metadata_ingestion", "\n".join(lines))
+
+
+def machine_summary() -> dict[str, Any]:
+    """What the run runs on: Python, system, cores, GPUs."""
+    summary: dict[str, Any] = {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "gpus": [],
+    }
+    if program := shutil.which("nvidia-smi"):
+        query = [program, "--query-gpu=name,memory.total", "--format=csv,noheader"]
+        try:
+            done = subprocess.run(query, capture_output=True, text=True, timeout=5, check=False)
+            summary["gpus"] = done.stdout.strip().splitlines()
+        except (OSError, subprocess.TimeoutExpired):
+            summary["gpus"] = ["nvidia-smi does not answer"]
+    return summary
+
+
+def write_environment(folder: Path, machine: dict[str, Any]) -> None:
+    """`logs/environment.txt`: the machine and every installed package."""
+    packages = sorted({f"{d.name}=={d.version}" for d in importlib.metadata.distributions() if d.name})
+    lines = [f"{name}: {value}" for name, value in machine.items()]
+    write_atomically(folder / "logs" / "environment.txt", "\n".join([*lines, "", *packages, ""]))

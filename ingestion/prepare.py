@@ -1,0 +1,157 @@
+"""Everything that a run needs before the submission starts: bundle, images, split, tasks."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingestion.bundle import SubmissionConfig, open_bundle, read_config
+from ingestion.contract import TestSpec
+from ingestion.errors import InputError
+from ingestion.images import DecodedDataset, decode_dataset, default_cache_dir
+from ingestion.settings import Event, IngestionSettings, OnEvent
+from ingestion.splits import Part, Source, Split, read_source, split_source
+from ingestion.tasks import TaskDraw, draw_test_tasks
+
+VALIDATION_CLASSES = 0.25
+"""Share of the classes that validate where a bundle asks for validation datasets and there is only one."""
+COPY_ROWS = 512
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The inputs of meta-train and meta-test. `train` and `valid` follow the bundle's `config.json`."""
+
+    bundle: Path
+    config: SubmissionConfig
+    images: dict[str, DecodedDataset]
+    split: Split
+    train: tuple[Part, ...]
+    valid: tuple[Part, ...]
+    draws: tuple[TaskDraw, ...]
+    px: int
+
+    @property
+    def test_spec(self) -> TestSpec:
+        """The declared meta-test, as the submission learns it."""
+        config = self.split.test_config
+        assert config.min_N and config.max_N and config.min_k and config.max_k
+        return TestSpec(
+            tasks=len(self.draws),
+            datasets=len(self.split.test),
+            images=sum(len(p.rows) for p in self.split.test),
+            ways=(config.min_N, config.max_N),
+            shots=(config.min_k, config.max_k),
+            queries_per_class=config.query_images_per_class,
+            px=self.px,
+            protocol=self.split.protocol,
+        )
+
+    def task_images(
+        self, draw: TaskDraw, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """The image array of the task's dataset and the rows of it that `rows` of its part mean."""
+        part = self.split.test[draw.dataset]
+        return self.images[part.name].images, part.rows[rows]
+
+
+def prepare(settings: IngestionSettings, scratch: Path, on_event: OnEvent) -> Prepared:
+    """Read and check every input; InputError where one is at fault."""
+    bundle = open_bundle(settings.submission, scratch)
+    config = read_config(bundle)
+    source = read_source(settings.input_data_dir)
+    source, images = _decode(source, settings, on_event)
+    split = split_source(
+        source,
+        settings.test_config,
+        protocol=settings.protocol,
+        seed=settings.seed,
+        auto_queries=settings.query_images_per_class is None,
+    )
+    for line in split.set_aside:
+        on_event(Event("note", f"set aside: {line}"))
+    train, valid = _validation(split.train, config, settings.seed, on_event)
+    draws = draw_test_tasks(split.test, split.test_config, settings.test_tasks_per_dataset, settings.seed)
+    return Prepared(bundle, config, images, split, train, valid, tuple(draws), settings.image_size)
+
+
+def _decode(
+    source: Source, settings: IngestionSettings, on_event: OnEvent
+) -> tuple[Source, dict[str, DecodedDataset]]:
+    cache_dir = settings.cache_dir or default_cache_dir()
+    images = {}
+    for name, dataset in source.datasets.items():
+        on_event(Event("stage", f"images of {name}", total=len(dataset.files)))
+        images[name] = decode_dataset(
+            dataset,
+            settings.image_size,
+            cache_dir,
+            lambda done, total: on_event(Event("progress", done=done, total=total)),
+        )
+        for line in images[name].broken:
+            on_event(Event("note", f"set aside: {line}"))
+    return replace(source, datasets={n: d.dataset for n, d in images.items()}), images
+
+
+def _validation(
+    parts: tuple[Part, ...], config: SubmissionConfig, seed: int, on_event: OnEvent
+) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
+    """Whole datasets for validation, as the bundle's config.json asks; fewer where there are too few."""
+    asked = config.validation_datasets
+    if not asked:
+        return parts, ()
+    if len(parts) == 1:
+        on_event(Event("note", "one meta-train dataset only: a quarter of its classes is for validation"))
+        return _hold_out_classes(parts[0], seed)
+    n_valid = min(asked, len(parts) - 1)
+    if n_valid < asked:
+        on_event(Event("note", f"validation_datasets = {asked}: only {n_valid} can be had here"))
+    order = list(range(len(parts)))
+    np.random.RandomState(seed).shuffle(order)
+    return tuple(parts[i] for i in order[n_valid:]), tuple(parts[i] for i in order[:n_valid])
+
+
+def _hold_out_classes(part: Part, seed: int) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
+    classes = len(part.class_names)
+    n_valid = max(round(VALIDATION_CLASSES * classes), 2)
+    if classes - n_valid < 2:
+        raise InputError(
+            f"config.json: validation_datasets needs more meta-train classes than {classes}; set it to null"
+        )
+    held = np.isin(part.labels, np.random.RandomState(seed).permutation(classes)[:n_valid])
+    return (Part(part.dataset, part.rows[~held]),), (Part(part.dataset, part.rows[held]),)
+
+
+@contextmanager
+def shared_parts(parts: tuple[Part, ...], prepared: Prepared, folder: Path) -> Iterator[list[dict[str, Any]]]:
+    """Descriptions of the parts for the child, with open files that hold their images and nothing else."""
+    with ExitStack() as files:
+        described = []
+        for part in parts:
+            decoded = prepared.images[part.name]
+            fd, offset = _image_file(decoded, part, folder)
+            files.callback(os.close, fd)
+            shape = (len(part.rows), *decoded.images.shape[1:])
+            row = {"name": part.name, "fd": fd, "offset": offset, "shape": shape}
+            described.append(row | {"labels": part.labels.tolist()})
+        yield described
+
+
+def _image_file(decoded: DecodedDataset, part: Part, folder: Path) -> tuple[int, int]:
+    """File descriptor and offset of the part's images: the cache file where the part is the whole dataset,
+    else a nameless copy, so that images of meta-test classes can not be reached through it."""
+    if len(part.rows) == len(decoded.images) and isinstance(decoded.images, np.memmap):
+        return os.open(decoded.file, os.O_RDONLY), decoded.images.offset
+    with tempfile.TemporaryFile(dir=folder) as copy:
+        for start in range(0, len(part.rows), COPY_ROWS):
+            copy.write(decoded.images[part.rows[start : start + COPY_ROWS]].tobytes())
+        copy.flush()
+        return os.dup(copy.fileno()), 0

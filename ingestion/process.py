@@ -1,0 +1,163 @@
+"""The submission's process as its parent sees it: start, talk, end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from ingestion.channel import Channel, Message
+from ingestion.errors import SubmissionError
+from ingestion.sandbox import Access, confine
+from ingestion.watch import Watchdog, kill_processes, process_tree
+
+MAX_LOG_BYTES = 16 * 2**20
+EXIT_GRACE_S = 2.0
+
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """How every process of a submission is started; `log` collects what they print."""
+
+    sandbox: str
+    access: Access
+    environment: dict[str, str]
+    memory_bytes: int | None
+    log: Path
+    on_line: Callable[[str], None]
+
+
+class SubmissionProcess:
+    """One child. Use as a context manager: leaving it ends the child and all that it started."""
+
+    def __init__(self, plan: LaunchPlan, *, fds: tuple[int, ...] = ()) -> None:
+        self._before = {p.pid for p in psutil.Process().children(recursive=True)}
+        ours, theirs = socket.socketpair()
+        command = [sys.executable, "-m", "ingestion.child", str(theirs.fileno())]
+        self._process = subprocess.Popen(
+            confine(plan.sandbox, command, plan.access),
+            cwd=plan.access.scratch,
+            env=plan.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=(theirs.fileno(), *fds),
+            start_new_session=True,
+        )
+        theirs.close()
+        self._channel = Channel(ours.detach())
+        self._printer = threading.Thread(target=self._relay, args=(plan,), daemon=True)
+        self._printer.start()
+        self.watchdog = Watchdog(self._process.pid, plan.memory_bytes)
+
+    def __enter__(self) -> SubmissionProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def send(self, kind: str, array: NDArray[Any] | None = None, **fields: Any) -> None:
+        """Send one message; SubmissionError where the child is gone."""
+        try:
+            self._channel.send(kind, array, **fields)
+        except OSError as error:
+            raise self._gone() from error
+
+    def await_reply(self, expected: str, deadline: float | None, what: str) -> Message:
+        """The child's next message, of kind `expected`, by `deadline` (monotonic seconds).
+
+        Raises SubmissionError where the submission raised (with its traceback), died, ran out of time or
+        memory, or answered something else; its `fatal` tells whether the child can go on.
+        """
+        self.watchdog.allow_until(deadline, what)
+        try:
+            message = self._channel.receive()
+        except EOFError as error:
+            raise self._gone() from error
+        finally:
+            self.watchdog.allow_until(None, "")
+        if message.kind == "error":
+            raise SubmissionError(
+                f"{message.fields.get('stage', '?')}: {message.fields.get('summary', '?')}",
+                str(message.fields.get("traceback", "")),
+                fatal=bool(message.fields.get("fatal", True)),
+            )
+        if message.kind != expected:
+            raise SubmissionError(f"answered `{message.kind}` where `{expected}` was due", fatal=True)
+        return message
+
+    def _gone(self) -> SubmissionError:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(EXIT_GRACE_S)
+        if self.watchdog.verdict:
+            return SubmissionError(self.watchdog.verdict, fatal=True)
+        status = self._process.poll()
+        if status is None:
+            return SubmissionError("closed its channel to ingestion", fatal=True)
+        how = f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
+        return SubmissionError(f"the submission's process {how} before it had answered", fatal=True)
+
+    def end(self) -> None:
+        """Close the channel, so that a willing child exits, and kill whatever is still there."""
+        self._channel.close()
+        kill_processes(process_tree(self._process.pid))
+        self._process.wait()
+        self.watchdog.stop()
+        strays = [p for p in psutil.Process().children(recursive=True) if p.pid not in self._before]
+        kill_processes(strays)
+        psutil.wait_procs(strays, timeout=EXIT_GRACE_S)
+        self._printer.join(EXIT_GRACE_S)
+
+    def _relay(self, plan: LaunchPlan) -> None:
+        """Copy what the child prints to its log, up to a cap, and to whoever watches."""
+        assert self._process.stdout is not None
+        room = MAX_LOG_BYTES - (plan.log.stat().st_size if plan.log.exists() else 0)
+        with plan.log.open("ab") as log, self._process.stdout as stream:
+            while line := stream.readline(8192):
+                if room > 0:
+                    log.write(line[:room])
+                    log.flush()
+                    room -= len(line)
+                    plan.on_line(line.decode("utf-8", "replace").rstrip("\n"))
+
+
+class SharedImages:
+    """A buffer of uint8 images that the parent fills and the child maps, without a path."""
+
+    def __init__(self, fd: int, buffer: NDArray[np.uint8]) -> None:
+        self.fd = fd
+        self._buffer = buffer
+
+    def put(self, images: NDArray[np.uint8], rows: NDArray[np.int64]) -> list[int]:
+        """Copy images [n, 3, px, px] of these rows to the start; returns their shape."""
+        shape = [len(rows), *images.shape[1:]]
+        flat = self._buffer[: int(np.prod(shape))].reshape(shape)
+        np.take(images, rows, axis=0, out=flat, mode="clip")
+        return shape
+
+    def close(self) -> None:
+        """Give the memory back."""
+        os.close(self.fd)
+
+
+def earlier(*moments: float | None) -> float | None:
+    """The first of some moments, None meaning never."""
+    given = [m for m in moments if m is not None]
+    return min(given) if given else None
+
+
+def after(seconds: float | None) -> float | None:
+    """The moment `seconds` from now, None meaning never."""
+    return None if seconds is None else time.monotonic() + seconds

@@ -1,0 +1,203 @@
+"""One ingestion from start to end."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ingestion.contract import Limits, contract_variables, meta_test_reserve_s
+from ingestion.meta_test import MetaTest
+from ingestion.meta_train import has_learner, meta_train
+from ingestion.outputs import (
+    RECORD_FILE,
+    TRUTH_FILE,
+    machine_summary,
+    prepare_output_dir,
+    write_atomically,
+    write_environment,
+    write_metadata,
+    write_missing,
+    write_truth,
+)
+from ingestion.prepare import Prepared, prepare
+from ingestion.process import LaunchPlan
+from ingestion.sandbox import Access, child_environment, choose_sandbox, readable_folders
+from ingestion.settings import Event, IngestionSettings, OnEvent, print_event
+from ingestion.watch import adopt_orphans
+
+
+@dataclass
+class IngestionResult:
+    """What a run left behind. `failures`: task number → why it was not done; seconds per stage."""
+
+    output_dir: Path
+    tasks: int
+    failures: dict[int, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether at least one task was answered."""
+        return len(self.failures) < self.tasks
+
+    def fail(self, tasks: Iterator[int] | range | set[int], reason: str) -> None:
+        """Record that these tasks were not done."""
+        self.failures.update(dict.fromkeys(tasks, reason))
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Record the seconds of a stage, however it ends."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = time.monotonic() - began
+
+
+def run(
+    settings: IngestionSettings, on_event: OnEvent = print_event, *, overwrite: bool = False
+) -> IngestionResult:
+    """Meta-train and meta-test the submission within the limits and write everything that scoring needs.
+
+    Raises InputError before anything runs; what the submission does wrong is recorded, never raised.
+    """
+    adopt_orphans()
+    notes: list[str] = []
+
+    def watch(event: Event) -> None:
+        if event.kind in ("note", "failure"):
+            notes.append(event.text)
+        on_event(event)
+
+    with tempfile.TemporaryDirectory(prefix="ingestion-") as folder:
+        prepared = prepare(settings, Path(folder), watch)
+        prepare_output_dir(settings.output_dir, overwrite=overwrite)
+        sandbox, line = choose_sandbox(settings.sandbox)
+        watch(Event("note", line))
+        result = IngestionResult(settings.output_dir, len(prepared.draws), notes=notes)
+        result.seconds["prepare"] = time.monotonic() - settings.started
+        return _Run(settings, prepared, sandbox, Path(folder), watch, result).complete()
+
+
+@dataclass
+class _Run:
+    settings: IngestionSettings
+    prepared: Prepared
+    sandbox: str
+    folder: Path
+    on_event: OnEvent
+    result: IngestionResult
+
+    def complete(self) -> IngestionResult:
+        """Both phases, then the files; Ctrl-C ends the phases early and keeps what is done."""
+        self.machine = machine_summary()
+        write_environment(self.settings.output_dir, self.machine)
+        self._write_settings()
+        try:
+            self._train_and_test()
+        except KeyboardInterrupt:
+            self.on_event(Event("failure", "interrupted"))
+            done = {
+                int(f.stem.removeprefix("task_")) for f in self.settings.output_dir.glob("task_*.predict")
+            }
+            rest = set(range(1, self.result.tasks + 1)) - done - set(self.result.failures)
+            self.result.fail(rest, "interrupted")
+        self._write_results()
+        return self.result
+
+    def _train_and_test(self) -> None:
+        settings, result = self.settings, self.result
+        limits = self._limits()
+        plan = self._launch_plan(limits)
+        model_dir = settings.output_dir / "model"
+        self.on_event(Event("stage", "meta-train"))
+        with result.timed("meta_train"):
+            reason = meta_train(self.prepared, plan, limits, settings, self.on_event)
+        if not has_learner(model_dir):
+            result.fail(
+                range(1, result.tasks + 1), f"no learner was saved ({reason or 'save wrote no file'})"
+            )
+            return
+        self.on_event(Event("stage", "meta-test", total=result.tasks))
+        test = MetaTest(self.prepared, plan, limits, settings.output_dir, self.on_event, result.failures)
+        with result.timed("meta_test"):
+            test.run()
+
+    def _limits(self) -> Limits:
+        settings = self.settings
+        budget = settings.time_budget_s
+        if budget is None:
+            return Limits(None, None, None, settings.max_time_s, settings.memory_budget_bytes)
+        closing_s = 0.75 + 0.003 * self.result.tasks  # to end the child and write what is missing
+        deadline = settings.started + budget - closing_s
+        train_deadline = deadline - meta_test_reserve_s(budget, self.result.tasks)
+        return Limits(budget, deadline, train_deadline, settings.max_time_s, settings.memory_budget_bytes)
+
+    def _launch_plan(self, limits: Limits) -> LaunchPlan:
+        scratch = self.folder / "scratch"
+        scratch.mkdir()
+        model_dir, log_dir = ((self.settings.output_dir / name).resolve() for name in ("model", "logs"))
+        variables = contract_variables(limits, model_dir, self.prepared.test_spec)
+        environment = child_environment(scratch, variables)
+        readable = (*readable_folders(environment), self.prepared.bundle)
+        return LaunchPlan(
+            sandbox=self.sandbox,
+            access=Access(readable, (model_dir, log_dir), scratch),
+            environment=environment,
+            memory_bytes=limits.memory_bytes,
+            log=log_dir / "submission.log",
+            on_line=lambda line: self.on_event(Event("line", line)),
+        )
+
+    def _write_settings(self) -> None:
+        """`logs/experimental_settings.txt`: what was asked for and what came of it, paths left out."""
+        hidden = {"started", "input_data_dir", "output_dir", "cache_dir", "submission"}
+        shown = self.settings.model_dump(mode="json", exclude=hidden) | {"sandbox used": self.sandbox}
+        lines = [f"{name}: {value}" for name, value in shown.items()]
+        prepared = self.prepared
+        for name, group in (
+            ("train", prepared.train),
+            ("valid", prepared.valid),
+            ("test", prepared.split.test),
+        ):
+            lines += [f"{name}: {p.name}, {len(p.class_names)} classes, {len(p.rows)} images" for p in group]
+        lines.append(f"test tasks: {prepared.split.test_config.model_dump_json()}")
+        file = self.settings.output_dir / "logs" / "experimental_settings.txt"
+        write_atomically(file, "\n".join(lines) + "\n")
+
+    def _write_results(self) -> None:
+        settings, prepared, result = self.settings, self.prepared, self.result
+        folder = settings.output_dir
+        for number in sorted(result.failures):
+            write_missing(folder, number, prepared.draws[number - 1])
+        write_truth(folder / TRUTH_FILE, prepared.split.test, prepared.draws, settings.seed)
+        total = time.monotonic() - settings.started
+        stages = dict(result.seconds)
+        result.seconds["total"] = total
+        seconds = {name: result.seconds.get(name, 0.0) for name in ("total", "meta_train", "meta_test")}
+        write_metadata(folder, seconds, len(prepared.split.test), settings.test_tasks_per_dataset)
+        record = {
+            "submission": settings.submission.resolve().name,
+            "protocol": prepared.split.protocol,
+            "seed": settings.seed,
+            "sandbox": self.sandbox,
+            "time_budget_s": settings.time_budget_s,
+            "memory_budget_bytes": settings.memory_budget_bytes,
+            "duration_s": total,
+            "stages": [{"name": name, "seconds": s} for name, s in stages.items()],
+            "test_config": prepared.split.test_config.model_dump(),
+            "failures": {str(task): reason for task, reason in sorted(result.failures.items())},
+            "set_aside": [
+                *prepared.split.set_aside,
+                *(line for decoded in prepared.images.values() for line in decoded.broken),
+            ],
+            "notes": [note for note in result.notes if not note.startswith("set aside")],
+            "machine": self.machine,
+        }
+        write_atomically(folder / RECORD_FILE, json.dumps(record, indent=1))

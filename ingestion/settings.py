@@ -1,0 +1,79 @@
+"""Settings of one ingestion, and what it tells those who watch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ingestion.sandbox import SandboxChoice
+from ingestion.splits import Protocol
+from ingestion.tasks import TaskConfig
+
+
+class IngestionSettings(BaseModel):
+    """Everything that decides a run. Times in seconds; `query_images_per_class` None: chosen from the data
+    (a MetaDL root always has 20). `started`: when the budget began to run, on `time.monotonic()`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    input_data_dir: Path
+    submission: Path
+    output_dir: Path
+    seed: int = Field(default=93, ge=0, le=2**32 - 1)
+    image_size: int = Field(default=128, ge=8, le=1024)
+    test_tasks_per_dataset: int = Field(default=100, ge=1)
+    ways: tuple[int, int] = (2, 20)
+    shots: tuple[int, int] = (1, 20)
+    query_images_per_class: int | None = Field(default=20, ge=1)
+    protocol: Protocol = "auto"
+    sandbox: SandboxChoice = "auto"
+    time_budget_s: float | None = Field(default=None, ge=5)
+    max_time_s: float | None = Field(default=None, gt=0)
+    memory_budget_bytes: int | None = Field(default=None, gt=0)
+    cache_dir: Path | None = None
+    verbose: bool = True
+    started: float = Field(default_factory=time.monotonic)
+
+    @model_validator(mode="after")
+    def _ranges(self) -> IngestionSettings:
+        for name, (low, high), least in (("ways", self.ways, 2), ("shots", self.shots, 1)):
+            if not least <= low <= high:
+                raise ValueError(f"{name} = {low}-{high}: give a range LOW-HIGH with {least} <= LOW <= HIGH")
+        return self
+
+    @property
+    def test_config(self) -> TaskConfig:
+        """Ways, shots and queries of meta-test."""
+        return TaskConfig(
+            min_N=self.ways[0],
+            max_N=self.ways[1],
+            min_k=self.shots[0],
+            max_k=self.shots[1],
+            query_images_per_class=self.query_images_per_class or 20,
+        )
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something worth showing. stage: a new one begins, `total` steps long (0: unknown); progress: `done`
+    of `total`; line: printed by the submission; note, failure: one message."""
+
+    kind: Literal["stage", "progress", "line", "note", "failure"]
+    text: str = ""
+    done: int = 0
+    total: int = 0
+
+
+OnEvent = Callable[[Event], None]
+
+
+def print_event(event: Event) -> None:
+    """The plain view: one line per event, progress left out."""
+    if event.kind != "progress":
+        mark = {"stage": "==", "line": "  |", "note": "--", "failure": "!!"}[event.kind]
+        print(f"{mark} {event.text}", flush=True)

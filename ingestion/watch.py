@@ -1,0 +1,111 @@
+"""The hard limits: a thread that ends the submission's processes when time or memory is used up."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable
+
+import psutil
+
+TICK_S = 0.05
+MEMORY_EVERY_TICKS = 4
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+class Watchdog:
+    """Watches one child and all that it starts; `verdict` says why it was ended, or is empty."""
+
+    def __init__(self, pid: int, memory_bytes: int | None) -> None:
+        self.verdict = ""
+        self.peak_bytes = 0
+        self._pid = pid
+        self._memory_bytes = memory_bytes
+        self._deadline: float | None = None
+        self._what = ""
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._thread.start()
+
+    def allow_until(self, deadline: float | None, what: str) -> None:
+        """From now on the child must be done with `what` by `deadline` (monotonic seconds, None: never)."""
+        self._what, self._deadline = what, deadline
+
+    def stop(self) -> None:
+        """End the watch."""
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        ticks = 0
+        while not self._over.wait(TICK_S):
+            ticks += 1
+            deadline = self._deadline
+            if deadline is not None and time.monotonic() > deadline:
+                self._end(f"ran out of time: {self._what}")
+                return
+            if ticks % MEMORY_EVERY_TICKS == 0 and self._too_much_memory():
+                return
+
+    def _too_much_memory(self) -> bool:
+        used = sum(_private_bytes(p) for p in process_tree(self._pid))
+        self.peak_bytes = max(self.peak_bytes, used)
+        if self._memory_bytes is None or used <= self._memory_bytes:
+            return False
+        self._end(f"used {used / 1e9:.2f} GB of memory, the budget is {self._memory_bytes / 1e9:.2f} GB")
+        return True
+
+    def _end(self, verdict: str) -> None:
+        self.verdict = verdict
+        kill_processes(process_tree(self._pid))
+
+
+def process_tree(pid: int) -> list[psutil.Process]:
+    """The process and its descendants; empty where it is gone."""
+    try:
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def kill_processes(processes: Iterable[psutil.Process]) -> None:
+    """Kill without appeal; those already gone are fine."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            process.kill()
+
+
+def _private_bytes(process: psutil.Process) -> int:
+    """Resident memory that is the process's own: mapped files and shared pages cost nobody."""
+    try:
+        info = process.memory_info()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return 0
+    return int(info.rss - getattr(info, "shared", 0))
+
+
+def adopt_orphans() -> None:
+    """Make this process inherit what its children leave running, so that it can be ended (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent goes (Linux)."""
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def seconds_since_start() -> float:
+    """Age of this process: the budget of a run starts with its program, imports included."""
+    return max(time.time() - psutil.Process().create_time(), 0.0)

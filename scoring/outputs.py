@@ -1,0 +1,155 @@
+"""The output folder and its files for programs: `scores.json`, `details.json`, `scores.txt`."""
+
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from scoring.errors import OutputError
+from scoring.metrics import MAIN_METRIC, Metric
+from scoring.run_info import RunInfo
+from scoring.summary import Group, Summary, TaskScore
+from scoring.text import safe_keys
+
+
+@dataclass(frozen=True)
+class Result:
+    """All that a scoring run found out, as the writers of files need it."""
+
+    summary: Summary
+    tasks: tuple[TaskScore, ...]
+    metrics: tuple[Metric, ...]
+    run: RunInfo
+    seed: int | None
+    notes: tuple[str, ...]
+
+
+def prepare_folder(folder: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
+    """Leave `folder` existing and empty.
+
+    An empty folder is taken as it is. One with content is renamed `<folder>_<yy-mm-dd-HH-MM-SS>`, or, with
+    `overwrite`, emptied where it holds a `scores.txt`. Raises OutputError where `folder` is a file, holds
+    one of `inputs`, is to be emptied but is no old scoring output, or can not be changed.
+    """
+    for path in inputs:
+        if path.resolve().is_relative_to(folder.resolve()):
+            raise OutputError(
+                f"the output folder {folder} holds an input of the scoring, {path}: choose another"
+            )
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise OutputError(f"the output folder {folder} is a file")
+        if folder.is_dir() and any(folder.iterdir()):
+            if overwrite:
+                _empty(folder)
+            else:
+                folder.rename(_free_name(folder))
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"the output folder {folder} can not be prepared: {error}") from error
+
+
+def _empty(folder: Path) -> None:
+    if not (folder / "scores.txt").is_file():
+        raise OutputError(
+            f"the output folder {folder} is not empty and has no scores.txt, so it is no old scoring output: "
+            "empty it yourself, choose another, or pass --overwrite_previous_results=False to have it renamed"
+        )
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _free_name(folder: Path) -> Path:
+    base = f"{folder.resolve().name}_{time.strftime('%y-%m-%d-%H-%M-%S')}"
+    parent, name, count = folder.resolve().parent, base, 1
+    while (parent / name).exists():
+        count += 1
+        name = f"{base}_{count}"
+    return parent / name
+
+
+def scores_json(result: Result) -> str:
+    """Return the flat table of numbers that Codabench reads, one key for each leaderboard column.
+
+    `dataset_{i}` repeats a dataset's main metric under a key that is known before its name is.
+    """
+    overall, run = result.summary.overall, result.run
+    main = overall.estimates[MAIN_METRIC.key]
+    scores: dict[str, float] = {"normalized_accuracy": main.mean, "normalized_accuracy_ci95": main.ci95}
+    scores |= {metric.key: overall.estimates[metric.key].mean for metric in result.metrics}
+    scores |= {"tasks": overall.tasks, "tasks_missing": overall.missing}
+    scores |= {"duration_s": run.duration_s or 0.0, "time_budget_s": run.time_budget_s or 0.0}
+    keys = safe_keys([group.name for group in result.summary.datasets])
+    for number, (key, group) in enumerate(zip(keys, result.summary.datasets, strict=True), start=1):
+        main = group.estimates[MAIN_METRIC.key]
+        scores[f"dataset_{number}"] = main.mean
+        scores[f"{key}_normalized_accuracy"] = main.mean
+        scores[f"{key}_normalized_accuracy_ci95"] = main.ci95
+    return json.dumps(scores, indent=2, allow_nan=False) + "\n"
+
+
+def details_json(result: Result) -> str:
+    """Return everything: groups with intervals, each task, failures, and the account of the run."""
+    summary = result.summary
+    details = {
+        "format": "autometa-scores-1",
+        "main_metric": MAIN_METRIC.key,
+        "confidence": 0.95,
+        "overall": _group(summary.overall),
+        "datasets": {group.name: _group(group) for group in summary.datasets},
+        "ways": {group.name: _group(group) for group in summary.ways},
+        "shots": {group.name: _group(group) for group in summary.shots},
+        "tasks": [_task(task) for task in result.tasks],
+        "failures": [
+            {"task": task.task, "dataset": task.dataset, "reason": task.reason}
+            for task in result.tasks
+            if task.reason is not None
+        ],
+        "run": _run(result),
+        "notes": list(result.notes),
+    }
+    return json.dumps(details, indent=1, allow_nan=False) + "\n"
+
+
+def _group(group: Group) -> dict[str, Any]:
+    metrics = {key: asdict(estimate) for key, estimate in group.estimates.items()}
+    return {"tasks": group.tasks, "missing": group.missing, "metrics": metrics}
+
+
+def _task(task: TaskScore) -> dict[str, Any]:
+    row = asdict(task)
+    row["metrics"] = row.pop("values")
+    return row
+
+
+def _run(result: Result) -> dict[str, Any]:
+    run = asdict(result.run)
+    run["failures"] = {str(task): reason for task, reason in result.run.failures.items()}
+    run["stages"] = [{"name": name, "seconds": seconds} for name, seconds in result.run.stages]
+    run["truth_seed"] = result.seed
+    return run
+
+
+def scores_txt(result: Result) -> str:
+    """Return `key: value` lines: keys, order and last line without a line end as in the original program."""
+    summary = result.summary
+    blocks = [("overall_score", "overall_", summary.overall)]
+    blocks += [(f"dataset_{i}", f"dataset_{i}_", group) for i, group in enumerate(summary.datasets, start=1)]
+    for unit, groups in (("ways", summary.ways), ("shot", summary.shots)):
+        prefixes = [f"{group.name}_{unit}_" for group in groups]
+        blocks += [
+            (f"{prefix}{MAIN_METRIC.slug}", prefix, group)
+            for prefix, group in zip(prefixes, groups, strict=True)
+        ]
+    lines = []
+    for main_key, prefix, group in blocks:
+        for metric in result.metrics:
+            key = main_key if metric == MAIN_METRIC else f"{prefix}{metric.slug}"
+            lines.append(f"{key}: {group.estimates[metric.key].mean}")
+    return "\n".join([*lines, f"duration: {result.run.duration_s or 0.0}"])

@@ -1,0 +1,123 @@
+"""From predictions to numbers: scores per task, then means with intervals per group."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from scoring.metrics import Metric, chance_metrics, task_metrics
+from scoring.predictions import Prediction, Status, read_prediction
+from scoring.run_info import RunInfo
+from scoring.text import natural_key
+from scoring.truth import Truth, TruthTask
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over `n` tasks and the half-width of its 95 % Student-t interval (0 for one task)."""
+
+    mean: float
+    ci95: float
+    n: int
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """One scored task: `values` by metric key; `reason` tells why it scores as chance, else None."""
+
+    task: int
+    dataset: str
+    ways: int
+    shots: int
+    queries: int
+    values: dict[str, float]
+    status: Status
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """The tasks that share a dataset, a number of ways or of shots: `estimates` by metric key."""
+
+    name: str
+    estimates: dict[str, Estimate]
+    tasks: int
+    missing: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All groups of a run: datasets in natural order, ways and shots ascending."""
+
+    overall: Group
+    datasets: tuple[Group, ...]
+    ways: tuple[Group, ...]
+    shots: tuple[Group, ...]
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Average at least one value; the interval rests on the standard error with n−1."""
+    n = len(values)
+    mean = float(np.mean(values))
+    if n < 2:
+        return Estimate(mean, 0.0, n)
+    from scipy.special import stdtrit  # noqa: PLC0415  (scipy is slow to import)
+
+    quantile = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2))
+    return Estimate(mean, quantile * float(np.std(values, ddof=1)) / math.sqrt(n), n)
+
+
+def score_tasks(
+    results_dir: Path, truth: Truth, run: RunInfo, metrics: Sequence[Metric]
+) -> tuple[TaskScore, ...]:
+    """Read and score the prediction of every task; an unusable one scores as chance, with its reason."""
+    return tuple(
+        _score_task(
+            task,
+            read_prediction(results_dir / f"task_{task.task}.predict", len(task.labels), task.ways),
+            run.failures.get(task.task),
+            metrics,
+        )
+        for task in truth.tasks
+    )
+
+
+def _score_task(
+    task: TruthTask, prediction: Prediction, failure: str | None, metrics: Sequence[Metric]
+) -> TaskScore:
+    if prediction.labels is None:
+        values = chance_metrics(task.ways)
+    else:
+        values = task_metrics(task.labels, prediction.labels, task.ways)
+    told = f": {failure}" if failure else ""
+    reason = None if prediction.reason is None else f"{prediction.reason}{told}"
+    kept = {metric.key: values[metric.key] for metric in metrics}
+    return TaskScore(
+        task.task, task.dataset, task.ways, task.shots, len(task.labels), kept, prediction.status, reason
+    )
+
+
+def summarise(tasks: Sequence[TaskScore]) -> Summary:
+    """Aggregate at least one task: a plain mean over tasks, and the same per dataset, ways and shots."""
+    return Summary(
+        overall=_group("overall", tasks),
+        datasets=_groups(tasks, lambda task: task.dataset),
+        ways=_groups(tasks, lambda task: str(task.ways)),
+        shots=_groups(tasks, lambda task: str(task.shots)),
+    )
+
+
+def _groups(tasks: Sequence[TaskScore], name_of: Callable[[TaskScore], str]) -> tuple[Group, ...]:
+    members: dict[str, list[TaskScore]] = {}
+    for task in tasks:
+        members.setdefault(name_of(task), []).append(task)
+    return tuple(_group(name, members[name]) for name in sorted(members, key=natural_key))
+
+
+def _group(name: str, tasks: Sequence[TaskScore]) -> Group:
+    estimates = {key: estimate([task.values[key] for task in tasks]) for key in tasks[0].values}
+    return Group(name, estimates, len(tasks), sum(task.reason is not None for task in tasks))

@@ -1,0 +1,53 @@
+"""Small text work: natural order, safe display, numbers and durations for people."""
+
+import re
+
+Natural = tuple[int | str, ...]
+
+
+def natural_key(name: str) -> Natural:
+    """Sort key under which "B2" comes before "B10"; upper case before lower case."""
+    parts = re.split(r"(\d+)", name)
+    return tuple(int(part) if place % 2 else part for place, part in enumerate(parts))
+
+
+def display(text: str, limit: int = 2000) -> str:
+    """Make untrusted text printable: no control characters or lone surrogates, cut at `limit` characters."""
+    shown = "".join(char if char.isprintable() or char == "\n" else " " for char in text).strip()
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def one_line(text: str, limit: int = 200) -> str:
+    """Like `display`, on one line."""
+    return display(" ".join(text.split()), limit)
+
+
+def seconds_text(seconds: float | None) -> str:
+    """Write a duration as people say it: "0.4 s", "12 s", "3 min 05 s", "2 h 07 min"."""
+    if seconds is None:
+        return "unknown"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s" if rest else f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def safe_keys(names: list[str]) -> list[str]:
+    """Turn names into distinct keys of ASCII letters, digits and underscores, one for one.
+
+    What is left empty becomes "dataset"; a key that is taken gets the first free suffix _2, _3, …
+    """
+    keys: list[str] = []
+    for name in names:
+        base = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_") or "dataset"
+        key, count = base, 1
+        while key in keys:
+            count += 1
+            key = f"{base}_{count}"
+        keys.append(key)
+    return keys
