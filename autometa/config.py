@@ -5,10 +5,19 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from autometa.errors import ConfigError
 
@@ -80,6 +89,34 @@ class Settings(BaseModel):
         return value
 
 
+class RunOptions(BaseModel):
+    """Options of `run_local.py`, on the command line or in its `--config` file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: Path | None = None
+    submission: str = "autometa"
+    time_budget: Duration = Field(default=120.0, ge=10)
+    memory_budget: ByteSize | None = Field(default=None, ge=256 * 2**20)
+    tasks_per_dataset: int = Field(default=30, ge=1)
+    query_per_class: int | None = Field(default=None, ge=1)
+    ways: Range = (2, 20)
+    shots: Range = (1, 20)
+    seed: int = Field(default=93, ge=0, le=2**32 - 1)
+    protocol: Literal["auto", "within-domain", "cross-domain"] = "auto"
+    sandbox: Literal["auto", "none", "bubblewrap", "landlock"] = "auto"
+    output: Path | None = None
+    overwrite: bool = False
+
+    @field_validator("ways", "shots")
+    @classmethod
+    def _least(cls, value: tuple[int, int], info: ValidationInfo) -> tuple[int, int]:
+        least = 2 if info.field_name == "ways" else 1
+        if value[0] < least:
+            raise ValueError(f"starts at {value[0]}, at least {least} is needed")
+        return value
+
+
 def load_yaml(file: Path, model: type[Model]) -> Model:
     """The settings in a YAML file. ConfigError names the file, the key, its value and, for an unknown key,
     the closest one that exists."""
@@ -89,7 +126,12 @@ def load_yaml(file: Path, model: type[Model]) -> Model:
         raise ConfigError(f"{file}: can not be read as YAML ({error})") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{file}: must hold `key: value` lines, not {type(content).__name__}")
-    return validated(model, {str(key).replace("-", "_"): value for key, value in content.items()}, str(file))
+    return validated(model, with_underscores(content), str(file))
+
+
+def with_underscores(values: dict[Any, Any]) -> dict[str, Any]:
+    """The same values with `time_budget` for `time-budget`."""
+    return {str(key).replace("-", "_"): value for key, value in values.items()}
 
 
 def validated(model: type[Model], values: dict[str, Any], where: str) -> Model:

@@ -158,7 +158,7 @@ class EpisodeBatch:
 
 def _padded(arrays: Sequence[Rows], fill: int) -> torch.Tensor:
     return torch.nn.utils.rnn.pad_sequence(
-        [torch.from_numpy(np.ascontiguousarray(a)) for a in arrays], batch_first=True, padding_value=fill
+        [torch.from_numpy(np.array(a)) for a in arrays], batch_first=True, padding_value=fill
     )
 
 

@@ -36,3 +36,6 @@ class DataError(AutometaError):
 
 class BrokenEnvironment(AutometaError):
     """The installed packages do not fit together; the message is one line with the mend."""
+
+    plain = True
+    """Ingestion shows such an error without its traceback."""

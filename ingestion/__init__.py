@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ingestion.errors import IngestionError, InputError, SubmissionError
-    from ingestion.run import IngestionResult, run
+    from ingestion.program import IngestionResult, run
     from ingestion.settings import Event, IngestionSettings
 
 __all__ = [
@@ -20,7 +20,12 @@ __all__ = [
     "run",
 ]
 
-_HOMES = {"Event": "settings", "IngestionSettings": "settings", "IngestionResult": "run", "run": "run"}
+_HOMES = {
+    "Event": "settings",
+    "IngestionSettings": "settings",
+    "IngestionResult": "program",
+    "run": "program",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from ingestion.errors import InputError
 from ingestion.outputs import machine_summary
-from ingestion.run import run
+from ingestion.program import run
 from ingestion.sandbox import SandboxChoice
 from ingestion.settings import Event, IngestionSettings, print_event
 from ingestion.splits import Protocol

@@ -58,6 +58,8 @@ def _report(channel: Channel, error: BaseException, *, fatal: bool) -> None:
     while own is not None and own.tb_frame.f_code.co_filename == __file__:
         own = own.tb_next  # the submission's frames only
     text = "".join(traceback.format_exception(type(error), error, own or error.__traceback__))
+    if getattr(error, "plain", False):  # an error whose message says it all
+        text = ""
     channel.send("error", stage=Stage.name, summary=summary[:2000], traceback=text[-100_000:], fatal=fatal)
 
 

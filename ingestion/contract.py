@@ -22,11 +22,13 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class TestSpec:
-    """The declared meta-test: how many tasks of what form, over how many distinct images at most."""
+    """The declared meta-test: how many tasks of what form; `images` distinct ones at most, `drawn_images`
+    over all tasks, repeats counted."""
 
     tasks: int
     datasets: int
     images: int
+    drawn_images: int
     ways: tuple[int, int]
     shots: tuple[int, int]
     queries_per_class: int

@@ -48,6 +48,7 @@ class Prepared:
             tasks=len(self.draws),
             datasets=len(self.split.test),
             images=sum(len(p.rows) for p in self.split.test),
+            drawn_images=sum(d.support_rows.size + d.query_rows.size for d in self.draws),
             ways=(config.min_N, config.max_N),
             shots=(config.min_k, config.max_k),
             queries_per_class=config.query_images_per_class,

@@ -85,10 +85,15 @@ def _draw_count(
 def draw_task(
     rng: np.random.RandomState, rows_of_class: Sequence[Rows], config: TaskConfig, dataset: int = 0
 ) -> TaskDraw:
-    """The next task of one dataset; `rng` moves on exactly as in the original program."""
-    queries = config.query_images_per_class
+    """The next task of one dataset; `rng` moves on exactly as in the original program.
+
+    Where the smallest class has too few images for the queries, which the original does not survive, a task
+    has fewer. Raises ValueError where a class has a single image.
+    """
+    smallest = min(len(rows) for rows in rows_of_class)
+    queries = min(config.query_images_per_class, max(smallest - 1, 1))
     ways = _draw_count(rng, config.N, (config.min_N, config.max_N), len(rows_of_class), 2)
-    most_shots = max(min(len(rows) for rows in rows_of_class) - queries, 1)
+    most_shots = max(smallest - queries, 1)
     shots = _draw_count(rng, config.k, (config.min_k, config.max_k), most_shots, 1)
     classes = rng.permutation(len(rows_of_class))[:ways]
     picked = np.stack([rng.choice(rows_of_class[c], shots + queries, replace=False) for c in classes], axis=1)

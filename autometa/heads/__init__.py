@@ -34,11 +34,12 @@ Params = dict[str, Any]
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """A row of `HEADS`: the function, its first-guess parameters, and how a search varies them."""
+    """A row of `HEADS`: the function, how a search varies its parameters, and the first guess, in the words
+    of the search (see `suggest`)."""
 
     function: Callable[..., torch.Tensor]
-    defaults: Params
     suggest: Callable[[Trial], Params]
+    first_guess: Params
 
 
 def _suggest_transform(trial: Trial) -> str:
@@ -48,32 +49,28 @@ def _suggest_transform(trial: Trial) -> str:
 HEADS: dict[str, HeadSpec] = {
     "centroid": HeadSpec(
         nearest_centroid,
-        {"transform": "l2", "metric": "cosine"},
         lambda trial: {
             "transform": _suggest_transform(trial),
             "metric": trial.suggest_categorical("centroid_metric", ("euclidean", "cosine")),
         },
+        {"transform": "l2", "centroid_metric": "cosine"},
     ),
-    "simpleshot": HeadSpec(
-        nearest_centroid,
-        {"transform": "cl2n", "metric": "euclidean"},
-        lambda trial: {"transform": "cl2n", "metric": "euclidean"},
-    ),
+    "simpleshot": HeadSpec(nearest_centroid, lambda _: {"transform": "cl2n", "metric": "euclidean"}, {}),
     "ridge": HeadSpec(
         ridge_regression,
-        {"transform": "l2", "strength": 1.0},
         lambda trial: {
             "transform": _suggest_transform(trial),
             "strength": trial.suggest_float("ridge_strength", 1e-2, 1e1, log=True),
         },
+        {"transform": "l2", "ridge_strength": 0.5},
     ),
     "logistic": HeadSpec(
         logistic_regression,
-        {"transform": "l2", "strength": 0.01},
         lambda trial: {
             "transform": _suggest_transform(trial),
             "strength": trial.suggest_float("logistic_strength", 1e-3, 1.0, log=True),
         },
+        {"transform": "l2", "logistic_strength": 0.01},
     ),
 }
 

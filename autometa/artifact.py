@@ -1,0 +1,101 @@
+"""Saved learners: `learner.json` beside safetensors files. No pickle; a kill leaves the old one or the new."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from autometa.errors import ArtifactError
+
+DESCRIPTION = "learner.json"
+FORMAT: Literal["autometa-learner-1"] = "autometa-learner-1"
+
+Tensors = Mapping[str, torch.Tensor]
+
+
+class Member(BaseModel):
+    """One voice of the ensemble: a head on a view, its temperature and its weight."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    backbone: str
+    px: int
+    head: str
+    params: dict[str, Any]
+    temperature: float = Field(default=1.0, gt=0)
+    weight: float = Field(default=1.0, gt=0)
+
+
+class Description(BaseModel):
+    """What `learner.json` holds; `backbones` and `statistics` name the files with tensors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["autometa-learner-1"] = FORMAT
+    members: tuple[Member, ...] = Field(min_length=1)
+    backbones: dict[str, str]
+    statistics: str | None = None
+    validation: dict[str, Any] = {}
+
+
+def save_learner(
+    folder: Path,
+    members: tuple[Member, ...],
+    backbones: Mapping[str, Tensors],
+    statistics: Tensors,
+    validation: dict[str, Any] | None = None,
+) -> None:
+    """Write a learner into `folder`: weights of its backbones (each once, named by content), statistics per
+    view, and last, by an atomic rename, the description that makes them valid."""
+    names = {name: _save_tensors(folder, f"backbone-{name}", state) for name, state in backbones.items()}
+    description = Description(
+        members=members,
+        backbones=names,
+        statistics=_save_tensors(folder, "statistics", statistics) if statistics else None,
+        validation=validation or {},
+    )
+    writing = folder / f".{DESCRIPTION}.{os.getpid()}"
+    writing.write_text(description.model_dump_json(indent=1), encoding="utf-8")
+    writing.replace(folder / DESCRIPTION)
+
+
+def _save_tensors(folder: Path, stem: str, tensors: Tensors) -> str:
+    digest = hashlib.blake2b(digest_size=6)
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    file = folder / f"{stem}-{digest.hexdigest()}.safetensors"
+    if not file.exists():
+        writing = file.with_name(f".{file.name}.{os.getpid()}")
+        save_file({n: t.contiguous() for n, t in tensors.items()}, writing)
+        writing.replace(file)
+    return file.name
+
+
+def load_description(folder: Path) -> Description:
+    """The checked `learner.json` of a folder. ArtifactError names the file and what is wrong with it."""
+    file = folder / DESCRIPTION
+    try:
+        return Description.model_validate_json(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ArtifactError(f"{file}: no saved learner ({error.strerror})") from error
+    except (UnicodeDecodeError, ValidationError) as error:
+        raise ArtifactError(f"{file}: damaged, or of another version than {FORMAT} ({error})") from error
+
+
+def load_tensors(folder: Path, name: str) -> dict[str, torch.Tensor]:
+    """Tensors of one file of a saved learner; ArtifactError where it is missing or damaged."""
+    if Path(name).name != name:
+        raise ArtifactError(f"{folder / DESCRIPTION}: `{name}` is not a file name")
+    try:
+        return load_file(folder / name)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{folder / name}: missing or damaged ({error})") from error

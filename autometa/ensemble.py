@@ -1,0 +1,77 @@
+"""Calibration and averaging of candidates: temperatures, then greedy forward selection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from scipy import optimize
+
+from autometa.evaluation import Answer, ValidationEpisodes, paired_gain
+
+LOG_TEMPERATURE = (-8.0, 4.0)
+
+
+def log_probabilities(scores: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Log-softmax of scores [..., n] at a temperature; -inf stays."""
+    return (scores / temperature).log_softmax(-1)
+
+
+def fit_temperature(answer: Answer, validation: ValidationEpisodes) -> float:
+    """The temperature with the least cross-entropy on the validation queries (Guo et al. 2017)."""
+    scores = [s.double() for s in answer.scores]
+
+    def loss(log_temperature: float) -> float:
+        total, count = 0.0, 0
+        for score, labels in zip(scores, validation.labels, strict=True):
+            real = labels >= 0
+            log_p = log_probabilities(score[real], float(torch.tensor(log_temperature).exp()))
+            total -= float(log_p.gather(1, labels[real][:, None]).sum())
+            count += int(real.sum())
+        return total / count
+
+    found = optimize.minimize_scalar(loss, bounds=LOG_TEMPERATURE, method="bounded", options={"xatol": 0.02})
+    return float(torch.tensor(float(found.x)).exp())
+
+
+def average(log_p: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
+    """Weighted mean of log-probabilities [..., n] of several members, normalised again."""
+    total = sum(weights)
+    mixed = torch.stack([p.clamp(min=-1e4) * (w / total) for p, w in zip(log_p, weights, strict=True)]).sum(0)
+    return mixed.log_softmax(-1)
+
+
+def select(
+    calibrated: Sequence[Sequence[torch.Tensor]],
+    validation: ValidationEpisodes,
+    affordable: Callable[[set[int]], bool],
+    max_members: int,
+) -> dict[int, int]:
+    """Greedy forward selection with replacement (Caruana et al. 2004) among candidates, given as their
+    log-probabilities per batch, best first. A step must gain more than its paired standard error; the set
+    of places must stay `affordable`. Returns the weight of each chosen place."""
+    weights = {0: 1}
+    best = validation.measure(calibrated[0])
+    while sum(weights.values()) < 2 * max_members:
+        options = []
+        for place in range(len(calibrated)):
+            grown = weights | {place: weights.get(place, 0) + 1}
+            if len(grown) <= max_members and affordable(set(grown)):
+                options.append((grown, validation.measure(_mixed(calibrated, grown))))
+        if not options:
+            break
+        grown, answer = max(options, key=lambda option: option[1].mean)
+        gain, error = paired_gain(answer.accuracies, best.accuracies)
+        if gain <= error or gain <= 0:
+            break
+        weights, best = grown, answer
+    return weights
+
+
+def _mixed(calibrated: Sequence[Sequence[torch.Tensor]], weights: dict[int, int]) -> list[torch.Tensor]:
+    return combine([calibrated[place] for place in weights], [float(w) for w in weights.values()])
+
+
+def combine(calibrated: Sequence[Sequence[torch.Tensor]], weights: Sequence[float]) -> list[torch.Tensor]:
+    """Weighted average of members, given as their log-probabilities per batch."""
+    return [average(batch, weights) for batch in zip(*calibrated, strict=True)]

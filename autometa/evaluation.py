@@ -1,0 +1,98 @@
+"""Paired validation episodes → normalised accuracy with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+
+from autometa.episodes import Episode, EpisodeBatch, batches_of
+from autometa.heads import FeatureBatch, FeatureStatistics, Params, apply_head
+
+MAX_BATCH_IMAGES = 6000
+Scores = NDArray[np.float64]
+
+
+def normalised_accuracy(scores: torch.Tensor, labels: torch.Tensor, ways: torch.Tensor) -> torch.Tensor:
+    """Per episode (macro recall - 1/ways) / (1 - 1/ways), float64 [b], of scores [b, q, n] for labels [b, q]
+    (-1: padding) (Cross-Domain MetaDL)."""
+    classes = torch.arange(scores.shape[-1])
+    of_class = (labels[..., None] == classes).double()
+    hits = (scores.argmax(-1) == labels).double()[..., None] * of_class
+    present = of_class.sum(1) > 0
+    recall = hits.sum(1) / of_class.sum(1).clamp(min=1)
+    chance = 1 / ways.double()
+    return (recall.sum(1) / present.sum(1) - chance) / (1 - chance)
+
+
+def interval95(scores: Scores) -> float:
+    """Half-width of the 95 % Student-t interval of the mean; 0 for a single score."""
+    if len(scores) < 2:
+        return 0.0
+    return float(stats.t.ppf(0.975, len(scores) - 1) * scores.std(ddof=1) / np.sqrt(len(scores)))
+
+
+def paired_gain(ours: Scores, theirs: Scores) -> tuple[float, float]:
+    """Mean difference on the same episodes, and its standard error."""
+    difference = ours - theirs
+    return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a candidate says on the validation episodes: its scores [b, q, n] per batch (before the
+    temperature) and the normalised accuracy of every episode, float64 [episodes]."""
+
+    scores: tuple[torch.Tensor, ...]
+    accuracies: Scores
+
+    @property
+    def mean(self) -> float:
+        """Mean normalised accuracy."""
+        return float(self.accuracies.mean())
+
+
+class ValidationEpisodes:
+    """A fixed set of episodes on which every candidate is measured."""
+
+    def __init__(self, episodes: Sequence[Episode]) -> None:
+        self.episodes = tuple(episodes)
+        self._batches = batches_of(self.episodes, MAX_BATCH_IMAGES)
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+
+    @property
+    def labels(self) -> list[torch.Tensor]:
+        """Query labels [b, q] of each batch, -1 where padded."""
+        return [batch.query_labels for _, batch in self._batches]
+
+    def measure(self, scores: Sequence[torch.Tensor]) -> Answer:
+        """The answer that consists of these scores per batch."""
+        accuracies = np.empty(len(self.episodes))
+        for (places, batch), score in zip(self._batches, scores, strict=True):
+            accuracies[places] = normalised_accuracy(score, batch.query_labels, batch.ways).numpy()
+        return Answer(tuple(scores), accuracies)
+
+    def answer(
+        self, features: torch.Tensor, head: str, params: Params, statistics: FeatureStatistics | None
+    ) -> Answer:
+        """The answer of a head on features float32 [n, d] of all images of the pool."""
+        features = features.to(self._device)
+        scores = []
+        for _, batch in self._batches:
+            gathered = _gather(features, batch)
+            scores.append(apply_head(head, params, gathered, statistics).cpu())
+        return self.measure(scores)
+
+
+def _gather(features: torch.Tensor, batch: EpisodeBatch) -> FeatureBatch:
+    device = features.device
+    return FeatureBatch(
+        support=features[batch.support_rows.to(device)],
+        support_labels=batch.support_labels.to(device),
+        query=features[batch.query_rows.to(device)],
+        ways=batch.ways.to(device),
+    )

@@ -1,0 +1,77 @@
+"""What things cost here: measured once per backbone, refined by every image embedded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autometa.backbones import View
+from autometa.budget import MemoryBudget, TimeBudget, process_age_s, stopwatch
+from autometa.features import FeatureStore
+from autometa.learner import BackboneShelf
+from autometa.planning import FINISH_S, Costs, TestSpec, affordable, meta_test_s
+
+PROBE_PX = 128
+PROBE_IMAGES = 24
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`train` ends when meta-training must be over at the latest, `run` when meta-test must be."""
+
+    train: TimeBudget
+    run: TimeBudget
+    memory: MemoryBudget
+
+
+@dataclass
+class Forecast:
+    """Predicted seconds of what is ahead, from measurements on this machine."""
+
+    test: TestSpec
+    limits: Limits
+    shelf: BackboneShelf
+    store: FeatureStore
+    start_s: float = field(default_factory=process_age_s)
+    _pixel_s: dict[str, float] = field(default_factory=dict, init=False)
+
+    def probe(self, backbone: str, images: NDArray[np.uint8]) -> float:
+        """Measure a backbone on a few images; returns images per second at 128 px."""
+        network = self.shelf(backbone)
+        px = network.input_px(PROBE_PX)
+        network.embed(images[:4], px)
+        elapsed = stopwatch()
+        network.embed(images[:PROBE_IMAGES], px)
+        self._pixel_s[backbone] = elapsed() / len(images[:PROBE_IMAGES]) / px**2
+        return 1 / (self._pixel_s[backbone] * PROBE_PX**2)
+
+    @property
+    def probed(self) -> list[str]:
+        """Backbones that were measured, in order."""
+        return list(self._pixel_s)
+
+    def image_s(self, view: View) -> float:
+        """Seconds per image: as measured in this view, else by the number of pixels."""
+        return self.store.seconds_per_image(view) or self._pixel_s[view.backbone] * view.px**2
+
+    def costs(self, views: Iterable[View]) -> Costs:
+        """All measured costs."""
+        return Costs(self.start_s, {view: self.image_s(view) for view in views})
+
+    def reserve_s(self, views: Iterable[View]) -> float:
+        """Seconds that meta-test with these views takes."""
+        views = set(views)
+        return meta_test_s(views, self.test, self.costs(views))
+
+    def fits(self, views: Iterable[View], to_embed: Mapping[View, int] | None = None) -> bool:
+        """Whether meta-test with `views` still fits after embedding so many images more now and finishing."""
+        views, to_embed = set(views), to_embed or {}
+        costs = self.costs(views)
+        now_s = sum(costs.image_s[v] * n for v, n in to_embed.items())
+        left_s = self.limits.run.left_s() - FINISH_S
+        return self.limits.train.fits(now_s + FINISH_S) and affordable(
+            views, left_s, to_embed, self.test, costs
+        )

@@ -1,0 +1,157 @@
+"""A fitted learner: an ensemble of heads on frozen views, ready for any-way any-shot episodes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from autometa.artifact import Member, load_description, load_tensors, save_learner
+from autometa.backbones import Backbone, View, build_backbone
+from autometa.budget import Machine, MemoryBudget, TimeBudget
+from autometa.ensemble import average, log_probabilities
+from autometa.errors import DataError
+from autometa.features import FeatureStore, image_keys
+from autometa.heads import FeatureBatch, FeatureStatistics, apply_head
+from autometa.planning import SLOWDOWN
+
+Images = NDArray[np.uint8]
+
+
+class BackboneShelf:
+    """Networks by name, each built when first asked for: from `states` where given, else pretrained."""
+
+    def __init__(self, device: str, states: dict[str, dict[str, torch.Tensor]] | None = None) -> None:
+        self._device = device
+        self._states = states or {}
+        self._built: dict[str, Backbone] = {}
+
+    def __call__(self, name: str) -> Backbone:
+        """The network called `name`."""
+        if name not in self._built:
+            self._built[name] = build_backbone(name, self._device, self._states.get(name))
+        return self._built[name]
+
+    def state(self, name: str) -> dict[str, torch.Tensor]:
+        """Its weights on the CPU, for saving."""
+        return {key: value.cpu() for key, value in self(name).model.state_dict().items()}
+
+
+@dataclass
+class Pace:
+    """How much is still to answer, so that a slow machine drops members instead of missing tasks."""
+
+    budget: TimeBudget
+    tasks_left: int
+    images_left: float
+
+    def affordable(self, member_views: list[View], store: FeatureStore) -> list[View]:
+        """As many of the views, in order, as the time left allows; always the first."""
+        chosen = member_views[:1]
+        cost_s = 0.0
+        for view in member_views:
+            cost_s += SLOWDOWN * self.images_left * (store.seconds_per_image(view) or 0.0)
+            if view in chosen or cost_s <= self.budget.left_s():
+                chosen = list(dict.fromkeys([*chosen, view]))
+        return chosen
+
+
+@dataclass
+class FittedLearner:
+    """Members, their networks and statistics. `fit` a support set, then `predict` its queries."""
+
+    members: tuple[Member, ...]
+    shelf: BackboneShelf
+    statistics: dict[View, FeatureStatistics] = field(default_factory=dict)
+    pace: Pace | None = None
+    validation: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.store = FeatureStore(self.shelf, MemoryBudget.of_machine())
+
+    @property
+    def views(self) -> list[View]:
+        """Views of the members, the one with the largest weight first."""
+        weights: dict[View, float] = defaultdict(float)
+        for member in self.members:
+            weights[View(member.backbone, member.px)] += member.weight
+        return sorted(weights, key=lambda view: -weights[view])
+
+    def fit(self, images: Images, labels: NDArray[np.int64], ways: int) -> FittedPredictor:
+        """Support images uint8 [s, 3, h, w] with labels int64 [s] in 0..ways-1 → a predictor.
+
+        DataError where images and labels do not fit or a class has no image.
+        """
+        if len(images) != len(labels) or set(labels.tolist()) != set(range(ways)):
+            raise DataError(
+                f"{len(images)} support images, {len(labels)} labels: each of {ways} classes needs one"
+            )
+        views = self.views if self.pace is None else self.pace.affordable(self.views, self.store)
+        support = {view: self._embed(view, images) for view in views}
+        return FittedPredictor(self, support, torch.from_numpy(np.array(labels)), ways)
+
+    def _embed(self, view: View, images: Images) -> torch.Tensor:
+        return self.store.embed(view, images, image_keys(images))
+
+    def answer(self, predictor: FittedPredictor, images: Images) -> NDArray[np.float64]:
+        """Class probabilities [q, ways] of query images uint8 [q, 3, h, w]; float64, rows sum to one."""
+        log_p, weights = [], []
+        query = {view: self._embed(view, images) for view in predictor.support}
+        for member in self.members:
+            view = View(member.backbone, member.px)
+            if view not in query:
+                continue
+            batch = FeatureBatch(
+                support=predictor.support[view][None],
+                support_labels=predictor.labels[None],
+                query=query[view][None],
+                ways=torch.tensor([predictor.ways]),
+            )
+            scores = apply_head(member.head, member.params, batch, self.statistics.get(view))
+            log_p.append(log_probabilities(scores[0].double(), member.temperature))
+            weights.append(member.weight)
+        if self.pace is not None:
+            self.pace.tasks_left -= 1
+            self.pace.images_left = max(self.pace.images_left - len(images) - len(predictor.labels), 0)
+        return average(log_p, weights).exp().numpy()
+
+    def save(self, folder: Path) -> None:
+        """Write everything that `load` needs into `folder`, atomically."""
+        names = sorted({member.backbone for member in self.members})
+        save_learner(
+            folder,
+            self.members,
+            {name: self.shelf.state(name) for name in names},
+            {str(view): s.mean for view, s in self.statistics.items() if view in self.views},
+            self.validation,
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> FittedLearner:
+        """The learner saved in `folder`; ArtifactError where it is missing or damaged."""
+        description = load_description(folder)
+        states = {name: load_tensors(folder, file) for name, file in description.backbones.items()}
+        means = load_tensors(folder, description.statistics) if description.statistics else {}
+        views = {str(v): v for v in (View(m.backbone, m.px) for m in description.members)}
+        statistics = {views[name]: FeatureStatistics(mean) for name, mean in means.items() if name in views}
+        shelf = BackboneShelf(Machine.detect().device, states)
+        return cls(description.members, shelf, statistics, validation=description.validation)
+
+
+@dataclass
+class FittedPredictor:
+    """A learner that has seen one support set: its features per view, float32 [s, d], and labels [s]."""
+
+    learner: FittedLearner
+    support: dict[View, torch.Tensor]
+    labels: torch.Tensor
+    ways: int
+
+    def predict(self, images: Images) -> NDArray[np.float64]:
+        """Class probabilities [q, ways] of query images uint8 [q, 3, h, w]."""
+        return self.learner.answer(self, images)

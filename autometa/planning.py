@@ -1,0 +1,89 @@
+"""From measured costs and budgets to a plan: pure functions of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from autometa.backbones import View
+from autometa.episodes import EpisodeSpec
+
+SLOWDOWN = 1.3
+"""How much slower than measured a step may be; other load on a machine comes and goes."""
+TASK_OVERHEAD_S = 0.01
+IMAGE_OVERHEAD_S = 0.0002
+"""Meta-test beside the networks: tasks and their images travel between processes."""
+CLOSING_S = 1.5
+FINISH_S = 3.0
+"""Choosing and saving the ensemble at the end of meta-training."""
+
+
+@dataclass(frozen=True)
+class TestSpec:
+    """The declared meta-test: number and form of tasks; `images` distinct ones at most and `drawn_images`
+    over all tasks with repeats (None: unknown)."""
+
+    tasks: int
+    episodes: EpisodeSpec
+    images: int | None
+    protocol: str
+    drawn_images: int | None = None
+
+    __test__ = False
+
+    @property
+    def shown_images(self) -> float:
+        """Images over all tasks, repeats counted."""
+        return self.drawn_images or self.tasks * self.episodes.mean_images
+
+    @property
+    def embedded_images(self) -> float:
+        """Distinct images at most."""
+        return self.shown_images if self.images is None else min(self.shown_images, self.images)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Measured seconds: starting a process with all imports, an image in each view, a task in all heads."""
+
+    start_s: float
+    image_s: Mapping[View, float]
+    task_s: float = 0.02
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Seconds for what is ahead, and why."""
+
+    search_s: float
+    meta_test_s: float
+    why: str
+
+
+def meta_test_s(views: Iterable[View], test: TestSpec, costs: Costs) -> float:
+    """Predicted seconds of meta-test with these views, from process start to the last answer."""
+    network = test.embedded_images * sum(costs.image_s[v] for v in views)
+    overhead = test.tasks * (TASK_OVERHEAD_S + costs.task_s) + test.shown_images * IMAGE_OVERHEAD_S
+    return SLOWDOWN * (costs.start_s + network + overhead) + CLOSING_S
+
+
+def make_plan(left_s: float, views: Iterable[View], test: TestSpec, costs: Costs) -> Plan:
+    """Split what is left: meta-test with the views chosen so far is reserved first, the ensemble and saving
+    next, the rest is for the search (negative: there is no time for one)."""
+    names = ", ".join(map(str, views := sorted(views)))
+    reserve = meta_test_s(views, test, costs)
+    search = left_s - reserve - FINISH_S
+    why = (
+        f"{left_s:.1f} s left: {reserve:.1f} s for meta-test ({test.tasks} tasks, at most "
+        f"{test.embedded_images:.0f} images, {names}), {FINISH_S:.1f} s to finish, {max(search, 0):.1f} s to search"
+    )
+    return Plan(search, reserve, why)
+
+
+def affordable(
+    views: Iterable[View], left_s: float, embed_images: Mapping[View, int], test: TestSpec, costs: Costs
+) -> bool:
+    """Whether meta-test with all these views still fits after embedding so many validation images more."""
+    views = set(views)
+    now = sum(costs.image_s[v] * embed_images.get(v, 0) for v in views) * SLOWDOWN
+    return now + meta_test_s(views, test, costs) <= left_s

@@ -1,0 +1,131 @@
+"""Adapts the challenge's classes to autometa, and nothing else.
+
+A bundle's `model.py` says `class MyMetaLearner(AutoMetaLearner, MetaLearner)` and
+`class MyLearner(AutoLearner, Learner)` with the base classes of its `api`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from autometa.budget import MemoryBudget, TimeBudget, process_age_s
+from autometa.config import Settings, load_yaml
+from autometa.controller import Controller
+from autometa.episodes import EpisodeSpec
+from autometa.forecast import Limits
+from autometa.learner import FittedLearner, FittedPredictor, Pace
+from autometa.planning import TestSpec
+from autometa.pool import as_uint8, pool_from_generator
+
+SETTINGS_FILE = "settings.yaml"
+
+
+def read_limits(settings: Settings, environment: Mapping[str, str] = os.environ) -> Limits:
+    """Limits that ingestion declares in the environment, else those of the settings."""
+    memory = environment.get("METADL_MEMORY_BYTES") or settings.memory_budget
+    whole = TimeBudget.of(settings.time_budget - process_age_s())
+    if "METADL_DEADLINE" in environment:
+        whole = TimeBudget(float(environment["METADL_DEADLINE"]))
+    train = TimeBudget(float(environment.get("METADL_META_TRAIN_DEADLINE", whole.deadline)))
+    return Limits(train, whole, MemoryBudget(int(memory)) if memory else MemoryBudget.of_machine())
+
+
+def read_test_spec(settings: Settings, environment: Mapping[str, str] = os.environ) -> TestSpec:
+    """The meta-test that ingestion declares in the environment, else that of the settings."""
+    if "METADL_TEST_SPEC" not in environment:
+        test = settings.test
+        spec = EpisodeSpec(test.ways, test.shots, test.queries_per_class, test.balanced)
+        return TestSpec(test.tasks, spec, test.images, test.protocol)
+    told = json.loads(environment["METADL_TEST_SPEC"])
+    spec = EpisodeSpec(tuple(told["ways"]), tuple(told["shots"]), told["queries_per_class"], told["balanced"])
+    return TestSpec(told["tasks"], spec, told["images"], told["protocol"], told["drawn_images"])
+
+
+def read_settings(bundle: Path) -> Settings:
+    """The bundle's own settings file, or the defaults."""
+    file = bundle / SETTINGS_FILE
+    return load_yaml(file, Settings) if file.exists() else Settings()
+
+
+def _say(text: str) -> None:
+    print(f"[autometa {process_age_s():6.1f} s] {text}", flush=True)
+
+
+class AutoMetaLearner:
+    """The whole of autometa as a MetaLearner; `bundle` is the folder with its settings file."""
+
+    bundle = Path()
+
+    def meta_fit(self, meta_train_generator: Any, meta_valid_generator: Any) -> AutoLearner:
+        """Search within the budget; learners are saved early where ingestion names the model folder."""
+        settings = read_settings(self.bundle)
+        limits = read_limits(settings)
+        model_dir = os.environ.get("METADL_MODEL_DIR")
+        test = read_test_spec(settings)
+        checkpoint = Path(model_dir) if model_dir else None
+        torch.manual_seed(settings.seed)
+        controller = Controller(settings, test, limits, checkpoint, _say)
+        controller.bootstrap()
+        pool = pool_from_generator(meta_train_generator, limits.train, limits.memory, _say)
+        return AutoLearner.of(controller.run(pool))
+
+
+class AutoLearner:
+    """A fitted learner as a Learner. A process that serves many tasks reads the files once."""
+
+    _loaded: tuple[Path, FittedLearner] | None = None
+
+    def __init__(self) -> None:
+        self.learner: FittedLearner | None = None
+
+    @classmethod
+    def of(cls, learner: FittedLearner) -> AutoLearner:
+        """The adapter of a learner at hand."""
+        adapter = cls()
+        adapter.learner = learner
+        return adapter
+
+    def save(self, path_to_save: str) -> None:
+        """Write the learner."""
+        assert self.learner is not None, "nothing was fitted or loaded"
+        self.learner.save(Path(path_to_save))
+
+    def load(self, path_to_load: str) -> None:
+        """Read the learner, once per process."""
+        folder = Path(path_to_load)
+        if AutoLearner._loaded is None or AutoLearner._loaded[0] != folder:
+            learner = FittedLearner.load(folder)
+            learner.pace = _declared_pace()
+            AutoLearner._loaded = folder, learner
+        self.learner = AutoLearner._loaded[1]
+
+    def fit(self, support_set: tuple[torch.Tensor, torch.Tensor, torch.Tensor, int, int]) -> AutoPredictor:
+        """Support 5-tuple of the format → predictor."""
+        assert self.learner is not None, "nothing was fitted or loaded"
+        images, labels, _, ways, _ = support_set
+        return AutoPredictor(self.learner.fit(as_uint8(images), labels.cpu().numpy(), int(ways)))
+
+
+class AutoPredictor:
+    """A fitted predictor as a Predictor."""
+
+    def __init__(self, predictor: FittedPredictor) -> None:
+        self.predictor = predictor
+
+    def predict(self, query_set: torch.Tensor) -> np.ndarray[Any, Any]:
+        """Query images float32 [q, 3, px, px] → probabilities float64 [q, ways]."""
+        return self.predictor.predict(as_uint8(query_set))
+
+
+def _declared_pace() -> Pace | None:
+    if "METADL_DEADLINE" not in os.environ or "METADL_TEST_SPEC" not in os.environ:
+        return None
+    test = read_test_spec(Settings())
+    return Pace(TimeBudget(float(os.environ["METADL_DEADLINE"])), test.tasks, test.embedded_images)

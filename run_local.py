@@ -1,0 +1,152 @@
+"""Run a submission on a dataset as a challenge would: ingestion, then scoring, then a table of scores.
+
+python run_local.py --dataset DIR --time-budget 10m --memory-budget 4GB
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from autometa.budget import MemoryBudget, process_age_s
+from autometa.config import RunOptions, load_yaml, validated
+from autometa.display import Display, score_table
+from autometa.errors import ConfigError
+from ingestion import IngestionSettings, InputError
+from ingestion import run as run_ingestion
+from scoring import ScoringError, ScoringSettings, score
+
+ROOT = Path(__file__).resolve().parent
+DEMO = ROOT / "examples" / "demo"
+BASELINES = ROOT / "baselines"
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--dataset",
+    metavar="DIR",
+    help="MetaDL root, Meta-Album dataset(s), or a folder of class folders. Default: the demo.",
+)
+@click.option(
+    "--submission", metavar="DIR|ZIP|NAME", help="A bundle, or the name of a baseline. Default: autometa."
+)
+@click.option(
+    "--time-budget",
+    metavar="TIME",
+    help="Whole run: import, meta-train, meta-test; 90s, 10m, 2h. Default: 2m.",
+)
+@click.option(
+    "--memory-budget",
+    metavar="SIZE",
+    help="All processes of the submission, as 4GB. Default: 80 % of what is free.",
+)
+@click.option("--tasks-per-dataset", metavar="N", help="Meta-test tasks of each dataset. Default: 30.")
+@click.option(
+    "--query-per-class",
+    metavar="N",
+    help="Query images per class. Default: 20, fewer where classes are small.",
+)
+@click.option("--ways", metavar="LOW-HIGH", help="Classes per task. Default: 2-20.")
+@click.option("--shots", metavar="LOW-HIGH", help="Labelled images per class. Default: 1-20.")
+@click.option("--seed", metavar="N", help="Seed of splits and tasks. Default: 93.")
+@click.option(
+    "--protocol",
+    metavar="auto|within-domain|cross-domain",
+    help="Hold out classes, or whole datasets. Default: auto.",
+)
+@click.option(
+    "--sandbox", metavar="auto|none|bubblewrap|landlock", help="What confines the submission. Default: auto."
+)
+@click.option("--output", metavar="DIR", help="Where results go. Default: output/NAME-TIME.")
+@click.option("--overwrite", is_flag=True, default=None, help="Empty --output first.")
+@click.option(
+    "--config",
+    metavar="YAML",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file with any of these options.",
+)
+def main(config: Path | None, **given: Any) -> None:
+    """Run a submission on a dataset within a time and memory budget and score it.
+
+    Exit status: 0 when ingestion and scoring succeeded, 1 when the run failed, 2 for bad arguments.
+    """
+    started = time.monotonic() - process_age_s()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    console = Console()
+    try:
+        options = read_options(config, given)
+        settings = ingestion_settings(options, started)
+        display = Display(console, options.time_budget, started)
+        with display.live():
+            result = run_ingestion(settings, display.show, overwrite=options.overwrite)
+    except (ConfigError, InputError) as error:
+        raise click.UsageError(str(error)) from error
+    folder = settings.output_dir.parent
+    try:
+        summary = score(
+            ScoringSettings(
+                results_dir=settings.output_dir,
+                output_dir_scoring=folder / "scoring",
+                overwrite_previous_results=options.overwrite,
+            )
+        )
+    except (ScoringError, OSError) as error:
+        console.print(f"scoring failed: {error}", style="bold red", markup=False)
+        sys.exit(1)
+    console.print(score_table(summary.overall, summary.datasets))
+    console.print(f"ingestion took {result.seconds['total']:.1f} s of {options.time_budget:.0f} s")
+    console.print(f"report: {summary.report}", soft_wrap=True, highlight=False)
+    sys.exit(0 if result.succeeded else 1)
+
+
+def read_options(config: Path | None, given: dict[str, Any]) -> RunOptions:
+    """Options of the command line over those of the file; ConfigError names the option and the mend."""
+    options = load_yaml(config, RunOptions).model_dump(exclude_unset=True) if config else {}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return validated(RunOptions, options | chosen, "options")
+
+
+def ingestion_settings(options: RunOptions, started: float) -> IngestionSettings:
+    """What ingestion is asked for; ConfigError for an unknown baseline or an output folder in use."""
+    dataset = options.dataset or DEMO
+    name = f"{dataset.resolve().name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = options.output or Path("output") / name
+    if folder.exists() and not options.overwrite and any(folder.iterdir()):
+        raise ConfigError(
+            f"--output {folder}: exists and is not empty; add --overwrite or name another folder"
+        )
+    return IngestionSettings(
+        input_data_dir=dataset,
+        submission=find_submission(options.submission),
+        output_dir=folder / "ingestion",
+        seed=options.seed,
+        test_tasks_per_dataset=options.tasks_per_dataset,
+        ways=options.ways,
+        shots=options.shots,
+        query_images_per_class=options.query_per_class,
+        protocol=options.protocol,
+        sandbox=options.sandbox,
+        time_budget_s=options.time_budget,
+        memory_budget_bytes=options.memory_budget or MemoryBudget.of_machine().total_bytes,
+        started=started,
+    )
+
+
+def find_submission(name: str) -> Path:
+    """A bundle by path, or a baseline by name; ConfigError lists what there is."""
+    baselines = sorted(p.parent.name for p in BASELINES.glob("*/model.py"))
+    if name in baselines and not (Path(name) / "model.py").exists():
+        return BASELINES / name
+    if Path(name).exists():
+        return Path(name)
+    raise ConfigError(f"--submission {name}: no such file or folder, nor a baseline ({', '.join(baselines)})")
+
+
+if __name__ == "__main__":
+    main()

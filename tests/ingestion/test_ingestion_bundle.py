@@ -1,0 +1,77 @@
+"""Bundles: folders, zips, and their config.json."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from ingestion.bundle import open_bundle, read_config
+from ingestion.errors import InputError
+
+
+def zipped(file: Path, members: dict[str, str]) -> Path:
+    with zipfile.ZipFile(file, "w") as bundle:
+        for name, text in members.items():
+            bundle.writestr(name, text)
+    return file
+
+
+def test_a_zip_is_unpacked_into_the_scratch_folder(tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "b.zip", {"model.py": "x = 1", "sub/helper.py": ""})
+    folder = open_bundle(archive, tmp_path / "scratch")
+    assert (folder / "sub" / "helper.py").is_file()
+
+
+@pytest.mark.parametrize("name", ["../evil.py", "/evil.py", "a/../../evil.py"])
+def test_members_that_leave_the_folder_are_refused(tmp_path: Path, name: str) -> None:
+    archive = zipped(tmp_path / "b.zip", {"model.py": "", name: ""})
+    with pytest.raises(InputError, match="leaves the bundle"):
+        open_bundle(archive, tmp_path / "scratch")
+    assert not list(tmp_path.rglob("evil.py"))
+
+
+def test_links_are_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as bundle:
+        link = zipfile.ZipInfo("model.py")
+        link.external_attr = 0o120777 << 16
+        bundle.writestr(link, "/etc/passwd")
+    with pytest.raises(InputError, match="is a link"):
+        open_bundle(tmp_path / "b.zip", tmp_path / "scratch")
+
+
+def test_a_missing_model_is_explained(tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "b.zip", {"folder/model.py": ""})
+    with pytest.raises(InputError, match="zip the files, not their folder"):
+        open_bundle(archive, tmp_path / "scratch")
+    (tmp_path / "junk.zip").write_text("junk")
+    with pytest.raises(InputError, match="not a readable zip"):
+        open_bundle(tmp_path / "junk.zip", tmp_path / "scratch")
+
+
+def test_config_is_merged_over_the_defaults(tmp_path: Path) -> None:
+    content = {"validation_datasets": None, "train_config": {"k": 3}, "unknown": 1}
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    config = read_config(tmp_path)
+    assert (config.train_config.N, config.train_config.k) == (5, 3)
+    assert config.validation_datasets == 0
+    assert config.data_format == "task"
+    assert config.valid_config.max_N == 20
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ({"batch_size": 0}, "batch_size"),
+        ({"validation_datasets": 10}, "validation_datasets"),
+        ({"train_config": {"N": "five"}}, "train_config.N"),
+        ({"train_config": {"N": None}}, "min_N"),
+        ({"valid_config": {"query_images_per_class": 21}}, "valid_config"),
+    ],
+)
+def test_bad_config_names_the_key(tmp_path: Path, content: object, named: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=named):
+        read_config(tmp_path)

@@ -1,0 +1,122 @@
+"""What runs in the submission's process: generators, logger, channel."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_meta_album
+
+from ingestion.channel import Channel, anonymous_file, map_array
+from ingestion.datasets import read_meta_album
+from ingestion.errors import SubmissionError
+from ingestion.generators import BatchGenerator, TaskGenerator, TrainingSet
+from ingestion.images import decode_dataset
+from ingestion.logger import Logger
+from ingestion.tasks import TaskConfig
+
+
+@pytest.fixture
+def training_sets(tmp_path: Path) -> list[TrainingSet]:
+    sets = []
+    for name, classes in (("A", 4), ("B", 3)):
+        decoded = decode_dataset(
+            read_meta_album(write_meta_album(tmp_path / name, [6] * classes)), 16, tmp_path
+        )
+        sets.append(TrainingSet(name, decoded.images, decoded.dataset.labels))
+    return sets
+
+
+def test_tasks_have_the_form_of_the_format(training_sets: list[TrainingSet]) -> None:
+    config = TaskConfig(N=3, k=2, query_images_per_class=3)
+    task, again = (next(TaskGenerator(training_sets, config, 5)(1)) for _ in range(2))
+    images, labels, original = task.support_set
+    assert images.shape == (6, 3, 16, 16)
+    assert images.dtype == torch.float32
+    assert images.min() >= 0 and images.max() <= 1
+    assert labels.dtype == original.dtype == torch.int64
+    assert torch.equal(torch.from_numpy(task.original_class_idx)[labels], original)
+    assert task.query_set[0].shape == (9, 3, 16, 16)
+    assert task.dataset in "AB"
+    assert torch.equal(images, again.support_set[0])
+
+
+def test_batches_cover_an_epoch_and_go_on(training_sets: list[TrainingSet]) -> None:
+    generator = BatchGenerator(training_sets, 16, seed=1)
+    epoch = list(generator(3))
+    assert [len(labels) for _, labels in epoch] == [16, 16, 10]
+    labels = torch.cat([labels for _, labels in epoch])
+    assert torch.bincount(labels).tolist() == [6] * 7
+    loader = torch.utils.data.DataLoader(
+        range(42), 16, shuffle=True, generator=torch.Generator().manual_seed(1)
+    )
+    expected = [6 * [0] + 6 * [1] + 6 * [2] + 6 * [3] + 6 * [4] + 6 * [5] + 6 * [6]][0]
+    assert labels.tolist() == [expected[i] for batch in loader for i in batch.tolist()]
+    images, again = next(generator(1))
+    assert images.shape == (16, 3, 16, 16)
+    assert not torch.equal(again, epoch[0][1])
+
+
+def test_logger_writes_the_files_of_the_format(tmp_path: Path, training_sets: list[TrainingSet]) -> None:
+    task = next(TaskGenerator(training_sets, TaskConfig(N=3, k=2, query_images_per_class=3), 5)(1))
+    logger = Logger(tmp_path / "logs")
+    perfect = np.eye(3)[task.query_set[1].numpy()]
+    logger.log(task, perfect, 0.5)
+    logger.log(task, torch.from_numpy(perfect), 0.25, meta_train=False)
+    logger.log(task, task.query_set[1].numpy())
+    logger.log(task, perfect, meta_train=False)
+    train = tmp_path / "logs" / "meta_train"
+    header, first, second = (train / "performance.csv").read_text().splitlines()
+    assert header == "Normalized Accuracy,Accuracy,Macro F1 Score,Macro Precision,Macro Recall,Loss"
+    assert first == "1.0,1.0,1.0,1.0,1.0,0.5"
+    assert second.endswith(",")
+    assert (train / "tasks.csv").read_text().splitlines()[0] == "Dataset,Number of Ways,Number of Shots"
+    assert np.loadtxt(train / "predictions" / "iteration_1.out").shape == (9, 3)
+    assert np.loadtxt(train / "ground_truth" / "iteration_2.out").shape == (9,)
+    steps = sorted(p.name for p in (tmp_path / "logs" / "meta_validation").iterdir())
+    assert steps == ["step_1", "step_2"]
+
+
+def test_logger_takes_batches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    logger = Logger(tmp_path)
+    logger.log([torch.zeros(4, 3, 8, 8), torch.tensor([0, 1, 2, 0])], np.array([0, 1, 1, 0]), 1.0)
+    assert "Accuracy: 0.750" in capsys.readouterr().out
+    assert not (tmp_path / "meta_train" / "tasks.csv").exists()
+
+
+def test_messages_travel_with_arrays() -> None:
+    ours, theirs = (Channel(end.detach()) for end in socket.socketpair())
+    ours.send("predictions", np.arange(6, dtype=np.float32).reshape(2, 3), note="x")
+    message = theirs.receive()
+    assert (message.kind, message.fields) == ("predictions", {"note": "x"})
+    assert message.array is not None
+    assert message.array.tolist() == [[0, 1, 2], [3, 4, 5]]
+    with pytest.raises(TypeError, match="numbers"):
+        ours.send("x", np.array([object()]))
+    ours.close()
+    with pytest.raises(EOFError):
+        theirs.receive()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"[]\n", b'{"kind": 1}\n', b'{"kind": "x", "fields": {}, "dtype": "O", "shape": [1]}\n12345678',
+     b'{"kind": "x", "fields": {}, "dtype": "<f8", "shape": [9]}\n1'],
+)  # fmt: skip
+def test_foreign_bytes_are_no_message(raw: bytes) -> None:
+    left, right = socket.socketpair()
+    left.sendall(len(raw).to_bytes(4, "big") + raw)
+    with pytest.raises(SubmissionError, match="protocol"):
+        Channel(right.detach()).receive()
+    left.close()
+
+
+def test_shared_images_are_read_only_for_the_child() -> None:
+    fd = anonymous_file(12)
+    map_array(fd, (12,), writable=True)[:] = 7
+    view = map_array(fd, (2, 6))
+    assert (view == 7).all()
+    assert not view.flags.writeable

@@ -1,0 +1,276 @@
+"""Whole runs with small submissions, well behaved and not: what goes wrong costs only what it touches."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from conftest import MakeBundle, write_meta_album
+
+from ingestion import Event, IngestionSettings, run
+from ingestion.errors import InputError
+from ingestion.program import IngestionResult
+from ingestion.sandbox import choose_sandbox
+
+TASKS = 4
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    return write_meta_album(tmp_path / "data" / "SET", [9] * 8)
+
+
+class Runner:
+    """Runs a bundle and keeps what it showed."""
+
+    def __init__(self, dataset: Path, output: Path) -> None:
+        self.dataset, self.output = dataset, output
+        self.events: list[Event] = []
+
+    def __call__(self, bundle: Path, *, overwrite: bool = False, **settings: Any) -> IngestionResult:
+        defaults: dict[str, Any] = {
+            "image_size": 16,
+            "test_tasks_per_dataset": TASKS,
+            "query_images_per_class": 4,
+            "sandbox": "none",
+        }
+        asked = IngestionSettings(
+            input_data_dir=self.dataset, submission=bundle, output_dir=self.output, **{**defaults, **settings}
+        )
+        return run(asked, self.events.append, overwrite=overwrite)
+
+    def texts(self, kind: str) -> str:
+        return "\n".join(event.text for event in self.events if event.kind == kind)
+
+    def truth(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads((self.output / "truth.json").read_text())
+        return content
+
+    def accuracy(self, task: int) -> float:
+        scores = np.loadtxt(self.output / f"task_{task}.predict", ndmin=2)
+        labels = self.truth()["tasks"][task - 1]["labels"]
+        if np.isnan(scores).any():
+            return float("nan")
+        return float((scores.argmax(1) == labels).mean())
+
+
+@pytest.fixture
+def runner(dataset: Path, tmp_path: Path) -> Runner:
+    return Runner(dataset, tmp_path / "out")
+
+
+def test_a_run_leaves_everything_that_scoring_needs(runner: Runner, make_bundle: MakeBundle) -> None:
+    check = """
+        task = next(iter(meta_train_generator(1)))
+        assert meta_valid_generator is None and self.train_classes == 3, self.train_classes
+        self.log(task, np.eye(task.num_ways)[task.query_set[1]])
+        print("submission speaks")
+        return MyLearner()
+    """
+    result = runner(make_bundle(meta_fit=check, config={"train_config": {"N": 3}}))
+    assert result.succeeded
+    assert not result.failures
+    assert all(runner.accuracy(task) > 0.7 for task in range(1, TASKS + 1))
+    assert "submission speaks" in runner.texts("line")
+    assert "submission speaks" in (runner.output / "logs" / "submission.log").read_text()
+    assert (runner.output / "logs" / "meta_train" / "performance.csv").exists()
+    assert (runner.output / "logs" / "experimental_settings.txt").exists()
+    metadata = yaml.safe_load((runner.output / "metadata_ingestion").read_text())
+    assert list(metadata) == [
+        "Total execution time",
+        "Meta-train time",
+        "Meta-test time",
+        "Number of test datasets",
+        "Tasks per dataset",
+    ]
+    assert metadata["Total execution time"] >= metadata["Meta-test time"]
+    assert not list(runner.output.rglob("*.pickle"))
+
+
+def test_failures_cost_only_their_task(runner: Runner, make_bundle: MakeBundle) -> None:
+    """An exception, a wrong shape, NaN, and a process that ends: four tasks, then a good one."""
+    top = """
+        COUNTER = Path(os.environ["METADL_MODEL_DIR"]) / "count"
+        def task_number():
+            n = int(COUNTER.read_text()) + 1 if COUNTER.exists() else 1
+            COUNTER.write_text(str(n))
+            return n
+    """
+    predict = """
+        n = task_number()
+        if n == 1: raise ZeroDivisionError("first task")
+        if n == 2: return np.zeros((3, 2))
+        if n == 3: return np.full((len(query_set), self.ways), np.nan)
+        if n == 4: os._exit(3)
+        return self.nearest(query_set)
+    """
+    result = runner(make_bundle(top=top, predict=predict), test_tasks_per_dataset=6)
+    assert sorted(result.failures) == [1, 2, 3, 4]
+    assert "ZeroDivisionError: first task" in result.failures[1]
+    assert "shape [3, 2]" in result.failures[2]
+    assert "NaN" in result.failures[3]
+    assert "exited with status 3" in result.failures[4]
+    assert "Traceback" in runner.texts("failure")
+    assert "in predict" in runner.texts("failure")
+    assert np.isnan(runner.accuracy(1))
+    assert runner.accuracy(5) > 0.7
+    assert result.succeeded
+    record = json.loads((runner.output / "ingestion.json").read_text())
+    assert set(record["failures"]) == {"1", "2", "3", "4"}
+
+
+def test_labels_are_predictions_too(runner: Runner, make_bundle: MakeBundle) -> None:
+    result = runner(make_bundle(predict="return self.nearest(query_set).argmax(1)"))
+    assert not result.failures
+    labels = np.loadtxt(runner.output / "task_1.predict")
+    assert labels.tolist() == labels.astype(int).tolist()
+    assert (labels == runner.truth()["tasks"][0]["labels"]).mean() > 0.7
+
+
+def test_a_broken_import_is_shown_and_scores_nothing(runner: Runner, make_bundle: MakeBundle) -> None:
+    result = runner(make_bundle(top="import a_module_that_is_not_there"))
+    assert not result.succeeded
+    assert len(result.failures) == TASKS
+    assert "a_module_that_is_not_there" in runner.texts("failure")
+    assert (runner.output / "truth.json").exists()
+    assert len(list(runner.output.glob("task_*.predict"))) == TASKS
+
+
+def test_a_submission_finds_neither_truth_nor_data(runner: Runner, make_bundle: MakeBundle) -> None:
+    """It searches its surroundings, its environment and its open files for labels and data."""
+    search = f"""
+        here = Path(os.environ["METADL_MODEL_DIR"]).parent
+        assert not [p for p in here.rglob("*") if "truth" in p.name], "truth on disk"
+        assert not any({str(runner.dataset)!r} in value for value in os.environ.values()), "data path"
+        assert not any("labels" in os.readlink(f"/proc/self/fd/{{n}}")
+                       for n in os.listdir("/proc/self/fd") if os.path.islink(f"/proc/self/fd/{{n}}"))
+        return self.nearest(query_set)
+    """
+    result = runner(make_bundle(predict=search))
+    assert not result.failures
+
+
+@pytest.mark.parametrize("sandbox", ["bubblewrap", "landlock"])
+def test_a_sandbox_hides_the_data(runner: Runner, make_bundle: MakeBundle, sandbox: Any) -> None:
+    try:
+        choose_sandbox(sandbox)
+    except InputError as error:
+        pytest.skip(str(error))
+    labels = runner.dataset / "labels.csv"
+    (runner.output.parent / "outside").mkdir()
+    attempt = f"""
+        for place, mode in (({str(labels)!r}, "r"), ({str(runner.output.parent / "outside" / "x")!r}, "w")):
+            try:
+                open(place, mode)
+            except OSError:
+                continue
+            raise AssertionError(f"could open {{place}}")
+        return self.nearest(query_set)
+    """
+    result = runner(make_bundle(predict=attempt), sandbox=sandbox)
+    assert not result.failures
+    assert runner.accuracy(1) > 0.7
+
+
+def test_a_task_that_hangs_ends_at_its_limit(runner: Runner, make_bundle: MakeBundle) -> None:
+    hang = """
+        flag = Path(os.environ["METADL_MODEL_DIR"]) / "hung"
+        if not flag.exists():
+            flag.write_text("")
+            time.sleep(1000)
+        return self.nearest(query_set)
+    """
+    result = runner(make_bundle(predict=hang), max_time_s=2)
+    assert list(result.failures) == [1]
+    assert "ran out of time" in result.failures[1]
+    assert runner.accuracy(2) > 0.7
+
+
+@pytest.mark.slow
+def test_meta_training_that_hangs_ends_and_what_it_saved_serves(
+    runner: Runner, make_bundle: MakeBundle
+) -> None:
+    hang = """
+        MyLearner().save(os.environ["METADL_MODEL_DIR"])
+        time.sleep(1000)
+    """
+    began = time.monotonic()
+    result = runner(make_bundle(meta_fit=hang), time_budget_s=15)
+    assert time.monotonic() - began < 15
+    assert not result.failures
+    assert "meta-train ended early" in runner.texts("failure")
+
+
+@pytest.mark.slow
+def test_a_submission_that_always_hangs_ends_within_the_budget(
+    runner: Runner, make_bundle: MakeBundle
+) -> None:
+    began = time.monotonic()
+    result = runner(make_bundle(meta_fit="time.sleep(1000)", name="train"), time_budget_s=10)
+    assert len(result.failures) == TASKS
+    result = runner(make_bundle(predict="time.sleep(1000)", name="test"), time_budget_s=15, overwrite=True)
+    assert time.monotonic() - began < 25
+    assert len(result.failures) == TASKS
+    assert not result.succeeded
+
+
+@pytest.mark.slow
+def test_too_much_memory_ends_the_submission(runner: Runner, make_bundle: MakeBundle) -> None:
+    greedy = """
+        hoard = [bytearray(os.urandom(1 << 20)) * 64 for _ in range(40)]
+        time.sleep(2)
+        return self.nearest(query_set)
+    """
+    result = runner(make_bundle(predict=greedy), memory_budget_bytes=1_500_000_000, test_tasks_per_dataset=1)
+    assert "memory" in result.failures[1]
+
+
+def test_processes_left_behind_are_ended(runner: Runner, make_bundle: MakeBundle, tmp_path: Path) -> None:
+    beat = tmp_path / "beat"
+    stray = f"""
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                while True:
+                    Path({str(beat)!r}).write_text(str(time.time()))
+                    time.sleep(0.05)
+            os._exit(0)
+        time.sleep(0.3)
+        return self.nearest(query_set)
+    """
+    runner(make_bundle(predict=stray), test_tasks_per_dataset=1)
+    before = beat.read_text()
+    time.sleep(0.4)
+    assert beat.read_text() == before
+
+
+def test_batch_mode_and_validation_on_one_dataset(runner: Runner, make_bundle: MakeBundle) -> None:
+    check = """
+        images, labels = next(iter(meta_train_generator(1)))
+        assert images.shape == (7, 3, 16, 16), images.shape
+        assert self.train_classes == self.total_classes == 3, self.total_classes
+        assert len(list(meta_valid_generator(2))) == 2
+        return MyLearner()
+    """
+    config = {"train_data_format": "batch", "batch_size": 7, "validation_datasets": 3,
+              "valid_config": {"query_images_per_class": 2}}  # fmt: skip
+    result = runner(make_bundle(meta_fit=check, config=config))
+    assert not result.failures, result.failures
+    assert "quarter of its classes" in runner.texts("note")
+
+
+def test_an_old_output_is_kept_or_recognised(runner: Runner, make_bundle: MakeBundle) -> None:
+    bundle = make_bundle(top="raise SystemExit('quick')")
+    runner.output.mkdir()
+    (runner.output / "precious.txt").write_text("mine")
+    with pytest.raises(InputError, match="will not be emptied"):
+        runner(bundle, overwrite=True)
+    runner(bundle)
+    assert len(list(runner.output.parent.glob("out_*/precious.txt"))) == 1
+    runner(bundle, overwrite=True)
+    assert len(list(runner.output.parent.glob("out_*"))) == 1
