@@ -73,7 +73,7 @@ def build_backbone(name: str, device: str, state: dict[str, torch.Tensor] | None
     """
     spec = find_spec(name)
     try:
-        model = _create(spec)
+        model = create_model(spec)
     except RuntimeError as error:
         raise WeightsError(f"timm knows no model `{spec.timm_name}`") from error
     if state is None:
@@ -83,7 +83,8 @@ def build_backbone(name: str, device: str, state: dict[str, torch.Tensor] | None
     return Backbone(spec, model, device)
 
 
-def _create(spec: BackboneSpec) -> nn.Module:
+def create_model(spec: BackboneSpec) -> nn.Module:
+    """The network of a row, without classifier, untrained."""
     options: dict[str, Any] = {"dynamic_img_size": True} if spec.patch_px > 1 else {}
     model: nn.Module = timm.create_model(spec.timm_name, pretrained=False, num_classes=0, **options)
     if spec.depth is not None:

