@@ -22,12 +22,11 @@ from autometa.evaluation import Answer, interval95, paired_gain
 from autometa.features import FeatureStore
 from autometa.forecast import PROBE_IMAGES, Forecast, Limits
 from autometa.heads import FeatureStatistics
-from autometa.learner import BackboneShelf, FittedLearner
+from autometa.learner import SMALLEST_PX, BackboneShelf, FittedLearner, plain_member
 from autometa.planning import TestSpec, make_plan
 from autometa.search import Candidate, Outcome, Search, guarded
 
 START_PX = 128
-SMALLEST_PX = 48
 VALIDATION_SHARE = 0.25
 """Share of the search time that embedding the validation images in the first view may take."""
 CANDIDATES_TO_MIX = 12
@@ -182,17 +181,18 @@ class Controller:
         return bench.fresh.measure(combine(calibrated, [weight for _, _, weight in members]))
 
     def _save_plain(self, view: View) -> FittedLearner:
-        plain = Candidate(view, "centroid", {"transform": "l2", "metric": "cosine"})
-        return self._save([(plain, 0.05, 1.0)], None, {"stage": "bootstrap"})
+        return self._save_learner((plain_member(view),), {}, {"stage": "bootstrap"})
 
-    def _save(self, members: list[Weighted], bench: Bench | None, record: dict[str, Any]) -> FittedLearner:
-        """Make the learner that consists of `members` the latest one and save it."""
+    def _save(self, members: list[Weighted], bench: Bench, record: dict[str, Any]) -> None:
         views = {candidate.view for candidate, _, _ in members}
-        statistics: dict[View, FeatureStatistics] = {}
-        if bench is not None:
-            statistics = {view: bench.statistics(self._features(view, bench)) for view in views}
-        rows = tuple(_member(*member) for member in members)
-        self._latest = FittedLearner(rows, self._shelf, statistics, validation=record)
+        statistics = {view: bench.statistics(self._features(view, bench)) for view in views}
+        self._save_learner(tuple(_member(*member) for member in members), statistics, record)
+
+    def _save_learner(
+        self, members: tuple[Member, ...], statistics: dict[View, FeatureStatistics], record: dict[str, Any]
+    ) -> FittedLearner:
+        """Make the learner that consists of `members` the latest one and save it."""
+        self._latest = FittedLearner(members, self._shelf, statistics, validation=record)
         if self.checkpoint is not None:
             self._latest.save(self.checkpoint)
             self._since_checkpoint = stopwatch()

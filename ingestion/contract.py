@@ -23,7 +23,7 @@ from pathlib import Path
 @dataclass(frozen=True)
 class TestSpec:
     """The declared meta-test: how many tasks of what form; `images` distinct ones at most, `drawn_images`
-    over all tasks, repeats counted."""
+    over all tasks, repeats counted; `standby`: its process has already imported the submission."""
 
     tasks: int
     datasets: int
@@ -34,6 +34,7 @@ class TestSpec:
     queries_per_class: int
     px: int
     protocol: str
+    standby: bool
     balanced: bool = True
 
     __test__ = False  # not a test class for pytest
@@ -62,6 +63,17 @@ def contract_variables(limits: Limits, model_dir: Path, spec: TestSpec) -> dict[
         "METADL_TEST_SPEC": dumps(asdict(spec)),
     }
     return {name: str(value) for name, value in values.items() if value is not None}
+
+
+STANDBY_UP_TO_S = 600.0
+STANDBY_LEAST_BYTES = 2 * 2**30
+
+
+def wants_standby(time_budget_s: float | None, memory_bytes: int | None) -> bool:
+    """Whether the process of meta-test is started beside meta-training, so that its imports cost no time:
+    where the budget is short, and memory is not."""
+    roomy = memory_bytes is None or memory_bytes >= STANDBY_LEAST_BYTES
+    return roomy and time_budget_s is not None and time_budget_s <= STANDBY_UP_TO_S
 
 
 def meta_test_reserve_s(budget_s: float, tasks: int) -> float:

@@ -29,7 +29,7 @@ LEAST_TIME_S = 0.1
 
 @dataclass
 class MetaTest:
-    """Runs the tasks; `failures` says for every task that was not done why."""
+    """Runs the tasks; `failures` says for every task that was not done why. Close it at the end."""
 
     prepared: Prepared
     plan: LaunchPlan
@@ -37,28 +37,35 @@ class MetaTest:
     output_dir: Path
     on_event: OnEvent
     failures: dict[int, str]
-    peak_bytes: int = 0
-    _child: SubmissionProcess | None = None
-    _failed_starts: int = 0
+
+    def __post_init__(self) -> None:
+        largest = max(max(d.support_rows.size, d.query_rows.size) for d in self.prepared.draws)
+        n_bytes = largest * 3 * self.prepared.px**2
+        fd = anonymous_file(n_bytes)
+        self._buffer = SharedImages(fd, map_array(fd, (n_bytes,), writable=True))
+        self._child: SubmissionProcess | None = None
+        self._ready = False
+        self._failed_starts = 0
+
+    def warm_up(self) -> int:
+        """Start the child now, so that its imports run beside meta-training; returns its process id."""
+        return self._spawn().pid
+
+    def close(self) -> None:
+        """End the child and give its memory back."""
+        self._end_child()
+        self._buffer.close()
 
     def run(self) -> None:
         """Do all tasks that time allows; predictions are on disk as soon as they are made."""
         draws = self.prepared.draws
-        largest = max(max(d.support_rows.size, d.query_rows.size) for d in draws)
-        n_bytes = largest * 3 * self.prepared.px**2
-        fd = anonymous_file(n_bytes)
-        buffer = SharedImages(fd, map_array(fd, (n_bytes,), writable=True))
-        try:
-            for number, draw in enumerate(draws, start=1):
-                reason = self._cannot_go_on()
-                if reason:
-                    self._give_up(number, reason)
-                    break
-                self._attempt(number, draw, buffer)
-                self.on_event(Event("progress", done=number, total=len(draws)))
-        finally:
-            self._end_child()
-            buffer.close()
+        for number, draw in enumerate(draws, start=1):
+            reason = self._cannot_go_on()
+            if reason:
+                self._give_up(number, reason)
+                return
+            self._attempt(number, draw)
+            self.on_event(Event("progress", done=number, total=len(draws)))
 
     def _cannot_go_on(self) -> str:
         left = self._left_s()
@@ -76,10 +83,9 @@ class MetaTest:
     def _left_s(self) -> float | None:
         return None if self.limits.deadline is None else self.limits.deadline - time.monotonic()
 
-    def _attempt(self, number: int, draw: TaskDraw, buffer: SharedImages) -> None:
+    def _attempt(self, number: int, draw: TaskDraw) -> None:
         try:
-            child = self._child or self._start(buffer)
-            predictions = self._ask(child, number, draw, buffer)
+            predictions = self._ask(self._ready_child(), number, draw)
             write_predictions(self.output_dir, number, check_predictions(predictions, draw))
         except SubmissionError as error:
             self.failures[number] = error.reason
@@ -89,40 +95,40 @@ class MetaTest:
             if error.fatal:
                 self._end_child()
 
-    def _start(self, buffer: SharedImages) -> SubmissionProcess:
-        self._child = child = SubmissionProcess(self.plan, fds=(buffer.fd,))
-        self._failed_starts += 1
+    def _spawn(self) -> SubmissionProcess:
+        self._child = child = SubmissionProcess(self.plan, fds=(self._buffer.fd,))
+        self._ready = False
         child.send(
             "meta-test",
             bundle=str(self.prepared.bundle),
             model_dir=str((self.output_dir / "model").resolve()),
-            buffer=buffer.fd,
+            buffer=self._buffer.fd,
         )
-        try:
+        return child
+
+    def _ready_child(self) -> SubmissionProcess:
+        child = self._child or self._spawn()
+        if not self._ready:
+            self._failed_starts += 1
             child.await_reply("ready", self._until(START_LIMIT_S), "start for meta-test")
-        except SubmissionError:
-            self._end_child()
-            raise
-        self._failed_starts = 0
+            self._failed_starts = 0
+            self._ready = True
         return child
 
     def _end_child(self) -> None:
         if self._child is not None:
-            self.peak_bytes = max(self.peak_bytes, self._child.watchdog.peak_bytes)
             self._child.end()
             self._child = None
 
     def _until(self, seconds: float | None) -> float | None:
         return earlier(self.limits.deadline, after(seconds))
 
-    def _ask(
-        self, child: SubmissionProcess, number: int, draw: TaskDraw, buffer: SharedImages
-    ) -> NDArray[Any] | None:
+    def _ask(self, child: SubmissionProcess, number: int, draw: TaskDraw) -> NDArray[Any] | None:
         tasks_left = len(self.prepared.draws) - number + 1
         part = self.prepared.split.test[draw.dataset]
         child.send(
             "task",
-            shape=buffer.put(*self.prepared.task_images(draw, draw.support_rows)),
+            shape=self._buffer.put(*self.prepared.task_images(draw, draw.support_rows)),
             labels=draw.support_labels.tolist(),
             original_labels=np.asarray(part.labels[draw.support_rows]).tolist(),
             ways=draw.ways,
@@ -133,5 +139,5 @@ class MetaTest:
         limit = task_limit_s(self.limits.max_task_s, self._left_s(), tasks_left)
         until = self._until(limit)
         child.await_reply("fitted", until, f"fit (limit {limit or 0:.1f} s)")
-        child.send("query", shape=buffer.put(*self.prepared.task_images(draw, draw.query_rows)))
+        child.send("query", shape=self._buffer.put(*self.prepared.task_images(draw, draw.query_rows)))
         return child.await_reply("predictions", until, f"predict (limit {limit or 0:.1f} s)").array

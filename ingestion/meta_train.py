@@ -12,10 +12,16 @@ from ingestion.settings import Event, IngestionSettings, OnEvent
 
 
 def meta_train(
-    prepared: Prepared, plan: LaunchPlan, limits: Limits, settings: IngestionSettings, on_event: OnEvent
+    prepared: Prepared,
+    plan: LaunchPlan,
+    limits: Limits,
+    settings: IngestionSettings,
+    on_event: OnEvent,
+    *,
+    beside: tuple[int, ...] = (),
 ) -> str:
     """Let the submission meta-train and save. Returns "" or why it ended early; what it has saved by then
-    serves meta-test."""
+    serves meta-test. Processes of the submission `beside` count for its memory."""
     model_dir, log_dir = settings.output_dir / "model", settings.output_dir / "logs"
     copies = plan.access.scratch.parent
     with (
@@ -23,7 +29,7 @@ def meta_train(
         shared_parts(prepared.valid, prepared, copies) as valid,
     ):
         fds = tuple(part["fd"] for part in (*train, *valid))
-        with SubmissionProcess(plan, fds=fds) as child:
+        with SubmissionProcess(plan, fds=fds, beside=beside) as child:
             try:
                 child.send(
                     "meta-train",

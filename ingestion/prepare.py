@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingestion.bundle import SubmissionConfig, open_bundle, read_config
-from ingestion.contract import TestSpec
+from ingestion.contract import TestSpec, wants_standby
 from ingestion.errors import InputError
 from ingestion.images import DecodedDataset, decode_dataset, default_cache_dir
 from ingestion.settings import Event, IngestionSettings, OnEvent
@@ -38,6 +38,7 @@ class Prepared:
     valid: tuple[Part, ...]
     draws: tuple[TaskDraw, ...]
     px: int
+    standby: bool
 
     @property
     def test_spec(self) -> TestSpec:
@@ -54,6 +55,7 @@ class Prepared:
             queries_per_class=config.query_images_per_class,
             px=self.px,
             protocol=self.split.protocol,
+            standby=self.standby,
         )
 
     def task_images(
@@ -81,7 +83,8 @@ def prepare(settings: IngestionSettings, scratch: Path, on_event: OnEvent) -> Pr
         on_event(Event("note", f"set aside: {line}"))
     train, valid = _validation(split.train, config, settings.seed, on_event)
     draws = draw_test_tasks(split.test, split.test_config, settings.test_tasks_per_dataset, settings.seed)
-    return Prepared(bundle, config, images, split, train, valid, tuple(draws), settings.image_size)
+    standby = wants_standby(settings.time_budget_s, settings.memory_budget_bytes)
+    return Prepared(bundle, config, images, split, train, valid, tuple(draws), settings.image_size, standby)
 
 
 def _decode(

@@ -42,7 +42,7 @@ class LaunchPlan:
 class SubmissionProcess:
     """One child. Use as a context manager: leaving it ends the child and all that it started."""
 
-    def __init__(self, plan: LaunchPlan, *, fds: tuple[int, ...] = ()) -> None:
+    def __init__(self, plan: LaunchPlan, *, fds: tuple[int, ...] = (), beside: tuple[int, ...] = ()) -> None:
         self._before = {p.pid for p in psutil.Process().children(recursive=True)}
         ours, theirs = socket.socketpair()
         command = [sys.executable, "-m", "ingestion.child", str(theirs.fileno())]
@@ -60,7 +60,12 @@ class SubmissionProcess:
         self._channel = Channel(ours.detach())
         self._printer = threading.Thread(target=self._relay, args=(plan,), daemon=True)
         self._printer.start()
-        self.watchdog = Watchdog(self._process.pid, plan.memory_bytes)
+        self.watchdog = Watchdog(self.pid, plan.memory_bytes, beside)
+
+    @property
+    def pid(self) -> int:
+        """Process id of the child, or of what confines it."""
+        return self._process.pid
 
     def __enter__(self) -> SubmissionProcess:
         return self

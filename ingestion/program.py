@@ -112,20 +112,28 @@ class _Run:
         return self.result
 
     def _train_and_test(self) -> None:
-        settings, result = self.settings, self.result
         limits = self._limits()
         plan = self._launch_plan(limits)
-        model_dir = settings.output_dir / "model"
+        test = MetaTest(
+            self.prepared, plan, limits, self.settings.output_dir, self.on_event, self.result.failures
+        )
+        try:
+            self._phases(plan, limits, test)
+        finally:
+            test.close()
+
+    def _phases(self, plan: LaunchPlan, limits: Limits, test: MetaTest) -> None:
+        settings, result = self.settings, self.result
         self.on_event(Event("stage", "meta-train"))
         with result.timed("meta_train"):
-            reason = meta_train(self.prepared, plan, limits, settings, self.on_event)
-        if not has_learner(model_dir):
+            beside = (test.warm_up(),) if self.prepared.standby else ()
+            reason = meta_train(self.prepared, plan, limits, settings, self.on_event, beside=beside)
+        if not has_learner(settings.output_dir / "model"):
             result.fail(
                 range(1, result.tasks + 1), f"no learner was saved ({reason or 'save wrote no file'})"
             )
             return
         self.on_event(Event("stage", "meta-test", total=result.tasks))
-        test = MetaTest(self.prepared, plan, limits, settings.output_dir, self.on_event, result.failures)
         with result.timed("meta_test"):
             test.run()
 

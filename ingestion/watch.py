@@ -20,12 +20,14 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 class Watchdog:
-    """Watches one child and all that it starts; `verdict` says why it was ended, or is empty."""
+    """Watches one child and all that it starts; `verdict` says why it was ended, or is empty. The memory
+    of the processes `beside` counts too."""
 
-    def __init__(self, pid: int, memory_bytes: int | None) -> None:
+    def __init__(self, pid: int, memory_bytes: int | None, beside: tuple[int, ...] = ()) -> None:
         self.verdict = ""
         self.peak_bytes = 0
         self._pid = pid
+        self._roots = (pid, *beside)
         self._memory_bytes = memory_bytes
         self._deadline: float | None = None
         self._what = ""
@@ -54,7 +56,7 @@ class Watchdog:
                 return
 
     def _too_much_memory(self) -> bool:
-        used = sum(_private_bytes(p) for p in process_tree(self._pid))
+        used = sum(_private_bytes(p) for root in self._roots for p in process_tree(root))
         self.peak_bytes = max(self.peak_bytes, used)
         if self._memory_bytes is None or used <= self._memory_bytes:
             return False

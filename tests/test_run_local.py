@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import MakeBundle, write_meta_album
+from synthetic import MakeBundle, write_meta_album
 
 ROOT = Path(__file__).parents[1]
 

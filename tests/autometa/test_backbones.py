@@ -48,7 +48,12 @@ def glyph_accuracy(backbone: Backbone) -> float:
     return float((similarity.argmax(-1) == torch.arange(12)[:, None]).float().mean())
 
 
-@pytest.mark.parametrize("name", INSTALLED)
+FAST = "tf_efficientnet_lite0"
+
+
+@pytest.mark.parametrize(
+    "name", [FAST, *(pytest.param(n, marks=pytest.mark.slow) for n in INSTALLED if n != FAST)]
+)
 def test_packaged_weights_know_more_than_random_ones(name: str) -> None:
     torch.manual_seed(0)
     spec = find_spec(name)

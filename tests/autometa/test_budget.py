@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import FakeClock  # type: ignore[attr-defined]
+from synthetic import FakeClock
 
 from autometa.budget import MemoryBudget, TimeBudget
 from autometa.errors import BudgetExhausted

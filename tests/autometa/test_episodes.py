@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import colour_pool  # type: ignore[attr-defined]
+from synthetic import colour_pool
 
 from autometa.episodes import EpisodeSpec, ImagePool, batches_of, sample_episodes, split_classes
 from autometa.errors import DataError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import colour_pool  # type: ignore[attr-defined]
+from synthetic import colour_pool
 
 from autometa.ensemble import average, fit_temperature, log_probabilities, select
 from autometa.episodes import EpisodeSpec, sample_episodes

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import FakeClock, colour_pool  # type: ignore[attr-defined]
+from synthetic import FakeClock, colour_pool
 
 from autometa.artifact import Member, load_description
 from autometa.backbones import View, build_backbone
@@ -184,6 +184,20 @@ def test_a_late_learner_drops_views_and_never_tasks(members: tuple[Member, ...])
     assert (learner.pace.tasks_left, learner.pace.images_left) == (9, 976)
     both = learner.pace.affordable(learner.views, learner.store)
     assert both == learner.views
-    clock.now += 1e6
+    first, second = (learner.store.seconds_per_image(view) or 0 for view in learner.views)
+    clock.now += learner.pace.budget.left_s() - 1.3 * 976 * (first + second / 2)
     assert learner.pace.affordable(learner.views, learner.store) == learner.views[:1]
+    clock.now += 1e6
+    assert learner.pace.affordable(learner.views, learner.store) == []
     assert answer(learner).shape == (12, 3)
+
+
+def test_a_very_late_learner_looks_more_coarsely(members: tuple[Member, ...]) -> None:
+    learner = learner_of(members[1])
+    clock = FakeClock()
+    learner.pace = Pace(TimeBudget.of(1e6, clock), tasks_left=10, images_left=1000)
+    learner.store._spent[View(members[1].backbone, 480)] = 100.0, 10
+    coarse = learner.pace.coarser(View(members[1].backbone, 480), learner.store)
+    assert coarse.px == 480
+    clock.now += 1e6 - 1.3 * 10 * 1000 / 4
+    assert learner.pace.coarser(View(members[1].backbone, 480), learner.store).px == 240

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import colour_pool  # type: ignore[attr-defined]
+from synthetic import colour_pool
 
 from autometa.budget import MemoryBudget, TimeBudget
 from autometa.config import Settings
@@ -25,6 +25,7 @@ MEMORY = MemoryBudget(8 * 2**30)
 TOLD = {
     "tasks": 7, "datasets": 1, "images": 50, "drawn_images": 90, "ways": [2, 5], "shots": [1, 3],
     "queries_per_class": 4, "px": 32, "protocol": "within-domain", "balanced": True,
+    "standby": False,
 }  # fmt: skip
 
 
@@ -158,7 +159,7 @@ def test_meta_fit_to_predict_in_the_format_s_types(
 ) -> None:
     pool = colour_pool(classes=16)
     (tmp_path / "settings.yaml").write_text(
-        f"backbones: [{tiny_backbone}]\nresolutions: [32]\nvalidation_episodes: 12\nmax_trials: 6\n"
+        f"backbones: [{tiny_backbone}]\nresolutions: [32]\nvalidation_episodes: 10\nmax_trials: 6\n"
     )
     monkeypatch.setenv("METADL_MODEL_DIR", str(tmp_path))
     monkeypatch.setenv("METADL_DEADLINE", str(time.monotonic() + 200))

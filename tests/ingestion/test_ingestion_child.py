@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import write_meta_album
+from synthetic import write_meta_album
 
 from ingestion.channel import Channel, anonymous_file, map_array
 from ingestion.datasets import read_meta_album

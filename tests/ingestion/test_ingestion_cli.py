@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from click.testing import CliRunner
-from conftest import MakeBundle, write_meta_album
+from synthetic import MakeBundle, write_meta_album
 
 from ingestion.__main__ import main
 from ingestion.truth import main as truth

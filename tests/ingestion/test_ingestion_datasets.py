@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import class_image, write_meta_album
 from PIL import Image
+from synthetic import class_image, write_meta_album
 
 from ingestion.datasets import Dataset, read_class_folders, read_meta_album
 from ingestion.errors import InputError

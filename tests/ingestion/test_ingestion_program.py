@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from conftest import MakeBundle, write_meta_album
+from synthetic import MakeBundle, write_meta_album
 
 from ingestion import Event, IngestionSettings, run
 from ingestion.errors import InputError

@@ -1,0 +1,97 @@
+"""Synthetic datasets, pools, bundles and clocks for the tests."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from autometa.episodes import ImagePool
+
+MakeBundle = Callable[..., Path]
+
+
+def class_image(label: int, number: int, px: int = 32) -> Image.Image:
+    """A noisy image whose colour and stripe width tell its class."""
+    rng = np.random.default_rng([label, number])
+    colour = np.random.default_rng(label).integers(40, 216, 3)
+    stripes = ((np.arange(px) // (1 + label % 5)) % 2)[None, :, None] * 40
+    pixels = colour + stripes + rng.normal(0, 12, (px, px, 3))
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def write_meta_album(folder: Path, class_sizes: Sequence[int], px: int = 32) -> Path:
+    """A dataset in Meta-Album layout with so many images per class."""
+    (folder / "images").mkdir(parents=True)
+    rows = []
+    for label, size in enumerate(class_sizes):
+        for number in range(size):
+            name = f"{folder.name}_{label:03}_{number:03}.png"
+            class_image(label, number, px).save(folder / "images" / name)
+            rows.append((name, f"class {label}", ""))
+    with (folder / "labels.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([("FILE_NAME", "CATEGORY", "SUPER_CATEGORY"), *rows])
+    columns = {"image_column_name": "FILE_NAME", "category_column_name": "CATEGORY"}
+    (folder / "info.json").write_text(json.dumps(columns))
+    return folder
+
+
+def colour_pool(classes: int = 12, per_class: int = 14, px: int = 32, datasets: int = 2) -> ImagePool:
+    """Classes told by colour; every dataset has as many classes as the others."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(classes), per_class)
+    colours = rng.integers(30, 226, (classes, 3, 1, 1))
+    images = colours[labels] + rng.normal(0, 25, (len(labels), 3, px, px))
+    return ImagePool(
+        images.clip(0, 255).astype(np.uint8),
+        labels,
+        np.arange(classes) * datasets // classes,
+        tuple(f"D{i}" for i in range(datasets)),
+    )
+
+
+class FakeClock:
+    """A clock that moves only when told."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+MODEL = """
+import os
+import time
+from pathlib import Path
+import numpy as np
+from api import Learner, MetaLearner, Predictor
+<TOP>
+
+class MyMetaLearner(MetaLearner):
+    def meta_fit(self, meta_train_generator, meta_valid_generator):
+        <META_FIT>
+
+class MyLearner(Learner):
+    def fit(self, support_set):
+        <FIT>
+    def save(self, path_to_save):
+        (Path(path_to_save) / "saved.txt").write_text("learner")
+    def load(self, path_to_load):
+        assert (Path(path_to_load) / "saved.txt").read_text() == "learner"
+
+class MyPredictor(Predictor):
+    def __init__(self, support_set):
+        images, labels, _, self.ways, _ = support_set
+        colours = images.mean((2, 3)).numpy()
+        self.means = np.stack([colours[labels.numpy() == c].mean(0) for c in range(self.ways)])
+    def nearest(self, query_set):
+        colours = query_set.mean((2, 3)).numpy()
+        return -((colours[:, None] - self.means[None]) ** 2).sum(-1)
+    def predict(self, query_set):
+        <PREDICT>
+"""
