@@ -16,7 +16,7 @@ from autometa.heads import FeatureStatistics, Params
 
 HELD_OUT_CLASSES = 0.5
 STATISTICS_IMAGES = 256
-LEAST_IMAGES = 200
+LEAST_IMAGES = 150
 
 Embed = Callable[[View, NDArray[np.uint8], list[int]], torch.Tensor]
 
@@ -42,7 +42,8 @@ class Bench:
         per_class = spec.shots[1] + spec.queries_per_class
         rows = _rows_within(pool, held, per_class, max(max_images, LEAST_IMAGES), rng)
         others = np.concatenate([pool.rows_of_class[c] for c in fit]) if len(fit) else rows
-        chosen = np.concatenate([rows, rng.permutation(others)[:STATISTICS_IMAGES]])
+        n_statistics = min(STATISTICS_IMAGES, max(max_images, LEAST_IMAGES) // 2)
+        chosen = np.concatenate([rows, rng.permutation(others)[:n_statistics]])
         images = pool.images[chosen]
         sub = replace(pool, images=images[: len(rows)], labels=pool.labels[rows])
         episodes, fresh = (

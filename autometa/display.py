@@ -95,7 +95,7 @@ class Display:
                 self._progress.update(self._stage, completed=event.done, total=event.total)
         else:
             style = STYLES.get(event.kind, "")
-            self._console.print(event.text, style=style, markup=False, highlight=False)
+            self._console.print(event.text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def score_table(overall: Group, datasets: Sequence[Group]) -> Table:

@@ -107,13 +107,20 @@ class MetaTest:
         return child
 
     def _ready_child(self) -> SubmissionProcess:
-        child = self._child or self._spawn()
-        if not self._ready:
-            self._failed_starts += 1
-            child.await_reply("ready", self._until(START_LIMIT_S), "start for meta-test")
+        """A child that has imported the submission; a start that fails is tried again and costs no task."""
+        while not (self._child is not None and self._ready):
+            try:
+                child = self._child or self._spawn()
+                child.await_reply("ready", self._until(START_LIMIT_S), "start for meta-test")
+            except SubmissionError:
+                self._end_child()
+                self._failed_starts += 1
+                if self._failed_starts >= MAX_FAILED_STARTS:
+                    raise
+                continue
             self._failed_starts = 0
             self._ready = True
-        return child
+        return self._child
 
     def _end_child(self) -> None:
         if self._child is not None:

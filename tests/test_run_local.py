@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -125,13 +124,17 @@ def test_random_answers_are_at_chance(tmp_path: Path) -> None:
 
 
 def kill_submission(process: subprocess.Popen[str]) -> bool:
-    """Kill the submission's Python process, whatever confines it."""
+    """Kill every Python process of the submission, whatever confines it."""
+    killed = False
     for child in psutil.Process(process.pid).children(recursive=True):
-        command: list[Any] = child.cmdline()
+        try:
+            command = child.cmdline()
+        except psutil.ZombieProcess:
+            continue
         if "ingestion.child" in command and command[0] != "bwrap":
             child.kill()
-            return True
-    return False
+            killed = True
+    return killed
 
 
 @pytest.mark.slow

@@ -101,7 +101,6 @@ def test_truth_is_drawn_again_by_another_process(
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        (None, "No module named ingestion.truth"),
         ("print('half way'); raise SystemExit('no labels.csv')", "no labels.csv"),
         ("", "there is no such file"),
     ],
