@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -201,3 +202,12 @@ def test_queries_follow_the_class_size(size: int, queries: int) -> None:
     labels = np.repeat(np.arange(4), size)
     dataset = Dataset("D", tuple(Path(str(i)) for i in range(len(labels))), labels, tuple("abcd"))
     assert queries_for([dataset]) == queries
+
+
+def test_two_runs_at_once_share_the_cache(tmp_path: Path) -> None:
+    dataset = read_meta_album(write_meta_album(tmp_path / "D", [20, 20]))
+    with ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(decode_dataset, dataset, 32, tmp_path / "c") for _ in range(4)]
+        arrays = [np.array(future.result().images) for future in futures]
+    assert all(np.array_equal(arrays[0], other) for other in arrays[1:])
+    assert sorted(p.suffix for p in (tmp_path / "c" / "images").iterdir()) == [".json", ".npy"]
