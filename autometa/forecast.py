@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autometa.backbones import View
-from autometa.budget import MemoryBudget, TimeBudget, process_age_s, stopwatch
+from autometa.budget import MemoryBudget, TimeBudget, stopwatch
 from autometa.features import FeatureStore
 from autometa.learner import BackboneShelf
 from autometa.planning import FINISH_S, Costs, TestSpec, affordable, meta_test_s
@@ -35,7 +35,7 @@ class Forecast:
     limits: Limits
     shelf: BackboneShelf
     store: FeatureStore
-    start_s: float = field(default_factory=process_age_s)
+    start_s: float
     _pixel_s: dict[str, float] = field(default_factory=dict, init=False)
 
     def probe(self, backbone: str, images: NDArray[np.uint8]) -> float:

@@ -73,7 +73,7 @@ class AutoMetaLearner:
         test = read_test_spec(settings)
         checkpoint = Path(model_dir) if model_dir else None
         torch.manual_seed(settings.seed)
-        controller = Controller(settings, test, limits, checkpoint, _say)
+        controller = Controller(settings, test, limits, checkpoint, _say, process_age_s())
         controller.bootstrap()
         pool = pool_from_generator(meta_train_generator, limits.train, limits.memory, _say)
         return AutoLearner.of(controller.run(pool))

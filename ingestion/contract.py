@@ -83,9 +83,12 @@ def meta_test_reserve_s(budget_s: float, tasks: int) -> float:
 
 
 def task_limit_s(max_task_s: float | None, left_s: float | None, tasks_left: int) -> float | None:
-    """Seconds that the next task may take: ten times its fair share of what is left, never under 5 s,
-    so that one task that hangs does not eat the time of the others."""
+    """Seconds that the next task may take: ten times its fair share of what is left, never under 5 s, but
+    half of what is left at most unless it is the last, so that one task that hangs does not eat the time
+    of the others."""
     if left_s is None:
         return max_task_s
     fair = max(5.0, 10.0 * left_s / max(tasks_left, 1))
+    if tasks_left > 1:
+        fair = min(fair, left_s / 2)
     return fair if max_task_s is None else min(max_task_s, fair)

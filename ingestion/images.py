@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ingestion.datasets import Dataset
 from ingestion.errors import InputError
@@ -132,8 +132,10 @@ def _fill_cache(
     def decode(file: Path) -> Pixels | str:
         try:
             return decode_image(_read(file), px)
+        except UnidentifiedImageError:
+            return "not an image that Pillow knows" if file.exists() else "no such file"
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            return f"{type(error).__name__}: {error}" if file.exists() else "no such file"
+            return f"{type(error).__name__}: {error}"
 
     with tempfile.TemporaryDirectory(dir=array_file.parent, prefix="writing-") as scratch:
         writing = Path(scratch) / "images.npy"

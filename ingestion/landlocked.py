@@ -13,7 +13,9 @@ import sys
 
 from landlock import FSAccess, Ruleset
 
-ALWAYS_READABLE = ("/proc", "/sys")
+READABLE_FOLDERS = ("/proc/self", "/proc/sys", "/sys")
+READABLE_FILES = ("/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/version", "/proc/filesystems")
+"""Of `/proc` only what tells about the machine and about this process, not about others."""
 DEVICES = "/dev"
 
 
@@ -27,7 +29,8 @@ def main(arguments: list[str]) -> None:
     for option in folders:
         kind, _, folder = option.partition("=")
         rules.allow(folder, rules=granted[kind])
-    rules.allow(*(f for f in ALWAYS_READABLE if os.path.exists(f)), rules=read)  # noqa: PTH110
+    rules.allow(*filter(os.path.exists, READABLE_FOLDERS), rules=read)
+    rules.allow(*filter(os.path.exists, READABLE_FILES), rules=FSAccess.READ_FILE)
     rules.allow(DEVICES, rules=FSAccess.all())
     rules.apply()
     os.execv(command[0], command)

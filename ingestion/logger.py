@@ -71,8 +71,8 @@ class Logger:
         if is_task:
             row = {
                 "Dataset": data.dataset,
-                "Number of Ways": data.num_ways,
-                "Number of Shots": data.num_shots,
+                "N": data.num_ways,
+                "k": data.num_shots,
             }
             _append(folder / "tasks.csv", row)
         if self._verbose:

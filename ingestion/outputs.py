@@ -115,15 +115,15 @@ def machine_summary() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.platform(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "gpus": [],
+        "gpus": "none",
     }
     if program := shutil.which("nvidia-smi"):
         query = [program, "--query-gpu=name,memory.total", "--format=csv,noheader"]
         try:
             done = subprocess.run(query, capture_output=True, text=True, timeout=5, check=False)
-            summary["gpus"] = done.stdout.strip().splitlines()
+            summary["gpus"] = ", ".join(done.stdout.strip().splitlines()) or "none"
         except (OSError, subprocess.TimeoutExpired):
-            summary["gpus"] = ["nvidia-smi does not answer"]
+            summary["gpus"] = "nvidia-smi does not answer"
     return summary
 
 

@@ -9,22 +9,24 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from ingestion.channel import Channel, Message
 from ingestion.errors import SubmissionError
 from ingestion.sandbox import Access, confine
-from ingestion.watch import Watchdog, kill_processes, process_tree
+from ingestion.watch import Watchdog, end_strays, kill_processes, process_tree
 
 MAX_LOG_BYTES = 16 * 2**20
 EXIT_GRACE_S = 2.0
+MARK_VARIABLE = "METADL_PROCESS"
+"""Tells the processes of one child from those of another, wherever they went."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,13 @@ class SubmissionProcess:
     """One child. Use as a context manager: leaving it ends the child and all that it started."""
 
     def __init__(self, plan: LaunchPlan, *, fds: tuple[int, ...] = (), beside: tuple[int, ...] = ()) -> None:
-        self._before = {p.pid for p in psutil.Process().children(recursive=True)}
+        self._mark = uuid.uuid4().hex
         ours, theirs = socket.socketpair()
         command = [sys.executable, "-m", "ingestion.child", str(theirs.fileno())]
         self._process = subprocess.Popen(
             confine(plan.sandbox, command, plan.access),
             cwd=plan.access.scratch,
-            env=plan.environment,
+            env=plan.environment | {MARK_VARIABLE: self._mark},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -120,9 +122,7 @@ class SubmissionProcess:
         kill_processes(process_tree(self._process.pid))
         self._process.wait()
         self.watchdog.stop()
-        strays = [p for p in psutil.Process().children(recursive=True) if p.pid not in self._before]
-        kill_processes(strays)
-        psutil.wait_procs(strays, timeout=EXIT_GRACE_S)
+        end_strays(lambda process: process.environ().get(MARK_VARIABLE) == self._mark)
         self._printer.join(EXIT_GRACE_S)
 
     def _relay(self, plan: LaunchPlan) -> None:

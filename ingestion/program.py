@@ -28,7 +28,7 @@ from ingestion.prepare import Prepared, prepare
 from ingestion.process import LaunchPlan
 from ingestion.sandbox import Access, child_environment, choose_sandbox, readable_folders
 from ingestion.settings import Event, IngestionSettings, OnEvent, print_event
-from ingestion.watch import adopt_orphans
+from ingestion.watch import adopt_orphans, descendants, end_strays
 
 
 @dataclass
@@ -114,6 +114,7 @@ class _Run:
     def _train_and_test(self) -> None:
         limits = self._limits()
         plan = self._launch_plan(limits)
+        before = descendants()
         test = MetaTest(
             self.prepared, plan, limits, self.settings.output_dir, self.on_event, self.result.failures
         )
@@ -121,6 +122,7 @@ class _Run:
             self._phases(plan, limits, test)
         finally:
             test.close()
+            end_strays(lambda process: process.pid not in before)
 
     def _phases(self, plan: LaunchPlan, limits: Limits, test: MetaTest) -> None:
         settings, result = self.settings, self.result
@@ -129,9 +131,9 @@ class _Run:
             beside = (test.warm_up(),) if self.prepared.standby else ()
             reason = meta_train(self.prepared, plan, limits, settings, self.on_event, beside=beside)
         if not has_learner(settings.output_dir / "model"):
-            result.fail(
-                range(1, result.tasks + 1), f"no learner was saved ({reason or 'save wrote no file'})"
-            )
+            why = f"no learner was saved ({reason or 'save wrote no file'})"
+            result.fail(range(1, result.tasks + 1), why)
+            self.on_event(Event("failure", f"all tasks: {why}"))
             return
         self.on_event(Event("stage", "meta-test", total=result.tasks))
         with result.timed("meta_test"):
@@ -152,6 +154,8 @@ class _Run:
         scratch.mkdir()
         model_dir, log_dir = ((self.settings.output_dir / name).resolve() for name in ("model", "logs"))
         variables = contract_variables(limits, model_dir, self.prepared.test_spec)
+        if self.sandbox == "bubblewrap":
+            variables["HF_HUB_OFFLINE"] = "1"  # no network there: clients need not try
         environment = child_environment(scratch, variables)
         readable = (*readable_folders(environment), self.prepared.bundle)
         return LaunchPlan(

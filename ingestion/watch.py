@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import psutil
 
@@ -82,6 +82,22 @@ def kill_processes(processes: Iterable[psutil.Process]) -> None:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             process.kill()
+
+
+def descendants() -> set[int]:
+    """Process ids of all that this process has started and adopted."""
+    return {process.pid for process in psutil.Process().children(recursive=True)}
+
+
+def end_strays(is_stray: Callable[[psutil.Process], bool]) -> None:
+    """Kill those descendants of this process that are strays, and wait for their end."""
+    strays = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            if is_stray(process):
+                strays.append(process)
+    kill_processes(strays)
+    psutil.wait_procs(strays, timeout=2)
 
 
 def _private_bytes(process: psutil.Process) -> int:

@@ -37,7 +37,9 @@ class Backbone:
         model = model.eval().requires_grad_(False).to(device)
         self.model = model.to(memory_format=torch.channels_last)
         self.device = device
+        fixed = bool(getattr(model, "pretrained_cfg", {}).get("fixed_input_size")) and spec.patch_px == 1
         config = resolve_data_config({}, model=model)  # type: ignore[no-untyped-call]
+        self._fixed_px: int | None = int(config["input_size"][-1]) if fixed else None
         self._mean = torch.tensor(config["mean"], device=device).view(1, 3, 1, 1) * 255
         self._std = torch.tensor(config["std"], device=device).view(1, 3, 1, 1) * 255
         self._interpolation = config["interpolation"] if config["interpolation"] != "random" else "bilinear"
@@ -49,6 +51,8 @@ class Backbone:
 
     def input_px(self, px: int) -> int:
         """The resolution nearest to `px` that the architecture accepts."""
+        if self._fixed_px is not None:
+            return self._fixed_px
         patch = self.spec.patch_px
         return max(round(px / patch), 1) * patch
 

@@ -82,10 +82,12 @@ def find_spec(name: str) -> BackboneSpec:
 
 
 def installed_backbones() -> list[BackboneSpec]:
-    """Rows whose weights are on this machine, smallest first."""
-    rows = [
-        s
-        for s in CATALOGUE.values()
-        if s.packaged and importlib.util.find_spec(s.packaged.module) is not None
-    ]
-    return sorted(rows, key=lambda spec: spec.parameters_m)
+    """Rows whose weights are on this machine, with what is needed to read them, smallest first."""
+    return sorted(filter(_is_installed, CATALOGUE.values()), key=lambda spec: spec.parameters_m)
+
+
+def _is_installed(spec: BackboneSpec) -> bool:
+    if spec.packaged is None:
+        return False
+    needed = [spec.packaged.module, *(["onnx"] if spec.packaged.layout == "dinov2_onnx" else [])]
+    return all(importlib.util.find_spec(module) is not None for module in needed)

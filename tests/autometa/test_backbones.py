@@ -97,6 +97,8 @@ def test_other_models_come_from_the_hub(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(timm, "create_model", FakeHub(online=True))
     backbone = build_backbone("test_vit", "cpu")
     assert all((p == 0.25).all() for p in backbone.model.parameters())
+    assert backbone.input_px(64) == 160, "a plain vision transformer takes one size only"
+    assert backbone.embed(np.zeros((1, 3, 32, 32), np.uint8), 64).shape == (1, backbone.features)
 
 
 def test_without_the_hub_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

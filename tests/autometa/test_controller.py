@@ -136,7 +136,7 @@ def limits(seconds: float) -> Limits:
 
 def controller(tmp_path: Path, backbone: str, seconds: float, lines: list[str]) -> Controller:
     settings = Settings(backbones=(backbone,), resolutions=(32, 48), validation_episodes=20, max_trials=24)
-    return Controller(settings, TEST, limits(seconds), tmp_path, lines.append)
+    return Controller(settings, TEST, limits(seconds), tmp_path, lines.append, start_s=1.0)
 
 
 def test_a_run_ends_with_a_saved_learner_that_it_can_explain(tmp_path: Path, tiny_backbone: str) -> None:

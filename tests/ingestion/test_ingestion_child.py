@@ -73,7 +73,7 @@ def test_logger_writes_the_files_of_the_format(tmp_path: Path, training_sets: li
     assert header == "Normalized Accuracy,Accuracy,Macro F1 Score,Macro Precision,Macro Recall,Loss"
     assert first == "1.0,1.0,1.0,1.0,1.0,0.5"
     assert second.endswith(",")
-    assert (train / "tasks.csv").read_text().splitlines()[0] == "Dataset,Number of Ways,Number of Shots"
+    assert (train / "tasks.csv").read_text().splitlines()[0] == "Dataset,N,k"
     assert np.loadtxt(train / "predictions" / "iteration_1.out").shape == (9, 3)
     assert np.loadtxt(train / "ground_truth" / "iteration_2.out").shape == (9,)
     steps = sorted(p.name for p in (tmp_path / "logs" / "meta_validation").iterdir())

@@ -1,0 +1,39 @@
+"""The numbers of the contract."""
+
+from __future__ import annotations
+
+import pytest
+
+from ingestion.contract import meta_test_reserve_s, task_limit_s, wants_standby
+
+
+@pytest.mark.parametrize(
+    ("maximum", "left", "tasks", "limit"),
+    [
+        (None, None, 9, None),
+        (7, None, 9, 7),
+        (None, 100, 100, 10),
+        (None, 100, 1000, 5),
+        (None, 100, 4, 50),
+        (None, 100, 1, 1000),
+        (3, 100, 4, 3),
+        (None, 6, 10, 3),
+    ],
+)
+def test_a_task_that_hangs_leaves_time_for_the_others(
+    maximum: float | None, left: float | None, tasks: int, limit: float | None
+) -> None:
+    assert task_limit_s(maximum, left, tasks) == limit
+
+
+def test_meta_test_has_a_floor_and_a_ceiling() -> None:
+    assert meta_test_reserve_s(10, 1000) == 5
+    assert meta_test_reserve_s(100, 60) == 15
+    assert meta_test_reserve_s(100, 600) == 35
+
+
+def test_standby_is_for_short_budgets_with_room() -> None:
+    assert wants_standby(90, None)
+    assert not wants_standby(None, None)
+    assert not wants_standby(9000, None)
+    assert not wants_standby(90, 2**30)
