@@ -21,14 +21,13 @@ FINISH_S = 3.0
 @dataclass(frozen=True)
 class TestSpec:
     """The declared meta-test: number and form of tasks; `images` distinct ones at most and `drawn_images`
-    over all tasks with repeats (None: unknown); `standby`: its process has started already."""
+    over all tasks with repeats (None: unknown)."""
 
     tasks: int
     episodes: EpisodeSpec
     images: int | None
     protocol: str
     drawn_images: int | None = None
-    standby: bool = False
 
     __test__ = False
 
@@ -62,11 +61,11 @@ class Plan:
 
 
 def meta_test_s(views: Iterable[View], test: TestSpec, costs: Costs) -> float:
-    """Predicted seconds of meta-test with these views, from process start to the last answer."""
+    """Predicted seconds of meta-test with these views, from process start to the last answer. A start is
+    paid for even where the process stands by already: it may have to be replaced."""
     network = test.embedded_images * sum(costs.image_s[v] for v in views)
     overhead = test.tasks * (TASK_OVERHEAD_S + costs.task_s) + test.shown_images * IMAGE_OVERHEAD_S
-    start = 0.0 if test.standby else costs.start_s
-    return SLOWDOWN * (start + network + overhead) + CLOSING_S
+    return costs.start_s + SLOWDOWN * (network + overhead) + CLOSING_S
 
 
 def make_plan(left_s: float, views: Iterable[View], test: TestSpec, costs: Costs) -> Plan:
