@@ -60,8 +60,8 @@ class Backbone:
         self._fixed_px: int | None = int(config["input_size"][-1]) if fixed else None
         self.report: Callable[[str], None] = logging.getLogger(__name__).info
         self._preprocessing = Preprocessing.of(self.model)
-        self._network = PixelNetwork(self.model, self._preprocessing).eval()
-        self._eager = Eager(self._network, device)
+        self.network = PixelNetwork(self.model, self._preprocessing).eval()
+        self._eager = Eager(self.network, device)
         self._choices: dict[int, Choice] = {}
         self._preferred: dict[int, str] = {}
         self._usual: str | None = None
@@ -76,9 +76,7 @@ class Backbone:
         """Length of each layer that the network offers, in the order of `embed_layers`."""
         size = self.input_px(self.spec.native_px)
         with torch.inference_mode():
-            blocks = self._network.blocks(
-                torch.zeros(1, 3, size, size, dtype=torch.uint8, device=self.device)
-            )
+            blocks = self.network.blocks(torch.zeros(1, 3, size, size, dtype=torch.uint8, device=self.device))
         return {layer: block.shape[1] for layer, block in zip(LAYERS, blocks, strict=False)}
 
     def input_px(self, px: int) -> int:
@@ -178,7 +176,7 @@ class Backbone:
 
     def _course(self, images: Images, size: int) -> Course:
         batch = self._resized(images, size)
-        return Course(self._network, size, self.device, batch, list(self.widths.values()))
+        return Course(self.network, size, self.device, batch, list(self.widths.values()))
 
     def _build_checked(self, name: str, course: Course, engines: Mapping[str, EngineSpec]) -> Choice:
         elapsed = stopwatch()

@@ -55,7 +55,7 @@ def test_engines_agree_with_eager_for_any_number_of_images(engine: str, architec
 def test_the_compiled_engine_agrees_with_eager() -> None:
     backbone = tiny("test_resnet")
     reference = backbone.embed_layers(IMAGES, PX)
-    engine = ENGINES["compiled"].build(backbone._network, PX, "cpu")
+    engine = ENGINES["compiled"].build(backbone.network, PX, "cpu")
     assert disagreement(reference, engine(IMAGES), list(backbone.widths.values())) < TOLERANCE
 
 
@@ -67,7 +67,7 @@ def test_openvino_does_without_the_onnx_exporter(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(openvino_engine, "to_onnx", gone)
     backbone = tiny("test_resnet")
-    engine = ENGINES["openvino"].build(backbone._network, PX, "cpu")
+    engine = ENGINES["openvino"].build(backbone.network, PX, "cpu")
     reference = backbone.embed_layers(IMAGES, PX)
     assert disagreement(reference, engine(IMAGES), list(backbone.widths.values())) < TOLERANCE
 
