@@ -14,7 +14,7 @@ import torch
 from autometa.artifact import Member
 from autometa.backbones import View, find_spec, installed_backbones
 from autometa.bench import Bench
-from autometa.budget import Machine, process_age_s, stopwatch
+from autometa.budget import Machine, TimeBudget, process_age_s, stopwatch
 from autometa.config import Settings
 from autometa.ensemble import combine, fit_temperature, log_probabilities, select
 from autometa.episodes import ImagePool
@@ -25,7 +25,7 @@ from autometa.features import FeatureStore
 from autometa.forecast import PROBE_IMAGES, Forecast, Limits
 from autometa.heads import FeatureStatistics
 from autometa.learner import SMALLEST_PX, BackboneShelf, FittedLearner, plain_member
-from autometa.planning import TestSpec, make_plan
+from autometa.planning import FINISH_S, TestSpec, make_plan
 from autometa.search import Candidate, Outcome, Search, guarded
 
 START_PX = 128
@@ -153,11 +153,14 @@ class Controller:
             self._mix(done, bench)
 
     def _features(self, view: View, bench: Bench) -> torch.Tensor:
-        """Features of all images of the bench; BudgetExhausted where they do not fit in the time left."""
+        """Features of all images of the bench; BudgetExhausted where they do not fit in the time left, which
+        does not include the seconds that finishing takes."""
         missing = self._store.missing(view, bench.keys)
         if missing and not self._forecast.fits([view], {view: missing}):
             raise BudgetExhausted(f"{missing} images with {view} do not fit in the time left")
-        return self._store.embed(view, bench.images, bench.keys, self.limits.train)
+        train = self.limits.train
+        budget = TimeBudget(train.deadline - FINISH_S, train.clock)
+        return self._store.embed(view, bench.images, bench.keys, budget)
 
     def _record(self, outcome: Outcome, bench: Bench) -> None:
         """Journal an outcome; announce and now and then save the best one so far."""

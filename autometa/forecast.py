@@ -16,6 +16,10 @@ from autometa.planning import FINISH_S, Costs, TestSpec, affordable, meta_test_s
 
 PROBE_PX = 128
 PROBE_IMAGES = 24
+PROBE_SHARE = 0.3
+"""Share of the training time left in which choosing an engine must fit easily."""
+RACE_S = 1.0
+"""What a race costs besides building the winner."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Forecast:
         network = self.shelf(backbone)
         px = network.input_px(PROBE_PX)
         n_images = int(self.test.embedded_images)
-        network.prepare(images, px, n_images=n_images, budget=self.limits.train)
+        network.prepare(images, px, n_images=n_images, budget=self.limits.train.share(PROBE_SHARE))
         network.embed(images[:4], px)
         elapsed = stopwatch()
         network.embed(images[:PROBE_IMAGES], px)
@@ -82,7 +86,7 @@ class Forecast:
         costs = self.costs(views)
         now_s = sum({v.source: costs.image_s[v] * n for v, n in to_embed.items()}.values())
         unready = {v for v in to_embed if self.shelf(v.backbone).choice(v.px) is None}
-        now_s += sum(self._engine_s(v) for v in unready)
+        now_s += sum(self._engine_s(v) + RACE_S for v in unready)
         left_s = self.limits.run.left_s() - FINISH_S
         return self.limits.train.fits(now_s + FINISH_S) and affordable(
             views, left_s, to_embed, self.test, costs

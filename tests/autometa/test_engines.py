@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from conftest import FakeClock  # type: ignore[attr-defined]
+from synthetic import FakeClock
 
 from autometa.backbones import Backbone, BackboneSpec, build
 from autometa.backbones.engines import ENGINES, TOLERANCE, Course, EngineSpec, Race, disagreement

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import colour_pool  # type: ignore[attr-defined]
+from synthetic import colour_pool
 
 from autometa.backbones import View
 from autometa.budget import MemoryBudget

@@ -196,7 +196,7 @@ def test_a_very_late_learner_looks_more_coarsely(members: tuple[Member, ...]) ->
     learner = learner_of(members[1])
     clock = FakeClock()
     learner.pace = Pace(TimeBudget.of(1e6, clock), tasks_left=10, images_left=1000)
-    learner.store._spent[View(members[1].backbone, 480)] = 100.0, 10
+    learner.store._spent[View(members[1].backbone, 480).source] = 100.0, 10
     coarse = learner.pace.coarser(View(members[1].backbone, 480), learner.store)
     assert coarse.px == 480
     clock.now += 1e6 - 1.3 * 10 * 1000 / 4

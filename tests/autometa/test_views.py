@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import colour_pool  # type: ignore[attr-defined]
+from synthetic import colour_pool
 from test_engines import IMAGES, PX, tiny  # type: ignore[import-not-found]
 
 from autometa.artifact import Member

@@ -19,6 +19,8 @@ ROUND_S = 0.2
 CLEAR = 2.0
 """A ratio of speeds that needs no further round."""
 CHECK_IMAGES = 2
+GAIN = 2.0
+"""Time that an engine must be expected to save, over the time that building it takes."""
 BUILD_SHARE = 0.25
 """Share of the time left that building an engine may take."""
 HOPELESS = 0.7
@@ -49,9 +51,11 @@ class Choice:
     notes: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        ran = ", ".join(f"{n} {1 / s:.0f}/s" for n, s in sorted(self.image_s.items(), key=lambda kv: kv[1]))
-        skipped = "".join(f"; {name}: {note}" for name, note in self.notes.items())
-        return f"{self.name} ({ran}{skipped})"
+        fastest_first = sorted(self.image_s.items(), key=lambda item: item[1])
+        ran = [", ".join(f"{name} {1 / image_s:.0f}/s" for name, image_s in fastest_first)]
+        built = [f"built in {self.build_s:.1f} s"] if self.build_s else []
+        skipped = [f"{name}: {note}" for name, note in self.notes.items()]
+        return f"{self.name} ({'; '.join(filter(None, [*ran, *built, *skipped]))})"
 
 
 def build_checked(spec: EngineSpec, course: Course, reference: torch.Tensor) -> Engine | str:
@@ -116,7 +120,7 @@ class Race:
             speedup = self._earlier.image_s["eager"] / measured
             build_s = self._earlier.build_s if spec.name == self._earlier.name else build_s
         saved_s = (best_s - eager_s / speedup) * self._n_images
-        if saved_s <= build_s:
+        if saved_s <= GAIN * build_s:
             return f"does not pay over {self._n_images} images"
         if not self._budget.fits(build_s / BUILD_SHARE):
             return "does not fit in the time left"
