@@ -28,9 +28,8 @@ class Preprocessing:
         """As timm records it for this model."""
         config = resolve_data_config({}, model=model)  # type: ignore[no-untyped-call]
         known = config["interpolation"] in ("bilinear", "bicubic")
-        return cls(
-            tuple(config["mean"]), tuple(config["std"]), config["interpolation"] if known else "bilinear"
-        )
+        interpolation = config["interpolation"] if known else "bilinear"
+        return cls(tuple(config["mean"]), tuple(config["std"]), interpolation)
 
     def resize(self, images: torch.Tensor, px: int) -> torch.Tensor:
         """uint8 [n, 3, h, w] → uint8 [n, 3, px, px], smoothed where it shrinks, as Pillow does it.

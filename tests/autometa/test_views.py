@@ -9,7 +9,7 @@ from synthetic import colour_pool
 from test_engines import IMAGES, PX, tiny  # type: ignore[import-not-found]
 
 from autometa.artifact import Member
-from autometa.backbones import View
+from autometa.backbones import Backbone, View, build, find_spec
 from autometa.budget import MemoryBudget
 from autometa.errors import ConfigError
 from autometa.features import FeatureStore, image_keys
@@ -34,6 +34,12 @@ def test_one_pass_gives_all_layers(architecture: str) -> None:
     torch.testing.assert_close(
         backbone.pick(output, ("stage4",)), maps[-1].mean((2, 3)), rtol=1e-4, atol=1e-5
     )
+
+
+def test_a_transformer_of_one_size_only_works_at_that_size() -> None:
+    spec = find_spec("test_vit")
+    backbone = Backbone(spec, build.create_model(spec), "cpu")
+    assert backbone.embed(IMAGES[:2], 160).shape == (2, backbone.features)
 
 
 def test_several_layers_have_equal_weight() -> None:
