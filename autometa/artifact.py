@@ -28,6 +28,8 @@ class Member(BaseModel):
 
     backbone: str
     px: int
+    layers: tuple[str, ...] = ("last",)
+    flip: bool = False
     head: str
     params: dict[str, Any]
     temperature: float = Field(default=1.0, gt=0)
@@ -35,7 +37,8 @@ class Member(BaseModel):
 
 
 class Description(BaseModel):
-    """What `learner.json` holds; `backbones` and `statistics` name the files with tensors."""
+    """What `learner.json` holds; `backbones` and `statistics` name the files with tensors, `engines` (by
+    backbone and size, as `name@px`) are those that won on the machine where the learner was fitted."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,6 +46,7 @@ class Description(BaseModel):
     members: tuple[Member, ...] = Field(min_length=1)
     backbones: dict[str, str]
     statistics: str | None = None
+    engines: dict[str, str] = {}
     validation: dict[str, Any] = {}
 
 
@@ -52,6 +56,7 @@ def save_learner(
     backbones: Mapping[str, Tensors],
     statistics: Tensors,
     validation: dict[str, Any] | None = None,
+    engines: Mapping[str, str] | None = None,
 ) -> None:
     """Write a learner into `folder`: weights of its backbones (each once, named by content), statistics per
     view, and last, by an atomic rename, the description that makes them valid."""
@@ -61,6 +66,7 @@ def save_learner(
         backbones=names,
         statistics=_save_tensors(folder, "statistics", statistics) if statistics else None,
         validation=validation or {},
+        engines=dict(engines or {}),
     )
     writing = folder / f".{DESCRIPTION}.{os.getpid()}"
     writing.write_text(description.model_dump_json(indent=1), encoding="utf-8")

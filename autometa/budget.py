@@ -47,6 +47,10 @@ class TimeBudget:
             raise BudgetExhausted(f"{what}: the time budget ended {-self.left_s():.1f} s ago")
 
 
+UNLIMITED = TimeBudget(float("inf"))
+"""For callers who have no deadline."""
+
+
 @dataclass(frozen=True)
 class MemoryBudget:
     """Bytes that the processes of a run may hold together."""

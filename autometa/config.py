@@ -80,6 +80,9 @@ class Settings(BaseModel):
     validation_episodes: int = Field(default=120, ge=10)
     max_trials: int = Field(default=200, ge=1)
     max_members: int = Field(default=4, ge=1)
+    feature_cache: Path | None = None
+    """Folder where features are kept for other runs; off by default, since a sandbox is thrown away."""
+    feature_cache_size: ByteSize = ByteSize(4 * 2**30)
 
     @field_validator("resolutions")
     @classmethod

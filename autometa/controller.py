@@ -14,17 +14,18 @@ import torch
 from autometa.artifact import Member
 from autometa.backbones import View, find_spec, installed_backbones
 from autometa.bench import Bench
-from autometa.budget import Machine, process_age_s, stopwatch
+from autometa.budget import Machine, TimeBudget, process_age_s, stopwatch
 from autometa.config import Settings
 from autometa.ensemble import combine, fit_temperature, log_probabilities, select
 from autometa.episodes import ImagePool
 from autometa.errors import BudgetExhausted, WeightsError
 from autometa.evaluation import Answer, interval95, paired_gain
+from autometa.feature_files import FeatureFiles
 from autometa.features import FeatureStore
 from autometa.forecast import PROBE_IMAGES, Forecast, Limits
 from autometa.heads import FeatureStatistics
 from autometa.learner import SMALLEST_PX, BackboneShelf, FittedLearner, plain_member
-from autometa.planning import TestSpec, make_plan
+from autometa.planning import FINISH_S, TestSpec, make_plan
 from autometa.search import Candidate, Outcome, Search, guarded
 
 START_PX = 128
@@ -53,8 +54,14 @@ class Controller:
     _latest: FittedLearner | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self._shelf = BackboneShelf(Machine.detect().device)
-        self._store = FeatureStore(self._shelf, self.limits.memory)
+        self._shelf = BackboneShelf(Machine.detect().device, report=self.report)
+        cache = self.settings.feature_cache
+        self._store = FeatureStore(
+            self._shelf,
+            self.limits.memory,
+            FeatureFiles(cache, self.settings.feature_cache_size) if cache else None,
+            ahead=int(self.test.embedded_images),
+        )
         self._forecast = Forecast(self.test, self.limits, self._shelf, self._store, self.start_s)
         self._rng = np.random.default_rng(self.settings.seed)
         self._best = -1.0
@@ -110,7 +117,8 @@ class Controller:
             view = View(view.backbone, max(int(view.px * 0.75), SMALLEST_PX))
         if view != wanted:
             self.report(f"{wanted} is too slow for meta-test here, {view} instead")
-            self._save_plain(view)
+        if view != wanted or self._shelf(view.backbone).expected(view.px):
+            self._save_plain(view)  # with the engine that was chosen
         return view
 
     def _candidate_views(self, first: View) -> list[View]:
@@ -145,11 +153,14 @@ class Controller:
             self._mix(done, bench)
 
     def _features(self, view: View, bench: Bench) -> torch.Tensor:
-        """Features of all images of the bench; BudgetExhausted where they do not fit in the time left."""
+        """Features of all images of the bench; BudgetExhausted where they do not fit in the time left, which
+        does not include the seconds that finishing takes."""
         missing = self._store.missing(view, bench.keys)
         if missing and not self._forecast.fits([view], {view: missing}):
             raise BudgetExhausted(f"{missing} images with {view} do not fit in the time left")
-        return self._store.embed(view, bench.images, bench.keys, self.limits.train)
+        train = self.limits.train
+        budget = TimeBudget(train.deadline - FINISH_S, train.clock)
+        return self._store.embed(view, bench.images, bench.keys, budget)
 
     def _record(self, outcome: Outcome, bench: Bench) -> None:
         """Journal an outcome; announce and now and then save the best one so far."""
@@ -221,6 +232,8 @@ def _member(candidate: Candidate, temperature: float, weight: float) -> Member:
     return Member(
         backbone=candidate.view.backbone,
         px=candidate.view.px,
+        layers=candidate.view.layers,
+        flip=candidate.view.flip,
         head=candidate.head,
         params=candidate.params,
         temperature=temperature,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
 
@@ -11,14 +12,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autometa.backbones import Backbone, View
-from autometa.budget import MemoryBudget, TimeBudget, stopwatch
+from autometa.backbones import Backbone, Source, View
+from autometa.backbones.engines import is_out_of_memory
+from autometa.budget import UNLIMITED, MemoryBudget, TimeBudget, stopwatch
 from autometa.errors import BudgetExhausted
+from autometa.feature_files import FeatureFiles, FeatureKind
 
 BYTES_PER_PIXEL = 400
 """Working memory of a forward pass per input pixel: a generous figure for the catalogue's networks."""
 LARGEST_CHUNK = 64
-ALLOCATOR_TEXT = ("can't allocate memory", "not enough memory", "out of memory")
+SHARD_ROWS = 1024
+"""Embedded images after which a shard is written to the disk cache."""
 
 T = TypeVar("T")
 
@@ -37,7 +41,7 @@ def in_chunks(work: Callable[[int, int], T], n: int, chunk: int) -> list[T]:
         try:
             results.append(work(start, min(start + chunk, n)))
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             if chunk == 1:
                 raise BudgetExhausted(f"not enough memory for a single item ({error})") from error
@@ -54,23 +58,60 @@ def in_chunks(work: Callable[[int, int], T], n: int, chunk: int) -> list[T]:
     return results
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return any(text in str(error).lower() for text in ALLOCATOR_TEXT)
+class FeatureTable:
+    """Rows float32 [d] by key, in one matrix that grows."""
+
+    def __init__(self) -> None:
+        self._place: dict[Hashable, int] = {}
+        self._matrix = torch.empty(0, 0)
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._place
+
+    def reserve(self, more: int, width: int) -> None:
+        """Room for so many rows more, at once: growing copies everything."""
+        rows = len(self._place) + more
+        if rows > len(self._matrix):
+            larger = torch.empty(max(rows, len(self._place) * 5 // 4), width)
+            if self._place:
+                larger[: len(self._place)] = self._matrix[: len(self._place)]
+            self._matrix = larger
+
+    def add(self, keys: Sequence[Hashable], rows: torch.Tensor) -> None:
+        """New rows [n, d] of keys [n] that are not in the table."""
+        self.reserve(len(keys), rows.shape[1])
+        first = len(self._place)
+        self._matrix[first : first + len(keys)] = rows
+        self._place.update({key: first + i for i, key in enumerate(keys)})
+
+    def take(self, keys: Sequence[Hashable]) -> torch.Tensor:
+        """A copy of the rows [n, d] of these keys."""
+        return self._matrix[[self._place[key] for key in keys]]
 
 
 class FeatureStore:
-    """Features by view and image key, float32 on the CPU. Each image is embedded once per view.
+    """Features by view and image key, float32 on the CPU. Each image is embedded once per backbone and size:
+    a pass gives all layers, so that views that differ in layers only share it.
 
-    `backbone_of` gives the network of a name; what an image costs is measured as it goes.
+    `backbone_of` gives the network of a name; what an image costs is measured as it goes. `disk` keeps the
+    features for other runs (None: memory only). `ahead`: how many images will come besides those of a call;
+    it tells whether a faster engine pays.
     """
 
-    def __init__(self, backbone_of: Callable[[str], Backbone], memory: MemoryBudget) -> None:
+    def __init__(
+        self,
+        backbone_of: Callable[[str], Backbone],
+        memory: MemoryBudget,
+        disk: FeatureFiles | None = None,
+        ahead: int = 0,
+    ) -> None:
         self._backbone_of = backbone_of
         self._memory = memory
-        self._rows: dict[View, dict[Hashable, torch.Tensor]] = {}
-        self._spent: dict[View, tuple[float, int]] = {}
+        self._disk = disk
+        self.ahead = ahead
+        self._tables: dict[Source, FeatureTable] = defaultdict(FeatureTable)
+        self._spent: dict[Source, tuple[float, int]] = {}
+        self._kinds: dict[tuple[Source, str], FeatureKind] = {}
 
     def embed(
         self,
@@ -83,40 +124,93 @@ class FeatureStore:
 
         BudgetExhausted where `budget` ends first; what was embedded by then is kept.
         """
-        known = self._rows.setdefault(view, {})
-        missing = list(dict.fromkeys(i for i, key in enumerate(keys) if key not in known))
-        missing = list({keys[i]: i for i in missing}.values())
-        backbone = self._backbone_of(view.backbone) if missing else None
+        table = self._tables[view.source]
+        backbone = self._backbone_of(view.backbone)
+        missing = [i for key, i in {k: i for i, k in enumerate(keys)}.items() if key not in table]
+        if missing and self._disk is not None:
+            missing = self._from_disk(view, images, keys, missing)
+        if missing:
+            if budget is not None:
+                budget.check(f"embedding with {view}")
+            n_images = len(missing) + self.ahead
+            backbone.prepare(images, view.px, n_images=n_images, budget=budget or UNLIMITED)
+            self._compute(view, images, keys, missing, budget)
+        return backbone.pick(table.take(keys), view.layers)
+
+    def missing(self, view: View, keys: Sequence[Hashable]) -> int:
+        """How many distinct images are still to be embedded (or read from the disk)."""
+        table = self._tables[view.source]
+        return len({key for key in keys if key not in table})
+
+    def seconds_per_image(self, view: View) -> float | None:
+        """Measured cost of one image; None before the first measurement."""
+        seconds, images = self._spent.get(view.source, (0.0, 0))
+        return seconds / images if images else None
+
+    def _compute(
+        self,
+        view: View,
+        images: NDArray[np.uint8],
+        keys: Sequence[Hashable],
+        missing: list[int],
+        budget: TimeBudget | None,
+    ) -> None:
+        backbone = self._backbone_of(view.backbone)
+        table = self._tables[view.source]
+        table.reserve(len(missing), sum(backbone.widths.values()))
+        done: list[int] = []
 
         def work(start: int, stop: int) -> None:
-            assert backbone is not None
             if budget is not None:
                 budget.check(f"embedding with {view}")
             rows = missing[start:stop]
             elapsed = stopwatch()
-            features = backbone.embed(images[rows], view.px)
+            features = backbone.embed_layers(images[rows], view.px, flip=view.flip)
             self._record(view, elapsed(), len(rows))
-            for row, feature in zip(rows, features, strict=True):
-                known[keys[row]] = feature
+            table.add([keys[row] for row in rows], features)
+            done.extend(rows)
+            if len(done) >= SHARD_ROWS:
+                self._to_disk(view, images, keys, done)
 
-        in_chunks(work, len(missing), self._chunk(view))
-        return torch.stack([known[key] for key in keys])
+        try:
+            in_chunks(work, len(missing), self._chunk(view))
+        finally:
+            self._to_disk(view, images, keys, done)
 
-    def missing(self, view: View, keys: Sequence[Hashable]) -> int:
-        """How many distinct images are still to be embedded."""
-        known = self._rows.get(view, {})
-        return len({key for key in keys if key not in known})
+    def _from_disk(
+        self, view: View, images: NDArray[np.uint8], keys: Sequence[Hashable], missing: list[int]
+    ) -> list[int]:
+        """Read what the disk has; returns what is missing still."""
+        content = image_keys(images[missing])
+        found = self._kind(view).find(content)
+        hits = [(row, found[key]) for row, key in zip(missing, content, strict=True) if key in found]
+        if hits:
+            features = torch.from_numpy(np.stack([row for _, row in hits]))
+            self._tables[view.source].add([keys[row] for row, _ in hits], features)
+        return [row for row, key in zip(missing, content, strict=True) if key not in found]
 
-    def seconds_per_image(self, view: View) -> float | None:
-        """Measured cost of one image; None before the first measurement."""
-        seconds, images = self._spent.get(view, (0.0, 0))
-        return seconds / images if images else None
+    def _to_disk(
+        self, view: View, images: NDArray[np.uint8], keys: Sequence[Hashable], rows: list[int]
+    ) -> None:
+        """Write rows of the table and forget that they are to be written."""
+        if self._disk is not None and rows:
+            features = self._tables[view.source].take([keys[row] for row in rows])
+            self._kind(view).add(image_keys(images[rows]), features.numpy())
+        rows.clear()
+
+    def _kind(self, view: View) -> FeatureKind:
+        assert self._disk is not None
+        description = self._backbone_of(view.backbone).description(view.px, flip=view.flip)
+        kind = view.source, str(description["precision"])  # of the engine, which may change
+        if kind not in self._kinds:
+            self._kinds[kind] = self._disk.kind(description)
+        return self._kinds[kind]
 
     def _record(self, view: View, seconds: float, images: int) -> None:
         """Recent chunks count more, since other load on the machine comes and goes."""
-        old_seconds, old_images = self._spent.get(view, (0.0, 0))
+        old_seconds, old_images = self._spent.get(view.source, (0.0, 0))
         keep = 0.5 if old_images > 4 * LARGEST_CHUNK else 1.0
-        self._spent[view] = (old_seconds * keep + seconds, int(old_images * keep) + images)
+        self._spent[view.source] = (old_seconds * keep + seconds, int(old_images * keep) + images)
 
     def _chunk(self, view: View) -> int:
         room = self._memory.left_bytes() // 3

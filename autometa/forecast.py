@@ -16,6 +16,10 @@ from autometa.planning import FINISH_S, Costs, TestSpec, affordable, meta_test_s
 
 PROBE_PX = 128
 PROBE_IMAGES = 24
+PROBE_SHARE = 0.3
+"""Share of the training time left in which choosing an engine must fit easily."""
+RACE_S = 1.0
+"""What a race costs besides building the winner."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,11 @@ class Forecast:
     _pixel_s: dict[str, float] = field(default_factory=dict, init=False)
 
     def probe(self, backbone: str, images: NDArray[np.uint8]) -> float:
-        """Measure a backbone on a few images; returns images per second at 128 px."""
+        """Choose an engine for a backbone and measure it, on a few images; images per second at 128 px."""
         network = self.shelf(backbone)
         px = network.input_px(PROBE_PX)
+        n_images = int(self.test.embedded_images)
+        network.prepare(images, px, n_images=n_images, budget=self.limits.train.share(PROBE_SHARE))
         network.embed(images[:4], px)
         elapsed = stopwatch()
         network.embed(images[:PROBE_IMAGES], px)
@@ -55,11 +61,19 @@ class Forecast:
 
     def image_s(self, view: View) -> float:
         """Seconds per image: as measured in this view, else by the number of pixels."""
-        return self.store.seconds_per_image(view) or self._pixel_s[view.backbone] * view.px**2
+        passes = 2 if view.flip else 1
+        return self.store.seconds_per_image(view) or passes * self._pixel_s[view.backbone] * view.px**2
 
     def costs(self, views: Iterable[View]) -> Costs:
         """All measured costs."""
-        return Costs(self.start_s, {view: self.image_s(view) for view in views})
+        views = list(views)
+        image_s = {view: self.image_s(view) for view in views}
+        return Costs(self.start_s, image_s, engine_s={view: self._engine_s(view) for view in views})
+
+    def _engine_s(self, view: View) -> float:
+        """Seconds for building the engine of a view in a process that has not."""
+        choice = self.shelf(view.backbone).expected(view.px)
+        return choice.build_s if choice else 0.0
 
     def reserve_s(self, views: Iterable[View]) -> float:
         """Seconds that meta-test with these views takes."""
@@ -70,7 +84,9 @@ class Forecast:
         """Whether meta-test with `views` still fits after embedding so many images more now and finishing."""
         views, to_embed = set(views), to_embed or {}
         costs = self.costs(views)
-        now_s = sum(costs.image_s[v] * n for v, n in to_embed.items())
+        now_s = sum({v.source: costs.image_s[v] * n for v, n in to_embed.items()}.values())
+        unready = {v for v in to_embed if self.shelf(v.backbone).choice(v.px) is None}
+        now_s += sum(self._engine_s(v) + RACE_S for v in unready)
         left_s = self.limits.run.left_s() - FINISH_S
         return self.limits.train.fits(now_s + FINISH_S) and affordable(
             views, left_s, to_embed, self.test, costs

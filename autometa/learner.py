@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from autometa.artifact import Member, load_description, load_tensors, save_learner
-from autometa.backbones import Backbone, View, build_backbone
+from autometa.backbones import EAGER, Backbone, Source, View, build_backbone
 from autometa.budget import Machine, MemoryBudget, TimeBudget
 from autometa.ensemble import average, log_probabilities
 from autometa.errors import DataError
@@ -36,15 +37,23 @@ def plain_member(view: View) -> Member:
 class BackboneShelf:
     """Networks by name, each built when first asked for: from `states` where given, else pretrained."""
 
-    def __init__(self, device: str, states: dict[str, dict[str, torch.Tensor]] | None = None) -> None:
+    def __init__(
+        self,
+        device: str,
+        states: dict[str, dict[str, torch.Tensor]] | None = None,
+        report: Callable[[str], None] | None = None,
+    ) -> None:
         self._device = device
         self._states = states or {}
+        self._report = report
         self._built: dict[str, Backbone] = {}
 
     def __call__(self, name: str) -> Backbone:
         """The network called `name`."""
         if name not in self._built:
             self._built[name] = build_backbone(name, self._device, self._states.get(name))
+            if self._report is not None:
+                self._built[name].report = self._report
         return self._built[name]
 
     def state(self, name: str) -> dict[str, torch.Tensor]:
@@ -64,8 +73,11 @@ class Pace:
         """As many of the views, in order, as the time left allows; none where even the first is too slow."""
         chosen = []
         cost_s = 0.0
+        paid: set[Source] = set()
         for view in member_views:
-            cost_s += self._cost_s(view, store)
+            if view.source not in paid:
+                cost_s += self._cost_s(view, store)
+                paid.add(view.source)
             if cost_s <= self.budget.left_s():
                 chosen.append(view)
         return chosen
@@ -78,6 +90,11 @@ class Pace:
 
     def _cost_s(self, view: View, store: FeatureStore) -> float:
         return SLOWDOWN * self.images_left * (store.seconds_per_image(view) or 0.0)
+
+
+def view_of(member: Member) -> View:
+    """The view on which a member's head stands."""
+    return View(member.backbone, member.px, member.layers, member.flip)
 
 
 @dataclass
@@ -98,7 +115,7 @@ class FittedLearner:
         """Views of the members, the one with the largest weight first."""
         weights: dict[View, float] = defaultdict(float)
         for member in self.members:
-            weights[View(member.backbone, member.px)] += member.weight
+            weights[view_of(member)] += member.weight
         return sorted(weights, key=lambda view: -weights[view])
 
     def fit(self, images: Images, labels: NDArray[np.int64], ways: int) -> FittedPredictor:
@@ -111,7 +128,7 @@ class FittedLearner:
                 f"{len(images)} support images, {len(labels)} labels: each of {ways} classes needs one"
             )
         members = self._affordable_members()
-        views = dict.fromkeys(View(member.backbone, member.px) for member in members)
+        views = dict.fromkeys(map(view_of, members))
         support = {view: self._embed(view, images) for view in views}
         return FittedPredictor(self, members, support, torch.from_numpy(np.array(labels)), ways)
 
@@ -119,9 +136,10 @@ class FittedLearner:
         """All members; fewer, or a coarse stand-in, where meta-test runs late: a task is never skipped."""
         if self.pace is None:
             return self.members
+        self.store.ahead = int(self.pace.images_left)
         views = self.pace.affordable(self.views, self.store)
         if views:
-            return tuple(m for m in self.members if View(m.backbone, m.px) in views)
+            return tuple(m for m in self.members if view_of(m) in views)
         view = self.pace.coarser(self.views[0], self.store)
         return (plain_member(view),)
 
@@ -133,7 +151,7 @@ class FittedLearner:
         log_p, weights = [], []
         query = {view: self._embed(view, images) for view in predictor.support}
         for member in predictor.members:
-            view = View(member.backbone, member.px)
+            view = view_of(member)
             batch = FeatureBatch(
                 support=predictor.support[view][None],
                 support_labels=predictor.labels[None],
@@ -157,17 +175,28 @@ class FittedLearner:
             {name: self.shelf.state(name) for name in names},
             {str(view): s.mean for view, s in self.statistics.items() if view in self.views},
             self.validation,
+            self._engines(),
         )
 
+    def _engines(self) -> dict[str, str]:
+        """Name of the engine by `name@px`, where one was chosen or is to be expected."""
+        views = {View(view.backbone, view.px) for view in self.views}
+        choices = {str(view): self.shelf(view.backbone).expected(view.px) for view in views}
+        return {name: choice.name for name, choice in sorted(choices.items()) if choice is not None}
+
     @classmethod
-    def load(cls, folder: Path) -> FittedLearner:
-        """The learner saved in `folder`; ArtifactError where it is missing or damaged."""
+    def load(cls, folder: Path, report: Callable[[str], None] | None = None) -> FittedLearner:
+        """The learner saved in `folder`, with the engines that won where it was fitted (`report` gets a line
+        for each that is built); ArtifactError where it is missing or damaged."""
         description = load_description(folder)
         states = {name: load_tensors(folder, file) for name, file in description.backbones.items()}
         means = load_tensors(folder, description.statistics) if description.statistics else {}
-        views = {str(v): v for v in (View(m.backbone, m.px) for m in description.members)}
+        views = {str(v): v for v in map(view_of, description.members)}
         statistics = {views[name]: FeatureStatistics(mean) for name, mean in means.items() if name in views}
-        shelf = BackboneShelf(Machine.detect().device, states)
+        shelf = BackboneShelf(Machine.detect().device, states, report)
+        for view in views.values():
+            engine = description.engines.get(str(View(view.backbone, view.px)), EAGER)
+            shelf(view.backbone).prefer(engine, view.px)
         return cls(description.members, shelf, statistics, validation=description.validation)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from autometa.backbones import View
 from autometa.episodes import EpisodeSpec
@@ -44,11 +44,13 @@ class TestSpec:
 
 @dataclass(frozen=True)
 class Costs:
-    """Measured seconds: starting a process with all imports, an image in each view, a task in all heads."""
+    """Measured seconds: starting a process with all imports, an image in each view, a task in all heads,
+    and building the engine of a view in a new process."""
 
     start_s: float
     image_s: Mapping[View, float]
     task_s: float = 0.02
+    engine_s: Mapping[View, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,17 @@ class Plan:
     why: str
 
 
+def one_per_pass(views: Iterable[View]) -> list[View]:
+    """A view for each pass of a network: those that differ in layers only share one."""
+    return list({view.source: view for view in sorted(views)}.values())
+
+
 def meta_test_s(views: Iterable[View], test: TestSpec, costs: Costs) -> float:
     """Predicted seconds of meta-test with these views, from process start to the last answer. A start is
     paid for even where the process stands by already: it may have to be replaced."""
-    network = test.embedded_images * sum(costs.image_s[v] for v in views)
+    passes = one_per_pass(views)
+    network = test.embedded_images * sum(costs.image_s[v] for v in passes)
+    network += sum(costs.engine_s.get(v, 0.0) for v in passes)
     overhead = test.tasks * (TASK_OVERHEAD_S + costs.task_s) + test.shown_images * IMAGE_OVERHEAD_S
     return costs.start_s + SLOWDOWN * (network + overhead) + CLOSING_S
 
@@ -86,5 +95,6 @@ def affordable(
 ) -> bool:
     """Whether meta-test with all these views still fits after embedding so many validation images more."""
     views = set(views)
-    now = sum(costs.image_s[v] * embed_images.get(v, 0) for v in views) * SLOWDOWN
+    new = {v.source: costs.image_s[v] * embed_images.get(v, 0) for v in views if v in embed_images}
+    now = sum(new.values()) * SLOWDOWN
     return now + meta_test_s(views, test, costs) <= left_s

@@ -101,7 +101,7 @@ class AutoLearner:
         """Read the learner, once per process."""
         folder = Path(path_to_load)
         if AutoLearner._loaded is None or AutoLearner._loaded[0] != folder:
-            learner = FittedLearner.load(folder)
+            learner = FittedLearner.load(folder, _say)
             learner.pace = _declared_pace()
             AutoLearner._loaded = folder, learner
         self.learner = AutoLearner._loaded[1]

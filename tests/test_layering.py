@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS: list[set[str]] = [
     {"errors"},
-    {"config", "budget", "episodes", "environment", "display"},
+    {"config", "budget", "episodes", "environment", "display", "feature_files"},
     {"backbones"},
     {"features", "heads", "planning"},
     {"evaluation", "artifact"},

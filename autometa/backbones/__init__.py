@@ -4,18 +4,23 @@ from autometa.environment import check_environment
 
 check_environment()  # before timm, whose import would fail without saying why
 
-from autometa.backbones.build import Backbone, View, build_backbone  # noqa: E402
+from autometa.backbones.build import Backbone, build_backbone  # noqa: E402
 from autometa.backbones.catalogue import (  # noqa: E402
     CATALOGUE,
     BackboneSpec,
     find_spec,
     installed_backbones,
 )
+from autometa.backbones.engines import EAGER  # noqa: E402
+from autometa.backbones.view import LAYERS, Source, View  # noqa: E402
 
 __all__ = [
     "CATALOGUE",
+    "EAGER",
+    "LAYERS",
     "Backbone",
     "BackboneSpec",
+    "Source",
     "View",
     "build_backbone",
     "find_spec",

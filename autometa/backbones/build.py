@@ -1,36 +1,54 @@
-"""A backbone ready to embed images: model, preprocessing, device."""
+"""A backbone ready to embed images: model, preprocessing, device, and the engine that runs it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import timm
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from timm.data.config import resolve_data_config
 from torch import nn
 
 from autometa.backbones.catalogue import BackboneSpec, find_spec
+from autometa.backbones.engines import (
+    EAGER,
+    ENGINES,
+    Choice,
+    Course,
+    EngineSpec,
+    Race,
+    build_checked,
+    is_out_of_memory,
+    layers_of,
+)
+from autometa.backbones.engines.eager import Eager
+from autometa.backbones.engines.race import CHECK_IMAGES
+from autometa.backbones.network import PixelNetwork, Preprocessing
+from autometa.backbones.view import LAYERS
 from autometa.backbones.weights import load_pretrained
-from autometa.errors import WeightsError
+from autometa.budget import UNLIMITED, TimeBudget, stopwatch
+from autometa.errors import ConfigError, WeightsError
 
+RACE_IMAGES = 32
+WORTH_BUILDING = 300
+"""So few images are embedded eagerly in the time that building another engine takes."""
 
-@dataclass(frozen=True, order=True)
-class View:
-    """A way to look at images: a backbone at a resolution."""
-
-    backbone: str
-    px: int
-
-    def __str__(self) -> str:
-        return f"{self.backbone}@{self.px}"
+Images = NDArray[np.uint8] | torch.Tensor
 
 
 class Backbone:
-    """Embeds images with one pretrained network; the network serves every resolution."""
+    """Embeds images with one pretrained network; the network serves every resolution.
+
+    It runs eagerly until `prepare` has raced the engines at a size, or `prefer` has named one. An engine
+    that fails later is given up for eager; `report` gets a line whenever an engine is chosen or given up.
+    """
 
     def __init__(self, spec: BackboneSpec, model: nn.Module, device: str) -> None:
         self.spec = spec
@@ -40,14 +58,26 @@ class Backbone:
         fixed = bool(getattr(model, "pretrained_cfg", {}).get("fixed_input_size")) and spec.patch_px == 1
         config = resolve_data_config({}, model=model)  # type: ignore[no-untyped-call]
         self._fixed_px: int | None = int(config["input_size"][-1]) if fixed else None
-        self._mean = torch.tensor(config["mean"], device=device).view(1, 3, 1, 1) * 255
-        self._std = torch.tensor(config["std"], device=device).view(1, 3, 1, 1) * 255
-        self._interpolation = config["interpolation"] if config["interpolation"] != "random" else "bilinear"
+        self.report: Callable[[str], None] = logging.getLogger(__name__).info
+        self._preprocessing = Preprocessing.of(self.model)
+        self.network = PixelNetwork(self.model, self._preprocessing).eval()
+        self._eager = Eager(self.network, device)
+        self._choices: dict[int, Choice] = {}
+        self._preferred: dict[int, str] = {}
+        self._usual: str | None = None
 
     @property
     def features(self) -> int:
-        """Length of an embedding."""
-        return int(self.model.num_features)  # type: ignore[arg-type]
+        """Length of an embedding (the layer `last`)."""
+        return self.widths["last"]
+
+    @cached_property
+    def widths(self) -> dict[str, int]:
+        """Length of each layer that the network offers, in the order of `embed_layers`."""
+        size = self.input_px(self.spec.native_px)
+        with torch.inference_mode():
+            blocks = self.network.blocks(torch.zeros(1, 3, size, size, dtype=torch.uint8, device=self.device))
+        return {layer: block.shape[1] for layer, block in zip(LAYERS, blocks, strict=False)}
 
     def input_px(self, px: int) -> int:
         """The resolution nearest to `px` that the architecture accepts."""
@@ -56,18 +86,123 @@ class Backbone:
         patch = self.spec.patch_px
         return max(round(px / patch), 1) * patch
 
-    @torch.inference_mode()
-    def embed(self, images: NDArray[np.uint8] | torch.Tensor, px: int) -> torch.Tensor:
+    def embed(self, images: Images, px: int) -> torch.Tensor:
         """uint8 images [n, 3, h, w] → embeddings float32 [n, features] on the CPU."""
-        batch = torch.as_tensor(np.array(images) if isinstance(images, np.ndarray) else images)
-        batch = batch.to(self.device).float()
+        return self.embed_layers(images, px)[:, : self.features].contiguous()
+
+    def embed_layers(self, images: Images, px: int, *, flip: bool = False) -> torch.Tensor:
+        """uint8 images [n, 3, h, w] → all layers of `widths` side by side, from one pass, float32
+        [n, sum of widths] on the CPU; with `flip`, the mean over the images and their mirror images."""
+        batch = self._resized(images, px)
+        if not len(batch):
+            return torch.empty(0, sum(self.widths.values()))
+        output = self._run(batch)
+        return (output + self._run(batch.flip(3))) / 2 if flip else output
+
+    def pick(self, output: torch.Tensor, layers: tuple[str, ...]) -> torch.Tensor:
+        """The embeddings of a view with these layers [n, d], out of what `embed_layers` gave: one layer as
+        it is, several divided by their L2 norms. ConfigError where the network has no such layer."""
+        if missing := [layer for layer in layers if layer not in self.widths]:
+            known = ", ".join(self.widths)
+            raise ConfigError(f"{self.spec.name} has no layer {', '.join(missing)}; it has {known}")
+        blocks = dict(zip(self.widths, layers_of(output, list(self.widths.values())), strict=True))
+        if len(layers) == 1:
+            return blocks[layers[0]].contiguous()
+        return torch.cat([nn.functional.normalize(blocks[layer], dim=1) for layer in layers], dim=1)
+
+    def prepare(
+        self,
+        images: Images,
+        px: int,
+        *,
+        n_images: int,
+        budget: TimeBudget = UNLIMITED,
+        engines: Mapping[str, EngineSpec] = ENGINES,
+    ) -> None:
+        """Choose the engine for this size, unless it is chosen: the preferred one, else by a race on some of
+        `images` uint8 [n, 3, h, w], which must pay over the `n_images` to embed and end within `budget`.
+        Where engines are preferred for other sizes only, the latest of them, without a race."""
         size = self.input_px(px)
-        if batch.shape[-2:] != (size, size):
-            batch = F.interpolate(batch, (size, size), mode=self._interpolation, antialias=True).clamp_(
-                0, 255
+        if size in self._choices or not len(images):
+            return
+        course = self._course(images[:RACE_IMAGES], size)
+        if self._usual is not None:
+            usual = self._usual if n_images >= WORTH_BUILDING else EAGER
+            choice = self._build_checked(self._preferred.get(size, usual), course, engines)
+        else:
+            earlier = next(reversed(self._choices.values()), None)
+            race = Race(course, self._eager, n_images=n_images, budget=budget, earlier=earlier)
+            choice = race.run(engines)
+        self._choices[size] = choice
+        self.report(f"engine for {self.spec.name}@{size}: {choice}")
+
+    def prefer(self, engine: str, px: int) -> None:
+        """Use this engine at this size without a race (it is still checked on a few images)."""
+        self._preferred[self.input_px(px)] = self._usual = engine
+
+    def choice(self, px: int) -> Choice | None:
+        """What was chosen for this size; None where nothing was."""
+        return self._choices.get(self.input_px(px))
+
+    def expected(self, px: int) -> Choice | None:
+        """What was chosen for this size, else for the latest other size; None before the first race."""
+        latest = next(reversed(self._choices.values()), None)
+        return self._choices.get(self.input_px(px), latest)
+
+    def description(self, px: int, *, flip: bool) -> dict[str, Any]:
+        """Everything that decides what `embed_layers` gives for an image: what caches go by."""
+        choice = self.choice(px)
+        return {
+            "weights": self._digest,
+            "architecture": self.spec.timm_name,
+            "layers": list(self.widths),
+            "px": self.input_px(px),
+            "preprocessing": asdict(self._preprocessing),
+            "flip": flip,
+            "precision": ENGINES[choice.name].precision if choice and choice.name in ENGINES else "float32",
+        }
+
+    @cached_property
+    def _digest(self) -> str:
+        digest = hashlib.blake2b(digest_size=16)
+        for name, tensor in self.model.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def _resized(self, images: Images, px: int) -> torch.Tensor:
+        batch = torch.as_tensor(np.array(images) if isinstance(images, np.ndarray) else images)
+        return self._preprocessing.resize(batch.to(self.device), self.input_px(px))
+
+    def _course(self, images: Images, size: int) -> Course:
+        batch = self._resized(images, size)
+        return Course(self.network, size, self.device, batch, list(self.widths.values()))
+
+    def _build_checked(self, name: str, course: Course, engines: Mapping[str, EngineSpec]) -> Choice:
+        elapsed = stopwatch()
+        notes = {}
+        if name in engines and name != EAGER:
+            engine = build_checked(engines[name], course, self._eager(course.images[:CHECK_IMAGES]))
+            if not isinstance(engine, str):
+                return Choice(name, engine, elapsed(), {})
+            notes = {name: engine}
+        return Choice(EAGER, self._eager, 0.0, {}, notes)
+
+    def _run(self, batch: torch.Tensor) -> torch.Tensor:
+        size = batch.shape[-1]
+        choice = self._choices.get(size)
+        if choice is None or choice.name == EAGER:
+            return self._eager(batch)
+        try:
+            return choice.engine(batch)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            self.report(
+                f"engine {choice.name} of {self.spec.name}@{size} failed ({error}); eager from here on"
             )
-        batch = batch.sub_(self._mean).div_(self._std).contiguous(memory_format=torch.channels_last)
-        return self.model(batch).float().cpu()  # type: ignore[no-any-return]
+            self._choices[size] = Choice(EAGER, self._eager, 0.0, {}, {choice.name: "failed in use"})
+        return self._eager(batch)
 
 
 def build_backbone(name: str, device: str, state: dict[str, torch.Tensor] | None = None) -> Backbone:

@@ -31,14 +31,14 @@ class CountingShelf(BackboneShelf):
 
     def __call__(self, name: str):  # type: ignore[no-untyped-def]
         backbone = super().__call__(name)
-        original = type(backbone).embed
+        original = type(backbone).embed_layers
 
-        class Counting:
-            def embed(_, images, px):  # type: ignore[no-untyped-def]
-                self.embedded.append(len(images))
-                return original(backbone, images, px)
+        def counting(images, px, *, flip):  # type: ignore[no-untyped-def]
+            self.embedded.append(len(images))
+            return original(backbone, images, px, flip=flip)
 
-        return Counting()
+        backbone.embed_layers = counting  # type: ignore[method-assign]
+        return backbone
 
 
 def test_every_image_is_embedded_once_per_view(tiny_backbone: str) -> None:
@@ -63,13 +63,13 @@ def test_embedding_stops_with_its_budget_and_keeps_what_is_done(tiny_backbone: s
     budget = TimeBudget.of(1, clock)
     shelf = BackboneShelf("cpu")
     network = shelf(tiny_backbone)
-    embed = network.embed
+    embed = network.embed_layers
 
-    def slow(images, px):  # type: ignore[no-untyped-def]
+    def slow(images, px, *, flip):  # type: ignore[no-untyped-def]
         clock.now += 0.7
-        return embed(images, px)
+        return embed(images, px, flip=flip)
 
-    network.embed = slow  # type: ignore[method-assign]
+    network.embed_layers = slow  # type: ignore[method-assign]
     store = FeatureStore(shelf, MEMORY)
     view = View(tiny_backbone, 32)
     keys = list(range(len(pool.images)))
@@ -196,7 +196,7 @@ def test_a_very_late_learner_looks_more_coarsely(members: tuple[Member, ...]) ->
     learner = learner_of(members[1])
     clock = FakeClock()
     learner.pace = Pace(TimeBudget.of(1e6, clock), tasks_left=10, images_left=1000)
-    learner.store._spent[View(members[1].backbone, 480)] = 100.0, 10
+    learner.store._spent[View(members[1].backbone, 480).source] = 100.0, 10
     coarse = learner.pace.coarser(View(members[1].backbone, 480), learner.store)
     assert coarse.px == 480
     clock.now += 1e6 - 1.3 * 10 * 1000 / 4

@@ -1,0 +1,54 @@
+"""OpenVINO."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+
+from autometa.backbones.engines.base import in_parts
+from autometa.backbones.engines.onnx_export import to_onnx
+from autometa.backbones.network import PixelNetwork
+from autometa.budget import Machine
+
+CHUNK = 16
+"""Faster than 32 or 64 on the CPUs tried: its activations stay in the caches."""
+
+
+class OpenVino:
+    """A model compiled for the CPU with all cores of the process, in float32, for any number of images."""
+
+    def __init__(self, network: PixelNetwork, px: int, device: str) -> None:
+        import openvino  # noqa: PLC0415 - an extra
+
+        core = openvino.Core()
+        compiled = core.compile_model(
+            _read(openvino, core, network, px),
+            "CPU",
+            {
+                "PERFORMANCE_HINT": "LATENCY",
+                "INFERENCE_PRECISION_HINT": "f32",
+                "INFERENCE_NUM_THREADS": Machine.detect().cores,
+            },
+        )
+        self._request: Any = compiled.create_infer_request()
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 [n, 3, px, px] → float32 [n, d]."""
+        outputs = []
+        for chunk in in_parts(images, CHUNK):
+            result = self._request.infer({0: chunk.contiguous().numpy()}, share_inputs=True)
+            outputs.append(torch.from_numpy(result[0].copy()))
+        return torch.cat(outputs)
+
+
+def _read(openvino: Any, core: Any, network: PixelNetwork, px: int) -> Any:
+    """By way of ONNX, which takes half the time of OpenVINO's own conversion, else by that."""
+    try:
+        return core.read_model(to_onnx(network, px))
+    except Exception:  # noqa: BLE001 - exporters raise anything; the other way may still work
+        example = torch.zeros(2, 3, px, px, dtype=torch.uint8)
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            return openvino.convert_model(network.at(px), example_input=example, input=[(-1, 3, px, px)])

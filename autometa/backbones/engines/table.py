@@ -1,0 +1,24 @@
+"""The engines that are known. A new one is one file and one row here."""
+
+from __future__ import annotations
+
+from autometa.backbones.engines.base import EngineSpec
+from autometa.backbones.engines.compiled import Compiled
+from autometa.backbones.engines.eager import build_bfloat16, build_eager, build_float16
+from autometa.backbones.engines.onnx_runtime import OnnxRuntime
+from autometa.backbones.engines.openvino import OpenVino
+
+EAGER = "eager"
+
+ENGINES: dict[str, EngineSpec] = {
+    spec.name: spec
+    for spec in (
+        EngineSpec(EAGER, build_eager, build_s=0.0, speedup=1.0, devices=("cpu", "cuda")),
+        EngineSpec("eager-float16", build_float16, 0.1, 3.0, devices=("cuda",), precision="half"),
+        EngineSpec("eager-bfloat16", build_bfloat16, 0.1, 3.0, devices=("cuda",), precision="half"),
+        EngineSpec("openvino", OpenVino, build_s=2.0, speedup=6.0, packages=("openvino",)),
+        EngineSpec("onnxruntime", OnnxRuntime, build_s=1.0, speedup=4.0, packages=("onnxruntime",)),
+        EngineSpec("compiled", Compiled, build_s=30.0, speedup=4.0, devices=("cpu", "cuda")),
+    )
+}
+"""In the order of the race: the reference first, the dearest to build last."""

@@ -1,0 +1,43 @@
+"""A way to look at images: which network, at which size, which of its layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from autometa.errors import ConfigError
+
+LAYERS = ("last", "stage3", "stage4")
+"""`last`: what the network gives; `stage4`, `stage3`: its last and last but one feature maps, averaged over
+the image (of a transformer: the tokens after the last block and after three quarters of the blocks)."""
+
+Source = tuple[str, int, bool]
+"""What one pass of a network serves: backbone, size, whether mirrored images are averaged in."""
+
+
+@dataclass(frozen=True, order=True)
+class View:
+    """A backbone at a resolution. `layers` are those that make up an embedding, of `LAYERS`; `flip` averages
+    the embeddings of an image and its mirror image, at twice the price (a mirrored glyph is another glyph:
+    only after a test on validation). Views that differ in `layers` only cost one pass together.
+
+    A single layer is given as it is. Several are divided by their L2 norm each, then concatenated, so that
+    none drowns the others. ConfigError for a layer that is not known.
+    """
+
+    backbone: str
+    px: int
+    layers: tuple[str, ...] = ("last",)
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.layers or not set(self.layers) <= set(LAYERS) or len(set(self.layers)) < len(self.layers):
+            raise ConfigError(f"layers = {self.layers!r}: name some of {', '.join(LAYERS)}, each once")
+
+    def __str__(self) -> str:
+        layers = "" if self.layers == ("last",) else f":{'+'.join(self.layers)}"
+        return f"{self.backbone}@{self.px}{layers}{':flip' if self.flip else ''}"
+
+    @property
+    def source(self) -> Source:
+        """The pass of the network that serves this view."""
+        return self.backbone, self.px, self.flip
