@@ -35,7 +35,8 @@ class Member(BaseModel):
 
 
 class Description(BaseModel):
-    """What `learner.json` holds; `backbones` and `statistics` name the files with tensors."""
+    """What `learner.json` holds; `backbones` and `statistics` name the files with tensors;
+    `balanced`: queries were declared to be as many of each class."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,6 +44,7 @@ class Description(BaseModel):
     members: tuple[Member, ...] = Field(min_length=1)
     backbones: dict[str, str]
     statistics: str | None = None
+    balanced: bool = False
     validation: dict[str, Any] = {}
 
 
@@ -51,15 +53,18 @@ def save_learner(
     members: tuple[Member, ...],
     backbones: Mapping[str, Tensors],
     statistics: Tensors,
+    *,
+    balanced: bool = False,
     validation: dict[str, Any] | None = None,
 ) -> None:
-    """Write a learner into `folder`: weights of its backbones (each once, named by content), statistics per
-    view, and last, by an atomic rename, the description that makes them valid."""
+    """Write a learner into `folder`: weights of its backbones (each once, named by content), statistics (the
+    tensors of its metrics), and last, by an atomic rename, the description that makes them valid."""
     names = {name: _save_tensors(folder, f"backbone-{name}", state) for name, state in backbones.items()}
     description = Description(
         members=members,
         backbones=names,
         statistics=_save_tensors(folder, "statistics", statistics) if statistics else None,
+        balanced=balanced,
         validation=validation or {},
     )
     writing = folder / f".{DESCRIPTION}.{os.getpid()}"

@@ -21,8 +21,8 @@ from autometa.errors import BudgetExhausted, WeightsError
 from autometa.evaluation import Answer, interval95, paired_gain
 from autometa.features import FeatureStore
 from autometa.forecast import PROBE_IMAGES, Forecast, Limits
-from autometa.heads import FeatureStatistics
-from autometa.learner import BackboneShelf, FittedLearner
+from autometa.heads import Metric
+from autometa.learner import BackboneShelf, FittedLearner, MetricKey
 from autometa.planning import TestSpec, make_plan
 from autometa.search import Candidate, Outcome, Search, guarded
 
@@ -115,7 +115,8 @@ class Controller:
         bench = Bench.of(pool, self.test.episodes, n_episodes, max_images, self._rng)
 
         def measure(candidate: Candidate) -> Answer:
-            return bench.answer(self._features(candidate.view, bench), candidate.head, candidate.params)
+            view = candidate.view
+            return bench.answer(view, self._features(view, bench), candidate.head, candidate.params)
 
         def attempt(candidate: Candidate) -> Outcome:
             outcome = guarded(measure, candidate)
@@ -176,8 +177,9 @@ class Controller:
     def _fresh_answer(self, members: list[Weighted], bench: Bench) -> Answer:
         calibrated = []
         for candidate, temperature, _ in members:
-            features = self._features(candidate.view, bench)
-            answer = bench.answer(features, candidate.head, candidate.params, fresh=True)
+            view = candidate.view
+            features = self._features(view, bench)
+            answer = bench.answer(view, features, candidate.head, candidate.params, fresh=True)
             calibrated.append([log_probabilities(scores, temperature) for scores in answer.scores])
         return bench.fresh.measure(combine(calibrated, [weight for _, _, weight in members]))
 
@@ -187,12 +189,14 @@ class Controller:
 
     def _save(self, members: list[Weighted], bench: Bench | None, record: dict[str, Any]) -> FittedLearner:
         """Make the learner that consists of `members` the latest one and save it."""
-        views = {candidate.view for candidate, _, _ in members}
-        statistics: dict[View, FeatureStatistics] = {}
+        metrics: dict[MetricKey, Metric] = {}
         if bench is not None:
-            statistics = {view: bench.statistics(self._features(view, bench)) for view in views}
+            for candidate, _, _ in members:
+                view, name = candidate.view, candidate.params["transform"]
+                metrics[view, name] = bench.metric(view, self._features(view, bench), name)
         rows = tuple(_member(*member) for member in members)
-        self._latest = FittedLearner(rows, self._shelf, statistics, validation=record)
+        balanced = self.test.episodes.balanced
+        self._latest = FittedLearner(rows, self._shelf, metrics, balanced=balanced, validation=record)
         if self.checkpoint is not None:
             self._latest.save(self.checkpoint)
             self._since_checkpoint = stopwatch()

@@ -17,10 +17,12 @@ from autometa.budget import Machine, MemoryBudget, TimeBudget
 from autometa.ensemble import average, log_probabilities
 from autometa.errors import DataError
 from autometa.features import FeatureStore, image_keys
-from autometa.heads import FeatureBatch, FeatureStatistics, apply_head
+from autometa.heads import FeatureBatch, Metric, apply_head, find_metric
 from autometa.planning import SLOWDOWN
 
 Images = NDArray[np.uint8]
+MetricKey = tuple[View, str]
+"""A view and the name of a metric on its features."""
 
 
 class BackboneShelf:
@@ -63,12 +65,14 @@ class Pace:
 
 @dataclass
 class FittedLearner:
-    """Members, their networks and statistics. `fit` a support set, then `predict` its queries."""
+    """Members, their networks and metrics. `fit` a support set, then `predict` its queries; `balanced`: these
+    are declared to be as many of each class."""
 
     members: tuple[Member, ...]
     shelf: BackboneShelf
-    statistics: dict[View, FeatureStatistics] = field(default_factory=dict)
+    metrics: dict[MetricKey, Metric] = field(default_factory=dict)
     pace: Pace | None = None
+    balanced: bool = False
     validation: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -106,19 +110,25 @@ class FittedLearner:
             view = View(member.backbone, member.px)
             if view not in query:
                 continue
+            metric = self._metric(view, member)
             batch = FeatureBatch(
-                support=predictor.support[view][None],
+                support=metric(predictor.support[view])[None],
                 support_labels=predictor.labels[None],
-                query=query[view][None],
+                query=metric(query[view])[None],
                 ways=torch.tensor([predictor.ways]),
+                prior=metric.prior,
             )
-            scores = apply_head(member.head, member.params, batch, self.statistics.get(view))
+            scores = apply_head(member.head, member.params, batch, balanced=self.balanced)
             log_p.append(log_probabilities(scores[0].double(), member.temperature))
             weights.append(member.weight)
         if self.pace is not None:
             self.pace.tasks_left -= 1
             self.pace.images_left = max(self.pace.images_left - len(images) - len(predictor.labels), 0)
         return average(log_p, weights).exp().numpy()
+
+    def _metric(self, view: View, member: Member) -> Metric:
+        name = str(member.params["transform"])
+        return self.metrics.get((view, name)) or Metric(find_metric(name))
 
     def save(self, folder: Path) -> None:
         """Write everything that `load` needs into `folder`, atomically."""
@@ -127,8 +137,13 @@ class FittedLearner:
             folder,
             self.members,
             {name: self.shelf.state(name) for name in names},
-            {str(view): s.mean for view, s in self.statistics.items() if view in self.views},
-            self.validation,
+            {
+                f"{view} {name} {part}": tensor
+                for (view, name), metric in self.metrics.items()
+                for part, tensor in metric.tensors().items()
+            },
+            balanced=self.balanced,
+            validation=self.validation,
         )
 
     @classmethod
@@ -136,11 +151,24 @@ class FittedLearner:
         """The learner saved in `folder`; ArtifactError where it is missing or damaged."""
         description = load_description(folder)
         states = {name: load_tensors(folder, file) for name, file in description.backbones.items()}
-        means = load_tensors(folder, description.statistics) if description.statistics else {}
-        views = {str(v): v for v in (View(m.backbone, m.px) for m in description.members)}
-        statistics = {views[name]: FeatureStatistics(mean) for name, mean in means.items() if name in views}
+        tensors = load_tensors(folder, description.statistics) if description.statistics else {}
+        parts: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
+        for key, tensor in tensors.items():
+            metric, _, part = key.rpartition(" ")
+            parts[metric][part] = tensor
+        wanted = {(View(m.backbone, m.px), str(m.params["transform"])) for m in description.members}
+        metrics = {
+            (view, name): Metric.of_tensors(find_metric(name), parts[f"{view} {name}"])
+            for view, name in wanted
+        }
         shelf = BackboneShelf(Machine.detect().device, states)
-        return cls(description.members, shelf, statistics, validation=description.validation)
+        return cls(
+            description.members,
+            shelf,
+            metrics,
+            balanced=description.balanced,
+            validation=description.validation,
+        )
 
 
 @dataclass
