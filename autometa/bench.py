@@ -103,7 +103,11 @@ def _rows_within(
     (datasets in turn, so that none is left out)."""
     datasets = range(len(pool.datasets))
     queues = [rng.permutation(classes[pool.dataset_of_class[classes] == d]) for d in datasets]
-    turns = [c for turn in range(max(map(len, queues))) for c in (q[turn] for q in queues if turn < len(q))]
+    turns = [
+        c
+        for turn in range(max(map(len, queues), default=0))
+        for c in (q[turn] for q in queues if turn < len(q))
+    ]
     rows: list[Rows] = []
     count = 0
     if not turns:

@@ -35,8 +35,9 @@ def bd_cspn(batch: FeatureBatch, *, sharpness: float = 10.0, shift: float = 1.0)
     return joint.query_scores(batch, _cosines(joint, rectified))
 
 
-def class_cosines(batch: FeatureBatch) -> torch.Tensor:
-    """Scores [b, q, n] of the same rule without the queries' help: cosine with the class mean."""
+def class_cosines(batch: FeatureBatch, *, sharpness: float = 10.0, shift: float = 1.0) -> torch.Tensor:
+    """Scores [b, q, n] of the same rule without the queries' help: cosine with the class mean; the
+    parameters play no part."""
     batch = batch.unit()
     return batch.mask_absent(batch.query @ unit(batch.class_means).transpose(1, 2))
 
