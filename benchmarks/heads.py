@@ -14,12 +14,13 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from autometa.backbones import build_backbone
@@ -128,10 +129,17 @@ class Report:
         self.rows: list[dict[str, Any]] = []
 
     def add(
-        self, name: str, value: float, unit: str, reference: float | None = None, ratio: float | None = None, *, note: str = ""
+        self,
+        name: str,
+        value: float,
+        unit: str,
+        reference: float | None = None,
+        ratio: float | None = None,
+        *,
+        note: str = "",
     ) -> None:
         """One result; `ratio` says how many times better than `reference`."""
-        self.rows.append(dict(name=name, value=value, unit=unit, reference=reference, ratio=ratio))
+        self.rows.append({"name": name, "value": value, "unit": unit, "reference": reference, "ratio": ratio})
         against = "" if reference is None else f"  (reference {reference:.4g}"
         against += f", ratio {ratio:.4g})" if ratio is not None else ")" if against else ""
         print(f"{name:<44} {value:>9.4g} {unit}{against}  {note}", flush=True)
@@ -147,14 +155,16 @@ def compare_ot_map(report: Report, data: Cached, n: int) -> None:
     shots, queries = (5, 15) if np.bincount(data.labels).max() >= 20 else (3, 7)
     ours, theirs, gains = 0.0, 0.0, []
     for batch, labels in balanced_episodes(data, n, shots, queries):
-        rooted = FeatureBatch(batch.support.sqrt(), batch.support_labels, batch.query.sqrt(), batch.ways)
+        # PT-MAP takes the root and forgets to scale: of features that sum to one it has unit length
+        support, query = (F.normalize(f, p=1.0, dim=-1) for f in (batch.support, batch.query))
+        rooted = replace(batch, support=support.sqrt(), query=query.sqrt())
         ours += seconds(lambda rooted=rooted: ot_map(rooted, sharpness=15.0))
         right = (ot_map(rooted, sharpness=15.0).argmax(-1) == labels).float().mean(1)
         start = time.perf_counter()
         for place in range(len(labels)):
             method = PTMAP()
-            method.process_support_set(batch.support[place], batch.support_labels[place])
-            found = method(batch.query[place]).argmax(-1)
+            method.process_support_set(support[place], batch.support_labels[place])
+            found = method(query[place]).argmax(-1)
             gains.append(100 * float(right[place] - (found == labels[place]).float().mean()))
         theirs += time.perf_counter() - start
     gain = np.array(gains)
@@ -220,7 +230,9 @@ def whitened(report: Report, data: Cached, splits: int) -> None:
 
 def main() -> None:
     """Run everything that the arguments ask for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="fewer tasks, two datasets: under a minute")
     parser.add_argument("--json", type=Path, help="also write the results to this file")
     parser.add_argument("--data", type=Path, help="folder of datasets in Meta-Album layout")

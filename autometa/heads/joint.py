@@ -26,12 +26,17 @@ class Joint:
 
     @classmethod
     def of(cls, batch: FeatureBatch) -> Joint:
-        """The batch's inner products; features as they are."""
+        """The batch's inner products after scaling every feature to unit length; zero stays zero."""
         everything = torch.cat([batch.support, batch.query], dim=1)
+        gram = everything @ everything.transpose(1, 2)
+        # scaled afterwards, since a pass over the Gram matrix costs less than one over the features
+        real = torch.cat([batch.real, batch.asked], dim=1)
+        scale = gram.diagonal(dim1=1, dim2=2).clamp(min=1e-30).rsqrt() * real
+        gram = gram * scale[:, :, None] * scale[:, None, :]
         s, q = batch.support.shape[1], batch.query.shape[1]
         labels = torch.nn.functional.pad(batch.one_hot, (0, 0, 0, q)).transpose(1, 2)
-        asked = torch.nn.functional.pad(batch.asked.to(everything.dtype), (s, 0))
-        return cls(everything @ everything.transpose(1, 2), labels.contiguous(), asked, batch.present)
+        asked = torch.nn.functional.pad(batch.asked.to(gram.dtype), (s, 0))
+        return cls(gram, labels.contiguous(), asked, batch.present)
 
     @property
     def class_means(self) -> torch.Tensor:

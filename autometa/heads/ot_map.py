@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from autometa.heads.features import FeatureBatch, unit
+from autometa.heads.features import FeatureBatch
 from autometa.heads.joint import Joint
 
 ROUNDS = 20
@@ -23,8 +23,7 @@ def ot_map(batch: FeatureBatch, *, sharpness: float = 10.0, step: float = 0.3) -
     assigned by optimal transport under -sharpness·|f-c|², and every prototype c moves by `step` towards the
     mean of its images. The potentials of one round start the next one, so few Sinkhorn rounds do.
     """
-    batch = centred(batch)
-    joint = Joint.of(batch)
+    joint = Joint.of(centred(batch))
     prototypes = joint.class_means
     potential = torch.zeros_like(prototypes[..., :1])
     for _ in range(ROUNDS):
@@ -48,18 +47,16 @@ def without_transport(batch: FeatureBatch, *, sharpness: float = 10.0, step: flo
 
 
 def centred(batch: FeatureBatch) -> FeatureBatch:
-    """The batch with support and query each centred on its own mean, then of unit length."""
+    """The batch with support and query each less its own mean; padded rows are no longer zero."""
     return replace(
         batch,
-        support=unit(_less_mean(batch.support, batch.real)),
-        query=unit(_less_mean(batch.query, batch.asked)),
+        support=batch.support - _mean(batch.support, batch.real),
+        query=batch.query - _mean(batch.query, batch.asked),
     )
 
 
-def _less_mean(features: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    kept = real[..., None].to(features.dtype)
-    mean = (features * kept).sum(1, keepdim=True) / kept.sum(1, keepdim=True).clamp(min=1)
-    return (features - mean) * kept
+def _mean(features: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    return features.sum(1, keepdim=True) / real.sum(1).clamp(min=1)[:, None, None]
 
 
 def transport(

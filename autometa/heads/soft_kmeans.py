@@ -12,7 +12,6 @@ def soft_kmeans(batch: FeatureBatch, *, sharpness: float, rounds: int = 10) -> t
     """Scores [b, q, n]: -sharpness·|f-c|² on features of unit length, where c is the mean of the support
     images of a class and of all queries by their probability of belonging to it (Ren et al. 2018; the
     transductive inference of MCT, Kye et al. 2020), found in `rounds`. Without rounds: nearest centroid."""
-    batch = batch.unit()
     joint = Joint.of(batch)
     prototypes = joint.class_means
     for _ in range(rounds):

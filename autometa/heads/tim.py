@@ -28,7 +28,6 @@ def tim(
     another `alpha` it is Tsallis', which allows for unequal ones (α-TIM, Veilleux et al. 2021). Without
     steps: nearest centroid.
     """
-    batch = batch.unit()
     joint = Joint.of(batch)
     prototypes = joint.class_means
     speed = torch.zeros_like(prototypes)
