@@ -236,7 +236,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer tasks, two datasets: under a minute")
     parser.add_argument("--json", type=Path, help="also write the results to this file")
     parser.add_argument("--data", type=Path, help="folder of datasets in Meta-Album layout")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="of both sides; more pay on an idle machine only"
+    )
     options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     warnings.filterwarnings("ignore", category=FutureWarning)
     report = Report()
     folders = sorted(f.parent for f in options.data.glob("*/labels.csv")) if options.data else []

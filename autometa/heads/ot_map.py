@@ -9,13 +9,13 @@ import torch
 from autometa.heads.features import FeatureBatch
 from autometa.heads.joint import Joint
 
-ROUNDS = 20
-SINKHORN_ROUNDS = 5
+ROUNDS = 12
+SINKHORN_ROUNDS = 2
 LAST_SINKHORN_ROUNDS = 50
 LEAST_MASS = 1e-30
 
 
-def ot_map(batch: FeatureBatch, *, sharpness: float = 10.0, step: float = 0.3) -> torch.Tensor:
+def ot_map(batch: FeatureBatch, *, sharpness: float = 10.0, step: float = 0.4) -> torch.Tensor:
     """Scores [b, q, n]: log of the share of each class in a query, where all classes get the same number of
     queries.
 
@@ -35,7 +35,7 @@ def ot_map(batch: FeatureBatch, *, sharpness: float = 10.0, step: float = 0.3) -
     return joint.query_scores(batch, plan)
 
 
-def without_transport(batch: FeatureBatch, *, sharpness: float = 10.0, step: float = 0.3) -> torch.Tensor:
+def without_transport(batch: FeatureBatch, *, sharpness: float = 10.0, step: float = 0.4) -> torch.Tensor:
     """Scores [b, q, n] of the same model for a query alone: log softmax of -sharpness·|f-c|², centred on
     the support only. What `ot_map` falls back to; `step` plays no part."""
     real = batch.real[..., None]

@@ -44,7 +44,7 @@ HEADS: dict[str, HeadSpec] = {
     ),
     "ot_map": HeadSpec(
         ot_map,
-        {"sharpness": Scale(3.0, 40.0, 15.0), "step": Choice((0.3, 0.2, 0.4))},
+        {"sharpness": Scale(3.0, 40.0, 15.0), "step": Choice((0.4, 0.3, 0.2))},
         needs_balance=True,
         counterpart=without_transport,
     ),
