@@ -38,36 +38,29 @@ class Member(BaseModel):
 
 class Description(BaseModel):
     """What `learner.json` holds; `backbones` and `statistics` name the files with tensors, `engines` (by
-    backbone and size, as `name@px`) are those that won on the machine where the learner was fitted."""
+    backbone and size, as `name@px`) are those that won on the machine where the learner was fitted;
+    `balanced`: queries were declared to be as many of each class."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["autometa-learner-1"] = FORMAT
     members: tuple[Member, ...] = Field(min_length=1)
-    backbones: dict[str, str]
+    backbones: dict[str, str] = {}
     statistics: str | None = None
     engines: dict[str, str] = {}
+    balanced: bool = False
     validation: dict[str, Any] = {}
 
 
 def save_learner(
-    folder: Path,
-    members: tuple[Member, ...],
-    backbones: Mapping[str, Tensors],
-    statistics: Tensors,
-    validation: dict[str, Any] | None = None,
-    engines: Mapping[str, str] | None = None,
+    folder: Path, description: Description, backbones: Mapping[str, Tensors], statistics: Tensors
 ) -> None:
-    """Write a learner into `folder`: weights of its backbones (each once, named by content), statistics per
-    view, and last, by an atomic rename, the description that makes them valid."""
-    names = {name: _save_tensors(folder, f"backbone-{name}", state) for name, state in backbones.items()}
-    description = Description(
-        members=members,
-        backbones=names,
-        statistics=_save_tensors(folder, "statistics", statistics) if statistics else None,
-        validation=validation or {},
-        engines=dict(engines or {}),
-    )
+    """Write a learner into `folder`: weights of its backbones (each once, named by content), statistics (the
+    tensors of its metrics), and last, by an atomic rename, the description that makes them valid; the names
+    of the files are filled in."""
+    files = {name: _save_tensors(folder, f"backbone-{name}", state) for name, state in backbones.items()}
+    saved = _save_tensors(folder, "statistics", statistics) if statistics else None
+    description = description.model_copy(update={"backbones": files, "statistics": saved})
     writing = folder / f".{DESCRIPTION}.{os.getpid()}"
     writing.write_text(description.model_dump_json(indent=1), encoding="utf-8")
     writing.replace(folder / DESCRIPTION)

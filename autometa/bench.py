@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,25 +13,33 @@ from numpy.typing import NDArray
 from autometa.backbones import View
 from autometa.episodes import EpisodeSpec, ImagePool, Rows, sample_episodes, split_classes
 from autometa.evaluation import Answer, ValidationEpisodes
-from autometa.heads import FeatureStatistics, Params
+from autometa.heads import FeatureStatistics, Metric, MetricSpec, Params, find_metric
 
 HELD_OUT_CLASSES = 0.5
-STATISTICS_IMAGES = 256
 LEAST_IMAGES = 150
-
-Embed = Callable[[View, NDArray[np.uint8], list[int]], torch.Tensor]
+LEAST_METRIC_IMAGES = 300
+"""Images of the classes to fit on that metrics are learned from, at least; else as many as are held out."""
+REMEMBERED = 6
+"""Transformed features, of a view by a metric, that are kept for the next candidate."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """`size` validation images first, then images of the classes to fit on, for statistics; `keys` are
-    their rows in the pool; `episodes` are drawn over the former, `fresh` too, for the final figure."""
+    """`size` validation images first, then images of the classes to fit metrics on with their `fit_labels`;
+    `keys` are the rows of all of them in the pool; `episodes` are drawn over the former, `fresh` too, for
+    the final figure. `balanced`: test queries are declared to be as many of each class."""
 
     images: NDArray[np.uint8]
     keys: list[int]
     size: int
+    fit_labels: torch.Tensor
     episodes: ValidationEpisodes
     fresh: ValidationEpisodes
+    balanced: bool
+    _statistics: OrderedDict[View, FeatureStatistics] = field(default_factory=OrderedDict, init=False)
+    _prepared: OrderedDict[tuple[View, str], tuple[Metric, torch.Tensor]] = field(
+        default_factory=OrderedDict, init=False
+    )
 
     @classmethod
     def of(
@@ -41,24 +50,50 @@ class Bench:
         fit, held = split_classes(pool, HELD_OUT_CLASSES, rng)
         per_class = spec.shots[1] + spec.queries_per_class
         rows = _rows_within(pool, held, per_class, max(max_images, LEAST_IMAGES), rng)
-        others = np.concatenate([pool.rows_of_class[c] for c in fit]) if len(fit) else rows
-        n_statistics = min(STATISTICS_IMAGES, max(max_images, LEAST_IMAGES) // 2)
-        chosen = np.concatenate([rows, rng.permutation(others)[:n_statistics]])
+        others = _rows_within(pool, fit, per_class, max(max_images, LEAST_METRIC_IMAGES), rng)
+        chosen = np.concatenate([rows, others])
         images = pool.images[chosen]
         sub = replace(pool, images=images[: len(rows)], labels=pool.labels[rows])
         episodes, fresh = (
             ValidationEpisodes(sample_episodes(sub, held, spec, n_episodes, rng)) for _ in range(2)
         )
-        return cls(images, chosen.tolist(), len(rows), episodes, fresh)
+        labels = torch.from_numpy(pool.labels[others])
+        return cls(images, chosen.tolist(), len(rows), labels, episodes, fresh, spec.balanced)
 
-    def statistics(self, features: torch.Tensor) -> FeatureStatistics:
-        """What the classes to fit on say, given the features of all images of the bench."""
-        return FeatureStatistics(features[self.size :].mean(0))
+    def metric(self, view: View, features: torch.Tensor, name: str) -> Metric:
+        """The metric called `name`, fitted on the classes to fit on, given the features of all images of the
+        bench in a view."""
+        return self._prepare(view, features, name)[0]
 
-    def answer(self, features: torch.Tensor, head: str, params: Params, *, fresh: bool = False) -> Answer:
-        """What a head answers, given the features of all images of the bench."""
+    def answer(
+        self, view: View, features: torch.Tensor, head: str, params: Params, *, fresh: bool = False
+    ) -> Answer:
+        """What a head answers, given the features of all images of the bench in a view."""
+        metric, moved = self._prepare(view, features, params["transform"])
         episodes = self.fresh if fresh else self.episodes
-        return episodes.answer(features[: self.size], head, params, self.statistics(features))
+        return episodes.answer(moved, head, params, metric, balanced=self.balanced)
+
+    def _prepare(self, view: View, features: torch.Tensor, name: str) -> tuple[Metric, torch.Tensor]:
+        if (view, name) not in self._prepared:
+            metric = self._fit(view, features, find_metric(name))
+            _make_room(self._prepared)
+            self._prepared[view, name] = metric, metric(features[: self.size])
+        self._prepared.move_to_end((view, name))
+        return self._prepared[view, name]
+
+    def _fit(self, view: View, features: torch.Tensor, spec: MetricSpec) -> Metric:
+        if self.size == len(features) and not spec.learned:
+            return Metric(spec)
+        if view not in self._statistics:
+            _make_room(self._statistics)
+            self._statistics[view] = FeatureStatistics(features[self.size :], self.fit_labels)
+        return self._statistics[view].fit(spec)
+
+
+def _make_room(kept: OrderedDict[Any, Any]) -> None:
+    """Forget what was used longest ago."""
+    while len(kept) >= REMEMBERED:
+        kept.popitem(last=False)
 
 
 def _rows_within(
@@ -68,9 +103,15 @@ def _rows_within(
     (datasets in turn, so that none is left out)."""
     datasets = range(len(pool.datasets))
     queues = [rng.permutation(classes[pool.dataset_of_class[classes] == d]) for d in datasets]
-    turns = [c for turn in range(max(map(len, queues))) for c in (q[turn] for q in queues if turn < len(q))]
+    turns = [
+        c
+        for turn in range(max(map(len, queues), default=0))
+        for c in (q[turn] for q in queues if turn < len(q))
+    ]
     rows: list[Rows] = []
     count = 0
+    if not turns:
+        return np.empty(0, dtype=np.int64)
     for place, c in enumerate(turns):
         if count >= limit and place >= 2 * len(queues):
             break

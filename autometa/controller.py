@@ -23,8 +23,8 @@ from autometa.evaluation import Answer, interval95, paired_gain
 from autometa.feature_files import FeatureFiles
 from autometa.features import FeatureStore
 from autometa.forecast import PROBE_IMAGES, Forecast, Limits
-from autometa.heads import FeatureStatistics
-from autometa.learner import SMALLEST_PX, BackboneShelf, FittedLearner, plain_member
+from autometa.heads import Metric
+from autometa.learner import SMALLEST_PX, BackboneShelf, FittedLearner, MetricKey, plain_member
 from autometa.planning import FINISH_S, TestSpec, make_plan
 from autometa.search import Candidate, Outcome, Search, guarded
 
@@ -139,7 +139,8 @@ class Controller:
         bench = Bench.of(pool, self.test.episodes, n_episodes, max_images, self._rng)
 
         def measure(candidate: Candidate) -> Answer:
-            return bench.answer(self._features(candidate.view, bench), candidate.head, candidate.params)
+            view = candidate.view
+            return bench.answer(view, self._features(view, bench), candidate.head, candidate.params)
 
         def attempt(candidate: Candidate) -> Outcome:
             outcome = guarded(measure, candidate)
@@ -203,8 +204,9 @@ class Controller:
     def _fresh_answer(self, members: list[Weighted], bench: Bench) -> Answer:
         calibrated = []
         for candidate, temperature, _ in members:
-            features = self._features(candidate.view, bench)
-            answer = bench.answer(features, candidate.head, candidate.params, fresh=True)
+            view = candidate.view
+            features = self._features(view, bench)
+            answer = bench.answer(view, features, candidate.head, candidate.params, fresh=True)
             calibrated.append([log_probabilities(scores, temperature) for scores in answer.scores])
         return bench.fresh.measure(combine(calibrated, [weight for _, _, weight in members]))
 
@@ -212,15 +214,18 @@ class Controller:
         return self._save_learner((plain_member(view),), {}, {"stage": "bootstrap"})
 
     def _save(self, members: list[Weighted], bench: Bench, record: dict[str, Any]) -> None:
-        views = {candidate.view for candidate, _, _ in members}
-        statistics = {view: bench.statistics(self._features(view, bench)) for view in views}
-        self._save_learner(tuple(_member(*member) for member in members), statistics, record)
+        metrics: dict[MetricKey, Metric] = {}
+        for candidate, _, _ in members:
+            view, name = candidate.view, candidate.params["transform"]
+            metrics[view, name] = bench.metric(view, self._features(view, bench), name)
+        self._save_learner(tuple(_member(*member) for member in members), metrics, record)
 
     def _save_learner(
-        self, members: tuple[Member, ...], statistics: dict[View, FeatureStatistics], record: dict[str, Any]
+        self, members: tuple[Member, ...], metrics: dict[MetricKey, Metric], record: dict[str, Any]
     ) -> FittedLearner:
         """Make the learner that consists of `members` the latest one and save it."""
-        self._latest = FittedLearner(members, self._shelf, statistics, validation=record)
+        balanced = self.test.episodes.balanced
+        self._latest = FittedLearner(members, self._shelf, metrics, balanced=balanced, validation=record)
         if self.checkpoint is not None:
             self._latest.save(self.checkpoint)
             self._since_checkpoint = stopwatch()

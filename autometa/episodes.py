@@ -14,10 +14,14 @@ from autometa.errors import DataError
 
 Rows = NDArray[np.int64]
 
+DIRICHLET = 2.0
+"""Concentration of the shares of classes among unbalanced queries."""
+
 
 @dataclass(frozen=True)
 class EpisodeSpec:
-    """The form of episodes: any number of ways and shots within the bounds, `queries_per_class` each."""
+    """The form of episodes: any number of ways and shots within the bounds, `queries_per_class` each; where
+    queries are not `balanced`, as many in all, but shared out among the classes at random."""
 
     ways: tuple[int, int] = (2, 20)
     shots: tuple[int, int] = (1, 20)
@@ -120,17 +124,33 @@ def _sample_episode(pool: ImagePool, group: Rows, spec: EpisodeSpec, rng: np.ran
         queries = max(min(queries, room - 1), 1)
         shots = max(min(shots, room - queries), 1)
     chosen = rng.choice(roomy, ways, replace=False)
-    picked = np.stack([rng.choice(pool.rows_of_class[c], shots + queries, replace=False) for c in chosen])
-    labels = np.broadcast_to(np.arange(ways)[:, None], picked.shape)
+    asked = np.full(ways, queries)
+    if not spec.balanced:
+        asked = _uneven(queries, np.array([len(pool.rows_of_class[c]) for c in chosen]) - shots, rng)
+    picked = [
+        rng.choice(pool.rows_of_class[c], shots + n, replace=False)
+        for c, n in zip(chosen, asked, strict=True)
+    ]
+    labels = np.arange(ways)
     return Episode(
         ways=ways,
         shots=shots,
-        support_rows=picked[:, :shots].ravel(),
-        support_labels=labels[:, :shots].ravel(),
-        query_rows=picked[:, shots:].ravel(),
-        query_labels=labels[:, shots:].ravel(),
+        support_rows=np.concatenate([rows[:shots] for rows in picked]),
+        support_labels=labels.repeat(shots),
+        query_rows=np.concatenate([rows[shots:] for rows in picked]),
+        query_labels=labels.repeat(asked),
         dataset=int(pool.dataset_of_class[chosen[0]]),
     )
+
+
+def _uneven(queries: int, room: Rows, rng: np.random.Generator) -> Rows:
+    """Queries of each class, `queries` on average where there is room, by shares drawn from a symmetric
+    Dirichlet distribution (the protocol of Veilleux et al. 2021); at least one in all."""
+    shares = rng.dirichlet(np.full(len(room), DIRICHLET))
+    counts = np.minimum(rng.multinomial(queries * len(room), shares), room)
+    if counts.sum() == 0:
+        counts[int(shares.argmax())] = 1
+    return counts
 
 
 @dataclass(frozen=True)

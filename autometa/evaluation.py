@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from autometa.episodes import Episode, EpisodeBatch, batches_of
-from autometa.heads import FeatureBatch, FeatureStatistics, Params, apply_head
+from autometa.heads import FeatureBatch, Metric, Params, Prior, apply_head
 
 MAX_BATCH_IMAGES = 6000
 Scores = NDArray[np.float64]
@@ -77,22 +77,26 @@ class ValidationEpisodes:
         return Answer(tuple(scores), accuracies)
 
     def answer(
-        self, features: torch.Tensor, head: str, params: Params, statistics: FeatureStatistics | None
+        self, features: torch.Tensor, head: str, params: Params, metric: Metric, *, balanced: bool = False
     ) -> Answer:
-        """The answer of a head on features float32 [n, d] of all images of the pool."""
+        """The answer of a head on features float32 [n, d] of all images of the pool, which `metric` has
+        already been applied to; `balanced`: queries are known to be equally many of each class."""
         features = features.to(self._device)
+        prior = metric.prior.to(self._device) if metric.prior else None
         scores = []
         for _, batch in self._batches:
-            gathered = _gather(features, batch)
-            scores.append(apply_head(head, params, gathered, statistics).cpu())
+            gathered = _gather(features, batch, prior)
+            scores.append(apply_head(head, params, gathered, balanced=balanced).cpu())
         return self.measure(scores)
 
 
-def _gather(features: torch.Tensor, batch: EpisodeBatch) -> FeatureBatch:
+def _gather(features: torch.Tensor, batch: EpisodeBatch, prior: Prior | None) -> FeatureBatch:
     device = features.device
     return FeatureBatch(
         support=features[batch.support_rows.to(device)],
         support_labels=batch.support_labels.to(device),
         query=features[batch.query_rows.to(device)],
         ways=batch.ways.to(device),
+        query_real=(batch.query_labels >= 0).to(device),
+        prior=prior,
     )

@@ -12,16 +12,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autometa.artifact import Member, load_description, load_tensors, save_learner
+from autometa.artifact import Description, Member, load_description, load_tensors, save_learner
 from autometa.backbones import EAGER, Backbone, Source, View, build_backbone
 from autometa.budget import Machine, MemoryBudget, TimeBudget
 from autometa.ensemble import average, log_probabilities
 from autometa.errors import DataError
 from autometa.features import FeatureStore, image_keys
-from autometa.heads import FeatureBatch, FeatureStatistics, apply_head
+from autometa.heads import FeatureBatch, Metric, apply_head, find_metric
 from autometa.planning import SLOWDOWN
 
 Images = NDArray[np.uint8]
+MetricKey = tuple[View, str]
+"""A view and the name of a metric on its features."""
 
 
 SMALLEST_PX = 48
@@ -99,12 +101,14 @@ def view_of(member: Member) -> View:
 
 @dataclass
 class FittedLearner:
-    """Members, their networks and statistics. `fit` a support set, then `predict` its queries."""
+    """Members, their networks and metrics. `fit` a support set, then `predict` its queries; `balanced`: these
+    are declared to be as many of each class."""
 
     members: tuple[Member, ...]
     shelf: BackboneShelf
-    statistics: dict[View, FeatureStatistics] = field(default_factory=dict)
+    metrics: dict[MetricKey, Metric] = field(default_factory=dict)
     pace: Pace | None = None
+    balanced: bool = False
     validation: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -152,13 +156,15 @@ class FittedLearner:
         query = {view: self._embed(view, images) for view in predictor.support}
         for member in predictor.members:
             view = view_of(member)
+            metric = self._metric(view, member)
             batch = FeatureBatch(
-                support=predictor.support[view][None],
+                support=metric(predictor.support[view])[None],
                 support_labels=predictor.labels[None],
-                query=query[view][None],
+                query=metric(query[view])[None],
                 ways=torch.tensor([predictor.ways]),
+                prior=metric.prior,
             )
-            scores = apply_head(member.head, member.params, batch, self.statistics.get(view))
+            scores = apply_head(member.head, member.params, batch, balanced=self.balanced)
             log_p.append(log_probabilities(scores[0].double(), member.temperature))
             weights.append(member.weight)
         if self.pace is not None:
@@ -166,17 +172,25 @@ class FittedLearner:
             self.pace.images_left = max(self.pace.images_left - len(images) - len(predictor.labels), 0)
         return average(log_p, weights).exp().numpy()
 
+    def _metric(self, view: View, member: Member) -> Metric:
+        name = str(member.params["transform"])
+        return self.metrics.get((view, name)) or Metric(find_metric(name))
+
     def save(self, folder: Path) -> None:
         """Write everything that `load` needs into `folder`, atomically."""
-        names = sorted({member.backbone for member in self.members})
-        save_learner(
-            folder,
-            self.members,
-            {name: self.shelf.state(name) for name in names},
-            {str(view): s.mean for view, s in self.statistics.items() if view in self.views},
-            self.validation,
-            self._engines(),
+        description = Description(
+            members=self.members,
+            engines=self._engines(),
+            balanced=self.balanced,
+            validation=self.validation,
         )
+        states = {name: self.shelf.state(name) for name in sorted({m.backbone for m in self.members})}
+        tensors = {
+            f"{view} {name} {part}": tensor
+            for (view, name), metric in self.metrics.items()
+            for part, tensor in metric.tensors().items()
+        }
+        save_learner(folder, description, states, tensors)
 
     def _engines(self) -> dict[str, str]:
         """Name of the engine by `name@px`, where one was chosen or is to be expected."""
@@ -190,14 +204,27 @@ class FittedLearner:
         for each that is built); ArtifactError where it is missing or damaged."""
         description = load_description(folder)
         states = {name: load_tensors(folder, file) for name, file in description.backbones.items()}
-        means = load_tensors(folder, description.statistics) if description.statistics else {}
-        views = {str(v): v for v in map(view_of, description.members)}
-        statistics = {views[name]: FeatureStatistics(mean) for name, mean in means.items() if name in views}
+        tensors = load_tensors(folder, description.statistics) if description.statistics else {}
+        parts: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
+        for key, tensor in tensors.items():
+            metric, _, part = key.rpartition(" ")
+            parts[metric][part] = tensor
+        wanted = {(view_of(m), str(m.params["transform"])) for m in description.members}
+        metrics = {
+            (view, name): Metric.of_tensors(find_metric(name), parts[f"{view} {name}"])
+            for view, name in wanted
+        }
         shelf = BackboneShelf(Machine.detect().device, states, report)
-        for view in views.values():
+        for view, _ in wanted:
             engine = description.engines.get(str(View(view.backbone, view.px)), EAGER)
             shelf(view.backbone).prefer(engine, view.px)
-        return cls(description.members, shelf, statistics, validation=description.validation)
+        return cls(
+            description.members,
+            shelf,
+            metrics,
+            balanced=description.balanced,
+            validation=description.validation,
+        )
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from autometa.backbones import View
 from autometa.budget import stopwatch
 from autometa.errors import BudgetExhausted
 from autometa.evaluation import Answer, interval95
-from autometa.heads import HEADS, Params
+from autometa.heads import HEADS, HeadSpec, Params
 
 PATIENCE = 60
 """Trials without a better one after which the search ends early."""
@@ -62,19 +62,25 @@ Attempt = Callable[[Candidate], Outcome]
 
 
 class Search:
-    """One study over `views`, in the order given. `attempt` measures a candidate and never raises."""
+    """One study over `views`, in the order given, and `heads`. `attempt` measures a candidate and never
+    raises."""
 
-    def __init__(self, views: Sequence[View], attempt: Attempt, seed: int) -> None:
+    def __init__(
+        self, views: Sequence[View], attempt: Attempt, seed: int, heads: Mapping[str, HeadSpec] = HEADS
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._views = {str(view): view for view in views}
+        self._heads = dict(heads)
         self._attempt = attempt
         self._study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
         self._known: dict[tuple[Any, ...], Outcome] = {}
         self._idle = 0
+        self._queued = 0
         for view in self._views:
-            for head, spec in HEADS.items():
-                self._study.enqueue_trial({"view": view, "head": head, **spec.first_guess})
-        self._queued = len(self._views) * len(HEADS)
+            for head, spec in heads.items():
+                for guess in spec.first_guesses(head):
+                    self._study.enqueue_trial({"view": view, "head": head, **guess})
+                    self._queued += 1
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -82,7 +88,7 @@ class Search:
         return list(self._known.values())
 
     def run(self, goes_on: Callable[[], bool], max_trials: int) -> None:
-        """Every view with every head's first guess, then what the sampler asks for, while `goes_on()` and
+        """Every view with every head's first guesses, then what the sampler asks for, while `goes_on()` and
         fewer than `max_trials`, until no better one has come for `PATIENCE` trials."""
         best = -1.0
         for number in range(max(max_trials, self._queued)):
@@ -99,8 +105,8 @@ class Search:
 
     def _candidate(self, trial: optuna.trial.Trial) -> Candidate:
         view = self._views[trial.suggest_categorical("view", list(self._views))]
-        head = trial.suggest_categorical("head", list(HEADS))
-        return Candidate(view, head, HEADS[head].suggest(trial))
+        head = trial.suggest_categorical("head", list(self._heads))
+        return Candidate(view, head, self._heads[head].suggest(trial, head))
 
     def _tell(self, trial: optuna.trial.Trial, outcome: Outcome) -> None:
         if outcome.answer is None:

@@ -107,7 +107,8 @@ def child_environment(scratch: Path, extra: dict[str, str]) -> dict[str, str]:
 
 
 def _extra_python_path() -> list[str]:
-    return [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
+    found = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
+    return [p for p in found if Path(p).resolve() != PACKAGE_ROOT]
 
 
 def readable_folders(environment: dict[str, str]) -> tuple[Path, ...]:

@@ -1,68 +1,112 @@
-"""Batches of support and query features, and the transforms that come before a head."""
+"""Batches of support and query features: what every head is a function of."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 
-TRANSFORMS = ("none", "l2", "cl2n", "root_l2")
-"""none; unit length; centred on the meta-train mean, then unit length (SimpleShot's CL2N, Wang et al.
-2019); signed square root, then unit length (the power transform of Hu et al. 2021 with exponent 0.5)."""
-
-MASKED = float("-inf")
+ABSENT = float("-inf")
 
 
 @dataclass(frozen=True)
-class FeatureStatistics:
-    """What the meta-train features say: `mean` float32 [d]."""
+class Prior:
+    """What meta-train says about classes in the space of the features, per dimension, float32 [d] (or
+    [b, 1, d]): the `mean` of all images, the variance `within` classes and that `between` class means."""
 
     mean: torch.Tensor
+    within: torch.Tensor
+    between: torch.Tensor
+
+    def to(self, device: torch.device | str) -> Prior:
+        """The same on a device."""
+        return Prior(self.mean.to(device), self.within.to(device), self.between.to(device))
 
 
 @dataclass(frozen=True)
 class FeatureBatch:
     """Features of b episodes, padded: support float32 [b, s, d], support labels int64 [b, s] in
-    0..ways-1 (-1: padding), query float32 [b, q, d], ways int64 [b]."""
+    0..ways-1 (-1: padding), query float32 [b, q, d], ways int64 [b].
+
+    `query_real` bool [b, q] tells images from padding (None: all are images). Heads rely on padded rows
+    being zero, see `cleaned`. `prior` is None where no meta-train features are known.
+    """
 
     support: torch.Tensor
     support_labels: torch.Tensor
     query: torch.Tensor
     ways: torch.Tensor
+    query_real: torch.Tensor | None = None
+    prior: Prior | None = None
 
-    @property
+    @cached_property
     def one_hot(self) -> torch.Tensor:
         """Support labels as float32 [b, s, n]; rows of padding are zero."""
-        n = int(self.ways.max())
-        classes = torch.arange(n, device=self.support_labels.device)
+        classes = torch.arange(int(self.ways.max()), device=self.support_labels.device)
         return (self.support_labels[..., None] == classes).to(self.support.dtype)
+
+    @property
+    def shots(self) -> torch.Tensor:
+        """Support images of each class, float32 [b, n]; zero where an episode lacks the class."""
+        return self.one_hot.sum(1)
 
     @property
     def real(self) -> torch.Tensor:
         """Which support rows are images, bool [b, s]."""
         return self.support_labels >= 0
 
+    @property
+    def asked(self) -> torch.Tensor:
+        """Which query rows are images, bool [b, q]."""
+        if self.query_real is not None:
+            return self.query_real
+        return torch.ones(self.query.shape[:2], dtype=torch.bool, device=self.query.device)
+
+    @cached_property
+    def present(self) -> torch.Tensor:
+        """Which classes an episode has, bool [b, n]."""
+        return torch.arange(self.one_hot.shape[-1], device=self.ways.device) < self.ways[:, None]
+
+    @property
+    def class_means(self) -> torch.Tensor:
+        """Mean support feature of each class, [b, n, d]; zero where an episode lacks the class."""
+        return self.one_hot.transpose(1, 2) @ self.support / self.shots.clamp(min=1)[..., None]
+
     def mask_absent(self, scores: torch.Tensor) -> torch.Tensor:
         """Scores [b, q, n] with -inf for classes that an episode does not have."""
-        absent = torch.arange(scores.shape[-1], device=scores.device) >= self.ways[:, None]
-        return scores.masked_fill(absent[:, None, :], MASKED)
+        return scores.masked_fill(~self.present[:, None, :], ABSENT)
+
+    def cleaned(self) -> FeatureBatch:
+        """The batch with zeros in padded rows."""
+        support, query = self.support * self.real[..., None], self.query
+        if self.query_real is not None:
+            query = query * self.query_real[..., None]
+        return replace(self, support=support, query=query)
+
+    def unit(self) -> FeatureBatch:
+        """The batch with features of unit length (zero rows stay zero)."""
+        return replace(self, support=unit(self.support), query=unit(self.query))
 
 
-def transform(batch: FeatureBatch, name: str, statistics: FeatureStatistics | None) -> FeatureBatch:
-    """The batch with transformed features; padding becomes zero. ValueError for an unknown name, or `cl2n`
-    without statistics."""
-    if name not in TRANSFORMS:
-        raise ValueError(f"unknown feature transform `{name}`; one of {', '.join(TRANSFORMS)}")
-    if name == "cl2n" and statistics is None:
-        raise ValueError("the transform `cl2n` needs the statistics of meta-train features")
+def unit(features: torch.Tensor) -> torch.Tensor:
+    """Features [..., d] scaled to unit length; zero stays zero."""
+    return F.normalize(features, dim=-1, eps=1e-15)
 
-    def apply(features: torch.Tensor) -> torch.Tensor:
-        if name == "cl2n" and statistics is not None:
-            features = features - statistics.mean.to(features)
-        if name == "root_l2":
-            features = features.abs().sqrt() * features.sign()
-        return features if name == "none" else F.normalize(features, dim=-1)
 
-    support = apply(batch.support) * batch.real[..., None]
-    return replace(batch, support=support, query=apply(batch.query))
+def guessed_prior(batch: FeatureBatch) -> Prior:
+    """A prior from the support sets alone, [b, 1, d], the same for all dimensions: for learners that have
+    seen no meta-train images. Classes with one shot tell nothing about spread; then half is taken for it."""
+    real, d = batch.real[..., None], batch.support.shape[-1]
+    count = real.sum(1, keepdim=True)
+    mean = batch.support.sum(1, keepdim=True) / count
+    total = ((batch.support - mean) * real).square().sum((1, 2), keepdim=True) / d
+    residual = (batch.support - batch.one_hot @ batch.class_means).square().sum((1, 2), keepdim=True) / d
+    spare = count - batch.ways[:, None, None]
+    within = torch.where(spare > 0, residual / spare.clamp(min=1), total / (2 * count))
+    floor = batch.query.square().sum((1, 2), keepdim=True) * 1e-6 + 1e-20
+    within = torch.maximum(within, 1e-3 * total / count + floor)
+    between = (total / count - within).clamp(min=0) + within * 0.1
+    shape = (-1, -1, d)
+    return Prior(mean, within.expand(shape), between.expand(shape))

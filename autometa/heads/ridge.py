@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from autometa.heads.features import FeatureBatch
+from autometa.heads.solve import solve
 
 
 def ridge_regression(batch: FeatureBatch, *, strength: float) -> torch.Tensor:
@@ -13,5 +14,5 @@ def ridge_regression(batch: FeatureBatch, *, strength: float) -> torch.Tensor:
     gram = batch.support @ batch.support.transpose(1, 2)
     gram.diagonal(dim1=1, dim2=2).add_(strength)
     targets = batch.one_hot - batch.real[..., None] / batch.ways[:, None, None]
-    weights = torch.linalg.solve(gram, targets)
+    weights = solve(gram, targets)
     return batch.mask_absent(batch.query @ batch.support.transpose(1, 2) @ weights)

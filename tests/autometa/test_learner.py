@@ -16,7 +16,7 @@ from autometa.backbones import View, build_backbone
 from autometa.budget import MemoryBudget, TimeBudget
 from autometa.errors import ArtifactError, BudgetExhausted, DataError
 from autometa.features import FeatureStore, image_keys
-from autometa.heads import FeatureStatistics
+from autometa.heads import METRICS, Metric
 from autometa.learner import BackboneShelf, FittedLearner, Pace
 
 MEMORY = MemoryBudget(8 * 2**30)
@@ -88,8 +88,9 @@ def test_resolution_follows_the_architecture(tiny_backbone: str) -> None:
 def learner_of(*members: Member) -> FittedLearner:
     shelf = BackboneShelf("cpu")
     views = {View(m.backbone, m.px) for m in members}
-    statistics = {v: FeatureStatistics(torch.zeros(shelf(v.backbone).features)) for v in views}
-    return FittedLearner(members, shelf, statistics)
+    centred = METRICS["cl2n"]
+    metrics = {(v, "cl2n"): Metric(centred, mean=torch.zeros(shelf(v.backbone).features)) for v in views}
+    return FittedLearner(members, shelf, metrics)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from autometa.backbones import Backbone, View, build, find_spec
 from autometa.budget import MemoryBudget
 from autometa.errors import ConfigError
 from autometa.features import FeatureStore, image_keys
-from autometa.heads import FeatureStatistics
+from autometa.heads import METRICS, Metric
 from autometa.learner import BackboneShelf, FittedLearner, view_of
 from autometa.planning import one_per_pass
 
@@ -92,8 +92,8 @@ def test_learners_keep_their_layers(tiny_backbone: str, tmp_path) -> None:  # ty
     pool = colour_pool()
     shelf = BackboneShelf("cpu")
     width = shelf(tiny_backbone).widths["last"] + shelf(tiny_backbone).widths["stage4"]
-    statistics = {view_of(member): FeatureStatistics(torch.zeros(width))}
-    learner = FittedLearner((member,), shelf, statistics)
+    metric = Metric(METRICS["cl2n"], mean=torch.zeros(width))
+    learner = FittedLearner((member,), shelf, {(view_of(member), "cl2n"): metric})
     learner.save(tmp_path)
     rows = np.concatenate([pool.rows_of_class[c][:2] for c in range(3)])
     labels = np.repeat(np.arange(3), 2)

@@ -1,0 +1,122 @@
+"""Fitting metrics: one pass over the meta-train features per power, one factorisation per shrinkage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from autometa.heads.features import Prior
+from autometa.heads.metrics import SPREAD_SHRINKAGE, Metric, MetricSpec, powered, rank_knots
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Class statistics of features: their `mean` [d], the means of classes [c, d], images of each class
+    `sizes` [c] and the covariance `within` classes [d, d]; float64."""
+
+    mean: torch.Tensor
+    class_means: torch.Tensor
+    sizes: torch.Tensor
+    within: torch.Tensor
+
+
+class FeatureStatistics:
+    """Meta-train features float32 [n, d] with class labels int64 [n] (any numbers), to fit metrics on."""
+
+    def __init__(self, features: torch.Tensor, labels: torch.Tensor) -> None:
+        if len(features) != len(labels) or not len(features):
+            raise ValueError(f"{len(features)} features and {len(labels)} labels: give one or more, as many")
+        self._features = features
+        self._labels = torch.unique(labels.to(features.device), return_inverse=True)[1]
+        self._powered: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
+        self._scatters: dict[str, Scatter] = {}
+
+    def fit(self, spec: MetricSpec) -> Metric:
+        """The metric of this spec. ValueError where it needs classes with several images and there are too
+        few of them."""
+        features, knots = self._power(spec.power)
+        if spec.shrinkage is None:
+            mean = features.mean(0) if spec.centre else torch.zeros_like(features[0])
+            metric = Metric(spec, knots, mean if spec.learned else None)
+            return Metric(
+                spec, knots, metric.mean, None, _counted_prior(metric(self._features), self._labels)
+            )
+        scatter = self._scatter(spec.power)
+        projection, between = whitening(scatter, spec.shrinkage)
+        if spec.discriminants:
+            kept = min(len(scatter.sizes) - 1, len(projection))
+            projection, between = projection[:, :kept], between[:kept]
+        projection32, mean = projection.float(), scatter.mean.float()
+        # of unit length, all variances shrink alike
+        length = ((features - mean) @ projection32).square().sum(-1).clamp(min=1e-12)
+        scale = float((1 / length).mean()) if spec.unit else 1.0
+        within = torch.full_like(between, scale)
+        prior = Prior(torch.zeros_like(within).float(), within.float(), (between * scale).float())
+        return Metric(spec, knots, mean, projection32, prior)
+
+    def _power(self, power: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+        if power not in self._powered:
+            knots = rank_knots(self._features) if power == "rank" else None
+            self._powered[power] = powered(self._features, power, knots), knots
+        return self._powered[power]
+
+    def _scatter(self, power: str) -> Scatter:
+        if power not in self._scatters:
+            self._scatters[power] = scatter_of(self._power(power)[0], self._labels)
+        return self._scatters[power]
+
+
+def scatter_of(features: torch.Tensor, labels: torch.Tensor) -> Scatter:
+    """Statistics of features [n, d] with labels 0..c-1. ValueError where no class has two images, or there
+    is only one class."""
+    classes = int(labels.max()) + 1
+    spare = len(features) - classes
+    if classes < 2 or spare < 1:
+        raise ValueError(f"whitening needs two classes and several images of one, not {classes} and {spare}")
+    sizes = torch.bincount(labels, minlength=classes).double()
+    mean = features.mean(0)
+    offset = features - mean  # keeps the sums small, so that float32 does
+    sums = torch.zeros(classes, features.shape[1], device=features.device).index_add_(0, labels, offset)
+    means = sums / sizes[:, None].float()
+    residual = offset - means[labels]
+    within = (residual.T @ residual).double() / spare
+    return Scatter(mean.double(), means.double() + mean.double(), sizes, within)
+
+
+def whitening(scatter: Scatter, shrinkage: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Projection [d, d] under which the shrunk covariance within classes, (1-a)S_w + a·tr(S_w)/d·I, becomes
+    the identity and that of class means diagonal, largest first; and the variances [d] of class means there,
+    less what their finite number of images explains. Float64; one Cholesky factorisation."""
+    d = len(scatter.within)
+    average = scatter.within.diagonal().mean().clamp(min=1e-20)
+    shrunk = (1 - shrinkage) * scatter.within
+    shrunk.diagonal().add_(shrinkage * average + 1e-6 * average)
+    factor = torch.linalg.cholesky(shrunk)
+    means = scatter.class_means - scatter.class_means.mean(0)
+    whitened = torch.linalg.solve_triangular(factor, means.T, upper=False)
+    basis, sizes, _ = torch.linalg.svd(whitened, full_matrices=True)
+    projection = torch.linalg.solve_triangular(factor.T, basis, upper=True)
+    between = torch.zeros(d, dtype=torch.float64, device=projection.device)
+    between[: len(sizes)] = sizes.square() / max(len(means) - 1, 1)
+    rank = min(len(means) - 1, d)
+    between[:rank] -= (1 / scatter.sizes).mean()
+    return projection, between.clamp(min=0)
+
+
+def _counted_prior(features: torch.Tensor, labels: torch.Tensor) -> Prior | None:
+    """Variances per dimension within and between classes; None where they can not be told apart."""
+    classes = int(labels.max()) + 1
+    spare = len(features) - classes
+    if classes < 2 or spare < 1:
+        return None
+    sizes = torch.bincount(labels, minlength=classes).to(features.dtype)[:, None]
+    means = torch.zeros(classes, features.shape[1], device=features.device)
+    means = means.index_add_(0, labels, features) / sizes
+    within = (features - means[labels]).square().sum(0) / spare
+    between = (means.var(0) - within * (1 / sizes).mean()).clamp(min=0)
+    return Prior(features.mean(0), _towards_mean(within), _towards_mean(between))
+
+
+def _towards_mean(variance: torch.Tensor) -> torch.Tensor:
+    return (1 - SPREAD_SHRINKAGE) * variance + SPREAD_SHRINKAGE * variance.mean() + 1e-20

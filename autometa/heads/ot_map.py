@@ -1,0 +1,77 @@
+"""Maximum a posteriori with optimal transport (PT-MAP, Hu et al. 2021), for balanced queries."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from autometa.heads.features import FeatureBatch
+from autometa.heads.joint import Joint
+
+ROUNDS = 12
+SINKHORN_ROUNDS = 2
+LAST_SINKHORN_ROUNDS = 50
+LEAST_MASS = 1e-30
+
+
+def ot_map(batch: FeatureBatch, *, sharpness: float = 10.0, step: float = 0.4) -> torch.Tensor:
+    """Scores [b, q, n]: log of the share of each class in a query, where all classes get the same number of
+    queries.
+
+    Support and query are centred separately and scaled to unit length; then, in `ROUNDS`, queries are
+    assigned by optimal transport under -sharpness·|f-c|², and every prototype c moves by `step` towards the
+    mean of its images. The potentials of one round start the next one, so few Sinkhorn rounds do.
+    """
+    joint = Joint.of(centred(batch))
+    prototypes = joint.class_means
+    potential = torch.zeros_like(prototypes[..., :1])
+    for _ in range(ROUNDS):
+        logits = -sharpness * joint.distances(prototypes)
+        plan, potential = transport(logits, joint, potential, SINKHORN_ROUNDS)
+        prototypes = prototypes + step * (joint.means_with(plan.exp() * joint.asked[:, None, :]) - prototypes)
+    logits = -sharpness * joint.distances(prototypes)
+    plan, _ = transport(logits, joint, potential, LAST_SINKHORN_ROUNDS)
+    return joint.query_scores(batch, plan)
+
+
+def without_transport(batch: FeatureBatch, *, sharpness: float = 10.0, step: float = 0.4) -> torch.Tensor:
+    """Scores [b, q, n] of the same model for a query alone: log softmax of -sharpness·|f-c|², centred on
+    the support only. What `ot_map` falls back to; `step` plays no part."""
+    real = batch.real[..., None]
+    centre = batch.support.sum(1, keepdim=True) / real.sum(1, keepdim=True)
+    batch = replace(batch, support=(batch.support - centre) * real, query=batch.query - centre).unit()
+    means = batch.class_means
+    logits = 2 * batch.query @ means.transpose(1, 2) - means.square().sum(-1)[:, None, :]
+    return batch.mask_absent(sharpness * logits).log_softmax(-1)
+
+
+def centred(batch: FeatureBatch) -> FeatureBatch:
+    """The batch with support and query each less its own mean; padded rows are no longer zero."""
+    return replace(
+        batch,
+        support=batch.support - _mean(batch.support, batch.real),
+        query=batch.query - _mean(batch.query, batch.asked),
+    )
+
+
+def _mean(features: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    return features.sum(1, keepdim=True) / real.sum(1).clamp(min=1)[:, None, None]
+
+
+def transport(
+    logits: torch.Tensor, joint: Joint, potential: torch.Tensor, rounds: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log of the plan [b, n, m] that is proportional to exp(logits) up to factors of rows and columns: each
+    real query sums to one and each class to (queries / ways), after `rounds` of Sinkhorn's algorithm in the
+    log domain (Cuturi 2013). `potential` [b, n, 1] are the log-factors of the classes to start with."""
+    mass = joint.asked.sum(-1) / joint.present.sum(-1)
+    log_mass = mass.clamp(min=LEAST_MASS).log()[:, None, None]
+    logits = logits.masked_fill(~joint.present[..., None], float("-inf"))
+    padding = joint.asked.log()[:, None, :]
+    for _ in range(rounds):
+        rows = (logits + potential).logsumexp(1, keepdim=True)
+        columns = (logits - rows + padding).logsumexp(2, keepdim=True)
+        potential = (log_mass - columns).masked_fill(~joint.present[..., None], 0.0)
+    plan = logits + potential
+    return plan - plan.logsumexp(1, keepdim=True), potential

@@ -1,0 +1,33 @@
+"""Probabilistic linear discriminant analysis: the two-covariance model (Brümmer & de Villiers 2010)."""
+
+from __future__ import annotations
+
+import torch
+
+from autometa.heads.features import FeatureBatch, Prior, guessed_prior
+
+
+def plda(batch: FeatureBatch, *, between_shrinkage: float) -> torch.Tensor:
+    """Scores [b, q, n]: log-density of the query given the support images of a class, where a class mean is
+    N(μ, S_b) and an image N(class mean, S_w).
+
+    Both covariances are diagonal, as in the space of a fitted metric (`metrics`): the posterior of the
+    class mean has precision 1/S_b + k/S_w. S_b is shrunk to its mean over dimensions, since class means
+    that meta-train has not seen vary in all directions.
+    """
+    prior = batch.prior or guessed_prior(batch)
+    average = prior.between.mean(-1, keepdim=True)
+    between = (1 - between_shrinkage) * prior.between + between_shrinkage * average
+    return batch.mask_absent(_log_density(batch, prior, between))
+
+
+def _log_density(batch: FeatureBatch, prior: Prior, between: torch.Tensor) -> torch.Tensor:
+    spread = prior.within / batch.shots.clamp(min=1)[..., None]
+    trust = between / (between + spread).clamp(min=1e-30)
+    means = trust * (batch.class_means - prior.mean)
+    precision = 1 / (trust * spread + prior.within).clamp(min=1e-30)
+    query = batch.query - prior.mean
+    square = query.square() @ precision.transpose(1, 2)
+    cross = query @ (means * precision).transpose(1, 2)
+    rest = (means.square() * precision - precision.log()).sum(-1)
+    return cross - (square + rest[:, None, :]) / 2

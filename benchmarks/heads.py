@@ -1,0 +1,265 @@
+"""How fast and how good the heads are: ratios to easyfsl and scikit-learn, measured in one run.
+
+    python benchmarks/heads.py [--quick] [--json FILE] [--data DIR]
+
+DIR holds datasets in Meta-Album layout; without it the features are made up and only speeds mean something.
+The comparison with PT-MAP wants `pip install easyfsl --no-deps`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from autometa.backbones import build_backbone
+from autometa.episodes import EpisodeSpec, ImagePool, sample_episodes
+from autometa.evaluation import ValidationEpisodes, interval95
+from autometa.heads import HEADS, METRICS, FeatureBatch, FeatureStatistics, MetricSpec, apply_head
+from autometa.heads.logistic import logistic_regression
+from autometa.heads.ot_map import ot_map
+
+WHITENED = MetricSpec("root", shrinkage=0.1)
+PUBLISHED = {
+    "SCRIPTS": (87.5, 1.7),
+    "EMOJI": (86.8, 1.5),
+    "ICONS": (74.6, 2.1),
+    "CLIPART": (44.2, 2.3),
+    "UNITS": (88.3, 1.6),
+    "TUXPHOTO": (50.6, 2.1),
+    "FLAGS": (86.8, 1.4),
+}
+"""The same protocol with a split of classes of its own, measured before this code: accuracy and interval."""
+
+
+@dataclass(frozen=True)
+class Cached:
+    """A dataset as features float32 [n, d] with class labels [n]."""
+
+    name: str
+    features: torch.Tensor
+    labels: np.ndarray[Any, Any]
+
+    def split(self, seed: int) -> tuple[FeatureStatistics, np.ndarray[Any, Any]]:
+        """60 % of the classes to fit metrics on, and the ids of the others."""
+        order = np.random.default_rng(seed).permutation(self.labels.max() + 1)
+        cut = int(0.6 * len(order))
+        fit = np.isin(self.labels, order[:cut])
+        statistics = FeatureStatistics(self.features[fit], torch.from_numpy(self.labels[fit]))
+        return statistics, np.sort(order[cut:])
+
+    @property
+    def pool(self) -> ImagePool:
+        """A pool to draw episodes from; its images are blank."""
+        classes = int(self.labels.max()) + 1
+        blank = np.zeros((len(self.labels), 3, 1, 1), np.uint8)
+        return ImagePool(blank, self.labels, np.zeros(classes, np.int64), (self.name,))
+
+
+def embedded(folder: Path) -> Cached:
+    """A Meta-Album dataset through EfficientNet-lite0 at 128 px."""
+    with (folder / "labels.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    classes = sorted({row["CATEGORY"] for row in rows})
+    network = build_backbone("tf_efficientnet_lite0", "cpu")
+    features = []
+    for start in range(0, len(rows), 64):
+        files = [folder / "images" / row["FILE_NAME"] for row in rows[start : start + 64]]
+        pixels = [np.asarray(Image.open(file).convert("RGB")).transpose(2, 0, 1) for file in files]
+        features.append(network.embed(np.stack(pixels), 128))
+    labels = np.array([classes.index(row["CATEGORY"]) for row in rows], dtype=np.int64)
+    return Cached(folder.name, torch.cat(features), labels)
+
+
+def made_up(classes: int = 60, each: int = 30, d: int = 1280) -> Cached:
+    """Non-negative features that are about as hard to tell apart as those of icons."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(classes).repeat_interleave(each)
+    means = torch.randn(classes, d, generator=generator) * 0.35
+    features = (means[labels] + torch.randn(len(labels), d, generator=generator)).clamp(min=0)
+    return Cached("made-up", features, labels.numpy())
+
+
+def balanced_episodes(
+    data: Cached, n: int, shots: int, queries: int, seed: int = 0
+) -> Iterator[tuple[FeatureBatch, torch.Tensor]]:
+    """`n` 5-way episodes in batches of 100, with query labels [b, q]."""
+    rng = np.random.default_rng(seed)
+    rows_of = [np.flatnonzero(data.labels == c) for c in range(data.labels.max() + 1)]
+    usable = [rows for rows in rows_of if len(rows) >= shots + queries]
+    for start in range(0, n, 100):
+        b = min(100, n - start)
+        picked = [rng.choice(len(usable), 5, replace=False) for _ in range(b)]
+        rows = np.stack([[rng.choice(usable[c], shots + queries, replace=False) for c in p] for p in picked])
+        labels = torch.arange(5).expand(b, 5)
+        support = data.features[torch.from_numpy(rows[:, :, :shots].reshape(b, -1))]
+        query = data.features[torch.from_numpy(rows[:, :, shots:].reshape(b, -1))]
+        support_labels = labels.repeat_interleave(shots, dim=1)
+        yield (
+            FeatureBatch(support, support_labels, query, torch.full((b,), 5)),
+            labels.repeat_interleave(queries, dim=1),
+        )
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """The shorter of two runs."""
+    times = []
+    for _ in range(2):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+class Report:
+    """Prints results as they come and keeps them for `--json`."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+
+    def add(
+        self,
+        name: str,
+        value: float,
+        unit: str,
+        reference: float | None = None,
+        ratio: float | None = None,
+        *,
+        note: str = "",
+    ) -> None:
+        """One result; `ratio` says how many times better than `reference`."""
+        self.rows.append({"name": name, "value": value, "unit": unit, "reference": reference, "ratio": ratio})
+        against = "" if reference is None else f"  (reference {reference:.4g}"
+        against += f", ratio {ratio:.4g})" if ratio is not None else ")" if against else ""
+        print(f"{name:<44} {value:>9.4g} {unit}{against}  {note}", flush=True)
+
+
+def compare_ot_map(report: Report, data: Cached, n: int) -> None:
+    """OT-MAP against easyfsl's PT-MAP on the same features, seconds per task."""
+    try:
+        from easyfsl.methods import PTMAP  # noqa: PLC0415
+    except ImportError:
+        print("heads/ot_map_vs_easyfsl_ptmap: skipped, easyfsl is not installed")
+        return
+    shots, queries = (5, 15) if np.bincount(data.labels).max() >= 20 else (3, 7)
+    ours, theirs, gains = 0.0, 0.0, []
+    for batch, labels in balanced_episodes(data, n, shots, queries):
+        # PT-MAP takes the root and forgets to scale: of features that sum to one it has unit length
+        support, query = (F.normalize(f, p=1.0, dim=-1) for f in (batch.support, batch.query))
+        rooted = replace(batch, support=support.sqrt(), query=query.sqrt())
+        ours += seconds(lambda rooted=rooted: ot_map(rooted, sharpness=15.0))
+        right = (ot_map(rooted, sharpness=15.0).argmax(-1) == labels).float().mean(1)
+        start = time.perf_counter()
+        for place in range(len(labels)):
+            method = PTMAP()
+            method.process_support_set(support[place], batch.support_labels[place])
+            found = method(query[place]).argmax(-1)
+            gains.append(100 * float(right[place] - (found == labels[place]).float().mean()))
+        theirs += time.perf_counter() - start
+    gain = np.array(gains)
+    note = f"{data.name}: accuracy {gain.mean():+.2f} ± {interval95(gain):.2f} points, {shots} shots"
+    report.add("heads/ot_map_vs_easyfsl_ptmap", ours / n, "s/task", theirs / n, theirs / ours, note=note)
+
+
+def compare_logistic(report: Report, data: Cached, n: int) -> None:
+    """Logistic regression against scikit-learn called per task."""
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
+
+    ours, theirs, same, strength = 0.0, 0.0, [], 0.01
+    for batch, _ in balanced_episodes(data, n, 5, 15 if np.bincount(data.labels).max() >= 20 else 5):
+        flat = batch.unit()
+        ours += seconds(lambda flat=flat: logistic_regression(flat, strength=strength))
+        guess = logistic_regression(flat, strength=strength).argmax(-1).numpy()
+        pairs = [(flat.support[i].numpy(), flat.query[i].numpy()) for i in range(len(guess))]
+        start = time.perf_counter()
+        for place, (support, query) in enumerate(pairs):
+            model = LogisticRegression(C=1 / (strength * len(support)), max_iter=1000)
+            model.fit(support, batch.support_labels[place].numpy())
+            same.append((model.predict(query) == guess[place]).mean())
+        theirs += time.perf_counter() - start
+    note = f"{data.name}: {100 * np.mean(same):.2f} % equal predictions"
+    report.add("heads/logistic_vs_sklearn", ours / n, "s/task", theirs / n, theirs / ours, note=note)
+
+
+def time_heads(report: Report, data: Cached, n: int) -> None:
+    """Seconds to score 1,000 cached 5-way 5-shot episodes with 5 queries a class."""
+    batches = [batch for batch, _ in balanced_episodes(data, n, 5, 5)]
+    flat = [batch.unit() for batch in batches]
+    for name, spec in HEADS.items():
+        params = spec.first_params()
+
+        def work(name: str = name, params: dict[str, Any] = params) -> None:
+            for batch in flat:
+                apply_head(name, params, batch, balanced=True)
+
+        report.add(f"heads/{name}/1000_episodes", seconds(work) * 1000 / n, "s")
+
+
+def whitened(report: Report, data: Cached, splits: int) -> None:
+    """Normalised accuracy in % of nearest centroid after whitening, any-way 2-20, any-shot 1-10, 5 queries a
+    class, 150 tasks over each of some splits of the classes."""
+    means, plain, widths = [], [], []
+    spec = EpisodeSpec((2, 20), (1, 10), 5)
+    for seed in range(splits):
+        statistics, held = data.split(seed)
+        drawn = sample_episodes(data.pool, held, spec, 150, np.random.default_rng(seed))
+        episodes = ValidationEpisodes(drawn)
+        for metric, found in ((statistics.fit(WHITENED), means), (statistics.fit(METRICS["l2"]), plain)):
+            answer = episodes.answer(metric(data.features), "centroid", {"metric": "cosine"}, metric)
+            found.append(100 * answer.mean)
+            if found is means:
+                widths.append(100 * interval95(answer.accuracies))
+    value, width = float(np.mean(means)), float(np.mean(widths))
+    reference, interval = PUBLISHED.get(data.name, (None, 0.0))
+    note = f"± {width:.1f} over tasks, {min(means):.1f} to {max(means):.1f} over {splits} splits, "
+    note += f"{np.mean(plain):.1f} before" + (f"; reference ± {interval}" if reference else "")
+    ratio = value / reference if reference else None
+    report.add(f"heads/whitened/{data.name}", value, "%", reference, ratio, note=note)
+
+
+def main() -> None:
+    """Run everything that the arguments ask for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer tasks, two datasets: under a minute")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
+    parser.add_argument("--data", type=Path, help="folder of datasets in Meta-Album layout")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="of both sides; more pay on an idle machine only"
+    )
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    report = Report()
+    folders = sorted(f.parent for f in options.data.glob("*/labels.csv")) if options.data else []
+    if options.quick:
+        folders = [f for f in folders if f.name in ("CLIPART", "TUXPHOTO")] or folders[:2]
+    datasets = []
+    with torch.inference_mode():
+        for folder in folders:
+            datasets.append(embedded(folder))
+            if folder.name != "DIGITS":
+                whitened(report, datasets[-1], 1 if options.quick else 5)
+        for data in (datasets or [made_up()])[: 1 if options.quick else None]:
+            if np.sort(np.bincount(data.labels))[-8] >= 10:
+                compare_ot_map(report, data, 20 if options.quick else 100)
+                compare_logistic(report, data, 100)
+        time_heads(report, (datasets or [made_up()])[0], 200 if options.quick else 1000)
+    if options.json:
+        options.json.write_text(json.dumps(report.rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Metrics learned in closed form."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from autometa.heads import METRICS, FeatureStatistics, Metric, MetricSpec
+from autometa.heads.fitting import scatter_of
+from autometa.heads.metrics import find_metric
+
+
+def features(classes: int = 12, each: int = 30, d: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
+    """Positive features whose spread within classes differs from direction to direction."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(classes).repeat_interleave(each)
+    means = torch.randn(classes, d, generator=generator)
+    mixing = torch.randn(d, d, generator=generator)
+    noise = torch.randn(len(labels), d, generator=generator) @ mixing
+    return (means[labels] + noise).abs(), labels
+
+
+@pytest.mark.parametrize("power", ["none", "root", "rank"])
+def test_whitening_makes_covariance_within_classes_the_identity(power: str) -> None:
+    x, y = features()
+    metric = FeatureStatistics(x, y).fit(MetricSpec(power, shrinkage=0.0, unit=False))
+    within = scatter_of(metric(x), y).within
+    torch.testing.assert_close(within, torch.eye(16, dtype=torch.float64), atol=2e-3, rtol=0)
+
+
+def test_whitening_diagonalises_class_means_and_sorts_them() -> None:
+    x, y = features()
+    metric = FeatureStatistics(x, y).fit(MetricSpec(shrinkage=0.1, unit=False))
+    means = scatter_of(metric(x), y).class_means
+    spread = torch.cov(means.T)
+    off = spread - torch.diag(spread.diagonal())
+    assert off.abs().max() < 1e-3
+    assert (spread.diagonal().diff() < 1e-3).all()
+    assert metric.prior is not None
+    expected = (spread.diagonal() - 1 / 30).clamp(min=0)[:11].float()
+    torch.testing.assert_close(metric.prior.between[:11], expected, atol=1e-3, rtol=1e-3)
+
+
+def test_discriminants_are_one_fewer_than_classes() -> None:
+    x, y = features(classes=5)
+    metric = FeatureStatistics(x, y + 70).fit(find_metric("root_lda"))
+    assert metric(x).shape == (len(x), 4)
+
+
+def test_more_dimensions_than_images() -> None:
+    x, y = features(classes=4, each=3, d=100)
+    for spec in METRICS.values():
+        assert FeatureStatistics(x, y).fit(spec)(x).isfinite().all()
+
+
+def test_rank_transform_is_normal_and_monotonous() -> None:
+    x, y = features(classes=10, each=200)
+    moved = FeatureStatistics(x, y).fit(MetricSpec("rank", unit=False))(x)
+    assert moved.mean(0).abs().max() < 0.05
+    assert (moved.std(0) - 1).abs().max() < 0.1
+    assert (moved[x[:, 0].argsort(), 0].diff() >= 0).all()
+    assert moved.isfinite().all()
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_survives_saving_as_tensors(name: str) -> None:
+    x, y = features()
+    metric = FeatureStatistics(x, y).fit(METRICS[name])
+    again = Metric.of_tensors(METRICS[name], metric.tensors())
+    assert again(x).equal(metric(x))
+    assert again.prior is not None and metric.prior is not None
+    assert again.prior.between.equal(metric.prior.between)
+
+
+def test_says_what_is_missing() -> None:
+    with pytest.raises(ValueError, match="no meta-train features"):
+        Metric(METRICS["white"])(torch.ones(2, 3))
+    with pytest.raises(ValueError, match="root_whit`; one of none, l2"):
+        find_metric("root_whit")
+    with pytest.raises(ValueError, match="several images"):
+        FeatureStatistics(torch.rand(3, 4), torch.arange(3)).fit(METRICS["white"])
