@@ -60,7 +60,7 @@ def test_ot_map_assigns_equal_shares_and_helps() -> None:
     for seed in range(20):
         batch, labels = episode(5, 1, 15, seed=seed, spread=1.0)
         scores = ot_map(batch)[0]
-        np.testing.assert_allclose(scores.exp().sum(0), 15, atol=0.05)
+        np.testing.assert_allclose(scores.exp().sum(0), 15, atol=0.15)
         apart = centred(batch).unit()
         plain = (apart.query[0] @ apart.support[0].T).argmax(-1)
         gains.append(((scores.argmax(-1) == labels).float() - (plain == labels).float()).mean())
