@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,15 @@ from autometa.planning import FINISH_S, TestSpec, make_plan
 from autometa.search import Candidate, Outcome, Search, guarded
 
 START_PX = 128
+PROBE_SHARE = 0.15
+"""Share of the time left after which no further backbone is measured."""
 VALIDATION_SHARE = 0.25
 """Share of the search time that embedding the validation images in the first view may take."""
 CANDIDATES_TO_MIX = 12
 CHECKPOINT_EVERY_S = 3.0
 JOURNAL = "journal.jsonl"
+STAGES = ("last", "stage4", "stage3")
+"""Layers that are tried together beside the last one: glyphs and textures prefer earlier ones."""
 
 Weighted = tuple[Candidate, float, float]
 """A candidate with its temperature and its weight in the ensemble."""
@@ -107,8 +111,9 @@ class Controller:
         """Measure the backbones; returns the bootstrap's view, or a coarser one if meta-test needs it."""
         rows = self._rng.choice(len(pool.images), min(PROBE_IMAGES, len(pool.images)), replace=False)
         forecast = self._forecast
+        probing = self.limits.train.share(PROBE_SHARE)
         for name in self._available:
-            if forecast.probed and not forecast.fits([wanted]):
+            if forecast.probed and (probing.left_s() <= 0 or not forecast.fits([wanted])):
                 break
             rate = forecast.probe(name, pool.images[rows])
             self.report(f"probe: {name} {rate:.0f} images/s at 128 px")
@@ -125,13 +130,14 @@ class Controller:
         """The first view, its size with other backbones, finer sizes, then coarser ones."""
         sizes = sorted(self.settings.resolutions, key=lambda px: (px != first.px, px < first.px, -px))
         names = self._forecast.probed
-        views = [
+        coarse = [
             View(name, self._shelf(name).input_px(px))
             for px in sizes
             for name in names
             if px <= find_spec(name).native_px
         ]
-        return list(dict.fromkeys([first, *views]))
+        # layers of a network come with the same pass, so both are asked for together
+        return [v for view in dict.fromkeys([first, *coarse]) for v in (view, replace(view, layers=STAGES))]
 
     def _search(self, pool: ImagePool, first: View, search_s: float) -> None:
         max_images = int(VALIDATION_SHARE * search_s / self._forecast.image_s(first))

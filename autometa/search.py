@@ -15,6 +15,8 @@ from autometa.errors import BudgetExhausted
 from autometa.evaluation import Answer, interval95
 from autometa.heads import HEADS, HeadSpec, Params
 
+CARRIED_ON = 4
+"""First guesses, the best on the first view, that are tried on every other view."""
 PATIENCE = 60
 """Trials without a better one after which the search ends early."""
 
@@ -75,12 +77,7 @@ class Search:
         self._study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
         self._known: dict[tuple[Any, ...], Outcome] = {}
         self._idle = 0
-        self._queued = 0
-        for view in self._views:
-            for head, spec in heads.items():
-                for guess in spec.first_guesses(head):
-                    self._study.enqueue_trial({"view": view, "head": head, **guess})
-                    self._queued += 1
+        self._best = -1.0
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -88,20 +85,40 @@ class Search:
         return list(self._known.values())
 
     def run(self, goes_on: Callable[[], bool], max_trials: int) -> None:
-        """Every view with every head's first guesses, then what the sampler asks for, while `goes_on()` and
-        fewer than `max_trials`, until no better one has come for `PATIENCE` trials."""
-        best = -1.0
-        for number in range(max(max_trials, self._queued)):
-            if not goes_on() or (number >= self._queued and self._idle >= PATIENCE):
+        """On the first view every head's first guesses; on the others the best few of these; then what the
+        sampler asks for, up to `max_trials` candidates or until no better one has come for `PATIENCE`
+        trials. All of it only while `goes_on()`."""
+        first, *others = self._views
+        guesses = [{"head": h, **guess} for h, spec in self._heads.items() for guess in spec.first_guesses(h)]
+        scores = []
+        for guess in guesses:
+            if not goes_on():
                 return
-            trial = self._study.ask()
-            candidate = self._candidate(trial)
-            identity = _identity(candidate)
-            outcome = self._known.get(identity) or self._attempt(candidate)
-            self._known[identity] = outcome
-            self._tell(trial, outcome)
-            self._idle = 0 if outcome.score > best else self._idle + 1
-            best = max(best, outcome.score)
+            scores.append(self._try({"view": first, **guess}).score)
+        best = sorted(range(len(guesses)), key=lambda place: -scores[place])[:CARRIED_ON]
+        for view in others:
+            for place in best:
+                if not goes_on():
+                    return
+                self._try({"view": view, **guesses[place]})
+        self._idle = 0
+        while goes_on() and len(self._known) < max_trials and self._idle < PATIENCE:
+            self._try()
+
+    def _try(self, wish: dict[str, Any] | None = None) -> Outcome:
+        """The outcome of the candidate wished for, in the words of the search, or of one that the sampler
+        chooses; a candidate is measured once."""
+        if wish is not None:
+            self._study.enqueue_trial(wish)
+        trial = self._study.ask()
+        candidate = self._candidate(trial)
+        identity = _identity(candidate)
+        outcome = self._known.get(identity) or self._attempt(candidate)
+        self._known[identity] = outcome
+        self._tell(trial, outcome)
+        self._idle = 0 if outcome.score > self._best else self._idle + 1
+        self._best = max(self._best, outcome.score)
+        return outcome
 
     def _candidate(self, trial: optuna.trial.Trial) -> Candidate:
         view = self._views[trial.suggest_categorical("view", list(self._views))]
