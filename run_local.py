@@ -5,11 +5,13 @@ python run_local.py --dataset DIR --time-budget 10m --memory-budget 4GB
 
 from __future__ import annotations
 
+import fcntl
+import shutil
 import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 from rich.console import Console
@@ -25,6 +27,7 @@ from scoring import ScoringError, ScoringSettings, score
 ROOT = Path(__file__).resolve().parent
 DEMO = ROOT / "examples" / "demo"
 BASELINES = ROOT / "baselines"
+MARK_FILE = ".autometa-run"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -64,7 +67,9 @@ BASELINES = ROOT / "baselines"
     "--sandbox", metavar="auto|none|bubblewrap|landlock", help="What confines the submission. Default: auto."
 )
 @click.option("--output", metavar="DIR", help="Where results go. Default: output/NAME-TIME.")
-@click.option("--overwrite", is_flag=True, default=None, help="Empty --output first.")
+@click.option(
+    "--overwrite", is_flag=True, default=None, help="Replace the results of an earlier run in --output."
+)
 @click.option(
     "--config",
     metavar="YAML",
@@ -78,13 +83,16 @@ def main(config: Path | None, **given: Any) -> None:
     """
     started = time.monotonic() - process_age_s()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # text of a submission
     console = Console()
     try:
         options = read_options(config, given)
         settings = ingestion_settings(options, started)
+        claim = claim_output(settings.output_dir.parent, overwrite=options.overwrite)
         display = Display(console, options.time_budget, started)
         with display.live():
-            result = run_ingestion(settings, display.show, overwrite=options.overwrite)
+            result = run_ingestion(settings, display.show)
     except (ConfigError, InputError) as error:
         raise click.UsageError(str(error)) from error
     folder = settings.output_dir.parent
@@ -93,7 +101,6 @@ def main(config: Path | None, **given: Any) -> None:
             ScoringSettings(
                 results_dir=settings.output_dir,
                 output_dir_scoring=folder / "scoring",
-                overwrite_previous_results=options.overwrite,
             )
         )
     except (ScoringError, OSError) as error:
@@ -102,6 +109,7 @@ def main(config: Path | None, **given: Any) -> None:
     console.print(score_table(summary.overall, summary.datasets))
     console.print(f"ingestion took {result.seconds['total']:.1f} s of {options.time_budget:.0f} s")
     console.print(f"report: {summary.report}", soft_wrap=True, highlight=False)
+    claim.close()
     sys.exit(0 if result.succeeded else 1)
 
 
@@ -113,14 +121,10 @@ def read_options(config: Path | None, given: dict[str, Any]) -> RunOptions:
 
 
 def ingestion_settings(options: RunOptions, started: float) -> IngestionSettings:
-    """What ingestion is asked for; ConfigError for an unknown baseline or an output folder in use."""
+    """What ingestion is asked for; ConfigError for an unknown baseline."""
     dataset = options.dataset or DEMO
     name = f"{dataset.resolve().name}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = options.output or Path("output") / name
-    if folder.exists() and not options.overwrite and any(folder.iterdir()):
-        raise ConfigError(
-            f"--output {folder}: exists and is not empty; add --overwrite or name another folder"
-        )
     return IngestionSettings(
         input_data_dir=dataset,
         submission=find_submission(options.submission),
@@ -136,6 +140,29 @@ def ingestion_settings(options: RunOptions, started: float) -> IngestionSettings
         memory_budget_bytes=options.memory_budget or MemoryBudget.of_machine().total_bytes,
         started=started,
     )
+
+
+def claim_output(folder: Path, *, overwrite: bool) -> IO[str]:
+    """Make `folder` this run's own, emptied of an earlier run where `overwrite`; held while the file returned
+    is open. ConfigError where it holds other things, or another run uses it, or it can not be written."""
+    mark = folder / MARK_FILE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        ours = mark.exists()
+        if any(folder.iterdir()) and not (overwrite and ours):
+            advice = "add --overwrite or name" if ours else "no run has made it: name"
+            raise ConfigError(f"--output {folder}: exists and is not empty; {advice} another folder")
+        claim = mark.open("a")
+        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for part in ("ingestion", "scoring"):
+            shutil.rmtree(folder / part, ignore_errors=True)
+    except BlockingIOError as error:
+        raise ConfigError(f"--output {folder}: another run is using it; name another folder") from error
+    except OSError as error:
+        raise ConfigError(
+            f"--output {folder}: can not be used ({error.strerror}); name another folder"
+        ) from error
+    return claim
 
 
 def find_submission(name: str) -> Path:

@@ -99,8 +99,8 @@ class RunOptions(BaseModel):
 
     dataset: Path | None = None
     submission: str = "autometa"
-    time_budget: Duration = Field(default=120.0, ge=10)
-    memory_budget: ByteSize | None = Field(default=None, ge=256 * 2**20)
+    time_budget: Duration = Field(default=120.0, ge=20)
+    memory_budget: ByteSize | None = Field(default=None, ge=1_500_000_000)
     tasks_per_dataset: int = Field(default=30, ge=1)
     query_per_class: int | None = Field(default=None, ge=1)
     ways: Range = (2, 20)

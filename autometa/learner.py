@@ -114,6 +114,10 @@ class FittedLearner:
     def __post_init__(self) -> None:
         self.store = FeatureStore(self.shelf, MemoryBudget.of_machine())
 
+    def limit_memory(self, memory: MemoryBudget) -> None:
+        """Embed within this budget from now on."""
+        self.store = FeatureStore(self.shelf, memory)
+
     @property
     def views(self) -> list[View]:
         """Views of the members, the one with the largest weight first."""

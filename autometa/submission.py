@@ -103,6 +103,7 @@ class AutoLearner:
         if AutoLearner._loaded is None or AutoLearner._loaded[0] != folder:
             learner = FittedLearner.load(folder, _say)
             learner.pace = _declared_pace()
+            learner.limit_memory(read_limits(Settings()).memory)
             AutoLearner._loaded = folder, learner
         self.learner = AutoLearner._loaded[1]
 

@@ -80,6 +80,7 @@ def main(debug_mode: int, max_time: float, overwrite_previous_results: bool, **f
     """Meta-train a submission, have it answer the meta-test tasks, and write what scoring needs."""
     started = time.monotonic() - seconds_since_start()
     quit_on_terminate()
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # text of a submission
     if debug_mode == 3:
         click.echo("\n".join(f"{name}: {value}" for name, value in machine_summary().items()))
         return

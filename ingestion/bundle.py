@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,7 +90,7 @@ def _unpack(archive: Path, folder: Path) -> None:
                 if stat.S_ISLNK(member.external_attr >> 16):
                     raise InputError(f"submission {archive}: `{member.filename}` is a link; put the file in")
             bundle.extractall(folder)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
         raise InputError(f"submission {archive}: not a readable zip file ({error})") from error
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import mmap
 import os
+import select
+import socket
+import struct
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
@@ -16,6 +20,8 @@ from numpy.typing import NDArray
 from ingestion.errors import SubmissionError
 
 MAX_MESSAGE_BYTES = 256 * 2**20
+POLL_S = 0.05
+_LENGTH = struct.Struct("!Q")
 _SAFE_KINDS = "iufb"
 
 
@@ -29,10 +35,10 @@ class Message:
 
 
 class Channel:
-    """One end of a two-way pipe, given by its file descriptor."""
+    """One end of a two-way stream socket, given by its file descriptor."""
 
     def __init__(self, fd: int) -> None:
-        self._connection = Connection(fd)
+        self._socket = socket.socket(fileno=fd)
 
     def send(self, kind: str, array: NDArray[Any] | None = None, **fields: Any) -> None:
         """Send one message. OSError: the other end is gone. TypeError: the array does not hold numbers."""
@@ -44,24 +50,42 @@ class Channel:
                 raise TypeError(f"an array of numbers is needed, not one of type {array.dtype}")
             header |= {"dtype": array.dtype.str, "shape": array.shape}
             payload = array.tobytes()
-        self._connection.send_bytes(json.dumps(header).encode() + b"\n" + payload)
+        raw = json.dumps(header).encode() + b"\n" + payload
+        self._socket.sendall(_LENGTH.pack(len(raw)) + raw)
 
-    def receive(self) -> Message:
-        """Wait for the next message. EOFError: the other end is gone. SubmissionError: not a message."""
+    def receive(self, over: Callable[[], bool] = lambda: False) -> Message:
+        """Wait for the next message, or until `over()` although the other end may still be open.
+
+        EOFError: the other end is gone, or it is over. SubmissionError: what came is no message.
+        """
+        (length,) = _LENGTH.unpack(self._read(_LENGTH.size, over))
+        if length > MAX_MESSAGE_BYTES:
+            raise SubmissionError(f"its process sent a message of {length} bytes", fatal=True)
+        raw = self._read(length, over)
         try:
-            raw = self._connection.recv_bytes(MAX_MESSAGE_BYTES)
-        except EOFError:
-            raise
-        except OSError as error:
-            raise EOFError(str(error)) from error
-        try:
-            return _parse(raw)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            return _parse(bytes(raw))
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
             raise SubmissionError(f"its process broke the protocol ({error})", fatal=True) from error
+
+    def _read(self, n: int, over: Callable[[], bool]) -> bytearray:
+        got = bytearray()
+        while len(got) < n:
+            if not select.select([self._socket], [], [], POLL_S)[0]:
+                if over():
+                    raise EOFError("the process is over")
+                continue
+            try:
+                part = self._socket.recv(min(n - len(got), 2**20))
+            except OSError as error:
+                raise EOFError(str(error)) from error
+            if not part:
+                raise EOFError("the other end is gone")
+            got += part
+        return got
 
     def close(self) -> None:
         """Close this end."""
-        self._connection.close()
+        self._socket.close()
 
 
 def _parse(raw: bytes) -> Message:
@@ -73,7 +97,11 @@ def _parse(raw: bytes) -> Message:
     dtype = np.dtype(str(header["dtype"]))
     if dtype.kind not in _SAFE_KINDS:
         raise ValueError(f"array of type {dtype}")
-    shape = tuple(int(n) for n in header["shape"])
+    shape = tuple(header["shape"])
+    if not all(isinstance(n, int) and n >= 0 for n in shape) or math.prod(shape) * dtype.itemsize != len(
+        payload
+    ):
+        raise ValueError("array and shape do not fit")
     return Message(str(header["kind"]), fields, np.frombuffer(payload, dtype).reshape(shape))
 
 

@@ -57,6 +57,7 @@ def dataset_from_names(name: str, files: Sequence[Path], names: Sequence[str]) -
     """A dataset from one file and one class name per row."""
     ids: dict[str, int] = {}
     labels = np.array([ids.setdefault(n, len(ids)) for n in names], dtype=np.int64)
+    name = name.encode("utf-8", "backslashreplace").decode()  # a folder's name may be any bytes
     return Dataset(name, tuple(files), labels, tuple(ids))
 
 
@@ -128,7 +129,11 @@ def read_json(file: Path) -> object:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
+    return sorted(
+        f
+        for f in folder.rglob("*")
+        if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith(".") and f.is_file()
+    )
 
 
 def read_class_folders(folder: Path) -> Dataset:

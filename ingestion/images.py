@@ -6,6 +6,7 @@ and two runs at once do the work twice but never harm each other.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -90,16 +91,17 @@ def decode_dataset(
         if not (array_file.exists() and notes_file.exists()):
             _fill_cache(dataset, px, array_file, notes_file, on_progress or (lambda done, total: None))
             _trim(folder, keep=array_file)
-        os.utime(array_file)
+        with contextlib.suppress(PermissionError):
+            os.utime(array_file)
+        broken = {int(row): reason for row, reason in json.loads(notes_file.read_text()).items()}
+        images = np.load(array_file, mmap_mode="r")
     except OSError as error:
         raise InputError(
             f"image cache {folder}: {error.strerror or error}; free space there or choose another folder "
-            "with --cache-dir or AUTOMETA_CACHE_DIR"
+            "with the environment variable AUTOMETA_CACHE_DIR"
         ) from error
-    broken = {int(row): reason for row, reason in json.loads(notes_file.read_text()).items()}
     if len(broken) == len(dataset.files):
         raise InputError(f"{dataset.name}: none of its {len(broken)} images can be read ({broken[0]})")
-    images = np.load(array_file, mmap_mode="r")
     return DecodedDataset(
         dataset=dataset.without(broken) if broken else dataset,
         images=images,
@@ -140,6 +142,8 @@ def _fill_cache(
     with tempfile.TemporaryDirectory(dir=array_file.parent, prefix="writing-") as scratch:
         writing = Path(scratch) / "images.npy"
         images = np.lib.format.open_memmap(writing, "w+", np.uint8, (total, 3, px, px))
+        with writing.open("r+b") as file:  # a full disk is an error here, not a signal when a page is written
+            os.posix_fallocate(file.fileno(), 0, images.offset + images.nbytes)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             good = 0
             for row, result in enumerate(pool.map(decode, dataset.files)):

@@ -112,11 +112,12 @@ class MetaTest:
             try:
                 child = self._child or self._spawn()
                 child.await_reply("ready", self._until(START_LIMIT_S), "start for meta-test")
-            except SubmissionError:
+            except SubmissionError as error:
                 self._end_child()
                 self._failed_starts += 1
                 if self._failed_starts >= MAX_FAILED_STARTS:
                     raise
+                self.on_event(Event("failure", f"{error.reason}; starting again"))
                 continue
             self._failed_starts = 0
             self._ready = True

@@ -23,13 +23,16 @@ from ingestion.tasks import TaskDraw
 
 RECORD_FILE = "ingestion.json"
 TRUTH_FILE = "truth.json"
+LOG_FILE = "submission.log"
 TRUTH_FORMAT = "autometa-truth-1"
 
 
 def write_atomically(file: Path, text: str) -> None:
     """Write `text` so that a kill leaves the old file or the new one, never half of it."""
     writing = file.with_name(f".{file.name}.{os.getpid()}")
-    writing.write_text(text, encoding="utf-8")
+    writing.unlink(missing_ok=True)
+    with writing.open("x", encoding="utf-8", errors="backslashreplace") as stream:  # never through a link
+        stream.write(text)
     writing.replace(file)
 
 
@@ -39,7 +42,7 @@ def prepare_output_dir(folder: Path, *, overwrite: bool) -> None:
     if folder.exists() and any(folder.iterdir()):
         if not overwrite:
             folder.rename(folder.with_name(f"{folder.name}_{time.strftime('%y-%m-%d-%H-%M-%S')}"))
-        elif (folder / RECORD_FILE).exists() or (folder / "logs").is_dir():
+        elif (folder / RECORD_FILE).exists() or (folder / LOG_FILE).exists():
             shutil.rmtree(folder)
         else:
             raise InputError(

@@ -45,13 +45,16 @@ class Prepared:
         """The declared meta-test, as the submission learns it."""
         config = self.split.test_config
         assert config.min_N and config.max_N and config.min_k and config.max_k
+        most_ways = min(config.max_N, max(len(p.class_names) for p in self.split.test))
+        room = max(min(map(len, p.rows_of_class)) for p in self.split.test) - config.query_images_per_class
+        most_shots = max(min(config.max_k, room), 1)
         return TestSpec(
             tasks=len(self.draws),
             datasets=len(self.split.test),
             images=sum(len(p.rows) for p in self.split.test),
             drawn_images=sum(d.support_rows.size + d.query_rows.size for d in self.draws),
-            ways=(config.min_N, config.max_N),
-            shots=(config.min_k, config.max_k),
+            ways=(min(config.min_N, most_ways), most_ways),
+            shots=(min(config.min_k, most_shots), most_shots),
             queries_per_class=config.query_images_per_class,
             px=self.px,
             protocol=self.split.protocol,
@@ -68,6 +71,11 @@ class Prepared:
 
 def prepare(settings: IngestionSettings, scratch: Path, on_event: OnEvent) -> Prepared:
     """Read and check every input; InputError where one is at fault."""
+    if settings.output_dir.resolve().is_relative_to(settings.input_data_dir.resolve()):
+        raise InputError(
+            f"output folder {settings.output_dir}: lies inside the dataset {settings.input_data_dir}, "
+            "whose next run would read it; name another folder with --output"
+        )
     bundle = open_bundle(settings.submission, scratch)
     config = read_config(bundle)
     source = read_source(settings.input_data_dir)

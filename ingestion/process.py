@@ -10,9 +10,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,10 +19,10 @@ from numpy.typing import NDArray
 from ingestion.channel import Channel, Message
 from ingestion.errors import SubmissionError
 from ingestion.sandbox import Access, confine
+from ingestion.submission_log import SubmissionLog, plain
 from ingestion.watch import Watchdog, end_strays, kill_processes, process_tree
 
-MAX_LOG_BYTES = 16 * 2**20
-EXIT_GRACE_S = 2.0
+EXIT_GRACE_S = 0.5
 MARK_VARIABLE = "METADL_PROCESS"
 """Tells the processes of one child from those of another, wherever they went."""
 
@@ -37,8 +35,7 @@ class LaunchPlan:
     access: Access
     environment: dict[str, str]
     memory_bytes: int | None
-    log: Path
-    on_line: Callable[[str], None]
+    log: SubmissionLog
 
 
 class SubmissionProcess:
@@ -60,7 +57,7 @@ class SubmissionProcess:
         )
         theirs.close()
         self._channel = Channel(ours.detach())
-        self._printer = threading.Thread(target=self._relay, args=(plan,), daemon=True)
+        self._printer = threading.Thread(target=plan.log.follow, args=(self._process.stdout,), daemon=True)
         self._printer.start()
         self.watchdog = Watchdog(self.pid, plan.memory_bytes, beside)
 
@@ -90,20 +87,26 @@ class SubmissionProcess:
         """
         self.watchdog.allow_until(deadline, what)
         try:
-            message = self._channel.receive()
+            message = self._channel.receive(self._is_over)
         except EOFError as error:
             raise self._gone() from error
         finally:
             self.watchdog.allow_until(None, "")
         if message.kind == "error":
             raise SubmissionError(
-                f"{message.fields.get('stage', '?')}: {message.fields.get('summary', '?')}",
-                str(message.fields.get("traceback", "")),
+                plain(f"{message.fields.get('stage', '?')}: {message.fields.get('summary', '?')}"[:2000]),
+                plain(str(message.fields.get("traceback", ""))[:100_000]),
                 fatal=bool(message.fields.get("fatal", True)),
             )
         if message.kind != expected:
-            raise SubmissionError(f"answered `{message.kind}` where `{expected}` was due", fatal=True)
+            raise SubmissionError(
+                plain(f"answered `{message.kind[:100]}` where `{expected}` was due"), fatal=True
+            )
         return message
+
+    def _is_over(self) -> bool:
+        """Whether no answer will come, even if a process that the child left behind holds the channel."""
+        return bool(self.watchdog.verdict) or self._process.poll() is not None
 
     def _gone(self) -> SubmissionError:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -124,18 +127,6 @@ class SubmissionProcess:
         self.watchdog.stop()
         end_strays(lambda process: process.environ().get(MARK_VARIABLE) == self._mark)
         self._printer.join(EXIT_GRACE_S)
-
-    def _relay(self, plan: LaunchPlan) -> None:
-        """Copy what the child prints to its log, up to a cap, and to whoever watches."""
-        assert self._process.stdout is not None
-        room = MAX_LOG_BYTES - (plan.log.stat().st_size if plan.log.exists() else 0)
-        with plan.log.open("ab") as log, self._process.stdout as stream:
-            while line := stream.readline(8192):
-                if room > 0:
-                    log.write(line[:room])
-                    log.flush()
-                    room -= len(line)
-                    plan.on_line(line.decode("utf-8", "replace").rstrip("\n"))
 
 
 class SharedImages:

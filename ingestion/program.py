@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ingestion.contract import Limits, contract_variables, meta_test_reserve_s
+from ingestion.images import default_cache_dir
 from ingestion.meta_test import MetaTest
 from ingestion.meta_train import has_learner, meta_train
 from ingestion.outputs import (
+    LOG_FILE,
     RECORD_FILE,
     TRUTH_FILE,
     machine_summary,
@@ -28,6 +31,7 @@ from ingestion.prepare import Prepared, prepare
 from ingestion.process import LaunchPlan
 from ingestion.sandbox import Access, child_environment, choose_sandbox, readable_folders
 from ingestion.settings import Event, IngestionSettings, OnEvent, print_event
+from ingestion.submission_log import SubmissionLog
 from ingestion.watch import adopt_orphans, descendants, end_strays
 
 
@@ -40,11 +44,12 @@ class IngestionResult:
     failures: dict[int, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    interrupted: bool = False
 
     @property
     def succeeded(self) -> bool:
-        """Whether at least one task was answered."""
-        return len(self.failures) < self.tasks
+        """Whether the run came to its end and at least one task was answered."""
+        return not self.interrupted and len(self.failures) < self.tasks
 
     def fail(self, tasks: Iterator[int] | range | set[int], reason: str) -> None:
         """Record that these tasks were not done."""
@@ -93,23 +98,33 @@ class _Run:
     folder: Path
     on_event: OnEvent
     result: IngestionResult
+    machine: dict[str, Any] = field(default_factory=machine_summary)
+    log: SubmissionLog = field(init=False)
 
     def complete(self) -> IngestionResult:
         """Both phases, then the files; Ctrl-C ends the phases early and keeps what is done."""
-        self.machine = machine_summary()
-        write_environment(self.settings.output_dir, self.machine)
+        output_dir = self.settings.output_dir
+        write_environment(output_dir, self.machine)
         self._write_settings()
+        if self.sandbox != "none":
+            self._write_truth()  # out of the submission's reach; a run that is killed can then be scored
+        self.log = SubmissionLog(output_dir / LOG_FILE, lambda line: self.on_event(Event("line", line)))
         try:
             self._train_and_test()
         except KeyboardInterrupt:
+            self.result.interrupted = True
             self.on_event(Event("failure", "interrupted"))
-            done = {
-                int(f.stem.removeprefix("task_")) for f in self.settings.output_dir.glob("task_*.predict")
-            }
+            done = {int(f.stem.removeprefix("task_")) for f in output_dir.glob("task_*.predict")}
             rest = set(range(1, self.result.tasks + 1)) - done - set(self.result.failures)
             self.result.fail(rest, "interrupted")
+        finally:
+            self.log.close()
         self._write_results()
         return self.result
+
+    def _write_truth(self) -> None:
+        parts, draws = self.prepared.split.test, self.prepared.draws
+        write_truth(self.settings.output_dir / TRUTH_FILE, parts, draws, self.settings.seed)
 
     def _train_and_test(self) -> None:
         limits = self._limits()
@@ -158,14 +173,25 @@ class _Run:
             variables["HF_HUB_OFFLINE"] = "1"  # no network there: clients need not try
         environment = child_environment(scratch, variables)
         readable = (*readable_folders(environment), self.prepared.bundle)
+        access = Access(readable, (model_dir, log_dir), scratch, self._hidden())
+        if self.sandbox == "landlock" and access.exposed:
+            names = ", ".join(map(str, access.exposed))
+            self.on_event(
+                Event("note", f"the submission can read {names}: it lies in a folder that it needs")
+            )
         return LaunchPlan(
             sandbox=self.sandbox,
-            access=Access(readable, (model_dir, log_dir), scratch),
+            access=access,
             environment=environment,
             memory_bytes=limits.memory_bytes,
-            log=log_dir / "submission.log",
-            on_line=lambda line: self.on_event(Event("line", line)),
+            log=self.log,
         )
+
+    def _hidden(self) -> tuple[Path, ...]:
+        """Folders that a submission must not see even where they lie in one that it may read."""
+        settings = self.settings
+        folders = (settings.input_data_dir, settings.output_dir, settings.cache_dir or default_cache_dir())
+        return tuple(folder.resolve() for folder in folders)
 
     def _write_settings(self) -> None:
         """`logs/experimental_settings.txt`: what was asked for and what came of it, paths left out."""
@@ -188,7 +214,7 @@ class _Run:
         folder = settings.output_dir
         for number in sorted(result.failures):
             write_missing(folder, number, prepared.draws[number - 1])
-        write_truth(folder / TRUTH_FILE, prepared.split.test, prepared.draws, settings.seed)
+        self._write_truth()
         total = time.monotonic() - settings.started
         stages = dict(result.seconds)
         result.seconds["total"] = total

@@ -33,11 +33,18 @@ PASSED_VARIABLES = (
 
 @dataclass(frozen=True)
 class Access:
-    """Folders that the child may read, and those that it may also write; `scratch` is its home."""
+    """Folders that the child may read, and those that it may also write; `scratch` is its home; `hidden`
+    ones it must not see even within readable ones."""
 
     readable: tuple[Path, ...]
     writable: tuple[Path, ...]
     scratch: Path
+    hidden: tuple[Path, ...] = ()
+
+    @property
+    def exposed(self) -> tuple[Path, ...]:
+        """Hidden folders that lie within readable ones."""
+        return tuple(h for h in self.hidden if h.exists() and any(h.is_relative_to(r) for r in self.readable))
 
 
 def choose_sandbox(choice: SandboxChoice) -> tuple[Literal["none", "bubblewrap", "landlock"], str]:
@@ -129,6 +136,8 @@ def confine(sandbox: str, command: list[str], access: Access) -> list[str]:
         binds: list[str] = []
         for folder in access.readable:
             binds += ["--ro-bind", str(folder), str(folder)]
+        for folder in access.exposed:
+            binds += ["--tmpfs", str(folder)]
         for folder in (access.scratch, *access.writable):
             binds += ["--bind", str(folder), str(folder)]
         return [*_bubblewrap_base(), *binds, "--chdir", str(access.scratch), *command]

@@ -90,6 +90,7 @@ class Split:
 
 def read_source(folder: Path) -> Source:
     """Find the datasets under `folder`; InputError says what was looked for and what is there."""
+    folder = folder.resolve()
     if not folder.is_dir():
         raise InputError(f"dataset folder {folder}: does not exist or is not a folder")
     if (folder / "info" / "meta_splits.txt").is_file():
@@ -213,7 +214,7 @@ def _checked(
     if not train or not test:
         reasons = "\n  ".join(aside[-12:])
         raise InputError(
-            f"no dataset has enough images for {config.query_images_per_class} queries per class"
-            f" and the shots asked for; ask for fewer with --query-per-class and --shots:\n  {reasons}"
+            f"no dataset has enough classes with images for {config.query_images_per_class} queries and the"
+            f" shots asked for; ask for fewer with --query-per-class and --shots, or add classes:\n  {reasons}"
         )
     return Split(protocol, tuple(train), tuple(test), config, tuple(aside))

@@ -52,8 +52,9 @@ class Watchdog:
             if deadline is not None and time.monotonic() > deadline:
                 self._end(f"ran out of time: {self._what}")
                 return
-            if ticks % MEMORY_EVERY_TICKS == 0 and self._too_much_memory():
-                return
+            with contextlib.suppress(psutil.Error):  # a process that ends while it is looked at
+                if ticks % MEMORY_EVERY_TICKS == 0 and self._too_much_memory():
+                    return
 
     def _too_much_memory(self) -> bool:
         used = sum(_private_bytes(p) for root in self._roots for p in process_tree(root))
@@ -97,7 +98,7 @@ def end_strays(is_stray: Callable[[psutil.Process], bool]) -> None:
             if is_stray(process):
                 strays.append(process)
     kill_processes(strays)
-    psutil.wait_procs(strays, timeout=2)
+    psutil.wait_procs(strays, timeout=0.5)
 
 
 def _private_bytes(process: psutil.Process) -> int:

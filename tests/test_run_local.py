@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -39,7 +40,7 @@ def scores(output: Path) -> dict[str, float]:
     ("arguments", "named"),
     [
         (["--time-budget", "soon"], "soon"),
-        (["--time-budget", "2s"], "time_budget"),
+        (["--time-budget", "12s"], "time_budget"),
         (["--ways", "1-3"], "ways"),
         (["--dataset", "no/such/folder"], "no/such/folder"),
         (["--submission", "nobody"], "random"),
@@ -67,9 +68,22 @@ def test_a_config_file_is_read_and_the_command_line_wins(tmp_path: Path) -> None
 
 def test_an_output_in_use_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
-    code, output = run_local("--output", tmp_path, "--submission", "random")
+    for options in ([], ["--overwrite"]):
+        code, output = run_local("--output", tmp_path, "--submission", "random", *options)
+        assert code == 2
+        assert "no run has made it" in output
+    assert (tmp_path / "mine.txt").exists()
+    code, output = run_local("--output", tmp_path / "mine.txt", "--submission", "random")
     assert code == 2
-    assert "--overwrite" in output
+    assert "can not be used" in output
+
+
+def test_an_output_that_another_run_holds_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / ".autometa-run").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        code, output = run_local("--output", tmp_path, "--submission", "random", "--overwrite")
+    assert code == 2
+    assert "another run" in output
 
 
 def test_class_folders_are_enough(tmp_path: Path, make_bundle: MakeBundle) -> None:

@@ -99,19 +99,30 @@ def test_messages_travel_with_arrays() -> None:
     ours.close()
     with pytest.raises(EOFError):
         theirs.receive()
+    theirs.close()
 
 
 @pytest.mark.parametrize(
     "raw",
-    [b"", b"[]\n", b'{"kind": 1}\n', b'{"kind": "x", "fields": {}, "dtype": "O", "shape": [1]}\n12345678',
-     b'{"kind": "x", "fields": {}, "dtype": "<f8", "shape": [9]}\n1'],
-)  # fmt: skip
+    [
+        b"",
+        b"[]\n",
+        b"[" * 100_000,
+        b'{"kind": 1}\n',
+        b'{"kind": "x", "fields": {}, "dtype": "O", "shape": [1]}\n12345678',
+        b'{"kind": "x", "fields": {}, "dtype": "<f8", "shape": [9]}\n1',
+        b'{"kind": "x", "fields": {}, "dtype": "<f8", "shape": [1e400]}\n',
+        b'{"kind": "x", "fields": {}, "dtype": "<f8", "shape": [-1]}\n',
+    ],
+)
 def test_foreign_bytes_are_no_message(raw: bytes) -> None:
     left, right = socket.socketpair()
-    left.sendall(len(raw).to_bytes(4, "big") + raw)
+    left.sendall(len(raw).to_bytes(8, "big") + raw)
+    channel = Channel(right.detach())
     with pytest.raises(SubmissionError, match="protocol"):
-        Channel(right.detach()).receive()
+        channel.receive()
     left.close()
+    channel.close()
 
 
 def test_shared_images_are_read_only_for_the_child() -> None:

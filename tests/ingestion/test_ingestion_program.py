@@ -77,7 +77,7 @@ def test_a_run_leaves_everything_that_scoring_needs(runner: Runner, make_bundle:
     assert not result.failures
     assert all(runner.accuracy(task) > 0.7 for task in range(1, TASKS + 1))
     assert "submission speaks" in runner.texts("line")
-    assert "submission speaks" in (runner.output / "logs" / "submission.log").read_text()
+    assert "submission speaks" in (runner.output / "submission.log").read_text()
     assert (runner.output / "logs" / "meta_train" / "performance.csv").exists()
     assert (runner.output / "logs" / "experimental_settings.txt").exists()
     metadata = yaml.safe_load((runner.output / "metadata_ingestion").read_text())
@@ -247,6 +247,68 @@ def test_processes_left_behind_are_ended(runner: Runner, make_bundle: MakeBundle
     before = beat.read_text()
     time.sleep(0.4)
     assert beat.read_text() == before
+
+
+def test_a_process_left_behind_does_not_hold_up_the_run(runner: Runner, make_bundle: MakeBundle) -> None:
+    """It inherits the channel, so the end of the child is not the end of the channel."""
+    leave = """
+        if os.fork() == 0:
+            os.setsid()
+            time.sleep(30)
+            os._exit(0)
+        os._exit(3)
+    """
+    began = time.monotonic()
+    result = runner(make_bundle(predict=leave), test_tasks_per_dataset=2)
+    assert time.monotonic() - began < 25
+    assert "exited with status 3" in result.failures[1]
+
+
+def test_output_of_a_submission_goes_to_the_log_and_nowhere_else(
+    runner: Runner, make_bundle: MakeBundle, tmp_path: Path
+) -> None:
+    """It puts a link where it guesses the log, prints what is no text, and far too much."""
+    trap = f"""
+        for folder in (".", "logs"):
+            log = Path(os.environ["METADL_MODEL_DIR"]).parent / folder / "submission.log"
+            log.unlink(missing_ok=True)
+            log.symlink_to({str(tmp_path / "victim")!r})
+        return MyLearner()
+    """
+    shout = r"""
+        for i in range(20_000): print("line", i)
+        os.write(1, b"\xff\xfe \x1b[31m red\n")
+        raise RuntimeError("bad name \udcff")
+    """
+    result = runner(make_bundle(meta_fit=trap, predict=shout), test_tasks_per_dataset=1)
+    assert not (tmp_path / "victim").exists()
+    assert "bad name" in result.failures[1]
+    result.failures[1].encode()
+    shown = [event.text for event in runner.events if event.kind == "line"]
+    assert len(shown) < 2000
+    assert not any("\x1b" in line for line in shown)
+
+
+def test_data_within_the_bundle_is_hidden(runner: Runner, make_bundle: MakeBundle) -> None:
+    try:
+        choose_sandbox("bubblewrap")
+    except InputError as error:
+        pytest.skip(str(error))
+    look = """
+        found = [str(p) for p in Path(__file__).parent.rglob("*") if "label" in p.name]
+        assert not found, found
+        return self.nearest(query_set)
+    """
+    bundle = make_bundle(predict=look)
+    runner.dataset = runner.dataset.rename(bundle / "SET")
+    result = runner(bundle, sandbox="bubblewrap")
+    assert not result.failures, result.failures
+
+
+def test_the_output_must_not_lie_inside_the_dataset(runner: Runner, make_bundle: MakeBundle) -> None:
+    runner.output = runner.dataset / "out"
+    with pytest.raises(InputError, match="lies inside the dataset"):
+        runner(make_bundle())
 
 
 def test_batch_mode_and_validation_on_one_dataset(runner: Runner, make_bundle: MakeBundle) -> None:

@@ -1,0 +1,63 @@
+"""What the submission prints: kept in a file up to a cap, shown at a bounded rate."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+MAX_LOG_BYTES = 16 * 2**20
+MAX_LINES_PER_S = 100
+
+
+def plain(text: str) -> str:
+    """Text of a submission without what a terminal or a file could choke on: control characters, lone
+    surrogates."""
+    printable = "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+    return printable.encode("utf-8", "replace").decode("utf-8")
+
+
+class SubmissionLog:
+    """The log of a run. `file` must not exist; it is opened once, so that nobody can put a link there."""
+
+    def __init__(self, file: Path, on_line: Callable[[str], None]) -> None:
+        self._file = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+        self._on_line = on_line
+        self._room = MAX_LOG_BYTES
+        self._second = 0
+        self._shown = 0
+        self._hidden = 0
+
+    def follow(self, stream: IO[bytes]) -> None:
+        """Take everything from `stream` until it ends; never stops reading, whatever the log or the display
+        does, since a full pipe would stop the submission."""
+        with stream:
+            while line := stream.readline(8192):
+                if self._room > 0:
+                    with contextlib.suppress(OSError):
+                        os.write(self._file, line[: self._room])
+                    self._room -= len(line)
+                self._show(line)
+
+    def _show(self, line: bytes) -> None:
+        now = int(time.monotonic())
+        if now != self._second:
+            hidden, self._second, self._shown, self._hidden = self._hidden, now, 0, 0
+            if hidden:
+                self._tell(f"… {hidden} more lines, see the log")
+        self._shown += 1
+        if self._shown > MAX_LINES_PER_S:
+            self._hidden += 1
+            return
+        self._tell(plain(line.decode("utf-8", "replace").rstrip("\n")))
+
+    def _tell(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # a closed or narrow terminal must not end a run
+            self._on_line(text)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
