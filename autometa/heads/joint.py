@@ -13,6 +13,17 @@ import torch
 
 from autometa.heads.features import FeatureBatch
 
+ROUNDING = 1e-6
+"""Share of a squared length in float32 that counts as nothing."""
+
+
+def _doubly_centred(products: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """Inner products [b, m, k] of two sets of features, each less its mean over so many `rows` and `columns`
+    [b, 1, 1]; padded features are zero."""
+    over_rows = products.sum(1, keepdim=True) / rows
+    over_columns = products.sum(2, keepdim=True) / columns
+    return products - over_rows - over_columns + over_rows.sum(2, keepdim=True) / columns
+
 
 @dataclass(frozen=True)
 class Joint:
@@ -25,13 +36,32 @@ class Joint:
     present: torch.Tensor
 
     @classmethod
-    def of(cls, batch: FeatureBatch) -> Joint:
-        """The batch's inner products after scaling every feature to unit length; zero stays zero."""
-        everything = torch.cat([batch.support, batch.query], dim=1)
-        gram = everything @ everything.transpose(1, 2)
-        # scaled afterwards, since a pass over the Gram matrix costs less than one over the features
-        real = torch.cat([batch.real, batch.asked], dim=1)
-        scale = gram.diagonal(dim1=1, dim2=2).clamp(min=1e-30).rsqrt() * real
+    def of(cls, batch: FeatureBatch, *, centred: bool = False) -> Joint:
+        """The batch's inner products after scaling every feature to unit length, and, where `centred`, after
+        taking from support and query each its own mean; what is zero by then stays zero.
+
+        Both are done to the inner products: a pass over them costs less than one over the features.
+        """
+        support, query = batch.support, batch.query
+        counts = [
+            real.sum(1).clamp(min=1)[:, None, None].to(support.dtype) for real in (batch.real, batch.asked)
+        ]
+        parts = [
+            support @ support.transpose(1, 2),
+            support @ query.transpose(1, 2),
+            query @ query.transpose(1, 2),
+        ]
+        energy = torch.cat([parts[0].diagonal(dim1=1, dim2=2), parts[2].diagonal(dim1=1, dim2=2)], dim=1)
+        if centred:
+            pairs = ((counts[0], counts[0]), (counts[0], counts[1]), (counts[1], counts[1]))
+            parts = [_doubly_centred(part, *pair) for part, pair in zip(parts, pairs, strict=True)]
+        gram = torch.cat(
+            [torch.cat(parts[:2], dim=2), torch.cat([parts[1].transpose(1, 2), parts[2]], dim=2)], dim=1
+        )
+        length = gram.diagonal(dim1=1, dim2=2)
+        # what is left of a feature after centring may be nothing but rounding
+        real = torch.cat([batch.real, batch.asked], dim=1) & (length > (ROUNDING if centred else 0) * energy)
+        scale = length.clamp(min=1e-30).rsqrt() * real
         gram = gram * scale[:, :, None] * scale[:, None, :]
         s, q = batch.support.shape[1], batch.query.shape[1]
         labels = torch.nn.functional.pad(batch.one_hot, (0, 0, 0, q)).transpose(1, 2)

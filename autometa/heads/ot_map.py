@@ -11,7 +11,7 @@ from autometa.heads.joint import Joint
 
 ROUNDS = 12
 SINKHORN_ROUNDS = 2
-LAST_SINKHORN_ROUNDS = 50
+LAST_SINKHORN_ROUNDS = 24
 LEAST_MASS = 1e-30
 
 
@@ -23,7 +23,7 @@ def ot_map(batch: FeatureBatch, *, sharpness: float = 10.0, step: float = 0.4) -
     assigned by optimal transport under -sharpness·|f-c|², and every prototype c moves by `step` towards the
     mean of its images. The potentials of one round start the next one, so few Sinkhorn rounds do.
     """
-    joint = Joint.of(centred(batch))
+    joint = Joint.of(batch, centred=True)
     prototypes = joint.class_means
     potential = torch.zeros_like(prototypes[..., :1])
     for _ in range(ROUNDS):
@@ -44,19 +44,6 @@ def without_transport(batch: FeatureBatch, *, sharpness: float = 10.0, step: flo
     means = batch.class_means
     logits = 2 * batch.query @ means.transpose(1, 2) - means.square().sum(-1)[:, None, :]
     return batch.mask_absent(sharpness * logits).log_softmax(-1)
-
-
-def centred(batch: FeatureBatch) -> FeatureBatch:
-    """The batch with support and query each less its own mean; padded rows are no longer zero."""
-    return replace(
-        batch,
-        support=batch.support - _mean(batch.support, batch.real),
-        query=batch.query - _mean(batch.query, batch.asked),
-    )
-
-
-def _mean(features: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    return features.sum(1, keepdim=True) / real.sum(1).clamp(min=1)[:, None, None]
 
 
 def transport(
