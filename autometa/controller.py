@@ -33,6 +33,9 @@ PROBE_SHARE = 0.15
 """Share of the time left after which no further backbone is measured."""
 VALIDATION_SHARE = 0.25
 """Share of the search time that embedding the validation images in the first view may take."""
+PROBE_BYTES = 600 * 2**20
+TRIAL_BYTES = 350 * 2**20
+"""Memory that a further backbone with its engines, and a trial with its metric, may take."""
 CANDIDATES_TO_MIX = 12
 CHECKPOINT_EVERY_S = 3.0
 JOURNAL = "journal.jsonl"
@@ -113,7 +116,9 @@ class Controller:
         forecast = self._forecast
         probing = self.limits.train.share(PROBE_SHARE)
         for name in self._available:
-            if forecast.probed and (probing.left_s() <= 0 or not forecast.fits([wanted])):
+            if forecast.probed and not (
+                probing.left_s() > 0 and forecast.fits([wanted]) and self._room_for(PROBE_BYTES)
+            ):
                 break
             rate = forecast.probe(name, pool.images[rows])
             self.report(f"probe: {name} {rate:.0f} images/s at 128 px")
@@ -125,6 +130,10 @@ class Controller:
         if view != wanted or self._shelf(view.backbone).expected(view.px):
             self._save_plain(view)  # with the engine that was chosen
         return view
+
+    def _room_for(self, n_bytes: int) -> bool:
+        """Whether a step that takes about so much memory may be begun."""
+        return self.limits.memory.left_bytes() >= n_bytes
 
     def _candidate_views(self, first: View) -> list[View]:
         """The first view, its size with other backbones, finer sizes, then coarser ones."""
@@ -154,7 +163,9 @@ class Controller:
             return outcome
 
         search = Search(self._candidate_views(first), attempt, self.settings.seed)
-        search.run(lambda: self._forecast.fits([first]), self.settings.max_trials)
+        search.run(
+            lambda: self._forecast.fits([first]) and self._room_for(TRIAL_BYTES), self.settings.max_trials
+        )
         done = [outcome for outcome in search.outcomes if outcome.answer is not None]
         if done:
             self._mix(done, bench)
