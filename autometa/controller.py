@@ -25,7 +25,7 @@ from autometa.features import FeatureStore
 from autometa.forecast import PROBE_IMAGES, Forecast, Limits
 from autometa.heads import Metric
 from autometa.learner import SMALLEST_PX, BackboneShelf, FittedLearner, MetricKey, plain_member
-from autometa.planning import FINISH_S, TestSpec, make_plan
+from autometa.planning import FINISH_S, SLOWDOWN, TestSpec, make_plan
 from autometa.search import Candidate, Outcome, Search, guarded
 
 START_PX = 128
@@ -36,6 +36,7 @@ VALIDATION_SHARE = 0.25
 PROBE_BYTES = 600 * 2**20
 TRIAL_BYTES = 350 * 2**20
 """Memory that a further backbone with its engines, and a trial with its metric, may take."""
+TRIAL_S = 2.0
 CANDIDATES_TO_MIX = 12
 CHECKPOINT_EVERY_S = 3.0
 JOURNAL = "journal.jsonl"
@@ -72,6 +73,7 @@ class Controller:
         self._forecast = Forecast(self.test, self.limits, self._shelf, self._store, self.start_s)
         self._rng = np.random.default_rng(self.settings.seed)
         self._best = -1.0
+        self._best_view = View("", START_PX)
         self._since_checkpoint = stopwatch()
 
     def bootstrap(self) -> FittedLearner:
@@ -155,7 +157,10 @@ class Controller:
 
         def measure(candidate: Candidate) -> Answer:
             view = candidate.view
-            return bench.answer(view, self._features(view, bench), candidate.head, candidate.params)
+            features = self._features(view, bench)
+            if not self._forecast.fits([view]):
+                raise BudgetExhausted(f"meta-test with {view} does not fit in the time left")
+            return bench.answer(view, features, candidate.head, candidate.params)
 
         def attempt(candidate: Candidate) -> Outcome:
             outcome = guarded(measure, candidate)
@@ -163,18 +168,25 @@ class Controller:
             return outcome
 
         search = Search(self._candidate_views(first), attempt, self.settings.seed)
-        search.run(
-            lambda: self._forecast.fits([first]) and self._room_for(TRIAL_BYTES), self.settings.max_trials
-        )
+        self._best_view = first
+        search.run(self._may_go_on, self.settings.max_trials)
         done = [outcome for outcome in search.outcomes if outcome.answer is not None]
         if done:
             self._mix(done, bench)
+
+    def _may_go_on(self) -> bool:
+        """Whether there is time and memory for another trial, and then for meta-test with the best so far."""
+        return self._forecast.fits([self._best_view], spare_s=TRIAL_S) and self._room_for(TRIAL_BYTES)
 
     def _features(self, view: View, bench: Bench) -> torch.Tensor:
         """Features of all images of the bench; BudgetExhausted where they do not fit in the time left, which
         does not include the seconds that finishing takes."""
         missing = self._store.missing(view, bench.keys)
-        if missing and not self._forecast.fits([view], {view: missing}):
+        embed_s = SLOWDOWN * missing * self._forecast.image_s(view)
+        if missing and not (
+            self._forecast.fits([view], {view: missing})
+            and self._forecast.fits([self._best_view], spare_s=embed_s)
+        ):
             raise BudgetExhausted(f"{missing} images with {view} do not fit in the time left")
         train = self.limits.train
         budget = TimeBudget(train.deadline - FINISH_S, train.clock)
@@ -189,6 +201,7 @@ class Controller:
             return
         self._best = outcome.score
         candidate = outcome.candidate
+        self._best_view = candidate.view
         self.report(f"best so far: {_percent(outcome.answer)} with {candidate.head} on {candidate.view}")
         if self.checkpoint is not None and self._since_checkpoint() > CHECKPOINT_EVERY_S:
             temperature = fit_temperature(outcome.answer, bench.episodes)
@@ -198,7 +211,11 @@ class Controller:
 
     def _mix(self, done: list[Outcome], bench: Bench) -> None:
         """Calibrate the best candidates, choose the ensemble, measure it on fresh episodes, save it."""
-        ranked = one_error_rule(sorted(done, key=lambda o: -o.score), self._forecast.image_s)
+        in_time = [o for o in done if self._forecast.fits([o.candidate.view])]
+        if not in_time:  # things went slower than predicted: what is cheapest is the best there is
+            cheapest = min((o.candidate.view for o in done), key=self._forecast.image_s)
+            in_time = [o for o in done if o.candidate.view == cheapest]
+        ranked = one_error_rule(sorted(in_time, key=lambda o: -o.score), self._forecast.image_s)
         ranked = ranked[:CANDIDATES_TO_MIX]
         answers = [outcome.answer for outcome in ranked if outcome.answer is not None]
         temperatures = [fit_temperature(answer, bench.episodes) for answer in answers]

@@ -80,14 +80,17 @@ class Forecast:
         views = set(views)
         return meta_test_s(views, self.test, self.costs(views))
 
-    def fits(self, views: Iterable[View], to_embed: Mapping[View, int] | None = None) -> bool:
-        """Whether meta-test with `views` still fits after embedding so many images more now and finishing."""
+    def fits(
+        self, views: Iterable[View], to_embed: Mapping[View, int] | None = None, *, spare_s: float = 0.0
+    ) -> bool:
+        """Whether meta-test with `views` still fits after embedding so many images more now and finishing,
+        with `spare_s` to spare."""
         views, to_embed = set(views), to_embed or {}
         costs = self.costs(views)
         now_s = sum({v.source: costs.image_s[v] * n for v, n in to_embed.items()}.values())
         unready = {v for v in to_embed if self.shelf(v.backbone).choice(v.px) is None}
         now_s += sum(self._engine_s(v) + RACE_S for v in unready)
-        left_s = self.limits.run.left_s() - FINISH_S
-        return self.limits.train.fits(now_s + FINISH_S) and affordable(
+        left_s = self.limits.run.left_s() - FINISH_S - spare_s
+        return self.limits.train.fits(now_s + FINISH_S + spare_s) and affordable(
             views, left_s, to_embed, self.test, costs
         )

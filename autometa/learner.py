@@ -27,7 +27,11 @@ MetricKey = tuple[View, str]
 
 
 SMALLEST_PX = 48
+TASK_S = 0.04
+"""What a task costs in meta-test beside the networks."""
 PX_STEP = 16
+COARSER = (0.75, 0.5, 0.35)
+"""Shares of the resolution that a late learner falls back to."""
 
 
 def plain_member(view: View) -> Member:
@@ -69,7 +73,14 @@ class Pace:
 
     budget: TimeBudget
     tasks_left: int
-    images_left: float
+    images: float
+    seen: set[bytes] = field(default_factory=set)
+    coarse: View | None = None
+
+    @property
+    def images_left(self) -> float:
+        """Distinct images still to come, at most."""
+        return max(self.images - len(self.seen), 0)
 
     def affordable(self, member_views: list[View], store: FeatureStore) -> list[View]:
         """As many of the views, in order, as the time left allows; none where even the first is too slow."""
@@ -85,13 +96,24 @@ class Pace:
         return chosen
 
     def coarser(self, view: View, store: FeatureStore) -> View:
-        """The same backbone at a resolution that the time left allows, if any does."""
-        share = max(self.budget.left_s(), 0.0) / max(self._cost_s(view, store), 1e-9)
-        px = int(view.px * min(share, 1.0) ** 0.5) // PX_STEP * PX_STEP
-        return View(view.backbone, max(px, SMALLEST_PX))
+        """The same backbone at a lower resolution that the time left allows, if any does. It stays the choice
+        for the tasks to come, since a change of resolution means to embed every image again."""
+        if self.coarse is not None and self._cost_s(self.coarse, store) <= self.budget.left_s():
+            return self.coarse
+        start = self.coarse or view
+        image_s = store.seconds_per_image(start) or 0.0
+        px = start.px
+        for share in COARSER:
+            px = max(int(start.px * share) // PX_STEP * PX_STEP, SMALLEST_PX)
+            embed_s = self.images * image_s * (px / start.px) ** 2
+            if SLOWDOWN * (embed_s + self.tasks_left * TASK_S) <= self.budget.left_s():
+                break
+        self.coarse = View(view.backbone, px)
+        return self.coarse
 
     def _cost_s(self, view: View, store: FeatureStore) -> float:
-        return SLOWDOWN * self.images_left * (store.seconds_per_image(view) or 0.0)
+        image_s = store.seconds_per_image(view) or 0.0
+        return SLOWDOWN * (self.images_left * image_s + self.tasks_left * TASK_S)
 
 
 def view_of(member: Member) -> View:
@@ -145,14 +167,17 @@ class FittedLearner:
         if self.pace is None:
             return self.members
         self.store.ahead = int(self.pace.images_left)
-        views = self.pace.affordable(self.views, self.store)
+        views = self.pace.affordable(self.views, self.store) if self.pace.coarse is None else []
         if views:
             return tuple(m for m in self.members if view_of(m) in views)
         view = self.pace.coarser(self.views[0], self.store)
         return (plain_member(view),)
 
     def _embed(self, view: View, images: Images) -> torch.Tensor:
-        return self.store.embed(view, images, image_keys(images))
+        keys = image_keys(images)
+        if self.pace is not None:
+            self.pace.seen.update(keys)
+        return self.store.embed(view, images, keys)
 
     def answer(self, predictor: FittedPredictor, images: Images) -> NDArray[np.float64]:
         """Class probabilities [q, ways] of query images uint8 [q, 3, h, w]; float64, rows sum to one."""
@@ -172,8 +197,7 @@ class FittedLearner:
             log_p.append(log_probabilities(scores[0].double(), member.temperature))
             weights.append(member.weight)
         if self.pace is not None:
-            self.pace.tasks_left -= 1
-            self.pace.images_left = max(self.pace.images_left - len(images) - len(predictor.labels), 0)
+            self.pace.tasks_left = max(self.pace.tasks_left - 1, 0)
         return average(log_p, weights).exp().numpy()
 
     def _metric(self, view: View, member: Member) -> Metric:

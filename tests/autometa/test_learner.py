@@ -180,25 +180,30 @@ def test_support_must_cover_every_class(members: tuple[Member, ...]) -> None:
 def test_a_late_learner_drops_views_and_never_tasks(members: tuple[Member, ...]) -> None:
     learner = learner_of(*members)
     clock = FakeClock()
-    learner.pace = Pace(TimeBudget.of(1e6, clock), tasks_left=10, images_left=1000)
+    pace = learner.pace = Pace(TimeBudget.of(1e6, clock), tasks_left=10, images=1000)
     answer(learner)
-    assert (learner.pace.tasks_left, learner.pace.images_left) == (9, 976)
-    both = learner.pace.affordable(learner.views, learner.store)
-    assert both == learner.views
-    first, second = (learner.store.seconds_per_image(view) or 0 for view in learner.views)
-    clock.now += learner.pace.budget.left_s() - 1.3 * 976 * (first + second / 2)
-    assert learner.pace.affordable(learner.views, learner.store) == learner.views[:1]
+    assert (pace.tasks_left, pace.images_left) == (9, 976)
+    answer(learner)
+    assert (pace.tasks_left, pace.images_left) == (8, 976), "images seen before are embedded already"
+    assert pace.affordable(learner.views, learner.store) == learner.views
+    first, second = (pace._cost_s(view, learner.store) for view in learner.views)
+    clock.now += pace.budget.left_s() - first - second / 2
+    assert pace.affordable(learner.views, learner.store) == learner.views[:1]
     clock.now += 1e6
-    assert learner.pace.affordable(learner.views, learner.store) == []
+    assert pace.affordable(learner.views, learner.store) == []
     assert answer(learner).shape == (12, 3)
 
 
-def test_a_very_late_learner_looks_more_coarsely(members: tuple[Member, ...]) -> None:
+def test_a_very_late_learner_looks_more_coarsely_and_keeps_to_it(members: tuple[Member, ...]) -> None:
     learner = learner_of(members[1])
     clock = FakeClock()
-    learner.pace = Pace(TimeBudget.of(1e6, clock), tasks_left=10, images_left=1000)
-    learner.store._spent[View(members[1].backbone, 480).source] = 100.0, 10
-    coarse = learner.pace.coarser(View(members[1].backbone, 480), learner.store)
-    assert coarse.px == 480
-    clock.now += 1e6 - 1.3 * 10 * 1000 / 4
-    assert learner.pace.coarser(View(members[1].backbone, 480), learner.store).px == 240
+    pace = Pace(TimeBudget.of(1e6, clock), tasks_left=0, images=1000)
+    fine = View(members[1].backbone, 480)
+    learner.store._spent[fine.source] = 100.0, 10
+    clock.now += 1e6 - 1.3 * 10 * 1000 * 0.3
+    assert pace.coarser(fine, learner.store).px == 240
+    clock.now -= 1e6
+    assert pace.coarser(fine, learner.store).px == 240
+    learner.store._spent[View(members[1].backbone, 240).source] = 100.0, 10
+    clock.now += 1e6
+    assert pace.coarser(fine, learner.store).px < 240
