@@ -19,14 +19,14 @@ from autometa.config import Settings
 from autometa.ensemble import combine, fit_temperature, log_probabilities, select
 from autometa.episodes import ImagePool
 from autometa.errors import BudgetExhausted, WeightsError
-from autometa.evaluation import Answer, interval95, paired_gain
+from autometa.evaluation import Answer, interval95
 from autometa.feature_files import FeatureFiles
 from autometa.features import FeatureStore
 from autometa.forecast import PROBE_IMAGES, Forecast, Limits
 from autometa.heads import Metric
 from autometa.learner import SMALLEST_PX, BackboneShelf, FittedLearner, MetricKey, plain_member
 from autometa.planning import FINISH_S, SLOWDOWN, TestSpec, make_plan
-from autometa.search import Candidate, Outcome, Search, guarded
+from autometa.search import Candidate, Outcome, Search, guarded, one_error_rule
 
 START_PX = 128
 PROBE_SHARE = 0.15
@@ -278,20 +278,6 @@ def _member(candidate: Candidate, temperature: float, weight: float) -> Member:
         temperature=temperature,
         weight=weight,
     )
-
-
-def one_error_rule(ranked: list[Outcome], cost: Callable[[View], float]) -> list[Outcome]:
-    """Outcomes best first; but the best one of a clearly cheaper view leads if it loses no more than the
-    paired standard error (Breiman et al. 1984, §3.4.3, on paired episodes)."""
-    best = ranked[0]
-    assert best.answer is not None
-    for other in ranked[1:]:
-        assert other.answer is not None
-        if cost(other.candidate.view) < 0.9 * cost(best.candidate.view):
-            loss, error = paired_gain(best.answer.accuracies, other.answer.accuracies)
-            if loss <= error:
-                return [other, *(outcome for outcome in ranked if outcome is not other)]
-    return ranked
 
 
 def _figures(answer: Answer) -> dict[str, float]:

@@ -12,7 +12,7 @@ import optuna
 from autometa.backbones import View
 from autometa.budget import stopwatch
 from autometa.errors import BudgetExhausted
-from autometa.evaluation import Answer, interval95
+from autometa.evaluation import Answer, interval95, paired_gain
 from autometa.heads import HEADS, HeadSpec, Params
 
 CARRIED_ON = 4
@@ -147,3 +147,17 @@ def guarded(measure: Callable[[Candidate], Answer], candidate: Candidate) -> Out
     except (RuntimeError, ValueError, ArithmeticError) as error:
         return Outcome(candidate, "failed", elapsed(), note=f"{type(error).__name__}: {error}")
     return Outcome(candidate, "ok", elapsed(), answer)
+
+
+def one_error_rule(ranked: list[Outcome], cost: Callable[[View], float]) -> list[Outcome]:
+    """Outcomes best first; but the best one of a clearly cheaper view leads if it loses no more than the
+    paired standard error (Breiman et al. 1984, §3.4.3, on paired episodes)."""
+    best = ranked[0]
+    assert best.answer is not None
+    for other in ranked[1:]:
+        assert other.answer is not None
+        if cost(other.candidate.view) < 0.9 * cost(best.candidate.view):
+            loss, error = paired_gain(best.answer.accuracies, other.answer.accuracies)
+            if loss <= error:
+                return [other, *(outcome for outcome in ranked if outcome is not other)]
+    return ranked

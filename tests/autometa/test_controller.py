@@ -15,7 +15,7 @@ from autometa.backbones import View
 from autometa.bench import Bench
 from autometa.budget import MemoryBudget, TimeBudget
 from autometa.config import Settings
-from autometa.controller import Controller, one_error_rule
+from autometa.controller import Controller
 from autometa.episodes import EpisodeSpec
 from autometa.errors import BudgetExhausted, WeightsError
 from autometa.evaluation import Answer
@@ -23,7 +23,7 @@ from autometa.forecast import Limits
 from autometa.heads import HEADS
 from autometa.learner import FittedLearner
 from autometa.planning import Costs, TestSpec, affordable, make_plan, meta_test_s
-from autometa.search import CARRIED_ON, PATIENCE, Candidate, Outcome, Search, guarded
+from autometa.search import CARRIED_ON, PATIENCE, Candidate, Outcome, Search, guarded, one_error_rule
 
 SPEC = EpisodeSpec(ways=(2, 4), shots=(1, 5), queries_per_class=3)
 TEST = TestSpec(tasks=20, episodes=SPEC, images=100, protocol="within-domain")
