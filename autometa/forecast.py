@@ -12,7 +12,7 @@ from autometa.backbones import View
 from autometa.budget import MemoryBudget, TimeBudget, stopwatch
 from autometa.features import FeatureStore
 from autometa.learner import BackboneShelf
-from autometa.planning import FINISH_S, Costs, TestSpec, affordable, meta_test_s
+from autometa.planning import FINISH_S, Costs, TestSpec, affordable
 
 PROBE_PX = 128
 PROBE_IMAGES = 24
@@ -74,11 +74,6 @@ class Forecast:
         """Seconds for building the engine of a view in a process that has not."""
         choice = self.shelf(view.backbone).expected(view.px)
         return choice.build_s if choice else 0.0
-
-    def reserve_s(self, views: Iterable[View]) -> float:
-        """Seconds that meta-test with these views takes."""
-        views = set(views)
-        return meta_test_s(views, self.test, self.costs(views))
 
     def fits(
         self, views: Iterable[View], to_embed: Mapping[View, int] | None = None, *, spare_s: float = 0.0
