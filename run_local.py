@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-import signal
 import sys
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ from autometa.display import Display, score_table
 from autometa.errors import ConfigError
 from ingestion import IngestionSettings, InputError
 from ingestion import run as run_ingestion
+from ingestion.terminal import prepare_process
 from scoring import ScoringError, ScoringSettings, score
 
 ROOT = Path(__file__).resolve().parent
@@ -82,9 +82,7 @@ def main(config: Path | None, **given: Any) -> None:
     Exit status: 0 when ingestion and scoring succeeded, 1 when the run failed, 2 for bad arguments.
     """
     started = time.monotonic() - process_age_s()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # text of a submission
+    prepare_process()
     console = Console()
     try:
         options = read_options(config, given)

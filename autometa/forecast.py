@@ -16,7 +16,7 @@ from autometa.planning import FINISH_S, Costs, TestSpec, affordable
 
 PROBE_PX = 128
 PROBE_IMAGES = 24
-PROBE_SHARE = 0.3
+ENGINE_SHARE = 0.3
 """Share of the training time left in which choosing an engine must fit easily."""
 RACE_S = 1.0
 """What a race costs besides building the winner."""
@@ -47,7 +47,7 @@ class Forecast:
         network = self.shelf(backbone)
         px = network.input_px(PROBE_PX)
         n_images = int(self.test.embedded_images)
-        network.prepare(images, px, n_images=n_images, budget=self.limits.train.share(PROBE_SHARE))
+        network.prepare(images, px, n_images=n_images, budget=self.limits.train.share(ENGINE_SHARE))
         network.embed(images[:4], px)
         elapsed = stopwatch()
         network.embed(images[:PROBE_IMAGES], px)

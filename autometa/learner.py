@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -158,8 +158,7 @@ class FittedLearner:
                 f"{len(images)} support images, {len(labels)} labels: each of {ways} classes needs one"
             )
         members = self._affordable_members()
-        views = dict.fromkeys(map(view_of, members))
-        support = {view: self._embed(view, images) for view in views}
+        support = self._embed(dict.fromkeys(map(view_of, members)), images)
         return FittedPredictor(self, members, support, torch.from_numpy(np.array(labels)), ways)
 
     def _affordable_members(self) -> tuple[Member, ...]:
@@ -173,16 +172,16 @@ class FittedLearner:
         view = self.pace.coarser(self.views[0], self.store)
         return (plain_member(view),)
 
-    def _embed(self, view: View, images: Images) -> torch.Tensor:
+    def _embed(self, views: Iterable[View], images: Images) -> dict[View, torch.Tensor]:
         keys = image_keys(images)
         if self.pace is not None:
             self.pace.seen.update(keys)
-        return self.store.embed(view, images, keys)
+        return {view: self.store.embed(view, images, keys) for view in views}
 
     def answer(self, predictor: FittedPredictor, images: Images) -> NDArray[np.float64]:
         """Class probabilities [q, ways] of query images uint8 [q, 3, h, w]; float64, rows sum to one."""
         log_p, weights = [], []
-        query = {view: self._embed(view, images) for view in predictor.support}
+        query = self._embed(predictor.support, images)
         for member in predictor.members:
             view = view_of(member)
             metric = self._metric(view, member)

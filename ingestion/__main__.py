@@ -5,7 +5,6 @@ The original flags are accepted under their names, with underscores or dashes, a
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from ingestion.program import run
 from ingestion.sandbox import SandboxChoice
 from ingestion.settings import Event, IngestionSettings, print_event
 from ingestion.splits import Protocol
+from ingestion.terminal import prepare_process
 from ingestion.watch import seconds_since_start
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -43,11 +43,6 @@ def flag(name: str, **attributes: Any) -> Callable[[F], F]:
     """An option that is known under its original name and with dashes."""
     spellings = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}"))
     return click.option(*spellings, name, show_default=True, **attributes)
-
-
-def quit_on_terminate() -> None:
-    """SIGTERM ends a run as Ctrl-C does: what is done is kept and scored."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -79,8 +74,7 @@ def quit_on_terminate() -> None:
 def main(debug_mode: int, max_time: float, overwrite_previous_results: bool, **flags: Any) -> None:
     """Meta-train a submission, have it answer the meta-test tasks, and write what scoring needs."""
     started = time.monotonic() - seconds_since_start()
-    quit_on_terminate()
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # text of a submission
+    prepare_process()
     if debug_mode == 3:
         click.echo("\n".join(f"{name}: {value}" for name, value in machine_summary().items()))
         return
