@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -83,14 +84,43 @@ class ValidationEpisodes:
         already been applied to; `balanced`: queries are known to be equally many of each class."""
         features = features.to(self._device)
         prior = metric.prior.to(self._device) if metric.prior else None
+        pool = _PoolProducts(features, [batch for _, batch in self._batches])
         scores = []
         for _, batch in self._batches:
-            gathered = _gather(features, batch, prior)
+            gathered = _gather(features, batch, prior, pool)
             scores.append(apply_head(head, params, gathered, balanced=balanced).cpu())
         return self.measure(scores)
 
 
-def _gather(features: torch.Tensor, batch: EpisodeBatch, prior: Prior | None) -> FeatureBatch:
+class _PoolProducts:
+    """Inner products of the images that episodes draw on, computed once and only if a head asks."""
+
+    def __init__(self, features: torch.Tensor, batches: Sequence[EpisodeBatch]) -> None:
+        self._features = features
+        every = [rows.flatten() for batch in batches for rows in (batch.support_rows, batch.query_rows)]
+        self._used = torch.from_numpy(np.unique(torch.cat(every).numpy()))
+        each = [
+            len(batch.ways) * (batch.support_rows.shape[1] + batch.query_rows.shape[1]) ** 2
+            for batch in batches
+        ]
+        self.pays = len(self._used) ** 2 < sum(each)
+
+    @cached_property
+    def _all(self) -> torch.Tensor:
+        used = self._features[self._used.to(self._features.device)]
+        return used @ used.T
+
+    def of(self, batch: EpisodeBatch) -> torch.Tensor:
+        """Inner products [b, s + q, s + q] of a batch's images."""
+        rows = torch.cat([batch.support_rows, batch.query_rows], dim=1)
+        places = torch.searchsorted(self._used, rows).to(self._features.device)
+        flat = places[:, :, None] * len(self._used) + places[:, None, :]
+        return self._all.flatten().take(flat)
+
+
+def _gather(
+    features: torch.Tensor, batch: EpisodeBatch, prior: Prior | None, pool: _PoolProducts
+) -> FeatureBatch:
     device = features.device
     return FeatureBatch(
         support=features[batch.support_rows.to(device)],
@@ -99,4 +129,5 @@ def _gather(features: torch.Tensor, batch: EpisodeBatch, prior: Prior | None) ->
         ways=batch.ways.to(device),
         query_real=(batch.query_labels >= 0).to(device),
         prior=prior,
+        products=(lambda: pool.of(batch)) if pool.pays else None,
     )

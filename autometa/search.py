@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import optuna
@@ -76,6 +76,7 @@ class Search:
         self._attempt = attempt
         self._study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
         self._known: dict[tuple[Any, ...], Outcome] = {}
+        self._tried: list[Outcome] = []
         self._idle = 0
         self._best = -1.0
 
@@ -85,25 +86,27 @@ class Search:
         return list(self._known.values())
 
     def run(self, goes_on: Callable[[], bool], max_trials: int) -> None:
-        """On the first view every head's first guesses; on the others the best few of these; then what the
-        sampler asks for, up to `max_trials` candidates or until no better one has come for `PATIENCE`
-        trials. All of it only while `goes_on()`."""
-        first, *others = self._views
-        guesses = [{"head": h, **guess} for h, spec in self._heads.items() for guess in spec.first_guesses(h)]
-        scores = []
-        for guess in guesses:
+        """On the first view every head's first guesses; on the others the best few of these, and on the best
+        view with mirrored images; then what the sampler asks for, up to `max_trials` candidates or until no
+        better one has come for `PATIENCE` trials. All of it only while `goes_on()`."""
+        for wish in self._wishes():
             if not goes_on():
                 return
-            scores.append(self._try({"view": first, **guess}).score)
-        best = sorted(range(len(guesses)), key=lambda place: -scores[place])[:CARRIED_ON]
-        for view in others:
-            for place in best:
-                if not goes_on():
-                    return
-                self._try({"view": view, **guesses[place]})
+            self._try(wish)
         self._idle = 0
         while goes_on() and len(self._known) < max_trials and self._idle < PATIENCE:
             self._try()
+
+    def _wishes(self) -> Iterator[dict[str, Any]]:
+        first, *others = self._views
+        guesses = [{"head": h, **guess} for h, spec in self._heads.items() for guess in spec.first_guesses(h)]
+        plain = {"flip": False}
+        yield from ({"view": first, **plain, **guess} for guess in guesses)
+        scores = [outcome.score for outcome in self._tried]
+        best = sorted(range(len(guesses)), key=lambda place: -scores[place])[:CARRIED_ON]
+        yield from ({"view": view, **plain, **guesses[place]} for view in others for place in best)
+        leader = str(max(self._tried, key=lambda outcome: outcome.score).candidate.view)
+        yield from ({"view": leader, "flip": True, **guesses[place]} for place in best)
 
     def _try(self, wish: dict[str, Any] | None = None) -> Outcome:
         """The outcome of the candidate wished for, in the words of the search, or of one that the sampler
@@ -115,6 +118,7 @@ class Search:
         identity = _identity(candidate)
         outcome = self._known.get(identity) or self._attempt(candidate)
         self._known[identity] = outcome
+        self._tried.append(outcome)
         self._tell(trial, outcome)
         self._idle = 0 if outcome.score > self._best else self._idle + 1
         self._best = max(self._best, outcome.score)
@@ -122,6 +126,7 @@ class Search:
 
     def _candidate(self, trial: optuna.trial.Trial) -> Candidate:
         view = self._views[trial.suggest_categorical("view", list(self._views))]
+        view = replace(view, flip=trial.suggest_categorical("flip", [False, True]))
         head = trial.suggest_categorical("head", list(self._heads))
         return Candidate(view, head, self._heads[head].suggest(trial, head))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -31,7 +32,9 @@ class FeatureBatch:
     0..ways-1 (-1: padding), query float32 [b, q, d], ways int64 [b].
 
     `query_real` bool [b, q] tells images from padding (None: all are images). Heads rely on padded rows
-    being zero, see `cleaned`. `prior` is None where no meta-train features are known.
+    being zero, see `cleaned`. `prior` is None where no meta-train features are known. `products` gives the
+    inner products [b, s + q, s + q] of all images, support first, where they are cheaper to look up than to
+    compute.
     """
 
     support: torch.Tensor
@@ -40,6 +43,7 @@ class FeatureBatch:
     ways: torch.Tensor
     query_real: torch.Tensor | None = None
     prior: Prior | None = None
+    products: Callable[[], torch.Tensor] | None = None
 
     @cached_property
     def one_hot(self) -> torch.Tensor:
@@ -80,6 +84,8 @@ class FeatureBatch:
 
     def cleaned(self) -> FeatureBatch:
         """The batch with zeros in padded rows."""
+        if bool(self.real.all()) and bool(self.asked.all()):
+            return self
         support, query = self.support * self.real[..., None], self.query
         if self.query_real is not None:
             query = query * self.query_real[..., None]
@@ -87,7 +93,7 @@ class FeatureBatch:
 
     def unit(self) -> FeatureBatch:
         """The batch with features of unit length (zero rows stay zero)."""
-        return replace(self, support=unit(self.support), query=unit(self.query))
+        return replace(self, support=unit(self.support), query=unit(self.query), products=None)
 
 
 def unit(features: torch.Tensor) -> torch.Tensor:

@@ -25,6 +25,22 @@ def _doubly_centred(products: torch.Tensor, rows: torch.Tensor, columns: torch.T
     return products - over_rows - over_columns + over_rows.sum(2, keepdim=True) / columns
 
 
+def _products(batch: FeatureBatch) -> list[torch.Tensor]:
+    """Inner products of support with support, support with query and query with query; zero for padding."""
+    if batch.products is None:
+        support, query = batch.support, batch.query
+        return [
+            support @ support.transpose(1, 2),
+            support @ query.transpose(1, 2),
+            query @ query.transpose(1, 2),
+        ]
+    s = batch.support.shape[1]
+    both = batch.products()
+    real = torch.cat([batch.real, batch.asked], dim=1).to(both.dtype)
+    both = both * real[:, :, None] * real[:, None, :]
+    return [both[:, :s, :s], both[:, :s, s:], both[:, s:, s:]]
+
+
 @dataclass(frozen=True)
 class Joint:
     """All images of b episodes, support first: `gram` float32 [b, m, m], the `labels` of the support as
@@ -42,15 +58,11 @@ class Joint:
 
         Both are done to the inner products: a pass over them costs less than one over the features.
         """
-        support, query = batch.support, batch.query
         counts = [
-            real.sum(1).clamp(min=1)[:, None, None].to(support.dtype) for real in (batch.real, batch.asked)
+            real.sum(1).clamp(min=1)[:, None, None].to(batch.support.dtype)
+            for real in (batch.real, batch.asked)
         ]
-        parts = [
-            support @ support.transpose(1, 2),
-            support @ query.transpose(1, 2),
-            query @ query.transpose(1, 2),
-        ]
+        parts = _products(batch)
         energy = torch.cat([parts[0].diagonal(dim1=1, dim2=2), parts[2].diagonal(dim1=1, dim2=2)], dim=1)
         if centred:
             pairs = ((counts[0], counts[0]), (counts[0], counts[1]), (counts[1], counts[1]))

@@ -12,7 +12,10 @@ from autometa.heads.joint import Joint
 ROUNDS = 12
 SINKHORN_ROUNDS = 2
 LAST_SINKHORN_ROUNDS = 24
-LEAST_MASS = 1e-30
+SCALING_ROUNDS = 2
+"""Rounds between two visits of the log domain."""
+LEAST_MASS = 1e-15
+"""Of a class, so that a few rounds of scaling stay within float32."""
 
 
 def ot_map(batch: FeatureBatch, *, sharpness: float = 10.0, step: float = 0.4) -> torch.Tensor:
@@ -52,13 +55,18 @@ def transport(
     """Log of the plan [b, n, m] that is proportional to exp(logits) up to factors of rows and columns: each
     real query sums to one and each class to (queries / ways), after `rounds` of Sinkhorn's algorithm in the
     log domain (Cuturi 2013). `potential` [b, n, 1] are the log-factors of the classes to start with."""
-    mass = joint.asked.sum(-1) / joint.present.sum(-1)
-    log_mass = mass.clamp(min=LEAST_MASS).log()[:, None, None]
+    mass = (joint.asked.sum(-1) / joint.present.sum(-1)).clamp(min=LEAST_MASS)[:, None, None]
+    asked = joint.asked[..., None]
     logits = logits.masked_fill(~joint.present[..., None], float("-inf"))
-    padding = joint.asked.log()[:, None, :]
-    for _ in range(rounds):
-        rows = (logits + potential).logsumexp(1, keepdim=True)
-        columns = (logits - rows + padding).logsumexp(2, keepdim=True)
-        potential = (log_mass - columns).masked_fill(~joint.present[..., None], 0.0)
-    plan = logits + potential
-    return plan - plan.logsumexp(1, keepdim=True), potential
+    done = 0
+    while done < rounds:
+        plan = logits + potential
+        kernel = (plan - plan.amax(1, keepdim=True)).exp()
+        factor = torch.ones_like(potential)
+        for _ in range(min(SCALING_ROUNDS, rounds - done)):
+            rows = kernel.transpose(1, 2) @ factor
+            columns = factor * (kernel @ (asked / rows))
+            factor = factor * mass / columns.clamp(min=LEAST_MASS)
+            done += 1
+        potential = (potential + factor.log()).masked_fill(~joint.present[..., None], 0.0)
+    return (logits + potential).log_softmax(1), potential

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ def test_search_tries_every_first_guess_and_then_improves() -> None:
     def attempt(candidate: Candidate) -> Outcome:
         tried.append(candidate)
         best = candidate.view == LARGE and candidate.head == "ridge"
-        return Outcome(candidate, "ok", 0.0, answer_of(0.9 if best else 0.5))
+        return Outcome(candidate, "ok", 0.0, answer_of(0.9 if best else 0.4 if candidate.view.flip else 0.5))
 
     search = Search([SMALL, LARGE], attempt, seed=0)
     search.run(lambda: True, 300)
@@ -72,7 +73,9 @@ def test_search_tries_every_first_guess_and_then_improves() -> None:
     assert {c.head for c in tried[:guesses]} == set(HEADS)
     assert {c.view for c in tried[:guesses]} == {SMALL}
     assert {c.view for c in tried[guesses : guesses + CARRIED_ON]} == {LARGE}
-    assert len(tried) > guesses + CARRIED_ON
+    mirrored = tried[guesses + CARRIED_ON : guesses + 2 * CARRIED_ON]
+    assert {c.view for c in mirrored} == {replace(SMALL, flip=True)}
+    assert len(tried) > guesses + 2 * CARRIED_ON
     best = max(search.outcomes, key=lambda o: o.score)
     assert (best.candidate.view, best.candidate.head) == (LARGE, "ridge")
     assert len(search.outcomes) == len({str(o.candidate) for o in search.outcomes})
@@ -85,7 +88,7 @@ def test_search_ends_when_told_when_idle_and_survives_failures() -> None:
     search = Search([SMALL], failing, seed=0)
     search.run(lambda: True, 10_000)
     guesses = sum(len(spec.first_guesses(name)) for name, spec in HEADS.items())
-    assert guesses < len(search.outcomes) <= guesses + PATIENCE
+    assert guesses < len(search.outcomes) <= guesses + CARRIED_ON + PATIENCE
     stopped = Search([SMALL], failing, seed=0)
     stopped.run(lambda: len(stopped.outcomes) < 2, 100)
     assert len(stopped.outcomes) == 2

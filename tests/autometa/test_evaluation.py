@@ -10,6 +10,7 @@ from synthetic import colour_pool
 from autometa.ensemble import average, fit_temperature, log_probabilities, select
 from autometa.episodes import EpisodeSpec, sample_episodes
 from autometa.evaluation import ValidationEpisodes, interval95, normalised_accuracy, paired_gain
+from autometa.heads import METRICS, FeatureStatistics
 
 
 def test_normalised_accuracy_is_macro_recall_above_chance() -> None:
@@ -76,3 +77,20 @@ def test_selection_refuses_a_worse_voice(validation: ValidationEpisodes) -> None
     good = [log_probabilities(s, 0.3) for s in noisy(validation, 0, 0.1)]
     bad = [log_probabilities(s, 0.3) for s in noisy(validation, 1, 9.0)]
     assert select([good, bad], validation, lambda places: True, 4).keys() == {0}
+
+
+@pytest.mark.parametrize("head", ["ot_map", "soft_kmeans", "alpha_tim", "bd_cspn"])
+def test_products_looked_up_in_the_pool_give_the_scores_that_features_give(head: str) -> None:
+    spec = EpisodeSpec(ways=(2, 5), shots=(1, 3), queries_per_class=4)
+    pool = colour_pool()
+    episodes = sample_episodes(pool, np.arange(12), spec, 60, np.random.default_rng(1))
+    features = torch.randn(len(pool.labels), 7, generator=torch.Generator().manual_seed(0))
+    metric = FeatureStatistics(features, torch.from_numpy(pool.labels)).fit(METRICS["l2"])
+    params = {"sharpness": 10.0} if head == "soft_kmeans" else {}
+    together = ValidationEpisodes(episodes)
+    answer = together.answer(metric(features), head, params, metric, balanced=True)
+    for place in (0, 31, 59):
+        alone = ValidationEpisodes([episodes[place]])
+        assert alone.answer(metric(features), head, params, metric, balanced=True).mean == pytest.approx(
+            answer.accuracies[place]
+        )

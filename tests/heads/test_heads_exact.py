@@ -159,3 +159,13 @@ def test_plda_equals_gaussian_conditioning(shots: int) -> None:
         expected.append([stats.multivariate_normal(centre, covariance).logpdf(x) for x in query])
     ours = plda(batch, between_shrinkage=0.2)[0].double().numpy() - 3 * math.log(2 * math.pi)
     np.testing.assert_allclose(ours, np.array(expected).T, atol=1e-3)
+
+
+def test_transport_keeps_its_marginals_when_distances_are_extreme() -> None:
+    joint = Joint.of(episode(5, 3, 15)[0], centred=True)
+    logits = -2000 * joint.distances(joint.class_means)
+    plan, potential = transport(logits, joint, torch.zeros_like(logits[..., :1]), 2000)
+    shares = plan[0, :, 15:].exp()
+    assert bool(potential.isfinite().all())
+    np.testing.assert_allclose(shares.sum(0), 1, atol=1e-5)
+    np.testing.assert_allclose(shares.sum(1), 15, atol=0.1)
