@@ -38,7 +38,7 @@ def plain_runs(backbone: Backbone, images: torch.Tensor) -> dict[str, Run]:
     """The reference and its channels-last twin: on normalised float32 images, last layer only."""
     contiguous = copy.deepcopy(backbone.model).to(memory_format=torch.contiguous_format)
     network = backbone.network
-    floats = (images.to(backbone.device).float() * network.scale - network.shift).contiguous()
+    floats = network.normalise(images.to(backbone.device)).contiguous()
     last = floats.contiguous(memory_format=torch.channels_last)
 
     @torch.inference_mode()

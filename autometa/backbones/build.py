@@ -59,8 +59,8 @@ class Backbone:
         config = resolve_data_config({}, model=model)  # type: ignore[no-untyped-call]
         self._fixed_px: int | None = int(config["input_size"][-1]) if fixed else None
         self.report: Callable[[str], None] = logging.getLogger(__name__).info
-        self._preprocessing = Preprocessing.of(self.model)
-        self.network = PixelNetwork(self.model, self._preprocessing).eval()
+        self.preprocessing = Preprocessing.of(self.model)
+        self.network = PixelNetwork(self.model, self.preprocessing).eval()
         self._eager = Eager(self.network, device)
         self._choices: dict[int, Choice] = {}
         self._preferred: dict[int, str] = {}
@@ -157,7 +157,7 @@ class Backbone:
             "architecture": self.spec.timm_name,
             "layers": list(self.widths),
             "px": self.input_px(px),
-            "preprocessing": asdict(self._preprocessing),
+            "preprocessing": asdict(self.preprocessing),
             "flip": flip,
             "precision": ENGINES[choice.name].precision if choice and choice.name in ENGINES else "float32",
         }
@@ -172,7 +172,7 @@ class Backbone:
 
     def _resized(self, images: Images, px: int) -> torch.Tensor:
         batch = torch.as_tensor(np.array(images) if isinstance(images, np.ndarray) else images)
-        return self._preprocessing.resize(batch.to(self.device), self.input_px(px))
+        return self.preprocessing.resize(batch.to(self.device), self.input_px(px))
 
     def _course(self, images: Images, size: int) -> Course:
         batch = self._resized(images, size)

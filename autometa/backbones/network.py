@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from timm.data.config import resolve_data_config
 from torch import nn
 
+from autometa.backbones.split import Normalise
+
 MILD_RANGE = 255.0
 
 
@@ -55,14 +57,8 @@ class PixelNetwork(nn.Module):
     def __init__(self, model: nn.Module, preprocessing: Preprocessing) -> None:
         super().__init__()
         self.model = model
-        scale = 1 / (torch.tensor(preprocessing.std) * 255)
-        shift = torch.tensor(preprocessing.mean) * 255 * scale
-        self.register_buffer("scale", scale.view(1, 3, 1, 1))
-        self.register_buffer("shift", shift.view(1, 3, 1, 1))
+        self.normalise = Normalise(preprocessing.mean, preprocessing.std)
         self.taps = _taps(model)
-
-    scale: torch.Tensor
-    shift: torch.Tensor
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """All layers of these images, side by side."""
@@ -70,7 +66,7 @@ class PixelNetwork(nn.Module):
 
     def blocks(self, images: torch.Tensor) -> list[torch.Tensor]:
         """The layers `last`, `stage3`, `stage4` (or the first alone), each [n, width]."""
-        pixels = images.float() * self.scale - self.shift
+        pixels = self.normalise(images)
         model: Any = self.model
         if not self.taps:
             return [model(pixels).float()]

@@ -26,7 +26,7 @@ def test_one_pass_gives_all_layers(architecture: str) -> None:
     assert tuple(backbone.widths) == ALL
     output = backbone.embed_layers(IMAGES, PX)
     assert output.shape == (19, sum(backbone.widths.values()))
-    pixels = IMAGES.float() * backbone.network.scale - backbone.network.shift
+    pixels = backbone.network.normalise(IMAGES)
     with torch.inference_mode():
         plain = backbone.model(pixels)
         maps = backbone.model.forward_intermediates(pixels, intermediates_only=True)  # type: ignore[operator]
