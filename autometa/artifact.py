@@ -73,10 +73,15 @@ def _save_tensors(folder: Path, stem: str, tensors: Tensors) -> str:
         digest.update(tensor.contiguous().numpy().tobytes())
     file = folder / f"{stem}-{digest.hexdigest()}.safetensors"
     if not file.exists():
-        writing = file.with_name(f".{file.name}.{os.getpid()}")
-        save_file({n: t.contiguous() for n, t in tensors.items()}, writing)
-        writing.replace(file)
+        write_tensors(file, tensors)
     return file.name
+
+
+def write_tensors(file: Path, tensors: Tensors) -> None:
+    """Write tensors to a safetensors file, which appears whole or not at all."""
+    writing = file.with_name(f".{file.name}.{os.getpid()}")
+    save_file({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, writing)
+    writing.replace(file)
 
 
 def load_description(folder: Path) -> Description:

@@ -66,9 +66,14 @@ class ValidationEpisodes:
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
 
     @property
+    def batches(self) -> list[EpisodeBatch]:
+        """The episodes in padded batches, in an order of their own that `measure` knows."""
+        return [batch for _, batch in self._batches]
+
+    @property
     def labels(self) -> list[torch.Tensor]:
         """Query labels [b, q] of each batch, -1 where padded."""
-        return [batch.query_labels for _, batch in self._batches]
+        return [batch.query_labels for batch in self.batches]
 
     def measure(self, scores: Sequence[torch.Tensor]) -> Answer:
         """The answer that consists of these scores per batch."""
@@ -84,7 +89,7 @@ class ValidationEpisodes:
         already been applied to; `balanced`: queries are known to be equally many of each class."""
         features = features.to(self._device)
         prior = metric.prior.to(self._device) if metric.prior else None
-        pool = _PoolProducts(features, [batch for _, batch in self._batches])
+        pool = _PoolProducts(features, self.batches)
         scores = []
         for _, batch in self._batches:
             gathered = _gather(features, batch, prior, pool)

@@ -15,6 +15,7 @@ LAYERS: list[set[str]] = [
     {"backbones"},
     {"features", "heads", "planning"},
     {"evaluation", "artifact"},
+    {"learners"},
     {"ensemble", "bench", "pool"},
     {"learner"},
     {"forecast", "search"},

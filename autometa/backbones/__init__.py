@@ -12,6 +12,8 @@ from autometa.backbones.catalogue import (  # noqa: E402
     installed_backbones,
 )
 from autometa.backbones.engines import EAGER  # noqa: E402
+from autometa.backbones.network import Preprocessing  # noqa: E402
+from autometa.backbones.split import Normalise, split, stages_of  # noqa: E402
 from autometa.backbones.view import LAYERS, Source, View  # noqa: E402
 
 __all__ = [
@@ -20,9 +22,13 @@ __all__ = [
     "LAYERS",
     "Backbone",
     "BackboneSpec",
+    "Normalise",
+    "Preprocessing",
     "Source",
     "View",
     "build_backbone",
     "find_spec",
     "installed_backbones",
+    "split",
+    "stages_of",
 ]

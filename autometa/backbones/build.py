@@ -31,6 +31,7 @@ from autometa.backbones.engines import (
 from autometa.backbones.engines.eager import Eager
 from autometa.backbones.engines.race import CHECK_IMAGES
 from autometa.backbones.network import PixelNetwork, Preprocessing
+from autometa.backbones.split import stages_of
 from autometa.backbones.view import LAYERS
 from autometa.backbones.weights import load_pretrained
 from autometa.budget import UNLIMITED, TimeBudget, stopwatch
@@ -98,6 +99,14 @@ class Backbone:
             return torch.empty(0, sum(self.widths.values()))
         output = self._run(batch)
         return (output + self._run(batch.flip(3))) / 2 if flip else output
+
+    def final_maps(self, images: Images, px: int) -> torch.Tensor:
+        """uint8 images [n, 3, h, w] → the last feature map float32 [n, c, h', w'], eagerly; ConfigError where
+        the network can not be cut into stages."""
+        maps: torch.Tensor = nn.Sequential(*stages_of(self.model))(
+            self.network.normalise(self._resized(images, px))
+        )
+        return maps.float().cpu()
 
     def pick(self, output: torch.Tensor, layers: tuple[str, ...]) -> torch.Tensor:
         """The embeddings of a view with these layers [n, d], out of what `embed_layers` gave: one layer as

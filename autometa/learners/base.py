@@ -1,0 +1,57 @@
+"""What all episodic learners share: an encoder, a loss on a batch of episodes, scores for their queries."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from autometa.evaluation import Answer, ValidationEpisodes
+from autometa.learners.encoder import Encoder
+from autometa.learners.episodes import InputEpisodes
+
+
+class EpisodicLearner(nn.Module):
+    """Learns from episodes how to answer episodes; any ways, any shots, within a batch as well.
+
+    Calling it gives scores float32 [b, q, n], -inf for classes that an episode does not have; their softmax
+    over classes are the probabilities.
+    """
+
+    mixed_precision = True
+    """Whether a GPU may compute the loss in bfloat16."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, episodes: InputEpisodes) -> torch.Tensor:
+        """Scores [b, q, n] of the queries."""
+        raise NotImplementedError
+
+    def loss(self, episodes: InputEpisodes) -> torch.Tensor:
+        """What training minimises: a scalar, the mean over queries of episodes with labels."""
+        return mean_nll(self(episodes), episodes.query_labels)
+
+    def validate(self, inputs: torch.Tensor, validation: ValidationEpisodes) -> Answer:
+        """The answer on validation episodes over images whose `inputs` [n, ...] are given; in evaluation
+        mode, without gradients."""
+        self.eval()
+        device = next(self.parameters()).device
+        with torch.no_grad():
+            scores = []
+            for batch in validation.batches:
+                episodes = InputEpisodes(
+                    inputs[batch.support_rows],
+                    batch.support_labels,
+                    inputs[batch.query_rows],
+                    batch.query_labels,
+                    batch.ways,
+                )
+                scores.append(self(episodes.to(str(device))).float().cpu())
+        return validation.measure(scores)
+
+
+def mean_nll(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean negative log-likelihood of labels [b, q] (-1: ignored) under softmax of scores [b, q, n]."""
+    return F.cross_entropy(scores.flatten(0, 1), labels.flatten(), ignore_index=-1)

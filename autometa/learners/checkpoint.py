@@ -1,0 +1,79 @@
+"""The state of a training on disk: safetensors and JSON, replaced atomically."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from autometa.artifact import load_tensors, write_tensors
+from autometa.errors import ArtifactError
+
+PROGRESS = "training.json"
+TENSORS = "training-{step}.safetensors"
+
+
+class Progress(BaseModel):
+    """Steps made, validations since the best one, accuracies per validation episode of the untrained and the
+    best state, and the state of the source of episodes (None: it has none)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    step: int = 0
+    stale: int = 0
+    untrained: list[float] = []
+    best: list[float] = []
+    source: dict[str, Any] | None = None
+
+
+def save_progress(
+    folder: Path,
+    progress: Progress,
+    learner: torch.nn.Module,
+    best: dict[str, torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    """Write everything that a training needs to go on; a kill leaves the state before or the new one."""
+    tensors = {f"learner.{name}": tensor for name, tensor in learner.state_dict().items()}
+    tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
+    for number, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
+    tensors["random"] = torch.get_rng_state()
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / TENSORS.format(step=progress.step)
+    write_tensors(file, tensors)
+    writing = folder / f".{PROGRESS}"
+    writing.write_text(progress.model_dump_json(), encoding="utf-8")
+    writing.replace(folder / PROGRESS)
+    for old in folder.glob(TENSORS.format(step="*")):
+        if old != file:
+            old.unlink()
+
+
+def load_progress(
+    folder: Path, learner: torch.nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[Progress, dict[str, torch.Tensor]] | None:
+    """The progress and the best state of a training that was interrupted; learner, optimizer and torch's
+    random numbers are set to where it was. None where there is none; ArtifactError where it is damaged."""
+    file = folder / PROGRESS
+    if not file.exists():
+        return None
+    try:
+        progress = Progress.model_validate_json(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        raise ArtifactError(f"{file}: damaged ({error}); delete it to train anew") from error
+    tensors = load_tensors(folder, TENSORS.format(step=progress.step))
+    learner.load_state_dict(_under("learner.", tensors))
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in _under("optimizer.", tensors).items():
+        number, _, key = name.partition(".")
+        state.setdefault(int(number), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    torch.set_rng_state(tensors["random"])
+    return progress, _under("best.", tensors)
+
+
+def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,207 @@
+"""Encoders: what turns images into feature maps, and which part of it is trained.
+
+`prepare` does once per image what never changes (resizing, a frozen trunk); calling the encoder does the
+rest, with gradients.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+from autometa.backbones import Backbone, Normalise, Preprocessing, build_backbone, split, stages_of
+from autometa.budget import UNLIMITED, TimeBudget
+from autometa.learners.networks import Conv4, ResNet12
+
+SCRATCH = {"conv4": Conv4, "resnet12": ResNet12}
+"""Networks that are trained from scratch."""
+CHUNK = 64
+ADAPTER_WIDTH = 256
+HALF = 0.5
+"""Mean and standard deviation that networks trained from scratch take for granted."""
+
+
+class EncoderSpec(BaseModel):
+    """`network`: of `SCRATCH`, or a backbone. `px`: size of the images. `channels`, `pools`: width and number
+    of halvings of a network from scratch. `trainable`: how many of the last stages of a backbone are trained,
+    `all` of it, or 0: it is frozen and followed by a small adapter. `maps`: feature maps are wanted, not
+    only their mean over the image."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    network: str = "conv4"
+    px: int = Field(default=28, ge=8)
+    channels: int = Field(default=64, ge=1)
+    pools: int = Field(default=4, ge=0, le=4)
+    trainable: int | Literal["all"] = 0
+    maps: bool = False
+
+
+class Encoder(nn.Module):
+    """What `prepare` gives, [n, ...] → feature maps float32 [n, c, h, w]; `shape` is (c, h, w)."""
+
+    shape: tuple[int, int, int]
+
+    @property
+    def pooled(self) -> bool:
+        """Whether an embedding is the mean of the map, as in pretraining, not the flattened map."""
+        return True
+
+    def backbone_state(self) -> dict[str, torch.Tensor] | None:
+        """Weights of the backbone, trained or not, that `build_encoder` wants back; None where the state of
+        the encoder is all there is."""
+        return None
+
+    def prepare(self, images: NDArray[np.uint8], budget: TimeBudget = UNLIMITED) -> torch.Tensor:
+        """uint8 images [n, 3, h, w] → inputs [n, ...] on the CPU. BudgetExhausted where time runs out."""
+        raise NotImplementedError
+
+
+class ScratchEncoder(Encoder):
+    """A small network for images of `px`, trained from its first layer on."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        super().__init__()
+        self._px = spec.px
+        self._resize = Preprocessing((HALF,) * 3, (HALF,) * 3, "bilinear").resize
+        self.normalise = Normalise((HALF,) * 3, (HALF,) * 3)
+        self.network = SCRATCH[spec.network](spec.channels, spec.pools)
+        self.shape = _shape_of(self, torch.zeros(2, 3, spec.px, spec.px, dtype=torch.uint8))
+        self._flat = spec.network == "conv4"
+
+    @property
+    def pooled(self) -> bool:
+        """Conv-4 is used flattened (Snell et al. 2017), ResNet-12 averaged (Lee et al. 2019)."""
+        return not self._flat
+
+    def prepare(self, images: NDArray[np.uint8], budget: TimeBudget = UNLIMITED) -> torch.Tensor:
+        """uint8 images [n, 3, h, w] → uint8 [n, 3, px, px]."""
+        return in_chunks(lambda chunk: self._resize(chunk, self._px), images, budget)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """uint8 [n, 3, px, px] → maps [n, c, h, w]."""
+        maps: torch.Tensor = self.network(self.normalise(inputs))
+        return maps
+
+
+class TailEncoder(Encoder):
+    """The last stages of a backbone; the trunk before them is frozen and no part of the state. Batch norm
+    keeps the statistics of pretraining."""
+
+    def __init__(self, backbone: Backbone, spec: EncoderSpec) -> None:
+        super().__init__()
+        whole = spec.trainable == "all"
+        self._px = backbone.input_px(spec.px)
+        self._resize = backbone.preprocessing.resize
+        normalise = Normalise(backbone.preprocessing.mean, backbone.preprocessing.std)
+        model = backbone.model.requires_grad_(True)
+        self._model = (model,)
+        trunk, tail = split(model, len(stages_of(model)) if whole else int(spec.trainable))
+        self.tail = nn.Sequential(normalise, tail) if whole else tail
+        # in a tuple, so that it is no submodule: it is not trained, moved or saved with the tail
+        self._trunk = () if whole else (nn.Sequential(normalise, trunk).requires_grad_(False).eval(),)
+        self.shape = _shape_of(self, self.prepare(np.zeros((2, 3, spec.px, spec.px), np.uint8)))
+
+    def prepare(self, images: NDArray[np.uint8], budget: TimeBudget = UNLIMITED) -> torch.Tensor:
+        """uint8 images [n, 3, h, w] → activations of the trunk float16 [n, c, h, w] (clamped to its range),
+        or uint8 pixels where everything is trained."""
+
+        def run(chunk: torch.Tensor) -> torch.Tensor:
+            chunk = self._resize(chunk, self._px)
+            return half(self._trunk[0](chunk.contiguous())) if self._trunk else chunk
+
+        return in_chunks(run, images, budget)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """What `prepare` gives → maps float32 [n, c, h, w]."""
+        maps: torch.Tensor = self.tail(inputs if inputs.dtype == torch.uint8 else inputs.float())
+        return maps
+
+    def backbone_state(self) -> dict[str, torch.Tensor]:
+        """The whole network, as it is now."""
+        return {name: tensor.cpu() for name, tensor in self._model[0].state_dict().items()}
+
+    def train(self, mode: bool = True) -> TailEncoder:
+        """As for every module, but batch norm stays as it was pretrained."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
+
+class FrozenEncoder(Encoder):
+    """A frozen backbone and a small residual adapter that starts as the identity."""
+
+    def __init__(self, backbone: Backbone, spec: EncoderSpec) -> None:
+        super().__init__()
+        self._backbone, self._px, self._maps = (backbone,), spec.px, spec.maps
+        example = self.prepare(np.zeros((2, 3, spec.px, spec.px), np.uint8))
+        channels = example.shape[1]
+        last = nn.Conv2d(ADAPTER_WIDTH, channels, 1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(cast(torch.Tensor, last.bias))
+        self.adapter = nn.Sequential(nn.Conv2d(channels, ADAPTER_WIDTH, 1), nn.ReLU(), last)
+        self.shape = _shape_of(self, example)
+
+    def prepare(self, images: NDArray[np.uint8], budget: TimeBudget = UNLIMITED) -> torch.Tensor:
+        """uint8 images [n, 3, h, w] → features of the backbone: float32 [n, d, 1, 1], of length √d so that
+        their numbers are of order one, or maps float16 [n, c, h, w] where maps are wanted."""
+        backbone = self._backbone[0]
+        if self._maps:
+            return in_chunks(lambda chunk: half(backbone.final_maps(chunk, self._px)), images, budget)
+
+        def pooled(chunk: torch.Tensor) -> torch.Tensor:
+            features = backbone.embed(chunk, self._px)
+            return nn.functional.normalize(features, dim=1)[..., None, None] * features.shape[1] ** 0.5
+
+        return in_chunks(pooled, images, budget)
+
+    def backbone_state(self) -> dict[str, torch.Tensor]:
+        """The frozen network."""
+        return {name: tensor.cpu() for name, tensor in self._backbone[0].model.state_dict().items()}
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """What `prepare` gives → the same shape, float32."""
+        inputs = inputs.float()
+        return inputs + self.adapter(inputs)
+
+
+def build_encoder(spec: EncoderSpec, weights: dict[str, torch.Tensor] | None = None) -> Encoder:
+    """The encoder of a spec on the CPU; a backbone is pretrained, or gets `weights` of a saved learner.
+
+    WeightsError where a backbone has no weights here, ConfigError where it can not be cut.
+    """
+    if spec.network in SCRATCH:
+        return ScratchEncoder(spec)
+    backbone = build_backbone(spec.network, "cpu", weights)
+    return FrozenEncoder(backbone, spec) if spec.trainable == 0 else TailEncoder(backbone, spec)
+
+
+def in_chunks(work: Any, images: NDArray[np.uint8], budget: TimeBudget) -> torch.Tensor:
+    """`work` on uint8 tensors of up to `CHUNK` images, without gradients; BudgetExhausted when time is out."""
+    done = []
+    with torch.inference_mode():
+        for start in range(0, max(len(images), 1), CHUNK):
+            budget.check("preparing images for an encoder")
+            done.append(work(torch.from_numpy(np.ascontiguousarray(images[start : start + CHUNK]))))
+    return torch.cat(done).clone()
+
+
+def half(maps: torch.Tensor) -> torch.Tensor:
+    """Float16, clamped to its range."""
+    most = torch.finfo(torch.float16).max
+    return maps.clamp(-most, most).half()
+
+
+def _shape_of(encoder: Encoder, inputs: torch.Tensor) -> tuple[int, int, int]:
+    encoder.eval()
+    with torch.no_grad():
+        channels, height, width = encoder(inputs.clone()).shape[1:]
+    encoder.train()
+    return int(channels), int(height), int(width)

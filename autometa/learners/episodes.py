@@ -1,0 +1,209 @@
+"""Episodes as tensors, and where a training loop draws them from: a pool in memory or the challenge's tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from autometa.episodes import EpisodeBatch, EpisodeSpec, Rows
+from autometa.errors import DataError
+from autometa.learners.augmentation import NO_AUGMENTATION, Augmentation
+
+Prepare = Callable[[NDArray[np.uint8]], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class InputEpisodes:
+    """b episodes, padded: what an encoder takes, of the support [b, s, ...] with labels int64 [b, s] in
+    0..ways-1 (-1: padding), of the query [b, q, ...] with labels [b, q] (-1: padding, or not known), and of
+    images without labels [b, u, ...] where there are any; ways int64 [b]."""
+
+    support: torch.Tensor
+    support_labels: torch.Tensor
+    query: torch.Tensor
+    query_labels: torch.Tensor
+    ways: torch.Tensor
+    unlabelled: torch.Tensor | None = None
+
+    def to(self, device: str) -> InputEpisodes:
+        """The same on a device."""
+        return InputEpisodes(
+            self.support.to(device),
+            self.support_labels.to(device),
+            self.query.to(device),
+            self.query_labels.to(device),
+            self.ways.to(device),
+            None if self.unlabelled is None else self.unlabelled.to(device),
+        )
+
+
+class EpisodeSource(Protocol):
+    """Gives batches of training episodes, without end."""
+
+    def draw(self, n: int) -> InputEpisodes:
+        """`n` episodes."""
+        ...
+
+
+def random_subset(rng: np.random.Generator, valid: NDArray[np.bool_], size: int) -> Rows:
+    """Indices [..., size] of entries drawn without replacement, in random order, of the valid ones along the
+    last axis [..., m]; each row has at least `size` valid entries."""
+    keys = rng.random(valid.shape, dtype=np.float32)
+    keys[~valid] = 2.0
+    chosen = np.argpartition(keys, size - 1, axis=-1)[..., :size]
+    order = np.argsort(np.take_along_axis(keys, chosen, axis=-1), axis=-1)
+    return np.take_along_axis(chosen, order, axis=-1)
+
+
+class EpisodeSampler:
+    """Draws batches of episodes as row numbers, without a Python loop over episodes, classes or images.
+
+    The episodes of one batch have the same ways, shots and queries, drawn from `spec` and clamped to what the
+    classes have room for, and come from one dataset. DataError where no dataset has two classes of two
+    images.
+    """
+
+    def __init__(
+        self,
+        labels: Rows,
+        classes: Rows,
+        dataset_of_class: Rows,
+        spec: EpisodeSpec,
+        rng: np.random.Generator,
+        unlabelled_per_class: int = 0,
+    ) -> None:
+        self._spec, self._rng, self._unlabelled = spec, rng, unlabelled_per_class
+        order = np.argsort(labels, kind="stable")
+        sizes = np.bincount(labels, minlength=int(classes.max(initial=0)) + 1)
+        starts = np.cumsum(sizes) - sizes
+        wide = np.arange(sizes[classes].max(initial=1))
+        places = np.minimum(starts[classes][:, None] + wide, len(order) - 1)
+        self._sizes, self._table = sizes[classes], order[places]
+        datasets = dataset_of_class[classes]
+        groups = [np.flatnonzero((datasets == d) & (self._sizes >= 2)) for d in np.unique(datasets)]
+        self._groups = [group for group in groups if len(group) >= 2]
+        if not self._groups:
+            raise DataError("no dataset has two classes with two images each: no episode can be drawn")
+
+    def draw(self, n: int) -> tuple[EpisodeBatch, torch.Tensor]:
+        """`n` episodes, and the rows of their images without labels [n, ways * unlabelled_per_class]."""
+        group = self._groups[int(self._rng.integers(len(self._groups)))]
+        ways, shots, queries, spare = self._form(group)
+        roomy = group[self._sizes[group] >= shots + queries + spare]
+        classes = roomy[random_subset(self._rng, np.ones((n, len(roomy)), dtype=bool), ways)]
+        valid = np.arange(self._table.shape[1]) < self._sizes[classes][..., None]
+        picked = random_subset(self._rng, valid, shots + queries + spare)
+        rows = torch.from_numpy(np.take_along_axis(self._table[classes], picked, axis=-1))
+        labels = torch.arange(ways).expand(n, ways)
+        batch = EpisodeBatch(
+            support_rows=rows[..., :shots].flatten(1),
+            support_labels=labels.repeat_interleave(shots, dim=1),
+            query_rows=rows[..., shots : shots + queries].flatten(1),
+            query_labels=labels.repeat_interleave(queries, dim=1),
+            ways=torch.full((n,), ways),
+        )
+        return batch, rows[..., shots + queries :].flatten(1)
+
+    def _form(self, group: Rows) -> tuple[int, int, int, int]:
+        """Ways, shots, queries and images without labels per class."""
+        spec, rng = self._spec, self._rng
+        most = min(spec.ways[1], len(group))
+        ways = int(rng.integers(min(spec.ways[0], most), most + 1))
+        shots = int(rng.integers(spec.shots[0], spec.shots[1] + 1))
+        room = int(np.sort(self._sizes[group])[-ways])
+        queries = max(min(spec.queries_per_class, room - 1), 1)
+        shots = max(min(shots, room - queries), 1)
+        return ways, shots, queries, max(min(self._unlabelled, room - queries - shots), 0)
+
+
+@dataclass
+class PoolSource:
+    """Episodes out of `inputs` [n, ...] in memory (uint8 images, or what a frozen trunk gave for them)."""
+
+    inputs: torch.Tensor
+    sampler: EpisodeSampler
+    rng: np.random.Generator
+    augmentation: Augmentation = NO_AUGMENTATION
+
+    def state(self) -> dict[str, Any]:
+        """Where the random numbers are, as JSON."""
+        return dict(self.rng.bit_generator.state)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.rng.bit_generator.state = state
+
+    def draw(self, n: int) -> InputEpisodes:
+        """`n` episodes; images of one class of an episode are turned alike where classes are to be turned."""
+        batch, unlabelled = self.sampler.draw(n)
+        rows = torch.cat([batch.support_rows, batch.query_rows, unlabelled], dim=1)
+        images = self.inputs[rows.flatten()]
+        if self.augmentation.active:
+            ways = int(batch.ways[0])
+            spare = torch.arange(ways).repeat_interleave(unlabelled.shape[1] // ways).expand(n, -1)
+            labels = torch.cat([batch.support_labels, batch.query_labels, spare], dim=1)
+            groups = labels + ways * torch.arange(n)[:, None]
+            images = self.augmentation(images, groups.flatten().numpy(), self.rng)
+        images = images.unflatten(0, rows.shape)
+        s, q = batch.support_rows.shape[1], batch.query_rows.shape[1]
+        return InputEpisodes(
+            images[:, :s],
+            batch.support_labels,
+            images[:, s : s + q],
+            batch.query_labels,
+            batch.ways,
+            images[:, s + q :] if unlabelled.shape[1] else None,
+        )
+
+
+class TaskSource:
+    """Episodes out of the challenge's stream of tasks, each with `support_set` and `query_set` (images
+    float32 in [0, 1], labels) and `num_ways`; `prepare` turns uint8 images into what the encoder takes.
+
+    DataError where the stream ends, or gives something else.
+    """
+
+    def __init__(self, tasks: Iterable[Any], prepare: Prepare) -> None:
+        self._tasks: Iterator[Any] = iter(tasks)
+        self._prepare = prepare
+
+    def draw(self, n: int) -> InputEpisodes:
+        """The next `n` tasks."""
+        return stacked([self._next() for _ in range(n)])
+
+    def _next(self) -> InputEpisodes:
+        try:
+            task = next(self._tasks)
+        except StopIteration as error:
+            raise DataError("the stream of training tasks has ended") from error
+        if not hasattr(task, "support_set"):
+            raise DataError(
+                f"the stream gives {type(task).__name__}, not tasks: collect a pool from it instead"
+            )
+        support, query = (
+            self._prepare((images * 255).round().clamp(0, 255).to(torch.uint8).numpy())[None]
+            for images in (task.support_set[0], task.query_set[0])
+        )
+        labels = [labels[None].long() for labels in (task.support_set[1], task.query_set[1])]
+        return InputEpisodes(support, labels[0], query, labels[1], torch.tensor([int(task.num_ways)]))
+
+
+def stacked(episodes: Sequence[InputEpisodes]) -> InputEpisodes:
+    """Episodes of any ways and shots as one padded batch (without their images without labels)."""
+
+    def padded(tensors: list[torch.Tensor], fill: int) -> torch.Tensor:
+        flat = [row for tensor in tensors for row in tensor]
+        return torch.nn.utils.rnn.pad_sequence(flat, batch_first=True, padding_value=fill)
+
+    return InputEpisodes(
+        padded([e.support for e in episodes], 0),
+        padded([e.support_labels for e in episodes], -1),
+        padded([e.query for e in episodes], 0),
+        padded([e.query_labels for e in episodes], -1),
+        torch.cat([e.ways for e in episodes]),
+    )

@@ -1,0 +1,111 @@
+"""What the metric-based learners share: all images embedded in one pass, then compared."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+
+from autometa.episodes import EpisodeBatch
+from autometa.evaluation import Answer, ValidationEpisodes
+from autometa.heads import FeatureBatch
+from autometa.learners.base import EpisodicLearner, mean_nll
+from autometa.learners.encoder import Encoder
+from autometa.learners.episodes import InputEpisodes
+
+CHUNK = 256
+"""Validation images that are embedded at a time."""
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """Embeddings of images without labels [b, u, d]; `real` bool [b, u] tells them from padding."""
+
+    features: torch.Tensor
+    real: torch.Tensor
+
+
+class MetricLearner(EpisodicLearner):
+    """A learner whose answer is a function of embeddings: of vectors [d], or of flattened feature maps where
+    `on_maps`. `width` is d."""
+
+    on_maps = False
+    transductive = False
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__(encoder)
+        channels, height, width = encoder.shape
+        flat = self.on_maps or not encoder.pooled
+        self.width = channels * height * width if flat else channels
+
+    @abstractmethod
+    def compare(self, batch: FeatureBatch, unlabelled: Unlabelled | None = None) -> torch.Tensor:
+        """Scores [b, q, n] of embedded episodes."""
+
+    def embed(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Inputs [n, ...] of the encoder → embeddings float32 [n, d]."""
+        maps = self.encoder(inputs)
+        if self.on_maps or not self.encoder.pooled:
+            return maps.flatten(1)
+        return maps.mean((2, 3))
+
+    def embedded(self, episodes: InputEpisodes) -> tuple[FeatureBatch, Unlabelled | None]:
+        """All images of a batch of episodes through the encoder at once; padding becomes zero."""
+        parts = [episodes.support, episodes.query]
+        if episodes.unlabelled is not None:
+            parts.append(episodes.unlabelled)
+        sizes = [part.shape[:2] for part in parts]
+        features = self.embed(torch.cat([part.flatten(0, 1) for part in parts]))
+        counts = [int(b * m) for b, m in sizes]
+        support, query, *rest = (
+            part.unflatten(0, size) for part, size in zip(features.split(counts), sizes, strict=True)
+        )
+        batch = FeatureBatch(
+            support, episodes.support_labels, query, episodes.ways, query_real=episodes.query_labels >= 0
+        )
+        unlabelled = None
+        if rest:
+            real = torch.ones(rest[0].shape[:2], dtype=torch.bool, device=rest[0].device)
+            unlabelled = Unlabelled(rest[0], real)
+        return batch.cleaned(), unlabelled
+
+    def forward(self, episodes: InputEpisodes) -> torch.Tensor:
+        """Scores [b, q, n] of the queries."""
+        return self.compare(*self.embedded(episodes))
+
+    def loss(self, episodes: InputEpisodes) -> torch.Tensor:
+        """Mean negative log-likelihood of the query labels."""
+        return self.embedded_loss(*self.embedded(episodes), episodes.query_labels)
+
+    def embedded_loss(
+        self, batch: FeatureBatch, unlabelled: Unlabelled | None, query_labels: torch.Tensor
+    ) -> torch.Tensor:
+        """The loss on embedded episodes; query labels [b, q], -1 for padding."""
+        return mean_nll(self.compare(batch, unlabelled), query_labels)
+
+    def validate(self, inputs: torch.Tensor, validation: ValidationEpisodes) -> Answer:
+        """The answer on validation episodes; every image is embedded once, whatever the episodes."""
+        self.eval()
+        device = next(self.parameters()).device
+        with torch.no_grad():
+            used = torch.cat(
+                [rows.flatten() for b in validation.batches for rows in (b.support_rows, b.query_rows)]
+            ).unique()
+            features = torch.cat([self.embed(part.to(device)) for part in inputs[used].split(CHUNK)])
+            scores = [
+                self.compare(gathered(features, used, batch)).float().cpu() for batch in validation.batches
+            ]
+        return validation.measure(scores)
+
+
+def gathered(features: torch.Tensor, used: torch.Tensor, batch: EpisodeBatch) -> FeatureBatch:
+    """A batch of episodes out of the features of the rows `used` (ascending); padding becomes zero."""
+    device = features.device
+    return FeatureBatch(
+        features[torch.searchsorted(used, batch.support_rows).to(device)],
+        batch.support_labels.to(device),
+        features[torch.searchsorted(used, batch.query_rows).to(device)],
+        batch.ways.to(device),
+        query_real=(batch.query_labels >= 0).to(device),
+    ).cleaned()

@@ -1,0 +1,31 @@
+"""Matching networks without full context embeddings."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from autometa.heads import FeatureBatch
+from autometa.heads.features import unit
+from autometa.learners.encoder import Encoder
+from autometa.learners.metric.base import MetricLearner, Unlabelled
+
+
+class Matching(MetricLearner):
+    """p(y|x) = Σ_i a(x, x_i) y_i, a = softmax over support images of s·cos(f(x), f(x_i)) (Vinyals et al.
+    2016). The paper has s = 1; here it is learned, from `scale` on, unless `learn_scale` is off."""
+
+    def __init__(self, encoder: Encoder, *, scale: float = 10.0, learn_scale: bool = True) -> None:
+        super().__init__(encoder)
+        self.log_scale = nn.Parameter(torch.tensor(scale).log(), requires_grad=learn_scale)
+
+    def compare(self, batch: FeatureBatch, unlabelled: Unlabelled | None = None) -> torch.Tensor:
+        """Scores [b, q, n]: log p."""
+        return self.attend(batch.query, batch.support, batch)
+
+    def attend(self, query: torch.Tensor, support: torch.Tensor, batch: FeatureBatch) -> torch.Tensor:
+        """log Σ_i a(x, x_i) y_i [b, q, n] for these embeddings of the queries and supports of a batch."""
+        cosine = self.log_scale.exp() * unit(query) @ unit(support).transpose(1, 2)
+        cosine = cosine.masked_fill(~batch.real[:, None, :], float("-inf"))
+        attention = cosine.softmax(-1) @ batch.one_hot
+        return batch.mask_absent(attention.clamp(min=1e-12).log())

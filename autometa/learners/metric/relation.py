@@ -1,0 +1,79 @@
+"""Relation networks."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+from autometa.heads import FeatureBatch
+from autometa.learners.encoder import Encoder
+from autometa.learners.metric.base import MetricLearner, Unlabelled
+from autometa.learners.networks import ConvBlock
+
+WIDEST = 128
+"""Maps with more channels are projected to 64 first."""
+CHANNELS = 64
+HIDDEN = 8
+PAIRS = 4096
+"""Pairs of a query and a class that are compared at a time outside training."""
+
+
+class Relation(MetricLearner):
+    """r = g([c_n, f(x)]) on feature maps, c_n the sum (or the mean) of the support maps of class n, g two
+    convolution blocks and two fully connected layers with a sigmoid; mean squared error to 1 for the query's
+    own class and 0 for the others (Sung et al. 2018). The mean over what is left of the map comes before
+    the fully connected layers, so that any size of image does."""
+
+    on_maps = True
+
+    def __init__(self, encoder: Encoder, *, merge: Literal["sum", "mean"] = "sum") -> None:
+        super().__init__(encoder)
+        channels = encoder.shape[0]
+        self.merge = merge
+        narrow = channels > WIDEST
+        self.reduce = nn.Conv2d(channels, CHANNELS, 1, bias=False) if narrow else nn.Identity()
+        channels = CHANNELS if narrow else channels
+        self.maps = (channels, *encoder.shape[1:])
+        self.width = channels * encoder.shape[1] * encoder.shape[2]
+        self.blocks = nn.Sequential(ConvBlock(2 * channels, CHANNELS), ConvBlock(CHANNELS, CHANNELS))
+        self.score = nn.Sequential(nn.Linear(CHANNELS, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 1))
+
+    def embed(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Flattened maps [n, c·h·w]."""
+        return self.reduce(self.encoder(inputs)).flatten(1)
+
+    def compare(self, batch: FeatureBatch, unlabelled: Unlabelled | None = None) -> torch.Tensor:
+        """Scores [b, q, n]: log r."""
+        return batch.mask_absent(self._relations(batch).clamp(min=1e-12).log())
+
+    def embedded_loss(
+        self, batch: FeatureBatch, unlabelled: Unlabelled | None, query_labels: torch.Tensor
+    ) -> torch.Tensor:
+        """Mean squared error over all pairs of a query and a class."""
+        relations = self._relations(batch)
+        classes = torch.arange(relations.shape[-1], device=relations.device)
+        target = (query_labels[..., None] == classes).float()
+        counted = (query_labels >= 0)[..., None] & batch.present[:, None, :]
+        return (relations - target).square()[counted].mean()
+
+    def _relations(self, batch: FeatureBatch) -> torch.Tensor:
+        """r [b, q, n]."""
+        classes = batch.class_means
+        if self.merge == "sum":
+            classes = classes * batch.shots[..., None]
+        classes, query = classes.unflatten(-1, self.maps), batch.query.unflatten(-1, self.maps)
+        if self.training:  # batch norm wants all pairs at once
+            return self._related(classes, query)
+        step = max(PAIRS // (classes.shape[0] * classes.shape[1]), 1)
+        return torch.cat([self._related(classes, part) for part in query.split(step, dim=1)], dim=1)
+
+    def _related(self, classes: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
+        """r [b, q, n] of maps of classes [b, n, ...] and queries [b, q, ...]."""
+        b, q, n = len(classes), query.shape[1], classes.shape[1]
+        shape = (b, q, n, *self.maps)
+        pairs = torch.cat([classes[:, None].expand(shape), query[:, :, None].expand(shape)], dim=3)
+        related = self.blocks(pairs.flatten(0, 2)).mean((2, 3))
+        relations: torch.Tensor = self.score(related)[:, 0].sigmoid()
+        return relations.unflatten(0, (b, q, n))

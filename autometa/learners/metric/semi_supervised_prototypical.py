@@ -1,0 +1,45 @@
+"""Semi-supervised prototypical networks."""
+
+from __future__ import annotations
+
+import torch
+
+from autometa.errors import ConfigError
+from autometa.heads import FeatureBatch
+from autometa.learners.encoder import Encoder
+from autometa.learners.metric.base import MetricLearner, Unlabelled
+
+
+class SemiSupervisedPrototypical(MetricLearner):
+    """Prototypical networks whose prototypes take in images without labels, by `rounds` of soft k-means:
+    z = softmax(-|f(u) - c_n|²), then c_n = (Σ support + Σ z·f(u)) / (k + Σ z) (Ren et al. 2018).
+
+    Where an episode gives no such images, its queries are taken for them if `transductive`; else nothing is
+    refined. ConfigError for a negative number of rounds.
+    """
+
+    def __init__(self, encoder: Encoder, *, rounds: int = 1, transductive: bool = False) -> None:
+        super().__init__(encoder)
+        if rounds < 0:
+            raise ConfigError(f"semi_supervised_prototypical: rounds = {rounds}; give 0 or more")
+        self.rounds, self.transductive = rounds, transductive
+
+    def compare(self, batch: FeatureBatch, unlabelled: Unlabelled | None = None) -> torch.Tensor:
+        """Scores [b, q, n]."""
+        if unlabelled is None and self.transductive:
+            unlabelled = Unlabelled(batch.query, batch.asked)
+        prototypes = batch.class_means
+        if unlabelled is not None:
+            sums, shots = prototypes * batch.shots[..., None], batch.shots[..., None]
+            for _ in range(self.rounds):
+                share = _scores(unlabelled.features, prototypes, batch).softmax(-1)
+                share = (share * unlabelled.real[..., None]).transpose(1, 2)
+                total = shots + share.sum(-1, keepdim=True)
+                prototypes = (sums + share @ unlabelled.features) / total.clamp(min=1e-12)
+        return _scores(batch.query, prototypes, batch)
+
+
+def _scores(features: torch.Tensor, prototypes: torch.Tensor, batch: FeatureBatch) -> torch.Tensor:
+    """-|f - c_n|² + |f|² [b, m, n]; the last part is the same for every class."""
+    length = prototypes.square().sum(-1)[:, None, :]
+    return batch.mask_absent(2 * features @ prototypes.transpose(1, 2) - length)

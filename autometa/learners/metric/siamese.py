@@ -1,0 +1,55 @@
+"""Siamese networks."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from autometa.heads import FeatureBatch
+from autometa.learners.encoder import Encoder
+from autometa.learners.metric.base import MetricLearner, Unlabelled
+
+
+class Siamese(MetricLearner):
+    """p(x, x') = σ(W·|f(x) - f(x')| + b) that two images are of one class; a class gets the mean of p over
+    its support images (Koch et al. 2015). Trained on as many pairs of one class as of two."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__(encoder)
+        self.same = nn.Linear(self.width, 1)
+
+    def compare(self, batch: FeatureBatch, unlabelled: Unlabelled | None = None) -> torch.Tensor:
+        """Scores [b, q, n]: log of the mean p per class."""
+        alike = self._logits(batch.query, batch.support).sigmoid()
+        mean = alike @ batch.one_hot / batch.shots.clamp(min=1)[:, None, :]
+        return batch.mask_absent(mean.clamp(min=1e-12).log())
+
+    def embedded_loss(
+        self, batch: FeatureBatch, unlabelled: Unlabelled | None, query_labels: torch.Tensor
+    ) -> torch.Tensor:
+        """Binary cross-entropy of pairs of a query with a support image: for every query one of its own class
+        and one of another, drawn at random."""
+        own = (query_labels[:, :, None] == batch.support_labels[:, None, :]) & batch.real[:, None, :]
+        other = ~own & batch.real[:, None, :]
+        asked = query_labels >= 0
+        partners = torch.stack([_pick(own[asked]), _pick(other[asked])], dim=1)
+        place = torch.arange(len(own), device=asked.device)[:, None].expand_as(asked)[asked]
+        pairs = batch.support[place[:, None], partners]
+        logits = self._distance(batch.query[asked][:, None, :], pairs)
+        target = torch.tensor([1.0, 0.0], device=logits.device).expand_as(logits)
+        return F.binary_cross_entropy_with_logits(logits, target)
+
+    def _logits(self, query: torch.Tensor, support: torch.Tensor) -> torch.Tensor:
+        """Logits [b, q, s] of all pairs; a support image at a time, so that memory stays that of the query."""
+        columns = [self._distance(query, image[:, None, :]) for image in support.unbind(1)]
+        return torch.stack(columns, dim=-1)
+
+    def _distance(self, one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.same((one - two).abs())
+        return logits[..., 0]
+
+
+def _pick(allowed: torch.Tensor) -> torch.Tensor:
+    """One allowed column of each row, at random."""
+    return torch.multinomial(allowed.float(), 1)[:, 0]

@@ -1,0 +1,72 @@
+"""The classic networks of few-shot learning, for small images."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class ConvBlock(nn.Sequential):
+    """3×3 convolution, batch norm, ReLU, and 2×2 max pooling where the map has room for it."""
+
+    def __init__(self, channels_in: int, channels: int, *, pool: bool = True) -> None:
+        super().__init__(
+            nn.Conv2d(channels_in, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+        )
+        self.pool = pool
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """[n, c, h, w] → [n, channels, h // 2, w // 2], or h, w without pooling."""
+        maps = super().forward(maps)
+        return F.max_pool2d(maps, 2) if self.pool and min(maps.shape[-2:]) > 1 else maps
+
+
+class Conv4(nn.Sequential):
+    """Four blocks of 3×3 convolutions (Vinyals et al. 2016): pixels [n, 3, px, px] → maps. With `pools` = 2
+    only the first two blocks halve the map, as Relation networks want it (Sung et al. 2018)."""
+
+    def __init__(self, channels: int = 64, pools: int = 4) -> None:
+        super().__init__(
+            *(ConvBlock(3 if i == 0 else channels, channels, pool=i < pools) for i in range(4)),
+        )
+
+
+class ResidualBlock(nn.Module):
+    """Three 3×3 convolutions with batch norm beside a 1×1 shortcut, leaky ReLU, 2×2 max pooling."""
+
+    def __init__(self, channels_in: int, channels: int, *, pool: bool = True) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for i in range(3):
+            layers += [
+                nn.Conv2d(channels_in if i == 0 else channels, channels, 3, padding=1, bias=False),
+                nn.BatchNorm2d(channels),
+                *([nn.LeakyReLU(0.1)] if i < 2 else []),
+            ]
+        self.body = nn.Sequential(*layers)
+        self.shortcut = nn.Sequential(
+            nn.Conv2d(channels_in, channels, 1, bias=False), nn.BatchNorm2d(channels)
+        )
+        self.pool = pool
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """[n, c, h, w] → [n, channels, h // 2, w // 2], or h, w without pooling."""
+        maps = F.leaky_relu(self.body(maps) + self.shortcut(maps), 0.1)
+        return F.max_pool2d(maps, 2) if self.pool and min(maps.shape[-2:]) > 1 else maps
+
+
+class ResNet12(nn.Sequential):
+    """Four residual blocks of `channels`, 2.5, 5 and 10 times as many (Lee et al. 2019): pixels
+    [n, 3, px, px] → maps. `pools` of the blocks halve the map."""
+
+    def __init__(self, channels: int = 64, pools: int = 4) -> None:
+        widths = [channels, channels * 5 // 2, channels * 5, channels * 10]
+        super().__init__(
+            *(
+                ResidualBlock(before, width, pool=i < pools)
+                for i, (before, width) in enumerate(zip([3, *widths], widths, strict=False))
+            )
+        )

@@ -1,0 +1,93 @@
+"""A learner and how it is trained, as validated settings; `LEARNERS` is the table of all of them."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any, Literal, get_type_hints
+
+import torch
+from pydantic import BaseModel, ConfigDict, create_model
+
+from autometa.config import validated
+from autometa.errors import ConfigError
+from autometa.learners.augmentation import NO_AUGMENTATION, Augmentation
+from autometa.learners.base import EpisodicLearner
+from autometa.learners.encoder import EncoderSpec, build_encoder
+from autometa.learners.metric.gaussian_prototypical import GaussianPrototypical
+from autometa.learners.metric.matching import Matching
+from autometa.learners.metric.matching_fce import MatchingFCE
+from autometa.learners.metric.prototypical import Prototypical
+from autometa.learners.metric.relation import Relation
+from autometa.learners.metric.semi_supervised_prototypical import SemiSupervisedPrototypical
+from autometa.learners.metric.siamese import Siamese
+from autometa.learners.training import TrainingSettings
+
+Range = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class LearnerSpec:
+    """A row of `LEARNERS`: the class, its family, and what its encoder has to be like besides what is
+    asked for."""
+
+    cls: type[EpisodicLearner]
+    family: Literal["metric", "gradient", "memory", "transfer"]
+    encoder: tuple[tuple[str, Any], ...] = ()
+
+
+LEARNERS: dict[str, LearnerSpec] = {
+    "siamese": LearnerSpec(Siamese, "metric"),
+    "matching": LearnerSpec(Matching, "metric"),
+    "matching_fce": LearnerSpec(MatchingFCE, "metric"),
+    "relation": LearnerSpec(Relation, "metric", (("maps", True), ("pools", 2))),
+    "prototypical": LearnerSpec(Prototypical, "metric"),
+    "gaussian_prototypical": LearnerSpec(GaussianPrototypical, "metric"),
+    "semi_supervised_prototypical": LearnerSpec(SemiSupervisedPrototypical, "metric"),
+}
+
+
+class Recipe(BaseModel):
+    """What is trained and how. `options` are those of the learner's class; `ways`, `shots` and
+    `queries_per_class` of the training episodes are those of the test unless given (more ways in training
+    help prototypical networks, Snell et al. 2017); `unlabelled_per_class` more images come without labels."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    learner: str = "prototypical"
+    encoder: EncoderSpec = EncoderSpec()
+    options: dict[str, Any] = {}
+    training: TrainingSettings = TrainingSettings()
+    augmentation: Augmentation = NO_AUGMENTATION
+    ways: Range | None = None
+    shots: Range | None = None
+    queries_per_class: int | None = None
+    unlabelled_per_class: int = 0
+
+
+def build_learner(recipe: Recipe, weights: dict[str, torch.Tensor] | None = None) -> EpisodicLearner:
+    """The untrained learner of a recipe on the CPU, the same for the same seed; a backbone is pretrained or
+    has `weights`. ConfigError for an unknown learner or option, WeightsError where weights are missing."""
+    spec = find_learner(recipe.learner)
+    options = validated(_options_of(spec.cls), recipe.options, f"options of {recipe.learner}")
+    torch.manual_seed(recipe.training.seed)
+    encoder = build_encoder(recipe.encoder.model_copy(update=dict(spec.encoder)), weights)
+    return spec.cls(encoder, **dict(options))
+
+
+def find_learner(name: str) -> LearnerSpec:
+    """The row of `LEARNERS`. ConfigError names those that there are."""
+    if name not in LEARNERS:
+        raise ConfigError(f"unknown learner `{name}`; known: {', '.join(LEARNERS)}")
+    return LEARNERS[name]
+
+
+def _options_of(cls: type[EpisodicLearner]) -> type[BaseModel]:
+    """A model of the keyword-only options of a learner's constructor."""
+    hints = get_type_hints(cls.__init__)
+    fields: dict[str, Any] = {
+        name: (hints[name], parameter.default)
+        for name, parameter in inspect.signature(cls).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    return create_model(f"{cls.__name__}Options", __config__=ConfigDict(extra="forbid"), **fields)

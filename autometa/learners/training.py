@@ -1,0 +1,192 @@
+"""The episodic training loop: within a time budget, the best validated state kept, resumable."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from autometa.budget import TimeBudget, stopwatch
+from autometa.evaluation import Answer, ValidationEpisodes, interval95
+from autometa.learners.base import EpisodicLearner
+from autometa.learners.checkpoint import Progress, load_progress, save_progress
+from autometa.learners.episodes import EpisodeSource
+
+VALIDATION_SHARE = 0.15
+"""Share of the time that validation may take where no interval is given."""
+SLOWDOWN = 1.5
+"""How much slower than the last one a step may be."""
+
+
+class TrainingSettings(BaseModel):
+    """`meta_batch` episodes a step; Adam with `learning_rate` falling along a cosine to zero at the end of
+    the budget or at `max_steps`; gradients clipped to length `clip`. Validation every `validate_every` steps,
+    or as often as it takes a fixed share of the time; training ends after `patience` of them without a better
+    one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    meta_batch: int = Field(default=4, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip: float = Field(default=5.0, gt=0)
+    max_steps: int | None = Field(default=None, ge=1)
+    validate_every: int | None = Field(default=None, ge=1)
+    patience: int = Field(default=20, ge=1)
+    seed: int = Field(default=0, ge=0)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Paired episodes of classes that are not trained on, over images whose encoder `inputs` [n, ...] are
+    given."""
+
+    inputs: torch.Tensor
+    episodes: ValidationEpisodes
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """What training did: `untrained` and `best` answers, steps, seconds, and why it ended."""
+
+    untrained: Answer
+    best: Answer
+    steps: int
+    seconds: float
+    ended: str
+
+
+@dataclass
+class Training:
+    """One training of a learner on a device. `improved` is called whenever validation finds a better state,
+    which the learner then holds; with a `checkpoint` folder a training that was killed goes on where the
+    last validation left it."""
+
+    learner: EpisodicLearner
+    source: EpisodeSource
+    validation: Validation
+    settings: TrainingSettings
+    budget: TimeBudget
+    device: str = "cpu"
+    checkpoint: Path | None = None
+    improved: Callable[[Answer], None] = lambda _: None
+    report: Callable[[str], None] = lambda _: None
+    progress: Progress = field(default_factory=Progress, init=False)
+
+    def run(self) -> TrainingRecord:
+        """Train; at the end the learner holds its best state, which may be the untrained one."""
+        self._start()
+        untrained = self._untrained
+        while not (ended := self._why_to_end()):
+            self._step()
+            if self._validation_due():
+                self._validate()
+        if self._since_validation:
+            self._validate()
+        self.learner.load_state_dict(self._best_state)
+        self.learner.eval()
+        return TrainingRecord(untrained, self._best, self.progress.step, self._spent_s(), ended)
+
+    def _start(self) -> None:
+        torch.manual_seed(self.settings.seed)
+        self.learner.to(self.device)
+        trained = [p for p in self.learner.parameters() if p.requires_grad]
+        self._optimizer = torch.optim.Adam(
+            trained, self.settings.learning_rate, weight_decay=self.settings.weight_decay
+        )
+        self._elapsed, self._whole_s = stopwatch(self.budget.clock), self.budget.left_s()
+        self._since_validation, self._step_s, self._trained_s = 0, 0.0, 0.0
+        self._validate_s = 0.0
+        self._measure()
+        self._untrained = self._best = self._latest
+        self._best_state = copy.deepcopy(self.learner.state_dict())
+        if self.checkpoint is not None and (
+            resumed := load_progress(self.checkpoint, self.learner, self._optimizer)
+        ):
+            self._resume(resumed)
+        else:
+            self.progress.untrained = self._untrained.accuracies.tolist()
+        self.report(f"untrained: {_percent(self._untrained)}")
+
+    def _resume(self, resumed: tuple[Progress, dict[str, torch.Tensor]]) -> None:
+        self.progress, self._best_state = resumed
+        self._untrained = Answer((), np.array(self.progress.untrained))
+        self._best = Answer((), np.array(self.progress.best))
+        if self.progress.source is not None and hasattr(self.source, "restore"):
+            self.source.restore(self.progress.source)
+        self.report(f"goes on at step {self.progress.step}, best so far {_percent(self._best)}")
+
+    def _why_to_end(self) -> str:
+        """A reason, or nothing."""
+        if self.settings.max_steps is not None and self.progress.step >= self.settings.max_steps:
+            return "all steps made"
+        if self.progress.stale >= self.settings.patience:
+            return "no better state for long"
+        if not self.budget.fits(SLOWDOWN * (self._step_s + self._validate_s)):
+            return "the time is used"
+        return ""
+
+    def _step(self) -> None:
+        elapsed = stopwatch(self.budget.clock)
+        self.learner.train()
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * 0.5 * (1 + np.cos(np.pi * self._share_done()))
+        episodes = self.source.draw(self.settings.meta_batch).to(self.device)
+        with torch.autocast(
+            self.device, torch.bfloat16, enabled=self.device == "cuda" and self.learner.mixed_precision
+        ):
+            loss = self.learner.loss(episodes)
+        if not bool(torch.isfinite(loss)):
+            raise FloatingPointError(
+                f"the loss is {float(loss)} at step {self.progress.step}: lower the learning rate"
+            )
+        self._optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.learner.parameters(), self.settings.clip)
+        self._optimizer.step()
+        self.progress.step += 1
+        self._since_validation += 1
+        self._step_s = elapsed()
+        self._trained_s += self._step_s
+
+    def _share_done(self) -> float:
+        """Of the steps or of the time, whichever is further."""
+        steps = self.progress.step / self.settings.max_steps if self.settings.max_steps else 0.0
+        return min(max(steps, self._elapsed() / self._whole_s if self._whole_s else 1.0), 1.0)
+
+    def _validation_due(self) -> bool:
+        if self.settings.validate_every is not None:
+            return self._since_validation >= self.settings.validate_every
+        return self._trained_s >= self._validate_s / VALIDATION_SHARE
+
+    def _measure(self) -> None:
+        elapsed = stopwatch(self.budget.clock)
+        self._latest = self.learner.validate(self.validation.inputs, self.validation.episodes)
+        self._validate_s = elapsed()
+
+    def _validate(self) -> None:
+        """Measure; keep the state if it is the best; write a checkpoint."""
+        self._measure()
+        self._since_validation, self._trained_s = 0, 0.0
+        self.progress.stale += 1
+        if self._latest.mean > self._best.mean:
+            self._best, self._best_state = self._latest, copy.deepcopy(self.learner.state_dict())
+            self.progress.stale = 0
+            self.improved(self._best)
+        self.report(f"step {self.progress.step}: {_percent(self._latest)}, best {_percent(self._best)}")
+        self.progress.best = self._best.accuracies.tolist()
+        if self.checkpoint is not None:
+            self.progress.source = self.source.state() if hasattr(self.source, "state") else None
+            save_progress(self.checkpoint, self.progress, self.learner, self._best_state, self._optimizer)
+
+    def _spent_s(self) -> float:
+        return self._elapsed()
+
+
+def _percent(answer: Answer) -> str:
+    return f"{100 * answer.mean:.1f} ± {100 * interval95(answer.accuracies):.1f}"
