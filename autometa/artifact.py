@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,6 +19,7 @@ DESCRIPTION = "learner.json"
 FORMAT: Literal["autometa-learner-1"] = "autometa-learner-1"
 
 Tensors = Mapping[str, torch.Tensor]
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class Member(BaseModel):
@@ -58,19 +59,24 @@ def save_learner(
     """Write a learner into `folder`: weights of its backbones (each once, named by content), statistics (the
     tensors of its metrics), and last, by an atomic rename, the description that makes them valid; the names
     of the files are filled in."""
-    files = {name: _save_tensors(folder, f"backbone-{name}", state) for name, state in backbones.items()}
-    saved = _save_tensors(folder, "statistics", statistics) if statistics else None
-    description = description.model_copy(update={"backbones": files, "statistics": saved})
+    files = {name: save_tensors(folder, f"backbone-{name}", state) for name, state in backbones.items()}
+    saved = save_tensors(folder, "statistics", statistics) if statistics else None
+    write_description(folder, description.model_copy(update={"backbones": files, "statistics": saved}))
+
+
+def write_description(folder: Path, description: BaseModel) -> None:
+    """Write `learner.json`, which makes the files that it names a learner, by an atomic rename."""
     writing = folder / f".{DESCRIPTION}.{os.getpid()}"
     writing.write_text(description.model_dump_json(indent=1), encoding="utf-8")
     writing.replace(folder / DESCRIPTION)
 
 
-def _save_tensors(folder: Path, stem: str, tensors: Tensors) -> str:
+def save_tensors(folder: Path, stem: str, tensors: Tensors) -> str:
+    """Write tensors to a file named by their content, unless it is there; its name."""
     digest = hashlib.blake2b(digest_size=6)
     for name, tensor in sorted(tensors.items()):
         digest.update(name.encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     file = folder / f"{stem}-{digest.hexdigest()}.safetensors"
     if not file.exists():
         write_tensors(file, tensors)
@@ -80,19 +86,41 @@ def _save_tensors(folder: Path, stem: str, tensors: Tensors) -> str:
 def write_tensors(file: Path, tensors: Tensors) -> None:
     """Write tensors to a safetensors file, which appears whole or not at all."""
     writing = file.with_name(f".{file.name}.{os.getpid()}")
-    save_file({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, writing)
+    save_file({name: _own(tensor) for name, tensor in tensors.items()}, writing)
     writing.replace(file)
 
 
+def _own(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy in main memory that shares it with no other tensor, as the format wants it."""
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+
+
 def load_description(folder: Path) -> Description:
+    """The checked `learner.json` of a learner that the search chose; see `read_description`."""
+    return read_description(folder, Description)
+
+
+def read_description(folder: Path, model: type[Model]) -> Model:
     """The checked `learner.json` of a folder. ArtifactError names the file and what is wrong with it."""
     file = folder / DESCRIPTION
     try:
-        return Description.model_validate_json(file.read_text(encoding="utf-8"))
+        return model.model_validate_json(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ArtifactError(f"{file}: no saved learner ({error.strerror})") from error
     except (UnicodeDecodeError, ValidationError) as error:
-        raise ArtifactError(f"{file}: damaged, or of another version than {FORMAT} ({error})") from error
+        expected = model.model_fields["format"].default
+        raise ArtifactError(f"{file}: damaged, or of another version than {expected} ({error})") from error
+
+
+class _AnyDescription(BaseModel):
+    """What all descriptions have in common."""
+
+    format: str = "autometa-learner"
+
+
+def format_of(folder: Path) -> str:
+    """Which kind of learner a folder holds. ArtifactError where it holds none."""
+    return read_description(folder, _AnyDescription).format
 
 
 def load_tensors(folder: Path, name: str) -> dict[str, torch.Tensor]:

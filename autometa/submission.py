@@ -15,16 +15,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from autometa.budget import MemoryBudget, TimeBudget, process_age_s
+from autometa.artifact import format_of
+from autometa.budget import Machine, MemoryBudget, TimeBudget, process_age_s
 from autometa.config import Settings, load_yaml
 from autometa.controller import Controller
 from autometa.episodes import EpisodeSpec
 from autometa.forecast import Limits
 from autometa.learner import FittedLearner, FittedPredictor, Pace
+from autometa.learners.recipe import Recipe
+from autometa.learners.trained import FORMAT as TRAINED
+from autometa.learners.trained import TrainedLearner, TrainedPredictor
+from autometa.meta_training import MetaTraining
 from autometa.planning import TestSpec
 from autometa.pool import as_uint8, pool_from_generator
 
 SETTINGS_FILE = "settings.yaml"
+
+AnyLearner = FittedLearner | TrainedLearner
 
 
 def read_limits(settings: Settings, environment: Mapping[str, str] = os.environ) -> Limits:
@@ -77,16 +84,37 @@ class AutoMetaLearner:
         return AutoLearner.of(controller.run(pool))
 
 
+class EpisodicMetaLearner:
+    """One learner, trained as its `recipe` says, as a MetaLearner."""
+
+    bundle = Path()
+    recipe = Recipe()
+
+    def meta_fit(self, meta_train_generator: Any, meta_valid_generator: Any) -> AutoLearner:
+        """Train within the budget; the learner is saved early where ingestion names the model folder."""
+        settings = read_settings(self.bundle)
+        limits = read_limits(settings)
+        model_dir = os.environ.get("METADL_MODEL_DIR")
+        checkpoint = Path(model_dir) if model_dir else None
+        test = read_test_spec(settings)
+        training = MetaTraining(self.recipe, test, limits, checkpoint, _say, process_age_s())
+        training.bootstrap()
+        stream = self.recipe.data == "stream"
+        images = meta_valid_generator if stream and meta_valid_generator is not None else meta_train_generator
+        pool = pool_from_generator(images, limits.train, limits.memory, _say)
+        return AutoLearner.of(training.run(pool, meta_train_generator))
+
+
 class AutoLearner:
     """A fitted learner as a Learner. A process that serves many tasks reads the files once."""
 
-    _loaded: tuple[Path, FittedLearner] | None = None
+    _loaded: tuple[Path, AnyLearner] | None = None
 
     def __init__(self) -> None:
-        self.learner: FittedLearner | None = None
+        self.learner: AnyLearner | None = None
 
     @classmethod
-    def of(cls, learner: FittedLearner) -> AutoLearner:
+    def of(cls, learner: AnyLearner) -> AutoLearner:
         """The adapter of a learner at hand."""
         adapter = cls()
         adapter.learner = learner
@@ -101,10 +129,7 @@ class AutoLearner:
         """Read the learner, once per process."""
         folder = Path(path_to_load)
         if AutoLearner._loaded is None or AutoLearner._loaded[0] != folder:
-            learner = FittedLearner.load(folder, _say)
-            learner.pace = _declared_pace()
-            learner.limit_memory(read_limits(Settings()).memory)
-            AutoLearner._loaded = folder, learner
+            AutoLearner._loaded = folder, _load(folder)
         self.learner = AutoLearner._loaded[1]
 
     def fit(self, support_set: tuple[torch.Tensor, torch.Tensor, torch.Tensor, int, int]) -> AutoPredictor:
@@ -117,12 +142,22 @@ class AutoLearner:
 class AutoPredictor:
     """A fitted predictor as a Predictor."""
 
-    def __init__(self, predictor: FittedPredictor) -> None:
+    def __init__(self, predictor: FittedPredictor | TrainedPredictor) -> None:
         self.predictor = predictor
 
     def predict(self, query_set: torch.Tensor) -> np.ndarray[Any, Any]:
         """Query images float32 [q, 3, px, px] → probabilities float64 [q, ways]."""
         return self.predictor.predict(as_uint8(query_set))
+
+
+def _load(folder: Path) -> AnyLearner:
+    """Whichever kind of learner was saved."""
+    if format_of(folder) == TRAINED:
+        return TrainedLearner.load(folder, Machine.detect().device)
+    learner = FittedLearner.load(folder, _say)
+    learner.pace = _declared_pace()
+    learner.limit_memory(read_limits(Settings()).memory)
+    return learner
 
 
 def _declared_pace() -> Pace | None:

@@ -15,11 +15,10 @@ LAYERS: list[set[str]] = [
     {"backbones"},
     {"features", "heads", "planning"},
     {"evaluation", "artifact"},
-    {"learners"},
-    {"ensemble", "bench", "pool"},
+    {"ensemble", "bench", "pool", "learners"},
     {"learner"},
     {"forecast", "search"},
-    {"controller"},
+    {"controller", "meta_training"},
     {"submission"},
 ]
 """Lowest first: a module of autometa imports only from layers below, or from its own package."""

@@ -50,7 +50,9 @@ LEARNERS: dict[str, LearnerSpec] = {
 class Recipe(BaseModel):
     """What is trained and how. `options` are those of the learner's class; `ways`, `shots` and
     `queries_per_class` of the training episodes are those of the test unless given (more ways in training
-    help prototypical networks, Snell et al. 2017); `unlabelled_per_class` more images come without labels."""
+    help prototypical networks, Snell et al. 2017); `unlabelled_per_class` more images come without labels.
+    `data`: episodes are drawn from the pool of all images, or taken as the challenge's stream gives them (then
+    validation has no classes of its own unless the challenge gives some)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -58,6 +60,7 @@ class Recipe(BaseModel):
     encoder: EncoderSpec = EncoderSpec()
     options: dict[str, Any] = {}
     training: TrainingSettings = TrainingSettings()
+    data: Literal["pool", "stream"] = "pool"
     augmentation: Augmentation = NO_AUGMENTATION
     ways: Range | None = None
     shots: Range | None = None

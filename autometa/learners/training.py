@@ -19,6 +19,8 @@ from autometa.learners.episodes import EpisodeSource
 
 VALIDATION_SHARE = 0.15
 """Share of the time that validation may take where no interval is given."""
+PATIENT_SHARE = 0.25
+"""Of the steps or of the time that may pass without a better state."""
 SLOWDOWN = 1.5
 """How much slower than the last one a step may be."""
 
@@ -27,7 +29,7 @@ class TrainingSettings(BaseModel):
     """`meta_batch` episodes a step; Adam with `learning_rate` falling along a cosine to zero at the end of
     the budget or at `max_steps`; gradients clipped to length `clip`. Validation every `validate_every` steps,
     or as often as it takes a fixed share of the time; training ends after `patience` of them without a better
-    one."""
+    one, which also are a fixed share of the steps or of the time."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -101,7 +103,7 @@ class Training:
         )
         self._elapsed, self._whole_s = stopwatch(self.budget.clock), self.budget.left_s()
         self._since_validation, self._step_s, self._trained_s = 0, 0.0, 0.0
-        self._validate_s = 0.0
+        self._validate_s, self._diverged, self._best_at = 0.0, False, 0.0
         self._measure()
         self._untrained = self._best = self._latest
         self._best_state = copy.deepcopy(self.learner.state_dict())
@@ -123,9 +125,15 @@ class Training:
 
     def _why_to_end(self) -> str:
         """A reason, or nothing."""
+        if self._diverged:
+            return "the loss is no number any more: lower the learning rate"
+        if self._best.mean == 1.0:
+            return "every validation episode is right"
         if self.settings.max_steps is not None and self.progress.step >= self.settings.max_steps:
             return "all steps made"
-        if self.progress.stale >= self.settings.patience:
+        bounded = self.settings.max_steps is not None or np.isfinite(self._whole_s)
+        waited = self._share_done() - self._best_at > PATIENT_SHARE or not bounded
+        if self.progress.stale >= self.settings.patience and waited:
             return "no better state for long"
         if not self.budget.fits(SLOWDOWN * (self._step_s + self._validate_s)):
             return "the time is used"
@@ -142,9 +150,8 @@ class Training:
         ):
             loss = self.learner.loss(episodes)
         if not bool(torch.isfinite(loss)):
-            raise FloatingPointError(
-                f"the loss is {float(loss)} at step {self.progress.step}: lower the learning rate"
-            )
+            self._diverged = True
+            return
         self._optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.learner.parameters(), self.settings.clip)
@@ -176,9 +183,10 @@ class Training:
         self.progress.stale += 1
         if self._latest.mean > self._best.mean:
             self._best, self._best_state = self._latest, copy.deepcopy(self.learner.state_dict())
+            self._best_at = self._share_done()
             self.progress.stale = 0
+            self.report(f"step {self.progress.step}: {_percent(self._best)}")
             self.improved(self._best)
-        self.report(f"step {self.progress.step}: {_percent(self._latest)}, best {_percent(self._best)}")
         self.progress.best = self._best.accuracies.tolist()
         if self.checkpoint is not None:
             self.progress.source = self.source.state() if hasattr(self.source, "state") else None

@@ -1,19 +1,25 @@
-"""Pretrained embedding and nearest class centroid (Snell et al. 2017), without any meta-training."""
+"""Prototypical network (Snell et al. 2017) on a frozen pretrained backbone."""
 
-from api import Learner, MetaLearner
+from pathlib import Path
 
-from autometa.artifact import Member
-from autometa.learner import BackboneShelf, FittedLearner
-from autometa.submission import AutoLearner
+from api import Learner, MetaLearner, Predictor
 
-CENTROID = {"transform": "none", "metric": "euclidean"}
-MEMBER = Member(backbone="tf_efficientnet_lite0", px=128, head="centroid", params=CENTROID)
+from autometa.learners.encoder import EncoderSpec
+from autometa.learners.recipe import Recipe
+from autometa.submission import AutoLearner, AutoPredictor, EpisodicMetaLearner
 
 
-class MyMetaLearner(MetaLearner):
-    def meta_fit(self, meta_train_generator, meta_valid_generator):
-        return MyLearner.of(FittedLearner((MEMBER,), BackboneShelf("cpu")))
+class MyMetaLearner(EpisodicMetaLearner, MetaLearner):
+    bundle = Path(__file__).parent
+    recipe = Recipe(
+        learner="prototypical",
+        encoder=EncoderSpec(network="tf_efficientnet_lite0", px=128),
+    )
 
 
 class MyLearner(AutoLearner, Learner):
+    pass
+
+
+class MyPredictor(AutoPredictor, Predictor):
     pass

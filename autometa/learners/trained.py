@@ -1,0 +1,119 @@
+"""A trained learner, ready for any-way any-shot tasks, and its files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from autometa.artifact import load_tensors, read_description, save_tensors, write_description
+from autometa.errors import DataError
+from autometa.features import image_keys
+from autometa.learners.base import EpisodicLearner
+from autometa.learners.episodes import InputEpisodes
+from autometa.learners.recipe import Recipe, build_learner
+
+FORMAT: Literal["autometa-trained-1"] = "autometa-trained-1"
+REMEMBERED_BYTES = 512 * 2**20
+"""Prepared images that are kept, since tasks share them."""
+
+Images = NDArray[np.uint8]
+
+
+class TrainedDescription(BaseModel):
+    """What `learner.json` holds: the recipe, the names of the files with the learner's tensors and with the
+    backbone's, and what validation said."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["autometa-trained-1"] = FORMAT
+    recipe: Recipe
+    network: str
+    backbone: str | None = None
+    validation: dict[str, Any] = {}
+
+
+@dataclass
+class TrainedLearner:
+    """A learner and the recipe that it was made by. `fit` a support set, then `predict` its queries."""
+
+    recipe: Recipe
+    learner: EpisodicLearner
+    device: str = "cpu"
+    validation: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._prepared: dict[bytes, torch.Tensor] = {}
+
+    def fit(self, images: Images, labels: NDArray[np.int64], ways: int) -> TrainedPredictor:
+        """Support images uint8 [s, 3, h, w] with labels int64 [s] in 0..ways-1 → a predictor.
+
+        DataError where images and labels do not fit or a class has no image.
+        """
+        if len(images) != len(labels) or set(labels.tolist()) != set(range(ways)):
+            raise DataError(
+                f"{len(images)} support images, {len(labels)} labels: each of {ways} classes needs one"
+            )
+        return TrainedPredictor(self, self.prepare(images), torch.from_numpy(np.array(labels)), ways)
+
+    def prepare(self, images: Images) -> torch.Tensor:
+        """What the encoder takes for these images [n, ...]; each distinct one is prepared once."""
+        keys = image_keys(images)
+        new = {key: place for place, key in enumerate(keys) if key not in self._prepared}
+        if new:
+            rows = self.learner.encoder.prepare(images[list(new.values())])
+            if (len(self._prepared) + len(rows)) * rows[0].nbytes > REMEMBERED_BYTES:
+                kept = {key: self._prepared[key] for key in keys if key in self._prepared}
+                self._prepared = kept
+            self._prepared.update(zip(new, rows, strict=True))
+        return torch.stack([self._prepared[key] for key in keys])
+
+    def save(self, folder: Path) -> None:
+        """Write everything that `load` needs into `folder`, atomically."""
+        backbone = self.learner.encoder.backbone_state()
+        description = TrainedDescription(
+            recipe=self.recipe,
+            network=save_tensors(folder, "network", self.learner.state_dict()),
+            backbone=save_tensors(folder, "backbone", backbone) if backbone else None,
+            validation=self.validation,
+        )
+        write_description(folder, description)
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> TrainedLearner:
+        """A saved learner. ArtifactError where a file is missing, damaged or of another version."""
+        description = read_description(folder, TrainedDescription)
+        weights = load_tensors(folder, description.backbone) if description.backbone else None
+        learner = build_learner(description.recipe, weights)
+        learner.load_state_dict(load_tensors(folder, description.network))
+        return cls(description.recipe, learner.eval().to(device), device, description.validation)
+
+
+@dataclass(frozen=True)
+class TrainedPredictor:
+    """A learner with a support set."""
+
+    learner: TrainedLearner
+    support: torch.Tensor
+    labels: torch.Tensor
+    ways: int
+
+    def predict(self, images: Images) -> NDArray[np.float64]:
+        """Class probabilities float64 [q, ways] of query images uint8 [q, 3, h, w]."""
+        query = self.learner.prepare(images)
+        episode = InputEpisodes(
+            self.support[None],
+            self.labels[None].long(),
+            query[None],
+            torch.zeros(1, len(query), dtype=torch.long),
+            torch.tensor([self.ways]),
+        )
+        self.learner.learner.eval()
+        with torch.no_grad():
+            scores = self.learner.learner(episode.to(self.learner.device))[0]
+        return scores.double().softmax(-1).cpu().numpy()

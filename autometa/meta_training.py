@@ -1,0 +1,194 @@
+"""One meta-training of one learner within a budget: pool → split → measure → train → save."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from autometa.budget import Machine, TimeBudget, process_age_s, stopwatch
+from autometa.episodes import EpisodeSpec, ImagePool, Rows, sample_episodes, split_classes
+from autometa.errors import BudgetExhausted, DataError
+from autometa.evaluation import Answer, ValidationEpisodes, interval95
+from autometa.forecast import Limits
+from autometa.learners.episodes import EpisodeSampler, EpisodeSource, PoolSource, TaskSource
+from autometa.learners.recipe import Recipe, build_learner
+from autometa.learners.trained import TrainedLearner
+from autometa.learners.training import Training, Validation
+from autometa.planning import CLOSING_S, SLOWDOWN, TASK_OVERHEAD_S, TestSpec
+
+HELD_OUT = 0.25
+VALIDATION_EPISODES = 100
+PREPARE_SHARE = 0.4
+"""Share of the training time that preparing images may take; where it does not do, fewer are used."""
+POOL_SHARE = 0.4
+"""Share of the memory left that prepared images may take."""
+PROBE_IMAGES = 24
+MOST_SHOTS = 5
+MOST_QUERIES = 5
+MOST_WAYS = 10
+"""Of training episodes, where a recipe names none: enough to learn from, and several a second."""
+FINISH_S = 1.5
+SAVE_EVERY_S = 5.0
+ENDLESS = 1_000_000
+
+
+@dataclass
+class MetaTraining:
+    """Trains what `recipe` says. A valid learner is on disk in `checkpoint` before any image is read, and a
+    better one whenever validation finds it (None: only the caller saves)."""
+
+    recipe: Recipe
+    test: TestSpec
+    limits: Limits
+    checkpoint: Path | None = None
+    report: Callable[[str], None] = print
+    start_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        self._rng = np.random.default_rng(self.recipe.training.seed)
+        self._since_saved = stopwatch()
+
+    def bootstrap(self) -> TrainedLearner:
+        """The untrained learner, saved."""
+        self._fitted = TrainedLearner(
+            self.recipe, build_learner(self.recipe), Machine.detect().device, {"stage": "untrained"}
+        )
+        self._fitted.learner.eval().to(self._fitted.device)
+        self._save()
+        return self._fitted
+
+    def run(self, pool: ImagePool, tasks: Any = None) -> TrainedLearner:
+        """Train on the pool, or, where the recipe wants the stream, on `tasks` (a generator as the challenge
+        gives it) with validation on the pool; a valid learner, whatever happens to the time."""
+        try:
+            self._train(pool, tasks)
+        except (BudgetExhausted, DataError) as error:
+            self.report(f"not trained further: {error}")
+        return self._fitted
+
+    def _train(self, pool: ImagePool, tasks: Any) -> None:
+        rows, reserve_s = self._affordable(pool)
+        inputs = self._fitted.learner.encoder.prepare(pool.images[rows], self.limits.train)
+        labels = pool.labels[rows]
+        if self.recipe.data == "stream":
+            fit, held = np.empty(0, np.int64), np.unique(labels)
+        else:
+            fit, held = split_classes(pool, HELD_OUT, self._rng)
+        part = ImagePool(pool.images[rows][:, :, :1, :1], labels, pool.dataset_of_class, pool.datasets)
+        episodes = sample_episodes(part, held, self.test.episodes, VALIDATION_EPISODES, self._rng)
+        training = Training(
+            self._fitted.learner,
+            self._source(inputs, labels, fit, pool, tasks),
+            Validation(inputs, ValidationEpisodes(episodes)),
+            self.recipe.training,
+            self._budget(reserve_s),
+            self._fitted.device,
+            improved=self._improved,
+            report=self.report,
+        )
+        record = training.run()
+        self._fitted.validation = {"stage": "final", "steps": record.steps, **_figures(record.best)}
+        self.report(
+            f"{self.recipe.learner}: {record.steps} steps in {record.seconds:.1f} s, {record.ended}; "
+            f"{100 * record.untrained.mean:.1f} before, {100 * record.best.mean:.1f} after"
+        )
+        self._save()
+
+    def _source(
+        self, inputs: torch.Tensor, labels: Rows, fit: Rows, pool: ImagePool, tasks: Any
+    ) -> EpisodeSource:
+        if self.recipe.data == "stream":
+            return TaskSource(tasks(ENDLESS), self._fitted.learner.encoder.prepare)
+        spec, recipe = self.test.episodes, self.recipe
+        lowest, highest = spec.ways
+        shots = (spec.shots[0], max(min(spec.shots[1], MOST_SHOTS), spec.shots[0]))
+        training = EpisodeSpec(
+            recipe.ways or (lowest, max(min(highest, MOST_WAYS), lowest)),
+            recipe.shots or shots,
+            recipe.queries_per_class or min(spec.queries_per_class, MOST_QUERIES),
+        )
+        rng = np.random.default_rng([recipe.training.seed, 1])
+        sampler = EpisodeSampler(
+            labels, fit, pool.dataset_of_class, training, rng, recipe.unlabelled_per_class
+        )
+        return PoolSource(inputs, sampler, rng, recipe.augmentation)
+
+    def _affordable(self, pool: ImagePool) -> tuple[Rows, float]:
+        """Rows of the pool that time and memory allow to prepare, and seconds to reserve for meta-test; both
+        measured on a few images and one task of mean size."""
+        probe = pool.images[
+            self._rng.choice(len(pool.images), min(PROBE_IMAGES, len(pool.images)), replace=False)
+        ]
+        encoder = self._fitted.learner.encoder
+        encoder.prepare(probe[:2])
+        elapsed = stopwatch()
+        example = encoder.prepare(probe)
+        image_s = elapsed() / len(probe)
+        reserve_s = self._meta_test_s(probe, image_s)
+        left_s = min(self.limits.train.left_s(), self.limits.run.left_s() - reserve_s)
+        by_time = PREPARE_SHARE * left_s / (SLOWDOWN * image_s)
+        by_memory = POOL_SHARE * self.limits.memory.left_bytes() / example[0].nbytes
+        most = int(max(min(by_time, by_memory), 0))
+        if most < len(pool.images):
+            self.report(
+                f"{most} of {len(pool.images)} images fit: {1 / image_s:.0f} images/s are prepared here"
+            )
+        share = min(most / len(pool.images), 1.0)
+        return _even_share(pool.labels, share, self._rng), reserve_s
+
+    def _meta_test_s(self, images: NDArray[np.uint8], image_s: float) -> float:
+        """Predicted seconds of meta-test."""
+        spec = self.test.episodes
+        ways = sum(spec.ways) // 2
+        support, query = ways * (sum(spec.shots) // 2), ways * spec.queries_per_class
+        labels = np.arange(max(support, ways)) % ways
+        take = np.resize(np.arange(len(images)), len(labels))
+        asked = np.resize(np.arange(len(images)), query)
+        predictor = self._fitted.fit(images[take], labels, ways)
+        predictor.predict(images[asked])
+        elapsed = stopwatch()
+        predictor.predict(images[asked])
+        task_s = elapsed() + TASK_OVERHEAD_S
+        work_s = self.test.embedded_images * image_s + self.test.tasks * task_s
+        return self.start_s + SLOWDOWN * work_s + CLOSING_S
+
+    def _budget(self, reserve_s: float) -> TimeBudget:
+        """What is left for training before saving and meta-test."""
+        run, train = self.limits.run, self.limits.train
+        left_s = min(train.left_s(), run.left_s() - reserve_s) - FINISH_S
+        self.report(f"plan: {max(left_s, 0):.1f} s to train, {reserve_s:.1f} s reserved for meta-test")
+        return TimeBudget(train.clock() + left_s, train.clock)
+
+    def _improved(self, answer: Answer) -> None:
+        self._fitted.validation = {"stage": "training", **_figures(answer)}
+        if self._since_saved() > SAVE_EVERY_S:
+            self._save()
+
+    def _save(self) -> None:
+        if self.checkpoint is not None:
+            self._fitted.save(self.checkpoint)
+            self._since_saved = stopwatch()
+            stage = self._fitted.validation["stage"]
+            self.report(f"learner on disk ({stage}, {process_age_s():.1f} s after the start)")
+
+
+def _even_share(labels: Rows, share: float, rng: np.random.Generator) -> Rows:
+    """Rows, ascending: so many of each class, at least two where it has them."""
+    if share >= 1:
+        return np.arange(len(labels))
+    rows = [rng.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)]
+    return np.sort(np.concatenate([r[: max(int(share * len(r)), 2)] for r in rows]))
+
+
+def _figures(answer: Answer) -> dict[str, float]:
+    return {
+        "normalised_accuracy": answer.mean,
+        "ci95": interval95(answer.accuracies),
+        "episodes": float(len(answer.accuracies)),
+    }
