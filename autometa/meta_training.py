@@ -117,7 +117,7 @@ class MetaTraining:
         sampler = EpisodeSampler(
             labels, fit, pool.dataset_of_class, training, rng, recipe.unlabelled_per_class
         )
-        return PoolSource(inputs, sampler, rng, recipe.augmentation)
+        return PoolSource(inputs, sampler, recipe.augmentation)
 
     def _affordable(self, pool: ImagePool) -> tuple[Rows, float]:
         """Rows of the pool that time and memory allow to prepare, and seconds to reserve for meta-test; both

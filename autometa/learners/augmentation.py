@@ -36,6 +36,10 @@ class Augmentation(BaseModel):
                 "has none; leave augmentation out or train the whole network"
             )
         n, side = len(images), images.shape[-1]
+        if self.turn and images.shape[-2] != side:
+            raise ConfigError(f"augmentation: turn wants square images, not {images.shape[-2]}x{side}")
+        if self.turn or self.flip:
+            images = images.clone()
         if self.turn:
             quarter = torch.from_numpy(rng.integers(4, size=int(groups.max()) + 1)[groups])
             for turns in (1, 2, 3):

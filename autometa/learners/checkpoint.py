@@ -16,13 +16,16 @@ TENSORS = "training-{step}.safetensors"
 
 
 class Progress(BaseModel):
-    """Steps made, validations since the best one, accuracies per validation episode of the untrained and the
+    """Steps made, validations since the best one, seconds spent, the share of the training that was done at
+    the best one, accuracies per validation episode of the untrained and the
     best state, and the state of the source of episodes (None: it has none)."""
 
     model_config = ConfigDict(extra="forbid")
 
     step: int = 0
     stale: int = 0
+    seconds: float = 0.0
+    best_at: float = 0.0
     untrained: list[float] = []
     best: list[float] = []
     source: dict[str, Any] | None = None
@@ -41,6 +44,8 @@ def save_progress(
     for number, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
     tensors["random"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        tensors["random_cuda"] = torch.cuda.get_rng_state()
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / TENSORS.format(step=progress.step)
     write_tensors(file, tensors)
@@ -64,14 +69,20 @@ def load_progress(
         progress = Progress.model_validate_json(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ValidationError) as error:
         raise ArtifactError(f"{file}: damaged ({error}); delete it to train anew") from error
-    tensors = load_tensors(folder, TENSORS.format(step=progress.step))
-    learner.load_state_dict(_under("learner.", tensors))
+    file = folder / TENSORS.format(step=progress.step)
+    tensors = load_tensors(folder, file.name)
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in _under("optimizer.", tensors).items():
         number, _, key = name.partition(".")
         state.setdefault(int(number), {})[key] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    torch.set_rng_state(tensors["random"])
+    try:
+        learner.load_state_dict(_under("learner.", tensors))
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        torch.set_rng_state(tensors["random"])
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise ArtifactError(f"{file}: of another learner ({error}); delete it to train anew") from error
+    if "random_cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["random_cuda"])
     return progress, _under("best.", tensors)
 
 

@@ -116,8 +116,8 @@ class TailEncoder(Encoder):
         or uint8 pixels where everything is trained."""
 
         def run(chunk: torch.Tensor) -> torch.Tensor:
-            chunk = self._resize(chunk, self._px)
-            return half(self._trunk[0](chunk.contiguous())) if self._trunk else chunk
+            chunk = self._resize(chunk, self._px).contiguous(memory_format=torch.channels_last)
+            return half(self._trunk[0](chunk)) if self._trunk else chunk
 
         return in_chunks(run, images, budget)
 

@@ -20,8 +20,8 @@ Prepare = Callable[[NDArray[np.uint8]], torch.Tensor]
 @dataclass(frozen=True)
 class InputEpisodes:
     """b episodes, padded: what an encoder takes, of the support [b, s, ...] with labels int64 [b, s] in
-    0..ways-1 (-1: padding), of the query [b, q, ...] with labels [b, q] (-1: padding, or not known), and of
-    images without labels [b, u, ...] where there are any; ways int64 [b]."""
+    0..ways-1 (-1: padding), of the query [b, q, ...] with labels [b, q] (-1: padding; any class where they
+    are not known), and of images without labels [b, u, ...] where there are any; ways int64 [b]."""
 
     support: torch.Tensor
     support_labels: torch.Tensor
@@ -77,7 +77,7 @@ class EpisodeSampler:
         rng: np.random.Generator,
         unlabelled_per_class: int = 0,
     ) -> None:
-        self._spec, self._rng, self._unlabelled = spec, rng, unlabelled_per_class
+        self._spec, self.rng, self._unlabelled = spec, rng, unlabelled_per_class
         order = np.argsort(labels, kind="stable")
         sizes = np.bincount(labels, minlength=int(classes.max(initial=0)) + 1)
         starts = np.cumsum(sizes) - sizes
@@ -92,12 +92,12 @@ class EpisodeSampler:
 
     def draw(self, n: int) -> tuple[EpisodeBatch, torch.Tensor]:
         """`n` episodes, and the rows of their images without labels [n, ways * unlabelled_per_class]."""
-        group = self._groups[int(self._rng.integers(len(self._groups)))]
+        group = self._groups[int(self.rng.integers(len(self._groups)))]
         ways, shots, queries, spare = self._form(group)
         roomy = group[self._sizes[group] >= shots + queries + spare]
-        classes = roomy[random_subset(self._rng, np.ones((n, len(roomy)), dtype=bool), ways)]
+        classes = roomy[random_subset(self.rng, np.ones((n, len(roomy)), dtype=bool), ways)]
         valid = np.arange(self._table.shape[1]) < self._sizes[classes][..., None]
-        picked = random_subset(self._rng, valid, shots + queries + spare)
+        picked = random_subset(self.rng, valid, shots + queries + spare)
         rows = torch.from_numpy(np.take_along_axis(self._table[classes], picked, axis=-1))
         labels = torch.arange(ways).expand(n, ways)
         batch = EpisodeBatch(
@@ -111,7 +111,7 @@ class EpisodeSampler:
 
     def _form(self, group: Rows) -> tuple[int, int, int, int]:
         """Ways, shots, queries and images without labels per class."""
-        spec, rng = self._spec, self._rng
+        spec, rng = self._spec, self.rng
         most = min(spec.ways[1], len(group))
         ways = int(rng.integers(min(spec.ways[0], most), most + 1))
         shots = int(rng.integers(spec.shots[0], spec.shots[1] + 1))
@@ -127,16 +127,15 @@ class PoolSource:
 
     inputs: torch.Tensor
     sampler: EpisodeSampler
-    rng: np.random.Generator
     augmentation: Augmentation = NO_AUGMENTATION
 
     def state(self) -> dict[str, Any]:
         """Where the random numbers are, as JSON."""
-        return dict(self.rng.bit_generator.state)
+        return dict(self.sampler.rng.bit_generator.state)
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from there."""
-        self.rng.bit_generator.state = state
+        self.sampler.rng.bit_generator.state = state
 
     def draw(self, n: int) -> InputEpisodes:
         """`n` episodes; images of one class of an episode are turned alike where classes are to be turned."""
@@ -148,7 +147,7 @@ class PoolSource:
             spare = torch.arange(ways).repeat_interleave(unlabelled.shape[1] // ways).expand(n, -1)
             labels = torch.cat([batch.support_labels, batch.query_labels, spare], dim=1)
             groups = labels + ways * torch.arange(n)[:, None]
-            images = self.augmentation(images, groups.flatten().numpy(), self.rng)
+            images = self.augmentation(images, groups.flatten().numpy(), self.sampler.rng)
         images = images.unflatten(0, rows.shape)
         s, q = batch.support_rows.shape[1], batch.query_rows.shape[1]
         return InputEpisodes(

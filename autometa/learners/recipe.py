@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_type_hints
 
 import torch
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model, field_validator
 
-from autometa.config import validated
+from autometa.config import Range, validated
 from autometa.errors import ConfigError
 from autometa.learners.augmentation import NO_AUGMENTATION, Augmentation
 from autometa.learners.base import EpisodicLearner
@@ -22,8 +22,6 @@ from autometa.learners.metric.relation import Relation
 from autometa.learners.metric.semi_supervised_prototypical import SemiSupervisedPrototypical
 from autometa.learners.metric.siamese import Siamese
 from autometa.learners.training import TrainingSettings
-
-Range = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -64,8 +62,16 @@ class Recipe(BaseModel):
     augmentation: Augmentation = NO_AUGMENTATION
     ways: Range | None = None
     shots: Range | None = None
-    queries_per_class: int | None = None
-    unlabelled_per_class: int = 0
+    queries_per_class: int | None = Field(default=None, ge=1)
+    unlabelled_per_class: int = Field(default=0, ge=0)
+
+    @field_validator("ways", "shots")
+    @classmethod
+    def _least(cls, value: tuple[int, int] | None, info: ValidationInfo) -> tuple[int, int] | None:
+        least = 2 if info.field_name == "ways" else 1
+        if value is not None and value[0] < least:
+            raise ValueError(f"starts at {value[0]}, at least {least} is needed")
+        return value
 
 
 def build_learner(recipe: Recipe, weights: dict[str, torch.Tensor] | None = None) -> EpisodicLearner:

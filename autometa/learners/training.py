@@ -103,8 +103,10 @@ class Training:
         )
         self._elapsed, self._whole_s = stopwatch(self.budget.clock), self.budget.left_s()
         self._since_validation, self._step_s, self._trained_s = 0, 0.0, 0.0
-        self._validate_s, self._diverged, self._best_at = 0.0, False, 0.0
+        self._validate_s, self._diverged = 0.0, False
+        self.budget.check("training")
         self._measure()
+        self._step_s = self._validate_s  # a guess, until there was a step
         self._untrained = self._best = self._latest
         self._best_state = copy.deepcopy(self.learner.state_dict())
         if self.checkpoint is not None and (
@@ -132,7 +134,7 @@ class Training:
         if self.settings.max_steps is not None and self.progress.step >= self.settings.max_steps:
             return "all steps made"
         bounded = self.settings.max_steps is not None or np.isfinite(self._whole_s)
-        waited = self._share_done() - self._best_at > PATIENT_SHARE or not bounded
+        waited = self._share_done() - self.progress.best_at > PATIENT_SHARE or not bounded
         if self.progress.stale >= self.settings.patience and waited:
             return "no better state for long"
         if not self.budget.fits(SLOWDOWN * (self._step_s + self._validate_s)):
@@ -164,7 +166,8 @@ class Training:
     def _share_done(self) -> float:
         """Of the steps or of the time, whichever is further."""
         steps = self.progress.step / self.settings.max_steps if self.settings.max_steps else 0.0
-        return min(max(steps, self._elapsed() / self._whole_s if self._whole_s else 1.0), 1.0)
+        whole_s = self.progress.seconds + self._whole_s
+        return min(max(steps, self._spent_s() / whole_s if whole_s else 1.0), 1.0)
 
     def _validation_due(self) -> bool:
         if self.settings.validate_every is not None:
@@ -183,17 +186,18 @@ class Training:
         self.progress.stale += 1
         if self._latest.mean > self._best.mean:
             self._best, self._best_state = self._latest, copy.deepcopy(self.learner.state_dict())
-            self._best_at = self._share_done()
+            self.progress.best_at = self._share_done()
             self.progress.stale = 0
             self.report(f"step {self.progress.step}: {_percent(self._best)}")
             self.improved(self._best)
         self.progress.best = self._best.accuracies.tolist()
         if self.checkpoint is not None:
             self.progress.source = self.source.state() if hasattr(self.source, "state") else None
-            save_progress(self.checkpoint, self.progress, self.learner, self._best_state, self._optimizer)
+            spent = self.progress.model_copy(update={"seconds": self._spent_s()})
+            save_progress(self.checkpoint, spent, self.learner, self._best_state, self._optimizer)
 
     def _spent_s(self) -> float:
-        return self._elapsed()
+        return self.progress.seconds + self._elapsed()
 
 
 def _percent(answer: Answer) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 
 import torch
@@ -14,8 +15,10 @@ class Eager:
     """The network itself. `dtype`: the precision to compute in (None: float32)."""
 
     def __init__(self, network: PixelNetwork, device: str, dtype: torch.dtype | None = None) -> None:
-        if device == "cpu" and torch.get_num_threads() < Machine.detect().cores:
-            torch.set_num_threads(Machine.detect().cores)
+        cores = Machine.detect().cores
+        # torch counts two hardware threads for one; who says otherwise in the environment is heeded
+        if device == "cpu" and "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() < cores:
+            torch.set_num_threads(cores)
         self._network = network.to(device).to(memory_format=torch.channels_last)
         self._device, self._dtype = device, dtype
 

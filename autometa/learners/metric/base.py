@@ -6,8 +6,10 @@ from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 
 from autometa.episodes import EpisodeBatch
+from autometa.errors import ConfigError
 from autometa.evaluation import Answer, ValidationEpisodes
 from autometa.heads import FeatureBatch
 from autometa.learners.base import EpisodicLearner, mean_nll
@@ -56,7 +58,12 @@ class MetricLearner(EpisodicLearner):
         if episodes.unlabelled is not None:
             parts.append(episodes.unlabelled)
         sizes = [part.shape[:2] for part in parts]
-        features = self.embed(torch.cat([part.flatten(0, 1) for part in parts]))
+        images = torch.cat([part.flatten(0, 1) for part in parts])
+        real = torch.cat([(episodes.support_labels >= 0).flatten(), (episodes.query_labels >= 0).flatten()])
+        real = F.pad(real, (0, len(images) - len(real)), value=True)
+        features = self.embed(images if bool(real.all()) else images[real])
+        if len(features) < len(images):  # padding must not touch the statistics of batch norm
+            features = features.new_zeros(len(images), self.width).index_put((real,), features)
         counts = [int(b * m) for b, m in sizes]
         support, query, *rest = (
             part.unflatten(0, size) for part, size in zip(features.split(counts), sizes, strict=True)
@@ -68,7 +75,7 @@ class MetricLearner(EpisodicLearner):
         if rest:
             real = torch.ones(rest[0].shape[:2], dtype=torch.bool, device=rest[0].device)
             unlabelled = Unlabelled(rest[0], real)
-        return batch.cleaned(), unlabelled
+        return batch, unlabelled
 
     def forward(self, episodes: InputEpisodes) -> torch.Tensor:
         """Scores [b, q, n] of the queries."""
@@ -97,6 +104,13 @@ class MetricLearner(EpisodicLearner):
                 self.compare(gathered(features, used, batch)).float().cpu() for batch in validation.batches
             ]
         return validation.measure(scores)
+
+
+def positive_log(scale: float) -> torch.Tensor:
+    """The logarithm of a scale of similarities; ConfigError unless it is positive."""
+    if not scale > 0:
+        raise ConfigError(f"scale = {scale}; give a positive number")
+    return torch.tensor(scale).log()
 
 
 def gathered(features: torch.Tensor, used: torch.Tensor, batch: EpisodeBatch) -> FeatureBatch:

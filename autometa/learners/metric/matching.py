@@ -8,7 +8,7 @@ from torch import nn
 from autometa.heads import FeatureBatch
 from autometa.heads.features import unit
 from autometa.learners.encoder import Encoder
-from autometa.learners.metric.base import MetricLearner, Unlabelled
+from autometa.learners.metric.base import MetricLearner, Unlabelled, positive_log
 
 
 class Matching(MetricLearner):
@@ -17,7 +17,7 @@ class Matching(MetricLearner):
 
     def __init__(self, encoder: Encoder, *, scale: float = 10.0, learn_scale: bool = True) -> None:
         super().__init__(encoder)
-        self.log_scale = nn.Parameter(torch.tensor(scale).log(), requires_grad=learn_scale)
+        self.log_scale = nn.Parameter(positive_log(scale), requires_grad=learn_scale)
 
     def compare(self, batch: FeatureBatch, unlabelled: Unlabelled | None = None) -> torch.Tensor:
         """Scores [b, q, n]: log p."""

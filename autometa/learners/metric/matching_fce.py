@@ -49,7 +49,9 @@ class MatchingFCE(Matching):
             self.context(packed)[0], batch_first=True, total_length=sequence.shape[1]
         )
         forwards, backwards = outputs.chunk(2, dim=-1)
-        seen = torch.zeros_like(batch.support).scatter(1, places, self.widen(forwards + backwards))
+        seen = torch.zeros_like(batch.support).scatter(
+            1, places, self.widen(forwards + backwards).to(batch.support.dtype)
+        )
         return (batch.support + seen) * batch.real[..., None]
 
     def _order(self, batch: FeatureBatch) -> torch.Tensor:

@@ -10,7 +10,7 @@ from torch import nn
 from autometa.heads import FeatureBatch
 from autometa.heads.centroid import nearest_centroid
 from autometa.learners.encoder import Encoder
-from autometa.learners.metric.base import MetricLearner, Unlabelled
+from autometa.learners.metric.base import MetricLearner, Unlabelled, positive_log
 
 
 class Prototypical(MetricLearner):
@@ -23,7 +23,7 @@ class Prototypical(MetricLearner):
         super().__init__(encoder)
         self.metric = metric
         if metric == "cosine":
-            self.log_scale = nn.Parameter(torch.tensor(scale).log())
+            self.log_scale = nn.Parameter(positive_log(scale))
 
     def compare(self, batch: FeatureBatch, unlabelled: Unlabelled | None = None) -> torch.Tensor:
         """Scores [b, q, n]."""

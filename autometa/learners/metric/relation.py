@@ -65,15 +65,23 @@ class Relation(MetricLearner):
             classes = classes * batch.shots[..., None]
         classes, query = classes.unflatten(-1, self.maps), batch.query.unflatten(-1, self.maps)
         if self.training:  # batch norm wants all pairs at once
-            return self._related(classes, query)
+            return self._related(
+                classes, query, (batch.asked[..., None] & batch.present[:, None, :]).flatten()
+            )
         step = max(PAIRS // (classes.shape[0] * classes.shape[1]), 1)
         return torch.cat([self._related(classes, part) for part in query.split(step, dim=1)], dim=1)
 
-    def _related(self, classes: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
-        """r [b, q, n] of maps of classes [b, n, ...] and queries [b, q, ...]."""
+    def _related(
+        self, classes: torch.Tensor, query: torch.Tensor, real: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """r [b, q, n] of maps of classes [b, n, ...] and queries [b, q, ...]; zero for pairs that are not
+        `real` bool [b·q·n] (None: all are)."""
         b, q, n = len(classes), query.shape[1], classes.shape[1]
         shape = (b, q, n, *self.maps)
         pairs = torch.cat([classes[:, None].expand(shape), query[:, :, None].expand(shape)], dim=3)
-        related = self.blocks(pairs.flatten(0, 2)).mean((2, 3))
+        pairs = pairs.flatten(0, 2)
+        related = self.blocks(pairs if real is None else pairs[real]).mean((2, 3))
         relations: torch.Tensor = self.score(related)[:, 0].sigmoid()
+        if real is not None:
+            relations = relations.new_zeros(b * q * n).index_put((real,), relations)
         return relations.unflatten(0, (b, q, n))

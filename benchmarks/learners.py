@@ -1,0 +1,297 @@
+"""What training makes of the learners on classes held out, against an independent implementation.
+
+    python benchmarks/learners.py --data DIR [--quick] [--json FILE [--resume]] [--markdown FILE] [--jobs 2]
+
+DIR holds datasets in Meta-Album layout. 5-way 3-shot tasks with 5 queries a class over test classes, the same
+for all learners; accuracies are normalised (0 % is chance), intervals are those over tasks. The comparison
+with another implementation of prototypical networks wants `pip install easyfsl --no-deps`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from _learner_data import Dataset, compare_sampling, float64_difference, load, prepared, same_steps
+
+from autometa.budget import TimeBudget
+from autometa.episodes import Episode
+from autometa.evaluation import Scores, ValidationEpisodes, interval95
+from autometa.learners.base import EpisodicLearner
+from autometa.learners.encoder import EncoderSpec
+from autometa.learners.recipe import LEARNERS, Recipe, build_learner, find_learner
+from autometa.learners.training import Training, TrainingSettings, Validation
+
+Row = dict[str, Any]
+
+SMALL, LARGE = 28, 128
+"""Pixels of images for networks from scratch, and for pretrained ones."""
+OVERRIDES: dict[str, dict[str, Any]] = {
+    "semi_supervised_prototypical": {"unlabelled_per_class": 5, "options": {"transductive": True}},
+}
+"""Fields of the recipes of learners that are not trained as the others are. A semi-supervised learner takes
+the queries of a test for its images without labels: it sees more than the others do."""
+REFERENCE = "easyfsl"
+TIMED = 20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a result depends on besides its unit: seconds of training, its seeds, numbers of tasks and steps."""
+
+    data: Path
+    seconds: float
+    seeds: tuple[int, ...]
+    tests: int
+    validations: int
+    reference_steps: int
+
+    def __str__(self) -> str:
+        return f"{self.seconds:g} s, seeds {self.seeds}, {self.tests} + {self.validations} tasks"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is measured in one go: a learner on an encoder, or the reference in place of an encoder."""
+
+    dataset: str
+    encoder: str
+    learner: str
+
+    def name(self, what: str) -> str:
+        """Name of a row."""
+        between = "" if self.encoder in ("conv4", REFERENCE) else f"{self.encoder.rsplit('_', 1)[-1]}/"
+        return f"learners/{self.learner}/{self.dataset}/{between}{what}"
+
+    @property
+    def last(self) -> str:
+        """The row that tells that the unit has been measured."""
+        return self.name("reference" if self.encoder == REFERENCE else "episode_s")
+
+    def recipe(self, **training: Any) -> Recipe:
+        """The recipe of the learner."""
+        network = "conv4" if self.encoder == REFERENCE else self.encoder
+        px = SMALL if network in ("conv4", "resnet12") else LARGE
+        fields = OVERRIDES.get(self.learner, {})
+        settings = TrainingSettings(**fields.get("training", {}) | training)
+        encoder = EncoderSpec(network=network, px=px, trainable=0)
+        return Recipe(**fields | {"learner": self.learner, "encoder": encoder, "training": settings})
+
+
+class Report:
+    """Prints rows as they come and keeps them in a file, if there is one."""
+
+    def __init__(self, file: Path | None, settings: Settings, *, resume: bool) -> None:
+        self.rows: list[Row] = []
+        self._file, self._settings = file, str(settings)
+        if resume and file is not None and file.exists():
+            self.rows = json.loads(file.read_text(encoding="utf-8"))
+            if other := {row["settings"] for row in self.rows} - {self._settings}:
+                raise SystemExit(f"{file}: measured with {other.pop()}, not with {self._settings}")
+        self.names = {row["name"] for row in self.rows}
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Rows of one unit."""
+        for row in rows:
+            reference, ratio, width = row["reference"], row["ratio"], row.get("ci95")
+            line = f"{row['name']:<64} {row['value']:>9.4g} {row['unit']}"
+            line += "" if width is None else f" ± {width:.2g}"
+            against = "" if reference is None else f"  (reference {reference:.4g}"
+            against += f", ratio {ratio:.4g})" if ratio is not None else ")" if against else ""
+            print(f"{line}{against}  {row.get('note', '')}", flush=True)
+            self.names.add(row["name"])
+            self.rows.append(row | {"settings": self._settings})
+        if self._file is not None:
+            writing = self._file.with_name(f".{self._file.name}")
+            writing.write_text(json.dumps(self.rows, indent=1), encoding="utf-8")
+            writing.replace(self._file)
+
+    def markdown(self) -> str:
+        """Tables: datasets as columns, untrained → trained for every learner and encoder."""
+        cells: dict[tuple[str, str], dict[str, str]] = {}
+        datasets, found = [], {row["name"]: row for row in self.rows}
+        for name, row in found.items():
+            if not name.endswith("/trained"):
+                continue
+            _, learner, dataset, *encoder = name.split("/")[:-1]
+            datasets += [dataset] if dataset not in datasets else []
+            cell = f"{row['reference']:.1f} → {row['value']:.1f} ± {row['ci95']:.1f}"
+            cells.setdefault((learner, "/".join(encoder) or "conv4"), {})[dataset] = cell
+        lines = [f"| Learner | Encoder | {' | '.join(datasets)} |", "|---" * (2 + len(datasets)) + "|"]
+        for (learner, encoder), of in sorted(cells.items(), key=lambda item: item[0][1]):
+            lines.append(f"| `{learner}` | {encoder} | {' | '.join(of.get(d, '') for d in datasets)} |")
+        lines += ["", f"Normalised accuracy in % before → after training; {self._settings}."]
+        lines += [f"`{learner}`: {json.dumps(fields)}." for learner, fields in OVERRIDES.items()]
+        others = [row for row in self.rows if row["name"].endswith(("/reference", "_loader"))]
+        lines += [
+            f"- `{r['name']}`: {r['value']:.4g} {r['unit']}, reference {r['reference']:.4g}; {r['note']}."
+            for r in others
+        ]
+        return "\n".join(lines) + "\n"
+
+
+def row(name: str, value: float, unit: str, reference: float | None = None, **more: Any) -> Row:
+    """A result; its ratio is that to the reference, where there is one above zero."""
+    ratio = value / reference if reference is not None and reference > 0 else None
+    return {"name": name, "value": value, "unit": unit, "reference": reference, "ratio": ratio} | more
+
+
+def episode_s(learner: EpisodicLearner, data: Dataset, tasks: Sequence[Episode]) -> float:
+    """Median seconds from the uint8 images of a test episode to its answer, one episode at a time."""
+    times = []
+    for task in tasks:
+        s, q = len(task.support_rows), len(task.query_rows)
+        images = data.pool.images[np.concatenate([task.support_rows, task.query_rows])]
+        own = replace(task, support_rows=np.arange(s), query_rows=np.arange(s, s + q))
+        began = time.perf_counter()
+        learner.validate(learner.encoder.prepare(images), ValidationEpisodes([own]))
+        times.append(time.perf_counter() - began)
+    return float(np.median(times))
+
+
+def measure_learner(unit: Unit, settings: Settings) -> list[Row]:
+    """Accuracies on the test tasks before and after training, averaged over seeds; seconds of an episode."""
+    folder = settings.data / unit.dataset
+    data = load(folder)
+    tests, validations = data.test_tasks(settings.tests), data.validation_tasks(settings.validations)
+    found: list[tuple[Scores, Scores]] = []
+    steps, ended = [], []
+    for seed in settings.seeds:
+        recipe = unit.recipe(seed=seed)
+        learner = build_learner(recipe)
+        inputs = prepared(folder, recipe.encoder.model_copy(update=dict(find_learner(unit.learner).encoder)))
+        before = learner.validate(inputs, tests).accuracies
+        validation, budget = Validation(inputs, validations), TimeBudget.of(settings.seconds)
+        source = data.source(inputs, recipe)
+        record = Training(learner, source, validation, recipe.training, budget).run()
+        found.append((before, learner.validate(inputs, tests).accuracies))
+        steps.append(record.steps)
+        ended.append(f"{record.ended} after {record.seconds:.0f} s")
+    untrained, trained = (100 * np.mean(part, axis=0) for part in zip(*found, strict=True))
+    note = f"{', '.join(map(str, steps))} steps, {', '.join(ended)}"
+    if len(found) > 1:
+        note += f", seeds {[round(100 * float(after.mean()), 1) for _, after in found]}"
+    start = float(untrained.mean())
+    return [
+        row(unit.name("untrained"), start, "%", ci95=interval95(untrained)),
+        row(unit.name("trained"), float(trained.mean()), "%", start, ci95=interval95(trained), note=note),
+        row(unit.name("episode_s"), episode_s(learner, data, tests.episodes[:TIMED]), "s"),
+    ]
+
+
+def measure_reference(unit: Unit, settings: Settings) -> list[Row]:
+    """Ours and easyfsl's prototypical network from the same weights over the same steps, averaged over seeds;
+    `float64` is the largest relative difference of their losses over some steps without rounding errors."""
+    steps, folder = settings.reference_steps, settings.data / unit.dataset
+    data, found, exact = load(folder), [], 0.0
+    tests, validations = data.test_tasks(settings.tests), data.validation_tasks(settings.validations)
+    for seed in settings.seeds:
+        recipe = unit.recipe(seed=seed, max_steps=steps, validate_every=steps, patience=steps)
+        inputs = prepared(folder, recipe.encoder)
+        exact = max(exact, float64_difference(recipe, data.source(inputs, recipe)))
+        found.append(same_steps(recipe, data, inputs, tests, validations))
+    ours, theirs = (100 * np.mean(part, axis=0) for part in zip(*found, strict=True))
+    gain, width = float((ours - theirs).mean()), interval95(ours - theirs)
+    note = f"ours {gain:+.2f} ± {width:.2f} points after {steps} steps, losses in float64 within {exact:.0e}"
+    more = {"ci95": interval95(theirs), "points": gain, "points_ci95": width, "float64": exact, "note": note}
+    return [row(unit.name("reference"), float(theirs.mean()), "%", float(ours.mean()), **more)]
+
+
+def measure(unit: Unit, settings: Settings) -> list[Row]:
+    """The rows of a unit."""
+    if unit.encoder != REFERENCE:
+        return measure_learner(unit, settings)
+    if find_spec("easyfsl") is None:
+        print(f"{unit.last}: skipped, easyfsl is not installed", flush=True)
+        return []
+    return measure_reference(unit, settings)
+
+
+def measured(units: Sequence[Unit], settings: Settings, jobs: int, threads: int) -> Iterator[list[Row]]:
+    """The rows of all units as they come, in this process or in so many others."""
+    if jobs == 1:
+        yield from (measure(unit, settings) for unit in units)
+        return
+    context, setting = get_context("spawn"), torch.set_num_threads
+    with ProcessPoolExecutor(jobs, context, initializer=setting, initargs=(threads,)) as pool:
+        futures = [pool.submit(measure, unit, settings) for unit in units]
+        yield from (future.result() for future in as_completed(futures))
+
+
+def sampling(report: Report, datasets: Sequence[str], settings: Settings, batches: int) -> None:
+    """Episodes per second out of a pool against a loader of single images, on the first dataset that can."""
+    name = "sampling/vs_per_image_loader"
+    for dataset in datasets if name not in report.names else ():
+        if speed := compare_sampling(settings.data / dataset, batches):
+            note = f"{dataset}, equal pixels, pool made in {speed.building_s:.1f} s"
+            report.add([row(name, speed.pool, "episodes/s", speed.per_image, note=note)])
+            return
+        print(f"{name}: {dataset} has no five classes of 20 images", flush=True)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of datasets in Meta-Album layout")
+    parser.add_argument(
+        "--quick", action="store_true", help="one dataset, Conv-4, 3 s a learner, fewer tasks"
+    )
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
+    parser.add_argument("--resume", action="store_true", help="keep what is in that file, measure the rest")
+    parser.add_argument("--markdown", type=Path, help="also write a table to this file")
+    parser.add_argument("--datasets", default="SCRIPTS,ICONS,FLAGS")
+    parser.add_argument("--learners", default=",".join(LEARNERS))
+    parser.add_argument("--encoders", default="conv4,tf_efficientnet_lite0")
+    parser.add_argument("--seconds", type=float, help="of training; 45 unless told, 3 if quick")
+    parser.add_argument("--seeds", default="0", help="of training; results are averaged over them")
+    parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
+    parser.add_argument("--threads", type=int, help="of each process; all cores, or 1 with several jobs")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run everything that the arguments ask for."""
+    options = arguments()
+    quick = options.quick
+    datasets, encoders, learners = (
+        text.split(",") for text in (options.datasets, options.encoders, options.learners)
+    )
+    if quick:
+        datasets, encoders = datasets[:1], ["conv4"]
+    for learner in learners:
+        find_learner(learner)
+    seconds = options.seconds or (3.0 if quick else 45.0)
+    seeds, counts = (
+        tuple(int(s) for s in options.seeds.split(",")),
+        (100, 40, 30) if quick else (400, 150, 300),
+    )
+    settings = Settings(options.data, seconds, seeds, *counts)
+    threads = options.threads or (1 if options.jobs > 1 else torch.get_num_threads())
+    torch.set_num_threads(threads)
+    report = Report(options.json, settings, resume=options.resume)
+    sampling(report, datasets, settings, 1 if quick else 5)
+    units = [Unit(d, e, learner) for d in datasets for e in encoders for learner in learners]
+    if "prototypical" in learners and "conv4" in encoders:
+        units += [Unit(d, REFERENCE, "prototypical") for d in datasets]
+    units.sort(key=lambda unit: datasets.index(unit.dataset))
+    units = [unit for unit in units if unit.last not in report.names]
+    for rows in measured(units, settings, options.jobs, threads):
+        report.add(rows)
+    if options.markdown:
+        options.markdown.write_text(report.markdown(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

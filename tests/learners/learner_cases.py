@@ -1,0 +1,113 @@
+"""Tiny learners, episodes and pools for the tests of learners."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from autometa.episodes import EpisodeSpec, ImagePool, sample_episodes
+from autometa.evaluation import ValidationEpisodes
+from autometa.heads import FeatureBatch
+from autometa.learners.augmentation import NO_AUGMENTATION, Augmentation
+from autometa.learners.encoder import EncoderSpec
+from autometa.learners.episodes import EpisodeSampler, InputEpisodes, PoolSource
+from autometa.learners.metric.base import MetricLearner
+from autometa.learners.recipe import LEARNERS, Recipe, build_learner
+from autometa.learners.training import Validation
+
+PX = 16
+TINY = EncoderSpec(network="conv4", px=PX, channels=8)
+WIDTH = 8
+METRIC = [name for name, spec in LEARNERS.items() if spec.family == "metric"]
+
+
+def built(name: str, encoder: EncoderSpec = TINY, **options: Any) -> MetricLearner:
+    """A metric learner as after some training, in evaluation mode: batch norm knows the statistics of
+    images, and no weights or biases are all zero."""
+    learner = build_learner(Recipe(learner=name, encoder=encoder, options=options))
+    assert isinstance(learner, MetricLearner)
+    torch.manual_seed(1)
+    for parameter in learner.parameters():
+        if parameter.ndim and not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    norms = [module for module in learner.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        learner.train().loss(image_episode(5, 3, 3, seed=99))
+    for norm in norms:
+        norm.momentum = 0.1
+    return learner.eval()
+
+
+def images_like(labels: torch.Tensor, seed: int) -> torch.Tensor:
+    """Noisy uint8 images [n, 3, PX, PX] whose coarse pattern tells the label."""
+    generator = torch.Generator().manual_seed(seed)
+    patterns = torch.rand(int(labels.max()) + 1, 3, 4, 4, generator=generator)
+    noise = 40 * torch.randn(len(labels), 3, PX, PX, generator=generator)
+    clean = torch.nn.functional.interpolate(patterns[labels] * 200, (PX, PX))
+    return (clean + noise).clamp(0, 255).to(torch.uint8)
+
+
+def image_episode(ways: int, shots: int, queries: int, seed: int = 0) -> InputEpisodes:
+    """One episode of images."""
+    labels = torch.arange(ways)
+    support, query = labels.repeat_interleave(shots), labels.repeat_interleave(queries)
+    images = images_like(torch.cat([support, query]), seed)[None]
+    return InputEpisodes(
+        images[:, : len(support)], support[None], images[:, len(support) :], query[None], torch.tensor([ways])
+    )
+
+
+def features(ways: int, shots: int, queries: int, d: int = WIDTH, seed: int = 0) -> FeatureBatch:
+    """One episode of embeddings."""
+    generator = torch.Generator().manual_seed(seed)
+    means = torch.randn(ways, d, generator=generator)
+    labels = torch.arange(ways).repeat_interleave(shots)
+    support = means[labels] + 0.5 * torch.randn(ways * shots, d, generator=generator)
+    asked = means.repeat_interleave(queries, 0)
+    query = asked + 0.5 * torch.randn(ways * queries, d, generator=generator)
+    return FeatureBatch(support[None], labels[None], query[None], torch.tensor([ways]))
+
+
+def query_labels(batch: FeatureBatch) -> torch.Tensor:
+    """Labels [1, q] of the queries of `features`."""
+    ways = int(batch.ways)
+    return torch.arange(ways).repeat_interleave(batch.query.shape[1] // ways)[None]
+
+
+def red_pool(classes: int = 16, per_class: int = 12, px: int = 8) -> ImagePool:
+    """Classes told by how red they are; green and blue say nothing and vary much more."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(classes), per_class)
+    n = len(labels)
+    pixels = rng.normal(0, 8, (n, 3, px, px))
+    pixels[:, 0] += rng.permutation(np.linspace(90, 166, classes))[labels][:, None, None]
+    pixels[:, 1:] += rng.uniform(20, 236, (n, 2, 1, 1))
+    return ImagePool(
+        pixels.clip(0, 255).astype(np.uint8), labels, np.zeros(classes, dtype=np.int64), ("RED",)
+    )
+
+
+def pool_source(
+    pool: ImagePool,
+    spec: EpisodeSpec,
+    *,
+    classes: int | None = None,
+    seed: int = 0,
+    unlabelled: int = 0,
+    augmentation: Augmentation = NO_AUGMENTATION,
+) -> PoolSource:
+    """Episodes out of the first `classes` classes of a pool."""
+    rng = np.random.default_rng(seed)
+    known = np.arange(classes or pool.classes)
+    sampler = EpisodeSampler(pool.labels, known, pool.dataset_of_class, spec, rng, unlabelled)
+    return PoolSource(torch.from_numpy(pool.images), sampler, augmentation)
+
+
+def held_out(pool: ImagePool, spec: EpisodeSpec, first: int, episodes: int = 30) -> Validation:
+    """Validation episodes of the classes from `first` on."""
+    drawn = sample_episodes(pool, np.arange(first, pool.classes), spec, episodes, np.random.default_rng(9))
+    return Validation(torch.from_numpy(pool.images), ValidationEpisodes(drawn))
