@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from autometa.evaluation import Answer, ValidationEpisodes
 from autometa.learners.encoder import Encoder
 from autometa.learners.episodes import InputEpisodes
+
+
+class Options(BaseModel):
+    """Options of a learner; those of each class say what there is to choose."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class EpisodicLearner(nn.Module):
@@ -18,10 +27,11 @@ class EpisodicLearner(nn.Module):
     over classes are the probabilities.
     """
 
+    options_type: ClassVar[type[Options]] = Options
     mixed_precision = True
     """Whether a GPU may compute the loss in bfloat16."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, options: Options) -> None:
         super().__init__()
         self.encoder = encoder
 
@@ -32,6 +42,12 @@ class EpisodicLearner(nn.Module):
     def loss(self, episodes: InputEpisodes) -> torch.Tensor:
         """What training minimises: a scalar, the mean over queries of episodes with labels."""
         return mean_nll(self(episodes), episodes.query_labels)
+
+    def accumulate(self, episodes: InputEpisodes) -> float:
+        """Add the gradients of the loss to the parameters; the loss."""
+        loss = self.loss(episodes)
+        loss.backward()
+        return float(loss.detach())
 
     def validate(self, inputs: torch.Tensor, validation: ValidationEpisodes) -> Answer:
         """The answer on validation episodes over images whose `inputs` [n, ...] are given; in evaluation

@@ -6,6 +6,7 @@ rest, with gradients.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -22,6 +23,8 @@ SCRATCH = {"conv4": Conv4, "resnet12": ResNet12}
 """Networks that are trained from scratch."""
 CHUNK = 64
 ADAPTER_WIDTH = 256
+LENGTH = 4.0
+"""Length of the embeddings of pretrained networks."""
 WORTH_A_RACE = 300
 """Images from which on choosing the fastest engine pays."""
 HALF = 0.5
@@ -50,9 +53,14 @@ class Encoder(nn.Module):
     shape: tuple[int, int, int]
 
     @property
-    def pooled(self) -> bool:
-        """Whether an embedding is the mean of the map, as in pretraining, not the flattened map."""
-        return True
+    def width(self) -> int:
+        """Length of `vectors`."""
+        return self.shape[0]
+
+    def vectors(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Inputs [n, ...] → embeddings float32 [n, width]: the mean of the map, as in pretraining, scaled to
+        `LENGTH`, which leaves squared distances that a softmax can use."""
+        return LENGTH * nn.functional.normalize(self(inputs).mean((2, 3)), dim=1)
 
     def backbone_state(self) -> dict[str, torch.Tensor] | None:
         """Weights of the backbone, trained or not, that `build_encoder` wants back; None where the state of
@@ -78,9 +86,15 @@ class ScratchEncoder(Encoder):
         self._flat = spec.network == "conv4"
 
     @property
-    def pooled(self) -> bool:
-        """Conv-4 is used flattened (Snell et al. 2017), ResNet-12 averaged (Lee et al. 2019)."""
-        return not self._flat
+    def width(self) -> int:
+        """Length of `vectors`."""
+        return math.prod(self.shape) if self._flat else self.shape[0]
+
+    def vectors(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Pixels [n, 3, px, px] → embeddings [n, width]: the map of Conv-4 as it is (Snell et al. 2017), the
+        mean of that of ResNet-12 (Lee et al. 2019)."""
+        maps = self(inputs)
+        return maps.flatten(1) if self._flat else maps.mean((2, 3))
 
     def prepare(self, images: NDArray[np.uint8], budget: TimeBudget = UNLIMITED) -> torch.Tensor:
         """uint8 images [n, 3, h, w] → uint8 [n, 3, px, px]."""

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from autometa.config import Range, validated
 from autometa.errors import ConfigError
 from autometa.learners.augmentation import NO_AUGMENTATION, Augmentation
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import EncoderSpec, build_encoder
+from autometa.learners.gradient.anil import ANIL
+from autometa.learners.gradient.boil import BOIL
+from autometa.learners.gradient.cavia import CAVIA
+from autometa.learners.gradient.fomaml import FOMAML
+from autometa.learners.gradient.lstm_meta_learner import LSTMMetaLearner
+from autometa.learners.gradient.maml import MAML
+from autometa.learners.gradient.maml_plus_plus import MAMLPlusPlus
+from autometa.learners.gradient.meta_sgd import MetaSGD
+from autometa.learners.gradient.proto_maml import ProtoMAML
+from autometa.learners.gradient.reptile import Reptile
 from autometa.learners.metric.gaussian_prototypical import GaussianPrototypical
 from autometa.learners.metric.matching import Matching
 from autometa.learners.metric.matching_fce import MatchingFCE
@@ -42,6 +51,16 @@ LEARNERS: dict[str, LearnerSpec] = {
     "prototypical": LearnerSpec(Prototypical, "metric"),
     "gaussian_prototypical": LearnerSpec(GaussianPrototypical, "metric"),
     "semi_supervised_prototypical": LearnerSpec(SemiSupervisedPrototypical, "metric"),
+    "maml": LearnerSpec(MAML, "gradient"),
+    "fomaml": LearnerSpec(FOMAML, "gradient"),
+    "anil": LearnerSpec(ANIL, "gradient"),
+    "boil": LearnerSpec(BOIL, "gradient"),
+    "reptile": LearnerSpec(Reptile, "gradient"),
+    "meta_sgd": LearnerSpec(MetaSGD, "gradient"),
+    "maml_plus_plus": LearnerSpec(MAMLPlusPlus, "gradient"),
+    "proto_maml": LearnerSpec(ProtoMAML, "gradient"),
+    "cavia": LearnerSpec(CAVIA, "gradient"),
+    "lstm_meta_learner": LearnerSpec(LSTMMetaLearner, "gradient"),
 }
 
 
@@ -78,10 +97,10 @@ def build_learner(recipe: Recipe, weights: dict[str, torch.Tensor] | None = None
     """The untrained learner of a recipe on the CPU, the same for the same seed; a backbone is pretrained or
     has `weights`. ConfigError for an unknown learner or option, WeightsError where weights are missing."""
     spec = find_learner(recipe.learner)
-    options = validated(_options_of(spec.cls), recipe.options, f"options of {recipe.learner}")
+    options = validated(spec.cls.options_type, recipe.options, f"options of {recipe.learner}")
     torch.manual_seed(recipe.training.seed)
     encoder = build_encoder(recipe.encoder.model_copy(update=dict(spec.encoder)), weights)
-    return spec.cls(encoder, **dict(options))
+    return spec.cls(encoder, options)
 
 
 def find_learner(name: str) -> LearnerSpec:
@@ -89,14 +108,3 @@ def find_learner(name: str) -> LearnerSpec:
     if name not in LEARNERS:
         raise ConfigError(f"unknown learner `{name}`; known: {', '.join(LEARNERS)}")
     return LEARNERS[name]
-
-
-def _options_of(cls: type[EpisodicLearner]) -> type[BaseModel]:
-    """A model of the keyword-only options of a learner's constructor."""
-    hints = get_type_hints(cls.__init__)
-    fields: dict[str, Any] = {
-        name: (hints[name], parameter.default)
-        for name, parameter in inspect.signature(cls).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
-    return create_model(f"{cls.__name__}Options", __config__=ConfigDict(extra="forbid"), **fields)

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,6 +18,14 @@ from autometa.learners.base import EpisodicLearner
 from autometa.learners.checkpoint import Progress, load_progress, save_progress
 from autometa.learners.episodes import EpisodeSource
 
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "sgd": torch.optim.SGD,
+}
+PROBED = 4
+"""Episodes by which the cost of a validation is guessed."""
+ONE_VALIDATION_SHARE = 0.06
+"""Share of the budget that one validation may take; dearer ones use fewer episodes."""
 VALIDATION_SHARE = 0.15
 """Share of the time that validation may take where no interval is given."""
 PATIENT_SHARE = 0.25
@@ -26,7 +35,7 @@ SLOWDOWN = 1.5
 
 
 class TrainingSettings(BaseModel):
-    """`meta_batch` episodes a step; Adam with `learning_rate` falling along a cosine to zero at the end of
+    """`meta_batch` episodes a step; `optimizer` with `learning_rate` falling along a cosine to zero at the end of
     the budget or at `max_steps`; gradients clipped to length `clip`. Validation every `validate_every` steps,
     or as often as it takes a fixed share of the time; training ends after `patience` of them without a better
     one, which also are a fixed share of the steps or of the time."""
@@ -34,6 +43,7 @@ class TrainingSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     meta_batch: int = Field(default=4, ge=1)
+    optimizer: Literal["adam", "sgd"] = "adam"
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     clip: float = Field(default=5.0, gt=0)
@@ -98,13 +108,14 @@ class Training:
         torch.manual_seed(self.settings.seed)
         self.learner.to(self.device)
         trained = [p for p in self.learner.parameters() if p.requires_grad]
-        self._optimizer = torch.optim.Adam(
-            trained, self.settings.learning_rate, weight_decay=self.settings.weight_decay
+        self._optimizer = OPTIMIZERS[self.settings.optimizer](
+            trained, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
         )
         self._elapsed, self._whole_s = stopwatch(self.budget.clock), self.budget.left_s()
         self._since_validation, self._step_s, self._trained_s = 0, 0.0, 0.0
         self._validate_s, self._diverged = 0.0, False
         self.budget.check("training")
+        self._episodes = self._affordable_episodes()
         self._measure()
         self._step_s = self._validate_s  # a guess, until there was a step
         self._untrained = self._best = self._latest
@@ -117,9 +128,26 @@ class Training:
             self.progress.untrained = self._untrained.accuracies.tolist()
         self.report(f"untrained: {_percent(self._untrained)}")
 
+    def _affordable_episodes(self) -> ValidationEpisodes:
+        """As many of the validation episodes as take a small share of the budget, by the time for a few."""
+        every = self.validation.episodes.episodes
+        few = ValidationEpisodes(every[:PROBED])
+        elapsed = stopwatch(self.budget.clock)
+        self.learner.validate(self.validation.inputs, few)
+        probe_s = elapsed()
+        if probe_s * len(every) / len(few.episodes) <= ONE_VALIDATION_SHARE * self._whole_s:
+            return self.validation.episodes
+        room = int(ONE_VALIDATION_SHARE * self._whole_s / probe_s * len(few.episodes))
+        kept = ValidationEpisodes(every[: max(room, PROBED)])
+        self.report(
+            f"{len(kept.episodes)} of {len(every)} validation episodes: each takes {probe_s / PROBED:.2f} s"
+        )
+        return kept
+
     def _resume(self, resumed: tuple[Progress, dict[str, torch.Tensor]]) -> None:
         self.progress, self._best_state = resumed
         self._untrained = Answer((), np.array(self.progress.untrained))
+        self._episodes = ValidationEpisodes(self.validation.episodes.episodes[: len(self.progress.untrained)])
         self._best = Answer((), np.array(self.progress.best))
         if self.progress.source is not None and hasattr(self.source, "restore"):
             self.source.restore(self.progress.source)
@@ -147,15 +175,13 @@ class Training:
         for group in self._optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * 0.5 * (1 + np.cos(np.pi * self._share_done()))
         episodes = self.source.draw(self.settings.meta_batch).to(self.device)
-        with torch.autocast(
-            self.device, torch.bfloat16, enabled=self.device == "cuda" and self.learner.mixed_precision
-        ):
-            loss = self.learner.loss(episodes)
-        if not bool(torch.isfinite(loss)):
+        self._optimizer.zero_grad()
+        mixed = self.device == "cuda" and self.learner.mixed_precision
+        with torch.autocast(self.device, torch.bfloat16, enabled=mixed):
+            loss = self.learner.accumulate(episodes)
+        if not np.isfinite(loss):
             self._diverged = True
             return
-        self._optimizer.zero_grad()
-        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.learner.parameters(), self.settings.clip)
         self._optimizer.step()
         self.progress.step += 1
@@ -176,7 +202,7 @@ class Training:
 
     def _measure(self) -> None:
         elapsed = stopwatch(self.budget.clock)
-        self._latest = self.learner.validate(self.validation.inputs, self.validation.episodes)
+        self._latest = self.learner.validate(self.validation.inputs, self._episodes)
         self._validate_s = elapsed()
 
     def _validate(self) -> None:

@@ -16,7 +16,7 @@ from autometa.backbones.build import create_model
 from autometa.budget import TimeBudget
 from autometa.config import validated
 from autometa.errors import BudgetExhausted, ConfigError
-from autometa.learners.encoder import CHUNK, Encoder, EncoderSpec, build_encoder
+from autometa.learners.encoder import CHUNK, LENGTH, Encoder, EncoderSpec, build_encoder
 from autometa.learners.networks import Conv4, ResNet12
 from autometa.learners.recipe import Recipe, build_learner
 
@@ -77,7 +77,8 @@ def test_networks_from_scratch_give_maps(
     maps = encoder(encoder.prepare(some_images(2, 20)))
     assert maps.shape == (2, *shape)
     assert encoder.shape == shape
-    assert encoder.pooled == (network == "resnet12")
+    width = shape[0] if network == "resnet12" else int(np.prod(shape))
+    assert encoder.vectors(encoder.prepare(some_images(2, 20))).shape == (2, encoder.width) == (2, width)
     assert encoder.backbone_state() is None
     assert encoder.training
 
@@ -118,7 +119,8 @@ def test_trunk_and_tail_together_are_the_backbone(network: str, trainable: int |
     assert maps.dtype == torch.float32
     assert maps.shape[1:] == encoder.shape
     assert (maps - expected).norm() < (1e-5 if trainable == "all" else 3e-3) * expected.norm()
-    assert encoder.pooled
+    vectors = encoder.vectors(encoder.prepare(some_images(3)))
+    torch.testing.assert_close(vectors.norm(dim=1), torch.full((3,), LENGTH))
 
 
 @pytest.mark.parametrize(("network", "trainable"), [("test_resnet", "all"), ("test_efficientnet", 2)])

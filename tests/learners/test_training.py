@@ -211,7 +211,7 @@ def test_training_that_diverges_ends_with_its_best_state() -> None:
 
 def test_training_ends_when_nothing_is_left_to_gain() -> None:
     training = training_of(max_steps=40, validate_every=2)
-    answers = [0.5, 0.6, 1.0]
+    answers = [0.5, 0.5, 0.6, 1.0]  # the first by a few episodes
     training.learner.validate = (  # type: ignore[method-assign]
         lambda *_: Answer((), np.full(4, answers.pop(0)))
     )

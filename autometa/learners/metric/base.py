@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass
 
@@ -9,10 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from autometa.episodes import EpisodeBatch
-from autometa.errors import ConfigError
 from autometa.evaluation import Answer, ValidationEpisodes
 from autometa.heads import FeatureBatch
-from autometa.learners.base import EpisodicLearner, mean_nll
+from autometa.learners.base import EpisodicLearner, Options, mean_nll
 from autometa.learners.encoder import Encoder
 from autometa.learners.episodes import InputEpisodes
 
@@ -35,11 +35,9 @@ class MetricLearner(EpisodicLearner):
     on_maps = False
     transductive = False
 
-    def __init__(self, encoder: Encoder) -> None:
-        super().__init__(encoder)
-        channels, height, width = encoder.shape
-        flat = self.on_maps or not encoder.pooled
-        self.width = channels * height * width if flat else channels
+    def __init__(self, encoder: Encoder, options: Options) -> None:
+        super().__init__(encoder, options)
+        self.width = math.prod(encoder.shape) if self.on_maps else encoder.width
 
     @abstractmethod
     def compare(self, batch: FeatureBatch, unlabelled: Unlabelled | None = None) -> torch.Tensor:
@@ -47,10 +45,9 @@ class MetricLearner(EpisodicLearner):
 
     def embed(self, inputs: torch.Tensor) -> torch.Tensor:
         """Inputs [n, ...] of the encoder → embeddings float32 [n, d]."""
-        maps = self.encoder(inputs)
-        if self.on_maps or not self.encoder.pooled:
-            return maps.flatten(1)
-        return maps.mean((2, 3))
+        if self.on_maps:
+            return self.encoder(inputs).flatten(1)
+        return self.encoder.vectors(inputs)
 
     def embedded(self, episodes: InputEpisodes) -> tuple[FeatureBatch, Unlabelled | None]:
         """All images of a batch of episodes through the encoder at once; padding becomes zero."""
@@ -104,13 +101,6 @@ class MetricLearner(EpisodicLearner):
                 self.compare(gathered(features, used, batch)).float().cpu() for batch in validation.batches
             ]
         return validation.measure(scores)
-
-
-def positive_log(scale: float) -> torch.Tensor:
-    """The logarithm of a scale of similarities; ConfigError unless it is positive."""
-    if not scale > 0:
-        raise ConfigError(f"scale = {scale}; give a positive number")
-    return torch.tensor(scale).log()
 
 
 def gathered(features: torch.Tensor, used: torch.Tensor, batch: EpisodeBatch) -> FeatureBatch:

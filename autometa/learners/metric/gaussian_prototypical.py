@@ -9,8 +9,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from autometa.heads import FeatureBatch
+from autometa.learners.base import Options
 from autometa.learners.encoder import Encoder
 from autometa.learners.metric.base import MetricLearner, Unlabelled
+
+
+class GaussianPrototypicalOptions(Options):
+    """Options of `GaussianPrototypical`, explained there."""
+
+    covariance: Literal["radius", "diagonal"] = "radius"
 
 
 class GaussianPrototypical(MetricLearner):
@@ -19,9 +26,11 @@ class GaussianPrototypical(MetricLearner):
     S_n = Σ s, and p = softmax(-(f(x) - c_n)ᵀ S_n (f(x) - c_n)) (Fort 2017), S_n divided by the shots so that
     any number of them is on one scale. s = 1 + softplus(…), so that no image is without weight."""
 
-    def __init__(self, encoder: Encoder, *, covariance: Literal["radius", "diagonal"] = "radius") -> None:
-        super().__init__(encoder)
-        self.precision = nn.Linear(self.width, 1 if covariance == "radius" else self.width)
+    options_type = GaussianPrototypicalOptions
+
+    def __init__(self, encoder: Encoder, options: GaussianPrototypicalOptions) -> None:
+        super().__init__(encoder, options)
+        self.precision = nn.Linear(self.width, 1 if options.covariance == "radius" else self.width)
         nn.init.zeros_(self.precision.weight)
         nn.init.zeros_(self.precision.bias)
 

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import torch
+from pydantic import Field
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from autometa.errors import ConfigError
 from autometa.heads import FeatureBatch
 from autometa.learners.encoder import Encoder
 from autometa.learners.metric.base import Unlabelled
-from autometa.learners.metric.matching import Matching
+from autometa.learners.metric.matching import Matching, MatchingOptions
 
 WIDEST = 256
 """Above this width of an embedding, the LSTMs see it through a projection of this width."""
 
 
+class MatchingFCEOptions(MatchingOptions):
+    """Options of `MatchingFCE`, explained there."""
+
+    steps: int = Field(default=5, ge=1)
+
+
 class MatchingFCE(Matching):
     """Matching networks whose embeddings see the support set (Vinyals et al. 2016, §2.1.2 and appendix A):
     g by a bidirectional LSTM over the support, f by an LSTM that attends to it in `steps` reads. In training
-    the support comes in random order. ConfigError for no steps."""
+    the support comes in random order."""
 
-    def __init__(self, encoder: Encoder, *, scale: float = 10.0, steps: int = 5) -> None:
-        super().__init__(encoder, scale=scale)
-        if steps < 1:
-            raise ConfigError(f"matching_fce: steps = {steps}; give 1 or more")
-        self.steps = steps
+    options_type = MatchingFCEOptions
+
+    def __init__(self, encoder: Encoder, options: MatchingFCEOptions) -> None:
+        super().__init__(encoder, options)
+        self.steps = options.steps
         self.hidden = min(self.width, WIDEST)
         narrow = self.hidden < self.width
         self.reduce = nn.Linear(self.width, self.hidden, bias=False) if narrow else nn.Identity()

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from autometa.heads import FeatureBatch
+from autometa.learners.base import Options
 from autometa.learners.encoder import Encoder
 from autometa.learners.metric.base import MetricLearner, Unlabelled
 from autometa.learners.networks import ConvBlock
@@ -20,18 +21,26 @@ PAIRS = 4096
 """Pairs of a query and a class that are compared at a time outside training."""
 
 
+class RelationOptions(Options):
+    """Options of `Relation`, explained there."""
+
+    merge: Literal["sum", "mean"] = "sum"
+
+
 class Relation(MetricLearner):
     """r = g([c_n, f(x)]) on feature maps, c_n the sum (or the mean) of the support maps of class n, g two
     convolution blocks and two fully connected layers with a sigmoid; mean squared error to 1 for the query's
     own class and 0 for the others (Sung et al. 2018). The mean over what is left of the map comes before
     the fully connected layers, so that any size of image does."""
 
+    options_type = RelationOptions
+
     on_maps = True
 
-    def __init__(self, encoder: Encoder, *, merge: Literal["sum", "mean"] = "sum") -> None:
-        super().__init__(encoder)
+    def __init__(self, encoder: Encoder, options: RelationOptions) -> None:
+        super().__init__(encoder, options)
         channels = encoder.shape[0]
-        self.merge = merge
+        self.merge = options.merge
         narrow = channels > WIDEST
         self.reduce = nn.Conv2d(channels, CHANNELS, 1, bias=False) if narrow else nn.Identity()
         channels = CHANNELS if narrow else channels

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import torch
+from pydantic import Field
 
-from autometa.errors import ConfigError
 from autometa.heads import FeatureBatch
+from autometa.learners.base import Options
 from autometa.learners.encoder import Encoder
 from autometa.learners.metric.base import MetricLearner, Unlabelled
+
+
+class SemiSupervisedPrototypicalOptions(Options):
+    """Options of `SemiSupervisedPrototypical`, explained there."""
+
+    rounds: int = Field(default=1, ge=0)
+    transductive: bool = False
 
 
 class SemiSupervisedPrototypical(MetricLearner):
@@ -15,14 +23,14 @@ class SemiSupervisedPrototypical(MetricLearner):
     z = softmax(-|f(u) - c_n|²), then c_n = (Σ support + Σ z·f(u)) / (k + Σ z) (Ren et al. 2018).
 
     Where an episode gives no such images, its queries are taken for them if `transductive`; else nothing is
-    refined. ConfigError for a negative number of rounds.
+    refined.
     """
 
-    def __init__(self, encoder: Encoder, *, rounds: int = 1, transductive: bool = False) -> None:
-        super().__init__(encoder)
-        if rounds < 0:
-            raise ConfigError(f"semi_supervised_prototypical: rounds = {rounds}; give 0 or more")
-        self.rounds, self.transductive = rounds, transductive
+    options_type = SemiSupervisedPrototypicalOptions
+
+    def __init__(self, encoder: Encoder, options: SemiSupervisedPrototypicalOptions) -> None:
+        super().__init__(encoder, options)
+        self.rounds, self.transductive = options.rounds, options.transductive
 
     def compare(self, batch: FeatureBatch, unlabelled: Unlabelled | None = None) -> torch.Tensor:
         """Scores [b, q, n]."""

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from autometa.heads import FeatureBatch
+from autometa.learners.base import Options
 from autometa.learners.encoder import Encoder
 from autometa.learners.metric.base import MetricLearner, Unlabelled
 
@@ -15,8 +16,8 @@ class Siamese(MetricLearner):
     """p(x, x') = σ(W·|f(x) - f(x')| + b) that two images are of one class; a class gets the mean of p over
     its support images (Koch et al. 2015). Trained on as many pairs of one class as of two."""
 
-    def __init__(self, encoder: Encoder) -> None:
-        super().__init__(encoder)
+    def __init__(self, encoder: Encoder, options: Options) -> None:
+        super().__init__(encoder, options)
         self.same = nn.Linear(self.width, 1)
 
     def compare(self, batch: FeatureBatch, unlabelled: Unlabelled | None = None) -> torch.Tensor:

@@ -1,0 +1,171 @@
+"""What the optimisation-based learners share: a body and a head as functions of their parameters, adapted per
+task by an inner loop."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import nn
+from torch.func import functional_call
+
+from autometa.learners.base import EpisodicLearner, Options
+from autometa.learners.encoder import Encoder, ScratchEncoder
+from autometa.learners.episodes import InputEpisodes
+from autometa.learners.gradient.inner_loop import Params, adapted, clipped
+from autometa.learners.gradient.norm import NormMode, set_phase, with_task_norm
+
+BODY = "encoder."
+HeadStart = Literal["shared", "prototypes", "zero"]
+"""Where the head of a task starts, for any number of ways and the same for every order of the classes:
+`shared`, one learned vector for all classes (Ye & Chao 2022), `prototypes`, W = 2c and b = -|c|²
+(Triantafillou et al. 2020), or `zero`."""
+
+
+class Task:
+    """One episode without its padding: support inputs [s, ...] and labels [s], query inputs [q, ...] and
+    labels [q], ways; `asked` bool tells the queries among the padded ones."""
+
+    def __init__(self, episodes: InputEpisodes, place: int) -> None:
+        given = episodes.support_labels[place] >= 0
+        self.asked = episodes.query_labels[place] >= 0
+        self.support, self.support_labels = (
+            episodes.support[place][given],
+            episodes.support_labels[place][given],
+        )
+        self.query, self.query_labels = (
+            episodes.query[place][self.asked],
+            episodes.query_labels[place][self.asked],
+        )
+        self.ways = int(episodes.ways[place])
+
+
+class InnerLoop(Options):
+    """`steps` gradient steps of `rate` on the support in training, `test_steps` outside; `head`: where the
+    head of a task starts; `norm`: see `NormMode`, for networks trained from scratch; inner gradients count
+    as constants if `first_order`; `clip`: their most length."""
+
+    steps: int = Field(default=5, ge=1)
+    test_steps: int = Field(default=10, ge=0)
+    rate: float = Field(default=0.1, gt=0)
+    head: HeadStart = "shared"
+    norm: NormMode = "transductive"
+    first_order: bool = False
+    clip: float | None = Field(default=10.0, gt=0)
+
+
+class GradientLearner(EpisodicLearner):
+    """Adapts to a task by gradient steps on its support, then answers its queries. `moves`: what the steps
+    change."""
+
+    options_type: ClassVar[type[Options]] = InnerLoop
+    mixed_precision = False
+    moves: Literal["all", "head", "body"] = "all"
+
+    def __init__(self, encoder: Encoder, options: InnerLoop) -> None:
+        super().__init__(encoder, options)
+        self.options = options
+        if isinstance(encoder, ScratchEncoder):
+            with_task_norm(encoder, options.norm, max(options.steps, options.test_steps))
+        if options.head == "shared":
+            self.start_weight = nn.Parameter(torch.zeros(encoder.width))
+
+    def forward(self, episodes: InputEpisodes) -> torch.Tensor:
+        """Scores [b, q, n] of the queries; adapts with gradients whatever the caller's mode."""
+        b, q = episodes.query_labels.shape
+        scores = torch.full((b, q, int(episodes.ways.max())), float("-inf"), device=episodes.query.device)
+        steps = self.options.steps if self.training else self.options.test_steps
+        for place in range(b):
+            task = Task(episodes, place)
+            with torch.enable_grad():
+                params = self.adapt(task, steps)[-1]
+                logits = self.logits(params, task.query, steps, recording=False)
+            scores[place, task.asked, : task.ways] = logits.detach()
+        return scores
+
+    def accumulate(self, episodes: InputEpisodes) -> float:
+        """Gradients of the mean query loss, a task at a time, so that memory is that of one; the loss."""
+        total = 0.0
+        for place in range(len(episodes.ways)):
+            loss = self.task_loss(Task(episodes, place)) / len(episodes.ways)
+            loss.backward()
+            total += float(loss.detach())
+        return total
+
+    def task_loss(self, task: Task) -> torch.Tensor:
+        """What one task adds to the loss: cross-entropy of its queries after adaptation."""
+        params = self.adapt(task, self.options.steps)[-1]
+        return F.cross_entropy(
+            self.logits(params, task.query, self.options.steps, recording=False), task.query_labels
+        )
+
+    def adapt(self, task: Task, steps: int) -> list[Params]:
+        """Parameters before and after every inner step."""
+        params = self.initial(task)
+        moving = [name for name in params if self.is_moving(name)]
+
+        def loss(params: Params, step: int) -> torch.Tensor:
+            logits = self.logits(params, task.support, step, recording=True)
+            return F.cross_entropy(logits, task.support_labels)
+
+        def finish(gradients: Params) -> Params:
+            if self.first_order:
+                gradients = {name: gradient.detach() for name, gradient in gradients.items()}
+            return gradients if self.options.clip is None else clipped(gradients, self.options.clip)
+
+        return adapted(loss, params, moving, self.rate, steps, finish)
+
+    @property
+    def first_order(self) -> bool:
+        """Whether inner gradients count as constants; outside training nobody asks for more."""
+        return self.options.first_order or not self.training
+
+    def initial(self, task: Task) -> Params:
+        """All parameters before the first step: of the body, and a head for this many ways."""
+        params: Params = {BODY + name: p for name, p in self.encoder.named_parameters() if p.requires_grad}
+        n, width = task.ways, self.encoder.width
+        if self.options.head == "prototypes":
+            features = self.features(params, task.support, 0, recording=True)
+            one_hot = F.one_hot(task.support_labels, n).to(features.dtype)
+            means = one_hot.T @ features / one_hot.sum(0)[:, None]
+            return {**params, "head.weight": 2 * means, "head.bias": -means.square().sum(1)}
+        start = (
+            self.start_weight
+            if self.options.head == "shared"
+            else torch.zeros(width, device=task.support.device)
+        )
+        bias = torch.zeros(n, device=task.support.device)
+        return {**params, "head.weight": start.expand(n, width), "head.bias": bias}
+
+    def is_moving(self, name: str) -> bool:
+        """Whether inner steps change this parameter."""
+        return self.moves == "all" or name.startswith(BODY) == (self.moves == "body")
+
+    def rate(self, name: str, step: int) -> torch.Tensor | float:
+        """Inner rate of a parameter in a step."""
+        return self.options.rate
+
+    def features(self, params: Params, inputs: torch.Tensor, step: int, *, recording: bool) -> torch.Tensor:
+        """Embeddings [n, d] under these parameters."""
+        set_phase(self.encoder, step, recording=recording)
+        body = {name: p for name, p in params.items() if name.startswith(BODY)}
+        features: torch.Tensor = functional_call(_Vectors(self.encoder), body, (inputs,))
+        return features
+
+    def logits(self, params: Params, inputs: torch.Tensor, step: int, *, recording: bool) -> torch.Tensor:
+        """Class logits [n, ways] under these parameters."""
+        features = self.features(params, inputs, step, recording=recording)
+        return F.linear(features, params["head.weight"], params["head.bias"])
+
+
+class _Vectors(nn.Module):
+    """`Encoder.vectors` as the forward of a module."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.encoder.vectors(inputs)

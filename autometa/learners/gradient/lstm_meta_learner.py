@@ -1,0 +1,91 @@
+"""The LSTM meta-learner."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import nn
+from torch.func import grad_and_value
+
+from autometa.learners.encoder import Encoder
+from autometa.learners.gradient.base import GradientLearner, InnerLoop, Task
+from autometa.learners.gradient.inner_loop import Params
+
+P = 10.0
+"""Gradients under e^-P are small to the preprocessing."""
+
+
+class LSTMMetaLearnerOptions(InnerLoop):
+    """Gates start as gradient descent of this `rate`."""
+
+    test_steps: int = Field(default=5, ge=0)
+    rate: float = Field(default=0.1, gt=0, lt=1)
+    first_order: Literal[True] = True
+
+
+class LSTMMetaLearner(GradientLearner):
+    """A learned optimizer: θ_t = f_t ⊙ θ_{t-1} - i_t ⊙ ∇L_t, with gates f and i that see the gradient, the
+    loss, θ and their own last value, shared over coordinates; the initial θ is learned (Ravi & Larochelle
+    2017). Losses and gradients count as constants of the meta-learner.
+
+    The gates start at f near 1 and i near `rate`: as gradient descent.
+    """
+
+    options_type = LSTMMetaLearnerOptions
+    options: LSTMMetaLearnerOptions
+
+    def __init__(self, encoder: Encoder, options: LSTMMetaLearnerOptions) -> None:
+        super().__init__(encoder, options)
+        self.forget, self.input = nn.Linear(6, 1), nn.Linear(6, 1)
+        for gate, start in ((self.forget, 0.9999), (self.input, options.rate)):
+            nn.init.zeros_(gate.weight)
+            nn.init.constant_(gate.bias, math.log(start / (1 - start)))
+
+    def adapt(self, task: Task, steps: int) -> list[Params]:
+        """Parameters before and after every step of the learned optimizer."""
+        path = [self.initial(task)]
+        names = [name for name in path[0] if self.is_moving(name)]
+        gates: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        for step in range(steps):
+            params = path[-1]
+            constants = {name: tensor.detach() for name, tensor in params.items()}
+
+            def loss(part: Params, step: int = step, constants: Params = constants) -> torch.Tensor:
+                logits = self.logits({**constants, **part}, task.support, step, recording=True)
+                return F.cross_entropy(logits, task.support_labels)
+
+            gradients, value = grad_and_value(loss)({name: constants[name] for name in names})
+            moved = {}
+            for name, gradient in gradients.items():
+                forget, write = self.gates(gradient.detach(), value.detach(), params[name], gates.get(name))
+                gates[name] = forget, write
+                moved[name] = forget * params[name] - write * gradient.detach()
+            path.append({**params, **moved})
+        return path
+
+    def gates(
+        self,
+        gradient: torch.Tensor,
+        loss: torch.Tensor,
+        value: torch.Tensor,
+        last: tuple[torch.Tensor, torch.Tensor] | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gates f and i for every coordinate of a parameter."""
+        last = last or (torch.ones_like(gradient), torch.full_like(gradient, self.options.rate))
+        shared = [*preprocessed(gradient), *(part.expand_as(gradient) for part in preprocessed(loss)), value]
+        forget, write = (
+            torch.sigmoid(gate(torch.stack([*shared, before], dim=-1)))[..., 0]
+            for gate, before in ((self.forget, last[0]), (self.input, last[1]))
+        )
+        return forget, write
+
+
+def preprocessed(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(log|x| / p, sign x) where |x| ≥ e^-p, else (-1, e^p x) (Andrychowicz et al. 2016, appendix A)."""
+    large = x.abs() >= math.exp(-P)
+    size = torch.where(large, x.abs().clamp(min=1e-30).log() / P, -torch.ones_like(x))
+    return size, torch.where(large, x.sign(), math.exp(P) * x)

@@ -1,0 +1,43 @@
+"""Meta-SGD."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from autometa.learners.encoder import Encoder
+from autometa.learners.gradient.base import BODY, GradientLearner, InnerLoop
+
+
+class MetaSGDOptions(InnerLoop):
+    """One step in training."""
+
+    steps: int = Field(default=1, ge=1)
+    test_steps: int = Field(default=3, ge=0)
+
+
+class MetaSGD(GradientLearner):
+    """MAML with a learned rate, of either sign, for every number of the body, one for each feature of the head
+    and one for its bias (Li et al. 2017); all start at `rate`."""
+
+    options_type = MetaSGDOptions
+    options: MetaSGDOptions
+
+    def __init__(self, encoder: Encoder, options: MetaSGDOptions) -> None:
+        super().__init__(encoder, options)
+        body = {n: p for n, p in encoder.named_parameters() if p.requires_grad}
+        self.rates = nn.ParameterDict(
+            {_key(BODY + name): nn.Parameter(torch.full_like(p, options.rate)) for name, p in body.items()}
+        )
+        self.rates[_key("head.weight")] = nn.Parameter(torch.full((encoder.width,), options.rate))
+        self.rates[_key("head.bias")] = nn.Parameter(torch.tensor(options.rate))
+
+    def rate(self, name: str, step: int) -> torch.Tensor:
+        """Inner rate of a parameter; the same in every step."""
+        return self.rates[_key(name)]
+
+
+def _key(name: str) -> str:
+    """A name that a module may have."""
+    return name.replace(".", "-")
