@@ -81,6 +81,7 @@ class ScratchEncoder(Encoder):
         self._resize = Preprocessing((HALF,) * 3, (HALF,) * 3, "bilinear").resize
         self.normalise = Normalise((HALF,) * 3, (HALF,) * 3)
         network = SCRATCH[spec.network](spec.channels, spec.pools)
+        # convolutions go by the layout of their weights, inside vmap too
         self.network = network.to(memory_format=torch.channels_last)
         self.shape = _shape_of(self, torch.zeros(2, 3, spec.px, spec.px, dtype=torch.uint8))
         self._flat = spec.network == "conv4"
@@ -102,8 +103,7 @@ class ScratchEncoder(Encoder):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """uint8 [n, 3, px, px] → maps [n, c, h, w]."""
-        pixels = self.normalise(inputs).contiguous(memory_format=torch.channels_last)
-        maps: torch.Tensor = self.network(pixels)
+        maps: torch.Tensor = self.network(self.normalise(inputs))
         return maps
 
 

@@ -8,20 +8,20 @@ from torch import nn
 
 
 class ConvBlock(nn.Sequential):
-    """3×3 convolution, batch norm, ReLU, and 2×2 max pooling where the map has room for it."""
+    """3×3 convolution, batch norm, ReLU, and 2×2 max pooling where the map has room for it. ReLU comes last:
+    the result is the same, on a quarter of the numbers."""
 
     def __init__(self, channels_in: int, channels: int, *, pool: bool = True) -> None:
         super().__init__(
             nn.Conv2d(channels_in, channels, 3, padding=1, bias=False),
             nn.BatchNorm2d(channels),
-            nn.ReLU(),
         )
         self.pool = pool
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """[n, c, h, w] → [n, channels, h // 2, w // 2], or h, w without pooling."""
         maps = super().forward(maps)
-        return F.max_pool2d(maps, 2) if self.pool and min(maps.shape[-2:]) > 1 else maps
+        return F.relu(F.max_pool2d(maps, 2) if self.pool and min(maps.shape[-2:]) > 1 else maps)
 
 
 class Conv4(nn.Sequential):
@@ -54,8 +54,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """[n, c, h, w] → [n, channels, h // 2, w // 2], or h, w without pooling."""
-        maps = F.leaky_relu(self.body(maps) + self.shortcut(maps), 0.1)
-        return F.max_pool2d(maps, 2) if self.pool and min(maps.shape[-2:]) > 1 else maps
+        maps = self.body(maps) + self.shortcut(maps)
+        return F.leaky_relu(F.max_pool2d(maps, 2) if self.pool and min(maps.shape[-2:]) > 1 else maps, 0.1)
 
 
 class ResNet12(nn.Sequential):

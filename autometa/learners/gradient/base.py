@@ -14,46 +14,32 @@ from torch.func import functional_call
 from autometa.learners.base import EpisodicLearner, Options
 from autometa.learners.encoder import Encoder, ScratchEncoder
 from autometa.learners.episodes import InputEpisodes
+from autometa.learners.gradient.batching import Accumulate, fastest, in_a_loop, uniform
 from autometa.learners.gradient.inner_loop import Params, adapted, clipped
 from autometa.learners.gradient.norm import NormMode, set_phase, with_task_norm
+from autometa.learners.gradient.tasks import Task
 
 BODY = "encoder."
 HeadStart = Literal["shared", "prototypes", "zero"]
 """Where the head of a task starts, for any number of ways and the same for every order of the classes:
-`shared`, one learned vector for all classes (Ye & Chao 2022), `prototypes`, W = 2c and b = -|c|²
-(Triantafillou et al. 2020), or `zero`."""
-
-
-class Task:
-    """One episode without its padding: support inputs [s, ...] and labels [s], query inputs [q, ...] and
-    labels [q], ways; `asked` bool tells the queries among the padded ones."""
-
-    def __init__(self, episodes: InputEpisodes, place: int) -> None:
-        given = episodes.support_labels[place] >= 0
-        self.asked = episodes.query_labels[place] >= 0
-        self.support, self.support_labels = (
-            episodes.support[place][given],
-            episodes.support_labels[place][given],
-        )
-        self.query, self.query_labels = (
-            episodes.query[place][self.asked],
-            episodes.query_labels[place][self.asked],
-        )
-        self.ways = int(episodes.ways[place])
+`shared`, one learned vector for all classes (Ye & Chao 2022), from which a first step moves the head alone;
+`prototypes`, W = 2c and b = -|c|² (Triantafillou et al. 2020); `zero`."""
 
 
 class InnerLoop(Options):
     """`steps` gradient steps of `rate` on the support in training, `test_steps` outside; `head`: where the
     head of a task starts; `norm`: see `NormMode`, for networks trained from scratch; inner gradients count
-    as constants if `first_order`; `clip`: their most length."""
+    as constants if `first_order`; `clip`: their most length. Training takes `tasks` one after the other or all
+    at once (`vmap`), whichever a first measurement finds faster."""
 
-    steps: int = Field(default=5, ge=1)
-    test_steps: int = Field(default=10, ge=0)
-    rate: float = Field(default=0.1, gt=0)
+    steps: int = Field(default=2, ge=1)
+    test_steps: int = Field(default=5, ge=0)
+    rate: float = Field(default=0.2, gt=0)
     head: HeadStart = "shared"
     norm: NormMode = "transductive"
     first_order: bool = False
     clip: float | None = Field(default=10.0, gt=0)
+    tasks: Literal["auto", "loop", "vmap"] = "auto"
 
 
 class GradientLearner(EpisodicLearner):
@@ -63,12 +49,16 @@ class GradientLearner(EpisodicLearner):
     options_type: ClassVar[type[Options]] = InnerLoop
     mixed_precision = False
     moves: Literal["all", "head", "body"] = "all"
+    vectorised = True
+    """Whether tasks may be taken all at once."""
 
     def __init__(self, encoder: Encoder, options: InnerLoop) -> None:
         super().__init__(encoder, options)
         self.options = options
+        self._fastest: Accumulate | None = None
         if isinstance(encoder, ScratchEncoder):
             with_task_norm(encoder, options.norm, max(options.steps, options.test_steps))
+            encoder.to(memory_format=torch.contiguous_format)
         if options.head == "shared":
             self.start_weight = nn.Parameter(torch.zeros(encoder.width))
 
@@ -78,21 +68,23 @@ class GradientLearner(EpisodicLearner):
         scores = torch.full((b, q, int(episodes.ways.max())), float("-inf"), device=episodes.query.device)
         steps = self.options.steps if self.training else self.options.test_steps
         for place in range(b):
-            task = Task(episodes, place)
+            task = Task.of(episodes, place)
             with torch.enable_grad():
                 params = self.adapt(task, steps)[-1]
                 logits = self.logits(params, task.query, steps, recording=False)
-            scores[place, task.asked, : task.ways] = logits.detach()
+            scores[place, episodes.query_labels[place] >= 0, : task.ways] = logits.detach()
         return scores
 
     def accumulate(self, episodes: InputEpisodes) -> float:
-        """Gradients of the mean query loss, a task at a time, so that memory is that of one; the loss."""
-        total = 0.0
-        for place in range(len(episodes.ways)):
-            loss = self.task_loss(Task(episodes, place)) / len(episodes.ways)
-            loss.backward()
-            total += float(loss.detach())
-        return total
+        """Gradients of the mean query loss; the loss. A loop over tasks needs the memory of one."""
+        return self._way(episodes)(self, episodes)
+
+    def _way(self, episodes: InputEpisodes) -> Accumulate:
+        if not self.vectorised or self.options.norm == "per_step" or not uniform(episodes):
+            return in_a_loop
+        if self._fastest is None:
+            self._fastest = fastest(self, episodes, self.options.tasks)
+        return self._fastest
 
     def task_loss(self, task: Task) -> torch.Tensor:
         """What one task adds to the loss: cross-entropy of its queries after adaptation."""

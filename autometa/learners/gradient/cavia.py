@@ -10,8 +10,9 @@ from pydantic import Field
 from torch import nn
 
 from autometa.learners.encoder import Encoder
-from autometa.learners.gradient.base import BODY, GradientLearner, InnerLoop, Task
+from autometa.learners.gradient.base import BODY, GradientLearner, InnerLoop
 from autometa.learners.gradient.inner_loop import Params
+from autometa.learners.gradient.tasks import Task
 
 CONTEXT = "context"
 
@@ -21,8 +22,6 @@ class CAVIAOptions(InnerLoop):
 
     context: int = Field(default=100, ge=1)
     hidden: int = Field(default=128, ge=1)
-    steps: int = Field(default=2, ge=1)
-    test_steps: int = Field(default=4, ge=0)
     rate: float = Field(default=1.0, gt=0)
     head: Literal["zero"] = "zero"
 

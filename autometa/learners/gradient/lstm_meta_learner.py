@@ -12,8 +12,9 @@ from torch import nn
 from torch.func import grad_and_value
 
 from autometa.learners.encoder import Encoder
-from autometa.learners.gradient.base import GradientLearner, InnerLoop, Task
+from autometa.learners.gradient.base import GradientLearner, InnerLoop
 from autometa.learners.gradient.inner_loop import Params
+from autometa.learners.gradient.tasks import Task
 
 P = 10.0
 """Gradients under e^-P are small to the preprocessing."""
@@ -36,6 +37,7 @@ class LSTMMetaLearner(GradientLearner):
     """
 
     options_type = LSTMMetaLearnerOptions
+    vectorised = False
     options: LSTMMetaLearnerOptions
 
     def __init__(self, encoder: Encoder, options: LSTMMetaLearnerOptions) -> None:

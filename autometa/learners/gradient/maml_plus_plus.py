@@ -9,8 +9,9 @@ from torch import nn
 
 from autometa.learners.encoder import Encoder
 from autometa.learners.episodes import InputEpisodes
-from autometa.learners.gradient.base import BODY, GradientLearner, InnerLoop, Task
+from autometa.learners.gradient.base import BODY, GradientLearner, InnerLoop
 from autometa.learners.gradient.norm import NormMode
+from autometa.learners.gradient.tasks import Task
 
 
 class MAMLPlusPlusOptions(InnerLoop):

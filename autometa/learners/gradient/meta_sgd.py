@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from pydantic import Field
 from torch import nn
 
 from autometa.learners.encoder import Encoder
@@ -11,10 +10,7 @@ from autometa.learners.gradient.base import BODY, GradientLearner, InnerLoop
 
 
 class MetaSGDOptions(InnerLoop):
-    """One step in training."""
-
-    steps: int = Field(default=1, ge=1)
-    test_steps: int = Field(default=3, ge=0)
+    """As of every inner loop; `rate` is where the rates start."""
 
 
 class MetaSGD(GradientLearner):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from autometa.learners.networks import ConvBlock
+
 NormMode = Literal["transductive", "support", "per_step"]
 """`transductive`: every set of images is normalised by its own statistics, so that an answer depends on all
 queries (what the MAML papers do). `support`: queries are normalised by the statistics of the support.
-`per_step`: running statistics, scale and shift of their own for every inner step (Antoniou et al. 2019)."""
+`per_step`: queries are normalised by running statistics of past queries, with scale and shift, of their own for
+every inner step (Antoniou et al. 2019)."""
 
 
 class TaskNorm(nn.Module):
@@ -38,40 +41,64 @@ class TaskNorm(nn.Module):
         """Maps [n, c, h, w] → the same shape."""
         if self.mode == "per_step":
             return self._of_step(maps)
-        if self.mode == "transductive":
-            return F.batch_norm(maps, None, None, self.weight, self.bias, training=True, eps=self.eps)
-        if self.recording or self._recorded is None:
-            self._recorded = maps.mean((0, 2, 3)), maps.var((0, 2, 3), correction=0)
-        mean, variance = self._recorded
-        scale = self.weight * (variance + self.eps).rsqrt()
-        return maps * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
+        scale, shift = self.affine(maps, self.weight)
+        return maps * scale[:, None, None] + shift[:, None, None]
+
+    def affine(self, maps: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scale and shift [c] that normalise maps [n, c, h, w] and then multiply them by `weight`. The variance
+        is the mean of squares less the square of the mean: under `vmap`, two sums are much faster than what
+        torch makes of batch norm."""
+        if self.mode == "transductive" or self.recording or self._recorded is None:
+            images = maps.shape[0] * maps.shape[2] * maps.shape[3]
+            mean = maps.sum((0, 2, 3)) / images
+            variance = ((maps * maps).sum((0, 2, 3)) / images - mean * mean).clamp(min=0)
+            self._recorded = (mean, variance) if self.mode == "support" else None
+        else:
+            mean, variance = self._recorded
+        scale = weight * (variance + self.eps).rsqrt()
+        return scale, self.bias - mean * scale
 
     def _of_step(self, maps: torch.Tensor) -> torch.Tensor:
         step = min(self.step, len(self.weight) - 1)
-        if self.training:
-            with torch.no_grad():
-                for running, batch in (
-                    (self.running_mean, maps.mean((0, 2, 3))),
-                    (self.running_var, maps.var((0, 2, 3))),
-                ):
-                    running[step].lerp_(batch, self.momentum)
-            return F.batch_norm(
-                maps, None, None, self.weight[step], self.bias[step], training=True, eps=self.eps
-            )
-        return F.batch_norm(
-            maps,
-            self.running_mean[step],
-            self.running_var[step],
-            self.weight[step],
-            self.bias[step],
-            eps=self.eps,
-        )
+        weight, bias = self.weight[step], self.bias[step]
+        if self.training or self.recording:
+            if not self.recording:
+                self._remember(maps.detach(), step)
+            return F.batch_norm(maps, None, None, weight, bias, training=True, eps=self.eps)
+        return F.batch_norm(maps, self.running_mean[step], self.running_var[step], weight, bias, eps=self.eps)
+
+    def _remember(self, maps: torch.Tensor, step: int) -> None:
+        self.running_mean[step].lerp_(maps.mean((0, 2, 3)), self.momentum)
+        self.running_var[step].lerp_(maps.var((0, 2, 3)), self.momentum)
+
+
+class TaskBlock(nn.Module):
+    """`ConvBlock` with `TaskNorm`, pooled before it is normalised, on a quarter of the numbers: where scales are
+    positive, the maximum of normalised numbers is the normalised maximum. Channels with a negative one are
+    convolved with the opposite filter, which leaves the result as it was. Convolution first, as `ConvBlock`."""
+
+    def __init__(self, block: ConvBlock, mode: NormMode) -> None:
+        super().__init__()
+        self.convolution, self.pool = cast(nn.Conv2d, block[0]), block.pool
+        self.norm = TaskNorm(self.convolution.out_channels, mode, 0)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """[n, c, h, w] → [n, channels, h // 2, w // 2], or h, w without pooling."""
+        weight = self.norm.weight
+        sign = torch.where(weight < 0, -1.0, 1.0).detach()
+        maps = F.conv2d(maps, self.convolution.weight * sign[:, None, None, None], padding=1)
+        scale, shift = self.norm.affine(maps, weight * sign)
+        if self.pool and min(maps.shape[-2:]) > 1:
+            maps = F.max_pool2d(maps, 2)
+        return F.relu(maps * scale[:, None, None] + shift[:, None, None])
 
 
 def with_task_norm(module: nn.Module, mode: NormMode, steps: int) -> None:
     """Replace every batch norm that is trained from scratch in `module` by a `TaskNorm`."""
     for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm2d):
+        if isinstance(child, ConvBlock) and mode != "per_step":
+            setattr(module, name, TaskBlock(child, mode))
+        elif isinstance(child, nn.BatchNorm2d):
             setattr(module, name, TaskNorm(child.num_features, mode, steps, child.eps))
         else:
             with_task_norm(child, mode, steps)

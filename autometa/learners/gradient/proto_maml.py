@@ -10,10 +10,8 @@ from autometa.learners.gradient.base import GradientLearner, InnerLoop
 
 
 class ProtoMAMLOptions(InnerLoop):
-    """The head is made of prototypes, and few small steps do."""
+    """The head is made of prototypes, and small steps do."""
 
-    steps: int = Field(default=3, ge=1)
-    test_steps: int = Field(default=5, ge=0)
     rate: float = Field(default=0.02, gt=0)
     head: Literal["prototypes"] = "prototypes"
 

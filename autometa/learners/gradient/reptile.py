@@ -8,8 +8,9 @@ from pydantic import Field
 
 from autometa.learners.encoder import Encoder
 from autometa.learners.episodes import InputEpisodes
-from autometa.learners.gradient.base import GradientLearner, InnerLoop, Task
+from autometa.learners.gradient.base import GradientLearner, InnerLoop
 from autometa.learners.gradient.inner_loop import Params
+from autometa.learners.gradient.tasks import Task
 
 BETA = 0.999
 EPSILON = 1e-8
@@ -33,6 +34,7 @@ class Reptile(GradientLearner):
     """
 
     options_type = ReptileOptions
+    vectorised = False
     options: ReptileOptions
 
     def __init__(self, encoder: Encoder, options: ReptileOptions) -> None:
@@ -43,7 +45,7 @@ class Reptile(GradientLearner):
         """θ - θ' of each task, averaged, where gradients are expected; the mean loss before the steps."""
         total = 0.0
         for place in range(len(episodes.ways)):
-            task = Task(episodes, place)
+            task = Task.of(episodes, place)
             images = torch.cat([task.support, task.query])
             labels = torch.cat([task.support_labels, task.query_labels])
             start, end, loss = self._trained(images, labels, task, self.options.steps, mini=True)

@@ -1,0 +1,100 @@
+"""A meta-batch task by task, or all tasks at once under `vmap`: which is faster is measured, not known.
+
+With weights of its own for every task, a convolution under `vmap` is a grouped one. On a CPU that pays for a few
+tasks at a time, since single small ones leave it idle, and only if what comes between convolutions is cheap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch.func import vmap
+
+from autometa.budget import stopwatch
+from autometa.learners.episodes import InputEpisodes
+from autometa.learners.gradient.tasks import Task
+
+Accumulate = Callable[[Any, InputEpisodes], float]
+"""Adds the gradients of a learner's mean task loss to its parameters; gives the loss."""
+CHUNK = 4
+"""Tasks at once on a CPU: more fall out of its caches."""
+PROBED = 4
+"""Tasks by which the ways are measured."""
+ROUNDS = 3
+
+
+def uniform(episodes: InputEpisodes) -> bool:
+    """Whether all episodes have the same ways and shots, so that nothing is padded."""
+    whole = bool((episodes.support_labels >= 0).all()) and bool((episodes.query_labels >= 0).all())
+    return whole and bool((episodes.ways == episodes.ways[0]).all())
+
+
+def in_a_loop(learner: Any, episodes: InputEpisodes) -> float:
+    """One task after the other."""
+    total = 0.0
+    for place in range(len(episodes.ways)):
+        loss = learner.task_loss(Task.of(episodes, place)) / len(episodes.ways)
+        loss.backward()
+        total += float(loss.detach())
+    return total
+
+
+def all_at_once(learner: Any, episodes: InputEpisodes) -> float:
+    """All tasks of a uniform batch under `vmap`; in ever smaller chunks where memory does not do."""
+    ways = int(episodes.ways[0])
+    chunk = len(episodes.ways) if episodes.query.is_cuda else CHUNK
+
+    def one(
+        support: torch.Tensor, labels: torch.Tensor, query: torch.Tensor, query_labels: torch.Tensor
+    ) -> torch.Tensor:
+        loss: torch.Tensor = learner.task_loss(Task(support, labels, query, query_labels, ways))
+        return loss
+
+    tensors = (episodes.support, episodes.support_labels, episodes.query, episodes.query_labels)
+    held = [None if p.grad is None else p.grad.clone() for p in learner.parameters()]
+    while True:
+        try:
+            return sum(_chunk(one, tensors, start, chunk) for start in range(0, len(episodes.ways), chunk))
+        except torch.OutOfMemoryError:
+            if chunk == 1:
+                raise
+        chunk //= 2  # outside the handler, whose frames hold memory
+        for parameter, gradient in zip(learner.parameters(), held, strict=True):
+            parameter.grad = gradient
+
+
+def _chunk(
+    one: Callable[..., torch.Tensor], tensors: tuple[torch.Tensor, ...], start: int, size: int
+) -> float:
+    losses = vmap(one, randomness="different")(*(tensor[start : start + size] for tensor in tensors))
+    loss = losses.sum() / len(tensors[0])
+    loss.backward()
+    return float(loss.detach())
+
+
+def fastest(
+    learner: Any, episodes: InputEpisodes, wanted: Literal["auto", "loop", "vmap"] = "auto"
+) -> Accumulate:
+    """The wanted way, or the one that was faster on the first few tasks of a uniform batch (the best of some
+    rounds; the gradients of the learner are left as they were)."""
+    if wanted != "auto":
+        return in_a_loop if wanted == "loop" else all_at_once
+    few = InputEpisodes(
+        episodes.support[:PROBED],
+        episodes.support_labels[:PROBED],
+        episodes.query[:PROBED],
+        episodes.query_labels[:PROBED],
+        episodes.ways[:PROBED],
+    )
+    held = [None if p.grad is None else p.grad.clone() for p in learner.parameters()]
+    times: dict[Accumulate, float] = {}
+    for _ in range(ROUNDS):
+        for way in (in_a_loop, all_at_once):
+            elapsed = stopwatch()
+            way(learner, few)  # ends with a loss on the CPU, so that a GPU has finished too
+            times[way] = min(times.get(way, float("inf")), elapsed())
+    for parameter, gradient in zip(learner.parameters(), held, strict=True):
+        parameter.grad = gradient
+    return min(times, key=lambda way: times[way])

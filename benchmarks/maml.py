@@ -1,0 +1,265 @@
+"""Meta-steps per second of MAML against learn2learn and against a plain loop, measured in one run.
+
+    python benchmarks/maml.py [--quick] [--json FILE] [--learn2learn DIR]
+
+Conv-4 (64 filters), 28 px, 5 ways, one inner step, 5 queries a class, as in `measurements`: a meta-step is the
+gradient of a meta-batch. learn2learn's Cython part does not build on Python 3.11, but its algorithms are pure
+Python and run when the package's `__init__` is bypassed, which this script does:
+
+    pip download learn2learn --no-deps --no-binary :all: --no-build-isolation && tar xzf learn2learn-*.tar.gz
+    python benchmarks/maml.py --learn2learn learn2learn-0.2.0
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import json
+import multiprocessing
+import resource
+import sys
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from autometa.learners.encoder import EncoderSpec
+from autometa.learners.episodes import InputEpisodes
+from autometa.learners.recipe import Recipe, build_learner
+
+WAYS, QUERIES, PX, RATE = 5, 5, 28, 0.1
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+Step = Callable[[], object]
+
+
+def episodes(tasks: int, shots: int) -> InputEpisodes:
+    """Made-up images of `tasks` tasks."""
+    generator = torch.Generator().manual_seed(0)
+    support, query = (
+        torch.randint(256, (tasks, WAYS * n, 3, PX, PX), dtype=torch.uint8, generator=generator)
+        for n in (shots, QUERIES)
+    )
+    labels = torch.arange(WAYS).expand(tasks, WAYS)
+    batch = InputEpisodes(
+        support,
+        labels.repeat_interleave(shots, dim=1),
+        query,
+        labels.repeat_interleave(QUERIES, dim=1),
+        torch.full((tasks,), WAYS),
+    )
+    return batch.to(DEVICE)
+
+
+def ours(batch: InputEpisodes, *, first_order: bool) -> tuple[Step, nn.Module]:
+    """A meta-step of autometa's MAML."""
+    options = {"steps": 1, "rate": RATE, "clip": None, "first_order": first_order}
+    learner = build_learner(Recipe(learner="maml", options=options, encoder=EncoderSpec(px=PX))).to(DEVICE)
+    learner.train()
+
+    def step() -> None:
+        learner.zero_grad()
+        learner.accumulate(batch)
+
+    return step, learner
+
+
+class Network(nn.Module):
+    """Conv-4 as learn2learn's examples have it: convolution, batch norm, ReLU, pooling; head of zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for i in range(4):
+            norm = nn.BatchNorm2d(64, track_running_stats=False)
+            convolution = nn.Conv2d(3 if i == 0 else 64, 64, 3, padding=1, bias=False)
+            layers += [convolution, norm, nn.ReLU(), nn.MaxPool2d(2)]
+        self.body, self.head = nn.Sequential(*layers), nn.Linear(64, WAYS)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels [n, 3, px, px] → logits."""
+        logits: torch.Tensor = self.head(self.body(pixels).flatten(1))
+        return logits
+
+
+def plain(batch: InputEpisodes, network: nn.Module, adapt: Callable[..., nn.Module | Step]) -> Step:
+    """A meta-step that is a loop over tasks; `adapt` gives the adapted network of a support set."""
+    support, query = ((images.float() / 127.5 - 1) for images in (batch.support, batch.query))
+
+    def step() -> None:
+        network.zero_grad()
+        for place in range(len(support)):
+            adapted: Any = adapt(support[place], batch.support_labels[place])
+            (F.cross_entropy(adapted(query[place]), batch.query_labels[place]) / len(support)).backward()
+
+    return step
+
+
+def loop(batch: InputEpisodes, *, first_order: bool) -> tuple[Step, nn.Module]:
+    """A meta-step in plain PyTorch."""
+    network = Network().to(DEVICE)
+
+    def adapt(images: torch.Tensor, labels: torch.Tensor) -> Step:
+        named = dict(network.named_parameters())
+        loss = F.cross_entropy(network(images), labels)
+        gradients = torch.autograd.grad(loss, list(named.values()), create_graph=not first_order)
+        moved = {n: p - RATE * g for (n, p), g in zip(named.items(), gradients, strict=True)}
+        return lambda x: torch.func.functional_call(network, moved, (x,))
+
+    return plain(batch, network, adapt), network
+
+
+def learn2learn(batch: InputEpisodes, *, first_order: bool) -> tuple[Step, nn.Module]:
+    """A meta-step of learn2learn's MAML."""
+    algorithm = importlib.import_module("learn2learn.algorithms.maml")
+    network = Network().to(DEVICE)
+    maml = algorithm.MAML(network, lr=RATE, first_order=first_order)
+
+    def adapt(images: torch.Tensor, labels: torch.Tensor) -> nn.Module:
+        clone: nn.Module = maml.clone()
+        clone.adapt(F.cross_entropy(clone(images), labels))
+        return clone
+
+    return plain(batch, network, adapt), network
+
+
+WAYS_OF = {"autometa": ours, "loop": loop, "learn2learn": learn2learn}
+
+
+def offer_learn2learn(source: Path | None) -> bool:
+    """Make `learn2learn.algorithms` importable without running the package's `__init__`."""
+    if source is None:
+        found = importlib.util.find_spec("learn2learn")
+        places = list(found.submodule_search_locations or []) if found else []
+    else:
+        places = [str(source / "learn2learn")]
+    if not places or not (Path(places[0]) / "algorithms" / "maml.py").exists():
+        return False
+    for name, folder in (("learn2learn", places[0]), ("learn2learn.algorithms", f"{places[0]}/algorithms")):
+        module = types.ModuleType(name)
+        module.__path__ = [folder]
+        sys.modules[name] = module
+    return True
+
+
+def seconds(steps: dict[str, Step], rounds: int) -> dict[str, float]:
+    """The shortest of some rounds, in which all take turns, so that other load meets all."""
+    best = dict.fromkeys(steps, float("inf"))
+    for round_ in range(rounds + 1):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            if DEVICE == "cuda":
+                torch.cuda.synchronize()
+            if round_:  # the first one warms up
+                best[name] = min(best[name], time.perf_counter() - start)
+    return best
+
+
+def peak_bytes(name: str, first_order: bool, tasks: int, shots: int, source: Path | None) -> int:
+    """Most memory of three meta-steps in a process of its own, beyond what importing and building take."""
+    if name == "learn2learn":
+        offer_learn2learn(source)
+    step, _ = WAYS_OF[name](episodes(tasks, shots), first_order=first_order)
+    if DEVICE == "cuda":
+        before = torch.cuda.memory_allocated()
+    else:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    for _ in range(3):
+        step()
+    if DEVICE == "cuda":
+        return int(torch.cuda.max_memory_allocated() - before)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+
+
+def same_gradients(batch: InputEpisodes, *, first_order: bool) -> float:
+    """Relative difference of the first convolution's gradient, ours to the plain loop's, at the same weights."""
+    (our_step, learner), (their_step, network) = (f(batch, first_order=first_order) for f in (ours, loop))
+    own = [m for m in learner.modules() if isinstance(m, nn.Conv2d)]
+    for mine, theirs in zip(own, [m for m in network.modules() if isinstance(m, nn.Conv2d)], strict=True):
+        theirs.weight.data.copy_(mine.weight.data)
+    our_step()
+    their_step()
+    mine, theirs = own[0].weight.grad, network.body[0].weight.grad  # type: ignore[index, union-attr]
+    return float((mine - theirs).norm() / theirs.norm())
+
+
+def measure(
+    first_order: bool, tasks: int, shots: int, rounds: int, source: Path | None
+) -> list[dict[str, Any]]:
+    """Rows of one setting."""
+    order = "first_order" if first_order else "second_order"
+    has_rival = offer_learn2learn(source)
+    rivals = ["loop", *(["learn2learn"] if has_rival else [])]
+    batch = episodes(tasks, shots)
+    steps = {n: WAYS_OF[n](batch, first_order=first_order)[0] for n in ("autometa", *rivals)}
+    took = seconds(steps, rounds)
+    off = same_gradients(batch, first_order=first_order)
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1, maxtasksperchild=1) as pool:
+        peaks = {n: pool.apply(peak_bytes, (n, first_order, tasks, shots, source)) for n in steps}
+    rows = []
+    for rival in rivals:
+        note = f"{shots} shots, meta-batch {tasks}, {DEVICE}; gradients within {off:.0e} of the loop's"
+        speed, theirs = 1 / took["autometa"], 1 / took[rival]
+        name = f"maml/{order}/{'vs_learn2learn' if rival == 'learn2learn' else 'vs_loop'}"
+        rows.append(
+            {
+                "name": name,
+                "value": speed,
+                "unit": "meta-steps/s",
+                "reference": theirs,
+                "ratio": speed / theirs,
+                "note": note,
+            }
+        )
+        memory = {"name": f"maml/{order}/peak_memory", "value": peaks["autometa"] / 2**20, "unit": "MiB"}
+        rows.append(
+            memory
+            | {
+                "reference": peaks[rival] / 2**20,
+                "ratio": peaks["autometa"] / max(peaks[rival], 1),
+                "note": f"to {rival}; {note}",
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    """Run everything that the arguments ask for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="one shot, meta-batch 16 only: under a minute")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
+    parser.add_argument("--learn2learn", type=Path, help="folder of learn2learn's unpacked source package")
+    parser.add_argument("--threads", type=int, default=torch.multiprocessing.cpu_count())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if not offer_learn2learn(options.learn2learn):
+        print("learn2learn: not found, compared with the plain loop only; see --help")
+    settings = [(16, 1)] if options.quick else [(16, 1), (32, 1), (16, 5), (32, 5)]
+    rows: list[dict[str, Any]] = []
+    for first_order in (False, True):
+        for tasks, shots in settings:
+            for row in measure(first_order, tasks, shots, 2 if options.quick else 5, options.learn2learn):
+                rows.append(row)
+                print(
+                    "{name:<34} {value:>8.3g} {unit} (reference {reference:.3g}, ratio {ratio:.2f})  {note}".format(
+                        **row
+                    ),
+                    flush=True,
+                )
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
