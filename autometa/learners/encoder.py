@@ -7,7 +7,7 @@ rest, with gradients.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, cast
+from typing import Any, Generic, Literal, TypeVar, cast
 
 import numpy as np
 import torch
@@ -31,6 +31,9 @@ HALF = 0.5
 """Mean and standard deviation that networks trained from scratch take for granted."""
 
 
+Network = TypeVar("Network")
+
+
 class EncoderSpec(BaseModel):
     """`network`: of `SCRATCH`, or a backbone. `px`: size of the images. `channels`, `pools`: width and number
     of halvings of a network from scratch. `trainable`: how many of the last stages of a backbone are trained,
@@ -45,6 +48,16 @@ class EncoderSpec(BaseModel):
     pools: int = Field(default=4, ge=0, le=4)
     trainable: int | Literal["all"] = 0
     maps: bool = False
+
+
+class Held(Generic[Network]):
+    """A network that is no part of the module that holds it: not trained, moved, saved or copied with it."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Held[Network]:
+        return self
 
 
 class Encoder(nn.Module):
@@ -118,11 +131,10 @@ class TailEncoder(Encoder):
         self._resize = backbone.preprocessing.resize
         normalise = Normalise(backbone.preprocessing.mean, backbone.preprocessing.std)
         model = backbone.model.requires_grad_(True)
-        self._model = (model,)
+        self._model = Held(model)
         trunk, tail = split(model, len(stages_of(model)) if whole else int(spec.trainable))
         self.tail = nn.Sequential(normalise, tail) if whole else tail
-        # in a tuple, so that it is no submodule: it is not trained, moved or saved with the tail
-        self._trunk = () if whole else (nn.Sequential(normalise, trunk).requires_grad_(False).eval(),)
+        self._trunk = None if whole else Held(nn.Sequential(normalise, trunk).requires_grad_(False).eval())
         self.shape = _shape_of(self, self.prepare(np.zeros((2, 3, spec.px, spec.px), np.uint8)))
 
     def prepare(self, images: NDArray[np.uint8], budget: TimeBudget = UNLIMITED) -> torch.Tensor:
@@ -131,7 +143,7 @@ class TailEncoder(Encoder):
 
         def run(chunk: torch.Tensor) -> torch.Tensor:
             chunk = self._resize(chunk, self._px).contiguous(memory_format=torch.channels_last)
-            return half(self._trunk[0](chunk)) if self._trunk else chunk
+            return half(self._trunk.network(chunk)) if self._trunk else chunk
 
         return in_chunks(run, images, budget)
 
@@ -142,7 +154,7 @@ class TailEncoder(Encoder):
 
     def backbone_state(self) -> dict[str, torch.Tensor]:
         """The whole network, as it is now."""
-        return {name: tensor.cpu() for name, tensor in self._model[0].state_dict().items()}
+        return {name: tensor.cpu() for name, tensor in self._model.network.state_dict().items()}
 
     def train(self, mode: bool = True) -> TailEncoder:
         """As for every module, but batch norm stays as it was pretrained."""
@@ -158,7 +170,7 @@ class FrozenEncoder(Encoder):
 
     def __init__(self, backbone: Backbone, spec: EncoderSpec) -> None:
         super().__init__()
-        self._backbone, self._px, self._maps = (backbone,), spec.px, spec.maps
+        self._backbone, self._px, self._maps = Held(backbone), spec.px, spec.maps
         example = self.prepare(np.zeros((2, 3, spec.px, spec.px), np.uint8))
         channels = example.shape[1]
         last = nn.Conv2d(ADAPTER_WIDTH, channels, 1)
@@ -170,7 +182,7 @@ class FrozenEncoder(Encoder):
     def prepare(self, images: NDArray[np.uint8], budget: TimeBudget = UNLIMITED) -> torch.Tensor:
         """uint8 images [n, 3, h, w] → features of the backbone: float32 [n, d, 1, 1], of length √d so that
         their numbers are of order one, or maps float16 [n, c, h, w] where maps are wanted."""
-        backbone = self._backbone[0]
+        backbone = self._backbone.network
         if self._maps:
             return in_chunks(lambda chunk: half(backbone.final_maps(chunk, self._px)), images, budget)
 
@@ -185,7 +197,7 @@ class FrozenEncoder(Encoder):
 
     def backbone_state(self) -> dict[str, torch.Tensor]:
         """The frozen network."""
-        return {name: tensor.cpu() for name, tensor in self._backbone[0].model.state_dict().items()}
+        return {name: tensor.cpu() for name, tensor in self._backbone.network.model.state_dict().items()}
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """What `prepare` gives → the same shape, float32."""

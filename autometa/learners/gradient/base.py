@@ -14,9 +14,10 @@ from torch.func import functional_call
 from autometa.learners.base import EpisodicLearner, Options
 from autometa.learners.encoder import Encoder, ScratchEncoder
 from autometa.learners.episodes import InputEpisodes
-from autometa.learners.gradient.batching import Accumulate, fastest, in_a_loop, uniform
+from autometa.learners.gradient.batching import Accumulate, Way, fastest, in_a_loop, on_cores, uniform
 from autometa.learners.gradient.inner_loop import Params, adapted, clipped
-from autometa.learners.gradient.norm import NormMode, set_phase, with_task_norm
+from autometa.learners.gradient.norm import NormMode, forget, set_phase, with_task_norm
+from autometa.learners.gradient.parallel import on_all_cores
 from autometa.learners.gradient.tasks import Task
 
 BODY = "encoder."
@@ -29,8 +30,8 @@ HeadStart = Literal["shared", "prototypes", "zero"]
 class InnerLoop(Options):
     """`steps` gradient steps of `rate` on the support in training, `test_steps` outside; `head`: where the
     head of a task starts; `norm`: see `NormMode`, for networks trained from scratch; inner gradients count
-    as constants if `first_order`; `clip`: their most length. Training takes `tasks` one after the other or all
-    at once (`vmap`), whichever a first measurement finds faster."""
+    as constants if `first_order`; `clip`: their most length. Training takes `tasks` one after the other (`loop`),
+    one on every core (`cores`) or all at once (`vmap`), whichever a first measurement finds fastest."""
 
     steps: int = Field(default=2, ge=1)
     test_steps: int = Field(default=5, ge=0)
@@ -39,7 +40,7 @@ class InnerLoop(Options):
     norm: NormMode = "transductive"
     first_order: bool = False
     clip: float | None = Field(default=10.0, gt=0)
-    tasks: Literal["auto", "loop", "vmap"] = "auto"
+    tasks: Way | Literal["auto"] = "auto"
 
 
 class GradientLearner(EpisodicLearner):
@@ -57,8 +58,7 @@ class GradientLearner(EpisodicLearner):
         self.options = options
         self._fastest: Accumulate | None = None
         if isinstance(encoder, ScratchEncoder):
-            with_task_norm(encoder, options.norm, max(options.steps, options.test_steps))
-            encoder.to(memory_format=torch.contiguous_format)
+            with_task_norm(encoder, options.norm, options.steps)
         if options.head == "shared":
             self.start_weight = nn.Parameter(torch.zeros(encoder.width))
 
@@ -66,32 +66,48 @@ class GradientLearner(EpisodicLearner):
         """Scores [b, q, n] of the queries; adapts with gradients whatever the caller's mode."""
         b, q = episodes.query_labels.shape
         scores = torch.full((b, q, int(episodes.ways.max())), float("-inf"), device=episodes.query.device)
-        steps = self.options.steps if self.training else self.options.test_steps
-        for place in range(b):
-            task = Task.of(episodes, place)
-            with torch.enable_grad():
-                params = self.adapt(task, steps)[-1]
-                logits = self.logits(params, task.query, steps, recording=False)
-            scores[place, episodes.query_labels[place] >= 0, : task.ways] = logits.detach()
+
+        def work(own: GradientLearner, place: int) -> torch.Tensor:
+            return own.task_logits(Task.of(episodes, place))
+
+        serial = episodes.query.is_cuda or (self.training and self.options.norm == "per_step")
+        answers = (work(self, place) for place in range(b)) if serial else on_all_cores(self, work, b)
+        for place, logits in enumerate(answers):
+            scores[place, episodes.query_labels[place] >= 0, : logits.shape[1]] = logits
         return scores
+
+    def task_logits(self, task: Task) -> torch.Tensor:
+        """Logits [q, ways] of the queries of one task, after adaptation, without a graph."""
+        steps = self.options.steps if self.training else self.options.test_steps
+        with torch.enable_grad():
+            return self.answer(self.adapt(task, steps)[-1], task, steps).detach()
 
     def accumulate(self, episodes: InputEpisodes) -> float:
         """Gradients of the mean query loss; the loss. A loop over tasks needs the memory of one."""
         return self._way(episodes)(self, episodes)
 
     def _way(self, episodes: InputEpisodes) -> Accumulate:
-        if not self.vectorised or self.options.norm == "per_step" or not uniform(episodes):
+        if self.options.norm == "per_step":  # tasks share running statistics
             return in_a_loop
+        if not self.vectorised or not uniform(episodes):
+            return in_a_loop if episodes.query.is_cuda else on_cores
         if self._fastest is None:
             self._fastest = fastest(self, episodes, self.options.tasks)
         return self._fastest
 
     def task_loss(self, task: Task) -> torch.Tensor:
         """What one task adds to the loss: cross-entropy of its queries after adaptation."""
-        params = self.adapt(task, self.options.steps)[-1]
-        return F.cross_entropy(
-            self.logits(params, task.query, self.options.steps, recording=False), task.query_labels
-        )
+        steps = self.options.steps
+        return F.cross_entropy(self.answer(self.adapt(task, steps)[-1], task, steps), task.query_labels)
+
+    def answer(self, params: Params, task: Task, step: int) -> torch.Tensor:
+        """Logits [q, ways] of the queries after so many steps; where the statistics of the support normalise
+        them, those under the same parameters."""
+        if self.options.norm == "support":
+            self.features(params, task.support, step, recording=True)
+        logits = self.logits(params, task.query, step, recording=False)
+        forget(self.encoder)
+        return logits
 
     def adapt(self, task: Task, steps: int) -> list[Params]:
         """Parameters before and after every inner step."""

@@ -1,7 +1,8 @@
-"""A meta-batch task by task, or all tasks at once under `vmap`: which is faster is measured, not known.
+"""A meta-batch task by task, a task on every core, or all tasks at once under `vmap`: which is fastest is
+measured, not known.
 
-With weights of its own for every task, a convolution under `vmap` is a grouped one. On a CPU that pays for a few
-tasks at a time, since single small ones leave it idle, and only if what comes between convolutions is cheap.
+With weights of its own for every task, a convolution under `vmap` is a grouped one, which a CPU does not do well;
+networks without convolutions, and GPUs, which small tasks leave idle, gain from it.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from torch.func import vmap
 
 from autometa.budget import stopwatch
 from autometa.learners.episodes import InputEpisodes
+from autometa.learners.gradient.parallel import on_all_cores
 from autometa.learners.gradient.tasks import Task
 
 Accumulate = Callable[[Any, InputEpisodes], float]
 """Adds the gradients of a learner's mean task loss to its parameters; gives the loss."""
 CHUNK = 4
 """Tasks at once on a CPU: more fall out of its caches."""
+Way = Literal["loop", "cores", "vmap"]
 PROBED = 4
 """Tasks by which the ways are measured."""
 ROUNDS = 3
@@ -38,6 +41,23 @@ def in_a_loop(learner: Any, episodes: InputEpisodes) -> float:
         loss = learner.task_loss(Task.of(episodes, place)) / len(episodes.ways)
         loss.backward()
         total += float(loss.detach())
+    return total
+
+
+def on_cores(learner: Any, episodes: InputEpisodes) -> float:
+    """As many tasks at a time as there are cores, summed in order."""
+    trained = [p for p in learner.parameters() if p.requires_grad]
+
+    def work(own: Any, place: int) -> tuple[float, tuple[torch.Tensor | None, ...]]:
+        loss = own.task_loss(Task.of(episodes, place)) / len(episodes.ways)
+        return float(loss.detach()), torch.autograd.grad(loss, trained, allow_unused=True)
+
+    total = 0.0
+    for loss, gradients in on_all_cores(learner, work, len(episodes.ways)):
+        total += loss
+        for parameter, gradient in zip(trained, gradients, strict=True):
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
     return total
 
 
@@ -62,7 +82,7 @@ def all_at_once(learner: Any, episodes: InputEpisodes) -> float:
                 raise
         chunk //= 2  # outside the handler, whose frames hold memory
         for parameter, gradient in zip(learner.parameters(), held, strict=True):
-            parameter.grad = gradient
+            parameter.grad = None if gradient is None else gradient.clone()
 
 
 def _chunk(
@@ -74,13 +94,11 @@ def _chunk(
     return float(loss.detach())
 
 
-def fastest(
-    learner: Any, episodes: InputEpisodes, wanted: Literal["auto", "loop", "vmap"] = "auto"
-) -> Accumulate:
-    """The wanted way, or the one that was faster on the first few tasks of a uniform batch (the best of some
+def fastest(learner: Any, episodes: InputEpisodes, wanted: Way | Literal["auto"] = "auto") -> Accumulate:
+    """The wanted way, or the one that was fastest on the first few tasks of a uniform batch (the best of some
     rounds; the gradients of the learner are left as they were)."""
     if wanted != "auto":
-        return in_a_loop if wanted == "loop" else all_at_once
+        return WAYS[wanted]
     few = InputEpisodes(
         episodes.support[:PROBED],
         episodes.support_labels[:PROBED],
@@ -91,10 +109,13 @@ def fastest(
     held = [None if p.grad is None else p.grad.clone() for p in learner.parameters()]
     times: dict[Accumulate, float] = {}
     for _ in range(ROUNDS):
-        for way in (in_a_loop, all_at_once):
+        for way in (in_a_loop, all_at_once) if episodes.query.is_cuda else (on_cores, all_at_once):
             elapsed = stopwatch()
             way(learner, few)  # ends with a loss on the CPU, so that a GPU has finished too
             times[way] = min(times.get(way, float("inf")), elapsed())
     for parameter, gradient in zip(learner.parameters(), held, strict=True):
         parameter.grad = gradient
     return min(times, key=lambda way: times[way])
+
+
+WAYS: dict[Way, Accumulate] = {"loop": in_a_loop, "cores": on_cores, "vmap": all_at_once}

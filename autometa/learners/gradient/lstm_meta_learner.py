@@ -26,6 +26,7 @@ class LSTMMetaLearnerOptions(InnerLoop):
     test_steps: int = Field(default=5, ge=0)
     rate: float = Field(default=0.1, gt=0, lt=1)
     first_order: Literal[True] = True
+    clip: None = None
 
 
 class LSTMMetaLearner(GradientLearner):

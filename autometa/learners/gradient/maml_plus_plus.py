@@ -66,8 +66,7 @@ class MAMLPlusPlus(GradientLearner):
         """Query losses after each step, weighted."""
         path = self.adapt(task, self.options.steps)
         losses = [
-            weight
-            * F.cross_entropy(self.logits(params, task.query, step, recording=False), task.query_labels)
+            weight * F.cross_entropy(self.answer(params, task, step), task.query_labels)
             for step, (params, weight) in enumerate(zip(path[1:], self.step_weights(), strict=True), start=1)
             if weight > 0
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,42 @@ NormMode = Literal["transductive", "support", "per_step"]
 queries (what the MAML papers do). `support`: queries are normalised by the statistics of the support.
 `per_step`: queries are normalised by running statistics of past queries, with scale and shift, of their own for
 every inner step (Antoniou et al. 2019)."""
+
+
+PART = 8
+"""Images whose squares are held at a time: few enough for a cache."""
+
+
+class Moments(torch.autograd.Function):
+    """Mean and variance [c] of maps [n, c, h, w], for every order of gradients. The backward pass is one over
+    the maps; torch's own takes several."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and (biased) variance, the mean of squares less the square of the mean."""
+        count = maps.shape[0] * maps.shape[2] * maps.shape[3]
+        mean = maps.sum((0, 2, 3)) / count
+        parts = [(part * part).sum((0, 2, 3)) for part in maps.split(PART)]
+        squares = torch.stack(parts).sum(0) / count
+        return mean, (squares - mean * mean).clamp(min=0)
+
+    @staticmethod
+    def setup_context(
+        ctx: Any, inputs: tuple[torch.Tensor], output: tuple[torch.Tensor, torch.Tensor]
+    ) -> None:
+        """What the backward pass needs."""
+        ctx.save_for_backward(inputs[0], output[0])
+
+    @staticmethod
+    def backward(ctx: Any, of_mean: torch.Tensor, of_variance: torch.Tensor) -> torch.Tensor:
+        """∂mean = 1/N and ∂variance = 2 (x - mean)/N."""
+        maps, mean = ctx.saved_tensors
+        count = maps.shape[0] * maps.shape[2] * maps.shape[3]
+        slope = 2 / count * of_variance
+        offset = of_mean / count - slope * mean
+        return torch.addcmul(offset[:, None, None], maps, slope[:, None, None])
 
 
 class TaskNorm(nn.Module):
@@ -32,7 +68,7 @@ class TaskNorm(nn.Module):
         if mode == "per_step":
             self.register_buffer("running_mean", torch.zeros(shape))
             self.register_buffer("running_var", torch.ones(shape))
-        self._recorded: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.recorded: tuple[torch.Tensor, torch.Tensor] | None = None
 
     running_mean: torch.Tensor
     running_var: torch.Tensor
@@ -45,23 +81,20 @@ class TaskNorm(nn.Module):
         return maps * scale[:, None, None] + shift[:, None, None]
 
     def affine(self, maps: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scale and shift [c] that normalise maps [n, c, h, w] and then multiply them by `weight`. The variance
-        is the mean of squares less the square of the mean: under `vmap`, two sums are much faster than what
-        torch makes of batch norm."""
-        if self.mode == "transductive" or self.recording or self._recorded is None:
-            images = maps.shape[0] * maps.shape[2] * maps.shape[3]
-            mean = maps.sum((0, 2, 3)) / images
-            variance = ((maps * maps).sum((0, 2, 3)) / images - mean * mean).clamp(min=0)
-            self._recorded = (mean, variance) if self.mode == "support" else None
+        """Scale and shift [c] that normalise maps [n, c, h, w] and then multiply them by `weight`."""
+        if self.mode == "transductive" or self.recording or self.recorded is None:
+            mean, variance = Moments.apply(maps)
+            self.recorded = (mean, variance) if self.mode == "support" else None
         else:
-            mean, variance = self._recorded
+            mean, variance = self.recorded
         scale = weight * (variance + self.eps).rsqrt()
         return scale, self.bias - mean * scale
 
     def _of_step(self, maps: torch.Tensor) -> torch.Tensor:
         step = min(self.step, len(self.weight) - 1)
         weight, bias = self.weight[step], self.bias[step]
-        if self.training or self.recording:
+        single = maps.shape[0] * maps.shape[2] * maps.shape[3] == 1  # has no variance
+        if (self.training or self.recording) and not single:
             if not self.recording:
                 self._remember(maps.detach(), step)
             return F.batch_norm(maps, None, None, weight, bias, training=True, eps=self.eps)
@@ -102,6 +135,13 @@ def with_task_norm(module: nn.Module, mode: NormMode, steps: int) -> None:
             setattr(module, name, TaskNorm(child.num_features, mode, steps, child.eps))
         else:
             with_task_norm(child, mode, steps)
+
+
+def forget(module: nn.Module) -> None:
+    """Let go of the statistics of a support, and of the graph behind them."""
+    for child in module.modules():
+        if isinstance(child, TaskNorm):
+            child.recorded = None
 
 
 def set_phase(module: nn.Module, step: int, *, recording: bool) -> None:

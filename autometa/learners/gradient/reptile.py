@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -13,7 +15,8 @@ from autometa.learners.gradient.inner_loop import Params
 from autometa.learners.gradient.tasks import Task
 
 BETA = 0.999
-EPSILON = 1e-8
+EPSILON = 1e-6
+"""More than rounding: the body has no gradient while all classes share one vector of the head."""
 
 
 class ReptileOptions(InnerLoop):
@@ -22,6 +25,8 @@ class ReptileOptions(InnerLoop):
     steps: int = Field(default=8, ge=1)
     test_steps: int = Field(default=50, ge=0)
     rate: float = Field(default=0.001, gt=0)
+    norm: Literal["transductive", "support"] = "transductive"
+    clip: None = None
     batch: int = Field(default=10, ge=1)
 
 
@@ -77,9 +82,9 @@ class Reptile(GradientLearner):
         start = {name: tensor.detach() for name, tensor in self.initial(task).items()}
         current = {name: tensor.clone() for name, tensor in start.items()}
         squares = {name: torch.zeros_like(tensor) for name, tensor in current.items()}
-        first = 0.0
+        first, self._order = 0.0, torch.empty(0, dtype=torch.long)
         for step in range(steps):
-            rows = self._mini_batch(len(images), step) if mini else torch.arange(len(images))
+            rows = self._mini_batch(len(images)) if mini else torch.arange(len(images))
             current = {name: tensor.requires_grad_() for name, tensor in current.items()}
             with torch.enable_grad():
                 logits = self.logits(current, images[rows], step, recording=True)
@@ -94,9 +99,10 @@ class Reptile(GradientLearner):
             current = moved
         return start, current, first
 
-    def _mini_batch(self, n: int, step: int) -> torch.Tensor:
-        """Rows of a mini-batch: the images in random order, `batch` at a time, and again."""
-        if step * self.options.batch % max(n, 1) < self.options.batch or len(self._order) != n:
+    def _mini_batch(self, n: int) -> torch.Tensor:
+        """Rows of a mini-batch: the images in random order, in a new one when fewer are left."""
+        size = min(self.options.batch, n)
+        if len(self._order) < size:
             self._order = torch.randperm(n)
-        start = step * self.options.batch % n
-        return self._order[start : start + self.options.batch]
+        rows, self._order = self._order[:size], self._order[size:]
+        return rows

@@ -1,0 +1,27 @@
+"""Reptile (Nichol et al. 2018) on a frozen pretrained backbone with an adapter."""
+
+from pathlib import Path
+
+from api import Learner, MetaLearner, Predictor
+
+from autometa.learners.encoder import EncoderSpec
+from autometa.learners.recipe import Recipe
+from autometa.learners.training import TrainingSettings
+from autometa.submission import AutoLearner, AutoPredictor, EpisodicMetaLearner
+
+
+class MyMetaLearner(EpisodicMetaLearner, MetaLearner):
+    bundle = Path(__file__).parent
+    recipe = Recipe(
+        learner="reptile",
+        encoder=EncoderSpec(network="tf_efficientnet_lite0", px=128),
+        training=TrainingSettings(optimizer="sgd", learning_rate=1.0),
+    )
+
+
+class MyLearner(AutoLearner, Learner):
+    pass
+
+
+class MyPredictor(AutoPredictor, Predictor):
+    pass

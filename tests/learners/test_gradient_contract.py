@@ -1,0 +1,195 @@
+"""What every optimisation-based learner must do, whatever it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from gradient_cases import GRADIENT, SMALLEST, built, close, double, first_layer, gradients_of
+from learner_cases import image_episode
+
+from autometa.learners.episodes import InputEpisodes, stacked
+from autometa.learners.gradient import batching
+from autometa.learners.gradient.norm import TaskNorm
+from autometa.learners.gradient.tasks import Task
+from autometa.learners.recipe import LEARNERS, Recipe, build_learner
+
+__all__ = ["double"]
+exactly = pytest.mark.usefixtures("double")
+every_learner = pytest.mark.parametrize("name", GRADIENT)
+VECTORISED = [n for n in GRADIENT if LEARNERS[n].cls.vectorised]
+
+
+def quick(name: str, **options: Any) -> Any:
+    """A learner that takes few steps, and whose running statistics are those of images."""
+    learner = built(name, **{"test_steps": 4, "tasks": "loop", **options})
+    norms = [m for m in learner.modules() if isinstance(m, TaskNorm) and m.mode == "per_step"]
+    if norms:
+        for norm in norms:
+            norm.momentum = 1.0
+        learner.train()(image_episode(3, 2, 2, seed=99))
+        for norm in norms:
+            norm.momentum = 0.1
+            for running in (norm.running_mean, norm.running_var):
+                running.copy_(
+                    running[min(learner.options.steps, len(running) - 1)].clone().expand_as(running)
+                )
+    return learner.eval()
+
+
+def answer(learner: torch.nn.Module, episodes: InputEpisodes) -> torch.Tensor:
+    return learner(episodes).softmax(-1)
+
+
+@every_learner
+def test_answers_differ_between_queries_and_carry_no_graph(name: str) -> None:
+    p = answer(quick(name), image_episode(4, 2, 3))
+    assert p.shape == (1, 12, 4) and not p.requires_grad
+    assert not torch.allclose(p[0, 0], p[0, -1], rtol=1e-3, atol=0)
+
+
+@every_learner
+def test_permuting_labels_permutes_the_answer(name: str) -> None:
+    learner, episodes = quick(name), image_episode(5, 2, 2)
+    order = torch.tensor([3, 0, 4, 1, 2])
+    renamed = replace(episodes, support_labels=order[episodes.support_labels])
+    torch.testing.assert_close(
+        answer(learner, renamed)[..., order], answer(learner, episodes), atol=1e-3, rtol=0
+    )
+
+
+@exactly
+@every_learner
+def test_the_order_of_the_support_does_not_matter(name: str) -> None:
+    learner, episodes = quick(name), image_episode(4, 2, 2)
+    order = torch.randperm(8, generator=torch.Generator().manual_seed(1))
+    shuffled = replace(
+        episodes, support=episodes.support[:, order], support_labels=episodes.support_labels[:, order]
+    )
+    torch.testing.assert_close(answer(learner, shuffled), answer(learner, episodes), atol=1e-5, rtol=0)
+
+
+@every_learner
+def test_a_padded_batch_equals_one_by_one(name: str) -> None:
+    learner = quick(name)
+    alone = [image_episode(*shape, seed=s) for s, shape in enumerate([(2, 1, 1), (5, 3, 2), (3, 2, 4)])]
+    together = learner(stacked(alone))
+    for place, episodes in enumerate(alone):
+        ways, queries = int(episodes.ways), episodes.query.shape[1]
+        scores = together[place, :queries]
+        torch.testing.assert_close(scores[:, :ways], learner(episodes)[0], atol=1e-4, rtol=1e-4)
+        assert (scores[:, ways:] == -torch.inf).all()
+
+
+@every_learner
+@pytest.mark.parametrize(("ways", "shots", "queries"), [(2, 1, 1), (20, 1, 1), (2, 5, 2)])
+def test_any_ways_and_shots(name: str, ways: int, shots: int, queries: int) -> None:
+    p = answer(quick(name), image_episode(ways, shots, queries))
+    assert p.shape == (1, ways * queries, ways)
+    torch.testing.assert_close(p.sum(-1), torch.ones(1, ways * queries))
+
+
+@every_learner
+@pytest.mark.parametrize("norm", ["transductive", "support", "per_step"])
+def test_a_single_query_is_answered_and_learned_from(name: str, norm: str) -> None:
+    if (name, norm) == ("reptile", "per_step"):
+        pytest.skip("reptile has no queries in training that running statistics could come from")
+    learner, episodes = quick(name, norm=norm, test_steps=2), image_episode(3, 1, 1)
+    single = replace(episodes, query=episodes.query[:, :1], query_labels=episodes.query_labels[:, :1])
+    assert answer(learner, single).isfinite().all()
+    assert all(g.isfinite().all() for g in gradients_of(learner, single).values())
+
+
+@every_learner
+@pytest.mark.parametrize("value", [0, 255])
+def test_constant_images_give_equal_classes_and_finite_gradients(name: str, value: int) -> None:
+    learner, episodes = quick(name), image_episode(4, 2, 1)
+    same = replace(
+        episodes,
+        support=torch.full_like(episodes.support, value),
+        query=torch.full_like(episodes.query, value),
+    )
+    p = answer(learner, same)
+    torch.testing.assert_close(p, torch.full_like(p, 0.25), atol=1e-3, rtol=0)
+    assert all(g.isfinite().all() for g in gradients_of(learner, same).values())
+
+
+@every_learner
+def test_gradients_reach_every_parameter(name: str) -> None:
+    learner = quick(name)
+    gradients = gradients_of(
+        learner, stacked([image_episode(3, 2, 2, seed=1), image_episode(5, 1, 1, seed=2)])
+    )
+    wanted = {n for n, p in learner.named_parameters() if p.requires_grad}
+    assert wanted - gradients.keys() == set()
+    assert all(g.isfinite().all() for g in gradients.values())
+    assert gradients[first_layer(learner)].abs().sum() > 0
+
+
+@every_learner
+def test_answering_leaves_the_learner_as_it_was(name: str) -> None:
+    learner = quick(name)
+    before = {n: t.clone() for n, t in learner.state_dict().items()}
+    first, again = (answer(learner, image_episode(3, 2, 2)) for _ in range(2))
+    torch.testing.assert_close(first, again)
+    assert all(torch.equal(t, before[n]) for n, t in learner.state_dict().items())
+    assert all(p.grad is None for p in learner.parameters())
+
+
+@pytest.mark.parametrize("name", [n for n in GRADIENT if n != "reptile"])
+def test_a_loop_holds_the_graph_of_one_task_at_a_time(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    learner, events = quick(name, tasks="loop"), []
+    whole = learner.task_loss
+
+    def watched(task: Task) -> torch.Tensor:
+        loss = whole(task)
+        events.append("made")
+        loss.register_hook(lambda _: events.append("gone"))
+        return loss
+
+    monkeypatch.setattr(learner, "task_loss", watched)
+    gradients_of(learner, stacked([image_episode(3, 1, 1, seed=s) for s in range(3)]))
+    assert events == ["made", "gone"] * 3
+
+
+@exactly
+@pytest.mark.parametrize("name", VECTORISED)
+@pytest.mark.parametrize("norm", ["transductive", "support"])
+def test_tasks_at_once_give_the_gradients_of_a_loop(name: str, norm: str) -> None:
+    batch = stacked([image_episode(3, 2, 2, seed=s) for s in range(3)])
+    loop, at_once = (
+        gradients_of(built(name, norm=norm, tasks=way, clip=None), batch) for way in ("loop", "vmap")
+    )
+    assert close(at_once, loop, 1e-8)
+
+
+@exactly
+def test_less_memory_gives_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = stacked([image_episode(2, 1, 1, seed=s) for s in range(5)])
+    whole = gradients_of(built("maml", tasks="vmap"), batch)
+    chunk = batching._chunk
+
+    def scarce(one: Any, tensors: Any, start: int, size: int) -> float:
+        if size > 1 and start > 0:
+            raise torch.OutOfMemoryError
+        if size == 5:
+            raise torch.OutOfMemoryError
+        return chunk(one, tensors, start, size)
+
+    monkeypatch.setattr(batching, "_chunk", scarce)
+    assert close(gradients_of(built("maml", tasks="vmap"), batch), whole, 1e-8)
+    learner = built("maml", tasks="vmap").train()
+    for _ in range(2):
+        learner.accumulate(batch)
+    twice = {n: p.grad / 2 for n, p in learner.named_parameters() if p.grad is not None}
+    assert close(twice, whole, 1e-8)
+
+
+@every_learner
+def test_a_recipe_gives_the_same_learner_again(name: str) -> None:
+    recipe = Recipe(learner=name, encoder=SMALLEST)
+    first, again = build_learner(recipe).state_dict(), build_learner(recipe).state_dict()
+    assert first.keys() == again.keys()
+    assert all(torch.equal(first[key], again[key]) for key in first)
