@@ -28,6 +28,8 @@ ONE_VALIDATION_SHARE = 0.06
 """Share of the budget that one validation may take; dearer ones use fewer episodes."""
 VALIDATION_SHARE = 0.15
 """Share of the time that validation may take where no interval is given."""
+PERFECT = 5
+"""Validations without a mistake after which there is nothing left to learn from."""
 PATIENT_SHARE = 0.25
 """Of the steps or of the time that may pass without a better state."""
 SLOWDOWN = 1.5
@@ -157,7 +159,7 @@ class Training:
         """A reason, or nothing."""
         if self._diverged:
             return "the loss is no number any more: lower the learning rate"
-        if self._best.mean == 1.0:
+        if self._best.mean == 1.0 and self.progress.stale >= PERFECT:
             return "every validation episode is right"
         if self.settings.max_steps is not None and self.progress.step >= self.settings.max_steps:
             return "all steps made"
@@ -210,7 +212,10 @@ class Training:
         self._measure()
         self._since_validation, self._trained_s = 0, 0.0
         self.progress.stale += 1
-        if self._latest.mean > self._best.mean:
+        better = self._latest.mean > self._best.mean
+        if self._latest.mean == self._best.mean == 1.0:  # nothing tells them apart; the longer trained one
+            self._best_state = copy.deepcopy(self.learner.state_dict())
+        if better:
             self._best, self._best_state = self._latest, copy.deepcopy(self.learner.state_dict())
             self.progress.best_at = self._share_done()
             self.progress.stale = 0

@@ -19,7 +19,7 @@ from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.episodes import InputEpisodes
 from autometa.learners.recipe import Recipe, build_learner
-from autometa.learners.training import Training, TrainingSettings
+from autometa.learners.training import PERFECT, Training, TrainingSettings
 
 SPEC = EpisodeSpec(ways=(5, 5), shots=(1, 3), queries_per_class=4)
 SMALL = EncoderSpec(network="conv4", px=8, channels=8, pools=2)
@@ -211,12 +211,12 @@ def test_training_that_diverges_ends_with_its_best_state() -> None:
 
 def test_training_ends_when_nothing_is_left_to_gain() -> None:
     training = training_of(max_steps=40, validate_every=2)
-    answers = [0.5, 0.5, 0.6, 1.0]  # the first by a few episodes
+    answers = [0.5, 0.5, 0.6, *[1.0] * (1 + PERFECT)]  # the first by a few episodes
     training.learner.validate = (  # type: ignore[method-assign]
         lambda *_: Answer((), np.full(4, answers.pop(0)))
     )
     record = training.run()
-    assert (record.steps, record.ended) == (4, "every validation episode is right")
+    assert (record.steps, record.ended) == (4 + 2 * PERFECT, "every validation episode is right")
 
 
 @pytest.mark.parametrize(("patience", "steps"), [(2, 11), (9, 18)])
