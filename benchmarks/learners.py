@@ -38,10 +38,7 @@ SMALL, LARGE = 28, 128
 """Pixels of images for networks from scratch, and for pretrained ones."""
 OVERRIDES: dict[str, dict[str, Any]] = {
     "semi_supervised_prototypical": {"unlabelled_per_class": 5, "options": {"transductive": True}},
-    "reptile": {
-        "training": {"optimizer": "sgd", "learning_rate": 1.0},
-        "options": {"rate": 0.01, "test_steps": 20},
-    },
+    "reptile": {"training": {"optimizer": "sgd", "learning_rate": 1.0}, "options": {"rate": 0.01}},
 }
 """Fields of the recipes of learners that are not trained as the others are. A semi-supervised learner takes
 the queries of a test for its images without labels: it sees more than the others do."""
