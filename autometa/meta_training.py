@@ -74,13 +74,14 @@ class MetaTraining:
 
     def _train(self, pool: ImagePool, tasks: Any) -> None:
         rows, reserve_s = self._affordable(pool)
-        inputs = self._fitted.learner.encoder.prepare(pool.images[rows], self.limits.train)
+        images = pool.images if len(rows) == len(pool.images) else pool.images[rows]
+        inputs = self._fitted.learner.encoder.prepare(images, self.limits.train)
         labels = pool.labels[rows]
         if self.recipe.data == "stream":
             fit, held = np.empty(0, np.int64), np.unique(labels)
         else:
             fit, held = split_classes(pool, HELD_OUT, self._rng)
-        part = ImagePool(pool.images[rows][:, :, :1, :1], labels, pool.dataset_of_class, pool.datasets)
+        part = ImagePool(images[:, :, :1, :1], labels, pool.dataset_of_class, pool.datasets)
         episodes = sample_episodes(part, held, self.test.episodes, VALIDATION_EPISODES, self._rng)
         training = Training(
             self._fitted.learner,

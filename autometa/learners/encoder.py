@@ -223,7 +223,7 @@ def in_chunks(work: Any, images: NDArray[np.uint8], budget: TimeBudget) -> torch
         for start in range(0, max(len(images), 1), CHUNK):
             budget.check("preparing images for an encoder")
             done.append(work(torch.from_numpy(np.ascontiguousarray(images[start : start + CHUNK]))))
-    return torch.cat(done).clone()
+    return torch.cat(done)  # outside inference mode, and so an ordinary tensor
 
 
 def half(maps: torch.Tensor) -> torch.Tensor:
