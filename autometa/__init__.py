@@ -9,15 +9,17 @@ if TYPE_CHECKING:
     from autometa.config import Settings
     from autometa.errors import AutometaError
     from autometa.learner import FittedLearner, FittedPredictor
+    from autometa.saved import load_learner
 
 __version__ = "0.1.0"
-__all__ = ["AutometaError", "FittedLearner", "FittedPredictor", "Settings", "__version__"]
+__all__ = ["AutometaError", "FittedLearner", "FittedPredictor", "Settings", "__version__", "load_learner"]
 
 _HOMES = {
     "AutometaError": "errors",
     "FittedLearner": "learner",
     "FittedPredictor": "learner",
     "Settings": "config",
+    "load_learner": "saved",
 }
 
 

@@ -74,21 +74,22 @@ class MetaTraining:
 
     def _train(self, pool: ImagePool, tasks: Any) -> None:
         rows, reserve_s = self._affordable(pool)
-        images = pool.images if len(rows) == len(pool.images) else pool.images[rows]
-        inputs = self._fitted.learner.encoder.prepare(images, self.limits.train)
+        budget = self._budget(reserve_s)
+        every = len(rows) == len(pool.images)
+        inputs = self._fitted.learner.encoder.prepare(pool.images if every else pool.images[rows], budget)
         labels = pool.labels[rows]
         if self.recipe.data == "stream":
             fit, held = np.empty(0, np.int64), np.unique(labels)
         else:
             fit, held = split_classes(pool, HELD_OUT, self._rng)
-        part = ImagePool(images[:, :, :1, :1], labels, pool.dataset_of_class, pool.datasets)
+        part = ImagePool(pool.images[:, :, :1, :1][rows], labels, pool.dataset_of_class, pool.datasets)
         episodes = sample_episodes(part, held, self.test.episodes, VALIDATION_EPISODES, self._rng)
         training = Training(
             self._fitted.learner,
             self._source(inputs, labels, fit, pool, tasks),
             Validation(inputs, ValidationEpisodes(episodes)),
             self.recipe.training,
-            self._budget(reserve_s),
+            budget,
             self._fitted.device,
             improved=self._improved,
             report=self.report,
@@ -105,7 +106,7 @@ class MetaTraining:
         self, inputs: torch.Tensor, labels: Rows, fit: Rows, pool: ImagePool, tasks: Any
     ) -> EpisodeSource:
         if self.recipe.data == "stream":
-            return TaskSource(tasks(ENDLESS), self._fitted.learner.encoder.prepare)
+            return TaskSource(tasks(ENDLESS), self._fitted.prepare)
         spec, recipe = self.test.episodes, self.recipe
         lowest, highest = spec.ways
         shots = (spec.shots[0], max(min(spec.shots[1], MOST_SHOTS), spec.shots[0]))

@@ -15,23 +15,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from autometa.artifact import format_of
-from autometa.budget import Machine, MemoryBudget, TimeBudget, process_age_s
+from autometa.budget import MemoryBudget, TimeBudget, process_age_s
 from autometa.config import Settings, load_yaml
 from autometa.controller import Controller
 from autometa.episodes import EpisodeSpec
 from autometa.forecast import Limits
 from autometa.learner import FittedLearner, FittedPredictor, Pace
 from autometa.learners.recipe import Recipe
-from autometa.learners.trained import FORMAT as TRAINED
-from autometa.learners.trained import TrainedLearner, TrainedPredictor
+from autometa.learners.trained import TrainedPredictor
 from autometa.meta_training import MetaTraining
 from autometa.planning import TestSpec
 from autometa.pool import as_uint8, pool_from_generator
+from autometa.saved import AnyLearner, load_learner
 
 SETTINGS_FILE = "settings.yaml"
-
-AnyLearner = FittedLearner | TrainedLearner
 
 
 def read_limits(settings: Settings, environment: Mapping[str, str] = os.environ) -> Limits:
@@ -151,12 +148,11 @@ class AutoPredictor:
 
 
 def _load(folder: Path) -> AnyLearner:
-    """Whichever kind of learner was saved."""
-    if format_of(folder) == TRAINED:
-        return TrainedLearner.load(folder, Machine.detect().device)
-    learner = FittedLearner.load(folder, _say)
-    learner.pace = _declared_pace()
-    learner.limit_memory(read_limits(Settings()).memory)
+    """Whichever kind of learner was saved, with the limits of this process."""
+    learner = load_learner(folder, _say)
+    if isinstance(learner, FittedLearner):
+        learner.pace = _declared_pace()
+        learner.limit_memory(read_limits(Settings()).memory)
     return learner
 
 

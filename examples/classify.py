@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from autometa import FittedLearner
+from autometa import load_learner
 
 PX = 128
 
@@ -25,7 +25,7 @@ def read_images(files: list[Path]) -> np.ndarray:
 
 def main(model_dir: str, labelled_dir: str, *images: str) -> None:
     """Print the most probable class of each image with its probability."""
-    learner = FittedLearner.load(Path(model_dir))
+    learner = load_learner(Path(model_dir))
     classes = sorted(folder for folder in Path(labelled_dir).iterdir() if folder.is_dir())
     files = [(file, label) for label, folder in enumerate(classes) for file in sorted(folder.iterdir())]
     labels = np.array([label for _, label in files])

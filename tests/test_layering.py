@@ -17,7 +17,7 @@ LAYERS: list[set[str]] = [
     {"evaluation", "artifact"},
     {"ensemble", "bench", "pool", "learners"},
     {"learner"},
-    {"forecast", "search"},
+    {"forecast", "search", "saved"},
     {"controller", "meta_training"},
     {"submission"},
 ]

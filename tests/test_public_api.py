@@ -22,6 +22,7 @@ def test_the_public_names_are_these() -> None:
         "FittedPredictor",
         "Settings",
         "__version__",
+        "load_learner",
     ]
     assert all(getattr(autometa, name) is not None for name in autometa.__all__)
 

@@ -218,12 +218,16 @@ def build_encoder(spec: EncoderSpec, weights: dict[str, torch.Tensor] | None = N
 
 def in_chunks(work: Any, images: NDArray[np.uint8], budget: TimeBudget) -> torch.Tensor:
     """`work` on uint8 tensors of up to `CHUNK` images, without gradients; BudgetExhausted when time is out."""
-    done = []
-    with torch.inference_mode():
-        for start in range(0, max(len(images), 1), CHUNK):
-            budget.check("preparing images for an encoder")
-            done.append(work(torch.from_numpy(np.ascontiguousarray(images[start : start + CHUNK]))))
-    return torch.cat(done)  # outside inference mode, and so an ordinary tensor
+    result: torch.Tensor | None = None
+    for start in range(0, max(len(images), 1), CHUNK):
+        budget.check("preparing images for an encoder")
+        with torch.inference_mode():
+            done = work(torch.from_numpy(np.ascontiguousarray(images[start : start + CHUNK])))
+        if result is None:  # written to in place: a list of parts would need twice the memory
+            result = torch.empty((len(images), *done.shape[1:]), dtype=done.dtype)
+        result[start : start + len(done)] = done
+    assert result is not None
+    return result
 
 
 def half(maps: torch.Tensor) -> torch.Tensor:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from autometa.config import Range, validated
 from autometa.errors import ConfigError
 from autometa.learners.augmentation import NO_AUGMENTATION, Augmentation
 from autometa.learners.base import EpisodicLearner
-from autometa.learners.encoder import EncoderSpec, build_encoder
+from autometa.learners.encoder import SCRATCH, EncoderSpec, build_encoder
 from autometa.learners.gradient.anil import ANIL
 from autometa.learners.gradient.boil import BOIL
 from autometa.learners.gradient.cavia import CAVIA
@@ -90,7 +90,18 @@ class Recipe(BaseModel):
         least = 2 if info.field_name == "ways" else 1
         if value is not None and value[0] < least:
             raise ValueError(f"starts at {value[0]}, at least {least} is needed")
+        if value is not None and value[0] > value[1]:
+            raise ValueError(f"runs backwards; write {value[1]}-{value[0]}")
         return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        images = self.encoder.network in SCRATCH or self.encoder.trainable == "all"
+        if self.augmentation.active and (not images or self.data == "stream"):
+            raise ValueError(
+                "augmentation needs images from the pool: use data: pool and a network that is trained as a whole"
+            )
+        return self
 
 
 def build_learner(recipe: Recipe, weights: dict[str, torch.Tensor] | None = None) -> EpisodicLearner:

@@ -22,12 +22,14 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "sgd": torch.optim.SGD,
 }
-PROBED = 4
-"""Episodes by which the cost of a validation is guessed."""
+PROBED, GROWTH = 4, 5
+"""Episodes of the first trial validation, and how many times more the next one has."""
 ONE_VALIDATION_SHARE = 0.06
 """Share of the budget that one validation may take; dearer ones use fewer episodes."""
 VALIDATION_SHARE = 0.15
 """Share of the time that validation may take where no interval is given."""
+REMEMBERED_SHARE = 0.9
+"""Of the time of a dear step that the next one is taken to need at least."""
 PERFECT = 5
 """Validations without a mistake after which there is nothing left to learn from."""
 PATIENT_SHARE = 0.25
@@ -96,14 +98,16 @@ class Training:
         """Train; at the end the learner holds its best state, which may be the untrained one."""
         self._start()
         untrained = self._untrained
-        while not (ended := self._why_to_end()):
-            self._step()
-            if self._validation_due():
+        try:
+            while not (ended := self._why_to_end()):
+                self._step()
+                if self._validation_due():
+                    self._validate()
+            if self._since_validation:
                 self._validate()
-        if self._since_validation:
-            self._validate()
-        self.learner.load_state_dict(self._best_state)
-        self.learner.eval()
+        finally:  # whatever ends it
+            self.learner.load_state_dict(self._best_state)
+            self.learner.eval()
         return TrainingRecord(untrained, self._best, self.progress.step, self._spent_s(), ended)
 
     def _start(self) -> None:
@@ -131,20 +135,17 @@ class Training:
         self.report(f"untrained: {_percent(self._untrained)}")
 
     def _affordable_episodes(self) -> ValidationEpisodes:
-        """As many of the validation episodes as take a small share of the budget, by the time for a few."""
-        every = self.validation.episodes.episodes
-        few = ValidationEpisodes(every[:PROBED])
-        elapsed = stopwatch(self.budget.clock)
-        self.learner.validate(self.validation.inputs, few)
-        probe_s = elapsed()
-        if probe_s * len(every) / len(few.episodes) <= ONE_VALIDATION_SHARE * self._whole_s:
-            return self.validation.episodes
-        room = int(ONE_VALIDATION_SHARE * self._whole_s / probe_s * len(few.episodes))
-        kept = ValidationEpisodes(every[: max(room, PROBED)])
-        self.report(
-            f"{len(kept.episodes)} of {len(every)} validation episodes: each takes {probe_s / PROBED:.2f} s"
-        )
-        return kept
+        """As many of the validation episodes as take a small share of the budget: ever more are tried, since
+        episodes share images and the cost does not grow with their number."""
+        every, number = self.validation.episodes.episodes, PROBED
+        while number < len(every):
+            elapsed = stopwatch(self.budget.clock)
+            self.learner.validate(self.validation.inputs, ValidationEpisodes(every[:number]))
+            if GROWTH * elapsed() > ONE_VALIDATION_SHARE * self._whole_s:
+                self.report(f"{number} of {len(every)} validation episodes: they take {elapsed():.1f} s")
+                return ValidationEpisodes(every[:number])
+            number *= GROWTH
+        return self.validation.episodes
 
     def _resume(self, resumed: tuple[Progress, dict[str, torch.Tensor]]) -> None:
         self.progress, self._best_state = resumed
@@ -188,8 +189,9 @@ class Training:
         self._optimizer.step()
         self.progress.step += 1
         self._since_validation += 1
-        self._step_s = elapsed()
-        self._trained_s += self._step_s
+        step_s = elapsed()
+        self._step_s = max(step_s, REMEMBERED_SHARE * self._step_s)  # steps differ by their ways and shots
+        self._trained_s += step_s
 
     def _share_done(self) -> float:
         """Of the steps or of the time, whichever is further."""

@@ -13,16 +13,20 @@ import torch
 from synthetic import colour_pool
 
 from autometa.artifact import format_of
+from autometa.backbones import View
 from autometa.budget import MemoryBudget, TimeBudget
+from autometa.config import validated
 from autometa.episodes import EpisodeSpec, ImagePool
 from autometa.errors import ArtifactError, ConfigError, DataError
 from autometa.forecast import Limits
+from autometa.learner import BackboneShelf, FittedLearner, plain_member
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.recipe import Recipe
 from autometa.learners.trained import TrainedLearner
 from autometa.learners.training import TrainingSettings
 from autometa.meta_training import MetaTraining
 from autometa.planning import TestSpec
+from autometa.saved import load_learner
 from autometa.submission import AutoLearner, EpisodicMetaLearner
 
 SPEC = EpisodeSpec((2, 5), (1, 3), 4)
@@ -177,3 +181,27 @@ def test_the_adapter_trains_saves_and_serves(tmp_path: Path, monkeypatch: pytest
     predictions = served.fit((images, labels, labels, 2, 14)).predict(images)
     assert predictions.shape == (28, 2)
     assert (predictions.argmax(1) == pool.labels[:28]).mean() > 0.8
+
+
+def test_either_kind_of_learner_is_loaded_by_one_function(tmp_path: Path, tiny_backbone: str) -> None:
+    trained(tmp_path, recipe())
+    assert isinstance(load_learner(tmp_path), TrainedLearner)
+    FittedLearner((plain_member(View(tiny_backbone, 32)),), BackboneShelf("cpu")).save(tmp_path)
+    # weights of the tiny network are random and seeded, but saved all the same
+    assert isinstance(load_learner(tmp_path), FittedLearner)
+
+
+def test_a_stream_that_ends_leaves_the_best_state(tmp_path: Path) -> None:
+    pool = colour_pool(classes=16)
+    training = MetaTraining(recipe(data="stream"), TEST, limits(), tmp_path, print)
+    training.bootstrap()
+    learner = training.run(pool, lambda _: stream(pool, 60))
+    assert not learner.learner.training
+    np.testing.assert_allclose(answer(TrainedLearner.load(tmp_path), pool).sum(1), 1)
+
+
+def test_augmentation_without_images_is_refused_at_once() -> None:
+    with pytest.raises(ConfigError, match="augmentation needs images"):
+        validated(Recipe, {"augmentation": {"flip": True}, "data": "stream"}, "recipe")
+    with pytest.raises(ConfigError, match="runs backwards"):
+        validated(Recipe, {"shots": (5, 1)}, "recipe")

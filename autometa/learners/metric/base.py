@@ -17,7 +17,7 @@ from autometa.learners.encoder import Encoder
 from autometa.learners.episodes import InputEpisodes
 
 CHUNK = 256
-"""Validation images that are embedded at a time."""
+"""Images that are embedded at a time outside training."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ class MetricLearner(EpisodicLearner):
         images = torch.cat([part.flatten(0, 1) for part in parts])
         real = torch.cat([(episodes.support_labels >= 0).flatten(), (episodes.query_labels >= 0).flatten()])
         real = F.pad(real, (0, len(images) - len(real)), value=True)
-        features = self.embed(images if bool(real.all()) else images[real])
+        images_given = images if bool(real.all()) else images[real]
+        features = self._embed_all(images_given).float()
         if len(features) < len(images):  # padding must not touch the statistics of batch norm
             features = features.new_zeros(len(images), self.width).index_put((real,), features)
         counts = [int(b * m) for b, m in sizes]
@@ -74,13 +75,21 @@ class MetricLearner(EpisodicLearner):
             unlabelled = Unlabelled(rest[0], real)
         return batch, unlabelled
 
+    def _embed_all(self, images: torch.Tensor) -> torch.Tensor:
+        """Embeddings of many inputs: at once in training, where batch norm wants it, else a chunk at a time."""
+        if self.training:
+            return self.embed(images)
+        return torch.cat([self.embed(part) for part in images.split(CHUNK)])
+
     def forward(self, episodes: InputEpisodes) -> torch.Tensor:
         """Scores [b, q, n] of the queries."""
         return self.compare(*self.embedded(episodes))
 
     def loss(self, episodes: InputEpisodes) -> torch.Tensor:
-        """Mean negative log-likelihood of the query labels."""
-        return self.embedded_loss(*self.embedded(episodes), episodes.query_labels)
+        """The loss of the embedded episodes; they are compared in float32 whatever they are embedded in."""
+        batch, unlabelled = self.embedded(episodes)
+        with torch.autocast(batch.query.device.type, enabled=False):
+            return self.embedded_loss(batch, unlabelled, episodes.query_labels)
 
     def embedded_loss(
         self, batch: FeatureBatch, unlabelled: Unlabelled | None, query_labels: torch.Tensor
