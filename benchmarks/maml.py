@@ -17,7 +17,6 @@ import importlib
 import importlib.util
 import json
 import multiprocessing
-import resource
 import sys
 import time
 import types
@@ -171,12 +170,19 @@ def peak_bytes(name: str, first_order: bool, tasks: int, shots: int, source: Pat
     if DEVICE == "cuda":
         before = torch.cuda.memory_allocated()
     else:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
+        before = resident("VmRSS")
     for _ in range(3):
         step()
     if DEVICE == "cuda":
         return int(torch.cuda.max_memory_allocated() - before)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    return resident("VmHWM") - before
+
+
+def resident(key: str) -> int:
+    """Bytes of main memory of this process: `VmRSS` now, `VmHWM` at its peak (Linux)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 
 
 def same_gradients(batch: InputEpisodes, *, first_order: bool) -> float:
@@ -203,7 +209,7 @@ def measure(
     took = seconds(steps, rounds)
     off = same_gradients(batch, first_order=first_order)
     context = multiprocessing.get_context("spawn")
-    with context.Pool(1, maxtasksperchild=1) as pool:
+    with context.Pool(1, maxtasksperchild=1) as pool:  # a process for each
         peaks = {n: pool.apply(peak_bytes, (n, first_order, tasks, shots, source)) for n in steps}
     rows = []
     for rival in rivals:

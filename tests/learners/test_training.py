@@ -174,11 +174,15 @@ def test_training_ends_in_time(validate_every: int | None) -> None:
     assert ended[-1] == clock.now, "the last steps are measured"
 
 
+def trials_of(training: Training) -> int:
+    """Validations that find out how many episodes are affordable, where all are."""
+    return sum(PROBED * GROWTH**i < len(training.validation.episodes.episodes) for i in range(9))
+
+
 def test_validation_takes_its_share_of_the_time() -> None:
     training, _, ended = slow_training(150, lambda _: 1.0, 1.5, patience=1000)
     record = training.run()
-    trials = sum(PROBED * GROWTH**i < len(training.validation.episodes.episodes) for i in range(9))
-    in_the_loop = (len(ended) - 2 - trials) * 1.5
+    in_the_loop = (len(ended) - 2 - trials_of(training)) * 1.5
     assert 0.12 < in_the_loop / record.steps < 0.16
 
 
@@ -212,7 +216,7 @@ def test_training_that_diverges_ends_with_its_best_state() -> None:
 
 def test_training_ends_when_nothing_is_left_to_gain() -> None:
     training = training_of(max_steps=40, validate_every=2)
-    answers = [0.5, 0.6, *[1.0] * (1 + PERFECT)]
+    answers = [*[0.5] * (1 + trials_of(training)), 0.6, *[1.0] * (1 + PERFECT)]
     training.learner.validate = (  # type: ignore[method-assign]
         lambda *_: Answer((), np.full(4, answers.pop(0)))
     )
