@@ -3,30 +3,27 @@
     python benchmarks/heads.py [--quick] [--json FILE] [--data DIR]
 
 DIR holds datasets in Meta-Album layout; without it the features are made up and only speeds mean something.
-The comparison with PT-MAP wants `pip install easyfsl --no-deps`.
+The comparison with easyfsl wants `pip install easyfsl --no-deps`.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from PIL import Image
+from _head_data import Cached, Report, embedded, made_up, seconds
+from _head_rivals import compare_easyfsl
 
-from autometa.backbones import build_backbone
-from autometa.episodes import Episode, EpisodeSpec, ImagePool, sample_episodes
-from autometa.evaluation import Answer, ValidationEpisodes, interval95
-from autometa.heads import HEADS, METRICS, FeatureBatch, FeatureStatistics, MetricSpec, apply_head
+from autometa.episodes import Episode
+from autometa.evaluation import ValidationEpisodes, interval95
+from autometa.heads import HEADS, METRICS, FeatureBatch, MetricSpec, apply_head
 from autometa.heads.logistic import logistic_regression
 
 WHITENED = MetricSpec("root", shrinkage=0.1)
@@ -40,54 +37,6 @@ PUBLISHED = {
     "FLAGS": (86.8, 1.4),
 }
 """The same protocol with a split of classes of its own, measured before this code: accuracy and interval."""
-
-
-@dataclass(frozen=True)
-class Cached:
-    """A dataset as features float32 [n, d] with class labels [n]."""
-
-    name: str
-    features: torch.Tensor
-    labels: np.ndarray[Any, Any]
-
-    def split(self, seed: int) -> tuple[FeatureStatistics, np.ndarray[Any, Any]]:
-        """60 % of the classes to fit metrics on, and the ids of the others."""
-        order = np.random.default_rng(seed).permutation(self.labels.max() + 1)
-        cut = int(0.6 * len(order))
-        fit = np.isin(self.labels, order[:cut])
-        statistics = FeatureStatistics(self.features[fit], torch.from_numpy(self.labels[fit]))
-        return statistics, np.sort(order[cut:])
-
-    @property
-    def pool(self) -> ImagePool:
-        """A pool to draw episodes from; its images are blank."""
-        classes = int(self.labels.max()) + 1
-        blank = np.zeros((len(self.labels), 3, 1, 1), np.uint8)
-        return ImagePool(blank, self.labels, np.zeros(classes, np.int64), (self.name,))
-
-
-def embedded(folder: Path) -> Cached:
-    """A Meta-Album dataset through EfficientNet-lite0 at 128 px."""
-    with (folder / "labels.csv").open() as stream:
-        rows = list(csv.DictReader(stream))
-    classes = sorted({row["CATEGORY"] for row in rows})
-    network = build_backbone("tf_efficientnet_lite0", "cpu")
-    features = []
-    for start in range(0, len(rows), 64):
-        files = [folder / "images" / row["FILE_NAME"] for row in rows[start : start + 64]]
-        pixels = [np.asarray(Image.open(file).convert("RGB")).transpose(2, 0, 1) for file in files]
-        features.append(network.embed(np.stack(pixels), 128))
-    labels = np.array([classes.index(row["CATEGORY"]) for row in rows], dtype=np.int64)
-    return Cached(folder.name, torch.cat(features), labels)
-
-
-def made_up(classes: int = 60, each: int = 30, d: int = 1280) -> Cached:
-    """Non-negative features that are about as hard to tell apart as those of icons."""
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(classes).repeat_interleave(each)
-    means = torch.randn(classes, d, generator=generator) * 0.35
-    features = (means[labels] + torch.randn(len(labels), d, generator=generator)).clamp(min=0)
-    return Cached("made-up", features, labels.numpy())
 
 
 def balanced_episodes(
@@ -109,75 +58,6 @@ def balanced_episodes(
             FeatureBatch(support, support_labels, query, torch.full((b,), 5)),
             labels.repeat_interleave(queries, dim=1),
         )
-
-
-def seconds(work: Callable[[], Any]) -> float:
-    """The shorter of two runs."""
-    times = []
-    for _ in range(2):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-class Report:
-    """Prints results as they come and keeps them for `--json`."""
-
-    def __init__(self) -> None:
-        self.rows: list[dict[str, Any]] = []
-
-    def add(
-        self,
-        name: str,
-        value: float,
-        unit: str,
-        reference: float | None = None,
-        ratio: float | None = None,
-        *,
-        note: str = "",
-    ) -> None:
-        """One result; `ratio` says how many times better than `reference`."""
-        self.rows.append({"name": name, "value": value, "unit": unit, "reference": reference, "ratio": ratio})
-        against = "" if reference is None else f"  (reference {reference:.4g}"
-        against += f", ratio {ratio:.4g})" if ratio is not None else ")" if against else ""
-        print(f"{name:<44} {value:>9.4g} {unit}{against}  {note}", flush=True)
-
-
-def compare_ot_map(report: Report, data: Cached, n: int) -> None:
-    """OT-MAP on a validation set of cached episodes, as the search runs it, against easyfsl's PT-MAP, which
-    takes one task at a time: seconds per task, the same features and tasks."""
-    try:
-        from easyfsl.methods import PTMAP  # noqa: PLC0415
-    except ImportError:
-        print("heads/ot_map_vs_easyfsl_ptmap: skipped, easyfsl is not installed")
-        return
-    statistics, held = data.split(0)
-    sizes = np.bincount(data.labels)[held]
-    shots, queries = (5, 15) if np.sort(sizes)[-8] >= 20 else (3, 7)
-    spec = EpisodeSpec((5, 5), (shots, shots), queries)
-    tasks = sample_episodes(data.pool, held[sizes >= shots + queries], spec, n, np.random.default_rng(0))
-    root = statistics.fit(METRICS["root_l2"])
-
-    def answer() -> Answer:
-        episodes = ValidationEpisodes(tasks)
-        return episodes.answer(root(data.features), "ot_map", {"sharpness": 15.0}, root, balanced=True)
-
-    ours, right = seconds(answer), answer().accuracies
-    # PT-MAP takes the root and forgets to scale: of features that sum to one it has unit length
-    features, found = F.normalize(data.features, p=1.0, dim=-1), []
-    start = time.perf_counter()
-    for task in tasks:
-        method = PTMAP()
-        method.process_support_set(features[task.support_rows], torch.from_numpy(task.support_labels))
-        found.append(method(features[task.query_rows]).argmax(-1).numpy() == task.query_labels)
-    theirs = time.perf_counter() - start
-    # accuracies in points: 5 ways, so normalised ones are 5/4 as far apart
-    gain = 80 * right + 20 - 100 * np.mean(found, axis=1)
-    note = (
-        f"{data.name}: accuracy {gain.mean():+.2f} ± {interval95(gain):.2f} points, {n} tasks, {shots} shots"
-    )
-    report.add("heads/ot_map_vs_easyfsl_ptmap", ours / n, "s/task", theirs / n, theirs / ours, note=note)
 
 
 def compare_logistic(report: Report, data: Cached, n: int) -> None:
@@ -277,7 +157,7 @@ def main() -> None:
                 whitened(report, datasets[-1], 1 if options.quick else 5)
         for data in (datasets or [made_up()])[: 1 if options.quick else None]:
             if np.sort(np.bincount(data.labels[np.isin(data.labels, data.split(0)[1])]))[-8] >= 10:
-                compare_ot_map(report, data, 200 if options.quick else 1000)
+                compare_easyfsl(report, data, *((100, 10) if options.quick else (1000, 200)))
                 compare_logistic(report, data, 100)
         time_heads(report, (datasets or [made_up()])[0], 200 if options.quick else 1000)
     if options.json:
