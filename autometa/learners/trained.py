@@ -83,6 +83,10 @@ class TrainedLearner:
             validation=self.validation,
         )
         write_description(folder, description)
+        current = {description.network, description.backbone}
+        for file in (*folder.glob("network-*.safetensors"), *folder.glob("backbone-*.safetensors")):
+            if file.name not in current:  # of an earlier state
+                file.unlink()
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> TrainedLearner:
@@ -105,6 +109,8 @@ class TrainedPredictor:
 
     def predict(self, images: Images) -> NDArray[np.float64]:
         """Class probabilities float64 [q, ways] of query images uint8 [q, 3, h, w]."""
+        if not len(images):
+            return np.empty((0, self.ways))
         query = self.learner.prepare(images)
         episode = InputEpisodes(
             self.support[None],

@@ -205,3 +205,14 @@ def test_augmentation_without_images_is_refused_at_once() -> None:
         validated(Recipe, {"augmentation": {"flip": True}, "data": "stream"}, "recipe")
     with pytest.raises(ConfigError, match="runs backwards"):
         validated(Recipe, {"shots": (5, 1)}, "recipe")
+
+
+def test_only_the_latest_state_stays_on_disk_and_no_query_has_no_answer(tmp_path: Path) -> None:
+    learner, _ = trained(tmp_path, recipe())
+    with torch.no_grad():
+        next(learner.learner.parameters()).add_(1.0)
+    learner.save(tmp_path)
+    assert len(list(tmp_path.glob("network-*"))) == 1
+    images = colour_pool().images[:2]
+    predictor = TrainedLearner.load(tmp_path).fit(images, np.array([0, 1]), 2)
+    assert predictor.predict(images[:0]).shape == (0, 2)
