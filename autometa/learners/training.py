@@ -215,7 +215,8 @@ class Training:
         self._since_validation, self._trained_s = 0, 0.0
         self.progress.stale += 1
         better = self._latest.mean > self._best.mean
-        if self._latest.mean == self._best.mean == 1.0:  # nothing tells them apart; the longer trained one
+        # where nothing tells two trained states apart, the longer trained one; never for the untrained one
+        if self._latest.mean == self._best.mean == 1.0 > self._untrained.mean:
             self._best_state = copy.deepcopy(self.learner.state_dict())
         if better:
             self._best, self._best_state = self._latest, copy.deepcopy(self.learner.state_dict())

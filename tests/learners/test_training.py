@@ -249,3 +249,23 @@ def test_parameters_that_are_not_trained_stay() -> None:
     training._start()
     training._step()
     assert torch.equal(frozen[0].weight, weight)
+
+
+@pytest.mark.parametrize(("untrained", "kept"), [(1.0, 0), (0.5, 2 + 2 * PERFECT)])
+def test_of_perfect_states_the_untrained_one_stays_else_the_last_one(untrained: float, kept: int) -> None:
+    training = training_of(max_steps=40, validate_every=2)
+    start = untrained, *[1.0] * (1 + PERFECT)
+    answers = [*[untrained] * trials_of(training), *start]
+    training.learner.validate = (  # type: ignore[method-assign]
+        lambda *_: Answer((), np.full(4, answers.pop(0)))
+    )
+    states = {0: state_of(training.learner)}
+    step = training._step
+
+    def recorded() -> None:
+        step()
+        states[training.progress.step] = state_of(training.learner)
+
+    training._step = recorded  # type: ignore[method-assign]
+    training.run()
+    assert equal(state_of(training.learner), states[kept])
