@@ -19,7 +19,7 @@ from autometa.config import Settings
 from autometa.ensemble import combine, fit_temperature, log_probabilities, select
 from autometa.episodes import ImagePool
 from autometa.errors import BudgetExhausted, WeightsError
-from autometa.evaluation import Answer, interval95
+from autometa.evaluation import Answer
 from autometa.feature_files import FeatureFiles
 from autometa.features import FeatureStore
 from autometa.forecast import PROBE_IMAGES, Forecast, Limits
@@ -202,11 +202,11 @@ class Controller:
         self._best = outcome.score
         candidate = outcome.candidate
         self._best_view = candidate.view
-        self.report(f"best so far: {_percent(outcome.answer)} with {candidate.head} on {candidate.view}")
+        self.report(f"best so far: {outcome.answer.percent()} with {candidate.head} on {candidate.view}")
         if self.checkpoint is not None and self._since_checkpoint() > CHECKPOINT_EVERY_S:
             temperature = fit_temperature(outcome.answer, bench.episodes)
             self._save(
-                [(candidate, temperature, 1.0)], bench, {"stage": "search", **_figures(outcome.answer)}
+                [(candidate, temperature, 1.0)], bench, {"stage": "search", **outcome.answer.figures()}
             )
 
     def _mix(self, done: list[Outcome], bench: Bench) -> None:
@@ -231,9 +231,9 @@ class Controller:
         )
         members = [(ranked[p].candidate, temperatures[p], float(w)) for p, w in weights.items()]
         final = self._fresh_answer(members, bench)
-        self._save(members, bench, {"stage": "final", **_figures(final)})
+        self._save(members, bench, {"stage": "final", **final.figures()})
         names = ", ".join(f"{c.head} on {c.view}" for c, _, _ in members)
-        self.report(f"chosen: {_percent(final)} on fresh validation episodes with {names}")
+        self.report(f"chosen: {final.percent()} on fresh validation episodes with {names}")
 
     def _fresh_answer(self, members: list[Weighted], bench: Bench) -> Answer:
         calibrated = []
@@ -278,16 +278,3 @@ def _member(candidate: Candidate, temperature: float, weight: float) -> Member:
         temperature=temperature,
         weight=weight,
     )
-
-
-def _figures(answer: Answer) -> dict[str, float]:
-    accuracies = answer.accuracies
-    return {
-        "normalised_accuracy": answer.mean,
-        "ci95": interval95(accuracies),
-        "episodes": float(len(accuracies)),
-    }
-
-
-def _percent(answer: Answer) -> str:
-    return f"{100 * answer.mean:.1f} ± {100 * interval95(answer.accuracies):.1f}"

@@ -18,6 +18,20 @@ DIRICHLET = 2.0
 """Concentration of the shares of classes among unbalanced queries."""
 
 
+def as_uint8(images: torch.Tensor) -> NDArray[np.uint8]:
+    """Images float32 [n, 3, h, w] in [0, 1] → uint8; exact for images that were uint8 before."""
+    array: NDArray[np.uint8] = (images * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    return array
+
+
+def check_support(images: NDArray[np.uint8], labels: Rows, ways: int) -> None:
+    """DataError where support images and labels do not fit or a class of 0..ways-1 has no image."""
+    if len(images) != len(labels) or set(labels.tolist()) != set(range(ways)):
+        raise DataError(
+            f"{len(images)} support images, {len(labels)} labels: each of {ways} classes needs one"
+        )
+
+
 @dataclass(frozen=True)
 class EpisodeSpec:
     """The form of episodes: any number of ways and shots within the bounds, `queries_per_class` each; where

@@ -56,6 +56,18 @@ class Answer:
         """Mean normalised accuracy."""
         return float(self.accuracies.mean())
 
+    def figures(self) -> dict[str, float]:
+        """Mean, half-width of its interval and number of episodes, for records."""
+        return {
+            "normalised_accuracy": self.mean,
+            "ci95": interval95(self.accuracies),
+            "episodes": float(len(self.accuracies)),
+        }
+
+    def percent(self) -> str:
+        """Mean and interval in %, for people."""
+        return f"{100 * self.mean:.1f} ± {100 * interval95(self.accuracies):.1f}"
+
 
 class ValidationEpisodes:
     """A fixed set of episodes on which every candidate is measured."""

@@ -16,7 +16,7 @@ from autometa.artifact import Description, Member, load_description, load_tensor
 from autometa.backbones import EAGER, Backbone, Source, View, build_backbone
 from autometa.budget import Machine, MemoryBudget, TimeBudget
 from autometa.ensemble import average, log_probabilities
-from autometa.errors import DataError
+from autometa.episodes import check_support
 from autometa.features import FeatureStore, image_keys
 from autometa.heads import FeatureBatch, Metric, apply_head, find_metric
 from autometa.planning import SLOWDOWN
@@ -153,10 +153,7 @@ class FittedLearner:
 
         DataError where images and labels do not fit or a class has no image.
         """
-        if len(images) != len(labels) or set(labels.tolist()) != set(range(ways)):
-            raise DataError(
-                f"{len(images)} support images, {len(labels)} labels: each of {ways} classes needs one"
-            )
+        check_support(images, labels, ways)
         members = self._affordable_members()
         support = self._embed(dict.fromkeys(map(view_of, members)), images)
         return FittedPredictor(self, members, support, torch.from_numpy(np.array(labels)), ways)

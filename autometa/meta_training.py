@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from autometa.budget import Machine, TimeBudget, process_age_s, stopwatch
 from autometa.episodes import EpisodeSpec, ImagePool, Rows, sample_episodes, split_classes
 from autometa.errors import BudgetExhausted, DataError
-from autometa.evaluation import Answer, ValidationEpisodes, interval95
+from autometa.evaluation import Answer, ValidationEpisodes
 from autometa.forecast import Limits
 from autometa.learners.episodes import EpisodeSampler, EpisodeSource, PoolSource, TaskSource
 from autometa.learners.recipe import Recipe, build_learner
@@ -95,7 +95,7 @@ class MetaTraining:
             report=self.report,
         )
         record = training.run()
-        self._fitted.validation = {"stage": "final", "steps": record.steps, **_figures(record.best)}
+        self._fitted.validation = {"stage": "final", "steps": record.steps, **record.best.figures()}
         self.report(
             f"{self.recipe.learner}: {record.steps} steps in {record.seconds:.1f} s, {record.ended}; "
             f"{100 * record.untrained.mean:.1f} before, {100 * record.best.mean:.1f} after"
@@ -168,7 +168,7 @@ class MetaTraining:
         return TimeBudget(train.clock() + left_s, train.clock)
 
     def _improved(self, answer: Answer) -> None:
-        self._fitted.validation = {"stage": "training", **_figures(answer)}
+        self._fitted.validation = {"stage": "training", **answer.figures()}
         if self._since_saved() > SAVE_EVERY_S:
             self._save()
 
@@ -186,11 +186,3 @@ def _even_share(labels: Rows, share: float, rng: np.random.Generator) -> Rows:
         return np.arange(len(labels))
     rows = [rng.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)]
     return np.sort(np.concatenate([r[: max(int(share * len(r)), 2)] for r in rows]))
-
-
-def _figures(answer: Answer) -> dict[str, float]:
-    return {
-        "normalised_accuracy": answer.mean,
-        "ci95": interval95(answer.accuracies),
-        "episodes": float(len(answer.accuracies)),
-    }

@@ -7,11 +7,10 @@ from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from autometa.budget import MemoryBudget, TimeBudget
-from autometa.episodes import ImagePool
+from autometa.episodes import ImagePool, as_uint8
 from autometa.errors import DataError
 from autometa.features import image_keys
 
@@ -24,12 +23,6 @@ FRESH_ENOUGH = 0.05
 ENDLESS = 1_000_000
 
 Row = tuple[NDArray[np.uint8], Hashable, str]
-
-
-def as_uint8(images: torch.Tensor) -> NDArray[np.uint8]:
-    """Images float32 [n, 3, h, w] in [0, 1] → uint8; exact for images that were uint8 before."""
-    array: NDArray[np.uint8] = (images * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
-    return array
 
 
 def pool_from_generator(

@@ -18,14 +18,14 @@ import torch
 from autometa.budget import MemoryBudget, TimeBudget, process_age_s
 from autometa.config import Settings, load_yaml
 from autometa.controller import Controller
-from autometa.episodes import EpisodeSpec
+from autometa.episodes import EpisodeSpec, as_uint8
 from autometa.forecast import Limits
 from autometa.learner import FittedLearner, FittedPredictor, Pace
 from autometa.learners.recipe import Recipe
 from autometa.learners.trained import TrainedPredictor
 from autometa.meta_training import MetaTraining
 from autometa.planning import TestSpec
-from autometa.pool import as_uint8, pool_from_generator
+from autometa.pool import pool_from_generator
 from autometa.saved import AnyLearner, load_learner
 
 SETTINGS_FILE = "settings.yaml"

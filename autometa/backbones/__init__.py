@@ -12,7 +12,7 @@ from autometa.backbones.catalogue import (  # noqa: E402
     installed_backbones,
 )
 from autometa.backbones.engines import EAGER  # noqa: E402
-from autometa.backbones.network import Preprocessing  # noqa: E402
+from autometa.backbones.network import Preprocessing, sharing_tensors  # noqa: E402
 from autometa.backbones.split import Normalise, split, stages_of  # noqa: E402
 from autometa.backbones.view import LAYERS, Source, View  # noqa: E402
 
@@ -29,6 +29,7 @@ __all__ = [
     "build_backbone",
     "find_spec",
     "installed_backbones",
+    "sharing_tensors",
     "split",
     "stages_of",
 ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from torch import nn
 from autometa.backbones.split import Normalise
 
 MILD_RANGE = 255.0
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,7 @@ class PixelNetwork(nn.Module):
         an exported graph need not resample them; all other weights are shared."""
         if not hasattr(self.model, "set_input_size") or not hasattr(self.model, "pos_embed"):
             return self
-        tensors = [*self.parameters(), *self.buffers()]
-        fitted = copy.deepcopy(self, {id(tensor): tensor for tensor in tensors})
+        fitted = sharing_tensors(self)
         fitted.model.set_input_size(img_size=px)  # type: ignore[operator]
         return fitted
 
@@ -93,3 +94,9 @@ def _taps(model: nn.Module) -> list[int]:
         return [len(stages) - 2, len(stages) - 1]
     depth = len(model.blocks)  # type: ignore[arg-type]
     return [round(0.75 * depth) - 1, depth - 1]
+
+
+def sharing_tensors(module: AnyModule) -> AnyModule:
+    """A copy with modules of its own, which may hold other state, over the same parameters and buffers."""
+    tensors = itertools.chain(module.parameters(), module.buffers())
+    return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})

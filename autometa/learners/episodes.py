@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autometa.episodes import EpisodeBatch, EpisodeSpec, Rows
+from autometa.episodes import EpisodeBatch, EpisodeSpec, Rows, as_uint8
 from autometa.errors import DataError
 from autometa.learners.augmentation import NO_AUGMENTATION, Augmentation
 
@@ -185,8 +185,7 @@ class TaskSource:
                 f"the stream gives {type(task).__name__}, not tasks: collect a pool from it instead"
             )
         support, query = (
-            self._prepare((images * 255).round().clamp(0, 255).to(torch.uint8).numpy())[None]
-            for images in (task.support_set[0], task.query_set[0])
+            self._prepare(as_uint8(images))[None] for images in (task.support_set[0], task.query_set[0])
         )
         labels = [labels[None].long() for labels in (task.support_set[1], task.query_set[1])]
         return InputEpisodes(support, labels[0], query, labels[1], torch.tensor([int(task.num_ways)]))

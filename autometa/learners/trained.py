@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from autometa.artifact import load_tensors, read_description, save_tensors, write_description
-from autometa.errors import DataError
+from autometa.episodes import check_support
 from autometa.features import image_keys
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.episodes import InputEpisodes
@@ -55,10 +55,7 @@ class TrainedLearner:
 
         DataError where images and labels do not fit or a class has no image.
         """
-        if len(images) != len(labels) or set(labels.tolist()) != set(range(ways)):
-            raise DataError(
-                f"{len(images)} support images, {len(labels)} labels: each of {ways} classes needs one"
-            )
+        check_support(images, labels, ways)
         return TrainedPredictor(self, self.prepare(images), torch.from_numpy(np.array(labels)), ways)
 
     def prepare(self, images: Images) -> torch.Tensor:

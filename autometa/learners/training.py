@@ -13,7 +13,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from autometa.budget import TimeBudget, stopwatch
-from autometa.evaluation import Answer, ValidationEpisodes, interval95
+from autometa.evaluation import Answer, ValidationEpisodes
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.checkpoint import Progress, load_progress, save_progress
 from autometa.learners.episodes import EpisodeSource
@@ -132,7 +132,7 @@ class Training:
             self._resume(resumed)
         else:
             self.progress.untrained = self._untrained.accuracies.tolist()
-        self.report(f"untrained: {_percent(self._untrained)}")
+        self.report(f"untrained: {self._untrained.percent()}")
 
     def _affordable_episodes(self) -> ValidationEpisodes:
         """As many of the validation episodes as take a small share of the budget: ever more are tried, since
@@ -154,7 +154,7 @@ class Training:
         self._best = Answer((), np.array(self.progress.best))
         if self.progress.source is not None and hasattr(self.source, "restore"):
             self.source.restore(self.progress.source)
-        self.report(f"goes on at step {self.progress.step}, best so far {_percent(self._best)}")
+        self.report(f"goes on at step {self.progress.step}, best so far {self._best.percent()}")
 
     def _why_to_end(self) -> str:
         """A reason, or nothing."""
@@ -222,7 +222,7 @@ class Training:
             self._best, self._best_state = self._latest, copy.deepcopy(self.learner.state_dict())
             self.progress.best_at = self._share_done()
             self.progress.stale = 0
-            self.report(f"step {self.progress.step}: {_percent(self._best)}")
+            self.report(f"step {self.progress.step}: {self._best.percent()}")
             self.improved(self._best)
         self.progress.best = self._best.accuracies.tolist()
         if self.checkpoint is not None:
@@ -232,7 +232,3 @@ class Training:
 
     def _spent_s(self) -> float:
         return self.progress.seconds + self._elapsed()
-
-
-def _percent(answer: Answer) -> str:
-    return f"{100 * answer.mean:.1f} ± {100 * interval95(answer.accuracies):.1f}"

@@ -16,9 +16,9 @@ from synthetic import colour_pool
 
 from autometa.budget import MemoryBudget, TimeBudget
 from autometa.config import Settings
-from autometa.episodes import ImagePool
+from autometa.episodes import ImagePool, as_uint8
 from autometa.errors import DataError
-from autometa.pool import as_uint8, pool_from_generator
+from autometa.pool import pool_from_generator
 from autometa.submission import AutoLearner, AutoMetaLearner, read_limits, read_test_spec
 
 MEMORY = MemoryBudget(8 * 2**30)

@@ -10,8 +10,9 @@ import torch
 from gradient_cases import GRADIENT, built, double, gradients_of  # noqa: F401
 from learner_cases import image_episode
 
+from autometa.backbones import sharing_tensors
 from autometa.learners.episodes import InputEpisodes, stacked
-from autometa.learners.gradient.parallel import on_all_cores, sharing_tensors
+from autometa.learners.gradient.parallel import on_all_cores
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,6 +10,8 @@ from typing import TypeVar
 
 import torch
 from torch import nn
+
+from autometa.backbones import sharing_tensors
 
 Result = TypeVar("Result")
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
@@ -41,12 +41,6 @@ def on_all_cores(learner: AnyModule, work: Callable[[AnyModule, int], Result], n
 
     with one_thread_each(), ThreadPoolExecutor(workers) as pool:
         return list(pool.map(one, range(n)))
-
-
-def sharing_tensors(module: AnyModule) -> AnyModule:
-    """A copy with modules of its own, which may hold other state, over the same parameters and buffers."""
-    tensors = itertools.chain(module.parameters(), module.buffers())
-    return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
 
 
 @contextmanager
