@@ -66,9 +66,14 @@ def save_learner(
 
 def write_description(folder: Path, description: BaseModel) -> None:
     """Write `learner.json`, which makes the files that it names a learner, by an atomic rename."""
-    writing = folder / f".{DESCRIPTION}.{os.getpid()}"
-    writing.write_text(description.model_dump_json(indent=1), encoding="utf-8")
-    writing.replace(folder / DESCRIPTION)
+    write_model(folder / DESCRIPTION, description)
+
+
+def write_model(file: Path, model: BaseModel) -> None:
+    """Write a model as JSON to a file, which appears whole or not at all."""
+    writing = file.with_name(f".{file.name}.{os.getpid()}")
+    writing.write_text(model.model_dump_json(indent=1), encoding="utf-8")
+    writing.replace(file)
 
 
 def save_tensors(folder: Path, stem: str, tensors: Tensors) -> str:

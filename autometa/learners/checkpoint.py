@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from autometa.artifact import load_tensors, write_tensors
+from autometa.artifact import load_tensors, write_model, write_tensors
 from autometa.errors import ArtifactError
 
 PROGRESS = "training.json"
@@ -49,9 +49,7 @@ def save_progress(
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / TENSORS.format(step=progress.step)
     write_tensors(file, tensors)
-    writing = folder / f".{PROGRESS}"
-    writing.write_text(progress.model_dump_json(), encoding="utf-8")
-    writing.replace(folder / PROGRESS)
+    write_model(folder / PROGRESS, progress)
     for old in folder.glob(TENSORS.format(step="*")):
         if old != file:
             old.unlink()

@@ -22,6 +22,7 @@ Accumulate = Callable[[Any, InputEpisodes], float]
 """Adds the gradients of a learner's mean task loss to its parameters; gives the loss."""
 CHUNK = 4
 """Tasks at once on a CPU: more fall out of its caches."""
+Gradients = list[torch.Tensor | None]
 Way = Literal["loop", "cores", "vmap"]
 PROBED = 4
 """Tasks by which the ways are measured."""
@@ -73,7 +74,7 @@ def all_at_once(learner: Any, episodes: InputEpisodes) -> float:
         return loss
 
     tensors = (episodes.support, episodes.support_labels, episodes.query, episodes.query_labels)
-    held = [None if p.grad is None else p.grad.clone() for p in learner.parameters()]
+    held = _gradients(learner)
     while True:
         try:
             return sum(_chunk(one, tensors, start, chunk) for start in range(0, len(episodes.ways), chunk))
@@ -81,8 +82,18 @@ def all_at_once(learner: Any, episodes: InputEpisodes) -> float:
             if chunk == 1:
                 raise
         chunk //= 2  # outside the handler, whose frames hold memory
-        for parameter, gradient in zip(learner.parameters(), held, strict=True):
-            parameter.grad = None if gradient is None else gradient.clone()
+        _restore_gradients(learner, held)
+
+
+def _gradients(learner: Any) -> Gradients:
+    """Copies of the gradients that are there."""
+    return [None if p.grad is None else p.grad.clone() for p in learner.parameters()]
+
+
+def _restore_gradients(learner: Any, held: Gradients) -> None:
+    """Put copies of them back: backward passes add in place."""
+    for parameter, gradient in zip(learner.parameters(), held, strict=True):
+        parameter.grad = None if gradient is None else gradient.clone()
 
 
 def _chunk(
@@ -106,15 +117,14 @@ def fastest(learner: Any, episodes: InputEpisodes, wanted: Way | Literal["auto"]
         episodes.query_labels[:PROBED],
         episodes.ways[:PROBED],
     )
-    held = [None if p.grad is None else p.grad.clone() for p in learner.parameters()]
+    held = _gradients(learner)
     times: dict[Accumulate, float] = {}
     for _ in range(ROUNDS):
         for way in (in_a_loop, all_at_once) if episodes.query.is_cuda else (on_cores, all_at_once):
             elapsed = stopwatch()
             way(learner, few)  # ends with a loss on the CPU, so that a GPU has finished too
             times[way] = min(times.get(way, float("inf")), elapsed())
-    for parameter, gradient in zip(learner.parameters(), held, strict=True):
-        parameter.grad = gradient
+    _restore_gradients(learner, held)
     return min(times, key=lambda way: times[way])
 
 
