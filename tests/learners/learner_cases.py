@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -111,3 +112,14 @@ def held_out(pool: ImagePool, spec: EpisodeSpec, first: int, episodes: int = 30)
     """Validation episodes of the classes from `first` on."""
     drawn = sample_episodes(pool, np.arange(first, pool.classes), spec, episodes, np.random.default_rng(9))
     return Validation(torch.from_numpy(pool.images), ValidationEpisodes(drawn))
+
+
+def only_first_query(episodes: InputEpisodes) -> InputEpisodes:
+    """The episodes with one query each."""
+    return replace(episodes, query=episodes.query[:, :1], query_labels=episodes.query_labels[:, :1])
+
+
+def of_one_colour(episodes: InputEpisodes, value: int) -> InputEpisodes:
+    """The episodes with all pixels of all images alike."""
+    support, query = (torch.full_like(images, value) for images in (episodes.support, episodes.query))
+    return replace(episodes, support=support, query=query)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from gradient_cases import GRADIENT, SMALLEST, built, close, double, first_layer, gradients_of
-from learner_cases import image_episode
+from learner_cases import image_episode, of_one_colour, only_first_query
 
 from autometa.learners.episodes import InputEpisodes, stacked
 from autometa.learners.gradient import batching
@@ -97,7 +97,7 @@ def test_a_single_query_is_answered_and_learned_from(name: str, norm: str) -> No
     if (name, norm) == ("reptile", "per_step"):
         pytest.skip("reptile has no queries in training that running statistics could come from")
     learner, episodes = quick(name, norm=norm, test_steps=2), image_episode(3, 1, 1)
-    single = replace(episodes, query=episodes.query[:, :1], query_labels=episodes.query_labels[:, :1])
+    single = only_first_query(episodes)
     assert answer(learner, single).isfinite().all()
     assert all(g.isfinite().all() for g in gradients_of(learner, single).values())
 
@@ -106,11 +106,7 @@ def test_a_single_query_is_answered_and_learned_from(name: str, norm: str) -> No
 @pytest.mark.parametrize("value", [0, 255])
 def test_constant_images_give_equal_classes_and_finite_gradients(name: str, value: int) -> None:
     learner, episodes = quick(name), image_episode(4, 2, 1)
-    same = replace(
-        episodes,
-        support=torch.full_like(episodes.support, value),
-        query=torch.full_like(episodes.query, value),
-    )
+    same = of_one_colour(episodes, value)
     p = answer(learner, same)
     torch.testing.assert_close(p, torch.full_like(p, 0.25), atol=1e-3, rtol=0)
     assert all(g.isfinite().all() for g in gradients_of(learner, same).values())

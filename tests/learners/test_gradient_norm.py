@@ -9,10 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from gradient_cases import SMALLEST, built
-from learner_cases import PX, image_episode
+from learner_cases import PX, image_episode, only_first_query
 
 from autometa.learners.encoder import EncoderSpec
-from autometa.learners.episodes import InputEpisodes
 from autometa.learners.gradient.base import GradientLearner
 from autometa.learners.gradient.norm import NormMode, TaskNorm
 
@@ -92,10 +91,6 @@ def test_queries_have_the_statistics_scale_and_shift_of_their_step() -> None:
         torch.testing.assert_close(norm(x), expected)
 
 
-def first_query(episodes: InputEpisodes) -> InputEpisodes:
-    return replace(episodes, query=episodes.query[:, :1], query_labels=episodes.query_labels[:, :1])
-
-
 @pytest.mark.parametrize("mode", ["support", "per_step"])
 @pytest.mark.parametrize("name", LEARNING)
 def test_an_answer_does_not_depend_on_other_queries(name: str, mode: NormMode) -> None:
@@ -103,13 +98,13 @@ def test_an_answer_does_not_depend_on_other_queries(name: str, mode: NormMode) -
         pytest.skip("reptile has no queries in training that running statistics could come from")
     learner, episodes = built(name, norm=mode, test_steps=3), image_episode(3, 2, 2)
     torch.testing.assert_close(
-        learner(first_query(episodes))[0, 0], learner(episodes)[0, 0], atol=1e-4, rtol=1e-3
+        learner(only_first_query(episodes))[0, 0], learner(episodes)[0, 0], atol=1e-4, rtol=1e-3
     )
 
 
 def test_transductive_answers_do_depend_on_other_queries() -> None:
     learner, episodes = built("maml"), image_episode(3, 2, 2)
-    alone, among = learner(first_query(episodes))[0, 0], learner(episodes)[0, 0]
+    alone, among = learner(only_first_query(episodes))[0, 0], learner(episodes)[0, 0]
     assert not torch.allclose(alone, among, rtol=1e-2)
 
 
@@ -153,7 +148,7 @@ def test_a_trained_learner_can_be_copied(mode: NormMode) -> None:
 @pytest.mark.parametrize("mode", ["transductive", "support", "per_step"])
 def test_one_pixel_maps_and_a_single_query_are_no_trouble(mode: NormMode) -> None:
     learner = built("maml", SMALLEST.model_copy(update={"px": 8}), norm=mode, test_steps=2)
-    episodes = first_query(image_episode(2, 1, 1))
+    episodes = only_first_query(image_episode(2, 1, 1))
     small = replace(episodes, support=episodes.support[..., ::2, ::2], query=episodes.query[..., ::2, ::2])
     assert learner(small).isfinite().all()
     learner.train().accumulate(small)

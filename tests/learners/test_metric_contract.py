@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from learner_cases import METRIC, PX, TINY, built, image_episode, images_like
+from learner_cases import METRIC, PX, TINY, built, image_episode, images_like, of_one_colour, only_first_query
 
 from autometa.episodes import EpisodeSpec, ImagePool, sample_episodes
 from autometa.evaluation import ValidationEpisodes
@@ -112,7 +112,7 @@ def test_any_ways_and_shots(name: str, ways: int, shots: int, queries: int) -> N
 @every_learner
 def test_a_single_query_is_answered_as_among_others(name: str) -> None:
     learner, episodes = built(name), image_episode(3, 1, 2)
-    single = replace(episodes, query=episodes.query[:, :1], query_labels=episodes.query_labels[:, :1])
+    single = only_first_query(episodes)
     torch.testing.assert_close(answer(learner, single)[0, 0], answer(learner, episodes)[0, 0])
 
 
@@ -120,11 +120,7 @@ def test_a_single_query_is_answered_as_among_others(name: str) -> None:
 @pytest.mark.parametrize("value", [0, 255])
 def test_constant_images_give_equal_classes_and_finite_gradients(name: str, value: int) -> None:
     learner, episodes = built(name), image_episode(4, 2, 1)
-    same = replace(
-        episodes,
-        support=torch.full_like(episodes.support, value),
-        query=torch.full_like(episodes.query, value),
-    )
+    same = of_one_colour(episodes, value)
     p = answer(learner, same)
     if name not in sees_order:
         torch.testing.assert_close(p, torch.full_like(p, 0.25), atol=1e-3, rtol=0)
