@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from autometa.errors import BudgetExhausted, DataError
 from autometa.evaluation import Answer, ValidationEpisodes
 from autometa.forecast import Limits
 from autometa.learners.episodes import EpisodeSampler, EpisodeSource, PoolSource, TaskSource
+from autometa.learners.hooks import ClassTrained, Settling
 from autometa.learners.recipe import Recipe, build_learner
 from autometa.learners.trained import TrainedLearner
 from autometa.learners.training import Training, Validation
@@ -33,6 +34,8 @@ MOST_SHOTS = 5
 MOST_QUERIES = 5
 MOST_WAYS = 10
 """Of training episodes, where a recipe names none: enough to learn from, and several a second."""
+CLASSIFIED = EpisodeSpec(ways=(32, 32), shots=(1, 1), queries_per_class=1)
+"""Form of training episodes where classification is learned: many classes, and two images of each."""
 FINISH_S = 1.5
 SAVE_EVERY_S = 5.0
 ENDLESS = 1_000_000
@@ -107,19 +110,28 @@ class MetaTraining:
     ) -> EpisodeSource:
         if self.recipe.data == "stream":
             return TaskSource(tasks(ENDLESS), self._fitted.prepare)
-        spec, recipe = self.test.episodes, self.recipe
-        lowest, highest = spec.ways
-        shots = (spec.shots[0], max(min(spec.shots[1], MOST_SHOTS), spec.shots[0]))
-        training = EpisodeSpec(
-            recipe.ways or (lowest, max(min(highest, MOST_WAYS), lowest)),
-            recipe.shots or shots,
-            recipe.queries_per_class or min(spec.queries_per_class, MOST_QUERIES),
-        )
-        rng = np.random.default_rng([recipe.training.seed, 1])
+        recipe, rng = self.recipe, np.random.default_rng([self.recipe.training.seed, 1])
         sampler = EpisodeSampler(
-            labels, fit, pool.dataset_of_class, training, rng, recipe.unlabelled_per_class
+            labels, fit, pool.dataset_of_class, self._training_form(), rng, recipe.unlabelled_per_class
         )
         return PoolSource(inputs, sampler, recipe.augmentation)
+
+    def _training_form(self) -> EpisodeSpec:
+        """What the recipe says of training episodes; else what suits the learner and the test."""
+        spec, recipe = self.test.episodes, self.recipe
+        lowest, highest = spec.ways
+        usual = EpisodeSpec(
+            (lowest, max(min(highest, MOST_WAYS), lowest)),
+            (spec.shots[0], max(min(spec.shots[1], MOST_SHOTS), spec.shots[0])),
+            min(spec.queries_per_class, MOST_QUERIES),
+        )
+        if isinstance(self._fitted.learner, ClassTrained):
+            usual = CLASSIFIED
+        return EpisodeSpec(
+            recipe.ways or usual.ways,
+            recipe.shots or usual.shots,
+            recipe.queries_per_class or usual.queries_per_class,
+        )
 
     def _affordable(self, pool: ImagePool) -> tuple[Rows, float]:
         """Rows of the pool that time and memory allow to prepare, and seconds to reserve for meta-test; both
@@ -152,7 +164,10 @@ class MetaTraining:
         labels = np.arange(max(support, ways)) % ways
         take = np.resize(np.arange(len(images)), len(labels))
         asked = np.resize(np.arange(len(images)), query)
-        predictor = self._fitted.fit(images[take], labels, ways)
+        fitted, learner = self._fitted, self._fitted.learner
+        if isinstance(learner, Settling):
+            fitted = replace(fitted, learner=learner.slowest())
+        predictor = fitted.fit(images[take], labels, ways)
         predictor.predict(images[asked])
         elapsed = stopwatch()
         predictor.predict(images[asked])

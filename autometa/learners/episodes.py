@@ -15,13 +15,16 @@ from autometa.errors import DataError
 from autometa.learners.augmentation import NO_AUGMENTATION, Augmentation
 
 Prepare = Callable[[NDArray[np.uint8]], torch.Tensor]
+STREAM_CLASSES = 2048
+"""Training classes that a stream, which does not say how many it has, may have."""
 
 
 @dataclass(frozen=True)
 class InputEpisodes:
     """b episodes, padded: what an encoder takes, of the support [b, s, ...] with labels int64 [b, s] in
     0..ways-1 (-1: padding), of the query [b, q, ...] with labels [b, q] (-1: padding; any class where they
-    are not known), and of images without labels [b, u, ...] where there are any; ways int64 [b]."""
+    are not known), and of images without labels [b, u, ...] where there are any; ways int64 [b]. `classes`
+    int64 [b, n] numbers the training class that each label stands for (-1: padding; None: not known)."""
 
     support: torch.Tensor
     support_labels: torch.Tensor
@@ -29,6 +32,7 @@ class InputEpisodes:
     query_labels: torch.Tensor
     ways: torch.Tensor
     unlabelled: torch.Tensor | None = None
+    classes: torch.Tensor | None = None
 
     def to(self, device: str) -> InputEpisodes:
         """The same on a device."""
@@ -39,6 +43,7 @@ class InputEpisodes:
             self.query_labels.to(device),
             self.ways.to(device),
             None if self.unlabelled is None else self.unlabelled.to(device),
+            None if self.classes is None else self.classes.to(device),
         )
 
 
@@ -78,8 +83,12 @@ class EpisodeSampler:
         unlabelled_per_class: int = 0,
     ) -> None:
         self._spec, self.rng, self._unlabelled = spec, rng, unlabelled_per_class
+        self.classes = len(classes)
         order = np.argsort(labels, kind="stable")
         sizes = np.bincount(labels, minlength=int(classes.max(initial=0)) + 1)
+        self._place = np.full(len(sizes), -1)
+        self._place[classes] = np.arange(len(classes))
+        self._labels = labels
         starts = np.cumsum(sizes) - sizes
         wide = np.arange(sizes[classes].max(initial=1))
         places = np.minimum(starts[classes][:, None] + wide, len(order) - 1)
@@ -109,6 +118,11 @@ class EpisodeSampler:
         )
         return batch, rows[..., shots + queries :].flatten(1)
 
+    def numbers(self, batch: EpisodeBatch) -> torch.Tensor:
+        """For every label of drawn episodes the place of its class among those to draw from, [n, ways]."""
+        rows = batch.support_rows.unflatten(1, (int(batch.ways[0]), -1))[..., 0]
+        return torch.from_numpy(self._place[self._labels[rows.numpy()]])
+
     def _form(self, group: Rows) -> tuple[int, int, int, int]:
         """Ways, shots, queries and images without labels per class."""
         spec, rng = self._spec, self.rng
@@ -128,6 +142,11 @@ class PoolSource:
     inputs: torch.Tensor
     sampler: EpisodeSampler
     augmentation: Augmentation = NO_AUGMENTATION
+
+    @property
+    def classes(self) -> int:
+        """How many classes the episodes are of."""
+        return self.sampler.classes
 
     def state(self) -> dict[str, Any]:
         """Where the random numbers are, as JSON."""
@@ -157,19 +176,32 @@ class PoolSource:
             batch.query_labels,
             batch.ways,
             images[:, s + q :] if unlabelled.shape[1] else None,
+            self.sampler.numbers(batch),
         )
 
 
 class TaskSource:
     """Episodes out of the challenge's stream of tasks, each with `support_set` and `query_set` (images
     float32 in [0, 1], labels) and `num_ways`; `prepare` turns uint8 images into what the encoder takes.
+    Classes are numbered as they come, by `dataset` and `original_class_idx` [ways] where tasks have these.
 
-    DataError where the stream ends, or gives something else.
+    DataError where the stream ends, gives something else, or has more than `STREAM_CLASSES` classes.
     """
+
+    classes = STREAM_CLASSES
 
     def __init__(self, tasks: Iterable[Any], prepare: Prepare) -> None:
         self._tasks: Iterator[Any] = iter(tasks)
         self._prepare = prepare
+        self._known: dict[tuple[str, int], int] = {}
+
+    def state(self) -> dict[str, Any]:
+        """The numbers of classes, as JSON; a stream itself can not be taken back."""
+        return {"classes": [list(key) for key in self._known]}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Number classes as before."""
+        self._known = {(name, int(own)): place for place, (name, own) in enumerate(state["classes"])}
 
     def draw(self, n: int) -> InputEpisodes:
         """The next `n` tasks."""
@@ -188,7 +220,21 @@ class TaskSource:
             self._prepare(as_uint8(images))[None] for images in (task.support_set[0], task.query_set[0])
         )
         labels = [labels[None].long() for labels in (task.support_set[1], task.query_set[1])]
-        return InputEpisodes(support, labels[0], query, labels[1], torch.tensor([int(task.num_ways)]))
+        ways = torch.tensor([int(task.num_ways)])
+        return InputEpisodes(support, labels[0], query, labels[1], ways, classes=self._numbers(task))
+
+    def _numbers(self, task: Any) -> torch.Tensor | None:
+        """Numbers of the classes of a task [1, ways]; None where it does not say which they are."""
+        own = getattr(task, "original_class_idx", None)
+        if own is None:
+            return None
+        dataset = str(getattr(task, "dataset", ""))
+        numbers = [self._known.setdefault((dataset, int(c)), len(self._known)) for c in own]
+        if len(self._known) > STREAM_CLASSES:
+            raise DataError(
+                f"the stream has more than {STREAM_CLASSES} training classes; train on the pool (data: pool)"
+            )
+        return torch.tensor([numbers])
 
 
 def stacked(episodes: Sequence[InputEpisodes]) -> InputEpisodes:
@@ -198,10 +244,12 @@ def stacked(episodes: Sequence[InputEpisodes]) -> InputEpisodes:
         flat = [row for tensor in tensors for row in tensor]
         return torch.nn.utils.rnn.pad_sequence(flat, batch_first=True, padding_value=fill)
 
+    classes = [e.classes for e in episodes if e.classes is not None]
     return InputEpisodes(
         padded([e.support for e in episodes], 0),
         padded([e.support_labels for e in episodes], -1),
         padded([e.query for e in episodes], 0),
         padded([e.query_labels for e in episodes], -1),
         torch.cat([e.ways for e in episodes]),
+        classes=padded(classes, -1) if len(classes) == len(episodes) else None,
     )

@@ -13,10 +13,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from autometa.budget import TimeBudget, stopwatch
+from autometa.errors import DataError
 from autometa.evaluation import Answer, ValidationEpisodes
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.checkpoint import Progress, load_progress, save_progress
 from autometa.learners.episodes import EpisodeSource
+from autometa.learners.hooks import ClassTrained, Settling
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -34,6 +36,8 @@ PERFECT = 5
 """Validations without a mistake after which there is nothing left to learn from."""
 PATIENT_SHARE = 0.25
 """Of the steps or of the time that may pass without a better state."""
+SETTLE_SHARE = 0.15
+"""Share of the budget that is kept for a choice after training, where the learner makes one."""
 SLOWDOWN = 1.5
 """How much slower than the last one a step may be."""
 
@@ -108,18 +112,24 @@ class Training:
         finally:  # whatever ends it
             self.learner.load_state_dict(self._best_state)
             self.learner.eval()
+        if isinstance(self.learner, Settling):
+            self.report(self.learner.settle(self.validation.inputs, self.validation.episodes, self.budget))
         return TrainingRecord(untrained, self._best, self.progress.step, self._spent_s(), ended)
 
     def _start(self) -> None:
         torch.manual_seed(self.settings.seed)
-        self.learner.to(self.device)
-        trained = [p for p in self.learner.parameters() if p.requires_grad]
+        self._module = self._with_classifier().to(self.device)
+        self._trained = [p for p in self._module.parameters() if p.requires_grad]
         self._optimizer = OPTIMIZERS[self.settings.optimizer](
-            trained, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
+            [{"params": self._trained}],
+            lr=self.settings.learning_rate,
+            weight_decay=self.settings.weight_decay,
         )
-        self._elapsed, self._whole_s = stopwatch(self.budget.clock), self.budget.left_s()
+        settles = isinstance(self.learner, Settling)
+        self._loop = self.budget.share(1 - SETTLE_SHARE) if settles else self.budget
+        self._elapsed, self._whole_s = stopwatch(self.budget.clock), self._loop.left_s()
         self._since_validation, self._step_s, self._trained_s = 0, 0.0, 0.0
-        self._validate_s, self._diverged = 0.0, False
+        self._validate_s, self._stopped = 0.0, "" if self._trained else "it has nothing to train"
         self.budget.check("training")
         self._episodes = self._affordable_episodes()
         self._measure()
@@ -127,12 +137,26 @@ class Training:
         self._untrained = self._best = self._latest
         self._best_state = copy.deepcopy(self.learner.state_dict())
         if self.checkpoint is not None and (
-            resumed := load_progress(self.checkpoint, self.learner, self._optimizer)
+            resumed := load_progress(self.checkpoint, self._module, self._optimizer)
         ):
             self._resume(resumed)
         else:
             self.progress.untrained = self._untrained.accuracies.tolist()
         self.report(f"untrained: {self._untrained.percent()}")
+
+    def _with_classifier(self) -> torch.nn.Module:
+        """The learner, together with the classifier that only its training needs, if it needs one."""
+        if not isinstance(self.learner, ClassTrained):
+            return self.learner
+        classes = getattr(self.source, "classes", None)
+        if classes is None:
+            raise DataError(
+                f"{type(self.learner).__name__} learns to classify, but {type(self.source).__name__} does not "
+                "say how many `classes` it draws from"
+            )
+        return torch.nn.ModuleDict(
+            {"learner": self.learner, "classifier": self.learner.begin_training(classes)}
+        )
 
     def _affordable_episodes(self) -> ValidationEpisodes:
         """As many of the validation episodes as take a small share of the budget: ever more are tried, since
@@ -158,8 +182,8 @@ class Training:
 
     def _why_to_end(self) -> str:
         """A reason, or nothing."""
-        if self._diverged:
-            return "the loss is no number any more: lower the learning rate"
+        if self._stopped:
+            return self._stopped
         if self._best.mean == 1.0 and self.progress.stale >= PERFECT:
             return "every validation episode is right"
         if self.settings.max_steps is not None and self.progress.step >= self.settings.max_steps:
@@ -168,7 +192,7 @@ class Training:
         waited = self._share_done() - self.progress.best_at > PATIENT_SHARE or not bounded
         if self.progress.stale >= self.settings.patience and waited:
             return "no better state for long"
-        if not self.budget.fits(SLOWDOWN * (self._step_s + self._validate_s)):
+        if not self._loop.fits(SLOWDOWN * (self._step_s + self._validate_s)):
             return "the time is used"
         return ""
 
@@ -183,9 +207,9 @@ class Training:
         with torch.autocast(self.device, torch.bfloat16, enabled=mixed):
             loss = self.learner.accumulate(episodes)
         if not np.isfinite(loss):
-            self._diverged = True
+            self._stopped = "the loss is no number any more: lower the learning rate"
             return
-        torch.nn.utils.clip_grad_norm_(self.learner.parameters(), self.settings.clip)
+        torch.nn.utils.clip_grad_norm_(self._trained, self.settings.clip)
         self._optimizer.step()
         self.progress.step += 1
         self._since_validation += 1
@@ -228,7 +252,7 @@ class Training:
         if self.checkpoint is not None:
             self.progress.source = self.source.state() if hasattr(self.source, "state") else None
             spent = self.progress.model_copy(update={"seconds": self._spent_s()})
-            save_progress(self.checkpoint, spent, self.learner, self._best_state, self._optimizer)
+            save_progress(self.checkpoint, spent, self._module, self._best_state, self._optimizer)
 
     def _spent_s(self) -> float:
         return self.progress.seconds + self._elapsed()

@@ -37,7 +37,7 @@ class Fragile:
 
     def __init__(self, inner: Any, fails_at: int) -> None:
         self.inner, self.left = inner, fails_at
-        self.state, self.restore = inner.state, inner.restore
+        self.state, self.restore, self.classes = inner.state, inner.restore, inner.classes
 
     def draw(self, n: int) -> InputEpisodes:
         if not self.left:
@@ -96,7 +96,7 @@ def same_record(a: TrainingRecord, b: TrainingRecord) -> bool:
     return parts[0] == parts[1]
 
 
-@pytest.mark.parametrize("name", ["siamese", "matching_fce", "prototypical"])
+@pytest.mark.parametrize("name", ["siamese", "matching_fce", "prototypical", "imprinted", "simpleshot"])
 def test_interrupted_and_resumed_equals_uninterrupted(name: str, tmp_path: Path) -> None:
     whole = training_of(tmp_path / "whole", name)
     record = whole.run()

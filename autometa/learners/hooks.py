@@ -1,0 +1,35 @@
+"""What some learners want from their training besides its steps."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import nn
+
+from autometa.budget import TimeBudget
+from autometa.evaluation import ValidationEpisodes
+from autometa.learners.base import EpisodicLearner
+
+
+@runtime_checkable
+class ClassTrained(Protocol):
+    """A learner whose loss is classification over all training classes."""
+
+    def begin_training(self, classes: int) -> nn.Module:
+        """Called once, before the first step, with the number of training classes: the classifier over them.
+        It is trained with the learner, is in checkpoints, and is no part of the learner's state."""
+        ...
+
+
+@runtime_checkable
+class Settling(Protocol):
+    """A learner that makes a choice on validation episodes after its training."""
+
+    def settle(self, inputs: torch.Tensor, validation: ValidationEpisodes, budget: TimeBudget) -> str:
+        """Choose, on episodes over images whose `inputs` [n, ...] are given; what was chosen, for people."""
+        ...
+
+    def slowest(self) -> EpisodicLearner:
+        """A copy, sharing weights, that takes as long for a task as any choice could make it."""
+        ...
