@@ -31,6 +31,12 @@ from autometa.learners.metric.relation import Relation
 from autometa.learners.metric.semi_supervised_prototypical import SemiSupervisedPrototypical
 from autometa.learners.metric.siamese import Siamese
 from autometa.learners.training import TrainingSettings
+from autometa.learners.transfer.adapters import Adapters
+from autometa.learners.transfer.finetune import Finetune
+from autometa.learners.transfer.imprinted import Imprinted
+from autometa.learners.transfer.pmf import PMF
+from autometa.learners.transfer.simpleshot import SimpleShot
+from autometa.learners.transfer.train_from_scratch import TrainFromScratch
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,12 @@ LEARNERS: dict[str, LearnerSpec] = {
     "proto_maml": LearnerSpec(ProtoMAML, "gradient"),
     "cavia": LearnerSpec(CAVIA, "gradient"),
     "lstm_meta_learner": LearnerSpec(LSTMMetaLearner, "gradient"),
+    "train_from_scratch": LearnerSpec(TrainFromScratch, "transfer"),
+    "finetune": LearnerSpec(Finetune, "transfer"),
+    "imprinted": LearnerSpec(Imprinted, "transfer"),
+    "simpleshot": LearnerSpec(SimpleShot, "transfer"),
+    "pmf": LearnerSpec(PMF, "transfer"),
+    "adapters": LearnerSpec(Adapters, "transfer"),
 }
 
 

@@ -1,0 +1,76 @@
+"""Fine-tuning a body that was trained as a classifier."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+
+from autometa.learners.base import Options
+from autometa.learners.encoder import Encoder
+from autometa.learners.episodes import InputEpisodes
+from autometa.learners.gradient.tasks import Task
+from autometa.learners.transfer.classification import ClassifyingLearner
+from autometa.learners.transfer.tuning import Params, each_task, embedded, scoped, tuned
+
+BODY = "body."
+
+
+class FinetuneOptions(Options):
+    """Options of `Finetune`, explained there."""
+
+    scope: Literal["head", "last_blocks", "all"] = "head"
+    steps: int = Field(default=100, ge=0)
+    rate: float = Field(default=0.01, gt=0)
+    body_rate: float = Field(default=1e-3, gt=0)
+
+
+class Finetune(ClassifyingLearner):
+    """The body is trained by plain classification; for every task a new linear head is trained on the support
+    by `steps` of Adam with `rate` (the Baseline of Chen et al. 2019), and with it, at `body_rate`, the last
+    blocks of the body or all of it, as `scope` says. Batch norm keeps its statistics.
+
+    The head starts from zero, so that no order of the classes is special.
+    """
+
+    options_type = FinetuneOptions
+
+    def __init__(self, encoder: Encoder, options: FinetuneOptions) -> None:
+        super().__init__(encoder, options)
+        self.options = options
+
+    def forward(self, episodes: InputEpisodes) -> torch.Tensor:
+        """Scores [b, q, n] of the queries."""
+        return each_task(self, episodes, Finetune.task_logits)
+
+    def task_logits(self, task: Task) -> torch.Tensor:
+        """Logits [q, ways] of the queries of one task."""
+        options, start = self.options, self._start(task)
+        fixed = None if options.scope != "head" else embedded(self.encoder, {}, task.support)
+
+        def loss(params: Params) -> torch.Tensor:
+            features = self._features(params, task.support) if fixed is None else fixed
+            return F.cross_entropy(_logits(params, features), task.support_labels)
+
+        def rate(name: str) -> float:
+            return options.body_rate if name.startswith(BODY) else options.rate
+
+        params = tuned(loss, start, rate, options.steps)
+        return _logits(params, self._features(params, task.query))
+
+    def _start(self, task: Task) -> Params:
+        zeros = torch.zeros(task.ways, self.encoder.width + 1, device=task.support.device)
+        head = {"head.weight": zeros[:, 1:], "head.bias": zeros[:, 0]}
+        if self.options.scope == "head":
+            return head
+        return head | {BODY + name: p for name, p in scoped(self.encoder, self.options.scope).items()}
+
+    def _features(self, params: Params, inputs: torch.Tensor) -> torch.Tensor:
+        body = {name.removeprefix(BODY): p for name, p in params.items() if name.startswith(BODY)}
+        return embedded(self.encoder, body, inputs)
+
+
+def _logits(params: Params, features: torch.Tensor) -> torch.Tensor:
+    return F.linear(features, params["head.weight"], params["head.bias"])

@@ -1,0 +1,146 @@
+"""P>M>F: pretrained, meta-trained, fine-tuned."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field, field_validator
+
+from autometa.backbones import sharing_tensors
+from autometa.budget import TimeBudget, stopwatch
+from autometa.evaluation import Answer, ValidationEpisodes, paired_gain
+from autometa.heads import FeatureBatch
+from autometa.learners.augmentation import Augmentation
+from autometa.learners.base import EpisodicLearner
+from autometa.learners.encoder import Encoder
+from autometa.learners.episodes import InputEpisodes
+from autometa.learners.gradient.tasks import Task
+from autometa.learners.metric.prototypical import Prototypical, PrototypicalOptions
+from autometa.learners.transfer.tuning import Params, Scope, each_task, embedded, scoped, tuned
+from autometa.planning import SLOWDOWN
+
+VIEWS = Augmentation(shift=0.125, brightness=0.3)
+"""What makes pseudo-queries of support images; a mirrored letter may be another one."""
+DROPPED = 0.1
+"""Share of the channels that pseudo-queries of features lack."""
+SEED = 0
+PROBED = 4
+FEWEST = 8
+"""Validation episodes with fewer than which no rate is chosen."""
+
+
+class PMFOptions(PrototypicalOptions):
+    """Options of `PMF`, explained there."""
+
+    scope: Scope = "all"
+    steps: int = Field(default=20, ge=1)
+    rates: tuple[float, ...] = (0.0, 1e-4, 1e-3, 1e-2)
+
+    @field_validator("rates")
+    @classmethod
+    def _rates(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
+        if not rates or min(rates) < 0:
+            raise ValueError("give at least one rate, none below 0; 0 is always tried as well")
+        return rates
+
+
+class PMF(Prototypical):
+    """A prototypical network that is fine-tuned on every task (P>M>F, Hu et al. 2022): `steps` of Adam on all
+    trained parameters or those of the last blocks (`scope`); the loss is that of pseudo-queries, augmented
+    support images, by prototypes of the support.
+
+    The rate is one of `rates`, chosen after meta-training on validation episodes and kept with the weights; 0,
+    no fine-tuning, stays unless another one gains more than the standard error of the paired difference.
+    """
+
+    options_type = PMFOptions
+
+    def __init__(self, encoder: Encoder, options: PMFOptions) -> None:
+        super().__init__(encoder, options)
+        self.options = options
+        self.register_buffer("rate", torch.zeros(()))
+
+    rate: torch.Tensor
+
+    def forward(self, episodes: InputEpisodes) -> torch.Tensor:
+        """Scores [b, q, n] of the queries; without fine-tuning in training."""
+        if self.training or not self.rate:
+            return super().forward(episodes)
+        return each_task(self, episodes, PMF.task_logits)
+
+    def task_logits(self, task: Task) -> torch.Tensor:
+        """Logits [q, ways] of the queries of one task after fine-tuning."""
+        rate, rng = float(self.rate), np.random.default_rng(SEED)
+
+        def loss(params: Params) -> torch.Tensor:
+            both = torch.cat([task.support, pseudo_queries(task.support, rng)])
+            support, query = embedded(self.encoder, params, both).chunk(2)
+            return F.cross_entropy(self._scores(support, query, task), task.support_labels)
+
+        start = scoped(self.encoder, self.options.scope)
+        params = tuned(loss, start, lambda _: rate, self.options.steps)
+        support, query = (embedded(self.encoder, params, part) for part in (task.support, task.query))
+        return self._scores(support, query, task)
+
+    def _scores(self, support: torch.Tensor, query: torch.Tensor, task: Task) -> torch.Tensor:
+        ways = torch.tensor([task.ways], device=support.device)
+        return self.compare(FeatureBatch(support[None], task.support_labels[None], query[None], ways))[0]
+
+    def validate(self, inputs: torch.Tensor, validation: ValidationEpisodes) -> Answer:
+        """The answer on validation episodes, with fine-tuning where a rate was chosen."""
+        if not self.rate:
+            return super().validate(inputs, validation)
+        return EpisodicLearner.validate(self, inputs, validation)
+
+    def settle(self, inputs: torch.Tensor, validation: ValidationEpisodes, budget: TimeBudget) -> str:
+        """Choose the rate, on as many episodes as there is time for; on too few of them it is 0."""
+        rates = [rate for rate in self.options.rates if rate > 0]
+        episodes = validation.episodes[: self._affordable(inputs, validation, len(rates), budget)]
+        self.rate.zero_()
+        if not rates or len(episodes) < FEWEST:
+            return f"rate 0: time for {len(episodes)} validation episodes, {FEWEST} are needed to choose"
+        part = ValidationEpisodes(episodes)
+        plain = self.validate(inputs, part).accuracies
+        chosen, best, told = 0.0, 0.0, "no other rate gained more than chance"
+        for rate in rates:
+            self.rate.fill_(rate)
+            gain, error = paired_gain(self.validate(inputs, part).accuracies, plain)
+            if gain > max(error, best):
+                chosen, best, told = rate, gain, f"gains {100 * gain:.1f} ± {100 * error:.1f}"
+        self.rate.fill_(chosen)
+        return f"rate {chosen:g}: {told} ({len(episodes)} validation episodes)"
+
+    def _affordable(
+        self, inputs: torch.Tensor, validation: ValidationEpisodes, rates: int, budget: TimeBudget
+    ) -> int:
+        """How many validation episodes can be answered with so many rates in time."""
+        few = ValidationEpisodes(validation.episodes[:PROBED])
+        elapsed = stopwatch(budget.clock)
+        self.slowest().validate(inputs, few)
+        each_s = elapsed() / len(few.episodes) + 1e-9
+        left = budget.left_s() / (SLOWDOWN * each_s * max(rates, 1))
+        return int(max(min(left, len(validation.episodes)), 0))
+
+    def slowest(self) -> PMF:
+        """A copy, sharing weights, that fine-tunes."""
+        copy = sharing_tensors(self)
+        copy.rate = torch.full_like(self.rate, max(self.options.rates))
+        return copy
+
+
+def pseudo_queries(support: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Support inputs [s, ...] as they might look in a query: images uint8 [s, c, h, w] moved and dimmed or lit;
+    features of a frozen trunk, whose images are gone, without some of their channels.
+
+    Whatever is drawn is done to all of them, so that their order does not matter. With one mask for all, the
+    classes are compared in a random subspace, in which what tells them apart has to hold as well.
+    """
+    if support.dtype == torch.uint8:
+        together = support.cpu().flatten(0, 1)[None]  # the channels of one image: all are drawn alike
+        return VIEWS(together, np.zeros(1, np.int64), rng).view_as(support).to(support.device)
+    axis = 1 if support.ndim == 4 else support.ndim - 1  # maps [s, c, h, w], tokens [s, t, c]
+    shape = [1] * support.ndim
+    shape[axis] = support.shape[axis]
+    kept = torch.from_numpy(rng.random(shape) >= DROPPED).to(support)
+    return support * kept / (1 - DROPPED)

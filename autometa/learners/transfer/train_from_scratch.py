@@ -1,0 +1,77 @@
+"""Training from scratch: what a task teaches without any meta-training."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+
+from autometa.errors import ConfigError
+from autometa.learners.base import EpisodicLearner, Options
+from autometa.learners.encoder import Encoder, ScratchEncoder
+from autometa.learners.episodes import InputEpisodes
+from autometa.learners.gradient.norm import forget, set_phase, with_task_norm
+from autometa.learners.gradient.tasks import Task
+from autometa.learners.transfer.tuning import Params, each_task, embedded, tuned
+
+FEWEST_STEPS = 10
+
+
+class TrainFromScratchOptions(Options):
+    """Options of `TrainFromScratch`, explained there."""
+
+    steps: int = Field(default=60, ge=1)
+    rate: float = Field(default=0.003, gt=0)
+    images: int = Field(default=3000, ge=1)
+
+
+class TrainFromScratch(EpisodicLearner):
+    """For every task a small network with random weights is trained on the support, by `steps` of Adam with
+    `rate`, as the baseline of the Cross-Domain MetaDL challenge (Carrión-Ojeda et al. 2022) is. Large supports
+    get fewer steps, so that a task costs no more than passes of `images` images (or of ten steps).
+
+    The weights are drawn once, with the seed of the recipe; every task starts from them and an output of zero.
+    Batch norm takes the statistics of the support. ConfigError for a pretrained network.
+    """
+
+    options_type = TrainFromScratchOptions
+
+    def __init__(self, encoder: Encoder, options: TrainFromScratchOptions) -> None:
+        super().__init__(encoder, options)
+        if not isinstance(encoder, ScratchEncoder):
+            raise ConfigError(
+                f"train_from_scratch: the encoder is a pretrained {type(encoder).__name__}; "
+                "set encoder.network to conv4 or resnet12"
+            )
+        with_task_norm(encoder, "support", 0)
+        encoder.requires_grad_(False)
+        self.options = options
+
+    def forward(self, episodes: InputEpisodes) -> torch.Tensor:
+        """Scores [b, q, n] of the queries."""
+        return each_task(self, episodes, TrainFromScratch.task_logits)
+
+    def task_logits(self, task: Task) -> torch.Tensor:
+        """Logits [q, ways] of the queries of one task."""
+
+        def loss(params: Params) -> torch.Tensor:
+            return F.cross_entropy(self._logits(params, task.support, recording=True), task.support_labels)
+
+        zeros = torch.zeros(task.ways, self.encoder.width + 1, device=task.support.device)
+        start = {"head.weight": zeros[:, 1:], "head.bias": zeros[:, 0]}
+        start |= {f"body.{name}": p for name, p in self.encoder.named_parameters()}
+        params = tuned(loss, start, lambda _: self.options.rate, self.steps(len(task.support)))
+        self._logits(params, task.support, recording=True)
+        logits = self._logits(params, task.query, recording=False)
+        forget(self.encoder)
+        return logits
+
+    def steps(self, images: int) -> int:
+        """Steps on a support of so many images."""
+        return min(self.options.steps, max(self.options.images // images, FEWEST_STEPS))
+
+    def _logits(self, params: Params, inputs: torch.Tensor, *, recording: bool) -> torch.Tensor:
+        set_phase(self.encoder, 0, recording=recording)
+        body = {name.removeprefix("body."): p for name, p in params.items() if name.startswith("body.")}
+        features = embedded(self.encoder, body, inputs, whole=recording)
+        return F.linear(features, params["head.weight"], params["head.bias"])

@@ -1,0 +1,25 @@
+"""Fine-tuning (Chen et al. 2019): a linear head, trained on every task, on a body trained as a classifier."""
+
+from pathlib import Path
+
+from api import Learner, MetaLearner, Predictor
+
+from autometa.learners.encoder import EncoderSpec
+from autometa.learners.recipe import Recipe
+from autometa.submission import AutoLearner, AutoPredictor, EpisodicMetaLearner
+
+
+class MyMetaLearner(EpisodicMetaLearner, MetaLearner):
+    bundle = Path(__file__).parent
+    recipe = Recipe(
+        learner="finetune",
+        encoder=EncoderSpec(network="tf_efficientnet_lite0", px=128),
+    )
+
+
+class MyLearner(AutoLearner, Learner):
+    pass
+
+
+class MyPredictor(AutoPredictor, Predictor):
+    pass
