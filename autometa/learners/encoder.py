@@ -7,20 +7,25 @@ rest, with gradients.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Generic, Literal, TypeVar, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from torch import nn
 
 from autometa.backbones import Backbone, Normalise, Preprocessing, build_backbone, split, stages_of
 from autometa.budget import UNLIMITED, TimeBudget
 from autometa.learners.networks import Conv4, ResNet12
+from autometa.learners.storage import MEMORY, Storage
 
 SCRATCH = {"conv4": Conv4, "resnet12": ResNet12}
 """Networks that are trained from scratch."""
+USUAL_PX = {"conv4": 28, "resnet12": 84}
+BACKBONE_PX = 128
+"""Sizes of images where none is given: what the field takes for a network, and what pretrained ones need."""
 CHUNK = 64
 ADAPTER_WIDTH = 256
 LENGTH = 4.0
@@ -30,24 +35,29 @@ WORTH_A_RACE = 300
 HALF = 0.5
 """Mean and standard deviation that networks trained from scratch take for granted."""
 
-
+Images = NDArray[np.uint8]
 Network = TypeVar("Network")
 
 
 class EncoderSpec(BaseModel):
-    """`network`: of `SCRATCH`, or a backbone. `px`: size of the images. `channels`, `pools`: width and number
-    of halvings of a network from scratch. `trainable`: how many of the last stages of a backbone are trained,
-    `all` of it, or 0: it is frozen and followed by a small adapter. `maps`: feature maps are wanted, not
-    only their mean over the image."""
+    """`network`: of `SCRATCH`, or a backbone. `px`: size of the images; None, the default, becomes what is
+    usual for the network. `channels`, `pools`: width and number of halvings of a network from scratch.
+    `trainable`: how many of the last stages of a backbone are trained, `all` of it, or 0: it is frozen and
+    followed by a small adapter. `maps`: feature maps are wanted, not only their mean over the image."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     network: str = "conv4"
-    px: int = Field(default=28, ge=8)
+    px: int = Field(default=None, ge=8, validate_default=True)
     channels: int = Field(default=64, ge=1)
     pools: int = Field(default=4, ge=0, le=4)
     trainable: int | Literal["all"] = 0
     maps: bool = False
+
+    @field_validator("px", mode="before")
+    @classmethod
+    def _usual_px(cls, value: object, info: ValidationInfo) -> object:
+        return USUAL_PX.get(info.data.get("network", ""), BACKBONE_PX) if value is None else value
 
 
 class Held(Generic[Network]):
@@ -80,8 +90,11 @@ class Encoder(nn.Module):
         the encoder is all there is."""
         return None
 
-    def prepare(self, images: NDArray[np.uint8], budget: TimeBudget = UNLIMITED) -> torch.Tensor:
-        """uint8 images [n, 3, h, w] → inputs [n, ...] on the CPU. BudgetExhausted where time runs out."""
+    def prepare(
+        self, images: Images, budget: TimeBudget = UNLIMITED, storage: Storage = MEMORY
+    ) -> torch.Tensor:
+        """uint8 images [n, 3, h, w] → inputs [n, ...] on the CPU, kept in `storage`; a frozen network runs
+        where the encoder's parameters are. BudgetExhausted where time or room runs out."""
         raise NotImplementedError
 
 
@@ -110,9 +123,11 @@ class ScratchEncoder(Encoder):
         maps = self(inputs)
         return maps.flatten(1) if self._flat else maps.mean((2, 3))
 
-    def prepare(self, images: NDArray[np.uint8], budget: TimeBudget = UNLIMITED) -> torch.Tensor:
+    def prepare(
+        self, images: Images, budget: TimeBudget = UNLIMITED, storage: Storage = MEMORY
+    ) -> torch.Tensor:
         """uint8 images [n, 3, h, w] → uint8 [n, 3, px, px]."""
-        return in_chunks(lambda chunk: self._resize(chunk, self._px), images, budget)
+        return in_chunks(lambda chunk: self._resize(chunk, self._px), images, budget, storage)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """uint8 [n, 3, px, px] → maps [n, c, h, w]."""
@@ -137,15 +152,21 @@ class TailEncoder(Encoder):
         self._trunk = None if whole else Held(nn.Sequential(normalise, trunk).requires_grad_(False).eval())
         self.shape = _shape_of(self, self.prepare(np.zeros((2, 3, spec.px, spec.px), np.uint8)))
 
-    def prepare(self, images: NDArray[np.uint8], budget: TimeBudget = UNLIMITED) -> torch.Tensor:
+    def prepare(
+        self, images: Images, budget: TimeBudget = UNLIMITED, storage: Storage = MEMORY
+    ) -> torch.Tensor:
         """uint8 images [n, 3, h, w] → activations of the trunk float16 [n, c, h, w] (clamped to its range),
         or uint8 pixels where everything is trained."""
+        if self._trunk is None:
+            return in_chunks(lambda chunk: self._resize(chunk, self._px), images, budget, storage)
+        device = device_of(self)
+        trunk = self._trunk.network.to(device)
 
         def run(chunk: torch.Tensor) -> torch.Tensor:
-            chunk = self._resize(chunk, self._px).contiguous(memory_format=torch.channels_last)
-            return half(self._trunk.network(chunk)) if self._trunk else chunk
+            pixels = self._resize(chunk.to(device), self._px)
+            return half(trunk(pixels.contiguous(memory_format=torch.channels_last)))
 
-        return in_chunks(run, images, budget)
+        return in_chunks(run, images, budget, storage)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """What `prepare` gives → maps float32 [n, c, h, w]."""
@@ -179,12 +200,16 @@ class FrozenEncoder(Encoder):
         self.adapter = nn.Sequential(nn.Conv2d(channels, ADAPTER_WIDTH, 1), nn.ReLU(), last)
         self.shape = _shape_of(self, example)
 
-    def prepare(self, images: NDArray[np.uint8], budget: TimeBudget = UNLIMITED) -> torch.Tensor:
+    def prepare(
+        self, images: Images, budget: TimeBudget = UNLIMITED, storage: Storage = MEMORY
+    ) -> torch.Tensor:
         """uint8 images [n, 3, h, w] → features of the backbone: float32 [n, d, 1, 1], of length √d so that
         their numbers are of order one, or maps float16 [n, c, h, w] where maps are wanted."""
-        backbone = self._backbone.network
+        backbone = self._backbone.network = on_device(self._backbone.network, device_of(self))
         if self._maps:
-            return in_chunks(lambda chunk: half(backbone.final_maps(chunk, self._px)), images, budget)
+            return in_chunks(
+                lambda chunk: half(backbone.final_maps(chunk, self._px)), images, budget, storage
+            )
 
         if len(images) >= WORTH_A_RACE:
             backbone.prepare(images[:CHUNK], self._px, n_images=len(images), budget=budget)
@@ -193,7 +218,7 @@ class FrozenEncoder(Encoder):
             features = backbone.embed(chunk, self._px)
             return nn.functional.normalize(features, dim=1)[..., None, None] * features.shape[1] ** 0.5
 
-        return in_chunks(pooled, images, budget)
+        return in_chunks(pooled, images, budget, storage)
 
     def backbone_state(self) -> dict[str, torch.Tensor]:
         """The frozen network."""
@@ -216,7 +241,9 @@ def build_encoder(spec: EncoderSpec, weights: dict[str, torch.Tensor] | None = N
     return FrozenEncoder(backbone, spec) if spec.trainable == 0 else TailEncoder(backbone, spec)
 
 
-def in_chunks(work: Any, images: NDArray[np.uint8], budget: TimeBudget) -> torch.Tensor:
+def in_chunks(
+    work: Callable[[torch.Tensor], torch.Tensor], images: Images, budget: TimeBudget, storage: Storage
+) -> torch.Tensor:
     """`work` on uint8 tensors of up to `CHUNK` images, without gradients; BudgetExhausted when time is out."""
     result: torch.Tensor | None = None
     for start in range(0, max(len(images), 1), CHUNK):
@@ -224,10 +251,24 @@ def in_chunks(work: Any, images: NDArray[np.uint8], budget: TimeBudget) -> torch
         with torch.inference_mode():
             done = work(torch.from_numpy(np.ascontiguousarray(images[start : start + CHUNK])))
         if result is None:  # written to in place: a list of parts would need twice the memory
-            result = torch.empty((len(images), *done.shape[1:]), dtype=done.dtype)
+            result = storage.empty((len(images), *done.shape[1:]), done.dtype)
         result[start : start + len(done)] = done
     assert result is not None
     return result
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where its parameters are; the CPU for a module that has none yet."""
+    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+
+
+def on_device(backbone: Backbone, device: torch.device) -> Backbone:
+    """The backbone, or, where it runs on another kind of device, one with the same network that runs there."""
+    if backbone.device == device.type:
+        return backbone
+    moved = Backbone(backbone.spec, backbone.model, device.type)
+    moved.report = backbone.report
+    return moved
 
 
 def half(maps: torch.Tensor) -> torch.Tensor:

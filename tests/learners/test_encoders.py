@@ -215,6 +215,19 @@ def test_specs_out_of_range_are_refused(values: dict[str, Any]) -> None:
         validated(EncoderSpec, values, "encoder")
 
 
+@pytest.mark.parametrize(
+    ("network", "px"), [("conv4", 28), ("resnet12", 84), ("test_resnet", 128), ("tf_efficientnet_lite0", 128)]
+)
+def test_images_have_the_usual_size_of_a_network_unless_told(network: str, px: int) -> None:
+    spec = EncoderSpec(network=network)
+    assert spec.px == EncoderSpec.model_validate({"network": network, "px": None}).px == px
+    assert EncoderSpec.model_validate_json(spec.model_dump_json()) == spec
+    assert EncoderSpec.model_validate_json(spec.model_dump_json(exclude_defaults=True)) == spec
+    assert EncoderSpec(network=network, px=40).px == 40
+    recipe = Recipe.model_validate({"encoder": {"network": network}})
+    assert Recipe.model_validate_json(recipe.model_dump_json()).encoder.px == px
+
+
 @pytest.mark.parametrize(("name", "trainable"), [("prototypical", 1), ("relation", 1), ("relation", 0)])
 def test_learners_train_on_backbones(name: str, trainable: int) -> None:
     spec = EncoderSpec(network="test_resnet", px=32, trainable=trainable)

@@ -105,7 +105,7 @@ class MetricLearner(EpisodicLearner):
             used = torch.cat(
                 [rows.flatten() for b in validation.batches for rows in (b.support_rows, b.query_rows)]
             ).unique()
-            features = torch.cat([self.embed(part.to(device)) for part in inputs[used].split(CHUNK)])
+            features = torch.cat([self.embed(inputs[part].to(device)) for part in used.split(CHUNK)])
             scores = [
                 self.compare(gathered(features, used, batch)).float().cpu() for batch in validation.batches
             ]
