@@ -19,6 +19,7 @@ from autometa.forecast import Limits
 from autometa.learners.episodes import EpisodeSampler, EpisodeSource, PoolSource, TaskSource
 from autometa.learners.hooks import ClassTrained, Settling
 from autometa.learners.recipe import Recipe, build_learner
+from autometa.learners.storage import Storage
 from autometa.learners.trained import TrainedLearner
 from autometa.learners.training import Training, Validation
 from autometa.planning import CLOSING_S, SLOWDOWN, TASK_OVERHEAD_S, TestSpec
@@ -28,7 +29,7 @@ VALIDATION_EPISODES = 100
 PREPARE_SHARE = 0.4
 """Share of the training time that preparing images may take; where it does not do, fewer are used."""
 POOL_SHARE = 0.4
-"""Share of the memory left that prepared images may take."""
+"""Share of the memory left that prepared images may take; more of them go to the disk."""
 PROBE_IMAGES = 24
 MOST_SHOTS = 5
 MOST_QUERIES = 5
@@ -76,10 +77,12 @@ class MetaTraining:
         return self._fitted
 
     def _train(self, pool: ImagePool, tasks: Any) -> None:
-        rows, reserve_s = self._affordable(pool)
+        rows, storage, reserve_s = self._affordable(pool)
         budget = self._budget(reserve_s)
-        every = len(rows) == len(pool.images)
-        inputs = self._fitted.learner.encoder.prepare(pool.images if every else pool.images[rows], budget)
+        images = pool.images if len(rows) == len(pool.images) else pool.images[rows]
+        inputs = self._fitted.learner.encoder.prepare(images, budget, storage)
+        if inputs.nbytes > storage.memory_bytes:
+            self.report(f"{inputs.nbytes / 1e9:.2g} GB of prepared images are in a file: memory is too small")
         labels = pool.labels[rows]
         if self.recipe.data == "stream":
             fit, held = np.empty(0, np.int64), np.unique(labels)
@@ -133,9 +136,9 @@ class MetaTraining:
             recipe.queries_per_class or usual.queries_per_class,
         )
 
-    def _affordable(self, pool: ImagePool) -> tuple[Rows, float]:
-        """Rows of the pool that time and memory allow to prepare, and seconds to reserve for meta-test; both
-        measured on a few images and one task of mean size."""
+    def _affordable(self, pool: ImagePool) -> tuple[Rows, Storage, float]:
+        """Rows of the pool that time and room allow to prepare, where they are to be kept, and seconds to reserve
+        for meta-test; measured on a few images and one task of mean size."""
         probe = pool.images[
             self._rng.choice(len(pool.images), min(PROBE_IMAGES, len(pool.images)), replace=False)
         ]
@@ -147,14 +150,14 @@ class MetaTraining:
         reserve_s = self._meta_test_s(probe, image_s)
         left_s = min(self.limits.train.left_s(), self.limits.run.left_s() - reserve_s)
         by_time = PREPARE_SHARE * left_s / (SLOWDOWN * image_s)
-        by_memory = POOL_SHARE * self.limits.memory.left_bytes() / example[0].nbytes
-        most = int(max(min(by_time, by_memory), 0))
+        storage = Storage(POOL_SHARE * self.limits.memory.left_bytes())
+        most = int(max(min(by_time, storage.room_bytes() / example[0].nbytes), 0))
         if most < len(pool.images):
             self.report(
                 f"{most} of {len(pool.images)} images fit: {1 / image_s:.0f} images/s are prepared here"
             )
         share = min(most / len(pool.images), 1.0)
-        return _even_share(pool.labels, share, self._rng), reserve_s
+        return _even_share(pool.labels, share, self._rng), storage, reserve_s
 
     def _meta_test_s(self, images: NDArray[np.uint8], image_s: float) -> float:
         """Predicted seconds of meta-test."""

@@ -20,6 +20,7 @@ from autometa.episodes import EpisodeSpec, ImagePool
 from autometa.errors import ArtifactError, ConfigError, DataError
 from autometa.forecast import Limits
 from autometa.learner import BackboneShelf, FittedLearner, plain_member
+from autometa.learners import storage
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.recipe import Recipe
 from autometa.learners.trained import TrainedLearner
@@ -81,14 +82,20 @@ def test_without_time_the_untrained_learner_is_what_there_is(tmp_path: Path) -> 
     assert answer(TrainedLearner.load(tmp_path), colour_pool()).shape == (12, 4)
 
 
-def test_images_that_memory_has_no_room_for_are_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("disk", [True, False])
+def test_images_that_memory_has_no_room_for_go_to_the_disk_if_there_is_one(
+    tmp_path: Path, disk: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Tight(MemoryBudget):
         def left_bytes(self) -> int:
             return 250_000
 
+    monkeypatch.setattr(storage, "_file_system", lambda _: "ext4" if disk else "tmpfs")
     bounds = limits()
-    _, lines = trained(tmp_path, recipe(), Limits(bounds.train, bounds.run, Tight(0)))
-    assert any("of 224 images fit" in line for line in lines)
+    learner, lines = trained(tmp_path, recipe(), Limits(bounds.train, bounds.run, Tight(0)))
+    assert learner.validation["stage"] == "final"
+    assert any("of prepared images are in a file" in line for line in lines) == disk
+    assert any("130 of 224 images fit" in line for line in lines) != disk
 
 
 def test_too_few_classes_to_hold_any_out_leave_the_learner_untrained(tmp_path: Path) -> None:
