@@ -30,8 +30,7 @@ from autometa.learners.training import Training, TrainingSettings, Validation
 SPLIT_SEED, VALIDATION_SEED, TEST_SEED = 0, 1, 2
 FIT, VALIDATION = 0.6, 0.15
 """Shares of the classes; the others are for the test."""
-TEST_FORM = EpisodeSpec((5, 5), (3, 3), 5)
-TRAIN_FORM = EpisodeSpec((5, 5), (1, 5), 5)
+QUERIES = 5
 SAMPLING_FORM = EpisodeSpec((5, 5), (5, 5), 15)
 SAMPLING_PX = 28
 META_BATCH = 16
@@ -46,24 +45,32 @@ class Dataset:
     fit: Rows
     validation: Rows
     test: Rows
+    ways: int = 5
+    shots: int = 3
+
+    @property
+    def form(self) -> EpisodeSpec:
+        """Of tasks to validate and to test on."""
+        return EpisodeSpec((self.ways, self.ways), (self.shots, self.shots), QUERIES)
 
     def validation_tasks(self, n: int) -> ValidationEpisodes:
         """`n` episodes of the validation classes, the same in every process."""
         rng = np.random.default_rng(VALIDATION_SEED)
-        return ValidationEpisodes(sample_episodes(self.pool, self.validation, TEST_FORM, n, rng))
+        return ValidationEpisodes(sample_episodes(self.pool, self.validation, self.form, n, rng))
 
     def test_tasks(self, n: int) -> ValidationEpisodes:
         """`n` episodes of the test classes, the same in every process."""
         rng = np.random.default_rng(TEST_SEED)
-        return ValidationEpisodes(sample_episodes(self.pool, self.test, TEST_FORM, n, rng))
+        return ValidationEpisodes(sample_episodes(self.pool, self.test, self.form, n, rng))
 
     def source(self, inputs: torch.Tensor, recipe: Recipe) -> PoolSource:
-        """Training episodes as a recipe wants them, the same for the same seed of its training."""
+        """Training episodes as a recipe wants them, the same for the same seed of its training: unless it says
+        more, of the ways of the test, of one shot up to some more than there."""
         rng = np.random.default_rng((recipe.training.seed, 3))
         form = EpisodeSpec(
-            recipe.ways or TRAIN_FORM.ways,
-            recipe.shots or TRAIN_FORM.shots,
-            recipe.queries_per_class or TRAIN_FORM.queries_per_class,
+            recipe.ways or self.form.ways,
+            recipe.shots or (1, 2 * self.shots - 1),
+            recipe.queries_per_class or QUERIES,
         )
         sampler = EpisodeSampler(
             self.pool.labels, self.fit, self.pool.dataset_of_class, form, rng, recipe.unlabelled_per_class

@@ -2,7 +2,7 @@
 
     python benchmarks/learners.py --data DIR [--quick] [--json FILE [--resume]] [--markdown FILE] [--jobs 2]
 
-DIR holds datasets in Meta-Album layout. 5-way 3-shot tasks with 5 queries a class over test classes, the same
+DIR holds datasets in Meta-Album layout. Tasks (`--ways`, `--shots`, 5 queries a class) over test classes, the same
 for all learners; accuracies are normalised (0 % is chance), intervals are those over tasks. The comparison
 with another implementation of prototypical networks wants `pip install easyfsl --no-deps`.
 """
@@ -10,7 +10,6 @@ with another implementation of prototypical networks wants `pip install easyfsl 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from _learner_data import Dataset, compare_sampling, float64_difference, load, prepared, same_steps
+from _learner_report import Report, Row, row
 
 from autometa.budget import TimeBudget
 from autometa.episodes import Episode
@@ -31,8 +31,6 @@ from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.recipe import LEARNERS, Recipe, build_learner, find_learner
 from autometa.learners.training import Training, TrainingSettings, Validation
-
-Row = dict[str, Any]
 
 SMALL, LARGE = 28, 128
 """Pixels of images for networks from scratch, and for pretrained ones."""
@@ -56,9 +54,16 @@ class Settings:
     tests: int
     validations: int
     reference_steps: int
+    ways: int
+    shots: int
 
     def __str__(self) -> str:
-        return f"{self.seconds:g} s, seeds {self.seeds}, {self.tests} + {self.validations} tasks"
+        form = f"{self.ways} ways, {self.shots} shots"
+        return f"{form}, {self.seconds:g} s, seeds {self.seeds}, {self.tests} + {self.validations} tasks"
+
+    def dataset(self, name: str) -> Dataset:
+        """A dataset with tasks of this form."""
+        return replace(load(self.data / name), ways=self.ways, shots=self.shots)
 
 
 @dataclass(frozen=True)
@@ -89,64 +94,6 @@ class Unit:
         return Recipe(**fields | {"learner": self.learner, "encoder": encoder, "training": settings})
 
 
-class Report:
-    """Prints rows as they come and keeps them in a file, if there is one."""
-
-    def __init__(self, file: Path | None, settings: Settings, *, resume: bool) -> None:
-        self.rows: list[Row] = []
-        self._file, self._settings = file, str(settings)
-        if resume and file is not None and file.exists():
-            self.rows = json.loads(file.read_text(encoding="utf-8"))
-            if other := {row["settings"] for row in self.rows} - {self._settings}:
-                raise SystemExit(f"{file}: measured with {other.pop()}, not with {self._settings}")
-        self.names = {row["name"] for row in self.rows}
-
-    def add(self, rows: Sequence[Row]) -> None:
-        """Rows of one unit."""
-        for row in rows:
-            reference, ratio, width = row["reference"], row["ratio"], row.get("ci95")
-            line = f"{row['name']:<64} {row['value']:>9.4g} {row['unit']}"
-            line += "" if width is None else f" ± {width:.2g}"
-            against = "" if reference is None else f"  (reference {reference:.4g}"
-            against += f", ratio {ratio:.4g})" if ratio is not None else ")" if against else ""
-            print(f"{line}{against}  {row.get('note', '')}", flush=True)
-            self.names.add(row["name"])
-            self.rows.append(row | {"settings": self._settings})
-        if self._file is not None:
-            writing = self._file.with_name(f".{self._file.name}")
-            writing.write_text(json.dumps(self.rows, indent=1), encoding="utf-8")
-            writing.replace(self._file)
-
-    def markdown(self) -> str:
-        """Tables: datasets as columns, untrained → trained for every learner and encoder."""
-        cells: dict[tuple[str, str], dict[str, str]] = {}
-        datasets, found = [], {row["name"]: row for row in self.rows}
-        for name, row in found.items():
-            if not name.endswith("/trained"):
-                continue
-            _, learner, dataset, *encoder = name.split("/")[:-1]
-            datasets += [dataset] if dataset not in datasets else []
-            cell = f"{row['reference']:.1f} → {row['value']:.1f} ± {row['ci95']:.1f}"
-            cells.setdefault((learner, "/".join(encoder) or "conv4"), {})[dataset] = cell
-        lines = [f"| Learner | Encoder | {' | '.join(datasets)} |", "|---" * (2 + len(datasets)) + "|"]
-        for (learner, encoder), of in sorted(cells.items(), key=lambda item: item[0][1]):
-            lines.append(f"| `{learner}` | {encoder} | {' | '.join(of.get(d, '') for d in datasets)} |")
-        lines += ["", f"Normalised accuracy in % before → after training; {self._settings}."]
-        lines += [f"`{learner}`: {json.dumps(fields)}." for learner, fields in OVERRIDES.items()]
-        others = [row for row in self.rows if row["name"].endswith(("/reference", "_loader"))]
-        lines += [
-            f"- `{r['name']}`: {r['value']:.4g} {r['unit']}, reference {r['reference']:.4g}; {r['note']}."
-            for r in others
-        ]
-        return "\n".join(lines) + "\n"
-
-
-def row(name: str, value: float, unit: str, reference: float | None = None, **more: Any) -> Row:
-    """A result; its ratio is that to the reference, where there is one above zero."""
-    ratio = value / reference if reference is not None and reference > 0 else None
-    return {"name": name, "value": value, "unit": unit, "reference": reference, "ratio": ratio} | more
-
-
 def episode_s(learner: EpisodicLearner, data: Dataset, tasks: Sequence[Episode]) -> float:
     """Median seconds from the uint8 images of a test episode to its answer, one episode at a time."""
     times = []
@@ -163,7 +110,7 @@ def episode_s(learner: EpisodicLearner, data: Dataset, tasks: Sequence[Episode])
 def measure_learner(unit: Unit, settings: Settings) -> list[Row]:
     """Accuracies on the test tasks before and after training, averaged over seeds; seconds of an episode."""
     folder = settings.data / unit.dataset
-    data = load(folder)
+    data = settings.dataset(unit.dataset)
     tests, validations = data.test_tasks(settings.tests), data.validation_tasks(settings.validations)
     found: list[tuple[Scores, Scores]] = []
     steps, ended = [], []
@@ -194,7 +141,7 @@ def measure_reference(unit: Unit, settings: Settings) -> list[Row]:
     """Ours and easyfsl's prototypical network from the same weights over the same steps, averaged over seeds;
     `float64` is the largest relative difference of their losses over some steps without rounding errors."""
     steps, folder = settings.reference_steps, settings.data / unit.dataset
-    data, found, exact = load(folder), [], 0.0
+    data, found, exact = settings.dataset(unit.dataset), [], 0.0
     tests, validations = data.test_tasks(settings.tests), data.validation_tasks(settings.validations)
     for seed in settings.seeds:
         recipe = unit.recipe(seed=seed, max_steps=steps, validate_every=steps, patience=steps)
@@ -255,6 +202,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--datasets", default="SCRIPTS,ICONS,FLAGS")
     parser.add_argument("--learners", default=",".join(LEARNERS))
     parser.add_argument("--encoders", default="conv4,tf_efficientnet_lite0")
+    parser.add_argument("--ways", type=int, default=5, help="of tasks")
+    parser.add_argument("--shots", type=int, default=3, help="of tasks")
     parser.add_argument("--seconds", type=float, help="of training; 45 unless told, 3 if quick")
     parser.add_argument("--seeds", default="0", help="of training; results are averaged over them")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
@@ -278,10 +227,10 @@ def main() -> None:
         tuple(int(s) for s in options.seeds.split(",")),
         (100, 40, 30) if quick else (400, 150, 300),
     )
-    settings = Settings(options.data, seconds, seeds, *counts)
+    settings = Settings(options.data, seconds, seeds, *counts, options.ways, options.shots)
     threads = options.threads or (1 if options.jobs > 1 else torch.get_num_threads())
     torch.set_num_threads(threads)
-    report = Report(options.json, settings, resume=options.resume)
+    report = Report(options.json, str(settings), resume=options.resume)
     sampling(report, datasets, settings, 1 if quick else 5)
     units = [Unit(d, e, learner) for d in datasets for e in encoders for learner in learners]
     if "prototypical" in learners and "conv4" in encoders:
@@ -291,7 +240,7 @@ def main() -> None:
     for rows in measured(units, settings, options.jobs, threads):
         report.add(rows)
     if options.markdown:
-        options.markdown.write_text(report.markdown(), encoding="utf-8")
+        options.markdown.write_text(report.markdown(OVERRIDES), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -21,8 +21,9 @@ import sys
 import time
 import types
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +36,7 @@ from autometa.learners.recipe import Recipe, build_learner
 WAYS, QUERIES, PX, RATE = 5, 5, 28, 0.1
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 Step = Callable[[], object]
+Way = Literal["auto", "vmap"]
 
 
 def episodes(tasks: int, shots: int) -> InputEpisodes:
@@ -55,9 +57,9 @@ def episodes(tasks: int, shots: int) -> InputEpisodes:
     return batch.to(DEVICE)
 
 
-def ours(batch: InputEpisodes, *, first_order: bool) -> tuple[Step, nn.Module]:
+def ours(batch: InputEpisodes, *, first_order: bool, tasks: Way = "auto") -> tuple[Step, nn.Module]:
     """A meta-step of autometa's MAML."""
-    options = {"steps": 1, "rate": RATE, "clip": None, "first_order": first_order}
+    options = {"steps": 1, "rate": RATE, "clip": None, "first_order": first_order, "tasks": tasks}
     learner = build_learner(Recipe(learner="maml", options=options, encoder=EncoderSpec(px=PX))).to(DEVICE)
     learner.train()
 
@@ -129,7 +131,12 @@ def learn2learn(batch: InputEpisodes, *, first_order: bool) -> tuple[Step, nn.Mo
     return plain(batch, network, adapt), network
 
 
-WAYS_OF = {"autometa": ours, "loop": loop, "learn2learn": learn2learn}
+WAYS_OF: dict[str, Callable[..., tuple[Step, nn.Module]]] = {
+    "autometa": ours,
+    "vmap": partial(ours, tasks="vmap"),
+    "loop": loop,
+    "learn2learn": learn2learn,
+}
 
 
 def offer_learn2learn(source: Path | None) -> bool:
@@ -203,7 +210,7 @@ def measure(
     """Rows of one setting."""
     order = "first_order" if first_order else "second_order"
     has_rival = offer_learn2learn(source)
-    rivals = ["loop", *(["learn2learn"] if has_rival else [])]
+    rivals = ["vmap", "loop", *(["learn2learn"] if has_rival else [])]
     batch = episodes(tasks, shots)
     steps = {n: WAYS_OF[n](batch, first_order=first_order)[0] for n in ("autometa", *rivals)}
     took = seconds(steps, rounds)
@@ -215,10 +222,9 @@ def measure(
     for rival in rivals:
         note = f"{shots} shots, meta-batch {tasks}, {DEVICE}; gradients within {off:.0e} of the loop's"
         speed, theirs = 1 / took["autometa"], 1 / took[rival]
-        name = f"maml/{order}/{'vs_learn2learn' if rival == 'learn2learn' else 'vs_loop'}"
         rows.append(
             {
-                "name": name,
+                "name": f"maml/{order}/vs_{rival}",
                 "value": speed,
                 "unit": "meta-steps/s",
                 "reference": theirs,

@@ -110,6 +110,9 @@ def fastest(learner: Any, episodes: InputEpisodes, wanted: Way | Literal["auto"]
     rounds; the gradients of the learner are left as they were)."""
     if wanted != "auto":
         return WAYS[wanted]
+    ways = _worth_trying(episodes.query)
+    if len(ways) == 1:
+        return ways[0]
     few = InputEpisodes(
         episodes.support[:PROBED],
         episodes.support_labels[:PROBED],
@@ -120,12 +123,21 @@ def fastest(learner: Any, episodes: InputEpisodes, wanted: Way | Literal["auto"]
     held = _gradients(learner)
     times: dict[Accumulate, float] = {}
     for _ in range(ROUNDS):
-        for way in (in_a_loop, all_at_once) if episodes.query.is_cuda else (on_cores, all_at_once):
+        for way in ways:
             elapsed = stopwatch()
             way(learner, few)  # ends with a loss on the CPU, so that a GPU has finished too
             times[way] = min(times.get(way, float("inf")), elapsed())
     _restore_gradients(learner, held)
     return min(times, key=lambda way: times[way])
+
+
+def _worth_trying(query: torch.Tensor) -> tuple[Accumulate, ...]:
+    """The ways to race for queries [b, q, ...]. Maps on a CPU have none: `vmap` over their convolutions was
+    never the faster (`benchmarks/maml.py` has the row), and trying it takes several times the memory."""
+    if query.is_cuda:
+        return in_a_loop, all_at_once
+    maps = query.ndim == 5 and query.shape[-1] * query.shape[-2] > 1
+    return (on_cores,) if maps else (on_cores, all_at_once)
 
 
 WAYS: dict[Way, Accumulate] = {"loop": in_a_loop, "cores": on_cores, "vmap": all_at_once}

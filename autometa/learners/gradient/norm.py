@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from collections.abc import Callable
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,40 +18,27 @@ queries (what the MAML papers do). `support`: queries are normalised by the stat
 every inner step (Antoniou et al. 2019)."""
 
 
-PART = 8
-"""Images whose squares are held at a time: few enough for a cache."""
+Moments = tuple[torch.Tensor, torch.Tensor]
+"""Mean and (biased) variance [c] of maps."""
 
 
-class Moments(torch.autograd.Function):
-    """Mean and variance [c] of maps [n, c, h, w], for every order of gradients. The backward pass is one over
-    the maps; torch's own takes several."""
+def moments(maps: torch.Tensor) -> Moments:
+    """Those of maps [n, c, h, w], for every order of gradients and under `vmap` (where torch's own batch norm
+    has wrong second-order gradients). Sums, since the gradient of a mean is as large as the maps."""
+    count = maps.shape[0] * maps.shape[2] * maps.shape[3]
+    mean = maps.sum((0, 2, 3)) / count
+    return mean, ((maps * maps).sum((0, 2, 3)) / count - mean * mean).clamp(min=0)
 
-    generate_vmap_rule = True
 
-    @staticmethod
-    def forward(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and (biased) variance, the mean of squares less the square of the mean."""
-        count = maps.shape[0] * maps.shape[2] * maps.shape[3]
-        mean = maps.sum((0, 2, 3)) / count
-        parts = [(part * part).sum((0, 2, 3)) for part in maps.split(PART)]
-        squares = torch.stack(parts).sum(0) / count
-        return mean, (squares - mean * mean).clamp(min=0)
-
-    @staticmethod
-    def setup_context(
-        ctx: Any, inputs: tuple[torch.Tensor], output: tuple[torch.Tensor, torch.Tensor]
-    ) -> None:
-        """What the backward pass needs."""
-        ctx.save_for_backward(inputs[0], output[0])
-
-    @staticmethod
-    def backward(ctx: Any, of_mean: torch.Tensor, of_variance: torch.Tensor) -> torch.Tensor:
-        """∂mean = 1/N and ∂variance = 2 (x - mean)/N."""
-        maps, mean = ctx.saved_tensors
-        count = maps.shape[0] * maps.shape[2] * maps.shape[3]
-        slope = 2 / count * of_variance
-        offset = of_mean / count - slope * mean
-        return torch.addcmul(offset[:, None, None], maps, slope[:, None, None])
+def moments_by_patches(maps: torch.Tensor, weight: torch.Tensor) -> Moments:
+    """Those of the 3×3 convolution of maps [n, c, h, w] with `weight` [c', c, 3, 3], from the mean m and the
+    covariance C of the patches: wᵀm and wᵀCw. With few channels, as images have, they are far smaller than
+    what the convolution gives."""
+    patches = F.unfold(maps, 3, padding=1).transpose(0, 1).flatten(1)
+    mean = patches.mean(1)
+    covariance = patches @ patches.T / patches.shape[1] - mean[:, None] * mean
+    rows = weight.flatten(1)
+    return rows @ mean, ((rows @ covariance) * rows).sum(1).clamp(min=0)
 
 
 class TaskNorm(nn.Module):
@@ -77,13 +65,16 @@ class TaskNorm(nn.Module):
         """Maps [n, c, h, w] → the same shape."""
         if self.mode == "per_step":
             return self._of_step(maps)
-        scale, shift = self.affine(maps, self.weight)
+        scale, shift = self.affine(lambda: moments(maps), self.weight)
         return maps * scale[:, None, None] + shift[:, None, None]
 
-    def affine(self, maps: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scale and shift [c] that normalise maps [n, c, h, w] and then multiply them by `weight`."""
+    def affine(
+        self, measure: Callable[[], Moments], weight: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scale and shift [c] that normalise maps whose mean and variance `measure` gives, and then multiply them
+        by `weight`."""
         if self.mode == "transductive" or self.recording or self.recorded is None:
-            mean, variance = Moments.apply(maps)
+            mean, variance = measure()
             self.recorded = (mean, variance) if self.mode == "support" else None
         else:
             mean, variance = self.recorded
@@ -117,13 +108,17 @@ class TaskBlock(nn.Module):
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """[n, c, h, w] → [n, channels, h // 2, w // 2], or h, w without pooling."""
-        weight = self.norm.weight
-        sign = torch.where(weight < 0, -1.0, 1.0).detach()
-        maps = F.conv2d(maps, self.convolution.weight * sign[:, None, None, None], padding=1)
-        scale, shift = self.norm.affine(maps, weight * sign)
-        if self.pool and min(maps.shape[-2:]) > 1:
-            maps = F.max_pool2d(maps, 2)
-        return F.relu(maps * scale[:, None, None] + shift[:, None, None])
+        norm = self.norm
+        sign = torch.where(norm.weight < 0, -1.0, 1.0).detach()
+        filters = self.convolution.weight * sign[:, None, None, None]
+        results = F.conv2d(maps, filters, padding=1)
+        few = maps.shape[1] * 9 < len(filters)
+        scale, shift = norm.affine(
+            lambda: moments_by_patches(maps, filters) if few else moments(results), norm.weight * sign
+        )
+        if self.pool and min(results.shape[-2:]) > 1:
+            results = F.max_pool2d(results, 2)
+        return F.relu(results * scale[:, None, None] + shift[:, None, None])
 
 
 def with_task_norm(module: nn.Module, mode: NormMode, steps: int) -> None:
