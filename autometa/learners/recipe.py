@@ -32,6 +32,7 @@ from autometa.learners.metric.semi_supervised_prototypical import SemiSupervised
 from autometa.learners.metric.siamese import Siamese
 from autometa.learners.training import TrainingSettings
 from autometa.learners.transfer.adapters import Adapters
+from autometa.learners.transfer.classification import ClassifyingLearner
 from autometa.learners.transfer.finetune import Finetune
 from autometa.learners.transfer.imprinted import Imprinted
 from autometa.learners.transfer.pmf import PMF
@@ -112,6 +113,12 @@ class Recipe(BaseModel):
         if self.augmentation.active and (not images or self.data == "stream"):
             raise ValueError(
                 "augmentation needs images from the pool: use data: pool and a network that is trained as a whole"
+            )
+        row = LEARNERS.get(self.learner)
+        if self.augmentation.turn and row and issubclass(row.cls, ClassifyingLearner):
+            raise ValueError(
+                f"augmentation.turn makes new classes, which the classifier that {self.learner} is trained with "
+                "does not have: leave turn out"
             )
         return self
 

@@ -14,8 +14,9 @@ from synthetic import FakeClock, colour_pool
 from transfer_cases import CLASSIFYING, SMALLEST, built
 
 from autometa.budget import UNLIMITED, MemoryBudget, TimeBudget
+from autometa.config import validated
 from autometa.episodes import EpisodeSpec
-from autometa.errors import DataError
+from autometa.errors import ConfigError, DataError
 from autometa.evaluation import Answer
 from autometa.forecast import Limits
 from autometa.learners import episodes as sources
@@ -126,8 +127,17 @@ def test_a_stream_with_too_many_classes_or_none_named_is_told(monkeypatch: pytes
     assert unknown.classes is None and stacked([known, unknown]).classes is None
 
 
+def test_turned_images_are_of_classes_that_no_classifier_has() -> None:
+    values = {"learner": "finetune", "augmentation": {"turn": True}}
+    with pytest.raises(
+        ConfigError, match=r"augmentation\.turn makes new classes, .*finetune.*leave turn out"
+    ):
+        validated(Recipe, values, "recipe")
+    validated(Recipe, values | {"learner": "prototypical"}, "recipe")
+
+
 def test_what_has_nothing_to_train_is_measured_and_left_alone() -> None:
-    training = training_of("train_from_scratch", {"steps": 3})
+    training = training_of("train_from_scratch", {"steps": 3}, episodes=6)
     before = {n: t.clone() for n, t in training.learner.state_dict().items()}
     record = training.run()
     assert (record.steps, record.ended) == (0, "it has nothing to train")

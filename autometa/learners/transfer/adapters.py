@@ -23,8 +23,8 @@ MAP = "map"
 class AdaptersOptions(Options):
     """Options of `Adapters`, explained there."""
 
-    steps: int = Field(default=40, ge=0)
-    rate: float = Field(default=0.02, gt=0)
+    steps: int = Field(default=20, ge=0)
+    rate: float = Field(default=0.1, gt=0)
     scale: float = Field(default=10.0, gt=0)
 
 

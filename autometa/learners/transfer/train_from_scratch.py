@@ -20,9 +20,9 @@ FEWEST_STEPS = 10
 class TrainFromScratchOptions(Options):
     """Options of `TrainFromScratch`, explained there."""
 
-    steps: int = Field(default=60, ge=1)
-    rate: float = Field(default=0.003, gt=0)
-    images: int = Field(default=3000, ge=1)
+    steps: int = Field(default=30, ge=1)
+    rate: float = Field(default=0.005, gt=0)
+    images: int = Field(default=2000, ge=1)
 
 
 class TrainFromScratch(EpisodicLearner):
