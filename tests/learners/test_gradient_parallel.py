@@ -66,7 +66,7 @@ def test_work_keeps_its_order_its_copy_and_the_mode_of_gradients() -> None:
         return place, torch.is_grad_enabled()
 
     with torch.no_grad():
-        assert on_all_cores(learner, work, 4) == [(place, False) for place in range(4)]
+        assert list(on_all_cores(learner, work, 4)) == [(place, False) for place in range(4)]
 
 
 @pytest.mark.usefixtures("_two_threads")
@@ -77,7 +77,7 @@ def test_an_error_on_one_core_is_the_caller_s() -> None:
         return place
 
     with pytest.raises(ValueError, match="task 2"):
-        on_all_cores(built("maml"), work, 4)
+        list(on_all_cores(built("maml"), work, 4))
 
 
 def test_copies_share_tensors_and_nothing_else() -> None:

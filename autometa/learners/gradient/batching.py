@@ -15,6 +15,7 @@ from torch.func import vmap
 
 from autometa.budget import stopwatch
 from autometa.learners.episodes import InputEpisodes
+from autometa.learners.gradient.norm import under_vmap
 from autometa.learners.gradient.parallel import on_all_cores
 from autometa.learners.gradient.tasks import Task
 
@@ -64,6 +65,11 @@ def on_cores(learner: Any, episodes: InputEpisodes) -> float:
 
 def all_at_once(learner: Any, episodes: InputEpisodes) -> float:
     """All tasks of a uniform batch under `vmap`; in ever smaller chunks where memory does not do."""
+    with under_vmap(learner):
+        return _all_at_once(learner, episodes)
+
+
+def _all_at_once(learner: Any, episodes: InputEpisodes) -> float:
     ways = int(episodes.ways[0])
     chunk = len(episodes.ways) if episodes.query.is_cuda else CHUNK
 

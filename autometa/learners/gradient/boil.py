@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from autometa.learners.gradient.base import GradientLearner, InnerLoop
 
 
 class BOILOptions(InnerLoop):
-    """The head is made of prototypes."""
+    """The head is made of prototypes, which are long: steps are small."""
 
+    rate: float = Field(default=0.02, gt=0)
     head: Literal["prototypes"] = "prototypes"
 
 

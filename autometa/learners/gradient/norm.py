@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal, cast
 
 import torch
@@ -23,8 +24,8 @@ Moments = tuple[torch.Tensor, torch.Tensor]
 
 
 def moments(maps: torch.Tensor) -> Moments:
-    """Those of maps [n, c, h, w], for every order of gradients and under `vmap` (where torch's own batch norm
-    has wrong second-order gradients). Sums, since the gradient of a mean is as large as the maps."""
+    """Those of maps [n, c, h, w], under `vmap` too (where torch's own batch norm has wrong second-order
+    gradients). Sums, since the gradient of a mean is as large as the maps."""
     count = maps.shape[0] * maps.shape[2] * maps.shape[3]
     mean = maps.sum((0, 2, 3)) / count
     return mean, ((maps * maps).sum((0, 2, 3)) / count - mean * mean).clamp(min=0)
@@ -34,23 +35,24 @@ def moments_by_patches(maps: torch.Tensor, weight: torch.Tensor) -> Moments:
     """Those of the 3×3 convolution of maps [n, c, h, w] with `weight` [c', c, 3, 3], from the mean m and the
     covariance C of the patches: wᵀm and wᵀCw. With few channels, as images have, they are far smaller than
     what the convolution gives."""
-    patches = F.unfold(maps, 3, padding=1).transpose(0, 1).flatten(1)
-    mean = patches.mean(1)
-    covariance = patches @ patches.T / patches.shape[1] - mean[:, None] * mean
+    patches = F.unfold(maps, 3, padding=1)  # [n, 9 c, h w]
+    count = patches.shape[0] * patches.shape[2]
+    mean = patches.sum((0, 2)) / count
+    covariance = (patches @ patches.transpose(1, 2)).sum(0) / count - mean[:, None] * mean
     rows = weight.flatten(1)
     return rows @ mean, ((rows @ covariance) * rows).sum(1).clamp(min=0)
 
 
 class TaskNorm(nn.Module):
     """Batch norm over maps [n, c, h, w] of one task. `step` and `recording` (the images are the support) are
-    set by the learner before every pass."""
+    set by the learner before every pass, `vectorised` by `under_vmap`."""
 
     def __init__(
         self, channels: int, mode: NormMode, steps: int, eps: float = 1e-5, momentum: float = 0.1
     ) -> None:
         super().__init__()
         self.mode, self.eps, self.momentum = mode, eps, momentum
-        self.step, self.recording = 0, True
+        self.step, self.recording, self.vectorised = 0, True, False
         shape = (steps + 1, channels) if mode == "per_step" else (channels,)
         self.weight, self.bias = nn.Parameter(torch.ones(shape)), nn.Parameter(torch.zeros(shape))
         if mode == "per_step":
@@ -65,8 +67,20 @@ class TaskNorm(nn.Module):
         """Maps [n, c, h, w] → the same shape."""
         if self.mode == "per_step":
             return self._of_step(maps)
+        if self.plain(maps):
+            return self.by_torch(maps)
         scale, shift = self.affine(lambda: moments(maps), self.weight)
         return maps * scale[:, None, None] + shift[:, None, None]
+
+    def plain(self, maps: torch.Tensor) -> bool:
+        """Whether torch's own batch norm does, which is faster where gradients of gradients are not asked for, as
+        for queries: not where its gradients are wrong, or it refuses (a single number a channel)."""
+        single = maps.shape[0] * maps.shape[2] * maps.shape[3] == 1
+        return self.mode == "transductive" and not (self.recording or self.vectorised or single)
+
+    def by_torch(self, maps: torch.Tensor) -> torch.Tensor:
+        """Maps [n, c, h, w] normalised by torch."""
+        return F.batch_norm(maps, None, None, self.weight, self.bias, training=True, eps=self.eps)
 
     def affine(
         self, measure: Callable[[], Moments], weight: torch.Tensor
@@ -109,16 +123,26 @@ class TaskBlock(nn.Module):
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """[n, c, h, w] → [n, channels, h // 2, w // 2], or h, w without pooling."""
         norm = self.norm
+        if norm.plain(maps) and not self._few:
+            maps = norm.by_torch(self.convolution(maps))
+            return F.relu(F.max_pool2d(maps, 2) if self._halves(maps) else maps)
         sign = torch.where(norm.weight < 0, -1.0, 1.0).detach()
         filters = self.convolution.weight * sign[:, None, None, None]
         results = F.conv2d(maps, filters, padding=1)
-        few = maps.shape[1] * 9 < len(filters)
         scale, shift = norm.affine(
-            lambda: moments_by_patches(maps, filters) if few else moments(results), norm.weight * sign
+            lambda: moments_by_patches(maps, filters) if self._few else moments(results), norm.weight * sign
         )
-        if self.pool and min(results.shape[-2:]) > 1:
+        if self._halves(results):
             results = F.max_pool2d(results, 2)
         return F.relu(results * scale[:, None, None] + shift[:, None, None])
+
+    @property
+    def _few(self) -> bool:
+        """Whether patches are smaller than what is made of them."""
+        return self.convolution.in_channels * 9 < self.convolution.out_channels
+
+    def _halves(self, maps: torch.Tensor) -> bool:
+        return self.pool and min(maps.shape[-2:]) > 1
 
 
 def with_task_norm(module: nn.Module, mode: NormMode, steps: int) -> None:
@@ -130,6 +154,19 @@ def with_task_norm(module: nn.Module, mode: NormMode, steps: int) -> None:
             setattr(module, name, TaskNorm(child.num_features, mode, steps, child.eps))
         else:
             with_task_norm(child, mode, steps)
+
+
+@contextmanager
+def under_vmap(module: nn.Module) -> Iterator[None]:
+    """Every norm in `module` takes the formulas that are right under `vmap`."""
+    norms = [child for child in module.modules() if isinstance(child, TaskNorm)]
+    for norm in norms:
+        norm.vectorised = True
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.vectorised = False
 
 
 def forget(module: nn.Module) -> None:

@@ -17,15 +17,17 @@ Result = TypeVar("Result")
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
-def on_all_cores(learner: AnyModule, work: Callable[[AnyModule, int], Result], n: int) -> list[Result]:
+def on_all_cores(learner: AnyModule, work: Callable[[AnyModule, int], Result], n: int) -> Iterator[Result]:
     """`work` on copies of `learner` for each of 0..n-1, in order; as many at a time as torch has threads.
+    Results are let go of as they are taken.
 
     The copies share all tensors with `learner`. What `work` changes besides is lost, and gradients that it
     adds to shared parameters race: it has to return them.
     """
     workers = min(torch.get_num_threads(), n)
     if workers < 2:
-        return [work(learner, place) for place in range(n)]
+        yield from (work(learner, place) for place in range(n))
+        return
     copies: SimpleQueue[AnyModule] = SimpleQueue()
     for _ in range(workers):
         copies.put(sharing_tensors(learner))
@@ -40,7 +42,7 @@ def on_all_cores(learner: AnyModule, work: Callable[[AnyModule, int], Result], n
             copies.put(own)
 
     with one_thread_each(), ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(one, range(n)))
+        yield from pool.map(one, range(n))
 
 
 @contextmanager
