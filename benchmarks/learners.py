@@ -28,18 +28,28 @@ from autometa.budget import TimeBudget
 from autometa.episodes import Episode
 from autometa.evaluation import Scores, ValidationEpisodes, interval95
 from autometa.learners.base import EpisodicLearner
-from autometa.learners.encoder import EncoderSpec
+from autometa.learners.encoder import SCRATCH, EncoderSpec
 from autometa.learners.recipe import LEARNERS, Recipe, build_learner, find_learner
 from autometa.learners.training import Training, TrainingSettings, Validation
+from autometa.meta_training import CLASSIFIED
 
 SMALL, LARGE = 28, 128
 """Pixels of images for networks from scratch, and for pretrained ones."""
+CLASSIFICATION = {
+    "ways": CLASSIFIED.ways,
+    "shots": CLASSIFIED.shots,
+    "queries_per_class": CLASSIFIED.queries_per_class,
+}
+"""Of learners that are trained by plain classification, as `meta_training` has it."""
 OVERRIDES: dict[str, dict[str, Any]] = {
     "semi_supervised_prototypical": {"unlabelled_per_class": 5, "options": {"transductive": True}},
     "reptile": {"training": {"optimizer": "sgd", "learning_rate": 1.0}, "options": {"rate": 0.01}},
+    **dict.fromkeys(("finetune", "imprinted", "simpleshot", "adapters"), CLASSIFICATION),
 }
 """Fields of the recipes of learners that are not trained as the others are. A semi-supervised learner takes
 the queries of a test for its images without labels: it sees more than the others do."""
+FROM_SCRATCH = ("train_from_scratch",)
+"""Learners that take no pretrained network."""
 REFERENCE = "easyfsl"
 TIMED = 20
 
@@ -232,7 +242,13 @@ def main() -> None:
     torch.set_num_threads(threads)
     report = Report(options.json, str(settings), resume=options.resume)
     sampling(report, datasets, settings, 1 if quick else 5)
-    units = [Unit(d, e, learner) for d in datasets for e in encoders for learner in learners]
+    units = [
+        Unit(d, e, learner)
+        for d in datasets
+        for e in encoders
+        for learner in learners
+        if e in SCRATCH or learner not in FROM_SCRATCH
+    ]
     if "prototypical" in learners and "conv4" in encoders:
         units += [Unit(d, REFERENCE, "prototypical") for d in datasets]
     units.sort(key=lambda unit: datasets.index(unit.dataset))
