@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
-from torch.func import functional_call
 
 from autometa.learners.base import EpisodicLearner, Options
 from autometa.learners.encoder import Encoder, ScratchEncoder
@@ -17,8 +16,7 @@ from autometa.learners.episodes import InputEpisodes
 from autometa.learners.gradient.batching import Accumulate, Way, fastest, in_a_loop, on_cores, uniform
 from autometa.learners.gradient.inner_loop import Params, adapted, clipped
 from autometa.learners.gradient.norm import NormMode, forget, set_phase, with_task_norm
-from autometa.learners.gradient.parallel import on_all_cores
-from autometa.learners.gradient.tasks import Task
+from autometa.learners.gradient.tasks import Task, each_task, vectors_of
 
 BODY = "encoder."
 HeadStart = Literal["shared", "prototypes", "zero"]
@@ -64,17 +62,8 @@ class GradientLearner(EpisodicLearner):
 
     def forward(self, episodes: InputEpisodes) -> torch.Tensor:
         """Scores [b, q, n] of the queries; adapts with gradients whatever the caller's mode."""
-        b, q = episodes.query_labels.shape
-        scores = torch.full((b, q, int(episodes.ways.max())), float("-inf"), device=episodes.query.device)
-
-        def work(own: GradientLearner, place: int) -> torch.Tensor:
-            return own.task_logits(Task.of(episodes, place))
-
-        serial = episodes.query.is_cuda or (self.training and self.options.norm == "per_step")
-        answers = (work(self, place) for place in range(b)) if serial else on_all_cores(self, work, b)
-        for place, logits in enumerate(answers):
-            scores[place, episodes.query_labels[place] >= 0, : logits.shape[1]] = logits
-        return scores
+        serial = self.training and self.options.norm == "per_step"  # tasks share running statistics
+        return each_task(self, episodes, type(self).task_logits, serial=serial)
 
     def task_logits(self, task: Task) -> torch.Tensor:
         """Logits [q, ways] of the queries of one task, after adaptation, without a graph."""
@@ -158,22 +147,10 @@ class GradientLearner(EpisodicLearner):
     def features(self, params: Params, inputs: torch.Tensor, step: int, *, recording: bool) -> torch.Tensor:
         """Embeddings [n, d] under these parameters."""
         set_phase(self.encoder, step, recording=recording)
-        body = {name: p for name, p in params.items() if name.startswith(BODY)}
-        features: torch.Tensor = functional_call(_Vectors(self.encoder), body, (inputs,))
-        return features
+        body = {name.removeprefix(BODY): p for name, p in params.items() if name.startswith(BODY)}
+        return vectors_of(self.encoder, body, inputs)
 
     def logits(self, params: Params, inputs: torch.Tensor, step: int, *, recording: bool) -> torch.Tensor:
         """Class logits [n, ways] under these parameters."""
         features = self.features(params, inputs, step, recording=recording)
         return F.linear(features, params["head.weight"], params["head.bias"])
-
-
-class _Vectors(nn.Module):
-    """`Encoder.vectors` as the forward of a module."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return self.encoder.vectors(inputs)

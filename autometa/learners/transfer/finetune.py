@@ -11,9 +11,9 @@ from pydantic import Field
 from autometa.learners.base import Options
 from autometa.learners.encoder import Encoder
 from autometa.learners.episodes import InputEpisodes
-from autometa.learners.gradient.tasks import Task
+from autometa.learners.gradient.tasks import Task, each_task
 from autometa.learners.transfer.classification import ClassifyingLearner
-from autometa.learners.transfer.tuning import Params, each_task, embedded, scoped, tuned
+from autometa.learners.transfer.tuning import Params, embedded, scoped, tuned
 
 BODY = "body."
 

@@ -15,9 +15,9 @@ from autometa.learners.augmentation import Augmentation
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import Encoder
 from autometa.learners.episodes import InputEpisodes
-from autometa.learners.gradient.tasks import Task
+from autometa.learners.gradient.tasks import Task, each_task
 from autometa.learners.metric.prototypical import Prototypical, PrototypicalOptions
-from autometa.learners.transfer.tuning import Params, Scope, each_task, embedded, scoped, tuned
+from autometa.learners.transfer.tuning import Params, Scope, embedded, scoped, tuned
 from autometa.planning import SLOWDOWN
 
 VIEWS = Augmentation(shift=0.125, brightness=0.3)

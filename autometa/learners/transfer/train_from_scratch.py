@@ -11,8 +11,8 @@ from autometa.learners.base import EpisodicLearner, Options
 from autometa.learners.encoder import Encoder, ScratchEncoder
 from autometa.learners.episodes import InputEpisodes
 from autometa.learners.gradient.norm import forget, set_phase, with_task_norm
-from autometa.learners.gradient.tasks import Task
-from autometa.learners.transfer.tuning import Params, each_task, embedded, tuned
+from autometa.learners.gradient.tasks import Task, each_task
+from autometa.learners.transfer.tuning import Params, embedded, tuned
 
 FEWEST_STEPS = 10
 

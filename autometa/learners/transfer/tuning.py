@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import Literal
 
 import torch
 from torch import nn
-from torch.func import functional_call
 
-from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import Encoder
-from autometa.learners.episodes import InputEpisodes
-from autometa.learners.gradient.parallel import on_all_cores
-from autometa.learners.gradient.tasks import Task
+from autometa.learners.gradient.tasks import vectors_of
 
 Params = dict[str, torch.Tensor]
 Scope = Literal["last_blocks", "all"]
-AnyLearner = TypeVar("AnyLearner", bound=EpisodicLearner)
 
 LAST_BLOCKS = 2
 EPSILON = 1e-5
@@ -43,43 +38,11 @@ def tuned(
     return {name: tensor.detach() for name, tensor in moved.items()}
 
 
-def each_task(
-    learner: AnyLearner, episodes: InputEpisodes, answer: Callable[[AnyLearner, Task], torch.Tensor]
-) -> torch.Tensor:
-    """Scores [b, q, n] out of what `answer` gives for every task, logits [q, ways]: on all cores of a CPU,
-    one after the other on a GPU."""
-    b, q = episodes.query_labels.shape
-    scores = torch.full((b, q, int(episodes.ways.max())), float("-inf"), device=episodes.query.device)
-
-    def work(own: AnyLearner, place: int) -> torch.Tensor:
-        return answer(own, Task.of(episodes, place))
-
-    with torch.no_grad():
-        serial = episodes.query.is_cuda
-        answers = (work(learner, place) for place in range(b)) if serial else on_all_cores(learner, work, b)
-        for place, logits in enumerate(answers):
-            scores[place, episodes.query_labels[place] >= 0, : logits.shape[1]] = logits
-    return scores
-
-
-class _Vectors(nn.Module):
-    """`Encoder.vectors` as the forward of a module."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return self.encoder.vectors(inputs)
-
-
 def embedded(encoder: Encoder, params: Params, inputs: torch.Tensor, *, whole: bool = False) -> torch.Tensor:
     """Embeddings [n, d] with these parameters of the encoder in place of its own; in chunks where no
     gradients are asked for, unless the `whole` is needed for its statistics."""
-    body = {f"encoder.{name}": tensor for name, tensor in params.items()}
     parts = [inputs] if whole or torch.is_grad_enabled() else inputs.split(CHUNK)
-    vectors = [functional_call(_Vectors(encoder), body, (part,)) for part in parts]
-    return torch.cat(vectors)
+    return torch.cat([vectors_of(encoder, params, part) for part in parts])
 
 
 def scoped(encoder: Encoder, scope: Scope) -> Params:
