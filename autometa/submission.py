@@ -19,6 +19,7 @@ from autometa.budget import MemoryBudget, TimeBudget, process_age_s
 from autometa.config import Settings, load_yaml
 from autometa.controller import Controller
 from autometa.episodes import EpisodeSpec, as_uint8
+from autometa.errors import ConfigError
 from autometa.forecast import Limits
 from autometa.learner import FittedLearner, FittedPredictor, Pace
 from autometa.learners.recipe import Recipe
@@ -29,6 +30,8 @@ from autometa.pool import pool_from_generator
 from autometa.saved import AnyLearner, load_learner
 
 SETTINGS_FILE = "settings.yaml"
+HEEDED = {"time_budget", "memory_budget", "test"}
+"""Settings that mean something to a bundle with one learner."""
 
 
 def read_limits(settings: Settings, environment: Mapping[str, str] = os.environ) -> Limits:
@@ -56,6 +59,15 @@ def read_settings(bundle: Path) -> Settings:
     """The bundle's own settings file, or the defaults."""
     file = bundle / SETTINGS_FILE
     return load_yaml(file, Settings) if file.exists() else Settings()
+
+
+def refuse_settings_of_search(bundle: Path, settings: Settings) -> None:
+    """ConfigError where the settings of a bundle with one learner say what only the search of `autometa` heeds."""
+    if ignored := sorted(settings.model_fields_set - HEEDED):
+        raise ConfigError(
+            f"{bundle / SETTINGS_FILE}: {', '.join(ignored)} would have no effect, as this bundle trains one "
+            f"learner; remove it and change the recipe in model.py instead (settings heeded: {', '.join(sorted(HEEDED))})"
+        )
 
 
 def _say(text: str) -> None:
@@ -90,6 +102,7 @@ class EpisodicMetaLearner:
     def meta_fit(self, meta_train_generator: Any, meta_valid_generator: Any) -> AutoLearner:
         """Train within the budget; the learner is saved early where ingestion names the model folder."""
         settings = read_settings(self.bundle)
+        refuse_settings_of_search(self.bundle, settings)
         limits = read_limits(settings)
         model_dir = os.environ.get("METADL_MODEL_DIR")
         checkpoint = Path(model_dir) if model_dir else None

@@ -190,6 +190,17 @@ def test_the_adapter_trains_saves_and_serves(tmp_path: Path, monkeypatch: pytest
     assert (predictions.argmax(1) == pool.labels[:28]).mean() > 0.8
 
 
+def test_settings_that_only_a_search_heeds_are_refused(tmp_path: Path) -> None:
+    class Mine(EpisodicMetaLearner):
+        bundle = tmp_path
+
+    (tmp_path / "settings.yaml").write_text("time_budget: 30s\nmax_trials: 7\nbackbones: [resnet18]\n")
+    with pytest.raises(
+        ConfigError, match=r"settings.yaml: backbones, max_trials would have no effect.*recipe"
+    ):
+        Mine().meta_fit(Sets(colour_pool(classes=16)), None)
+
+
 def test_either_kind_of_learner_is_loaded_by_one_function(tmp_path: Path, tiny_backbone: str) -> None:
     trained(tmp_path, recipe())
     assert isinstance(load_learner(tmp_path), TrainedLearner)
