@@ -23,6 +23,7 @@ from autometa.learners.storage import Storage
 from autometa.learners.trained import TrainedLearner
 from autometa.learners.training import Training, Validation
 from autometa.planning import CLOSING_S, SLOWDOWN, TASK_OVERHEAD_S, TestSpec
+from autometa.pool import share_of_classes
 
 HELD_OUT = 0.25
 VALIDATION_EPISODES = 100
@@ -157,7 +158,7 @@ class MetaTraining:
                 f"{most} of {len(pool.images)} images fit: {1 / image_s:.0f} images/s are prepared here"
             )
         share = min(most / len(pool.images), 1.0)
-        return _even_share(pool.labels, share, self._rng), storage, reserve_s
+        return share_of_classes(pool.labels, share, self._rng), storage, reserve_s
 
     def _meta_test_s(self, images: NDArray[np.uint8], image_s: float) -> float:
         """Predicted seconds of meta-test."""
@@ -196,11 +197,3 @@ class MetaTraining:
             self._since_saved = stopwatch()
             stage = self._fitted.validation["stage"]
             self.report(f"learner on disk ({stage}, {process_age_s():.1f} s after the start)")
-
-
-def _even_share(labels: Rows, share: float, rng: np.random.Generator) -> Rows:
-    """Rows, ascending: so many of each class, at least two where it has them."""
-    if share >= 1:
-        return np.arange(len(labels))
-    rows = [rng.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)]
-    return np.sort(np.concatenate([r[: max(int(share * len(r)), 2)] for r in rows]))

@@ -47,7 +47,7 @@ def _from_sets(sets: Any, memory: MemoryBudget) -> ImagePool:
     first = 0
     for number, dataset in enumerate(sets):
         classes = int(dataset.labels.max()) + 1
-        rows = _share_of_classes(dataset.labels, share)
+        rows = share_of_classes(dataset.labels, share)
         images.append(dataset.images[rows] if len(sets) > 1 or share < 1 else dataset.images)
         labels.append(dataset.labels[rows] + first)
         dataset_of_class += [number] * classes
@@ -58,11 +58,16 @@ def _from_sets(sets: Any, memory: MemoryBudget) -> ImagePool:
     )
 
 
-def _share_of_classes(labels: NDArray[np.int64], share: float) -> NDArray[np.int64]:
-    """Rows, ascending: the first images of every class, at least two of each."""
+def share_of_classes(
+    labels: NDArray[np.int64], share: float, rng: np.random.Generator | None = None
+) -> NDArray[np.int64]:
+    """Rows, ascending: this share of the images of every class, the first or, with `rng`, any; at least two
+    where it has them."""
     if share >= 1:
         return np.arange(len(labels))
     rows = [np.flatnonzero(labels == c) for c in np.unique(labels)]
+    if rng is not None:
+        rows = [rng.permutation(r) for r in rows]
     return np.sort(np.concatenate([r[: max(int(share * len(r)), 2)] for r in rows]))
 
 

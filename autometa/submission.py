@@ -66,7 +66,8 @@ def refuse_settings_of_search(bundle: Path, settings: Settings) -> None:
     if ignored := sorted(settings.model_fields_set - HEEDED):
         raise ConfigError(
             f"{bundle / SETTINGS_FILE}: {', '.join(ignored)} would have no effect, as this bundle trains one "
-            f"learner; remove it and change the recipe in model.py instead (settings heeded: {', '.join(sorted(HEEDED))})"
+            "learner; remove it and change the recipe in model.py instead (settings heeded: "
+            f"{', '.join(sorted(HEEDED))})"
         )
 
 

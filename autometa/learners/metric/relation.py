@@ -17,8 +17,8 @@ WIDEST = 128
 """Maps with more channels are projected to 64 first."""
 CHANNELS = 64
 HIDDEN = 8
-PAIRS = 4096
-"""Pairs of a query and a class that are compared at a time outside training."""
+PAIR_BYTES = 100_000_000
+"""Of pairs of maps, of a query and a class, that are compared at a time outside training."""
 
 
 class RelationOptions(Options):
@@ -77,7 +77,8 @@ class Relation(MetricLearner):
             return self._related(
                 classes, query, (batch.asked[..., None] & batch.present[:, None, :]).flatten()
             )
-        step = max(PAIRS // (classes.shape[0] * classes.shape[1]), 1)
+        of_a_query = 2 * self.width * classes.shape[0] * classes.shape[1] * query.element_size()
+        step = max(PAIR_BYTES // of_a_query, 1)
         return torch.cat([self._related(classes, part) for part in query.split(step, dim=1)], dim=1)
 
     def _related(
