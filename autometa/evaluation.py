@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -46,10 +48,12 @@ def paired_gain(ours: Scores, theirs: Scores) -> tuple[float, float]:
 @dataclass(frozen=True)
 class Answer:
     """What a candidate says on the validation episodes: its scores [b, q, n] per batch (before the
-    temperature) and the normalised accuracy of every episode, float64 [episodes]."""
+    temperature), the normalised accuracy of every episode, float64 [episodes], and the mean negative
+    log-likelihood of a query, which tells apart what is equally accurate."""
 
     scores: tuple[torch.Tensor, ...]
     accuracies: Scores
+    log_loss: float = math.inf
 
     @property
     def mean(self) -> float:
@@ -89,10 +93,14 @@ class ValidationEpisodes:
 
     def measure(self, scores: Sequence[torch.Tensor]) -> Answer:
         """The answer that consists of these scores per batch."""
-        accuracies = np.empty(len(self.episodes))
+        accuracies, losses, queries = np.empty(len(self.episodes)), 0.0, 0
         for (places, batch), score in zip(self._batches, scores, strict=True):
-            accuracies[places] = normalised_accuracy(score, batch.query_labels, batch.ways).numpy()
-        return Answer(tuple(scores), accuracies)
+            labels = batch.query_labels
+            accuracies[places] = normalised_accuracy(score, labels, batch.ways).numpy()
+            flat = score.flatten(0, 1)
+            losses += float(F.cross_entropy(flat, labels.flatten(), ignore_index=-1, reduction="sum"))
+            queries += int((labels >= 0).sum())
+        return Answer(tuple(scores), accuracies, losses / queries)
 
     def answer(
         self, features: torch.Tensor, head: str, params: Params, metric: Metric, *, balanced: bool = False

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from autometa.artifact import load_tensors, write_model, write_tensors
 from autometa.errors import ArtifactError
@@ -18,9 +19,9 @@ TENSORS = "training-{step}.safetensors"
 class Progress(BaseModel):
     """Steps made, validations since the best one, seconds spent, the share of the training that was done at
     the best one, accuracies per validation episode of the untrained and the
-    best state, and the state of the source of episodes (None: it has none)."""
+    best state, the latter's log-loss, and the state of the source of episodes (None: it has none)."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
 
     step: int = 0
     stale: int = 0
@@ -28,6 +29,7 @@ class Progress(BaseModel):
     best_at: float = 0.0
     untrained: list[float] = []
     best: list[float] = []
+    best_log_loss: float = Field(default=math.inf, ge=0)
     source: dict[str, Any] | None = None
 
 

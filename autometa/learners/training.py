@@ -83,8 +83,8 @@ class TrainingRecord:
 
 @dataclass
 class Training:
-    """One training of a learner on a device. `improved` is called whenever validation finds a better state,
-    which the learner then holds; with a `checkpoint` folder a training that was killed goes on where the
+    """One training of a learner on a device. `improved` is called whenever validation finds a better state (or
+    one that is as accurate and surer), which the learner then holds; with a `checkpoint` folder a training that was killed goes on where the
     last validation left it."""
 
     learner: EpisodicLearner
@@ -175,7 +175,7 @@ class Training:
         self.progress, self._best_state = resumed
         self._untrained = Answer((), np.array(self.progress.untrained))
         self._episodes = ValidationEpisodes(self.validation.episodes.episodes[: len(self.progress.untrained)])
-        self._best = Answer((), np.array(self.progress.best))
+        self._best = Answer((), np.array(self.progress.best), self.progress.best_log_loss)
         if self.progress.source is not None and hasattr(self.source, "restore"):
             self.source.restore(self.progress.source)
         self.report(f"goes on at step {self.progress.step}, best so far {self._best.percent()}")
@@ -239,16 +239,16 @@ class Training:
         self._since_validation, self._trained_s = 0, 0.0
         self.progress.stale += 1
         better = self._latest.mean > self._best.mean
-        # where nothing tells two trained states apart, the longer trained one; never for the untrained one
-        if self._latest.mean == self._best.mean == 1.0 > self._untrained.mean:
-            self._best_state = copy.deepcopy(self.learner.state_dict())
-        if better:
+        surer = self._latest.mean == self._best.mean and self._latest.log_loss < self._best.log_loss
+        if better or surer:
             self._best, self._best_state = self._latest, copy.deepcopy(self.learner.state_dict())
+            self.improved(self._best)
+        if better:
             self.progress.best_at = self._share_done()
             self.progress.stale = 0
             self.report(f"step {self.progress.step}: {self._best.percent()}")
-            self.improved(self._best)
         self.progress.best = self._best.accuracies.tolist()
+        self.progress.best_log_loss = self._best.log_loss
         if self.checkpoint is not None:
             self.progress.source = self.source.state() if hasattr(self.source, "state") else None
             spent = self.progress.model_copy(update={"seconds": self._spent_s()})

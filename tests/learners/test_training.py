@@ -251,13 +251,14 @@ def test_parameters_that_are_not_trained_stay() -> None:
     assert torch.equal(frozen[0].weight, weight)
 
 
-@pytest.mark.parametrize(("untrained", "kept"), [(1.0, 0), (0.5, 2 + 2 * PERFECT)])
-def test_of_perfect_states_the_untrained_one_stays_else_the_last_one(untrained: float, kept: int) -> None:
+@pytest.mark.parametrize(
+    ("losses", "kept"), [([0.5, *[0.6] * PERFECT], 0), ([0.5, 0.4, 0.1, *[0.3] * PERFECT], 4)]
+)
+def test_of_states_that_are_equally_accurate_the_surest_is_kept(losses: list[float], kept: int) -> None:
     training = training_of(max_steps=40, validate_every=2)
-    start = untrained, *[1.0] * (1 + PERFECT)
-    answers = [*[untrained] * trials_of(training), *start]
+    scripted = [*[9.0] * trials_of(training), *losses]
     training.learner.validate = (  # type: ignore[method-assign]
-        lambda *_: Answer((), np.full(4, answers.pop(0)))
+        lambda *_: Answer((), np.ones(4), scripted.pop(0))
     )
     states = {0: state_of(training.learner)}
     step = training._step
@@ -267,5 +268,6 @@ def test_of_perfect_states_the_untrained_one_stays_else_the_last_one(untrained: 
         states[training.progress.step] = state_of(training.learner)
 
     training._step = recorded  # type: ignore[method-assign]
-    training.run()
+    record = training.run()
+    assert record.steps == 2 * PERFECT  # what is surer is no reason to go on
     assert equal(state_of(training.learner), states[kept])
