@@ -11,11 +11,13 @@ import hashlib
 import io
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,7 @@ from ingestion.datasets import Dataset
 from ingestion.errors import InputError
 
 FORMAT = "autometa-images-2"
+BLOCK_BYTES = 2**20
 CACHE_CAP_BYTES = 20 * 2**30
 """Above this the least recently used cache files go."""
 
@@ -142,8 +145,8 @@ def _fill_cache(
     with tempfile.TemporaryDirectory(dir=array_file.parent, prefix="writing-") as scratch:
         writing = Path(scratch) / "images.npy"
         images = np.lib.format.open_memmap(writing, "w+", np.uint8, (total, 3, px, px))
-        with writing.open("r+b") as file:  # a full disk is an error here, not a signal when a page is written
-            os.posix_fallocate(file.fileno(), 0, images.offset + images.nbytes)
+        with writing.open("r+b") as file:
+            _reserve(file, images.offset, images.nbytes)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             good = 0
             for row, result in enumerate(pool.map(decode, dataset.files)):
@@ -175,3 +178,14 @@ def _trim(folder: Path, keep: Path) -> None:
         excess -= file.stat().st_size
         file.unlink(missing_ok=True)
         file.with_suffix(".json").unlink(missing_ok=True)
+
+
+def _reserve(file: BinaryIO, start: int, size_bytes: int) -> None:
+    """Have the disk hold what will be written through a memory map: a full one is an error here, and a signal
+    that ends the process when a page is written."""
+    if sys.platform == "linux":
+        os.posix_fallocate(file.fileno(), start, size_bytes)
+    else:
+        file.seek(start)
+        for done in range(0, size_bytes, BLOCK_BYTES):
+            file.write(bytes(min(BLOCK_BYTES, size_bytes - done)))

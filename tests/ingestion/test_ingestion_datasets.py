@@ -211,3 +211,13 @@ def test_two_runs_at_once_share_the_cache(tmp_path: Path) -> None:
         arrays = [np.array(future.result().images) for future in futures]
     assert all(np.array_equal(arrays[0], other) for other in arrays[1:])
     assert sorted(p.suffix for p in (tmp_path / "c" / "images").iterdir()) == [".json", ".npy"]
+
+
+def test_the_image_cache_is_written_where_files_can_not_be_reserved_in_one_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = read_class_folders(write_class_folders(tmp_path / "data", [3, 2]))
+    expected = decode_dataset(dataset, 16, tmp_path / "linux").images
+    monkeypatch.setattr("ingestion.images.sys.platform", "darwin")
+    monkeypatch.delattr("os.posix_fallocate")
+    np.testing.assert_array_equal(decode_dataset(dataset, 16, tmp_path / "mac").images, expected)
