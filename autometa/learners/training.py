@@ -84,8 +84,8 @@ class TrainingRecord:
 @dataclass
 class Training:
     """One training of a learner on a device. `improved` is called whenever validation finds a better state (or
-    one that is as accurate and surer), which the learner then holds; with a `checkpoint` folder a training that was killed goes on where the
-    last validation left it."""
+    one that is as accurate and surer), which the learner then holds; with a `checkpoint` folder a training that
+    was killed goes on where the last validation left it."""
 
     learner: EpisodicLearner
     source: EpisodeSource
