@@ -214,6 +214,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--encoders", default="conv4,tf_efficientnet_lite0")
     parser.add_argument("--ways", type=int, default=5, help="of tasks")
     parser.add_argument("--shots", type=int, default=3, help="of tasks")
+    parser.add_argument("--tests", type=int, help="test tasks; 400 unless told, 100 if quick")
     parser.add_argument("--seconds", type=float, help="of training; 45 unless told, 3 if quick")
     parser.add_argument("--seeds", default="0", help="of training; results are averaged over them")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
@@ -237,6 +238,7 @@ def main() -> None:
         tuple(int(s) for s in options.seeds.split(",")),
         (100, 40, 30) if quick else (400, 150, 300),
     )
+    counts = (options.tests or counts[0], *counts[1:])
     settings = Settings(options.data, seconds, seeds, *counts, options.ways, options.shots)
     threads = options.threads or (1 if options.jobs > 1 else torch.get_num_threads())
     torch.set_num_threads(threads)
