@@ -29,6 +29,7 @@ from autometa.episodes import Episode
 from autometa.evaluation import Scores, ValidationEpisodes, interval95
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import SCRATCH, EncoderSpec
+from autometa.learners.hooks import ClassTrained
 from autometa.learners.recipe import LEARNERS, Recipe, build_learner, find_learner
 from autometa.learners.training import Training, TrainingSettings, Validation
 from autometa.meta_training import CLASSIFIED
@@ -44,7 +45,7 @@ CLASSIFICATION = {
 OVERRIDES: dict[str, dict[str, Any]] = {
     "semi_supervised_prototypical": {"unlabelled_per_class": 5, "options": {"transductive": True}},
     "reptile": {"training": {"optimizer": "sgd", "learning_rate": 1.0}, "options": {"rate": 0.01}},
-    **dict.fromkeys(("finetune", "imprinted", "simpleshot", "adapters"), CLASSIFICATION),
+    **{name: CLASSIFICATION for name, spec in LEARNERS.items() if issubclass(spec.cls, ClassTrained)},
 }
 """Fields of the recipes of learners that are not trained as the others are. A semi-supervised learner takes
 the queries of a test for its images without labels: it sees more than the others do."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from learner_cases import PX, image_episode
+from learner_cases import PX, image_episode, unzeroed
 
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.episodes import InputEpisodes
@@ -33,11 +33,7 @@ def built(name: str, encoder: EncoderSpec = SMALLEST, **options: Any) -> Gradien
     """A learner in evaluation mode whose parameters are none of them all zero."""
     learner = build_learner(Recipe(learner=name, encoder=encoder, options=options))
     assert isinstance(learner, GradientLearner)
-    torch.manual_seed(1)
-    for parameter in learner.parameters():
-        if parameter.ndim and not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.1)
-    return learner.eval()
+    return unzeroed(learner).eval()
 
 
 def only_task(ways: int = 3, shots: int = 2, queries: int = 2, seed: int = 0) -> Task:

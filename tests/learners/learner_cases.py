@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -12,11 +13,14 @@ from autometa.episodes import EpisodeSpec, ImagePool, sample_episodes
 from autometa.evaluation import ValidationEpisodes
 from autometa.heads import FeatureBatch
 from autometa.learners.augmentation import NO_AUGMENTATION, Augmentation
+from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import EncoderSpec
-from autometa.learners.episodes import EpisodeSampler, InputEpisodes, PoolSource
+from autometa.learners.episodes import EpisodeSampler, InputEpisodes, PoolSource, stacked
 from autometa.learners.metric.base import MetricLearner
 from autometa.learners.recipe import LEARNERS, Recipe, build_learner
 from autometa.learners.training import Validation
+
+AnyModule = TypeVar("AnyModule", bound=torch.nn.Module)
 
 PX = 16
 TINY = EncoderSpec(network="conv4", px=PX, channels=8)
@@ -29,10 +33,7 @@ def built(name: str, encoder: EncoderSpec = TINY, **options: Any) -> MetricLearn
     images, and no weights or biases are all zero."""
     learner = build_learner(Recipe(learner=name, encoder=encoder, options=options))
     assert isinstance(learner, MetricLearner)
-    torch.manual_seed(1)
-    for parameter in learner.parameters():
-        if parameter.ndim and not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.1)
+    unzeroed(learner)
     norms = [module for module in learner.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = 1.0
@@ -112,6 +113,40 @@ def held_out(pool: ImagePool, spec: EpisodeSpec, first: int, episodes: int = 30)
     """Validation episodes of the classes from `first` on."""
     drawn = sample_episodes(pool, np.arange(first, pool.classes), spec, episodes, np.random.default_rng(9))
     return Validation(torch.from_numpy(pool.images), ValidationEpisodes(drawn))
+
+
+def in_order(episodes: InputEpisodes, order: torch.Tensor) -> InputEpisodes:
+    """The episodes with their support in another order."""
+    return replace(
+        episodes, support=episodes.support[:, order], support_labels=episodes.support_labels[:, order]
+    )
+
+
+def renamed(episodes: InputEpisodes, order: torch.Tensor) -> InputEpisodes:
+    """The episodes with `order[label]` for every label of the support."""
+    return replace(episodes, support_labels=order[episodes.support_labels])
+
+
+def assert_batch_is_one_by_one(
+    learner: EpisodicLearner, alone: Sequence[InputEpisodes], tolerance: float
+) -> None:
+    """Episodes of several forms are answered in one padded batch as each by itself; classes that an episode does
+    not have are out of the question."""
+    together = learner(stacked(alone)).detach()
+    for place, episodes in enumerate(alone):
+        ways, queries = int(episodes.ways), episodes.query.shape[1]
+        scores, own = together[place, :queries], learner(episodes)[0].detach()
+        torch.testing.assert_close(scores[:, :ways], own, atol=tolerance, rtol=tolerance)
+        assert (scores[:, ways:] == -torch.inf).all()
+
+
+def unzeroed(learner: AnyModule) -> AnyModule:
+    """The learner, with random numbers in parameters that were all zero."""
+    torch.manual_seed(1)
+    for parameter in learner.parameters():
+        if parameter.ndim and not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    return learner
 
 
 def only_first_query(episodes: InputEpisodes) -> InputEpisodes:

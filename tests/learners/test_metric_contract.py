@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
-from learner_cases import METRIC, PX, TINY, built, image_episode, images_like, of_one_colour, only_first_query
+from learner_cases import (
+    METRIC,
+    PX,
+    TINY,
+    assert_batch_is_one_by_one,
+    built,
+    image_episode,
+    images_like,
+    in_order,
+    of_one_colour,
+    only_first_query,
+    renamed,
+)
 
 from autometa.episodes import EpisodeSpec, ImagePool, sample_episodes
 from autometa.evaluation import ValidationEpisodes
@@ -27,12 +37,6 @@ def answer(learner: EpisodicLearner, episodes: InputEpisodes) -> torch.Tensor:
         return learner(episodes).softmax(-1)
 
 
-def in_order(episodes: InputEpisodes, order: torch.Tensor) -> InputEpisodes:
-    return replace(
-        episodes, support=episodes.support[:, order], support_labels=episodes.support_labels[:, order]
-    )
-
-
 @every_learner
 def test_answers_differ_between_queries(name: str) -> None:
     p = answer(built(name), image_episode(4, 2, 3))
@@ -44,8 +48,9 @@ def test_answers_differ_between_queries(name: str) -> None:
 def test_permuting_labels_permutes_the_answer(name: str) -> None:
     learner, episodes = built(name), image_episode(5, 3, 2)
     order = torch.tensor([3, 0, 4, 1, 2])
-    renamed = replace(episodes, support_labels=order[episodes.support_labels])
-    torch.testing.assert_close(answer(learner, renamed)[..., order], answer(learner, episodes))
+    torch.testing.assert_close(
+        answer(learner, renamed(episodes, order))[..., order], answer(learner, episodes)
+    )
 
 
 @unordered_learner
@@ -69,13 +74,7 @@ def test_a_padded_batch_equals_one_by_one(name: str) -> None:
     learner = built(name)
     shapes = [(2, 1, 1), (5, 3, 4), (7, 2, 1), (3, 6, 5)]
     alone = [image_episode(*shape, seed=seed) for seed, shape in enumerate(shapes)]
-    with torch.no_grad():
-        together = learner(stacked(alone))
-        for place, episodes in enumerate(alone):
-            ways, queries = int(episodes.ways), episodes.query.shape[1]
-            scores = together[place, :queries]
-            torch.testing.assert_close(scores[:, :ways], learner(episodes)[0], atol=1e-4, rtol=1e-4)
-            assert (scores[:, ways:] == -torch.inf).all()
+    assert_batch_is_one_by_one(learner, alone, 1e-4)
 
 
 @pytest.mark.parametrize("name", [n for n in METRIC if n not in draws_pairs])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,15 @@ import numpy as np
 import pytest
 import torch
 from gradient_cases import double
-from learner_cases import image_episode, images_like, of_one_colour, only_first_query
+from learner_cases import (
+    assert_batch_is_one_by_one,
+    image_episode,
+    images_like,
+    in_order,
+    of_one_colour,
+    only_first_query,
+    renamed,
+)
 from transfer_cases import CLASSIFYING, QUICK, SMALLEST, TRANSFER, begun, built, classified_episode
 
 from autometa.learners.base import EpisodicLearner
@@ -45,8 +52,9 @@ def test_answers_differ_between_queries_and_carry_no_graph(name: str) -> None:
 def test_permuting_labels_permutes_the_answer(name: str) -> None:
     learner, episodes = built(name), image_episode(5, 2, 2)
     order = torch.tensor([3, 0, 4, 1, 2])
-    renamed = replace(episodes, support_labels=order[episodes.support_labels])
-    torch.testing.assert_close(answer(learner, renamed)[..., order], answer(learner, episodes))
+    torch.testing.assert_close(
+        answer(learner, renamed(episodes, order))[..., order], answer(learner, episodes)
+    )
 
 
 @exactly
@@ -54,10 +62,9 @@ def test_permuting_labels_permutes_the_answer(name: str) -> None:
 def test_the_order_of_the_support_does_not_matter(name: str) -> None:
     learner, episodes = built(name), image_episode(4, 3, 2)
     order = torch.randperm(12, generator=torch.Generator().manual_seed(1))
-    shuffled = replace(
-        episodes, support=episodes.support[:, order], support_labels=episodes.support_labels[:, order]
+    torch.testing.assert_close(
+        answer(learner, in_order(episodes, order)), answer(learner, episodes), atol=1e-5, rtol=0
     )
-    torch.testing.assert_close(answer(learner, shuffled), answer(learner, episodes), atol=1e-5, rtol=0)
 
 
 @every_learner
@@ -67,13 +74,8 @@ def test_a_padded_batch_equals_one_by_one(name: str, threads: int, monkeypatch: 
     learner = built(name)
     alone = [image_episode(*shape, seed=s) for s, shape in enumerate([(2, 1, 1), (5, 3, 2), (3, 2, 4)])]
     order = torch.tensor([4, 2, 0, 1, 3])
-    alone[1] = replace(alone[1], support_labels=order[alone[1].support_labels])
-    together = learner(stacked(alone)).detach()
-    for place, episodes in enumerate(alone):
-        ways, queries = int(episodes.ways), episodes.query.shape[1]
-        scores = together[place, :queries]
-        torch.testing.assert_close(scores[:, :ways], learner(episodes)[0].detach(), atol=1e-3, rtol=1e-3)
-        assert (scores[:, ways:] == -torch.inf).all()
+    alone[1] = renamed(alone[1], order)
+    assert_batch_is_one_by_one(learner, alone, 1e-3)
 
 
 @every_learner

@@ -17,16 +17,24 @@ NormMode = Literal["transductive", "support", "per_step"]
 queries (what the MAML papers do). `support`: queries are normalised by the statistics of the support.
 `per_step`: queries are normalised by running statistics of past queries, with scale and shift, of their own for
 every inner step (Antoniou et al. 2019)."""
-
-
 Moments = tuple[torch.Tensor, torch.Tensor]
 """Mean and (biased) variance [c] of maps."""
+
+
+def count_of(maps: torch.Tensor) -> int:
+    """Numbers of a channel of maps [n, c, h, w]."""
+    return maps.shape[0] * maps.shape[2] * maps.shape[3]
+
+
+def single(maps: torch.Tensor) -> bool:
+    """Whether a channel is a single number, which has no variance."""
+    return count_of(maps) == 1
 
 
 def moments(maps: torch.Tensor) -> Moments:
     """Those of maps [n, c, h, w], under `vmap` too (where torch's own batch norm has wrong second-order
     gradients). Sums, since the gradient of a mean is as large as the maps."""
-    count = maps.shape[0] * maps.shape[2] * maps.shape[3]
+    count = count_of(maps)
     mean = maps.sum((0, 2, 3)) / count
     return mean, ((maps * maps).sum((0, 2, 3)) / count - mean * mean).clamp(min=0)
 
@@ -58,7 +66,7 @@ class TaskNorm(nn.Module):
         if mode == "per_step":
             self.register_buffer("running_mean", torch.zeros(shape))
             self.register_buffer("running_var", torch.ones(shape))
-        self.recorded: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.recorded: Moments | None = None
 
     running_mean: torch.Tensor
     running_var: torch.Tensor
@@ -68,19 +76,18 @@ class TaskNorm(nn.Module):
         if self.mode == "per_step":
             return self._of_step(maps)
         if self.plain(maps):
-            return self.by_torch(maps)
+            return self.by_torch(maps, self.weight, self.bias)
         scale, shift = self.affine(lambda: moments(maps), self.weight)
         return maps * scale[:, None, None] + shift[:, None, None]
 
     def plain(self, maps: torch.Tensor) -> bool:
         """Whether torch's own batch norm does, which is faster where gradients of gradients are not asked for, as
         for queries: not where its gradients are wrong, or it refuses (a single number a channel)."""
-        single = maps.shape[0] * maps.shape[2] * maps.shape[3] == 1
-        return self.mode == "transductive" and not (self.recording or self.vectorised or single)
+        return self.mode == "transductive" and not (self.recording or self.vectorised or single(maps))
 
-    def by_torch(self, maps: torch.Tensor) -> torch.Tensor:
-        """Maps [n, c, h, w] normalised by torch."""
-        return F.batch_norm(maps, None, None, self.weight, self.bias, training=True, eps=self.eps)
+    def by_torch(self, maps: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        """Maps [n, c, h, w] normalised by their own statistics, as torch does it."""
+        return F.batch_norm(maps, None, None, weight, bias, training=True, eps=self.eps)
 
     def affine(
         self, measure: Callable[[], Moments], weight: torch.Tensor
@@ -98,11 +105,10 @@ class TaskNorm(nn.Module):
     def _of_step(self, maps: torch.Tensor) -> torch.Tensor:
         step = min(self.step, len(self.weight) - 1)
         weight, bias = self.weight[step], self.bias[step]
-        single = maps.shape[0] * maps.shape[2] * maps.shape[3] == 1  # has no variance
-        if (self.training or self.recording) and not single:
+        if (self.training or self.recording) and not single(maps):
             if not self.recording:
                 self._remember(maps.detach(), step)
-            return F.batch_norm(maps, None, None, weight, bias, training=True, eps=self.eps)
+            return self.by_torch(maps, weight, bias)
         return F.batch_norm(maps, self.running_mean[step], self.running_var[step], weight, bias, eps=self.eps)
 
     def _remember(self, maps: torch.Tensor, step: int) -> None:
@@ -124,7 +130,7 @@ class TaskBlock(nn.Module):
         """[n, c, h, w] → [n, channels, h // 2, w // 2], or h, w without pooling."""
         norm = self.norm
         if norm.plain(maps) and not self._few:
-            maps = norm.by_torch(self.convolution(maps))
+            maps = norm.by_torch(self.convolution(maps), norm.weight, norm.bias)
             return F.relu(F.max_pool2d(maps, 2) if self._halves(maps) else maps)
         sign = torch.where(norm.weight < 0, -1.0, 1.0).detach()
         filters = self.convolution.weight * sign[:, None, None, None]

@@ -13,9 +13,16 @@ from autometa.learners.encoder import Encoder
 from autometa.learners.episodes import InputEpisodes
 from autometa.learners.gradient.tasks import Task, each_task
 from autometa.learners.transfer.classification import ClassifyingLearner
-from autometa.learners.transfer.tuning import Params, embedded, scoped, tuned
-
-BODY = "body."
+from autometa.learners.transfer.tuning import (
+    BODY,
+    Params,
+    body_of,
+    embedded,
+    head_logits,
+    scoped,
+    tuned,
+    with_new_head,
+)
 
 
 class FinetuneOptions(Options):
@@ -52,25 +59,17 @@ class Finetune(ClassifyingLearner):
 
         def loss(params: Params) -> torch.Tensor:
             features = self._features(params, task.support) if fixed is None else fixed
-            return F.cross_entropy(_logits(params, features), task.support_labels)
+            return F.cross_entropy(head_logits(params, features), task.support_labels)
 
         def rate(name: str) -> float:
             return options.body_rate if name.startswith(BODY) else options.rate
 
         params = tuned(loss, start, rate, options.steps)
-        return _logits(params, self._features(params, task.query))
+        return head_logits(params, self._features(params, task.query))
 
     def _start(self, task: Task) -> Params:
-        zeros = torch.zeros(task.ways, self.encoder.width + 1, device=task.support.device)
-        head = {"head.weight": zeros[:, 1:], "head.bias": zeros[:, 0]}
-        if self.options.scope == "head":
-            return head
-        return head | {BODY + name: p for name, p in scoped(self.encoder, self.options.scope).items()}
+        scope = self.options.scope
+        return with_new_head({} if scope == "head" else scoped(self.encoder, scope), self.encoder.width, task)
 
     def _features(self, params: Params, inputs: torch.Tensor) -> torch.Tensor:
-        body = {name.removeprefix(BODY): p for name, p in params.items() if name.startswith(BODY)}
-        return embedded(self.encoder, body, inputs)
-
-
-def _logits(params: Params, features: torch.Tensor) -> torch.Tensor:
-    return F.linear(features, params["head.weight"], params["head.bias"])
+        return embedded(self.encoder, body_of(params), inputs)

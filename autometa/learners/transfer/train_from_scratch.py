@@ -12,7 +12,7 @@ from autometa.learners.encoder import Encoder, ScratchEncoder
 from autometa.learners.episodes import InputEpisodes
 from autometa.learners.gradient.norm import forget, set_phase, with_task_norm
 from autometa.learners.gradient.tasks import Task, each_task
-from autometa.learners.transfer.tuning import Params, embedded, tuned
+from autometa.learners.transfer.tuning import Params, body_of, embedded, head_logits, tuned, with_new_head
 
 FEWEST_STEPS = 10
 
@@ -57,9 +57,7 @@ class TrainFromScratch(EpisodicLearner):
         def loss(params: Params) -> torch.Tensor:
             return F.cross_entropy(self._logits(params, task.support, recording=True), task.support_labels)
 
-        zeros = torch.zeros(task.ways, self.encoder.width + 1, device=task.support.device)
-        start = {"head.weight": zeros[:, 1:], "head.bias": zeros[:, 0]}
-        start |= {f"body.{name}": p for name, p in self.encoder.named_parameters()}
+        start = with_new_head(dict(self.encoder.named_parameters()), self.encoder.width, task)
         params = tuned(loss, start, lambda _: self.options.rate, self.steps(len(task.support)))
         self._logits(params, task.support, recording=True)
         logits = self._logits(params, task.query, recording=False)
@@ -72,6 +70,4 @@ class TrainFromScratch(EpisodicLearner):
 
     def _logits(self, params: Params, inputs: torch.Tensor, *, recording: bool) -> torch.Tensor:
         set_phase(self.encoder, 0, recording=recording)
-        body = {name.removeprefix("body."): p for name, p in params.items() if name.startswith("body.")}
-        features = embedded(self.encoder, body, inputs, whole=recording)
-        return F.linear(features, params["head.weight"], params["head.bias"])
+        return head_logits(params, embedded(self.encoder, body_of(params), inputs, whole=recording))

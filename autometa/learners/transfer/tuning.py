@@ -6,14 +6,17 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from autometa.learners.encoder import Encoder
-from autometa.learners.gradient.tasks import vectors_of
+from autometa.learners.gradient.tasks import Task, vectors_of
 
 Params = dict[str, torch.Tensor]
 Scope = Literal["last_blocks", "all"]
 
+BODY = "body."
+"""Before the names of the encoder's parameters, where a head is trained with them."""
 LAST_BLOCKS = 2
 EPSILON = 1e-5
 """Of Adam: more than rounding, which it would blow up where a gradient is zero."""
@@ -36,6 +39,24 @@ def tuned(
             tensor.grad = gradient
         optimizer.step()
     return {name: tensor.detach() for name, tensor in moved.items()}
+
+
+def with_new_head(body: Params, width: int, task: Task) -> Params:
+    """Parameters of an encoder, and a linear head of zeros over embeddings of this width for the classes of a
+    task: from zero, no order of them is special."""
+    zeros = torch.zeros(task.ways, width + 1, device=task.support.device)
+    head = {"head.weight": zeros[:, 1:], "head.bias": zeros[:, 0]}
+    return head | {BODY + name: p for name, p in body.items()}
+
+
+def body_of(params: Params) -> Params:
+    """The encoder's parameters among those of `with_new_head`, by their own names."""
+    return {name.removeprefix(BODY): p for name, p in params.items() if name.startswith(BODY)}
+
+
+def head_logits(params: Params, features: torch.Tensor) -> torch.Tensor:
+    """Logits [n, ways] that the head gives for embeddings [n, d]."""
+    return F.linear(features, params["head.weight"], params["head.bias"])
 
 
 def embedded(encoder: Encoder, params: Params, inputs: torch.Tensor, *, whole: bool = False) -> torch.Tensor:
