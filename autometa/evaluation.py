@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -49,7 +49,7 @@ def paired_gain(ours: Scores, theirs: Scores) -> tuple[float, float]:
 class Answer:
     """What a candidate says on the validation episodes: its scores [b, q, n] per batch (before the
     temperature), the normalised accuracy of every episode, float64 [episodes], and the mean negative
-    log-likelihood of a query, which tells apart what is equally accurate."""
+    log-likelihood of a query, which tells apart what is equally accurate (inf: not measured)."""
 
     scores: tuple[torch.Tensor, ...]
     accuracies: Scores
@@ -93,14 +93,19 @@ class ValidationEpisodes:
 
     def measure(self, scores: Sequence[torch.Tensor]) -> Answer:
         """The answer that consists of these scores per batch."""
-        accuracies, losses, queries = np.empty(len(self.episodes)), 0.0, 0
+        accuracies = np.empty(len(self.episodes))
         for (places, batch), score in zip(self._batches, scores, strict=True):
-            labels = batch.query_labels
-            accuracies[places] = normalised_accuracy(score, labels, batch.ways).numpy()
+            accuracies[places] = normalised_accuracy(score, batch.query_labels, batch.ways).numpy()
+        return Answer(tuple(scores), accuracies)
+
+    def measure_with_loss(self, scores: Sequence[torch.Tensor]) -> Answer:
+        """The same with its log-loss, which a search over many heads has no use for."""
+        losses, queries = 0.0, 0
+        for labels, score in zip(self.labels, scores, strict=True):
             flat = score.flatten(0, 1)
             losses += float(F.cross_entropy(flat, labels.flatten(), ignore_index=-1, reduction="sum"))
             queries += int((labels >= 0).sum())
-        return Answer(tuple(scores), accuracies, losses / queries)
+        return replace(self.measure(scores), log_loss=losses / queries)
 
     def answer(
         self, features: torch.Tensor, head: str, params: Params, metric: Metric, *, balanced: bool = False

@@ -65,7 +65,7 @@ class EpisodicLearner(nn.Module):
                     batch.ways,
                 )
                 scores.append(self(episodes.to(str(device))).float().cpu())
-        return validation.measure(scores)
+        return validation.measure_with_loss(scores)
 
 
 def mean_nll(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -109,7 +109,7 @@ class MetricLearner(EpisodicLearner):
             scores = [
                 self.compare(gathered(features, used, batch)).float().cpu() for batch in validation.batches
             ]
-        return validation.measure(scores)
+        return validation.measure_with_loss(scores)
 
 
 def gathered(features: torch.Tensor, used: torch.Tensor, batch: EpisodeBatch) -> FeatureBatch:
