@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 BUNDLES = sorted(folder.parent for folder in (ROOT / "baselines").glob("*/model.py"))
 
-FROM_NOTHING = {"relation", "cavia"}
+FROM_NOTHING = {"relation", "cavia", "mann", "snail"}
 """Whose comparison of images starts from random weights: seconds of training do not make them good."""
 
 ORIGINAL = """

@@ -23,6 +23,9 @@ from autometa.learners.gradient.maml_plus_plus import MAMLPlusPlus
 from autometa.learners.gradient.meta_sgd import MetaSGD
 from autometa.learners.gradient.proto_maml import ProtoMAML
 from autometa.learners.gradient.reptile import Reptile
+from autometa.learners.memory.mann import MANN
+from autometa.learners.memory.meta_networks import MetaNetworks
+from autometa.learners.memory.snail import SNAIL
 from autometa.learners.metric.gaussian_prototypical import GaussianPrototypical
 from autometa.learners.metric.matching import Matching
 from autometa.learners.metric.matching_fce import MatchingFCE
@@ -68,6 +71,9 @@ LEARNERS: dict[str, LearnerSpec] = {
     "proto_maml": LearnerSpec(ProtoMAML, "gradient"),
     "cavia": LearnerSpec(CAVIA, "gradient"),
     "lstm_meta_learner": LearnerSpec(LSTMMetaLearner, "gradient"),
+    "mann": LearnerSpec(MANN, "memory"),
+    "meta_networks": LearnerSpec(MetaNetworks, "memory"),
+    "snail": LearnerSpec(SNAIL, "memory"),
     "train_from_scratch": LearnerSpec(TrainFromScratch, "transfer"),
     "finetune": LearnerSpec(Finetune, "transfer"),
     "imprinted": LearnerSpec(Imprinted, "transfer"),

@@ -1,0 +1,169 @@
+"""Memory-augmented neural networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import nn
+
+from autometa.heads.features import unit
+from autometa.learners.encoder import Encoder
+from autometa.learners.memory.base import MemoryLearner, MemoryOptions, Sequences
+
+COPIES = 1024
+"""Copies of a memory that are asked at a time outside training."""
+FULL = 0.1
+"""Length under which a row counts as partly empty: its cosine is less by as much. Rows would else match as soon
+as a trace of a key is written to them."""
+
+CLOSED = -3.0
+"""The first α of the learner: keys go to rows not used yet. With a label beside each image there is nothing to
+add to the row that was read last."""
+
+
+class MANNOptions(MemoryOptions):
+    """Options of `MANN`, explained there."""
+
+    controller: int = Field(default=200, ge=1)
+    rows: int = Field(default=128, ge=1)
+    row_width: int = Field(default=40, ge=1)
+    heads: int = Field(default=4, ge=1)
+    usage_decay: float = Field(default=0.95, ge=0, le=1)
+    sharpness: float = Field(default=10.0, gt=0)
+    learn_sharpness: bool = True
+
+    @model_validator(mode="after")
+    def _heads_have_rows(self) -> Self:
+        if self.heads > self.rows:
+            raise ValueError(f"{self.heads} heads write to as many rows: give the memory that many rows")
+        return self
+
+
+@dataclass(frozen=True)
+class State:
+    """What there is between two steps of b sequences: the memory [b, rows, width], read weights [b, heads,
+    rows], usage [b, rows], what was read [b, heads · width], hidden and cell state [b, controller]."""
+
+    memory: torch.Tensor
+    weights: torch.Tensor
+    usage: torch.Tensor
+    read: torch.Tensor
+    hidden: torch.Tensor
+    cell: torch.Tensor
+
+    def where(self, real: torch.Tensor, old: State) -> State:
+        """This state for the sequences that are `real` [b], the old one for the others."""
+        pairs = ((getattr(self, f.name), getattr(old, f.name)) for f in fields(self))
+        return State(*(torch.where(real.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs))
+
+    def copies(self, n: int) -> State:
+        """n copies of each sequence's state, one after the other."""
+        return State(*(getattr(self, f.name).repeat_interleave(n, 0) for f in fields(self)))
+
+
+class MemoryNetwork(nn.Module):
+    """An LSTM controller with a memory that is read by content and written where it was least recently used
+    (Santoro et al. 2016, §3).
+
+    A step gives the controller the input and what was read last; of its state h_t each head makes a key k_t
+    and a gate α. Writing comes first: w^w_t = σ(α) w^r_{t-1} + (1 - σ(α)) w^lu_{t-1}, where w^lu is 1 at the
+    rows, as many as there are heads, of least usage; these are zeroed, then M_t(i) = M_{t-1}(i) + w^w_t(i) k_t,
+    summed over heads. Then each head reads from M_t with weights w^r_t = softmax(β cos(k_t, M_t(i))), and
+    w^u_t = γ w^u_{t-1} + w^r_t + w^w_t. The paper has β = 1.
+    """
+
+    def __init__(self, inputs: int, options: MANNOptions) -> None:
+        super().__init__()
+        self.options = options
+        self.read_width = options.heads * options.row_width
+        self.controller = nn.LSTMCell(inputs + self.read_width, options.controller)
+        self.keys = nn.Linear(options.controller, self.read_width)
+        nn.init.orthogonal_(self.keys.weight)
+        self.gates = nn.Linear(options.controller, options.heads)
+        start = torch.full((options.heads,), options.sharpness)
+        self.log_sharpness = nn.Parameter(start.log(), requires_grad=options.learn_sharpness)
+
+    @property
+    def width(self) -> int:
+        """Length of an output."""
+        return self.options.controller + self.read_width
+
+    def start(self, b: int) -> State:
+        """The state before the first step of b sequences: an empty memory."""
+        o, zeros = self.options, self.gates.weight.new_zeros
+        memory = zeros(b, o.rows, o.row_width)
+        hidden = zeros(b, o.controller)
+        return State(
+            memory, zeros(b, o.heads, o.rows), zeros(b, o.rows), zeros(b, self.read_width), hidden, hidden
+        )
+
+    def step(self, x: torch.Tensor, last: State) -> State:
+        """The state after an input [b, inputs]."""
+        hidden, cell = self.controller(torch.cat([x, last.read], dim=-1), (last.hidden, last.cell))
+        keys = self.keys(hidden).tanh().unflatten(1, (self.options.heads, -1))
+        gates = self.gates(hidden).sigmoid()[..., None]
+        least = least_used(last.usage, self.options.heads)
+        writes = gates * last.weights + (1 - gates) * least[:, None, :]
+        kept = last.memory * (1 - least)[..., None]
+        memory = torch.baddbmm(kept, writes.transpose(1, 2), keys)
+        weights = by_content(keys, memory, self.log_sharpness.exp())
+        usage = self.options.usage_decay * last.usage + (weights + writes).sum(1)
+        return State(memory, weights, usage, (weights @ memory).flatten(1), hidden, cell)
+
+    def output(self, state: State) -> torch.Tensor:
+        """What a classifier sees, [b, width]: the controller's state and what was read."""
+        return torch.cat([state.hidden, state.read], dim=-1)
+
+
+def least_used(usage: torch.Tensor, n: int) -> torch.Tensor:
+    """1 at the n rows of least usage [b, rows] (the first of equals), else 0; no gradient goes through."""
+    order = usage.detach().argsort(dim=1, stable=True)
+    return torch.zeros_like(usage).scatter(1, order[:, :n], 1.0)
+
+
+def by_content(keys: torch.Tensor, memory: torch.Tensor, sharpness: torch.Tensor) -> torch.Tensor:
+    """Weights [b, heads, rows] of a memory [b, rows, width] for keys [b, heads, width]: the softmax over rows
+    of the cosine, times a sharpness for each head [heads]; an empty row has cosine 0 (see `FULL`)."""
+    lengths = torch.linalg.vector_norm(memory, dim=-1).clamp(min=FULL)
+    cosine = unit(keys) @ memory.transpose(1, 2) / lengths[:, None]
+    return (sharpness[:, None] * cosine).softmax(-1)
+
+
+class MANN(MemoryLearner):
+    """A `MemoryNetwork` over the support, label beside image, with a linear layer that answers (Santoro et al.
+    2016). A query is a further step without a label on a copy of the state.
+
+    The paper's own protocol, where a label comes one step late, is `examples/mann_instances.py`. The
+    controller has `controller` units, the memory `rows` of `row_width`, with so many read `heads`; usage decays
+    by `usage_decay`. β is learned for each head, from `sharpness` on, unless `learn_sharpness` is off.
+    """
+
+    options_type = MANNOptions
+
+    def __init__(self, encoder: Encoder, options: MANNOptions) -> None:
+        super().__init__(encoder, options)
+        self.network = MemoryNetwork(self.width + self.max_ways, options)
+        nn.init.constant_(self.network.gates.bias, CLOSED)
+        self.answer = nn.Linear(self.network.width, self.max_ways)
+
+    def read(self, sequences: Sequences) -> torch.Tensor:
+        """Logits [b, q, max_ways] of the queries."""
+        state = self.remember(sequences)
+        queries = sequences.asked
+        at_once = queries.shape[1] if self.training else max(COPIES // len(queries), 1)
+        return torch.cat([self._ask(part, state) for part in queries.split(at_once, dim=1)], dim=1)
+
+    def remember(self, sequences: Sequences) -> State:
+        """The state after the support."""
+        state = self.network.start(len(sequences.support))
+        for x, real in zip(sequences.labelled.unbind(1), sequences.real.unbind(1), strict=True):
+            state = self.network.step(x, state).where(real, state)
+        return state
+
+    def _ask(self, queries: torch.Tensor, state: State) -> torch.Tensor:
+        asked = self.network.step(queries.flatten(0, 1), state.copies(queries.shape[1]))
+        logits: torch.Tensor = self.answer(self.network.output(asked))
+        return logits.unflatten(0, queries.shape[:2])
