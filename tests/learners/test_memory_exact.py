@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,6 +44,7 @@ class NumpyMANN:
         keys = np.tanh(p["keys.weight"] @ self.h + p["keys.bias"]).reshape(o.heads, -1)
         alpha = sigmoid(p["gates.weight"] @ self.h + p["gates.bias"])
         least = np.argsort(self.usage, kind="stable")[: o.heads]
+        before = self.memory.copy()
         self.memory[least] = 0
         writes = np.zeros((o.heads, o.rows))
         for head in range(o.heads):
@@ -50,17 +52,18 @@ class NumpyMANN:
                 lru = 1.0 if row in least else 0.0
                 writes[head, row] = alpha[head] * self.weights[head, row] + (1 - alpha[head]) * lru
                 self.memory[row] += writes[head, row] * keys[head]
+        memory = before if o.read == "before" else self.memory
         for head in range(o.heads):
-            match = [float(keys[head] @ row) for row in self.memory]
-            lengths = [max(float(np.linalg.norm(row)), FULL) for row in self.memory]
+            match = [float(keys[head] @ row) for row in memory]
+            lengths = [max(float(np.linalg.norm(row)), FULL) for row in memory]
             cosine = np.array(match) / np.array(lengths) / np.linalg.norm(keys[head])
             e = np.exp(np.exp(p["log_sharpness"][head]) * cosine)
             self.weights[head] = e / e.sum()
         self.usage = o.usage_decay * self.usage + self.weights.sum(0) + writes.sum(0)
-        self.read = (self.weights @ self.memory).ravel()
+        self.read = (self.weights @ memory).ravel()
 
 
-def network(seed: int = 0, inputs: int = 5, **options: int) -> MemoryNetwork:
+def network(seed: int = 0, inputs: int = 5, **options: Any) -> MemoryNetwork:
     torch.manual_seed(seed)
     sizes = {"controller": 6, "rows": 7, "row_width": 4, "heads": 2} | options
     made = MemoryNetwork(inputs, MANNOptions(**sizes)).double()
@@ -68,9 +71,10 @@ def network(seed: int = 0, inputs: int = 5, **options: int) -> MemoryNetwork:
     return made
 
 
+@pytest.mark.parametrize("read", ["before", "after"])
 @pytest.mark.parametrize("heads", [1, 2, 3])
-def test_a_memory_goes_step_by_step_as_a_loop_over_rows(heads: int) -> None:
-    net = network(heads=heads)
+def test_a_memory_goes_step_by_step_as_a_loop_over_rows(heads: int, read: str) -> None:
+    net = network(heads=heads, read=read)
     inputs = torch.randn(3, 9, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     state = net.start(3)
     loops = [NumpyMANN(net) for _ in range(3)]

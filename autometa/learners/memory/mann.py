@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -19,6 +19,10 @@ FULL = 0.1
 """Length under which a row counts as partly empty: its cosine is less by as much. Rows would else match as soon
 as a trace of a key is written to them."""
 
+FORGETFUL = -2.0
+EAGER = 2.0
+"""What the first bias of the forget gate is moved by, and how many times the usual size the first weights of the
+input are: keys then tell of the present image, not of the way to it, and like images get like keys."""
 CLOSED = -3.0
 """The first α of the learner: keys go to rows not used yet. With a label beside each image there is nothing to
 add to the row that was read last."""
@@ -34,6 +38,7 @@ class MANNOptions(MemoryOptions):
     usage_decay: float = Field(default=0.95, ge=0, le=1)
     sharpness: float = Field(default=10.0, gt=0)
     learn_sharpness: bool = True
+    read: Literal["before", "after"] = "before"
 
     @model_validator(mode="after")
     def _heads_have_rows(self) -> Self:
@@ -69,10 +74,12 @@ class MemoryNetwork(nn.Module):
     (Santoro et al. 2016, §3).
 
     A step gives the controller the input and what was read last; of its state h_t each head makes a key k_t
-    and a gate α. Writing comes first: w^w_t = σ(α) w^r_{t-1} + (1 - σ(α)) w^lu_{t-1}, where w^lu is 1 at the
+    and a gate α. Then it writes: w^w_t = σ(α) w^r_{t-1} + (1 - σ(α)) w^lu_{t-1}, where w^lu is 1 at the
     rows, as many as there are heads, of least usage; these are zeroed, then M_t(i) = M_{t-1}(i) + w^w_t(i) k_t,
-    summed over heads. Then each head reads from M_t with weights w^r_t = softmax(β cos(k_t, M_t(i))), and
-    w^u_t = γ w^u_{t-1} + w^r_t + w^w_t. The paper has β = 1.
+    summed over heads. Each head reads with weights w^r_t = softmax(β cos(k_t, M(i))) from the memory M as it was
+    before that, or as it is after; the paper does not say which, but after it a key finds itself first, and
+    nothing was learned where labels come late. Last, w^u_t = γ w^u_{t-1} + w^r_t + w^w_t. The paper has β = 1.
+    The controller starts with little memory of its own (`FORGETFUL`, `EAGER`).
     """
 
     def __init__(self, inputs: int, options: MANNOptions) -> None:
@@ -80,6 +87,9 @@ class MemoryNetwork(nn.Module):
         self.options = options
         self.read_width = options.heads * options.row_width
         self.controller = nn.LSTMCell(inputs + self.read_width, options.controller)
+        with torch.no_grad():
+            self.controller.bias_ih[options.controller : 2 * options.controller] += FORGETFUL
+            self.controller.weight_ih *= EAGER
         self.keys = nn.Linear(options.controller, self.read_width)
         nn.init.orthogonal_(self.keys.weight)
         self.gates = nn.Linear(options.controller, options.heads)
@@ -109,9 +119,10 @@ class MemoryNetwork(nn.Module):
         writes = gates * last.weights + (1 - gates) * least[:, None, :]
         kept = last.memory * (1 - least)[..., None]
         memory = torch.baddbmm(kept, writes.transpose(1, 2), keys)
-        weights = by_content(keys, memory, self.log_sharpness.exp())
+        read_from = last.memory if self.options.read == "before" else memory
+        weights = by_content(keys, read_from, self.log_sharpness.exp())
         usage = self.options.usage_decay * last.usage + (weights + writes).sum(1)
-        return State(memory, weights, usage, (weights @ memory).flatten(1), hidden, cell)
+        return State(memory, weights, usage, (weights @ read_from).flatten(1), hidden, cell)
 
     def output(self, state: State) -> torch.Tensor:
         """What a classifier sees, [b, width]: the controller's state and what was read."""
@@ -137,8 +148,9 @@ class MANN(MemoryLearner):
     2016). A query is a further step without a label on a copy of the state.
 
     The paper's own protocol, where a label comes one step late, is `examples/mann_instances.py`. The
-    controller has `controller` units, the memory `rows` of `row_width`, with so many read `heads`; usage decays
-    by `usage_decay`. β is learned for each head, from `sharpness` on, unless `learn_sharpness` is off.
+    controller has `controller` units, the memory `rows` of `row_width`, with so many `heads`, which `read`
+    before or after it is written; usage decays by `usage_decay`. β is learned for each head, from `sharpness` on,
+    unless `learn_sharpness` is off.
     """
 
     options_type = MANNOptions
