@@ -1,4 +1,4 @@
-"""The rows that `learners.py` prints, keeps in a file and makes tables of."""
+"""The rows that benchmarks print, keep in a file and make tables of."""
 
 from __future__ import annotations
 

@@ -1,0 +1,197 @@
+"""Units of the arena: each is a run of `run_local.py` in a process of its own, whose result is kept in a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from _arena_report import Result
+
+from ingestion.outputs import write_atomically
+from run_local import ROOT
+
+PROGRAM = ROOT / "run_local.py"
+FIRST_LEARNER = re.compile(r"learner on disk \(.*?([0-9.]+) s after the start\)")
+OUT_OF_TIME = ("ran out of time", "time budget was used up")
+"""What ingestion says where it stops a submission for its budget."""
+GRACE_S = 600.0
+"""Seconds beyond its budget after which a run is ended from outside."""
+END_S = 60.0
+"""Seconds that a run has to end when it is told to."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A bundle on a dataset, by their paths, within a budget."""
+
+    bundle: Path
+    dataset: Path
+    budget_s: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Name of the bundle."""
+        return bundle_name(self.bundle)
+
+    @property
+    def file(self) -> str:
+        """Name of the file of the result."""
+        return f"{self.name}--{self.dataset.name}--{self.budget_s:g}s--{self.seed}.json"
+
+    def command(self, settings: str, output: Path) -> list[str]:
+        """The command line of the run."""
+        own: dict[str, Any] = {"dataset": self.dataset, "submission": self.bundle, "output": output}
+        own |= {"time-budget": f"{self.budget_s:g}s", "seed": self.seed}
+        given = [str(part) for name, value in own.items() for part in (f"--{name}", value)]
+        return [sys.executable, str(PROGRAM), *given, *settings.split()]
+
+
+def bundle_name(path: Path) -> str:
+    """What a bundle is called in results: its folder or zip."""
+    return path.resolve().name.removesuffix(".zip")
+
+
+def stored(folder: Path) -> dict[str, Result]:
+    """The results in a folder by the names of their files; ValueError names one that is none."""
+    found = {}
+    for file in sorted(folder.glob("*--*--*--*.json")):
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            found[file.name] = Result(**content | {"accuracies": tuple(content["accuracies"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{file}: no result of the arena ({error}); remove it") from error
+    return found
+
+
+@dataclass
+class Runner:
+    """Runs units and keeps their results; `stop` ends the runs under way, which then leave none."""
+
+    folder: Path
+    settings: str
+    _live: set[subprocess.Popen[bytes]] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _stopped: bool = False
+
+    def run_all(self, units: Sequence[Unit], jobs: int) -> Iterator[Result]:
+        """The results of all units as they come, so many at a time."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        pool = ThreadPoolExecutor(jobs)
+        try:
+            for future in as_completed([pool.submit(self.run, unit) for unit in units]):
+                if result := future.result():
+                    yield result
+        finally:
+            self.stop()
+            pool.shutdown(cancel_futures=True)
+
+    def run(self, unit: Unit) -> Result | None:
+        """Run one unit and keep its result; None where it was stopped."""
+        with tempfile.TemporaryDirectory(prefix="arena-") as scratch:
+            output, printed = Path(scratch) / "run", Path(scratch) / "printed.txt"
+            process = self._start(unit.command(self.settings, output), printed)
+            if process is None:
+                return None
+            self._wait(process, unit.budget_s + GRACE_S)
+            if self._stopped:
+                return None
+            said = printed.read_text(encoding="utf-8", errors="replace")
+            result = collected(unit, self.settings, output, process.returncode, said)
+        write_atomically(self.folder / unit.file, json.dumps(asdict(result)))
+        return result
+
+    def stop(self) -> None:
+        """Tell the runs under way to end and start no other."""
+        with self._lock:
+            self._stopped = True
+            for process in self._live:
+                process.send_signal(signal.SIGINT)
+
+    def _start(self, command: list[str], printed: Path) -> subprocess.Popen[bytes] | None:
+        """A run that prints to a file, in a session of its own: Ctrl-C comes to it from `stop` alone."""
+        environment = os.environ | {"COLUMNS": "200"}
+        with self._lock, printed.open("wb") as out:
+            if self._stopped:
+                return None
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+            self._live.add(process)
+        return process
+
+    def _wait(self, process: subprocess.Popen[bytes], seconds: float) -> None:
+        """Until the run has ended; one that does not in time is told to, then killed."""
+        for allowed, end in ((seconds, process.terminate), (END_S, process.kill)):
+            try:
+                process.wait(allowed)
+            except subprocess.TimeoutExpired:
+                end()
+        process.wait()
+        with self._lock:
+            self._live.discard(process)
+
+
+def collected(unit: Unit, settings: str, output: Path, exit_status: int, said: str) -> Result:
+    """The result of a run from the files that it left. A run that was interrupted counts as not scored."""
+    record = content(output / "ingestion" / "ingestion.json")
+    truth = output / "ingestion" / "truth.json"
+    notes = [*record.get("notes", []), *record.get("failures", {}).values()]
+    tasks = (
+        content(output / "scoring" / "details.json").get("tasks", []) if "interrupted" not in notes else []
+    )
+    wall_s = record.get("duration_s", 0.0)
+    lines = [*record.get("failures", {}).values(), *said.split("\n")[-2:]]
+    why = [line.strip() for line in lines if line.strip()]
+    machine = record.get("machine", {})
+    return Result(
+        bundle=unit.name,
+        dataset=unit.dataset.name,
+        budget_s=unit.budget_s,
+        seed=unit.seed,
+        settings=settings,
+        exit_status=exit_status,
+        accuracies=tuple(task["metrics"]["normalized_accuracy"] for task in tasks),
+        drawn=hashlib.sha256(truth.read_bytes()).hexdigest()[:16] if truth.exists() else "",
+        wall_s=wall_s,
+        overrun=wall_s > unit.budget_s or any(mark in note for note in notes for mark in OUT_OF_TIME),
+        unanswered=sum(task["status"] != "ok" for task in tasks),
+        first_learner_s=first_learner_s(output / "ingestion" / "submission.log", record),
+        reason=why[0] if why and (exit_status or not tasks) else "",
+        machine=f"{machine.get('cores', '?')} cores, GPU {machine.get('gpus', '?')}",
+    )
+
+
+def first_learner_s(log: Path, record: dict[str, Any]) -> float | None:
+    """Seconds from the start of the run to the first line of the submission that tells of a learner on disk;
+    its clock starts when ingestion has prepared the data."""
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    prepared_s = sum(stage["seconds"] for stage in record.get("stages", []) if stage["name"] == "prepare")
+    found = FIRST_LEARNER.search(text)
+    return prepared_s + float(found[1]) if found else None
+
+
+def content(file: Path) -> dict[str, Any]:
+    """A JSON object in a file; empty where there is none."""
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found

@@ -1,0 +1,212 @@
+"""Bundles against each other: every dataset, budget and seed, under the same limits, on the same tasks.
+
+    python benchmarks/arena.py --data DIR --results DIR --bundles autometa,prototypical --budgets 60,180 --seeds 0,1
+    python benchmarks/arena.py --results DIR --report-only [--markdown FILE] [--plots DIR] [--json FILE]
+    python benchmarks/arena.py --quick
+
+A unit is one run of `run_local.py`; its seed decides the split of the classes and the tasks. What has been
+measured stays in the results folder, and a second start measures what is missing; Ctrl-C loses only the runs
+under way. --bundles, --datasets, --budgets and --seeds narrow the report, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from _arena_plots import write_plots
+from _arena_report import CONTROLLER, Result, markdown, rows
+from _arena_runs import Runner, Unit, bundle_name, stored
+from _learner_report import Report
+
+from autometa.config import RunOptions, validated
+from autometa.errors import ConfigError
+from ingestion import IngestionSettings, InputError
+from ingestion.images import decode_dataset, default_cache_dir
+from ingestion.splits import read_source
+from ingestion.terminal import prepare_process
+from run_local import DEMO, find_submission
+
+QUICK = {"bundles": "random,prototypical", "datasets": "LETTERS", "budgets": "20", "seeds": "0", "tasks": 10}
+DEFAULTS = {"bundles": f"{CONTROLLER},prototypical,random", "budgets": "60", "seeds": "0"}
+PASSED = {"tasks": "tasks-per-dataset", "ways": "ways", "shots": "shots", "queries": "query-per-class"}
+"""Options that every run gets, by the names that they have there."""
+
+
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    add = parser.add_argument
+    add(
+        "--data",
+        type=Path,
+        default=DEMO,
+        help="folder of datasets in Meta-Album layout; the demo unless told",
+    )
+    add("--results", type=Path, help="folder of results; output/arena unless told, a passing one if quick")
+    add("--bundles", help=f"baselines by name, others by path; {DEFAULTS['bundles']} unless told")
+    add("--datasets", help="all of --data unless told")
+    add("--budgets", help="seconds, or 10m, 2h; 60 unless told")
+    add("--seeds", help="of splits and tasks; 0 unless told")
+    add("--tasks", type=int, help="meta-test tasks of a dataset and seed; 30 unless told, 10 if quick")
+    add("--ways", default="2-20", help="classes per task")
+    add("--shots", default="1-20", help="labelled images per class")
+    add("--queries", type=int, help="query images per class; from the sizes of classes unless told")
+    add("--memory", default="4GB", help="budget of every run")
+    add("--jobs", type=int, default=1, help="runs at a time; they share the cores")
+    add("--retry-failed", action="store_true", help="measure what has failed again")
+    add("--report-only", action="store_true", help="measure nothing, report what there is")
+    add("--ours", help=f"the bundle that tables set against the others; {CONTROLLER} unless told")
+    add("--markdown", type=Path, help="write tables to this file")
+    add("--plots", type=Path, help="write plots to this folder")
+    add("--json", type=Path, help="write the rows to this file")
+    add("--quick", action="store_true", help="two baselines on one dataset of the demo for 20 s")
+    options = parser.parse_args(given)
+    for name, value in (QUICK if options.quick else {}).items():
+        setattr(options, name, getattr(options, name) or value)
+    options.tasks = options.tasks or 30
+    options.ours = options.ours or ("prototypical" if options.quick else CONTROLLER)
+    return options
+
+
+def words(text: str | None) -> list[str]:
+    """The parts of a comma-separated list."""
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+def settings_of(options: argparse.Namespace) -> str:
+    """The options that all runs share, as `run_local.py` takes them."""
+    asked = {name: getattr(options, key) for key, name in PASSED.items()} | {"memory-budget": options.memory}
+    return " ".join(f"--{name} {value}" for name, value in asked.items() if value is not None)
+
+
+def budgets_of(options: argparse.Namespace, text: str) -> list[float]:
+    """Budgets in seconds; ConfigError where a run would refuse one, or another of its options."""
+    parts = settings_of(options).split()
+    shared = {name[2:].replace("-", "_"): value for name, value in zip(parts[::2], parts[1::2], strict=True)}
+    checked = [
+        validated(RunOptions, shared | {"time_budget": budget, "seed": seed}, "options")
+        for budget in words(text)
+        for seed in words(options.seeds or DEFAULTS["seeds"])
+    ]
+    return list(dict.fromkeys(run.time_budget for run in checked))
+
+
+def datasets_of(data: Path, names: Sequence[str]) -> list[Path]:
+    """The named datasets of a folder, or all; ConfigError lists what there is."""
+    there = sorted(file.parent.name for file in data.glob("*/labels.csv"))
+    if unknown := [name for name in names if name not in there]:
+        raise ConfigError(f"--datasets {', '.join(unknown)}: {data} has {', '.join(there) or 'none'}")
+    if not there:
+        raise ConfigError(f"--data {data}: holds no folder with a labels.csv")
+    return [data / name for name in names or there]
+
+
+def bundles_of(names: Iterable[str]) -> list[Path]:
+    """The bundles, with names of their own; ConfigError lists the baselines."""
+    found: dict[str, Path] = {}
+    for name in names:
+        try:
+            path = find_submission(name)
+        except ConfigError as error:
+            raise ConfigError(str(error).replace("--submission", "--bundles", 1)) from error
+        own = bundle_name(path)
+        if found.setdefault(own, path) != path:
+            raise ConfigError(f"--bundles: {found[own]} and {path} have the same name")
+    return list(found.values())
+
+
+def units_of(options: argparse.Namespace) -> list[Unit]:
+    """All units that the options ask for. Bundles take turns, so that load on the machine meets all of them."""
+    bundles = bundles_of(words(options.bundles or DEFAULTS["bundles"]))
+    datasets = datasets_of(options.data, words(options.datasets))
+    budgets = budgets_of(options, options.budgets or DEFAULTS["budgets"])
+    seeds = [int(seed) for seed in words(options.seeds or DEFAULTS["seeds"])]
+    return [Unit(b, d, t, s) for s in seeds for t in budgets for d in datasets for b in bundles]
+
+
+def decode(datasets: Iterable[Path]) -> None:
+    """Fill the cache of images, so that the first run on a dataset pays no more than the others."""
+    px = IngestionSettings.model_fields["image_size"].default
+    for folder in datasets:
+        try:
+            for dataset in read_source(folder).datasets.values():
+                decode_dataset(dataset, px, default_cache_dir())
+        except InputError as error:
+            print(f"{folder}: {error}", file=sys.stderr)
+
+
+def measure(options: argparse.Namespace, folder: Path) -> None:
+    """Measure the units that have no result; ValueError where other results were measured otherwise."""
+    units, settings, known = units_of(options), settings_of(options), stored(folder)
+    if other := {result.settings for result in known.values()} - {settings}:
+        raise ValueError(
+            f"{folder}: measured with {other.pop()}, not with {settings}; name another --results"
+        )
+    missing = [
+        unit for unit in units if unit.file not in known or (options.retry_failed and known[unit.file].failed)
+    ]
+    print(f"{len(units)} runs, {len(missing)} to measure", flush=True)
+    decode(sorted({unit.dataset for unit in missing}))
+    runner = Runner(folder, settings)
+    for done, result in enumerate(runner.run_all(missing, options.jobs), start=1):
+        score = f"{100 * result.mean:.1f} %" if result.accuracies else "not scored"
+        failure = f"; failed: {result.reason}" if result.failed else ""
+        print(f"[{done}/{len(missing)}] {result}: {score}, {result.wall_s:.1f} s{failure}", flush=True)
+
+
+def narrowed(results: Sequence[Result], options: argparse.Namespace) -> list[Result]:
+    """The results that the options speak of; ValueError for what no result is about."""
+    bundles = [bundle_name(Path(name)) for name in words(options.bundles)]
+    budgets = budgets_of(options, options.budgets or "")
+    seeds = [int(seed) for seed in words(options.seeds)]
+    chosen: dict[str, list[Any]] = {
+        "bundle": bundles,
+        "dataset": words(options.datasets),
+        "budget_s": budgets,
+        "seed": seeds,
+    }
+    for key, asked in chosen.items():
+        there = {getattr(result, key) for result in results}
+        if unknown := set(asked) - there:
+            known = ", ".join(map(str, sorted(there)))
+            raise ValueError(f"no result with {key} {unknown.pop()}; there are: {known or 'none'}")
+    return [r for r in results if all(getattr(r, key) in of for key, of in chosen.items() if of)]
+
+
+def report(options: argparse.Namespace, folder: Path) -> None:
+    """Print and write what the results say; ValueError where there are none or they are no pairs."""
+    results = narrowed(list(stored(folder).values()), options)
+    if not results:
+        raise ValueError(f"{folder}: no results to report")
+    lines = rows(results)
+    Report(options.json, ", ".join(sorted({r.settings for r in results})), resume=False).add(lines)
+    if options.markdown:
+        options.markdown.write_text(markdown(results, options.ours), encoding="utf-8")
+    if options.plots:
+        write_plots(results, options.plots, options.ours)
+
+
+def main() -> None:
+    """Measure and report what the arguments ask for."""
+    options = arguments()
+    prepare_process()
+    with tempfile.TemporaryDirectory(prefix="arena-") as passing:
+        folder = options.results or (Path(passing) if options.quick else Path("output/arena"))
+        try:
+            if not options.report_only:
+                measure(options, folder)
+            report(options, folder)
+        except (ConfigError, ValueError, OSError) as error:
+            raise SystemExit(f"arena: {error}") from error
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()
