@@ -158,8 +158,8 @@ def collected(unit: Unit, settings: str, output: Path, exit_status: int, said: s
         content(output / "scoring" / "details.json").get("tasks", []) if "interrupted" not in notes else []
     )
     wall_s = record.get("duration_s", 0.0)
-    lines = [*record.get("failures", {}).values(), *said.split("\n")[-2:]]
-    why = [line.strip() for line in lines if line.strip()]
+    last = said.strip().split("\n")[-1].strip() if exit_status or not tasks else ""
+    why = [*record.get("failures", {}).values(), last]
     machine = record.get("machine", {})
     return Result(
         bundle=unit.name,
@@ -174,7 +174,7 @@ def collected(unit: Unit, settings: str, output: Path, exit_status: int, said: s
         overrun=wall_s > unit.budget_s or any(mark in note for note in notes for mark in OUT_OF_TIME),
         unanswered=sum(task["status"] != "ok" for task in tasks),
         first_learner_s=first_learner_s(output / "ingestion" / "submission.log", record),
-        reason=why[0] if why and (exit_status or not tasks) else "",
+        reason=" ".join(why[0].split())[:300],
         machine=f"{machine.get('cores', '?')} cores, GPU {machine.get('gpus', '?')}",
     )
 
