@@ -25,14 +25,14 @@ REMEMBERED = 6
 
 @dataclass(frozen=True)
 class Bench:
-    """`size` validation images first, then images of the classes to fit metrics on with their `fit_labels`;
+    """`size` validation images first, then images of the classes to fit metrics on; `labels` int64 [n] of both;
     `keys` are the rows of all of them in the pool; `episodes` are drawn over the former, `fresh` too, for
     the final figure. `balanced`: test queries are declared to be as many of each class."""
 
     images: NDArray[np.uint8]
     keys: list[int]
     size: int
-    fit_labels: torch.Tensor
+    labels: torch.Tensor
     episodes: ValidationEpisodes
     fresh: ValidationEpisodes
     balanced: bool
@@ -57,12 +57,19 @@ class Bench:
         episodes, fresh = (
             ValidationEpisodes(sample_episodes(sub, held, spec, n_episodes, rng)) for _ in range(2)
         )
-        labels = torch.from_numpy(pool.labels[others])
+        labels = torch.from_numpy(pool.labels[chosen])
         return cls(images, chosen.tolist(), len(rows), labels, episodes, fresh, spec.balanced)
 
-    def metric(self, view: View, features: torch.Tensor, name: str) -> Metric:
-        """The metric called `name`, fitted on the classes to fit on, given the features of all images of the
-        bench in a view."""
+    @property
+    def fit_labels(self) -> torch.Tensor:
+        """Labels of the images after the first `size`."""
+        return self.labels[self.size :]
+
+    def metric(self, view: View, features: torch.Tensor, name: str, *, every_class: bool = False) -> Metric:
+        """The metric called `name`, fitted on the classes to fit on, or on `every_class` once there is nothing
+        left to choose, given the features of all images of the bench in a view."""
+        if every_class and find_metric(name).learned:
+            return FeatureStatistics(features, self.labels).fit(find_metric(name))
         return self._prepare(view, features, name)[0]
 
     def answer(

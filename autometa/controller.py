@@ -16,17 +16,21 @@ from autometa.backbones import View, find_spec, installed_backbones
 from autometa.bench import Bench
 from autometa.budget import Machine, TimeBudget, process_age_s, stopwatch
 from autometa.config import Settings
-from autometa.ensemble import combine, fit_temperature, log_probabilities, select
+from autometa.ensemble import combine, fit_temperature, log_probabilities
 from autometa.episodes import ImagePool
-from autometa.errors import BudgetExhausted, WeightsError
+from autometa.errors import BudgetExhausted, ConfigError, WeightsError
 from autometa.evaluation import Answer
 from autometa.feature_files import FeatureFiles
 from autometa.features import FeatureStore
-from autometa.forecast import PROBE_IMAGES, Forecast, Limits
+from autometa.forecast import PROBE_IMAGES, RACE_S, Forecast, Limits
 from autometa.heads import Metric
 from autometa.learner import SMALLEST_PX, BackboneShelf, FittedLearner, MetricKey, plain_member
+from autometa.learners.encoder import EncoderSpec, build_encoder
+from autometa.learners.storage import Storage
 from autometa.planning import FINISH_S, SLOWDOWN, TestSpec, make_plan
-from autometa.search import Candidate, Outcome, Search, guarded, one_error_rule
+from autometa.search import Candidate, Outcome, Search, guarded
+from autometa.selection import Weighted, choose
+from autometa.tuning import tune_tail
 
 START_PX = 128
 PROBE_SHARE = 0.15
@@ -37,14 +41,17 @@ PROBE_BYTES = 600 * 2**20
 TRIAL_BYTES = 350 * 2**20
 """Memory that a further backbone with its engines, and a trial with its metric, may take."""
 TRIAL_S = 2.0
-CANDIDATES_TO_MIX = 12
+EXPLORE_SHARE = 0.5
+"""Share of the search time after which no further untouched view is begun."""
+TUNED_STAGES = 2
+TUNE_SHARE, LEAST_TUNE_S = 0.5, 6.0
+"""Share of the time left to search that tuning the last stages may take; not begun with less than that."""
+TUNE_BYTES, TUNE_BYTES_SHARE = 500 * 2**20, 0.4
+"""Memory that must be there for it; share of it that activations may take, more of them go to the disk."""
 CHECKPOINT_EVERY_S = 3.0
 JOURNAL = "journal.jsonl"
 STAGES = ("last", "stage4", "stage3")
 """Layers that are tried together beside the last one: glyphs and textures prefer earlier ones."""
-
-Weighted = tuple[Candidate, float, float]
-"""A candidate with its temperature and its weight in the ensemble."""
 
 
 @dataclass
@@ -169,10 +176,39 @@ class Controller:
 
         search = Search(self._candidate_views(first), attempt, self.settings.seed)
         self._best_view = first
-        search.run(self._may_go_on, self.settings.max_trials)
+        exploring = self.limits.train.share(EXPLORE_SHARE, reserve_s=self.limits.train.left_s() - search_s)
+        search.explore(lambda: exploring.left_s() > 0 and self._may_go_on())
+        search.widen(self._tuned_views(bench), self._may_go_on)
+        search.refine(self._may_go_on, self.settings.max_trials)
         done = [outcome for outcome in search.outcomes if outcome.answer is not None]
         if done:
             self._mix(done, bench)
+
+    def _tuned_views(self, bench: Bench) -> list[View]:
+        """Views of the best backbone so far with its last stages tuned on the classes to fit on; none where
+        there is no time or room for that, or it can not be cut."""
+        best, forecast = replace(self._best_view, layers=("last",), flip=False), self._forecast
+        images = bench.images[bench.size :]
+        embed_s = SLOWDOWN * len(bench.keys) * forecast.image_s(best) + RACE_S
+        tune_s = TUNE_SHARE * (forecast.spare_s([self._best_view]) - embed_s)
+        storage = Storage(TUNE_BYTES_SHARE * self.limits.memory.left_bytes())
+        if tune_s < LEAST_TUNE_S or not self._room_for(TUNE_BYTES) or not len(images):
+            return []
+        budget = TimeBudget(self.limits.train.clock() + tune_s, self.limits.train.clock)
+        try:
+            encoder = build_encoder(
+                EncoderSpec(network=best.backbone, px=best.px, trainable=TUNED_STAGES)
+            ).to(self._shelf.device)
+            tuned = tune_tail(encoder, images, bench.fit_labels, budget, storage)
+        except (BudgetExhausted, ConfigError) as error:
+            self.report(f"{best} is not tuned: {error}")
+            return []
+        name = self._shelf.adopt(best.backbone, tuned.state, best.px)
+        self.report(
+            f"tuned {best}: {tuned.steps} steps in {tuned.train_s:.1f} s, after {tuned.prepare_s:.1f} s "
+            f"for {len(images)} images"
+        )
+        return [View(name, best.px), View(name, best.px, STAGES)]
 
     def _may_go_on(self) -> bool:
         """Whether there is time and memory for another trial, and then for meta-test with the best so far."""
@@ -210,28 +246,11 @@ class Controller:
             )
 
     def _mix(self, done: list[Outcome], bench: Bench) -> None:
-        """Calibrate the best candidates, choose the ensemble, measure it on fresh episodes, save it."""
-        in_time = [o for o in done if self._forecast.fits([o.candidate.view])]
-        if not in_time:  # things went slower than predicted: what is cheapest is the best there is
-            cheapest = min((o.candidate.view for o in done), key=self._forecast.image_s)
-            in_time = [o for o in done if o.candidate.view == cheapest]
-        ranked = one_error_rule(sorted(in_time, key=lambda o: -o.score), self._forecast.image_s)
-        ranked = ranked[:CANDIDATES_TO_MIX]
-        answers = [outcome.answer for outcome in ranked if outcome.answer is not None]
-        temperatures = [fit_temperature(answer, bench.episodes) for answer in answers]
-        calibrated = [
-            [log_probabilities(scores, t) for scores in answer.scores]
-            for answer, t in zip(answers, temperatures, strict=True)
-        ]
-        weights = select(
-            calibrated,
-            bench.episodes,
-            lambda places: self._forecast.fits({ranked[p].candidate.view for p in places}),
-            self.settings.max_members,
-        )
-        members = [(ranked[p].candidate, temperatures[p], float(w)) for p, w in weights.items()]
+        """Choose the ensemble, measure it on fresh episodes, save it with metrics fitted on all classes."""
+        forecast, most = self._forecast, self.settings.max_members
+        members = choose(done, bench.episodes, forecast.fits, forecast.image_s, most)
         final = self._fresh_answer(members, bench)
-        self._save(members, bench, {"stage": "final", **final.figures()})
+        self._save(members, bench, {"stage": "final", **final.figures()}, every_class=True)
         names = ", ".join(f"{c.head} on {c.view}" for c, _, _ in members)
         self.report(f"chosen: {final.percent()} on fresh validation episodes with {names}")
 
@@ -247,11 +266,14 @@ class Controller:
     def _save_plain(self, view: View) -> FittedLearner:
         return self._save_learner((plain_member(view),), {}, {"stage": "bootstrap"})
 
-    def _save(self, members: list[Weighted], bench: Bench, record: dict[str, Any]) -> None:
+    def _save(
+        self, members: list[Weighted], bench: Bench, record: dict[str, Any], *, every_class: bool = False
+    ) -> None:
         metrics: dict[MetricKey, Metric] = {}
         for candidate, _, _ in members:
             view, name = candidate.view, candidate.params["transform"]
-            metrics[view, name] = bench.metric(view, self._features(view, bench), name)
+            features = self._features(view, bench)
+            metrics[view, name] = bench.metric(view, features, name, every_class=every_class)
         self._save_learner(tuple(_member(*member) for member in members), metrics, record)
 
     def _save_learner(

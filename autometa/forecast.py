@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from autometa.backbones import View
+from autometa.backbones import View, untuned
 from autometa.budget import MemoryBudget, TimeBudget, stopwatch
 from autometa.features import FeatureStore
 from autometa.learner import BackboneShelf
-from autometa.planning import FINISH_S, Costs, TestSpec, affordable
+from autometa.planning import FINISH_S, Costs, TestSpec, affordable, meta_test_s
 
 PROBE_PX = 128
 PROBE_IMAGES = 24
@@ -62,13 +62,20 @@ class Forecast:
     def image_s(self, view: View) -> float:
         """Seconds per image: as measured in this view, else by the number of pixels."""
         passes = 2 if view.flip else 1
-        return self.store.seconds_per_image(view) or passes * self._pixel_s[view.backbone] * view.px**2
+        pixel_s = self._pixel_s[untuned(view.backbone)]
+        return self.store.seconds_per_image(view) or passes * pixel_s * view.px**2
 
     def costs(self, views: Iterable[View]) -> Costs:
         """All measured costs."""
         views = list(views)
         image_s = {view: self.image_s(view) for view in views}
         return Costs(self.start_s, image_s, engine_s={view: self._engine_s(view) for view in views})
+
+    def spare_s(self, views: Iterable[View]) -> float:
+        """Seconds that can be spent now so that finishing and meta-test with `views` still fit."""
+        views = set(views)
+        reserve_s = meta_test_s(views, self.test, self.costs(views))
+        return min(self.limits.train.left_s(), self.limits.run.left_s() - reserve_s) - FINISH_S
 
     def _engine_s(self, view: View) -> float:
         """Seconds for building the engine of a view in a process that has not."""

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from autometa.artifact import Description, Member, load_description, load_tensors, save_learner
-from autometa.backbones import EAGER, Backbone, Source, View, build_backbone
+from autometa.backbones import EAGER, TUNED, Backbone, Source, View, build_backbone
 from autometa.budget import Machine, MemoryBudget, TimeBudget
 from autometa.ensemble import average, log_probabilities
 from autometa.episodes import check_support
@@ -49,18 +49,28 @@ class BackboneShelf:
         states: dict[str, dict[str, torch.Tensor]] | None = None,
         report: Callable[[str], None] | None = None,
     ) -> None:
-        self._device = device
-        self._states = states or {}
+        self.device = device
+        self._states = dict(states or {})
         self._report = report
         self._built: dict[str, Backbone] = {}
 
     def __call__(self, name: str) -> Backbone:
         """The network called `name`."""
         if name not in self._built:
-            self._built[name] = build_backbone(name, self._device, self._states.get(name))
+            self._built[name] = build_backbone(name, self.device, self._states.get(name))
             if self._report is not None:
                 self._built[name].report = self._report
         return self._built[name]
+
+    def adopt(self, name: str, state: dict[str, torch.Tensor], px: int) -> str:
+        """Put a copy of the network `name` with these weights on the shelf, to run at `px` on the same engine;
+        the copy's name."""
+        tuned = name + TUNED
+        self._states[tuned] = state
+        self._built.pop(tuned, None)
+        if choice := self(name).expected(px):
+            self(tuned).prefer(choice.name, px)
+        return tuned
 
     def state(self, name: str) -> dict[str, torch.Tensor]:
         """Its weights on the CPU, for saving."""

@@ -74,9 +74,10 @@ class Search:
         self._views = {str(view): view for view in views}
         self._heads = dict(heads)
         self._attempt = attempt
-        self._study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
+        self._seed = seed
+        self._study = self._new_study()
         self._known: dict[tuple[Any, ...], Outcome] = {}
-        self._tried: list[Outcome] = []
+        self._tried: list[tuple[dict[str, Any], Outcome]] = []
         self._idle = 0
         self._best = -1.0
 
@@ -86,13 +87,37 @@ class Search:
         return list(self._known.values())
 
     def run(self, goes_on: Callable[[], bool], max_trials: int) -> None:
+        """`explore`, then `refine`."""
+        self.explore(goes_on)
+        self.refine(goes_on, max_trials)
+
+    def explore(self, goes_on: Callable[[], bool]) -> None:
         """On the first view every head's first guesses; on the others the best few of these, and on the best
-        view with mirrored images; then what the sampler asks for, up to `max_trials` candidates or until no
-        better one has come for `PATIENCE` trials. All of it only while `goes_on()`."""
-        for wish in self._wishes():
-            if not goes_on():
+        view with mirrored images. All of it only while `goes_on()`, but for the very first."""
+        for number, wish in enumerate(self._wishes()):
+            if number and not goes_on():
                 return
             self._try(wish)
+
+    def widen(self, views: Sequence[View], goes_on: Callable[[], bool]) -> None:
+        """Further views, on which the best few heads so far are tried while `goes_on()`."""
+        if not views:
+            return
+        best = [without_view(params) for params, _ in sorted(self._tried, key=lambda one: -one[1].score)]
+        distinct = [params for place, params in enumerate(best) if params not in best[:place]]
+        told, self._tried = self._tried, []
+        self._views |= {str(view): view for view in views}
+        self._study = self._new_study()  # the views of a study can not change
+        for params, _ in told:
+            self._try(params)
+        for view in views:
+            for params in distinct[:CARRIED_ON]:
+                if goes_on():
+                    self._try({"view": str(view), "flip": False, **params})
+
+    def refine(self, goes_on: Callable[[], bool], max_trials: int) -> None:
+        """What the sampler asks for, up to `max_trials` candidates in all or until no better one has come for
+        `PATIENCE` trials, while `goes_on()`."""
         self._idle = 0
         while goes_on() and len(self._known) < max_trials and self._idle < PATIENCE:
             self._try()
@@ -102,11 +127,14 @@ class Search:
         guesses = [{"head": h, **guess} for h, spec in self._heads.items() for guess in spec.first_guesses(h)]
         plain = {"flip": False}
         yield from ({"view": first, **plain, **guess} for guess in guesses)
-        scores = [outcome.score for outcome in self._tried]
+        scores = [outcome.score for _, outcome in self._tried]
         best = sorted(range(len(guesses)), key=lambda place: -scores[place])[:CARRIED_ON]
         yield from ({"view": view, **plain, **guesses[place]} for view in others for place in best)
-        leader = str(max(self._tried, key=lambda outcome: outcome.score).candidate.view)
+        leader = str(max((outcome for _, outcome in self._tried), key=lambda o: o.score).candidate.view)
         yield from ({"view": leader, "flip": True, **guesses[place]} for place in best)
+
+    def _new_study(self) -> optuna.Study:
+        return optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=self._seed))
 
     def _try(self, wish: dict[str, Any] | None = None) -> Outcome:
         """The outcome of the candidate wished for, in the words of the search, or of one that the sampler
@@ -118,7 +146,7 @@ class Search:
         identity = _identity(candidate)
         outcome = self._known.get(identity) or self._attempt(candidate)
         self._known[identity] = outcome
-        self._tried.append(outcome)
+        self._tried.append((trial.params, outcome))
         self._tell(trial, outcome)
         self._idle = 0 if outcome.score > self._best else self._idle + 1
         self._best = max(self._best, outcome.score)
@@ -135,6 +163,11 @@ class Search:
             self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
         else:
             self._study.tell(trial, outcome.score)
+
+
+def without_view(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The head and its parameters, in the words of the search."""
+    return {name: value for name, value in params.items() if name not in ("view", "flip")}
 
 
 def _identity(candidate: Candidate) -> tuple[Any, ...]:

@@ -39,7 +39,7 @@ WAYS, INSTANCES, META_BATCH = 5, 10, 16
 RATE, WARM_UP = 3e-3, 20
 ENCODER = EncoderSpec(network="conv4", px=16, channels=16, pools=3)
 TEST_SHARE, TEST_EPISODES = 1 / 3, 400
-DEFAULT, QUICK = 1000, 250
+DEFAULT, QUICK = 1000, 150
 LETTERS = Path(__file__).parent / "demo" / "LETTERS"
 NAMES = {True: "MANN", False: "LSTM alone"}
 COLOURS = {True: "#2166ac", False: "#999999"}

@@ -18,6 +18,7 @@ LAYERS: list[set[str]] = [
     {"ensemble", "bench", "pool", "learners"},
     {"learner"},
     {"forecast", "search", "saved"},
+    {"selection", "tuning"},
     {"controller", "meta_training"},
     {"submission"},
 ]

@@ -7,9 +7,11 @@ check_environment()  # before timm, whose import would fail without saying why
 from autometa.backbones.build import Backbone, build_backbone  # noqa: E402
 from autometa.backbones.catalogue import (  # noqa: E402
     CATALOGUE,
+    TUNED,
     BackboneSpec,
     find_spec,
     installed_backbones,
+    untuned,
 )
 from autometa.backbones.engines import EAGER  # noqa: E402
 from autometa.backbones.network import Preprocessing, sharing_tensors  # noqa: E402
@@ -20,6 +22,7 @@ __all__ = [
     "CATALOGUE",
     "EAGER",
     "LAYERS",
+    "TUNED",
     "Backbone",
     "BackboneSpec",
     "Normalise",
@@ -32,4 +35,5 @@ __all__ = [
     "sharing_tensors",
     "split",
     "stages_of",
+    "untuned",
 ]

@@ -74,8 +74,17 @@ CATALOGUE: dict[str, BackboneSpec] = {
 }
 
 
+TUNED = "+tuned"
+
+
+def untuned(name: str) -> str:
+    """The name of the backbone of which `name` is a tuned copy, or `name` itself."""
+    return name.removesuffix(TUNED)
+
+
 def find_spec(name: str) -> BackboneSpec:
     """The catalogue's row, or one made for any other timm model, whose weights then come from the hub."""
+    name = untuned(name)
     if name in CATALOGUE:
         return CATALOGUE[name]
     return BackboneSpec(name, name, parameters_m=0.0, native_px=224, licence="see the model's page")

@@ -1,0 +1,48 @@
+"""From outcomes of the search to the ensemble: the cheaper of equals first, calibrated, greedily mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from autometa.backbones import View
+from autometa.ensemble import fit_temperature, log_probabilities, select
+from autometa.evaluation import ValidationEpisodes
+from autometa.search import Candidate, Outcome, one_error_rule
+
+CANDIDATES_TO_MIX = 12
+
+Weighted = tuple[Candidate, float, float]
+"""A candidate with its temperature and its weight in the ensemble."""
+
+
+def choose(
+    done: Sequence[Outcome],
+    episodes: ValidationEpisodes,
+    fits: Callable[[Iterable[View]], bool],
+    image_s: Callable[[View], float],
+    max_members: int,
+) -> list[Weighted]:
+    """Members out of outcomes that have answers on `episodes`. `fits` says whether meta-test with some views
+    fits in the time left; where not even one does, the cheapest view is taken. `image_s`: cost of a view."""
+    ranked = one_error_rule(sorted(_in_time(done, fits, image_s), key=lambda o: -o.score), image_s)
+    ranked = ranked[:CANDIDATES_TO_MIX]
+    answers = [outcome.answer for outcome in ranked if outcome.answer is not None]
+    temperatures = [fit_temperature(answer, episodes) for answer in answers]
+    calibrated = [
+        [log_probabilities(scores, t) for scores in answer.scores]
+        for answer, t in zip(answers, temperatures, strict=True)
+    ]
+    weights = select(
+        calibrated, episodes, lambda places: fits({ranked[p].candidate.view for p in places}), max_members
+    )
+    return [(ranked[p].candidate, temperatures[p], float(w)) for p, w in weights.items()]
+
+
+def _in_time(
+    done: Sequence[Outcome], fits: Callable[[Iterable[View]], bool], image_s: Callable[[View], float]
+) -> list[Outcome]:
+    """Outcomes whose view fits; where things went slower than predicted, those of the cheapest view."""
+    if in_time := [outcome for outcome in done if fits([outcome.candidate.view])]:
+        return in_time
+    cheapest = min((outcome.candidate.view for outcome in done), key=image_s)
+    return [outcome for outcome in done if outcome.candidate.view == cheapest]
