@@ -24,7 +24,7 @@ from autometa.feature_files import FeatureFiles
 from autometa.features import FeatureStore
 from autometa.forecast import PROBE_IMAGES, RACE_S, Forecast, Limits
 from autometa.heads import Metric
-from autometa.learner import SMALLEST_PX, BackboneShelf, FittedLearner, MetricKey, plain_member
+from autometa.learner import BackboneShelf, FittedLearner, MetricKey, plain_member
 from autometa.learners.encoder import EncoderSpec, build_encoder
 from autometa.learners.storage import Storage
 from autometa.planning import FINISH_S, SLOWDOWN, TestSpec, make_plan
@@ -131,9 +131,7 @@ class Controller:
                 break
             rate = forecast.probe(name, pool.images[rows])
             self.report(f"probe: {name} {rate:.0f} images/s at 128 px")
-        view = wanted
-        while view.px > SMALLEST_PX and not forecast.fits([view]):
-            view = View(view.backbone, max(int(view.px * 0.75), SMALLEST_PX))
+        view = forecast.coarsened(wanted)
         if view != wanted:
             self.report(f"{wanted} is too slow for meta-test here, {view} instead")
         if view != wanted or self._shelf(view.backbone).expected(view.px):

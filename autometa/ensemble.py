@@ -10,6 +10,9 @@ from scipy import optimize
 from autometa.evaluation import Answer, ValidationEpisodes, paired_gain
 
 LOG_TEMPERATURE = (-8.0, 4.0)
+LEAST_PROBABILITY = 1e-12
+"""Of a label, below which nothing is learned from how unlikely it was."""
+MIXTURE_ROUNDS = 200
 
 
 def log_probabilities(scores: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -39,6 +42,34 @@ def average(log_p: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Te
     total = sum(weights)
     mixed = torch.stack([p.clamp(min=-1e4) * (w / total) for p, w in zip(log_p, weights, strict=True)]).sum(0)
     return mixed.log_softmax(-1)
+
+
+def fit_mixture(calibrated: Sequence[Sequence[torch.Tensor]], validation: ValidationEpisodes) -> list[float]:
+    """Weights, one per member and summing to one, with which the mean of the members' probabilities is most
+    likely to give the labels of the validation queries; members are given as their log-probabilities per batch.
+    The problem is convex; solved by expectation maximisation (Dempster et al. 1977)."""
+    shares = []
+    for member in calibrated:
+        parts = []
+        for log_p, labels in zip(member, validation.labels, strict=True):
+            real = labels >= 0
+            parts.append(log_p[real].gather(1, labels[real][:, None])[:, 0])
+        shares.append(torch.cat(parts).double().exp())
+    of_label = torch.stack(shares).clamp(min=LEAST_PROBABILITY)
+    weights = torch.full((len(of_label), 1), 1 / len(of_label), dtype=torch.float64)
+    for _ in range(MIXTURE_ROUNDS):
+        joint = weights * of_label
+        weights = (joint / joint.sum(0)).mean(1, keepdim=True)
+    return [float(weight) for weight in weights]
+
+
+def mixture(calibrated: Sequence[Sequence[torch.Tensor]], weights: Sequence[float]) -> list[torch.Tensor]:
+    """Log of the weighted mean of the probabilities of members, given as their log-probabilities per batch."""
+    total = torch.tensor(weights, dtype=torch.float64).log() - torch.tensor(float(sum(weights))).log()
+    return [
+        torch.stack([log_p + share for log_p, share in zip(batch, total, strict=True)]).logsumexp(0)
+        for batch in zip(*calibrated, strict=True)
+    ]
 
 
 def select(

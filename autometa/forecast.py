@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autometa.backbones import View, untuned
 from autometa.budget import MemoryBudget, TimeBudget, stopwatch
+from autometa.episodes import EpisodeSpec
 from autometa.features import FeatureStore
-from autometa.learner import BackboneShelf
+from autometa.learner import SMALLEST_PX, BackboneShelf
+from autometa.learners.hooks import Settling
+from autometa.learners.trained import TrainedLearner
 from autometa.planning import FINISH_S, Costs, TestSpec, affordable, meta_test_s
 
 PROBE_PX = 128
@@ -65,6 +68,12 @@ class Forecast:
         pixel_s = self._pixel_s[untuned(view.backbone)]
         return self.store.seconds_per_image(view) or passes * pixel_s * view.px**2
 
+    def coarsened(self, view: View) -> View:
+        """The view, at a lower resolution where meta-test needs it."""
+        while view.px > SMALLEST_PX and not self.fits([view]):
+            view = View(view.backbone, max(int(view.px * 0.75), SMALLEST_PX))
+        return view
+
     def costs(self, views: Iterable[View]) -> Costs:
         """All measured costs."""
         views = list(views)
@@ -96,3 +105,20 @@ class Forecast:
         return self.limits.train.fits(now_s + FINISH_S + spare_s) and affordable(
             views, left_s, to_embed, self.test, costs
         )
+
+
+def answering_s(fitted: TrainedLearner, images: NDArray[np.uint8], spec: EpisodeSpec) -> float:
+    """Measured seconds of answering a task of mean size whose images are prepared, with the dearest choice that
+    the learner may come to make; `images` uint8 [n, 3, h, w] stand for those of the test."""
+    ways = sum(spec.ways) // 2
+    support, query = ways * (sum(spec.shots) // 2), ways * spec.queries_per_class
+    labels = np.arange(max(support, ways)) % ways
+    take = np.resize(np.arange(len(images)), len(labels))
+    asked = np.resize(np.arange(len(images)), query)
+    if isinstance(fitted.learner, Settling):
+        fitted = replace(fitted, learner=fitted.learner.slowest())
+    predictor = fitted.fit(images[take], labels, ways)
+    predictor.predict(images[asked])
+    elapsed = stopwatch()
+    predictor.predict(images[asked])
+    return elapsed()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,18 @@ from autometa.budget import Machine, TimeBudget, process_age_s, stopwatch
 from autometa.episodes import EpisodeSpec, ImagePool, Rows, sample_episodes, split_classes
 from autometa.errors import BudgetExhausted, DataError
 from autometa.evaluation import Answer, ValidationEpisodes
-from autometa.forecast import Limits
+from autometa.forecast import Limits, answering_s
 from autometa.learners.episodes import EpisodeSampler, EpisodeSource, PoolSource, TaskSource
-from autometa.learners.hooks import ClassTrained, Settling
-from autometa.learners.recipe import Recipe, build_learner
+from autometa.learners.hooks import ClassTrained, Expecting
+from autometa.learners.recipe import Recipe
 from autometa.learners.storage import Storage
 from autometa.learners.trained import TrainedLearner
 from autometa.learners.training import Training, Validation
+from autometa.learners.transfer.classification import CLASSIFIED
 from autometa.planning import CLOSING_S, SLOWDOWN, TASK_OVERHEAD_S, TestSpec
 from autometa.pool import share_of_classes
 
 HELD_OUT = 0.25
-VALIDATION_EPISODES = 100
 PREPARE_SHARE = 0.4
 """Share of the training time that preparing images may take; where it does not do, fewer are used."""
 POOL_SHARE = 0.4
@@ -36,8 +36,6 @@ MOST_SHOTS = 5
 MOST_QUERIES = 5
 MOST_WAYS = 10
 """Of training episodes, where a recipe names none: enough to learn from, and several a second."""
-CLASSIFIED = EpisodeSpec(ways=(32, 32), shots=(1, 1), queries_per_class=1)
-"""Form of training episodes where classification is learned: many classes, and two images of each."""
 FINISH_S = 1.5
 SAVE_EVERY_S = 5.0
 ENDLESS = 1_000_000
@@ -61,10 +59,9 @@ class MetaTraining:
 
     def bootstrap(self) -> TrainedLearner:
         """The untrained learner, saved."""
-        self._fitted = TrainedLearner(
-            self.recipe, build_learner(self.recipe), Machine.detect().device, {"stage": "untrained"}
-        )
-        self._fitted.learner.eval().to(self._fitted.device)
+        self._fitted = TrainedLearner.untrained(self.recipe, Machine.detect().device)
+        if isinstance(self._fitted.learner, Expecting):
+            self._fitted.learner.expect(balanced=self.test.episodes.balanced)
         self._save()
         return self._fitted
 
@@ -90,7 +87,7 @@ class MetaTraining:
         else:
             fit, held = split_classes(pool, HELD_OUT, self._rng)
         part = ImagePool(pool.images[:, :, :1, :1][rows], labels, pool.dataset_of_class, pool.datasets)
-        episodes = sample_episodes(part, held, self.test.episodes, VALIDATION_EPISODES, self._rng)
+        episodes = sample_episodes(part, held, self.test.episodes, self.recipe.validation_episodes, self._rng)
         training = Training(
             self._fitted.learner,
             self._source(inputs, labels, fit, pool, tasks),
@@ -162,20 +159,7 @@ class MetaTraining:
 
     def _meta_test_s(self, images: NDArray[np.uint8], image_s: float) -> float:
         """Predicted seconds of meta-test."""
-        spec = self.test.episodes
-        ways = sum(spec.ways) // 2
-        support, query = ways * (sum(spec.shots) // 2), ways * spec.queries_per_class
-        labels = np.arange(max(support, ways)) % ways
-        take = np.resize(np.arange(len(images)), len(labels))
-        asked = np.resize(np.arange(len(images)), query)
-        fitted, learner = self._fitted, self._fitted.learner
-        if isinstance(learner, Settling):
-            fitted = replace(fitted, learner=learner.slowest())
-        predictor = fitted.fit(images[take], labels, ways)
-        predictor.predict(images[asked])
-        elapsed = stopwatch()
-        predictor.predict(images[asked])
-        task_s = elapsed() + TASK_OVERHEAD_S
+        task_s = answering_s(self._fitted, images, self.test.episodes) + TASK_OVERHEAD_S
         work_s = self.test.embedded_images * image_s + self.test.tasks * task_s
         return self.start_s + SLOWDOWN * work_s + CLOSING_S
 

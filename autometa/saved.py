@@ -7,17 +7,23 @@ from pathlib import Path
 
 from autometa.artifact import format_of
 from autometa.budget import Machine
-from autometa.learner import FittedLearner
+from autometa.learner import FittedLearner, FittedPredictor
 from autometa.learners.trained import FORMAT as TRAINED
-from autometa.learners.trained import TrainedLearner
+from autometa.learners.trained import TrainedLearner, TrainedPredictor
+from autometa.trained_ensemble import FORMAT as ENSEMBLE
+from autometa.trained_ensemble import EnsemblePredictor, TrainedEnsemble
 
-AnyLearner = FittedLearner | TrainedLearner
+AnyLearner = FittedLearner | TrainedLearner | TrainedEnsemble
+AnyPredictor = FittedPredictor | TrainedPredictor | EnsemblePredictor
 
 
 def load_learner(folder: Path, report: Callable[[str], None] | None = None) -> AnyLearner:
-    """The learner that a run has saved in `folder`: one that the search chose, or one that was trained. Both
-    `fit` a support set, and what comes of it can `predict`. `report` gets a line for each engine that is built.
-    ArtifactError where it is missing, damaged or of another version."""
-    if format_of(folder) == TRAINED:
+    """The learner that a run has saved in `folder`: one that the search chose, one that was trained, or an
+    ensemble of those. All `fit` a support set, and what comes of it can `predict`. `report` gets a line for each
+    engine that is built. ArtifactError where it is missing, damaged or of another version."""
+    kind = format_of(folder)
+    if kind == TRAINED:
         return TrainedLearner.load(folder, Machine.detect().device)
+    if kind == ENSEMBLE:
+        return TrainedEnsemble.load(folder, Machine.detect().device)
     return FittedLearner.load(folder, report)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,16 +18,15 @@ import torch
 from autometa.budget import MemoryBudget, TimeBudget, process_age_s
 from autometa.config import Settings, load_yaml
 from autometa.controller import Controller
-from autometa.episodes import EpisodeSpec, as_uint8
+from autometa.episodes import EpisodeSpec, ImagePool, as_uint8
 from autometa.errors import ConfigError
 from autometa.forecast import Limits
-from autometa.learner import FittedLearner, FittedPredictor, Pace
+from autometa.learner import FittedLearner, Pace
 from autometa.learners.recipe import Recipe
-from autometa.learners.trained import TrainedPredictor
 from autometa.meta_training import MetaTraining
 from autometa.planning import TestSpec
 from autometa.pool import pool_from_generator
-from autometa.saved import AnyLearner, load_learner
+from autometa.saved import AnyLearner, AnyPredictor, load_learner
 
 SETTINGS_FILE = "settings.yaml"
 HEEDED = {"time_budget", "memory_budget", "test"}
@@ -71,8 +70,26 @@ def refuse_settings_of_search(bundle: Path, settings: Settings) -> None:
         )
 
 
+def read_model_dir(environment: Mapping[str, str] = os.environ) -> Path | None:
+    """The folder for learners saved early, where ingestion names it."""
+    return Path(environment["METADL_MODEL_DIR"]) if environment.get("METADL_MODEL_DIR") else None
+
+
 def _say(text: str) -> None:
     print(f"[autometa {process_age_s():6.1f} s] {text}", flush=True)
+
+
+class System(Protocol):
+    """What is made of the declared test, the limits, the folder for learners saved early, a function that
+    reports, and the seconds that starting took."""
+
+    def bootstrap(self) -> AnyLearner:
+        """A valid learner within seconds, saved."""
+        ...
+
+    def run(self, pool: ImagePool) -> AnyLearner:
+        """The learner that the time allows."""
+        ...
 
 
 class AutoMetaLearner:
@@ -83,12 +100,9 @@ class AutoMetaLearner:
     def meta_fit(self, meta_train_generator: Any, meta_valid_generator: Any) -> AutoLearner:
         """Search within the budget; learners are saved early where ingestion names the model folder."""
         settings = read_settings(self.bundle)
-        limits = read_limits(settings)
-        model_dir = os.environ.get("METADL_MODEL_DIR")
-        test = read_test_spec(settings)
-        checkpoint = Path(model_dir) if model_dir else None
+        limits, test = read_limits(settings), read_test_spec(settings)
         torch.manual_seed(settings.seed)
-        controller = Controller(settings, test, limits, checkpoint, _say, process_age_s())
+        controller = Controller(settings, test, limits, read_model_dir(), _say, process_age_s())
         controller.bootstrap()
         pool = pool_from_generator(meta_train_generator, limits.train, limits.memory, _say)
         return AutoLearner.of(controller.run(pool))
@@ -104,16 +118,31 @@ class EpisodicMetaLearner:
         """Train within the budget; the learner is saved early where ingestion names the model folder."""
         settings = read_settings(self.bundle)
         refuse_settings_of_search(self.bundle, settings)
-        limits = read_limits(settings)
-        model_dir = os.environ.get("METADL_MODEL_DIR")
-        checkpoint = Path(model_dir) if model_dir else None
-        test = read_test_spec(settings)
-        training = MetaTraining(self.recipe, test, limits, checkpoint, _say, process_age_s())
+        limits, test = read_limits(settings), read_test_spec(settings)
+        training = MetaTraining(self.recipe, test, limits, read_model_dir(), _say, process_age_s())
         training.bootstrap()
         stream = self.recipe.data == "stream"
         images = meta_valid_generator if stream and meta_valid_generator is not None else meta_train_generator
         pool = pool_from_generator(images, limits.train, limits.memory, _say)
         return AutoLearner.of(training.run(pool, meta_train_generator))
+
+
+class SystemMetaLearner:
+    """A whole system of one design, as a MetaLearner; `system` makes it."""
+
+    bundle = Path()
+    system: Callable[..., System]
+
+    def meta_fit(self, meta_train_generator: Any, meta_valid_generator: Any) -> AutoLearner:
+        """Train within the budget; the learner is saved early where ingestion names the model folder."""
+        settings = read_settings(self.bundle)
+        refuse_settings_of_search(self.bundle, settings)
+        limits, test = read_limits(settings), read_test_spec(settings)
+        system = type(self).system(test, limits, read_model_dir(), _say, process_age_s())
+        system.bootstrap()
+        return AutoLearner.of(
+            system.run(pool_from_generator(meta_train_generator, limits.train, limits.memory, _say))
+        )
 
 
 class AutoLearner:
@@ -153,7 +182,7 @@ class AutoLearner:
 class AutoPredictor:
     """A fitted predictor as a Predictor."""
 
-    def __init__(self, predictor: FittedPredictor | TrainedPredictor) -> None:
+    def __init__(self, predictor: AnyPredictor) -> None:
         self.predictor = predictor
 
     def predict(self, query_set: torch.Tensor) -> np.ndarray[Any, Any]:

@@ -32,7 +32,7 @@ from autometa.learners.encoder import SCRATCH, EncoderSpec
 from autometa.learners.hooks import ClassTrained
 from autometa.learners.recipe import LEARNERS, Recipe, build_learner, find_learner
 from autometa.learners.training import Training, TrainingSettings, Validation
-from autometa.meta_training import CLASSIFIED
+from autometa.learners.transfer.classification import CLASSIFIED
 
 SMALL, LARGE = 28, 128
 """Pixels of images for networks from scratch, and for pretrained ones."""

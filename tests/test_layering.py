@@ -16,10 +16,10 @@ LAYERS: list[set[str]] = [
     {"features", "heads", "planning"},
     {"evaluation", "artifact"},
     {"ensemble", "bench", "pool", "learners"},
-    {"learner"},
+    {"learner", "trained_ensemble"},
     {"forecast", "search", "saved"},
     {"selection", "tuning"},
-    {"controller", "meta_training"},
+    {"controller", "meta_training", "systems"},
     {"submission"},
 ]
 """Lowest first: a module of autometa imports only from layers below, or from its own package."""

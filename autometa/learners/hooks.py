@@ -33,3 +33,12 @@ class Settling(Protocol):
     def slowest(self) -> EpisodicLearner:
         """A copy, sharing weights, that takes as long for a task as any choice could make it."""
         ...
+
+
+@runtime_checkable
+class Expecting(Protocol):
+    """A learner whose answer depends on what is declared of the test."""
+
+    def expect(self, *, balanced: bool) -> None:
+        """Called once, before anything else: whether queries are declared to be as many of each class."""
+        ...

@@ -38,6 +38,8 @@ from autometa.learners.transfer.adapters import Adapters
 from autometa.learners.transfer.classification import ClassifyingLearner
 from autometa.learners.transfer.finetune import Finetune
 from autometa.learners.transfer.imprinted import Imprinted
+from autometa.learners.transfer.metadelta import MetaDelta
+from autometa.learners.transfer.metadelta_plus_plus import MetaDeltaPlusPlus
 from autometa.learners.transfer.pmf import PMF
 from autometa.learners.transfer.simpleshot import SimpleShot
 from autometa.learners.transfer.train_from_scratch import TrainFromScratch
@@ -80,6 +82,8 @@ LEARNERS: dict[str, LearnerSpec] = {
     "simpleshot": LearnerSpec(SimpleShot, "transfer"),
     "pmf": LearnerSpec(PMF, "transfer"),
     "adapters": LearnerSpec(Adapters, "transfer"),
+    "metadelta": LearnerSpec(MetaDelta, "transfer"),
+    "metadelta_plus_plus": LearnerSpec(MetaDeltaPlusPlus, "transfer"),
 }
 
 
@@ -87,8 +91,9 @@ class Recipe(BaseModel):
     """What is trained and how. `options` are those of the learner's class; `ways`, `shots` and
     `queries_per_class` of the training episodes are those of the test unless given (more ways in training
     help prototypical networks, Snell et al. 2017); `unlabelled_per_class` more images come without labels.
-    `data`: episodes are drawn from the pool of all images, or taken as the challenge's stream gives them (then
-    validation has no classes of its own unless the challenge gives some)."""
+    `validation_episodes`: how many are drawn, once, to measure on. `data`: episodes are drawn from the pool of all
+    images, or taken as the challenge's stream gives them (then validation has no classes of its own unless the
+    challenge gives some)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -102,6 +107,7 @@ class Recipe(BaseModel):
     shots: Range | None = None
     queries_per_class: int | None = Field(default=None, ge=1)
     unlabelled_per_class: int = Field(default=0, ge=0)
+    validation_episodes: int = Field(default=100, ge=1)
 
     @field_validator("ways", "shots")
     @classmethod

@@ -50,6 +50,12 @@ class TrainedLearner:
     def __post_init__(self) -> None:
         self._prepared: dict[bytes, torch.Tensor] = {}
 
+    @classmethod
+    def untrained(cls, recipe: Recipe, device: str = "cpu") -> TrainedLearner:
+        """What a recipe starts from. ConfigError for an unknown learner or option, WeightsError where weights are
+        missing."""
+        return cls(recipe, build_learner(recipe).eval().to(device), device, {"stage": "untrained"})
+
     def fit(self, images: Images, labels: NDArray[np.int64], ways: int) -> TrainedPredictor:
         """Support images uint8 [s, 3, h, w] with labels int64 [s] in 0..ways-1 → a predictor.
 

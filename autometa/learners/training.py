@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -43,8 +43,9 @@ SLOWDOWN = 1.5
 
 
 class TrainingSettings(BaseModel):
-    """`meta_batch` episodes a step; `optimizer` with `learning_rate` falling along a cosine to zero at the end of
-    the budget or at `max_steps`; gradients clipped to length `clip`. Validation every `validate_every` steps,
+    """`meta_batch` episodes a step; `optimizer` with `learning_rate` (`classifier_rate`, where given, for a
+    classifier that only training needs) falling along a cosine to zero at the end of the budget or at
+    `max_steps`; gradients clipped to length `clip`. Validation every `validate_every` steps,
     or as often as it takes a fixed share of the time; training ends after `patience` of them without a better
     one, which also are a fixed share of the steps or of the time."""
 
@@ -53,6 +54,7 @@ class TrainingSettings(BaseModel):
     meta_batch: int = Field(default=4, ge=1)
     optimizer: Literal["adam", "sgd"] = "adam"
     learning_rate: float = Field(default=1e-3, gt=0)
+    classifier_rate: float | None = Field(default=None, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     clip: float = Field(default=5.0, gt=0)
     max_steps: int | None = Field(default=None, ge=1)
@@ -121,7 +123,7 @@ class Training:
         self._module = self._with_classifier().to(self.device)
         self._trained = [p for p in self._module.parameters() if p.requires_grad]
         self._optimizer = OPTIMIZERS[self.settings.optimizer](
-            [{"params": self._trained}],
+            self._groups(),
             lr=self.settings.learning_rate,
             weight_decay=self.settings.weight_decay,
         )
@@ -143,6 +145,14 @@ class Training:
         else:
             self.progress.untrained = self._untrained.accuracies.tolist()
         self.report(f"untrained: {self._untrained.percent()}")
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """What is trained, by its rate at the start; in the order of the parameters."""
+        settings = self.settings
+        own = {id(p) for p in self.learner.parameters()}
+        parts = [[p for p in self._trained if id(p) in own], [p for p in self._trained if id(p) not in own]]
+        rates = settings.learning_rate, settings.classifier_rate or settings.learning_rate
+        return [{"params": p, "full_rate": rate} for p, rate in zip(parts, rates, strict=True)]
 
     def _with_classifier(self) -> torch.nn.Module:
         """The learner, together with the classifier that only its training needs, if it needs one."""
@@ -200,7 +210,7 @@ class Training:
         elapsed = stopwatch(self.budget.clock)
         self.learner.train()
         for group in self._optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * 0.5 * (1 + np.cos(np.pi * self._share_done()))
+            group["lr"] = group["full_rate"] * 0.5 * (1 + np.cos(np.pi * self._share_done()))
         episodes = self.source.draw(self.settings.meta_batch).to(self.device)
         self._optimizer.zero_grad()
         mixed = self.device == "cuda" and self.learner.mixed_precision

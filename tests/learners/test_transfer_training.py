@@ -210,15 +210,19 @@ def test_the_slowest_copy_fine_tunes_and_leaves_the_learner_alone() -> None:
     ("name", "data"),
     [("train_from_scratch", "pool"), ("finetune", "pool"), ("simpleshot", "stream"), ("pmf", "pool")],
 )
-def test_a_meta_training_ends_with_a_learner_on_disk(
-    name: str, data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("autometa.meta_training.VALIDATION_EPISODES", 12)
+def test_a_meta_training_ends_with_a_learner_on_disk(name: str, data: Any, tmp_path: Path) -> None:
     options = {"train_from_scratch": {"steps": 5}, "pmf": {"steps": 2}, "finetune": {"steps": 10}}.get(
         name, {}
     )
     settings = TrainingSettings(max_steps=10, validate_every=5, meta_batch=2)
-    recipe = Recipe(learner=name, encoder=SMALLEST, options=options, training=settings, data=data)
+    recipe = Recipe(
+        learner=name,
+        encoder=SMALLEST,
+        options=options,
+        training=settings,
+        data=data,
+        validation_episodes=12,
+    )
     limits = Limits(TimeBudget.of(60.0), TimeBudget.of(90.0), MemoryBudget(8 * 2**30))
     test = TestSpec(4, EpisodeSpec((2, 4), (1, 2), 2), 60, "within-domain")
     lines: list[str] = []

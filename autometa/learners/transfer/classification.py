@@ -6,10 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from autometa.episodes import EpisodeSpec
 from autometa.errors import DataError
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import Held
 from autometa.learners.episodes import InputEpisodes
+
+CLASSIFIED = EpisodeSpec(ways=(32, 32), shots=(1, 1), queries_per_class=1)
+"""Form of training episodes where classification is learned: many classes, and two images of each."""
 
 
 class ClassifyingLearner(EpisodicLearner):
@@ -34,7 +38,11 @@ class ClassifyingLearner(EpisodicLearner):
         images, labels = classified(episodes)
         features = self.encoder.vectors(images).float()
         with torch.autocast(features.device.type, enabled=False):
-            return F.cross_entropy(self.class_logits(features), labels)
+            return self.class_loss(features, labels)
+
+    def class_loss(self, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Mean cross-entropy of embeddings [m, d] of training classes [m]."""
+        return F.cross_entropy(self.class_logits(features), labels)
 
     def class_logits(self, features: torch.Tensor) -> torch.Tensor:
         """Logits [m, classes] of embeddings [m, d]."""

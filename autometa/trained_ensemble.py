@@ -1,0 +1,113 @@
+"""Several trained learners as one, and their files."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from autometa.artifact import read_description, write_description
+from autometa.ensemble import log_probabilities, mixture
+from autometa.errors import ArtifactError
+from autometa.learners.trained import Images, TrainedLearner, TrainedPredictor
+
+FORMAT: Literal["autometa-trained-ensemble-1"] = "autometa-trained-ensemble-1"
+FOLDER = "member-{name}"
+
+
+class Share(BaseModel):
+    """A member of a saved ensemble: the folder that holds it, its weight and its temperature."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    folder: str
+    weight: float = Field(gt=0)
+    temperature: float = Field(gt=0)
+
+
+class EnsembleDescription(BaseModel):
+    """What `learner.json` holds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["autometa-trained-ensemble-1"] = FORMAT
+    members: tuple[Share, ...] = Field(min_length=1)
+    validation: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class TrainedMember:
+    """A learner with its weight and the temperature that calibrates its probabilities; `name` is its own."""
+
+    name: str
+    learner: TrainedLearner
+    weight: float = 1.0
+    temperature: float = 1.0
+
+
+@dataclass
+class TrainedEnsemble:
+    """Learners that answer by the weighted mean of their probabilities. `fit` a support set, then `predict` its
+    queries."""
+
+    members: tuple[TrainedMember, ...]
+    validation: dict[str, Any] = field(default_factory=dict)
+
+    def fit(self, images: Images, labels: NDArray[np.int64], ways: int) -> EnsemblePredictor:
+        """Support images uint8 [s, 3, h, w] with labels int64 [s] in 0..ways-1 → a predictor.
+
+        DataError where images and labels do not fit or a class has no image.
+        """
+        return EnsemblePredictor(self, [m.learner.fit(images, labels, ways) for m in self.members])
+
+    def save(self, folder: Path) -> None:
+        """Write everything that `load` needs into `folder`: members each into a folder of its own, then, by an
+        atomic rename, the description that names them; members of an earlier state are deleted."""
+        shares = []
+        for member in self.members:
+            name = FOLDER.format(name=member.name)
+            (folder / name).mkdir(exist_ok=True)
+            member.learner.save(folder / name)
+            shares.append(Share(folder=name, weight=member.weight, temperature=member.temperature))
+        write_description(folder, EnsembleDescription(members=tuple(shares), validation=self.validation))
+        for old in set(folder.glob(FOLDER.format(name="*"))) - {folder / share.folder for share in shares}:
+            shutil.rmtree(old)
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> TrainedEnsemble:
+        """A saved ensemble. ArtifactError where a file is missing, damaged or of another version."""
+        description = read_description(folder, EnsembleDescription)
+        return cls(
+            tuple(_member(folder, share, device) for share in description.members), description.validation
+        )
+
+
+def _member(folder: Path, share: Share, device: str) -> TrainedMember:
+    if Path(share.folder).name != share.folder:
+        raise ArtifactError(f"{folder}: `{share.folder}` is not the name of a folder")
+    learner = TrainedLearner.load(folder / share.folder, device)
+    name = share.folder.removeprefix(FOLDER.format(name=""))
+    return TrainedMember(name, learner, share.weight, share.temperature)
+
+
+@dataclass(frozen=True)
+class EnsemblePredictor:
+    """An ensemble with a support set."""
+
+    ensemble: TrainedEnsemble
+    predictors: list[TrainedPredictor]
+
+    def predict(self, images: Images) -> NDArray[np.float64]:
+        """Class probabilities float64 [q, ways] of query images uint8 [q, 3, h, w]."""
+        calibrated = [
+            [log_probabilities(torch.from_numpy(predictor.predict(images)).log(), member.temperature)]
+            for member, predictor in zip(self.ensemble.members, self.predictors, strict=True)
+        ]
+        weights = [member.weight for member in self.ensemble.members]
+        return mixture(calibrated, weights)[0].exp().numpy()

@@ -1,0 +1,28 @@
+"""MetaDelta++ (winner of the MetaDL challenge of NeurIPS 2021): last stages tuned, optimal transport at a task."""
+
+from pathlib import Path
+
+from api import Learner, MetaLearner, Predictor
+
+from autometa.learners.encoder import EncoderSpec
+from autometa.learners.recipe import Recipe
+from autometa.learners.training import TrainingSettings
+from autometa.submission import AutoLearner, AutoPredictor, EpisodicMetaLearner
+
+
+class MyMetaLearner(EpisodicMetaLearner, MetaLearner):
+    bundle = Path(__file__).parent
+    recipe = Recipe(
+        learner="metadelta_plus_plus",
+        encoder=EncoderSpec(network="tf_efficientnet_lite0", px=128, trainable=2),
+        training=TrainingSettings(optimizer="adam", learning_rate=1e-4, classifier_rate=1e-3, clip=5.0),
+        validation_episodes=50,
+    )
+
+
+class MyLearner(AutoLearner, Learner):
+    pass
+
+
+class MyPredictor(AutoPredictor, Predictor):
+    pass

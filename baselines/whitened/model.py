@@ -1,0 +1,21 @@
+"""A frozen backbone, a metric learned in closed form and the nearest class mean: no training at all."""
+
+from pathlib import Path
+
+from api import Learner, MetaLearner, Predictor
+
+from autometa.submission import AutoLearner, AutoPredictor, SystemMetaLearner
+from autometa.systems.whitened import Whitened
+
+
+class MyMetaLearner(SystemMetaLearner, MetaLearner):
+    bundle = Path(__file__).parent
+    system = Whitened
+
+
+class MyLearner(AutoLearner, Learner):
+    pass
+
+
+class MyPredictor(AutoPredictor, Predictor):
+    pass
