@@ -18,7 +18,7 @@ from learner_cases import (
     only_first_query,
     renamed,
 )
-from transfer_cases import CLASSIFYING, QUICK, SMALLEST, TRANSFER, begun, built, classified_episode
+from transfer_cases import ALONE, CLASSIFYING, QUICK, SMALLEST, TRANSFER, begun, built, classified_episode
 
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.episodes import InputEpisodes, stacked
@@ -86,7 +86,7 @@ def test_any_ways_and_shots(name: str, ways: int, shots: int, queries: int) -> N
     torch.testing.assert_close(p.sum(-1), torch.ones(1, ways * queries))
 
 
-@every_learner
+@pytest.mark.parametrize("name", ALONE)
 def test_a_single_query_is_answered_as_among_others(name: str) -> None:
     learner, episodes = built(name), image_episode(3, 1, 2)
     single = only_first_query(episodes)

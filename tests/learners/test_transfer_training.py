@@ -53,7 +53,14 @@ def training_of(
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("finetune", {"steps": 15}), ("imprinted", {}), ("simpleshot", {}), ("adapters", {"steps": 1})],
+    [
+        ("finetune", {"steps": 15}),
+        ("imprinted", {}),
+        ("simpleshot", {}),
+        ("adapters", {"steps": 1}),
+        ("metadelta", {}),
+        ("metadelta_plus_plus", {}),
+    ],
 )
 def test_classification_lifts_accuracy_on_classes_that_were_not_trained(
     name: str, options: dict[str, Any]
@@ -208,7 +215,13 @@ def test_the_slowest_copy_fine_tunes_and_leaves_the_learner_alone() -> None:
 
 @pytest.mark.parametrize(
     ("name", "data"),
-    [("train_from_scratch", "pool"), ("finetune", "pool"), ("simpleshot", "stream"), ("pmf", "pool")],
+    [
+        ("train_from_scratch", "pool"),
+        ("finetune", "pool"),
+        ("simpleshot", "stream"),
+        ("pmf", "pool"),
+        ("metadelta_plus_plus", "pool"),
+    ],
 )
 def test_a_meta_training_ends_with_a_learner_on_disk(name: str, data: Any, tmp_path: Path) -> None:
     options = {"train_from_scratch": {"steps": 5}, "pmf": {"steps": 2}, "finetune": {"steps": 10}}.get(

@@ -16,7 +16,9 @@ from autometa.learners.recipe import LEARNERS, Recipe, build_learner
 
 SMALLEST = EncoderSpec(network="conv4", px=PX, channels=4)
 TRANSFER = [name for name, spec in LEARNERS.items() if spec.family == "transfer"]
-CLASSIFYING = ["finetune", "imprinted", "simpleshot", "adapters"]
+CLASSIFYING = ["finetune", "imprinted", "simpleshot", "adapters", "metadelta", "metadelta_plus_plus"]
+ALONE = [name for name in TRANSFER if not getattr(LEARNERS[name].cls, "transductive", False)]
+"""Learners whose answer does not depend on other queries."""
 QUICK: dict[str, dict[str, Any]] = {
     "train_from_scratch": {"steps": 6},
     "finetune": {"steps": 6, "scope": "all"},
@@ -41,6 +43,8 @@ def built(name: str, encoder: EncoderSpec = SMALLEST, **options: Any) -> Any:
         learner.mean.copy_(features.mean(0))
     if name == "pmf":
         learner.rate.fill_(1e-2)
+    if name == "metadelta":
+        learner.sharpness.fill_(5.0)
     return learner.eval()
 
 

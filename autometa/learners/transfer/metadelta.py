@@ -28,7 +28,7 @@ class MetaDeltaOptions(Options):
 
     turns: int = Field(default=1, ge=1, le=4)
     rotation: float = Field(default=0.5, ge=0, lt=1)
-    sharpnesses: tuple[float, ...] = (2.5, 5.0, 10.0, 20.0)
+    sharpnesses: tuple[float, ...] = (1.0, 5.0, 20.0)
 
     @field_validator("sharpnesses")
     @classmethod

@@ -16,7 +16,7 @@ from autometa.learners.transfer.classification import ClassifyingLearner
 class MetaDeltaPlusPlusOptions(Options):
     """Options of `MetaDeltaPlusPlus`, explained there."""
 
-    sharpness: float = Field(default=15.0, gt=0)
+    sharpness: float = Field(default=10.0, gt=0)
     step: float = Field(default=0.2, gt=0, le=1)
 
 
