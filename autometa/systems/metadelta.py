@@ -28,11 +28,9 @@ from autometa.planning import CLOSING_S, SLOWDOWN, TASK_OVERHEAD_S, TestSpec
 from autometa.pool import share_of_classes
 from autometa.trained_ensemble import TrainedEnsemble, TrainedMember
 
-PX, TRAINABLE = 128, 2
-"""Size of images, and how many of the last stages of a backbone are trained."""
-TURNS = 4
-HELD_OUT = 0.25
-EPISODES = 100
+PX, TRAINABLE, TURNS = 128, 2, 4
+"""Size of images, how many of the last stages of a backbone are trained, in how many turns images come."""
+HELD_OUT, EPISODES = 0.25, 100
 PROBE_SHARE = 0.15
 """Share of the time left after which no further backbone is measured."""
 PREPARE_SHARE = 0.4
@@ -54,11 +52,12 @@ SAVE_EVERY_S = 5.0
 
 @dataclass(frozen=True)
 class Worker:
-    """A learner to be trained, what it costs (seconds to prepare an image and to answer a task, bytes of a
-    prepared image), and, once trained, its answer on the validation episodes."""
+    """A learner to be trained, what it costs (seconds to load it, to prepare an image and to answer a task, bytes
+    of a prepared image), and, once trained, its answer on the validation episodes."""
 
     name: str
     learner: TrainedLearner
+    load_s: float
     image_s: float
     task_s: float
     image_bytes: int
@@ -165,8 +164,9 @@ class MetaDeltaSystem:
 
     def _worker(self, name: str, images: np.ndarray[Any, np.dtype[np.uint8]]) -> Worker:
         """An untrained learner, measured."""
+        elapsed = stopwatch()
         learner = self._untrained(name)
-        encoder = learner.learner.encoder
+        load_s, encoder = elapsed(), learner.learner.encoder
         encoder.prepare(images[:2])
         elapsed = stopwatch()
         prepared = encoder.prepare(images)
@@ -174,15 +174,14 @@ class MetaDeltaSystem:
         self.report(
             f"probe: {name} {1 / image_s:.0f} images/s at {self.px} px up to its last {TRAINABLE} stages"
         )
-        return Worker(
-            name, learner, image_s, answering_s(learner, images, self.test.episodes), prepared[0].nbytes
-        )
+        task_s = answering_s(learner, images, self.test.episodes)
+        return Worker(name, learner, load_s, image_s, task_s, prepared[0].nbytes)
 
     def _reserve_s(self, workers: Sequence[Worker]) -> float:
         """Predicted seconds of meta-test with these workers."""
         task_s = TASK_OVERHEAD_S + sum(worker.task_s for worker in workers)
-        embed_s = self.test.embedded_images * sum(worker.image_s for worker in workers)
-        return self.start_s + SLOWDOWN * (embed_s + self.test.tasks * task_s) + CLOSING_S
+        once_s = sum(w.load_s + self.test.embedded_images * w.image_s for w in workers)
+        return self.start_s + SLOWDOWN * (once_s + self.test.tasks * task_s) + CLOSING_S
 
     def _room_s(self, workers: Sequence[Worker]) -> float:
         """Seconds to train in with meta-test reserved for these workers."""

@@ -225,9 +225,14 @@ def test_weights_go_to_members_that_are_right_and_to_those_that_differ() -> None
     good, bad = says(episodes, 0.9), says(episodes, 0.1)
     assert fit_mixture([good, bad], episodes)[0] > 0.99
     assert fit_mixture([good, good], episodes) == pytest.approx([0.5, 0.5])
-    first_half = [torch.where(torch.arange(g.shape[1])[:, None] % 2 == 0, g, b) for g, b in zip(good, bad)]
-    second_half = [torch.where(torch.arange(g.shape[1])[:, None] % 2 == 1, g, b) for g, b in zip(good, bad)]
-    weights = fit_mixture([first_half, second_half, bad], episodes)
+    halves = [
+        [
+            torch.where(torch.arange(g.shape[1])[:, None] % 2 == half, g, b)
+            for g, b in zip(good, bad, strict=True)
+        ]
+        for half in range(2)
+    ]
+    weights = fit_mixture([*halves, bad], episodes)
     assert sum(weights) == pytest.approx(1)
     assert weights[2] < 0.01 and min(weights[:2]) > 0.3
 
