@@ -46,8 +46,7 @@ WORKER_BYTES = 600 * 2**20
 LEAST_WEIGHT = 0.05
 """Weight of a member below which it is not worth its time in meta-test."""
 UNANSWERED = Answer((), np.zeros(0))
-FINISH_S = 1.5
-SAVE_EVERY_S = 5.0
+FINISH_S, SAVE_EVERY_S = 1.5, 5.0
 
 
 @dataclass(frozen=True)
@@ -204,10 +203,11 @@ class MetaDeltaSystem:
         most = self._affordable(TURNS * len(pool.images), workers)
         rows = share_of_classes(pool.labels, most / len(pool.images), self._rng)
         to_fit = rows[np.isin(pool.labels[rows], fit)]
-        share = (most - len(rows)) / ((TURNS - 1) * max(len(to_fit), 1))
-        turned = (
-            to_fit[share_of_classes(pool.labels[to_fit], share, self._rng)] if share >= LEAST_TURNED else []
-        )
+        if not len(to_fit):
+            raise DataError(f"{pool.classes} classes are too few to hold any out and train on others")
+        share = (most - len(rows)) / ((TURNS - 1) * len(to_fit))
+        some = share_of_classes(pool.labels[to_fit], share, self._rng) if share >= LEAST_TURNED else slice(0)
+        turned = to_fit[some]
         part = replace(pool, images=pool.images[:, :, :1, :1][rows], labels=pool.labels[rows])
         episodes = sample_episodes(part, held, self.test.episodes, EPISODES, self._rng)
         self.report(

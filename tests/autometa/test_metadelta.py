@@ -88,6 +88,13 @@ def test_without_time_the_untrained_backbone_is_what_there_is(
     assert any("is left out" in line or "not trained further" in line for line in lines)
 
 
+def test_too_few_classes_to_hold_any_out_leave_the_backbone_untrained(networks: tuple[str, ...]) -> None:
+    run, lines = system(None, networks)
+    run.bootstrap()
+    assert run.run(colour_pool(classes=3, datasets=1)).validation == {"stage": "untrained"}
+    assert lines[-1].startswith("not trained further: 3 classes are too few")
+
+
 def test_a_worker_that_runs_out_of_time_leaves_the_others(
     tmp_path: Path, networks: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
