@@ -128,8 +128,8 @@ class MetaDeltaSystem:
                 done.append(self._trained(worker, course, share, first=not done))
             except BudgetExhausted as error:
                 self.report(f"{worker.name} is left out: {error}")
-            else:
-                self._weigh(done, course.episodes, final=place == len(workers) - 1)
+            if done:
+                self._weigh(done, course.episodes, final=worker is workers[-1])
 
     def _untrained(self, name: str, turns: int = TURNS) -> TrainedLearner:
         recipe = Recipe(

@@ -95,13 +95,14 @@ def test_too_few_classes_to_hold_any_out_leave_the_backbone_untrained(networks: 
     assert lines[-1].startswith("not trained further: 3 classes are too few")
 
 
+@pytest.mark.parametrize("lost", [0, 1])
 def test_a_worker_that_runs_out_of_time_leaves_the_others(
-    tmp_path: Path, networks: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    lost: int, tmp_path: Path, networks: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepared = MetaDeltaSystem._prepared
 
     def late(self: Any, fitted: Any, *rest: Any) -> torch.Tensor:
-        if fitted.recipe.encoder.network == networks[0]:
+        if fitted.recipe.encoder.network == networks[lost]:
             raise BudgetExhausted("late")
         return prepared(self, fitted, *rest)
 
@@ -109,8 +110,9 @@ def test_a_worker_that_runs_out_of_time_leaves_the_others(
     run, lines = system(tmp_path, networks, seconds=4.0)
     run.bootstrap()
     learner = run.run(POOL)
-    assert [m.name for m in learner.members] == [networks[1]]
-    assert f"{networks[0]} is left out: late" in lines
+    assert [m.name for m in learner.members] == [networks[1 - lost]]
+    assert learner.validation["stage"] == "final"
+    assert f"{networks[lost]} is left out: late" in lines
 
 
 def test_backbones_that_do_not_fit_are_not_begun(
