@@ -49,8 +49,8 @@ class Bench:
         `max_images` images."""
         fit, held = split_classes(pool, HELD_OUT_CLASSES, rng)
         per_class = spec.shots[1] + spec.queries_per_class
-        rows = _rows_within(pool, held, per_class, max(max_images, LEAST_IMAGES), rng)
-        others = _rows_within(pool, fit, per_class, max(max_images, LEAST_METRIC_IMAGES), rng)
+        rows = rows_within(pool, held, per_class, max(max_images, LEAST_IMAGES), rng)
+        others = rows_within(pool, fit, per_class, max(max_images, LEAST_METRIC_IMAGES), rng)
         chosen = np.concatenate([rows, others])
         images = pool.images[chosen]
         sub = replace(pool, images=images[: len(rows)], labels=pool.labels[rows])
@@ -103,9 +103,7 @@ def _make_room(kept: OrderedDict[Any, Any]) -> None:
         kept.popitem(last=False)
 
 
-def _rows_within(
-    pool: ImagePool, classes: Rows, per_class: int, limit: int, rng: np.random.Generator
-) -> Rows:
+def rows_within(pool: ImagePool, classes: Rows, per_class: int, limit: int, rng: np.random.Generator) -> Rows:
     """About `limit` rows of these classes: at most `per_class` of each, and fewer classes if needed
     (datasets in turn, so that none is left out)."""
     datasets = range(len(pool.datasets))

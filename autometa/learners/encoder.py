@@ -249,7 +249,8 @@ def in_chunks(
     for start in range(0, max(len(images), 1), CHUNK):
         budget.check("preparing images for an encoder")
         with torch.inference_mode():
-            done = work(torch.from_numpy(np.ascontiguousarray(images[start : start + CHUNK])))
+            # a copy: images of a pool may be read-only, or turned
+            done = work(torch.from_numpy(np.array(images[start : start + CHUNK], order="C")))
         if result is None:  # written to in place: a list of parts would need twice the memory
             result = storage.empty((len(images), *done.shape[1:]), done.dtype)
         result[start : start + len(done)] = done

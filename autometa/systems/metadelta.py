@@ -11,31 +11,33 @@ import numpy as np
 import torch
 
 from autometa.backbones import installed_backbones
+from autometa.bench import LEAST_IMAGES, rows_within
 from autometa.budget import Machine, TimeBudget, process_age_s, stopwatch
 from autometa.ensemble import fit_mixture, fit_temperature, log_probabilities, mixture
-from autometa.episodes import ImagePool, Rows, sample_episodes, split_classes
+from autometa.episodes import ImagePool, sample_episodes, split_classes
 from autometa.errors import BudgetExhausted, DataError, WeightsError
 from autometa.evaluation import Answer, ValidationEpisodes
 from autometa.forecast import PROBE_IMAGES, Limits, answering_s
 from autometa.learners.encoder import EncoderSpec
-from autometa.learners.episodes import EpisodeSampler, PoolSource
+from autometa.learners.episodes import PoolSource
 from autometa.learners.recipe import Recipe
 from autometa.learners.storage import Storage
 from autometa.learners.trained import TrainedLearner
 from autometa.learners.training import Training, TrainingSettings, Validation
 from autometa.learners.transfer.classification import CLASSIFIED
+from autometa.learners.turned import TURNS, TurnedImages
 from autometa.planning import CLOSING_S, SLOWDOWN, TASK_OVERHEAD_S, TestSpec
 from autometa.pool import share_of_classes
 from autometa.trained_ensemble import TrainedEnsemble, TrainedMember
 
-PX, TRAINABLE, TURNS = 128, 2, 4
-"""Size of images, how many of the last stages of a backbone are trained, in how many turns images come."""
+PX, TRAINABLE = 128, 2
+"""Size of images, and how many of the last stages of a backbone are trained."""
 HELD_OUT, EPISODES = 0.25, 100
 PROBE_SHARE = 0.15
 """Share of the time left after which no further backbone is measured."""
 PREPARE_SHARE = 0.4
 """Share of a worker's time that preparing images may take; where it does not do, turned ones are left out first."""
-LEAST_IMAGES, LEAST_TURNED = 0.5, 0.1
+LEAST_SHARE, LEAST_TURNED = 0.5, 0.1
 """Shares of the images that must be left for each of several workers, and for a rotation loss."""
 TRAIN_SHARE = 0.9
 """Of a worker's time after preparing; the rest is for its answer on all validation episodes."""
@@ -65,19 +67,10 @@ class Worker:
 
 @dataclass(frozen=True)
 class Course:
-    """What all workers get: `rows` of the pool, `turned` rows of classes to train on that come turned, too, the
-    classes to `fit`, and validation `episodes` over the images of `rows`."""
+    """What all workers get: images to prepare, and validation episodes over those that are not turned."""
 
-    pool: ImagePool
-    rows: Rows
-    turned: Rows
-    fit: Rows
+    images: TurnedImages
     episodes: ValidationEpisodes
-
-    @property
-    def turns(self) -> int:
-        """In how many turns of 90° training images come."""
-        return TURNS if len(self.turned) else 1
 
 
 @dataclass
@@ -122,14 +115,20 @@ class MetaDeltaSystem:
         workers = self._workers(pool)
         course = self._course(pool, workers)
         done: list[Worker] = []
-        for place, worker in enumerate(workers):
-            share = TimeBudget.of(self._room_s(workers) / (len(workers) - place), self.limits.train.clock)
+        for place in range(len(workers)):
+            name = workers[place].name
             try:
-                done.append(self._trained(worker, course, share, first=not done))
+                workers[place], inputs = self._prepared(workers[place], course, self._share(workers, place))
+                share = self._share(workers, place)  # what preparing has taught of the costs is in it
+                done.append(self._trained(workers[place], inputs, course, share, first=not done))
             except BudgetExhausted as error:
-                self.report(f"{worker.name} is left out: {error}")
+                self.report(f"{name} is left out: {error}")
             if done:
-                self._weigh(done, course.episodes, final=worker is workers[-1])
+                self._weigh(done, course.episodes, final=place == len(workers) - 1)
+
+    def _share(self, workers: Sequence[Worker], place: int) -> TimeBudget:
+        """The time of the worker at a place: an equal share of what is left for those from there on."""
+        return TimeBudget.of(self._room_s(workers) / (len(workers) - place), self.limits.train.clock)
 
     def _untrained(self, name: str, turns: int = TURNS) -> TrainedLearner:
         recipe = Recipe(
@@ -154,7 +153,7 @@ class MetaDeltaSystem:
             except WeightsError as error:
                 self.report(f"left out: {error}")
                 continue
-            fits = self._affordable(len(pool.images), [*workers, worker]) >= LEAST_IMAGES * len(pool.images)
+            fits = self._affordable(len(pool.images), [*workers, worker]) >= LEAST_SHARE * len(pool.images)
             if workers and not fits:
                 self.report(f"{name} does not fit in the time for {len(workers)} others and meta-test")
                 break
@@ -199,28 +198,43 @@ class MetaDeltaSystem:
         return Storage(POOL_SHARE * self.limits.memory.left_bytes())
 
     def _course(self, pool: ImagePool, workers: Sequence[Worker]) -> Course:
+        """Of classes held out few rather than parts, of those to train on a share of each, then turned ones."""
         fit, held = split_classes(pool, HELD_OUT, self._rng)
-        most = self._affordable(TURNS * len(pool.images), workers)
-        rows = share_of_classes(pool.labels, most / len(pool.images), self._rng)
-        to_fit = rows[np.isin(pool.labels[rows], fit)]
+        spec, most = self.test.episodes, self._affordable(TURNS * len(pool.images), workers)
+        limit = max(int(HELD_OUT * min(most, len(pool.images))), LEAST_IMAGES)
+        asked = rows_within(pool, held, spec.shots[1] + spec.queries_per_class, limit, self._rng)
+        to_fit = np.flatnonzero(np.isin(pool.labels, fit))
         if not len(to_fit):
             raise DataError(f"{pool.classes} classes are too few to hold any out and train on others")
+        share = (most - len(asked)) / len(to_fit)
+        to_fit = to_fit[share_of_classes(pool.labels[to_fit], share, self._rng)]
+        rows = np.concatenate([asked, to_fit])
         share = (most - len(rows)) / ((TURNS - 1) * len(to_fit))
         some = share_of_classes(pool.labels[to_fit], share, self._rng) if share >= LEAST_TURNED else slice(0)
-        turned = to_fit[some]
+        images = TurnedImages(pool, rows, to_fit[some], fit)
         part = replace(pool, images=pool.images[:, :, :1, :1][rows], labels=pool.labels[rows])
-        episodes = sample_episodes(part, held, self.test.episodes, EPISODES, self._rng)
+        episodes = sample_episodes(part, held, spec, EPISODES, self._rng)
         self.report(
             f"plan: {self._room_s(workers):.1f} s for {len(workers)} backbones, {self._reserve_s(workers):.1f} s "
-            f"reserved for meta-test; {len(rows)} of {len(pool.images)} images, {len(turned)} of them turned"
-            + ("" if len(turned) else ": no rotation loss")
+            f"reserved for meta-test; {len(rows)} of {len(pool.images)} images, {len(images.turned)} of them turned"
+            + ("" if len(images.turned) else ": no rotation loss")
         )
-        return Course(pool, rows, turned, fit, ValidationEpisodes(episodes))
+        return Course(images, ValidationEpisodes(episodes))
 
-    def _trained(self, worker: Worker, course: Course, share: TimeBudget, *, first: bool) -> Worker:
+    def _prepared(self, worker: Worker, course: Course, share: TimeBudget) -> tuple[Worker, torch.Tensor]:
+        """The worker, with what an image turned out to cost, and its encoder inputs of the course's images."""
+        images = course.images
+        if images.turns < TURNS:
+            worker = replace(worker, learner=self._untrained(worker.name, images.turns))
+        elapsed = stopwatch()
+        inputs = images.inputs(worker.learner.learner.encoder, share, self._storage)
+        return replace(worker, image_s=elapsed() / len(inputs)), inputs
+
+    def _trained(
+        self, worker: Worker, inputs: torch.Tensor, course: Course, share: TimeBudget, *, first: bool
+    ) -> Worker:
         """The worker, trained until the clock stops it; while there is no other, its better states are saved."""
-        fitted = worker.learner if course.turns == TURNS else self._untrained(worker.name, course.turns)
-        inputs = self._prepared(fitted, course, share)
+        fitted = worker.learner
 
         def improved(answer: Answer) -> None:
             if first and self._since_saved() > SAVE_EVERY_S:
@@ -228,7 +242,7 @@ class MetaDeltaSystem:
 
         training = Training(
             fitted.learner,
-            PoolSource(inputs, self._sampler(course)),
+            PoolSource(inputs, course.images.sampler(CLASSIFIED, np.random.default_rng([self.seed, 1]))),
             Validation(inputs, course.episodes),
             fitted.recipe.training,
             share.share(TRAIN_SHARE),
@@ -243,32 +257,7 @@ class MetaDeltaSystem:
             f"{100 * record.untrained.mean:.1f} before, {100 * record.best.mean:.1f} after, "
             f"{100 * answer.mean:.1f} with its decoder"
         )
-        return replace(worker, learner=fitted, answer=answer)
-
-    def _prepared(self, fitted: TrainedLearner, course: Course, budget: TimeBudget) -> torch.Tensor:
-        """Encoder inputs of the course's images, then of the turned ones, turn by turn."""
-        prepare, images = fitted.learner.encoder.prepare, course.pool.images
-        parts = [images[course.rows] if len(course.rows) < len(images) else images]
-        parts += [np.rot90(images[course.turned], turn, (2, 3)) for turn in range(1, course.turns)]
-        total, start = sum(map(len, parts)), 0
-        example = prepare(images[:1])
-        inputs = self._storage().empty((total, *example.shape[1:]), example.dtype)
-        for part in parts:
-            inputs[start : start + len(part)] = prepare(part, budget, self._storage())
-            start += len(part)
-        return inputs
-
-    def _sampler(self, course: Course) -> EpisodeSampler:
-        """Draws from the classes to fit in every turn: class c turned t times is class c + t·classes."""
-        pool, shifts = course.pool, [turn * course.pool.classes for turn in range(course.turns)]
-        labels = [pool.labels[course.rows], *(pool.labels[course.turned] + shift for shift in shifts[1:])]
-        return EpisodeSampler(
-            np.concatenate(labels),
-            np.concatenate([course.fit + shift for shift in shifts]),
-            np.tile(pool.dataset_of_class, course.turns),
-            CLASSIFIED,
-            np.random.default_rng([self.seed, 1]),
-        )
+        return replace(worker, answer=answer)
 
     def _weigh(self, done: Sequence[Worker], episodes: ValidationEpisodes, *, final: bool) -> None:
         """Fit temperatures and weights, leave out what is not worth its time or has none, save."""

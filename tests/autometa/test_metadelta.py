@@ -13,12 +13,14 @@ from synthetic import FakeClock, colour_pool
 
 from autometa.artifact import format_of
 from autometa.backbones import CATALOGUE, BackboneSpec
-from autometa.budget import MemoryBudget, TimeBudget
+from autometa.budget import UNLIMITED, MemoryBudget, TimeBudget
 from autometa.ensemble import fit_mixture, mixture
 from autometa.episodes import EpisodeSpec, sample_episodes
 from autometa.errors import ArtifactError, BudgetExhausted, WeightsError
 from autometa.evaluation import ValidationEpisodes
 from autometa.forecast import Limits
+from autometa.learners.storage import Storage
+from autometa.learners.turned import TurnedImages
 from autometa.planning import TestSpec
 from autometa.saved import load_learner
 from autometa.submission import AutoLearner, SystemMetaLearner
@@ -64,7 +66,7 @@ def test_a_run_trains_every_backbone_weighs_them_and_survives_saving(
     told = "\n".join(lines)
     assert all(f"{name}: untrained" in told for name in networks), told
     assert learner.validation["stage"] == "final"
-    assert "224 of 224 images, 168 of them turned" in told
+    assert "192 of 224 images, 168 of them turned" in told
     weights = [member.weight for member in learner.members]
     assert weights == sorted(weights, reverse=True) and sum(weights) <= 1 + 1e-6
     again = load_learner(tmp_path)
@@ -101,10 +103,10 @@ def test_a_worker_that_runs_out_of_time_leaves_the_others(
 ) -> None:
     prepared = MetaDeltaSystem._prepared
 
-    def late(self: Any, fitted: Any, *rest: Any) -> torch.Tensor:
-        if fitted.recipe.encoder.network == networks[lost]:
+    def late(self: Any, worker: Any, *rest: Any) -> Any:
+        if worker.name == networks[lost]:
             raise BudgetExhausted("late")
-        return prepared(self, fitted, *rest)
+        return prepared(self, worker, *rest)
 
     monkeypatch.setattr(MetaDeltaSystem, "_prepared", late)
     run, lines = system(tmp_path, networks, seconds=4.0)
@@ -119,7 +121,7 @@ def test_backbones_that_do_not_fit_are_not_begun(
     networks: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, lines = system(None, networks)
-    monkeypatch.setattr(metadelta, "LEAST_IMAGES", 1e9)
+    monkeypatch.setattr(metadelta, "LEAST_SHARE", 1e9)
     assert [w.name for w in run._workers(POOL)] == [networks[0]]
     assert lines[-1] == f"{networks[1]} does not fit in the time for 1 others and meta-test"
 
@@ -129,38 +131,58 @@ def test_images_are_left_out_after_their_turned_copies(
 ) -> None:
     run, lines = system(None, networks)
     workers = run._workers(POOL)[:1]
-    for affordable, rows, turned in ((1000, 224, 168), (476, 224, 84), (224, 224, 0), (112, 112, 0)):
+    for affordable, held, fitted, turned in ((1000, 24, 168, 168), (444, 24, 168, 84), (192, 24, 168, 0)):
         monkeypatch.setattr(run, "_affordable", lambda most, _, a=affordable: min(a, most))
-        course = run._course(POOL, workers)
-        assert (len(course.rows), len(course.turned)) == (rows, turned)
-        assert course.turns == (4 if turned else 1)
-        assert set(POOL.labels[course.turned]) <= set(course.fit)
-    assert lines[-1].endswith("112 of 224 images, 0 of them turned: no rotation loss")
+        images = run._course(POOL, workers).images
+        to_fit = np.isin(POOL.labels[images.rows], images.classes)
+        assert ((~to_fit).sum(), to_fit.sum(), len(images.turned)) == (held, fitted, turned)
+        assert images.turns == (4 if turned else 1)
+        assert set(POOL.labels[images.turned]) <= set(images.classes)
+    assert lines[-1].endswith("192 of 224 images, 0 of them turned: no rotation loss")
 
 
-def test_turned_images_are_classes_of_their_own(networks: tuple[str, ...]) -> None:
-    run, _ = system(None, networks[:1])
-    course = run._course(POOL, run._workers(POOL))
-    batch, _ = (sampler := run._sampler(course)).draw(2)
-    assert sampler.classes == 4 * len(course.fit)
-    numbers = sampler.numbers(batch)
-    rows = batch.support_rows.numpy()
-    inputs = len(course.rows) + 3 * len(course.turned)
-    assert rows.max() < inputs
-    every = np.concatenate([POOL.labels[course.rows], *[POOL.labels[course.turned]] * 3])
-    turns = np.concatenate([np.zeros(len(course.rows)), np.repeat([1, 2, 3], len(course.turned))])
-    assert (course.fit[numbers.numpy() % len(course.fit)] == every[rows]).all()
-    assert (numbers.numpy() // len(course.fit) == turns[rows]).all()
+def test_where_images_are_left_out_classes_to_validate_on_stay_whole(
+    networks: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = system(None, networks)
+    monkeypatch.setattr(run, "_affordable", lambda most, _: 90)
+    course = run._course(POOL, run._workers(POOL)[:1])
+    held = [c for c in range(16) if c not in course.images.classes]
+    sizes = [int((POOL.labels[course.images.rows] == c).sum()) for c in held]
+    assert set(sizes) <= {0, 6}, "as many as shots and queries take, or none"
+    assert max(episode.shots for episode in course.episodes.episodes) == SPEC.shots[1]
+
+
+def turned_images(fit: int = 12, turned: int = 20) -> TurnedImages:
+    rows = np.arange(len(POOL.images))[::2]
+    of_fit = rows[POOL.labels[rows] < fit]
+    return TurnedImages(POOL, rows, of_fit[:: len(of_fit) // turned], np.arange(fit))
+
+
+def test_turned_images_are_classes_of_their_own() -> None:
+    images = turned_images(turned=80)
+    sampler = images.sampler(EpisodeSpec((5, 5), (1, 1), 1), np.random.default_rng(0))
+    assert sampler.classes == 4 * 12
+    every = np.concatenate([POOL.labels[images.rows], *[POOL.labels[images.turned]] * 3])
+    turns = np.concatenate([np.zeros(len(images.rows)), np.repeat([1, 2, 3], len(images.turned))])
+    seen = set()
+    for _ in range(20):
+        batch, _ = sampler.draw(4)
+        numbers, rows = sampler.numbers(batch).numpy(), batch.support_rows.numpy()
+        assert (numbers % 12 == every[rows]).all() and (numbers // 12 == turns[rows]).all()
+        seen |= set((numbers // 12).flatten().tolist())
+    assert seen == {0, 1, 2, 3}
 
 
 def test_inputs_are_those_of_the_images_then_of_the_turned_ones(networks: tuple[str, ...]) -> None:
-    run, _ = system(None, networks[:1])
-    workers = run._workers(POOL)
-    course, fitted = run._course(POOL, workers), workers[0].learner
-    inputs = run._prepared(fitted, course, TimeBudget.of(60.0))
-    place = len(course.rows) + len(course.turned)  # the first that is turned twice
-    upside_down = POOL.images[course.turned[:1], :, ::-1, ::-1]
-    torch.testing.assert_close(inputs[place : place + 1], fitted.learner.encoder.prepare(upside_down))
+    encoder = system(None, networks)[0]._untrained(networks[0]).learner.encoder
+    images = turned_images()
+    inputs = images.inputs(encoder, UNLIMITED, Storage)
+    first, count = len(images.rows), len(images.turned)
+    assert len(inputs) == first + 3 * count
+    torch.testing.assert_close(inputs[:first], encoder.prepare(POOL.images[images.rows]))
+    upside_down = POOL.images[images.turned, :, ::-1, ::-1]
+    torch.testing.assert_close(inputs[first + count : first + 2 * count], encoder.prepare(upside_down))
 
 
 def test_no_backbone_is_an_error_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
