@@ -75,11 +75,12 @@ def test_the_untouched_body_is_kept_where_tuning_never_helps(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training = training_of(name, max_steps=6, validate_every=2, learning_rate=0.05)
-    before = {n: t.clone() for n, t in training.learner.state_dict().items()}
+    body = training.learner.encoder
+    before = {n: t.clone() for n, t in body.state_dict().items()}
     measured: list[float] = []
 
     def validate(self: Any, inputs: Any, validation: Any) -> Answer:
-        untouched = all(torch.equal(t, before[n]) for n, t in self.state_dict().items())
+        untouched = all(torch.equal(t, before[n]) for n, t in self.encoder.state_dict().items())
         measured.append(0.6 if untouched else 0.5)
         return Answer((), np.full(len(validation.episodes), measured[-1]))
 
@@ -87,7 +88,7 @@ def test_the_untouched_body_is_kept_where_tuning_never_helps(
     record = training.run()
     assert measured[0] == 0.6 and 0.5 in measured, "the untouched body is measured first"
     assert record.steps == 6 and record.best is record.untrained
-    assert all(torch.equal(t, before[n]) for n, t in training.learner.state_dict().items())
+    assert all(torch.equal(t, before[n]) for n, t in body.state_dict().items())
 
 
 def test_queries_are_transported_where_they_are_declared_balanced() -> None:
@@ -142,12 +143,10 @@ def settled(
     training = training_of("metadelta", {"sharpnesses": (2.5, 10.0)})
     learner: Any = training.learner
 
-    def validate(self: Any, inputs: Any, validation: Any) -> Answer:
-        if isinstance(budget.clock, FakeClock):
-            budget.clock.now += 4.0
+    def compared(self: Any, batches: Any, validation: Any) -> Answer:
         return Answer((), np.full(len(validation.episodes), accuracies[float(self.sharpness)]))
 
-    monkeypatch.setattr(type(learner), "validate", validate)
+    monkeypatch.setattr(type(learner), "compared", compared)
     told = learner.settle(training.validation.inputs, training.validation.episodes, budget)
     return float(learner.sharpness), told
 
@@ -161,11 +160,9 @@ def test_the_most_accurate_sharpness_is_chosen_and_none_where_none_helps(
     assert chosen == 0.0 and told.startswith("nearest class mean: 50.0")
 
 
-def test_the_choice_of_a_sharpness_ends_with_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = FakeClock()
-    chosen, _ = settled(monkeypatch, {0.0: 0.5, 2.5: 0.6, 10.0: 0.9}, TimeBudget.of(10.0, clock))
-    assert chosen == 2.5
-    assert clock.now == 108.0, "four seconds each: the third would have ended late"
+def test_without_time_to_choose_it_is_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen, told = settled(monkeypatch, {0.0: 0.5, 2.5: 0.4, 10.0: 0.9}, TimeBudget.of(0.0, FakeClock()))
+    assert (chosen, told) == (2.5, "soft k-means of sharpness 2.5: no time is left to choose")
 
 
 def test_the_slowest_copy_refines_class_means_and_leaves_the_learner_alone() -> None:

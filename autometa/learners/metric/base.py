@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -99,6 +100,10 @@ class MetricLearner(EpisodicLearner):
 
     def validate(self, inputs: torch.Tensor, validation: ValidationEpisodes) -> Answer:
         """The answer on validation episodes; every image is embedded once, whatever the episodes."""
+        return self.compared(self.embedded_batches(inputs, validation), validation)
+
+    def embedded_batches(self, inputs: torch.Tensor, validation: ValidationEpisodes) -> list[FeatureBatch]:
+        """The batches of validation episodes over images whose `inputs` [n, ...] are given."""
         self.eval()
         device = next(self.parameters()).device
         with torch.no_grad():
@@ -106,10 +111,12 @@ class MetricLearner(EpisodicLearner):
                 [rows.flatten() for b in validation.batches for rows in (b.support_rows, b.query_rows)]
             ).unique()
             features = torch.cat([self.embed(inputs[part].to(device)) for part in used.split(CHUNK)])
-            scores = [
-                self.compare(gathered(features, used, batch)).float().cpu() for batch in validation.batches
-            ]
-        return validation.measure_with_loss(scores)
+            return [gathered(features, used, batch) for batch in validation.batches]
+
+    def compared(self, batches: Sequence[FeatureBatch], validation: ValidationEpisodes) -> Answer:
+        """The answer on validation episodes that are embedded already."""
+        with torch.no_grad():
+            return validation.measure_with_loss([self.compare(batch).float().cpu() for batch in batches])
 
 
 def gathered(features: torch.Tensor, used: torch.Tensor, batch: EpisodeBatch) -> FeatureBatch:

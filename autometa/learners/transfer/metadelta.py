@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 from torch import nn
 
 from autometa.backbones import sharing_tensors
-from autometa.budget import TimeBudget, stopwatch
+from autometa.budget import TimeBudget
 from autometa.errors import DataError
 from autometa.evaluation import ValidationEpisodes
 from autometa.heads import FeatureBatch, apply_head
@@ -17,7 +17,6 @@ from autometa.learners.base import Options
 from autometa.learners.encoder import Encoder
 from autometa.learners.metric.base import MetricLearner, Unlabelled
 from autometa.learners.transfer.classification import ClassifyingLearner
-from autometa.planning import SLOWDOWN
 
 SCALE = 10.0
 """Of the squared distances by which the nearest class mean answers."""
@@ -84,21 +83,20 @@ class MetaDelta(ClassifyingLearner, MetricLearner):
         return apply_head("soft_kmeans", {"sharpness": float(self.sharpness)}, batch)
 
     def settle(self, inputs: torch.Tensor, validation: ValidationEpisodes, budget: TimeBudget) -> str:
-        """Choose the sharpness that is most accurate; the nearest class mean stays where none is better."""
-        self.sharpness.zero_()
-        elapsed = stopwatch(budget.clock)
-        chosen, best = 0.0, self.validate(inputs, validation).mean
-        for sharpness in self.options.sharpnesses:
-            if not budget.fits(SLOWDOWN * elapsed()):
-                break
-            elapsed = stopwatch(budget.clock)
+        """Choose the sharpness that is most accurate; none, the nearest class mean, where none is better. Where
+        time is out it is the first."""
+        first = self.options.sharpnesses[0]
+        self.sharpness.fill_(first)
+        if budget.left_s() <= 0:
+            return f"soft k-means of sharpness {first:g}: no time is left to choose"
+        batches, accuracies = self.embedded_batches(inputs, validation), {}
+        for sharpness in (0.0, *self.options.sharpnesses):
             self.sharpness.fill_(sharpness)
-            accuracy = self.validate(inputs, validation).mean
-            if accuracy > best:
-                chosen, best = sharpness, accuracy
+            accuracies[sharpness] = self.compared(batches, validation).mean
+        chosen = max(accuracies, key=lambda sharpness: accuracies[sharpness])
         self.sharpness.fill_(chosen)
         decoder = f"soft k-means of sharpness {chosen:g}" if chosen else "nearest class mean"
-        return f"{decoder}: {100 * best:.1f} on {len(validation.episodes)} validation episodes"
+        return f"{decoder}: {100 * accuracies[chosen]:.1f} on {len(validation.episodes)} validation episodes"
 
     def slowest(self) -> MetaDelta:
         """A copy, sharing weights, that refines class means."""
