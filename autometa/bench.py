@@ -16,6 +16,8 @@ from autometa.evaluation import Answer, ValidationEpisodes
 from autometa.heads import FeatureStatistics, Metric, MetricSpec, Params, find_metric
 
 HELD_OUT_CLASSES = 0.5
+FEW_IMAGES, FEW_EPISODES = 160, 60
+FEW_WAYS, FEW_SHOTS, FEW_QUERIES = 10, 3, 4
 LEAST_IMAGES = 150
 LEAST_METRIC_IMAGES = 300
 """Images of the classes to fit on that metrics are learned from, at least; else as many as are held out."""
@@ -37,6 +39,7 @@ class Bench:
     fresh: ValidationEpisodes
     balanced: bool
     _statistics: OrderedDict[View, FeatureStatistics] = field(default_factory=OrderedDict, init=False)
+    _looks: dict[int, ValidationEpisodes] = field(default_factory=dict, init=False)
     _prepared: OrderedDict[tuple[View, str], tuple[Metric, torch.Tensor]] = field(
         default_factory=OrderedDict, init=False
     )
@@ -60,6 +63,23 @@ class Bench:
         labels = torch.from_numpy(pool.labels[chosen])
         return cls(images, chosen.tolist(), len(rows), labels, episodes, fresh, spec.balanced)
 
+    @classmethod
+    def few(cls, pool: ImagePool, spec: EpisodeSpec, rng: np.random.Generator) -> Bench:
+        """Small episodes over few images, and none to fit metrics on: enough to rank views, in seconds."""
+        small = replace(
+            spec,
+            ways=(spec.ways[0], max(min(spec.ways[1], FEW_WAYS), spec.ways[0])),
+            shots=(spec.shots[0], max(min(spec.shots[1], FEW_SHOTS), spec.shots[0])),
+            queries_per_class=min(spec.queries_per_class, FEW_QUERIES),
+        )
+        classes = np.arange(pool.classes)
+        rows = rows_within(pool, classes, small.shots[1] + small.queries_per_class, FEW_IMAGES, rng)
+        labels = pool.labels[rows]
+        part = replace(pool, images=pool.images[rows], labels=labels)
+        episodes = ValidationEpisodes(sample_episodes(part, np.unique(labels), small, FEW_EPISODES, rng))
+        numbers = torch.from_numpy(labels)
+        return cls(part.images, rows.tolist(), len(rows), numbers, episodes, episodes, spec.balanced)
+
     @property
     def fit_labels(self) -> torch.Tensor:
         """Labels of the images after the first `size`."""
@@ -73,12 +93,23 @@ class Bench:
         return self._prepare(view, features, name)[0]
 
     def answer(
-        self, view: View, features: torch.Tensor, head: str, params: Params, *, fresh: bool = False
+        self,
+        view: View,
+        features: torch.Tensor,
+        head: str,
+        params: Params,
+        episodes: ValidationEpisodes | None = None,
     ) -> Answer:
-        """What a head answers, given the features of all images of the bench in a view."""
+        """What a head answers on the episodes for selection or on others of the bench, given the features of all
+        its images in a view."""
         metric, moved = self._prepare(view, features, params["transform"])
-        episodes = self.fresh if fresh else self.episodes
-        return episodes.answer(moved, head, params, metric, balanced=self.balanced)
+        return (episodes or self.episodes).answer(moved, head, params, metric, balanced=self.balanced)
+
+    def first_look(self, n: int) -> ValidationEpisodes:
+        """The first `n` of the episodes for selection."""
+        if n not in self._looks:
+            self._looks[n] = ValidationEpisodes(self.episodes.episodes[:n])
+        return self._looks[n]
 
     def _prepare(self, view: View, features: torch.Tensor, name: str) -> tuple[Metric, torch.Tensor]:
         if (view, name) not in self._prepared:

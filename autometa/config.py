@@ -80,6 +80,8 @@ class Settings(BaseModel):
     validation_episodes: int = Field(default=120, ge=10)
     max_trials: int = Field(default=200, ge=1)
     max_members: int = Field(default=4, ge=1)
+    tune_steps: int = Field(default=600, ge=0)
+    """Steps of tuning the last stages of the best backbone, at most; 0: all backbones stay as they are."""
     feature_cache: Path | None = None
     """Folder where features are kept for other runs; off by default, since a sandbox is thrown away."""
     feature_cache_size: ByteSize = ByteSize(4 * 2**30)

@@ -9,28 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from autometa.artifact import Member
 from autometa.backbones import View, find_spec, installed_backbones
 from autometa.bench import Bench
-from autometa.budget import Machine, TimeBudget, process_age_s, stopwatch
+from autometa.budget import Machine, process_age_s, stopwatch
 from autometa.config import Settings
 from autometa.ensemble import combine, fit_temperature, log_probabilities
 from autometa.episodes import ImagePool
-from autometa.errors import BudgetExhausted, ConfigError, WeightsError
+from autometa.errors import BudgetExhausted, WeightsError
 from autometa.evaluation import Answer
 from autometa.feature_files import FeatureFiles
 from autometa.features import FeatureStore
-from autometa.forecast import PROBE_IMAGES, RACE_S, Forecast, Limits
+from autometa.forecast import PROBE_IMAGES, Forecast, Limits
 from autometa.heads import Metric
 from autometa.learner import BackboneShelf, FittedLearner, MetricKey, plain_member
-from autometa.learners.encoder import EncoderSpec, build_encoder
-from autometa.learners.storage import Storage
-from autometa.planning import FINISH_S, SLOWDOWN, TestSpec, make_plan
-from autometa.search import Candidate, Outcome, Search, guarded
+from autometa.planning import TestSpec, make_plan
+from autometa.ranking import ranked
+from autometa.search import Candidate, Outcome, Search
 from autometa.selection import Weighted, choose
-from autometa.tuning import tune_tail
+from autometa.trials import STAGES, Trials
 
 START_PX = 128
 PROBE_SHARE = 0.15
@@ -38,20 +36,11 @@ PROBE_SHARE = 0.15
 VALIDATION_SHARE = 0.25
 """Share of the search time that embedding the validation images in the first view may take."""
 PROBE_BYTES = 600 * 2**20
-TRIAL_BYTES = 350 * 2**20
-"""Memory that a further backbone with its engines, and a trial with its metric, may take."""
-TRIAL_S = 2.0
-EXPLORE_SHARE = 0.5
-"""Share of the search time after which no further untouched view is begun."""
-TUNED_STAGES = 2
-TUNE_SHARE, LEAST_TUNE_S = 0.5, 6.0
-"""Share of the time left to search that tuning the last stages may take; not begun with less than that."""
-TUNE_BYTES, TUNE_BYTES_SHARE = 500 * 2**20, 0.4
-"""Memory that must be there for it; share of it that activations may take, more of them go to the disk."""
+"""Memory that a further backbone with its engines may take."""
+RANKING_SHARE = 0.15
+"""Share of the time left that ranking the views may take."""
 CHECKPOINT_EVERY_S = 3.0
 JOURNAL = "journal.jsonl"
-STAGES = ("last", "stage4", "stage3")
-"""Layers that are tried together beside the last one: glyphs and textures prefer earlier ones."""
 
 
 @dataclass
@@ -80,7 +69,6 @@ class Controller:
         self._forecast = Forecast(self.test, self.limits, self._shelf, self._store, self.start_s)
         self._rng = np.random.default_rng(self.settings.seed)
         self._best = -1.0
-        self._best_view = View("", START_PX)
         self._since_checkpoint = stopwatch()
 
     def bootstrap(self) -> FittedLearner:
@@ -142,122 +130,80 @@ class Controller:
         """Whether a step that takes about so much memory may be begun."""
         return self.limits.memory.left_bytes() >= n_bytes
 
-    def _candidate_views(self, first: View) -> list[View]:
-        """The first view, its size with other backbones, finer sizes, then coarser ones."""
+    def _sizes(self, first: View) -> list[list[View]]:
+        """The size of the first view with all backbones, then finer sizes, then coarser ones."""
         sizes = sorted(self.settings.resolutions, key=lambda px: (px != first.px, px < first.px, -px))
-        names = self._forecast.probed
-        coarse = [
-            View(name, self._shelf(name).input_px(px))
+        return [
+            [
+                View(name, self._shelf(name).input_px(px))
+                for name in self._forecast.probed
+                if px <= find_spec(name).native_px
+            ]
             for px in sizes
-            for name in names
-            if px <= find_spec(name).native_px
         ]
-        # layers of a network come with the same pass, so both are asked for together
-        return [v for view in dict.fromkeys([first, *coarse]) for v in (view, replace(view, layers=STAGES))]
 
     def _search(self, pool: ImagePool, first: View, search_s: float) -> None:
         max_images = int(VALIDATION_SHARE * search_s / self._forecast.image_s(first))
         n_episodes = self.settings.validation_episodes
         bench = Bench.of(pool, self.test.episodes, n_episodes, max_images, self._rng)
-
-        def measure(candidate: Candidate) -> Answer:
-            view = candidate.view
-            features = self._features(view, bench)
-            if not self._forecast.fits([view]):
-                raise BudgetExhausted(f"meta-test with {view} does not fit in the time left")
-            return bench.answer(view, features, candidate.head, candidate.params)
-
-        def attempt(candidate: Candidate) -> Outcome:
-            outcome = guarded(measure, candidate)
-            self._record(outcome, bench)
-            return outcome
-
-        search = Search(self._candidate_views(first), attempt, self.settings.seed)
-        self._best_view = first
-        exploring = self.limits.train.share(EXPLORE_SHARE, reserve_s=self.limits.train.left_s() - search_s)
-        search.explore(lambda: exploring.left_s() > 0 and self._may_go_on())
-        search.widen(self._tuned_views(bench), self._may_go_on)
-        search.refine(self._may_go_on, self.settings.max_trials)
-        done = [outcome for outcome in search.outcomes if outcome.answer is not None]
-        if done:
-            self._mix(done, bench)
-
-    def _tuned_views(self, bench: Bench) -> list[View]:
-        """Views of the best backbone so far with its last stages tuned on the classes to fit on; none where
-        there is no time or room for that, or it can not be cut."""
-        best, forecast = replace(self._best_view, layers=("last",), flip=False), self._forecast
-        images = bench.images[bench.size :]
-        embed_s = SLOWDOWN * len(bench.keys) * forecast.image_s(best) + RACE_S
-        tune_s = TUNE_SHARE * (forecast.spare_s([self._best_view]) - embed_s)
-        storage = Storage(TUNE_BYTES_SHARE * self.limits.memory.left_bytes())
-        if tune_s < LEAST_TUNE_S or not self._room_for(TUNE_BYTES) or not len(images):
-            return []
-        budget = TimeBudget(self.limits.train.clock() + tune_s, self.limits.train.clock)
-        try:
-            encoder = build_encoder(
-                EncoderSpec(network=best.backbone, px=best.px, trainable=TUNED_STAGES)
-            ).to(self._shelf.device)
-            tuned = tune_tail(encoder, images, bench.fit_labels, budget, storage)
-        except (BudgetExhausted, ConfigError) as error:
-            self.report(f"{best} is not tuned: {error}")
-            return []
-        name = self._shelf.adopt(best.backbone, tuned.state, best.px)
-        self.report(
-            f"tuned {best}: {tuned.steps} steps in {tuned.train_s:.1f} s, after {tuned.prepare_s:.1f} s "
-            f"for {len(images)} images"
+        trials = Trials(
+            bench,
+            first,
+            self._forecast,
+            lambda outcome: self._record(outcome, trials),
+            self.report,
+            self.settings.tune_steps,
         )
-        return [View(name, best.px), View(name, best.px, STAGES)]
+        search = Search(self._worthy_views(pool, first, trials), trials.attempt, self.settings.seed)
+        if done := trials.run(search, search_s, self.settings.max_trials):
+            self._mix(done, trials)
 
-    def _may_go_on(self) -> bool:
-        """Whether there is time and memory for another trial, and then for meta-test with the best so far."""
-        return self._forecast.fits([self._best_view], spare_s=TRIAL_S) and self._room_for(TRIAL_BYTES)
+    def _worthy_views(self, pool: ImagePool, first: View, trials: Trials) -> list[View]:
+        """The first view, then the others that a few episodes find worth a trial; each also with more layers,
+        which come with the same pass."""
+        few = Bench.few(pool, self.test.episodes, self._rng)
+        ranking = self.limits.train.share(RANKING_SHARE)
+        others = ranked(
+            self._sizes(first),
+            lambda view: trials.quick_score(view, few),
+            lambda: ranking.left_s() > 0 and trials.may_go_on(),
+        )
+        self.report(f"worth a trial: {', '.join(map(str, others))}")
+        return [v for view in dict.fromkeys([first, *others]) for v in (view, replace(view, layers=STAGES))]
 
-    def _features(self, view: View, bench: Bench) -> torch.Tensor:
-        """Features of all images of the bench; BudgetExhausted where they do not fit in the time left, which
-        does not include the seconds that finishing takes."""
-        missing = self._store.missing(view, bench.keys)
-        embed_s = SLOWDOWN * missing * self._forecast.image_s(view)
-        if missing and not (
-            self._forecast.fits([view], {view: missing})
-            and self._forecast.fits([self._best_view], spare_s=embed_s)
-        ):
-            raise BudgetExhausted(f"{missing} images with {view} do not fit in the time left")
-        train = self.limits.train
-        budget = TimeBudget(train.deadline - FINISH_S, train.clock)
-        return self._store.embed(view, bench.images, bench.keys, budget)
-
-    def _record(self, outcome: Outcome, bench: Bench) -> None:
+    def _record(self, outcome: Outcome, trials: Trials) -> None:
         """Journal an outcome; announce and now and then save the best one so far."""
         if self.checkpoint is not None:
             with (self.checkpoint / JOURNAL).open("a") as journal:
                 journal.write(outcome.journal_line() + "\n")
         if outcome.answer is None or outcome.score <= self._best:
             return
-        self._best = outcome.score
-        candidate = outcome.candidate
-        self._best_view = candidate.view
+        self._best, candidate = outcome.score, outcome.candidate
         self.report(f"best so far: {outcome.answer.percent()} with {candidate.head} on {candidate.view}")
         if self.checkpoint is not None and self._since_checkpoint() > CHECKPOINT_EVERY_S:
-            temperature = fit_temperature(outcome.answer, bench.episodes)
-            self._save(
-                [(candidate, temperature, 1.0)], bench, {"stage": "search", **outcome.answer.figures()}
-            )
+            temperature = fit_temperature(outcome.answer, trials.bench.episodes)
+            record = {"stage": "search", **outcome.answer.figures()}
+            self._save([(candidate, temperature, 1.0)], trials, record)
 
-    def _mix(self, done: list[Outcome], bench: Bench) -> None:
+    def _mix(self, done: list[Outcome], trials: Trials) -> None:
         """Choose the ensemble, measure it on fresh episodes, save it with metrics fitted on all classes."""
-        forecast, most = self._forecast, self.settings.max_members
-        members = choose(done, bench.episodes, forecast.fits, forecast.image_s, most)
-        final = self._fresh_answer(members, bench)
-        self._save(members, bench, {"stage": "final", **final.figures()}, every_class=True)
+        forecast, bench = self._forecast, trials.bench
+        members = choose(done, bench.episodes, forecast.fits, forecast.image_s, self.settings.max_members)
+        alone = self._fresh_answer(members[:1], trials)
+        final = self._fresh_answer(members, trials) if len(members) > 1 else alone
+        if final.mean < alone.mean:
+            self.report(f"an ensemble of {len(members)} is no better on fresh episodes: {final.percent()}")
+            members, final = members[:1], alone
+        self._save(members, trials, {"stage": "final", **final.figures()}, every_class=True)
         names = ", ".join(f"{c.head} on {c.view}" for c, _, _ in members)
         self.report(f"chosen: {final.percent()} on fresh validation episodes with {names}")
 
-    def _fresh_answer(self, members: list[Weighted], bench: Bench) -> Answer:
-        calibrated = []
+    def _fresh_answer(self, members: list[Weighted], trials: Trials) -> Answer:
+        calibrated, bench = [], trials.bench
         for candidate, temperature, _ in members:
             view = candidate.view
-            features = self._features(view, bench)
-            answer = bench.answer(view, features, candidate.head, candidate.params, fresh=True)
+            features = trials.features(view)
+            answer = bench.answer(view, features, candidate.head, candidate.params, bench.fresh)
             calibrated.append([log_probabilities(scores, temperature) for scores in answer.scores])
         return bench.fresh.measure(combine(calibrated, [weight for _, _, weight in members]))
 
@@ -265,13 +211,13 @@ class Controller:
         return self._save_learner((plain_member(view),), {}, {"stage": "bootstrap"})
 
     def _save(
-        self, members: list[Weighted], bench: Bench, record: dict[str, Any], *, every_class: bool = False
+        self, members: list[Weighted], trials: Trials, record: dict[str, Any], *, every_class: bool = False
     ) -> None:
         metrics: dict[MetricKey, Metric] = {}
         for candidate, _, _ in members:
             view, name = candidate.view, candidate.params["transform"]
-            features = self._features(view, bench)
-            metrics[view, name] = bench.metric(view, features, name, every_class=every_class)
+            features = trials.features(view)
+            metrics[view, name] = trials.bench.metric(view, features, name, every_class=every_class)
         self._save_learner(tuple(_member(*member) for member in members), metrics, record)
 
     def _save_learner(

@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 import torch
 from scipy import optimize
 
-from autometa.evaluation import Answer, ValidationEpisodes, paired_gain
+from autometa.evaluation import Answer, ValidationEpisodes
 
 LOG_TEMPERATURE = (-8.0, 4.0)
+LEAST_GAIN = 0.001
+"""Of normalised accuracy on the validation episodes, for a further member."""
 LEAST_PROBABILITY = 1e-12
 """Of a label, below which nothing is learned from how unlikely it was."""
 MIXTURE_ROUNDS = 200
@@ -79,8 +81,8 @@ def select(
     max_members: int,
 ) -> dict[int, int]:
     """Greedy forward selection with replacement (Caruana et al. 2004) among candidates, given as their
-    log-probabilities per batch, best first. A step must gain more than its paired standard error; the set
-    of places must stay `affordable`. Returns the weight of each chosen place."""
+    log-probabilities per batch, best first. A step must gain `LEAST_GAIN`; the set of places must stay
+    `affordable`. Returns the weight of each chosen place."""
     weights = {0: 1}
     best = validation.measure(calibrated[0])
     while sum(weights.values()) < 2 * max_members:
@@ -92,8 +94,7 @@ def select(
         if not options:
             break
         grown, answer = max(options, key=lambda option: option[1].mean)
-        gain, error = paired_gain(answer.accuracies, best.accuracies)
-        if gain <= error or gain <= 0:
+        if answer.mean - best.mean < LEAST_GAIN:
             break
         weights, best = grown, answer
     return weights

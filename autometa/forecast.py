@@ -82,9 +82,13 @@ class Forecast:
 
     def spare_s(self, views: Iterable[View]) -> float:
         """Seconds that can be spent now so that finishing and meta-test with `views` still fit."""
-        views = set(views)
-        reserve_s = meta_test_s(views, self.test, self.costs(views))
+        reserve_s = self.meta_test_s(views)
         return min(self.limits.train.left_s(), self.limits.run.left_s() - reserve_s) - FINISH_S
+
+    def meta_test_s(self, views: Iterable[View]) -> float:
+        """Predicted seconds of meta-test with these views."""
+        views = set(views)
+        return meta_test_s(views, self.test, self.costs(views))
 
     def _engine_s(self, view: View) -> float:
         """Seconds for building the engine of a view in a process that has not."""

@@ -32,13 +32,15 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a candidate; `answer` only where the status is ok."""
+    """What came of a candidate; `answer` only where the status is ok, `glimpsed` (its accuracy on the first few
+    episodes) only where it was pruned."""
 
     candidate: Candidate
-    status: Literal["ok", "failed", "timeout"]
+    status: Literal["ok", "failed", "timeout", "pruned"]
     seconds: float
     answer: Answer | None = None
     note: str = ""
+    glimpsed: float = -1.0
 
     @property
     def score(self) -> float:
@@ -58,6 +60,14 @@ class Outcome:
                 "note": self.note,
             }
         )
+
+
+class Pruned(Exception):
+    """A candidate is clearly behind the best one on the first few episodes, where it has this accuracy."""
+
+    def __init__(self, accuracy: float, why: str) -> None:
+        super().__init__(why)
+        self.accuracy = accuracy
 
 
 Attempt = Callable[[Candidate], Outcome]
@@ -159,7 +169,10 @@ class Search:
         return Candidate(view, head, self._heads[head].suggest(trial, head))
 
     def _tell(self, trial: optuna.trial.Trial, outcome: Outcome) -> None:
-        if outcome.answer is None:
+        if outcome.status == "pruned":
+            trial.report(outcome.glimpsed, step=0)
+            self._study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        elif outcome.answer is None:
             self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
         else:
             self._study.tell(trial, outcome.score)
@@ -182,6 +195,8 @@ def guarded(measure: Callable[[Candidate], Answer], candidate: Candidate) -> Out
         answer = measure(candidate)
     except BudgetExhausted as error:
         return Outcome(candidate, "timeout", elapsed(), note=str(error))
+    except Pruned as behind:
+        return Outcome(candidate, "pruned", elapsed(), note=str(behind), glimpsed=behind.accuracy)
     except (RuntimeError, ValueError, ArithmeticError) as error:
         return Outcome(candidate, "failed", elapsed(), note=f"{type(error).__name__}: {error}")
     return Outcome(candidate, "ok", elapsed(), answer)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from autometa.backbones import View
+from autometa.backbones import Source, View
 from autometa.ensemble import fit_temperature, log_probabilities, select
 from autometa.evaluation import ValidationEpisodes
 from autometa.search import Candidate, Outcome, one_error_rule
 
-CANDIDATES_TO_MIX = 12
+CANDIDATES_TO_MIX, BEST_OF_ALL, BEST_OF_EACH = 24, 6, 2
 
 Weighted = tuple[Candidate, float, float]
 """A candidate with its temperature and its weight in the ensemble."""
@@ -25,7 +26,7 @@ def choose(
     """Members out of outcomes that have answers on `episodes`. `fits` says whether meta-test with some views
     fits in the time left; where not even one does, the cheapest view is taken. `image_s`: cost of a view."""
     ranked = one_error_rule(sorted(_in_time(done, fits, image_s), key=lambda o: -o.score), image_s)
-    ranked = ranked[:CANDIDATES_TO_MIX]
+    ranked = _diverse(ranked)
     answers = [outcome.answer for outcome in ranked if outcome.answer is not None]
     temperatures = [fit_temperature(answer, episodes) for answer in answers]
     calibrated = [
@@ -36,6 +37,19 @@ def choose(
         calibrated, episodes, lambda places: fits({ranked[p].candidate.view for p in places}), max_members
     )
     return [(ranked[p].candidate, temperatures[p], float(w)) for p, w in weights.items()]
+
+
+def _diverse(ranked: list[Outcome]) -> list[Outcome]:
+    """The best few of all, and the best few of every pass of a network: members that see the same make the same
+    mistakes."""
+    kept: list[Outcome] = []
+    of_source = Counter[Source]()
+    for outcome in ranked:
+        source = outcome.candidate.view.source
+        of_source[source] += 1
+        if len(kept) < BEST_OF_ALL or of_source[source] <= BEST_OF_EACH:
+            kept.append(outcome)
+    return kept[:CANDIDATES_TO_MIX]
 
 
 def _in_time(

@@ -45,9 +45,11 @@ def tune_tail(
     labels: torch.Tensor,
     budget: TimeBudget,
     storage: Storage,
+    most_steps: int,
 ) -> Tuned:
     """Train what an encoder trains of a pretrained backbone to tell apart the classes of images uint8
-    [n, 3, h, w] with labels int64 [n], until the budget ends. BudgetExhausted where that is too soon.
+    [n, 3, h, w] with labels int64 [n], for `most_steps` or until the budget ends. BudgetExhausted where that is
+    too soon.
 
     Activations of the frozen stages are computed once per image. A cosine classifier starts at the class means,
     so the first steps do no harm; it is thrown away at the end. Activations of pairs of images are mixed, as
@@ -58,7 +60,7 @@ def tune_tail(
     inputs = encoder.prepare(images, budget, storage)
     prepared_s = elapsed()
     training = _TailTraining(encoder, inputs, torch.unique(labels, return_inverse=True)[1])
-    steps = training.run(budget)
+    steps = training.run(budget, most_steps)
     return Tuned(encoder.backbone_state() or {}, steps, prepared_s, elapsed() - prepared_s)
 
 
@@ -87,14 +89,15 @@ class _TailTraining:
             [*self._tail, self._classifier], lr=RATE, weight_decay=DECAY, foreach=True
         )
 
-    def run(self, budget: TimeBudget) -> int:
-        """Steps until the budget ends; how many there were. BudgetExhausted where too few would fit."""
+    def run(self, budget: TimeBudget, most: int) -> int:
+        """Steps until the budget ends, `most` of them; how many there were. BudgetExhausted where too few would
+        fit."""
         began_s = budget.left_s()
         step_s, steps = 0.0, 0
         self._encoder.train()
-        while budget.fits(step_s):
+        while steps < most and budget.fits(step_s):
             elapsed = stopwatch(budget.clock)
-            self._step(self._rate(steps, 1 - budget.left_s() / began_s))
+            self._step(self._rate(steps, max(1 - budget.left_s() / began_s, steps / most)))
             step_s, steps = elapsed(), steps + 1
             if steps == PROBED and step_s * LEAST_STEPS > budget.left_s():
                 raise BudgetExhausted(

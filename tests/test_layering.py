@@ -17,8 +17,9 @@ LAYERS: list[set[str]] = [
     {"evaluation", "artifact"},
     {"ensemble", "bench", "pool", "learners"},
     {"learner", "trained_ensemble"},
-    {"forecast", "search", "saved"},
+    {"forecast", "search", "ranking", "saved"},
     {"selection", "tuning"},
+    {"trials"},
     {"controller", "meta_training", "systems"},
     {"submission"},
 ]

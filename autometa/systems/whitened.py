@@ -87,7 +87,7 @@ class Whitened:
             )
         assert best.answer is not None
         temperature = fit_temperature(best.answer, bench.episodes)
-        fresh = bench.answer(view, features[bench.keys], "centroid", best.candidate.params, fresh=True)
+        fresh = bench.answer(view, features[bench.keys], "centroid", best.candidate.params, bench.fresh)
         self.report(
             f"chosen: {name}, {fresh.percent()} on fresh validation episodes before it was fitted on all classes"
         )

@@ -24,7 +24,7 @@ from autometa.forecast import Limits
 from autometa.heads import HEADS
 from autometa.learner import FittedLearner
 from autometa.planning import Costs, TestSpec, affordable, make_plan, meta_test_s
-from autometa.search import CARRIED_ON, PATIENCE, Candidate, Outcome, Search, guarded, one_error_rule
+from autometa.search import CARRIED_ON, PATIENCE, Candidate, Outcome, Pruned, Search, guarded, one_error_rule
 
 SPEC = EpisodeSpec(ways=(2, 4), shots=(1, 5), queries_per_class=3)
 TEST = TestSpec(tasks=20, episodes=SPEC, images=100, protocol="within-domain")
@@ -81,6 +81,40 @@ def test_search_tries_every_first_guess_and_then_improves() -> None:
     assert len(search.outcomes) == len({str(o.candidate) for o in search.outcomes})
 
 
+def test_further_views_meet_the_best_heads_and_what_is_known_is_not_tried_again() -> None:
+    tried: list[Candidate] = []
+
+    def attempt(candidate: Candidate) -> Outcome:
+        tried.append(candidate)
+        return Outcome(candidate, "ok", 0.0, answer_of(0.9 if candidate.head == "plda" else 0.5))
+
+    search = Search([SMALL], attempt, seed=0)
+    search.explore(lambda: True)
+    before = len(tried)
+    tuned = View("net+tuned", 64)
+    search.widen([tuned], lambda: True)
+    assert len(tried) == before + CARRIED_ON
+    assert {c.view for c in tried[before:]} == {tuned}
+    assert tried[before].head == "plda"
+    search.refine(lambda: len(tried) < before + CARRIED_ON + 15, 10_000)
+    assert len({str(c) for c in tried}) == len(tried)
+    search.widen([], lambda: True)
+
+
+def test_pruned_trials_are_told_to_the_sampler() -> None:
+    def measure(_: Candidate) -> Answer:
+        raise Pruned(0.4, "-9.0 ± 2.0 points from the best on 30 episodes")
+
+    def attempt(candidate: Candidate) -> Outcome:
+        return guarded(measure, candidate)
+
+    search = Search([SMALL], attempt, seed=0)
+    search.run(lambda: True, 10)
+    assert {outcome.status for outcome in search.outcomes} == {"pruned"}
+    line = json.loads(search.outcomes[0].journal_line())
+    assert line["status"] == "pruned" and "points" in line["note"] and "accuracy" not in line
+
+
 def test_search_ends_when_told_when_idle_and_survives_failures() -> None:
     def failing(candidate: Candidate) -> Outcome:
         return Outcome(candidate, "failed", 0.0, note="no luck")
@@ -134,13 +168,38 @@ def test_the_bench_keeps_classes_and_images_apart() -> None:
     assert bench.episodes.episodes != bench.fresh.episodes
 
 
+def test_metrics_are_fitted_on_all_classes_in_the_end() -> None:
+    pool = colour_pool(classes=16)
+    bench = Bench.of(pool, SPEC, 10, 10_000, np.random.default_rng(0))
+    features = torch.randn(len(bench.keys), 6, generator=torch.Generator().manual_seed(0))
+    features[: bench.size] += 5
+    half = bench.metric(SMALL, features, "cl2n").mean
+    whole = bench.metric(SMALL, features, "cl2n", every_class=True).mean
+    assert half is not None and whole is not None
+    torch.testing.assert_close(half, features[bench.size :].mean(0))
+    torch.testing.assert_close(whole, features.mean(0))
+
+
+def test_few_images_are_enough_to_rank_views() -> None:
+    pool = colour_pool(classes=40)
+    few = Bench.few(
+        pool, EpisodeSpec(ways=(2, 20), shots=(1, 20), queries_per_class=20), np.random.default_rng(0)
+    )
+    assert len(few.images) == len(few.keys) == few.size <= 200
+    np.testing.assert_array_equal(few.images, pool.images[few.keys])
+    assert {len(e.query_rows) // e.ways for e in few.episodes.episodes} == {4}
+    assert max(e.ways for e in few.episodes.episodes) <= 10
+
+
 def limits(seconds: float) -> Limits:
     budget = TimeBudget.of(seconds)
     return Limits(budget, budget, MemoryBudget(8 * 2**30))
 
 
 def controller(tmp_path: Path, backbone: str, seconds: float, lines: list[str]) -> Controller:
-    settings = Settings(backbones=(backbone,), resolutions=(32, 48), validation_episodes=20, max_trials=24)
+    settings = Settings(
+        backbones=(backbone,), resolutions=(32, 48), validation_episodes=20, max_trials=24, tune_steps=40
+    )
     return Controller(settings, TEST, limits(seconds), tmp_path, lines.append, start_s=1.0)
 
 
@@ -153,7 +212,9 @@ def test_a_run_ends_with_a_saved_learner_that_it_can_explain(tmp_path: Path, tin
     assert 0.5 < saved.validation["normalised_accuracy"] <= 1
     journal = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
     assert {row["head"] for row in journal} == set(HEADS)
-    assert all(row["status"] == "ok" for row in journal)
+    assert {row["status"] for row in journal} <= {"ok", "pruned"}
+    assert any(row["view"].startswith(f"{tiny_backbone}+tuned@") for row in journal)
+    assert any(line.startswith("tuned") for line in lines)
     assert any(line.startswith("plan:") for line in lines)
 
 
