@@ -53,7 +53,8 @@ class Bench:
         fit, held = split_classes(pool, HELD_OUT_CLASSES, rng)
         per_class = spec.shots[1] + spec.queries_per_class
         rows = rows_within(pool, held, per_class, max(max_images, LEAST_IMAGES), rng)
-        others = rows_within(pool, fit, per_class, max(max_images, LEAST_METRIC_IMAGES), rng)
+        most = max(max_images, LEAST_METRIC_IMAGES)
+        others = rows_within(pool, fit, max(per_class, most // max(len(fit), 1)), most, rng)
         chosen = np.concatenate([rows, others])
         images = pool.images[chosen]
         sub = replace(pool, images=images[: len(rows)], labels=pool.labels[rows])

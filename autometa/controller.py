@@ -33,8 +33,9 @@ from autometa.trials import STAGES, Trials
 START_PX = 128
 PROBE_SHARE = 0.15
 """Share of the time left after which no further backbone is measured."""
-VALIDATION_SHARE = 0.25
-"""Share of the search time that embedding the validation images in the first view may take."""
+VALIDATION_SHARE = 0.08
+"""Share of the search time that embedding the validation images in the first view may take, and again as much for
+the images that metrics are fitted on: finer views take several times as long, and there are to be some of them."""
 PROBE_BYTES = 600 * 2**20
 """Memory that a further backbone with its engines may take."""
 RANKING_SHARE = 0.15
