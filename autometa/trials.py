@@ -26,10 +26,11 @@ QUICK_HEADS, QUICK_TRANSFORM = ("centroid", "ot_map"), "root_l2"
 """What views are ranked with."""
 TRIAL_S, TRIAL_BYTES = 2.0, 350 * 2**20
 """What a trial with its metric may take."""
-LATER_SHARE = 0.35
+LATER_SHARE = 0.4
 """Share of the search time that untouched views leave to tuning and refining."""
 FIRST_LOOK, HOPELESS = 30, 2.0
-"""Episodes after which a candidate is dropped if it is behind the best one by so many paired standard errors."""
+"""Episodes after which a candidate is dropped if it is behind the best one of the same pass by so many paired
+standard errors."""
 RESERVED, RESERVED_SHARE = 3, 0.3
 """Meta-test is reserved for so many of the best passes, as long as they take no more than this share of the time
 that there was at the beginning."""
@@ -37,7 +38,7 @@ WORSE = 0.08
 """Normalised accuracy below the best one at which a view is no longer thought of for the ensemble."""
 TUNED_STAGES, TUNED_PX = 2, 128
 """Stages that are tuned, and the resolution from which on a coarser one does for it."""
-TUNE_SHARE, LEAST_TUNE_S = 0.5, 6.0
+TUNE_SHARE, LEAST_TUNE_S = 0.6, 6.0
 """Share of the time left to search that tuning may take; not begun with less than that."""
 TUNE_BYTES, TUNE_BYTES_SHARE = 500 * 2**20, 0.4
 """Memory that must be there for it; share of it that activations may take, more of them go to the disk."""
@@ -125,13 +126,13 @@ class Trials:
         features = self.features(view)
         if not self.forecast.fits([view]):
             raise BudgetExhausted(f"meta-test with {view} does not fit in the time left")
-        if self._leaders:
-            self._look(candidate, features)
+        if best := self._leaders.get(view.source):
+            self._look(candidate, features, best)
         return self.bench.answer(view, features, candidate.head, candidate.params)
 
-    def _look(self, candidate: Candidate, features: torch.Tensor) -> None:
-        """Pruned where a candidate is far behind the best one on the first few episodes."""
-        best = max(self._leaders.values(), key=lambda outcome: outcome.score)
+    def _look(self, candidate: Candidate, features: torch.Tensor, best: Outcome) -> None:
+        """Pruned where a candidate is far behind the best one of the same pass on the first few episodes; one that
+        is alone on its view may still be of use in an ensemble."""
         look = self.bench.first_look(FIRST_LOOK)
         answer = self.bench.answer(candidate.view, features, candidate.head, candidate.params, episodes=look)
         assert best.answer is not None

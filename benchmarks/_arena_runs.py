@@ -110,6 +110,9 @@ class Runner:
                 return None
             said = printed.read_text(encoding="utf-8", errors="replace")
             result = collected(unit, self.settings, output, process.returncode, said)
+            log = output / "ingestion" / "submission.log"
+            if log.exists():  # what the submission did with its time
+                (self.folder / unit.file).with_suffix(".log").write_bytes(log.read_bytes())
         write_atomically(self.folder / unit.file, json.dumps(asdict(result)))
         return result
 
