@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from autometa.planning import TestSpec, make_plan
 from autometa.ranking import ranked
 from autometa.search import Candidate, Outcome, Search
 from autometa.selection import Weighted, choose
-from autometa.trials import STAGES, Trials
+from autometa.trials import Trials
 
 START_PX = 128
 PROBE_SHARE = 0.15
@@ -170,7 +170,7 @@ class Controller:
             lambda: ranking.left_s() > 0 and trials.may_go_on(),
         )
         self.report(f"worth a trial: {', '.join(map(str, others))}")
-        return [v for view in dict.fromkeys([first, *others]) for v in (view, replace(view, layers=STAGES))]
+        return [each for view in dict.fromkeys([first, *others]) for each in trials.layered(view)]
 
     def _record(self, outcome: Outcome, trials: Trials) -> None:
         """Journal an outcome; announce and now and then save the best one so far."""

@@ -68,16 +68,31 @@ class Trials:
         search.refine(self.may_go_on, max_trials)
         return [outcome for outcome in search.outcomes if outcome.answer is not None]
 
+    def layered(self, view: View) -> list[View]:
+        """The view, and the same pass with more layers, where the network has them."""
+        has = self.forecast.shelf(view.backbone).widths
+        return [view, replace(view, layers=STAGES)] if has.keys() >= set(STAGES) else [view]
+
     def quick_score(self, view: View, few: Bench) -> float:
-        """Mean normalised accuracy on a few episodes of the better of two heads, on the last layer or several."""
-        found = []
-        for layers in (view.layers, STAGES):
-            several = replace(view, layers=layers)
-            features = self.features(several, few)
-            for head in QUICK_HEADS:
-                params = {"transform": QUICK_TRANSFORM, **HEADS[head].first_params()}
-                found.append(few.answer(several, features, head, params).mean)
-        return max(found)
+        """Mean normalised accuracy on a few episodes of the better of two heads, on the last layer or several; -1
+        where all of them fail. BudgetExhausted where time or room does not do."""
+
+        def measure(candidate: Candidate) -> Answer:
+            features = self.features(candidate.view, few)
+            return few.answer(candidate.view, features, candidate.head, candidate.params)
+
+        found = [
+            guarded(
+                measure,
+                Candidate(each, head, {"transform": QUICK_TRANSFORM, **HEADS[head].first_params()}),
+            )
+            for each in self.layered(view)
+            for head in QUICK_HEADS
+        ]
+        best = max(found, key=lambda outcome: outcome.score)
+        if best.status == "timeout":
+            raise BudgetExhausted(best.note)
+        return best.score
 
     def attempt(self, candidate: Candidate) -> Outcome:
         """Measure a candidate; what goes wrong is an outcome too."""
@@ -161,7 +176,7 @@ class Trials:
         try:
             encoder = build_encoder(spec).to(shelf.device)
             tuned = tune_tail(encoder, images, self.bench.fit_labels, budget, storage, self.tune_steps)
-        except (BudgetExhausted, ConfigError) as error:
+        except (BudgetExhausted, ConfigError, RuntimeError, ValueError) as error:
             self.report(f"{best.backbone}@{px} is not tuned: {error}")
             return []
         name = shelf.adopt(best.backbone, tuned.state, best.px)
@@ -170,7 +185,7 @@ class Trials:
             f"{tuned.prepare_s:.1f} s for {len(images)} images"
         )
         sizes = dict.fromkeys((best.px, px))
-        return [View(name, size, layers) for size in sizes for layers in (("last",), STAGES)]
+        return [view for size in sizes for view in self.layered(View(name, size))]
 
     def _spare_for_tuned(self, best: View) -> float:
         """Seconds left for tuning and for trials after it, once the tuned network has embedded the bench."""

@@ -1,0 +1,110 @@
+"""Trials of a search: which layers are tried, what is dropped, what is reserved."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from synthetic import colour_pool
+
+from autometa.backbones import View
+from autometa.bench import Bench
+from autometa.budget import MemoryBudget, TimeBudget
+from autometa.episodes import EpisodeSpec
+from autometa.errors import BudgetExhausted
+from autometa.forecast import Limits
+from autometa.search import Candidate, Outcome
+from autometa.trials import STAGES, Trials
+
+SPEC = EpisodeSpec(ways=(2, 4), shots=(1, 3), queries_per_class=4)
+POOL = colour_pool(classes=16)
+BENCH = Bench.of(POOL, SPEC, 60, 10_000, np.random.default_rng(0))
+A, B, C = View("a", 64), View("b", 64), View("c", 64)
+NOISE = {"a": 0.1, "b": 0.15, "c": 3.0}
+
+
+class Store:
+    """Features of three backbones: the class colours, with more or less noise."""
+
+    def missing(self, view: View, keys: list[int]) -> int:
+        return 0
+
+    def embed(self, view: View, images: Any, keys: list[int], budget: TimeBudget) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(ord(view.backbone))
+        colours = torch.from_numpy(images).float().mean((2, 3)) / 255
+        noise = torch.randn(colours.shape, generator=generator)
+        return torch.nn.functional.pad(colours + NOISE[view.backbone] * noise, (0, 2), value=0.3)
+
+
+def trials(told: list[Outcome], widths: tuple[str, ...] = STAGES, cost_s: float = 1.0) -> Trials:
+    budget = TimeBudget.of(100)
+    forecast: Any = SimpleNamespace(
+        store=Store(),
+        shelf=lambda name: SimpleNamespace(widths=dict.fromkeys(widths, 8)),
+        limits=Limits(budget, budget, MemoryBudget(2**40)),
+        image_s=lambda view: 0.0,
+        fits=lambda views, to_embed=None, spare_s=0.0: True,
+        meta_test_s=lambda views: cost_s * len(set(views)),
+        spare_s=lambda views: 50.0,
+    )
+    return Trials(BENCH, A, forecast, told.append, print, 0)
+
+
+def centroid(view: View, transform: str = "none") -> Candidate:
+    return Candidate(view, "centroid", {"transform": transform, "metric": "euclidean"})
+
+
+def test_layers_that_a_network_lacks_are_not_tried() -> None:
+    assert trials([]).layered(A) == [A, View("a", 64, STAGES)]
+    assert trials([], widths=("last",)).layered(A) == [A]
+
+
+def test_another_pass_is_not_dropped_however_bad() -> None:
+    told: list[Outcome] = []
+    run = trials(told)
+    good, other = run.attempt(centroid(A)), run.attempt(centroid(C))
+    assert (good.status, other.status) == ("ok", "ok")
+    assert other.score < good.score - 0.3
+    assert told == [good, other]
+
+
+def test_a_hopeless_candidate_of_the_same_pass_is_dropped_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = trials([])
+    good = run.attempt(centroid(A))
+    monkeypatch.setitem(NOISE, "a", 50.0)
+    hopeless = run.attempt(centroid(A, "l2"))
+    assert good.score > 0.5
+    assert hopeless.status == "pruned" and hopeless.glimpsed < good.score
+    assert "points from the best on 30 episodes" in hopeless.note
+
+
+def test_meta_test_is_reserved_for_the_best_of_several_passes() -> None:
+    run = trials([])
+    assert run.reserved == [A]
+    for view in (A, B, C):
+        run.attempt(centroid(view))
+    assert run.reserved[0] in (A, B) and set(run.reserved) == {A, B}  # c is far behind
+    dear = trials([], cost_s=40.0)
+    for view in (A, B):
+        dear.attempt(centroid(view))
+    assert len(dear.reserved) == 1
+
+
+def test_a_quick_score_fails_softly(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, few = trials([]), Bench.few(POOL, SPEC, np.random.default_rng(0))
+    assert run.quick_score(A, few) > run.quick_score(C, few) > -1
+
+    def broken(*_: Any) -> torch.Tensor:
+        raise RuntimeError("broken engine")
+
+    def late(*_: Any) -> torch.Tensor:
+        raise BudgetExhausted("late")
+
+    monkeypatch.setattr(Store, "embed", broken)
+    assert run.quick_score(A, few) == -1
+    monkeypatch.setattr(Store, "embed", late)
+    with pytest.raises(BudgetExhausted, match="late"):
+        run.quick_score(A, few)
