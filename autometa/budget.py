@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ import psutil
 from autometa.errors import BudgetExhausted
 
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+WALL_TO_PROCESSOR = 1.5
+"""Seconds that starting a program takes for a second of the processor."""
 SAFE_SHARE = 0.8
 """Share of the free memory that is taken where no memory budget is given."""
 
@@ -94,9 +97,21 @@ class Machine:
         return cls(device, cores, min(psutil.virtual_memory().total, _container_bytes()))
 
 
+def _age_s() -> float:
+    """Age of this program. A process keeps its start time when a shell gives way to a program in it, as
+    `sh -c "install && run"` does: where others were waited for before, processor time tells the age."""
+    age_s = max(time.time() - psutil.Process().create_time(), 0.0)
+    if resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt:
+        age_s = min(age_s, WALL_TO_PROCESSOR * time.process_time())
+    return age_s
+
+
+_BEGAN = time.monotonic() - _age_s()  # now, as importing torch starts processes too
+
+
 def process_age_s() -> float:
     """Seconds since this process began: what starting Python and importing everything has cost."""
-    return max(time.time() - psutil.Process().create_time(), 0.0)
+    return time.monotonic() - _BEGAN
 
 
 def stopwatch(clock: Callable[[], float] = time.perf_counter) -> Callable[[], float]:

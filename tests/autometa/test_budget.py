@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+import sys
+
 import pytest
 import torch
 from synthetic import FakeClock
@@ -60,3 +64,18 @@ def test_other_errors_pass_through() -> None:
 
     with pytest.raises(RuntimeError, match="shape"):
         in_chunks(work, 4, 4)
+
+
+@pytest.mark.parametrize(
+    "age", ["autometa.budget import process_age_s", "ingestion.watch import seconds_since_start"]
+)
+def test_what_a_shell_did_before_it_gave_way_is_not_the_program_s_age(age: str) -> None:
+    name = age.rsplit(" ", 1)[-1]
+    script = (
+        f"import time; began = time.monotonic(); from {age}; print({name}() - (time.monotonic() - began))"
+    )
+    shell = f"sleep 4 && exec {shlex.quote(sys.executable)} -c {shlex.quote(script)}"
+    alone = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    after = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=True)
+    assert 0 <= float(alone.stdout) < 4
+    assert float(after.stdout) < 3
