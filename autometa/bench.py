@@ -39,7 +39,6 @@ class Bench:
     fresh: ValidationEpisodes
     balanced: bool
     _statistics: OrderedDict[View, FeatureStatistics] = field(default_factory=OrderedDict, init=False)
-    _looks: dict[int, ValidationEpisodes] = field(default_factory=dict, init=False)
     _prepared: OrderedDict[tuple[View, str], tuple[Metric, torch.Tensor]] = field(
         default_factory=OrderedDict, init=False
     )
@@ -105,12 +104,6 @@ class Bench:
         its images in a view."""
         metric, moved = self._prepare(view, features, params["transform"])
         return (episodes or self.episodes).answer(moved, head, params, metric, balanced=self.balanced)
-
-    def first_look(self, n: int) -> ValidationEpisodes:
-        """The first `n` of the episodes for selection."""
-        if n not in self._looks:
-            self._looks[n] = ValidationEpisodes(self.episodes.episodes[:n])
-        return self._looks[n]
 
     def _prepare(self, view: View, features: torch.Tensor, name: str) -> tuple[Metric, torch.Tensor]:
         if (view, name) not in self._prepared:

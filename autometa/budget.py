@@ -70,6 +70,10 @@ class MemoryBudget:
         info = psutil.Process().memory_info()
         return self.total_bytes - int(info.rss - getattr(info, "shared", 0))
 
+    def fits(self, n_bytes: int) -> bool:
+        """Whether a step that takes about so much memory may be begun."""
+        return n_bytes <= self.left_bytes()
+
 
 def _container_bytes() -> int:
     for name in CGROUP_LIMITS:

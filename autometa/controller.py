@@ -115,7 +115,7 @@ class Controller:
         probing = self.limits.train.share(PROBE_SHARE)
         for name in self._available:
             if forecast.probed and not (
-                probing.left_s() > 0 and forecast.fits([wanted]) and self._room_for(PROBE_BYTES)
+                probing.left_s() > 0 and forecast.fits([wanted]) and self.limits.memory.fits(PROBE_BYTES)
             ):
                 break
             rate = forecast.probe(name, pool.images[rows])
@@ -126,10 +126,6 @@ class Controller:
         if view != wanted or self._shelf(view.backbone).expected(view.px):
             self._save_plain(view)  # with the engine that was chosen
         return view
-
-    def _room_for(self, n_bytes: int) -> bool:
-        """Whether a step that takes about so much memory may be begun."""
-        return self.limits.memory.left_bytes() >= n_bytes
 
     def _sizes(self, first: View) -> list[list[View]]:
         """The size of the first view with all backbones, then finer sizes, then coarser ones."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 from autometa.backbones import View
@@ -20,20 +21,19 @@ def ranked(
     only the best backbones so far are scored. Those of them that there was no time to score, or that failed for
     lack of it, come last, as `goes_on()` or BudgetExhausted of `score` decides."""
     scores: dict[View, float] = {}
-    unknown: list[View] = []
+    asked: list[View] = []
     for place, group in enumerate(sizes):
         finalists = _backbones(scores)[:FINALISTS]
         for view in group:
             if place and view.backbone not in finalists:
                 continue
-            try:
-                known = goes_on() and scores.setdefault(view, score(view)) is not None
-            except BudgetExhausted:
-                known = False
-            if not known:
-                unknown.append(view)
+            asked.append(view)
+            if goes_on():
+                with contextlib.suppress(BudgetExhausted):
+                    scores[view] = score(view)
     worst = max(scores.values(), default=0.0) - WORSE
     good = [view for view, value in scores.items() if value >= worst]
+    unknown = (view for view in asked if view not in scores)
     return [*sorted(good, key=lambda view: -scores[view]), *unknown]
 
 

@@ -96,11 +96,6 @@ class Search:
         """All distinct candidates tried, in order."""
         return list(self._known.values())
 
-    def run(self, goes_on: Callable[[], bool], max_trials: int) -> None:
-        """`explore`, then `refine`."""
-        self.explore(goes_on)
-        self.refine(goes_on, max_trials)
-
     def explore(self, goes_on: Callable[[], bool]) -> None:
         """On the first view every head's first guesses; on the others the best few of these, and on the best
         view with mirrored images. All of it only while `goes_on()`, but for the very first."""

@@ -7,16 +7,17 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from autometa.backbones import Source, View
+from autometa.backbones import Source, View, build_backbone
 from autometa.bench import Bench
 from autometa.budget import TimeBudget
 from autometa.errors import BudgetExhausted, ConfigError
-from autometa.evaluation import Answer, paired_gain
+from autometa.evaluation import Answer, ValidationEpisodes, paired_gain
 from autometa.forecast import RACE_S, Forecast
 from autometa.heads import HEADS
-from autometa.learners.encoder import EncoderSpec, build_encoder
+from autometa.learners.encoder import EncoderSpec, TailEncoder
 from autometa.learners.storage import Storage
 from autometa.planning import FINISH_S, SLOWDOWN
+from autometa.ranking import WORSE
 from autometa.search import Candidate, Outcome, Pruned, Search, guarded
 from autometa.tuning import tune_tail
 
@@ -34,8 +35,6 @@ standard errors."""
 RESERVED, RESERVED_SHARE = 3, 0.3
 """Meta-test is reserved for so many of the best passes, as long as they take no more than this share of the time
 that there was at the beginning."""
-WORSE = 0.08
-"""Normalised accuracy below the best one at which a view is no longer thought of for the ensemble."""
 TUNED_STAGES, TUNED_PX = 2, 128
 """Stages that are tuned, and the resolution from which on a coarser one does for it."""
 TUNE_SHARE, LEAST_TUNE_S = 0.6, 6.0
@@ -59,6 +58,7 @@ class Trials:
 
     def __post_init__(self) -> None:
         self._most_reserved_s = RESERVED_SHARE * self.forecast.limits.run.left_s()
+        self._first_look = ValidationEpisodes(self.bench.episodes.episodes[:FIRST_LOOK])
 
     def run(self, search: Search, search_s: float, max_trials: int) -> list[Outcome]:
         """Explore, tune, refine; all outcomes that have an answer."""
@@ -97,15 +97,17 @@ class Trials:
     def attempt(self, candidate: Candidate) -> Outcome:
         """Measure a candidate; what goes wrong is an outcome too."""
         outcome = guarded(self._measure, candidate)
-        source = candidate.view.source
-        if outcome.score > max(self._leaders[source].score if source in self._leaders else 0.0, 0.0):
-            self._leaders[source] = outcome
+        leader = self._leaders.get(candidate.view.source)
+        if outcome.score > (leader.score if leader else 0.0):
+            self._leaders[candidate.view.source] = outcome
         self.announce(outcome)
         return outcome
 
     def may_go_on(self) -> bool:
         """Whether there is time and memory for another trial, and then for meta-test with the best so far."""
-        return self.forecast.fits(self.reserved, spare_s=TRIAL_S) and self._room_for(TRIAL_BYTES)
+        return self.forecast.fits(self.reserved, spare_s=TRIAL_S) and self.forecast.limits.memory.fits(
+            TRIAL_BYTES
+        )
 
     @property
     def reserved(self) -> list[View]:
@@ -148,16 +150,13 @@ class Trials:
     def _look(self, candidate: Candidate, features: torch.Tensor, best: Outcome) -> None:
         """Pruned where a candidate is far behind the best one of the same pass on the first few episodes; one that
         is alone on its view may still be of use in an ensemble."""
-        look = self.bench.first_look(FIRST_LOOK)
-        answer = self.bench.answer(candidate.view, features, candidate.head, candidate.params, episodes=look)
+        look = self._first_look
+        answer = self.bench.answer(candidate.view, features, candidate.head, candidate.params, look)
         assert best.answer is not None
         gain, error = paired_gain(answer.accuracies, best.answer.accuracies[: len(answer.accuracies)])
         if gain + HOPELESS * error < 0:
             told = f"{100 * gain:+.1f} ± {196 * error:.1f} points from the best"
             raise Pruned(answer.mean, f"{told} on {len(look.episodes)} episodes")
-
-    def _room_for(self, n_bytes: int) -> bool:
-        return self.forecast.limits.memory.left_bytes() >= n_bytes
 
     def _tuned_views(self) -> list[View]:
         """Views of the best backbone so far with its last stages tuned on the classes to fit on; none where
@@ -167,14 +166,14 @@ class Trials:
         images = self.bench.images[self.bench.size :]
         tune_s = TUNE_SHARE * self._spare_for_tuned(best)
         wanted = self.tune_steps > 0 and len(images) > 0
-        if not wanted or tune_s < LEAST_TUNE_S or not self._room_for(TUNE_BYTES):
-            return []
         limits = self.forecast.limits
+        if not wanted or tune_s < LEAST_TUNE_S or not limits.memory.fits(TUNE_BYTES):
+            return []
         storage = Storage(TUNE_BYTES_SHARE * limits.memory.left_bytes())
         budget = TimeBudget(limits.train.clock() + tune_s, limits.train.clock)
         spec = EncoderSpec(network=best.backbone, px=px, trainable=TUNED_STAGES)
         try:
-            encoder = build_encoder(spec).to(shelf.device)
+            encoder = TailEncoder(build_backbone(best.backbone, "cpu"), spec).to(shelf.device)
             tuned = tune_tail(encoder, images, self.bench.fit_labels, budget, storage, self.tune_steps)
         except (BudgetExhausted, ConfigError, RuntimeError, ValueError) as error:
             self.report(f"{best.backbone}@{px} is not tuned: {error}")

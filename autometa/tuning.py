@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from autometa.budget import TimeBudget, stopwatch
 from autometa.errors import BudgetExhausted
-from autometa.learners.encoder import Encoder, device_of
+from autometa.learners.encoder import Encoder, TailEncoder, device_of
 from autometa.learners.storage import Storage
 
 SEED, BATCH = 0, 64
@@ -40,7 +40,7 @@ class Tuned:
 
 
 def tune_tail(
-    encoder: Encoder,
+    encoder: TailEncoder,
     images: NDArray[np.uint8],
     labels: torch.Tensor,
     budget: TimeBudget,
@@ -61,7 +61,7 @@ def tune_tail(
     prepared_s = elapsed()
     training = _TailTraining(encoder, inputs, torch.unique(labels, return_inverse=True)[1])
     steps = training.run(budget, most_steps)
-    return Tuned(encoder.backbone_state() or {}, steps, prepared_s, elapsed() - prepared_s)
+    return Tuned(encoder.backbone_state(), steps, prepared_s, elapsed() - prepared_s)
 
 
 def _check_affordable(encoder: Encoder, images: NDArray[np.uint8], budget: TimeBudget) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from PIL import Image
@@ -13,6 +16,17 @@ from PIL import Image
 from autometa.episodes import ImagePool
 
 MakeBundle = Callable[..., Path]
+
+
+def example_module(name: str) -> ModuleType:
+    """The script `examples/NAME.py` as a module."""
+    file = Path(__file__).parents[1] / "examples" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"{name}_example", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
 
 
 def class_image(label: int, number: int, px: int = 32) -> Image.Image:

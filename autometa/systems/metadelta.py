@@ -145,7 +145,7 @@ class MetaDeltaSystem:
         probing = self.limits.train.share(PROBE_SHARE)
         workers: list[Worker] = []
         for name in self._names:
-            if workers and (probing.left_s() <= 0 or self.limits.memory.left_bytes() < WORKER_BYTES):
+            if workers and (probing.left_s() <= 0 or not self.limits.memory.fits(WORKER_BYTES)):
                 self.report(f"no time or memory for {name}")
                 break
             try:

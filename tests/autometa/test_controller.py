@@ -68,7 +68,8 @@ def test_search_tries_every_first_guess_and_then_improves() -> None:
         return Outcome(candidate, "ok", 0.0, answer_of(0.9 if best else 0.4 if candidate.view.flip else 0.5))
 
     search = Search([SMALL, LARGE], attempt, seed=0)
-    search.run(lambda: True, 300)
+    search.explore(lambda: True)
+    search.refine(lambda: True, 300)
     guesses = sum(len(spec.first_guesses(name)) for name, spec in HEADS.items())
     assert {c.head for c in tried[:guesses]} == set(HEADS)
     assert {c.view for c in tried[:guesses]} == {SMALL}
@@ -109,7 +110,8 @@ def test_pruned_trials_are_told_to_the_sampler() -> None:
         return guarded(measure, candidate)
 
     search = Search([SMALL], attempt, seed=0)
-    search.run(lambda: True, 10)
+    search.explore(lambda: True)
+    search.refine(lambda: True, 10)
     assert {outcome.status for outcome in search.outcomes} == {"pruned"}
     line = json.loads(search.outcomes[0].journal_line())
     assert line["status"] == "pruned" and "points" in line["note"] and "accuracy" not in line
@@ -120,11 +122,13 @@ def test_search_ends_when_told_when_idle_and_survives_failures() -> None:
         return Outcome(candidate, "failed", 0.0, note="no luck")
 
     search = Search([SMALL], failing, seed=0)
-    search.run(lambda: True, 10_000)
+    search.explore(lambda: True)
+    search.refine(lambda: True, 10_000)
     guesses = sum(len(spec.first_guesses(name)) for name, spec in HEADS.items())
     assert guesses < len(search.outcomes) <= guesses + CARRIED_ON + PATIENCE
     stopped = Search([SMALL], failing, seed=0)
-    stopped.run(lambda: len(stopped.outcomes) < 2, 100)
+    stopped.explore(lambda: len(stopped.outcomes) < 2)
+    stopped.refine(lambda: len(stopped.outcomes) < 2, 100)
     assert len(stopped.outcomes) == 2
 
 

@@ -140,6 +140,38 @@ def assert_batch_is_one_by_one(
         assert (scores[:, ways:] == -torch.inf).all()
 
 
+def assert_loss_falls(learner: EpisodicLearner, episodes: InputEpisodes) -> None:
+    """A small step against the gradient lowers the loss, with the same random numbers."""
+    trained = [p for p in learner.parameters() if p.requires_grad]
+
+    def loss() -> torch.Tensor:
+        torch.manual_seed(0)
+        return learner.loss(episodes)
+
+    before = loss()
+    gradients = torch.autograd.grad(before, trained)
+    length = sum(g.square().sum() for g in gradients).sqrt()
+    with torch.no_grad():
+        for parameter, gradient in zip(trained, gradients, strict=True):
+            parameter.sub_(1e-3 * gradient / length)
+        assert loss() < before
+
+
+def assert_validation_equals_answering(learner: EpisodicLearner) -> None:
+    """Validation, which embeds every image once, gives what answering the episodes one by one gives."""
+    labels = np.repeat(np.arange(8), 6)
+    images = images_like(torch.from_numpy(labels), 3).numpy()
+    pool = ImagePool(images, labels, np.zeros(8, dtype=np.int64), ("D",))
+    spec = EpisodeSpec(ways=(2, 5), shots=(1, 3), queries_per_class=2)
+    validation = ValidationEpisodes(sample_episodes(pool, np.arange(8), spec, 7, np.random.default_rng(0)))
+    inputs = learner.encoder.prepare(pool.images)
+    ours = learner.train().validate(inputs, validation)
+    theirs = EpisodicLearner.validate(learner, inputs, validation)
+    for a, b in zip(ours.scores, theirs.scores, strict=True):
+        torch.testing.assert_close(a.softmax(-1), b.softmax(-1), atol=1e-4, rtol=0)
+    assert ours.accuracies.shape == (7,)
+
+
 def unzeroed(learner: AnyModule) -> AnyModule:
     """The learner, with random numbers in parameters that were all zero."""
     torch.manual_seed(1)

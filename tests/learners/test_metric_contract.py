@@ -10,17 +10,16 @@ from learner_cases import (
     PX,
     TINY,
     assert_batch_is_one_by_one,
+    assert_loss_falls,
+    assert_validation_equals_answering,
     built,
     image_episode,
-    images_like,
     in_order,
     of_one_colour,
     only_first_query,
     renamed,
 )
 
-from autometa.episodes import EpisodeSpec, ImagePool, sample_episodes
-from autometa.evaluation import ValidationEpisodes
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.episodes import InputEpisodes, stacked
@@ -139,37 +138,12 @@ def test_gradients_reach_every_parameter(name: str) -> None:
 
 @every_learner
 def test_the_loss_falls_when_its_gradient_is_followed(name: str) -> None:
-    learner, episodes = built(name), image_episode(4, 2, 3)
-    trained = [p for p in learner.parameters() if p.requires_grad]
-
-    def loss() -> torch.Tensor:
-        torch.manual_seed(0)
-        return learner.loss(episodes)
-
-    before = loss()
-    gradients = torch.autograd.grad(before, trained)
-    length = sum(g.square().sum() for g in gradients).sqrt()
-    with torch.no_grad():
-        for parameter, gradient in zip(trained, gradients, strict=True):
-            parameter.sub_(1e-3 * gradient / length)
-        assert loss() < before
+    assert_loss_falls(built(name), image_episode(4, 2, 3))
 
 
 @every_learner
 def test_validation_equals_answering_the_episodes(name: str) -> None:
-    learner = built(name)
-    labels = np.repeat(np.arange(8), 6)
-    pool = ImagePool(
-        images_like(torch.from_numpy(labels), 3).numpy(), labels, np.zeros(8, dtype=np.int64), ("D",)
-    )
-    spec = EpisodeSpec(ways=(2, 5), shots=(1, 3), queries_per_class=2)
-    validation = ValidationEpisodes(sample_episodes(pool, np.arange(8), spec, 7, np.random.default_rng(0)))
-    inputs = learner.encoder.prepare(pool.images)
-    ours = learner.train().validate(inputs, validation)
-    theirs = EpisodicLearner.validate(learner, inputs, validation)
-    for a, b in zip(ours.scores, theirs.scores, strict=True):
-        torch.testing.assert_close(a.softmax(-1), b.softmax(-1), atol=1e-4, rtol=0)
-    assert ours.accuracies.shape == (7,)
+    assert_validation_equals_answering(built(name))
 
 
 @every_learner
