@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scoring.errors import OutputError
+from scoring.calibration import BINS, Reliability
 from scoring.metrics import MAIN_METRIC, Metric
 from scoring.run_info import RunInfo
 from scoring.summary import Group, Summary, TaskScore
@@ -25,6 +26,11 @@ class Result:
     run: RunInfo
     seed: int | None
     notes: tuple[str, ...]
+
+    @property
+    def calibration(self) -> bool:
+        """Whether calibration is told: not where the main metric alone was asked for."""
+        return len(self.metrics) > 1
 
 
 def prepare_folder(folder: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
@@ -77,7 +83,8 @@ def _free_name(folder: Path) -> Path:
 def scores_json(result: Result) -> str:
     """Return the flat table of numbers that Codabench reads, one key for each leaderboard column.
 
-    `dataset_{i}` repeats a dataset's main metric under a key that is known before its name is.
+    `dataset_{i}` repeats a dataset's main metric under a key that is known before its name is. A calibration
+    error that can not be told has no key: any number would be read as a good or a bad one.
     """
     overall, run = result.summary.overall, result.run
     main = overall.estimates[MAIN_METRIC.key]
@@ -91,6 +98,11 @@ def scores_json(result: Result) -> str:
         scores[f"dataset_{number}"] = main.mean
         scores[f"{key}_normalized_accuracy"] = main.mean
         scores[f"{key}_normalized_accuracy_ci95"] = main.ci95
+    if result.calibration:
+        groups = (("", overall), *zip((f"{key}_" for key in keys), result.summary.datasets, strict=True))
+        for prefix, group in groups:
+            if (error := group.reliability.expected_error) is not None:
+                scores[f"{prefix}expected_calibration_error"] = error
     return json.dumps(scores, indent=2, allow_nan=False) + "\n"
 
 
@@ -105,6 +117,7 @@ def details_json(result: Result) -> str:
         "datasets": {group.name: _group(group) for group in summary.datasets},
         "ways": {group.name: _group(group) for group in summary.ways},
         "shots": {group.name: _group(group) for group in summary.shots},
+        "calibration": _calibration(summary) if result.calibration else None,
         "tasks": [_task(task) for task in result.tasks],
         "failures": [
             {"task": task.task, "dataset": task.dataset, "reason": task.reason}
@@ -125,7 +138,32 @@ def _group(group: Group) -> dict[str, Any]:
 def _task(task: TaskScore) -> dict[str, Any]:
     row = asdict(task)
     row["metrics"] = row.pop("values")
+    del row["reliability"]
     return row
+
+
+def _calibration(summary: Summary) -> dict[str, Any]:
+    overall = summary.overall.reliability
+    bins = [
+        {"above": i / BINS, "queries": int(count), "confidence": confidence / count, "accuracy": hits / count}
+        for i, (count, confidence, hits) in enumerate(
+            zip(overall.counts, overall.confidences, overall.hits, strict=True)
+        )
+        if count
+    ]
+    datasets = {group.name: _reliability(group.reliability) for group in summary.datasets}
+    return {"overall": _reliability(overall), "datasets": datasets, "bins": bins}
+
+
+def _reliability(told: Reliability) -> dict[str, Any]:
+    return {
+        "expected_calibration_error": told.expected_error,
+        "confidence": told.confidence,
+        "accuracy": told.accuracy,
+        "queries": told.queries,
+        "unanswered": told.unanswered,
+        "no_probabilities": told.no_probabilities,
+    }
 
 
 def _run(result: Result) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""The plots of the original program: a histogram of all tasks, and heat maps per dataset, ways and shots.
+"""The plots of the original program: a histogram of all tasks, and heat maps per dataset, ways and shots; and
+a reliability diagram.
 
 Drawn on figures of their own: nothing here touches pyplot or a screen.
 """
@@ -6,6 +7,7 @@ Drawn on figures of their own: nothing here touches pyplot or a screen.
 import io
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from scoring.calibration import BINS, Reliability
 from scoring.metrics import Metric
 from scoring.summary import Summary, TaskScore
 from scoring.text import one_line
@@ -48,6 +51,31 @@ def draw_plots(tasks: Sequence[TaskScore], summary: Summary, metrics: Sequence[M
                 rows = {name: values[members == name] for name in names[:_MAX_ROWS]}
                 plots[f"heatmap_{kind}_{metric.slug}.png"] = _heatmap(rows, metric.title, title)
     return plots
+
+
+def draw_reliability(told: Reliability) -> Png:
+    """Draw accuracy against confidence per bin, and below how many queries each bin holds, as PNG data."""
+    figure = Figure(figsize=(4.4, 4.2), dpi=_DPI)
+    FigureCanvasAgg(figure)
+    sizes = {"left": 0.15, "right": 0.97, "bottom": 0.12, "top": 0.97, "hspace": 0.08}
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1), gridspec_kw=sizes)
+    held = told.counts > 0
+    lefts = np.arange(BINS)[held] / BINS
+    style: dict[str, Any] = {"width": 1 / BINS, "align": "edge", "edgecolor": "white", "color": _COLOUR}
+    above.bar(lefts, told.hits[held] / told.counts[held], alpha=0.6, **style)
+    above.plot(told.confidences[held] / told.counts[held], told.hits[held] / told.counts[held], "k.")
+    above.plot((0, 1), (0, 1), color="black", linewidth=1, linestyle="--")
+    above.set_ylabel("accuracy")
+    above.set(xlim=(0, 1), ylim=(0, 1.03))
+    below.bar(lefts, told.counts[held], alpha=0.6, **style)
+    below.set_ylabel("queries")
+    below.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
+    below.set_xlabel("confidence (dashed: perfectly calibrated)")
+    for axes in (above, below):
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+    figure.align_ylabels()
+    return _png(figure)
 
 
 def _histogram(values: Values, metric: str) -> Png:

@@ -26,11 +26,13 @@ _BYTES_SPARE = 4096
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a file says: `labels` [n_query] with status "ok", else None and the reason."""
+    """What a file says: `labels` [n_query] with status "ok", else None and the reason; `scores` [n_query, ways]
+    as they were written, None where the file holds labels or nothing usable."""
 
     labels: Labels | None
     status: Status
     reason: str | None
+    scores: NDArray[np.float64] | None = None
 
 
 def read_prediction(path: Path, n_query: int, ways: int) -> Prediction:
@@ -44,7 +46,8 @@ def read_prediction(path: Path, n_query: int, ways: int) -> Prediction:
         values = _parse(read_bytes(path, max_bytes))
         if values.size and np.isnan(values).all():
             return Prediction(None, "missing", "missing: not answered (marked so by the ingestion program)")
-        return Prediction(_to_labels(values, n_query, ways), "ok", None)
+        labels = _to_labels(values, n_query, ways)
+        return Prediction(labels, "ok", None, values if values.shape[1] > 1 else None)
     except FileNotFoundError:
         return Prediction(None, "missing", f"missing: there is no file {path.name}")
     except UnreadableFileError as error:

@@ -108,9 +108,12 @@ def _write(result: Result, folder: Path) -> ScoreSummary:
 def _write_plots(result: Result, folder: Path) -> tuple[dict[str, bytes], list[str]]:
     """Draw and write the plots. The scores stand without them: what goes wrong is a note."""
     try:
-        from scoring.plots import draw_plots  # noqa: PLC0415  (matplotlib is slow to import)
+        from scoring.plots import draw_plots, draw_reliability  # noqa: PLC0415  (matplotlib is slow to import)
 
         plots = draw_plots(result.tasks, result.summary, result.metrics)
+        told = result.summary.overall.reliability
+        if result.calibration and told.queries:
+            plots["reliability.png"] = draw_reliability(told)
     except (ImportError, ValueError, RuntimeError) as error:
         return {}, [f"the plots could not be drawn: {type(error).__name__}: {error}"]
     folder.mkdir(exist_ok=True)

@@ -36,6 +36,7 @@ def render_report(result: Result, plots: dict[str, bytes], notes: tuple[str, ...
         facts=_facts(result),
         run=result.run,
         longest_s=max((seconds for _, seconds in result.run.stages), default=0.0),
+        calibration=result.calibration,
         notes=notes,
         plots={name: base64.b64encode(data).decode("ascii") for name, data in plots.items()},
         bar=_bar,

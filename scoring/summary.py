@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from scoring.calibration import Reliability, left_out, merge, reliability
 from scoring.metrics import Metric, chance_metrics, task_metrics
 from scoring.predictions import Prediction, Status, read_prediction
 from scoring.run_info import RunInfo
@@ -37,16 +38,19 @@ class TaskScore:
     values: dict[str, float]
     status: Status
     reason: str | None
+    reliability: Reliability
 
 
 @dataclass(frozen=True)
 class Group:
-    """The tasks that share a dataset, a number of ways or of shots: `estimates` by metric key."""
+    """The tasks that share a dataset, a number of ways or of shots: `estimates` by metric key, and the
+    `reliability` of the probabilities of all their queries."""
 
     name: str
     estimates: dict[str, Estimate]
     tasks: int
     missing: int
+    reliability: Reliability
 
 
 @dataclass(frozen=True)
@@ -97,8 +101,24 @@ def _score_task(
     reason = None if prediction.reason is None else f"{prediction.reason}{told}"
     kept = {metric.key: values[metric.key] for metric in metrics}
     return TaskScore(
-        task.task, task.dataset, task.ways, task.shots, len(task.labels), kept, prediction.status, reason
+        task=task.task,
+        dataset=task.dataset,
+        ways=task.ways,
+        shots=task.shots,
+        queries=len(task.labels),
+        values=kept,
+        status=prediction.status,
+        reason=reason,
+        reliability=_reliability(task, prediction),
     )
+
+
+def _reliability(task: TruthTask, prediction: Prediction) -> Reliability:
+    if prediction.labels is None:
+        return left_out(unanswered=len(task.labels))
+    if prediction.scores is None:
+        return left_out(no_probabilities=len(task.labels))
+    return reliability(prediction.scores, prediction.labels, task.labels)
 
 
 def summarise(tasks: Sequence[TaskScore]) -> Summary:
@@ -120,4 +140,5 @@ def _groups(tasks: Sequence[TaskScore], name_of: Callable[[TaskScore], str]) -> 
 
 def _group(name: str, tasks: Sequence[TaskScore]) -> Group:
     estimates = {key: estimate([task.values[key] for task in tasks]) for key in tasks[0].values}
-    return Group(name, estimates, len(tasks), sum(task.reason is not None for task in tasks))
+    missing = sum(task.reason is not None for task in tasks)
+    return Group(name, estimates, len(tasks), missing, merge([task.reliability for task in tasks]))

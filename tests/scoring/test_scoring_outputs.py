@@ -102,11 +102,12 @@ def test_details_hold_groups_tasks_and_the_run(scored: Path) -> None:
     assert details["run"]["truth_seed"] == 93
 
 
-def test_plots_bear_the_names_of_the_original(scored: Path) -> None:
+def test_plots_bear_the_names_of_the_original_but_for_the_new_one(scored: Path) -> None:
     metrics = ("normalized_accuracy", "accuracy", "macro_f1_score", "macro_precision", "macro_recall")
     kinds = ("overall_histogram", "heatmap_dataset", "heatmap_way", "heatmap_shot")
     plots = {path.name: path.read_bytes() for path in (scored / "plots").iterdir()}
-    assert set(plots) == {f"{kind}_{metric}.png" for kind in kinds for metric in metrics}
+    names = {f"{kind}_{metric}.png" for kind in kinds for metric in metrics}
+    assert set(plots) == names | {"reliability.png"}
     assert all(data.startswith(b"\x89PNG") for data in plots.values())
 
 

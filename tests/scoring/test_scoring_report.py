@@ -60,7 +60,7 @@ def test_the_page_is_self_contained(evil_page: str) -> None:
     assert all(value and value.startswith(("data:image/png;base64,", "#")) for value in addresses)
     assert not re.search(r"url\(|@import", evil_page)
     assert not [key for _, attrs in tags for key in attrs if key.startswith("on")]
-    assert sum(tag == "img" for tag, _ in tags) == 20
+    assert sum(tag == "img" for tag, _ in tags) == 21
 
 
 def test_the_page_tells_the_run(make_run: MakeRun, tmp_path: Path) -> None:
