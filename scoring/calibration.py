@@ -60,16 +60,16 @@ def reliability(scores: Values, predicted: Labels, truth: Labels) -> Reliability
     `scores`: [n_query, ways] as the submission wrote them, `predicted` and `truth`: [n_query]. A row counts
     where it holds probabilities: none negative, of sum one up to `SUM_TOLERANCE`.
     """
-    usable = ((scores >= 0) & (scores <= 1 + SUM_TOLERANCE)).all(axis=1)
-    usable[usable] = np.abs(scores[usable].sum(axis=1) - 1) <= SUM_TOLERANCE
-    confidence = np.minimum(scores[usable].max(axis=1, initial=0), 1)
-    bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
-    right = (predicted == truth)[usable].astype(np.float64)
+    rows = np.flatnonzero(((scores >= 0) & (scores <= 1 + SUM_TOLERANCE)).all(axis=1))
+    rows = rows[np.abs(scores[rows].sum(axis=1) - 1) <= SUM_TOLERANCE]
+    confidence = np.minimum(scores[rows].max(axis=1), 1)
+    bins = np.ceil(confidence * BINS).astype(np.int64) - 1
+    right = bins[predicted[rows] == truth[rows]]
     return Reliability(
         counts=np.bincount(bins, minlength=BINS).astype(np.float64),
-        confidences=np.bincount(bins, weights=confidence, minlength=BINS),
-        hits=np.bincount(bins, weights=right, minlength=BINS),
-        no_probabilities=int((~usable).sum()),
+        confidences=np.bincount(bins, weights=confidence, minlength=BINS).astype(np.float64),
+        hits=np.bincount(right, minlength=BINS).astype(np.float64),
+        no_probabilities=len(scores) - len(rows),
     )
 
 

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from scoring.errors import OutputError
 from scoring.calibration import BINS, Reliability
+from scoring.errors import OutputError
 from scoring.metrics import MAIN_METRIC, Metric
 from scoring.run_info import RunInfo
 from scoring.summary import Group, Summary, TaskScore

@@ -68,7 +68,8 @@ def test_rows_that_are_no_probabilities_are_left_out() -> None:
 def test_it_stands_by_dataset_and_over_all(make_run: MakeRun, tmp_path: Path) -> None:
     scores, details, page = _scored(make_run, tmp_path)
     told = details["calibration"]
-    assert scores["B10_expected_calibration_error"] == pytest.approx(0.6 / 10)  # one query, 0.6 sure, is wrong
+    # One query of ten in B10 is wrong, at a confidence of 0.6; all others are right and sure.
+    assert scores["B10_expected_calibration_error"] == pytest.approx(0.6 / 10)
     assert scores["B2_expected_calibration_error"] == 0
     assert scores["expected_calibration_error"] == pytest.approx(0.6 / 14)
     assert told["datasets"]["B10"]["expected_calibration_error"] == pytest.approx(0.6 / 10)
