@@ -191,9 +191,11 @@ class Controller:
         if final.mean < alone.mean:
             self.report(f"an ensemble of {len(members)} is no better on fresh episodes: {final.percent()}")
             members, final = members[:1], alone
-        self._save(members, trials, {"stage": "final", **final.figures()}, every_class=True)
+        figures = bench.fresh.with_calibration(final).figures()
+        self._save(members, trials, {"stage": "final", **figures}, every_class=True)
         names = ", ".join(f"{c.head} on {c.view}" for c, _, _ in members)
-        self.report(f"chosen: {final.percent()} on fresh validation episodes with {names}")
+        told = f"{final.percent()}, calibration error {100 * figures['calibration_error']:.1f} %"
+        self.report(f"chosen: {told}, on fresh validation episodes with {names}")
 
     def _fresh_answer(self, members: list[Weighted], trials: Trials) -> Answer:
         calibrated, bench = [], trials.bench

@@ -1,4 +1,4 @@
-"""Paired validation episodes → normalised accuracy with its interval."""
+"""Paired validation episodes → normalised accuracy with its interval, and calibration error."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from autometa.episodes import Episode, EpisodeBatch, batches_of
 from autometa.heads import FeatureBatch, Metric, Params, Prior, apply_head
 
 MAX_BATCH_IMAGES = 6000
+CALIBRATION_BINS = 15
 Scores = NDArray[np.float64]
 
 
@@ -30,6 +31,27 @@ def normalised_accuracy(scores: torch.Tensor, labels: torch.Tensor, ways: torch.
     recall = hits.sum(1) / of_class.sum(1).clamp(min=1)
     chance = 1 / ways.double()
     return (recall.sum(1) / present.sum(1) - chance) / (1 - chance)
+
+
+def calibration_error(scores: torch.Tensor, labels: torch.Tensor) -> float:
+    """Expected calibration error (Guo et al. 2017) of log-probabilities [b, q, n] for labels [b, q] (-1:
+    padding), over all queries: accuracy against confidence, the largest probability, in 15 bins of equal width.
+    NaN where there is no query."""
+    return _pooled_error([_confidence_and_hits(scores, labels)])
+
+
+def _confidence_and_hits(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Confidence, and whether it is right, of each query that is no padding: float64 [2, queries]."""
+    confidence, guess = scores.max(-1)
+    real = labels >= 0
+    return torch.stack([confidence[real].double().exp(), (guess == labels)[real].double()])
+
+
+def _pooled_error(parts: Sequence[torch.Tensor]) -> float:
+    confidence, hits = torch.cat(list(parts), dim=1)
+    bins = (confidence * CALIBRATION_BINS).ceil().long().clamp(1, CALIBRATION_BINS) - 1
+    gaps = torch.zeros(CALIBRATION_BINS, dtype=torch.float64).index_add(0, bins, hits - confidence)
+    return float(gaps.abs().sum() / len(bins)) if len(bins) else math.nan
 
 
 def interval95(scores: Scores) -> float:
@@ -48,12 +70,14 @@ def paired_gain(ours: Scores, theirs: Scores) -> tuple[float, float]:
 @dataclass(frozen=True)
 class Answer:
     """What a candidate says on the validation episodes: its scores [b, q, n] per batch (before the
-    temperature), the normalised accuracy of every episode, float64 [episodes], and the mean negative
-    log-likelihood of a query, which tells apart what is equally accurate (inf: not measured)."""
+    temperature), the normalised accuracy of every episode, float64 [episodes], the mean negative
+    log-likelihood of a query, which tells apart what is equally accurate (inf: not measured), and the expected
+    calibration error of an answer in log-probabilities (None: not measured)."""
 
     scores: tuple[torch.Tensor, ...]
     accuracies: Scores
     log_loss: float = math.inf
+    calibration_error: float | None = None
 
     @property
     def mean(self) -> float:
@@ -61,12 +85,16 @@ class Answer:
         return float(self.accuracies.mean())
 
     def figures(self) -> dict[str, float]:
-        """Mean, half-width of its interval and number of episodes, for records."""
-        return {
+        """Mean, half-width of its interval, number of episodes and, if measured, the calibration error, for
+        records."""
+        found = {
             "normalised_accuracy": self.mean,
             "ci95": interval95(self.accuracies),
             "episodes": float(len(self.accuracies)),
         }
+        if self.calibration_error is not None:
+            found["calibration_error"] = self.calibration_error
+        return found
 
     def percent(self) -> str:
         """Mean and interval in %, for people."""
@@ -106,6 +134,11 @@ class ValidationEpisodes:
             losses += float(F.cross_entropy(flat, labels.flatten(), ignore_index=-1, reduction="sum"))
             queries += int((labels >= 0).sum())
         return replace(self.measure(scores), log_loss=losses / queries)
+
+    def with_calibration(self, answer: Answer) -> Answer:
+        """An answer whose scores are log-probabilities, with its calibration error over all queries."""
+        parts = [_confidence_and_hits(*pair) for pair in zip(answer.scores, self.labels, strict=True)]
+        return replace(answer, calibration_error=_pooled_error(parts))
 
     def answer(
         self, features: torch.Tensor, head: str, params: Params, metric: Metric, *, balanced: bool = False

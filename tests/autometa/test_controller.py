@@ -214,12 +214,14 @@ def test_a_run_ends_with_a_saved_learner_that_it_can_explain(tmp_path: Path, tin
     assert saved.members == learner.members
     assert saved.validation["stage"] == "final"
     assert 0.5 < saved.validation["normalised_accuracy"] <= 1
+    assert 0 <= saved.validation["calibration_error"] < 1
     journal = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
     assert {row["head"] for row in journal} == set(HEADS)
     assert {row["status"] for row in journal} <= {"ok", "pruned"}
     assert any(row["view"].startswith(f"{tiny_backbone}+tuned@") for row in journal)
     assert any(line.startswith("tuned") for line in lines)
     assert any(line.startswith("plan:") for line in lines)
+    assert any(line.startswith("chosen:") and "calibration error" in line for line in lines)
 
 
 def test_the_bootstrap_is_a_valid_learner(tmp_path: Path, tiny_backbone: str) -> None:
