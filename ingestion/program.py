@@ -31,6 +31,7 @@ from ingestion.prepare import Prepared, prepare
 from ingestion.process import LaunchPlan
 from ingestion.sandbox import Access, child_environment, choose_sandbox, readable_folders
 from ingestion.settings import Event, IngestionSettings, OnEvent, print_event
+from ingestion.stages import take_stages
 from ingestion.submission_log import SubmissionLog
 from ingestion.watch import adopt_orphans, descendants, end_strays
 
@@ -215,6 +216,8 @@ class _Run:
         for number in sorted(result.failures):
             write_missing(folder, number, prepared.draws[number - 1])
         self._write_truth()
+        if reason := take_stages(folder / "model", folder):
+            self.on_event(Event("note", reason))
         total = time.monotonic() - settings.started
         stages = dict(result.seconds)
         result.seconds["total"] = total

@@ -24,6 +24,7 @@ def render_report(result: Result, plots: dict[str, bytes], notes: tuple[str, ...
         lstrip_blocks=True,
     )
     environment.filters |= {"number": _number, "show": display, "line": one_line, "duration": seconds_text}
+    environment.filters["told"] = _told
     summary = result.summary
     return environment.get_template("template.html").render(
         main=MAIN_METRIC,
@@ -77,6 +78,11 @@ def _number(value: float, digits: int = 3) -> str:
     """Write a score with a true minus sign, and without one where it rounds to nought."""
     text = f"{value:.{digits}f}"
     return text.lstrip("-") if float(text) == 0 else text.replace("-", _MINUS)
+
+
+def _told(value: float | None, form: str) -> str:
+    """Write a number that may not be told."""
+    return "–" if value is None else format(value, form)
 
 
 def _bar(group: Group) -> dict[str, str]:

@@ -1,6 +1,6 @@
-"""What the ingestion program tells about its run: `metadata_ingestion` and `ingestion.json`.
+"""What is told about a run: `metadata_ingestion` and `ingestion.json`, and the submission's own `stages.json`.
 
-Both are optional and only inform: a missing or malformed one becomes a note, never an error.
+All are optional and only inform: a missing or malformed one becomes a note, never an error.
 """
 
 import json
@@ -14,6 +14,7 @@ import yaml
 
 from scoring.errors import UnreadableFileError
 from scoring.files import read_bytes
+from scoring.stage_times import StageTime, read_stage_times
 from scoring.text import display, one_line
 
 _MAX_BYTES = 8 * 2**20
@@ -23,7 +24,8 @@ _FACTS = ("submission", "protocol", "seed", "sandbox")
 
 @dataclass(frozen=True)
 class RunInfo:
-    """The account of one ingestion run; None or empty where it is not told. Times in seconds."""
+    """The account of one ingestion run; None or empty where it is not told. Times in seconds: `stages` as
+    ingestion measured them, `stage_times` as the submission tells them."""
 
     duration_s: float | None = None
     meta_train_s: float | None = None
@@ -36,13 +38,15 @@ class RunInfo:
     machine: Mapping[str, str] = field(default_factory=dict)
     set_aside: tuple[str, ...] = ()
     stages: tuple[tuple[str, float], ...] = ()
+    stage_times: tuple[StageTime, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 def read_run_info(results_dir: Path) -> RunInfo:
-    """Read both files of `results_dir`; what is absent or unusable is told in `notes`."""
+    """Read the files in `results_dir`; what is absent or unusable is told in `notes`."""
     times, time_notes = _read_metadata(results_dir / "metadata_ingestion")
     info, info_notes = _read_ingestion(results_dir / "ingestion.json")
+    stage_times, stage_notes = read_stage_times(results_dir, times.get("Meta-test time"))
     return replace(
         info,
         duration_s=times.get("Total execution time"),
@@ -50,7 +54,8 @@ def read_run_info(results_dir: Path) -> RunInfo:
         meta_test_s=times.get("Meta-test time"),
         datasets=times.get("Number of test datasets"),
         tasks_per_dataset=times.get("Tasks per dataset"),
-        notes=(*info.notes, *time_notes, *info_notes),
+        stage_times=stage_times,
+        notes=(*info.notes, *time_notes, *info_notes, *stage_notes),
     )
 
 

@@ -1,0 +1,53 @@
+"""What a submission told of its stages, predicted and actual seconds: `stages.json`, which nobody vouches for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from scoring.errors import UnreadableFileError
+from scoring.files import read_bytes
+from scoring.text import one_line
+
+STAGES_FILE = "stages.json"
+META_TEST = "meta_test"
+_MAX_BYTES = 64 * 2**10
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """One stage; seconds are None where they are not told."""
+
+    stage: str
+    predicted_s: float | None
+    actual_s: float | None
+
+    @property
+    def ratio(self) -> float | None:
+        """Actual over predicted seconds; None where either is not told or the prediction is nought."""
+        if self.actual_s is None or not self.predicted_s:
+            return None
+        return self.actual_s / self.predicted_s
+
+
+def read_stage_times(results_dir: Path, meta_test_s: float | None) -> tuple[tuple[StageTime, ...], list[str]]:
+    """Return the stages, none where the file is absent or unusable, and notes that say what was ignored.
+
+    `meta_test_s`: what ingestion measured, in place of what the submission says of that stage, as it can not
+    know; None or 0: not measured, nothing ran.
+    """
+    path = results_dir / STAGES_FILE
+    try:
+        data = read_bytes(path, _MAX_BYTES)
+    except FileNotFoundError:
+        return (), []
+    except UnreadableFileError as error:
+        return (), [f"{path.name} {error}: ignored"]
+    from scoring.stage_times_file import parse_stages  # noqa: PLC0415  (pydantic is slow to import)
+
+    try:
+        rows = parse_stages(data)
+    except ValueError as error:
+        return (), [f"{path.name} is malformed: ignored ({one_line(str(error))})"]
+    measured = {META_TEST: meta_test_s or None}
+    return tuple(
+        StageTime(one_line(row.stage), row.predicted_s, measured.get(row.stage, row.actual_s)) for row in rows
+    ), []
