@@ -63,7 +63,9 @@ def draw_reliability(told: Reliability) -> Png:
     lefts = np.arange(BINS)[held] / BINS
     style: dict[str, Any] = {"width": 1 / BINS, "align": "edge", "edgecolor": "white", "color": _COLOUR}
     above.bar(lefts, told.hits[held] / told.counts[held], alpha=0.6, **style)
-    above.plot(told.confidences[held] / told.counts[held], told.hits[held] / told.counts[held], "k.")
+    above.plot(
+        told.confidences[held] / told.counts[held], told.hits[held] / told.counts[held], "k.", clip_on=False
+    )
     above.plot((0, 1), (0, 1), color="black", linewidth=1, linestyle="--")
     above.set_ylabel("accuracy")
     above.set(xlim=(0, 1), ylim=(0, 1.03))

@@ -6,6 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from scoring.calibration import Reliability
 from scoring.metrics import MAIN_METRIC
 from scoring.outputs import Result
 from scoring.summary import Estimate, Group
@@ -37,7 +38,7 @@ def render_report(result: Result, plots: dict[str, bytes], notes: tuple[str, ...
         facts=_facts(result),
         run=result.run,
         longest_s=max((seconds for _, seconds in result.run.stages), default=0.0),
-        calibration=result.calibration,
+        calibration=_calibration(result),
         notes=notes,
         plots={name: base64.b64encode(data).decode("ascii") for name, data in plots.items()},
         bar=_bar,
@@ -51,6 +52,14 @@ def _sections(result: Result) -> list[dict[str, Any]]:
         {"kind": kind, "unit": unit, "groups": groups}
         for kind, unit, groups in (*kinds, ("shot", "shots", summary.shots))
     ]
+
+
+def _calibration(result: Result) -> list[tuple[str, Reliability]]:
+    """Name the rows of the table of calibration; empty where it is not told."""
+    if not result.calibration:
+        return []
+    rows = [(group.name, group.reliability) for group in result.summary.datasets]
+    return [*rows, ("all queries", result.summary.overall.reliability)]
 
 
 def _facts(result: Result) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from scoring.text import one_line
 STAGES_FILE = "stages.json"
 META_TEST = "meta_test"
 _MAX_BYTES = 64 * 2**10
+_LEAST_PREDICTED_S = 1e-3
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class StageTime:
 
     @property
     def ratio(self) -> float | None:
-        """Actual over predicted seconds; None where either is not told or the prediction is nought."""
-        if self.actual_s is None or not self.predicted_s:
+        """Actual over predicted seconds; None where either is not told or the prediction is below 1 ms."""
+        if self.actual_s is None or self.predicted_s is None or self.predicted_s < _LEAST_PREDICTED_S:
             return None
         return self.actual_s / self.predicted_s
 
