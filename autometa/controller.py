@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from autometa.artifact import Member
-from autometa.backbones import View, find_spec, installed_backbones
+from autometa.backbones import View, find_spec, installed_backbones, untuned
 from autometa.bench import Bench
 from autometa.budget import Machine, process_age_s, stopwatch
 from autometa.config import Settings
@@ -25,9 +25,9 @@ from autometa.forecast import PROBE_IMAGES, Forecast, Limits
 from autometa.heads import Metric
 from autometa.learner import BackboneShelf, FittedLearner, MetricKey, plain_member
 from autometa.planning import TestSpec, make_plan
-from autometa.ranking import ranked
+from autometa.ranking import Ranking
 from autometa.search import Candidate, Outcome, Search
-from autometa.selection import Weighted, choose
+from autometa.selection import Weighted, ensembles
 from autometa.trials import Trials
 
 START_PX = 128
@@ -159,12 +159,14 @@ class Controller:
         """The first view, then the others that a few episodes find worth a trial; each also with more layers,
         which come with the same pass."""
         few = Bench.few(pool, self.test.episodes, self._rng)
-        ranking = self.limits.train.share(RANKING_SHARE)
-        others = ranked(
-            self._sizes(first),
-            lambda view: trials.quick_score(view, few),
-            lambda: ranking.left_s() > 0 and trials.may_go_on(),
+        looking = self.limits.train.share(RANKING_SHARE)
+        ranking = Ranking(
+            few.episodes,
+            lambda view: trials.glimpse(view, few),
+            trials.cost,
+            lambda: looking.left_s() > 0 and trials.may_go_on(),
         )
+        others = ranking.of(self._sizes(first))
         self.report(f"worth a trial: {', '.join(map(str, others))}")
         return [each for view in dict.fromkeys([first, *others]) for each in trials.layered(view)]
 
@@ -183,19 +185,36 @@ class Controller:
             self._save([(candidate, temperature, 1.0)], trials, record)
 
     def _mix(self, done: list[Outcome], trials: Trials) -> None:
-        """Choose the ensemble, measure it on fresh episodes, save it with metrics fitted on all classes."""
+        """Choose the ensemble on fresh episodes, save it with metrics fitted on all classes, then, if there is time,
+        with copies tuned on all classes too."""
         forecast, bench = self._forecast, trials.bench
-        members = choose(done, bench.episodes, forecast.fits, forecast.image_s, self.settings.max_members)
-        alone = self._fresh_answer(members[:1], trials)
-        final = self._fresh_answer(members, trials) if len(members) > 1 else alone
-        if final.mean < alone.mean:
-            self.report(f"an ensemble of {len(members)} is no better on fresh episodes: {final.percent()}")
-            members, final = members[:1], alone
+        options = ensembles(done, bench.episodes, forecast.fits, forecast.image_s, self.settings.max_members)
+        answers = [self._fresh_answer(members, trials) for members in options]
+        place = max(range(len(options)), key=lambda number: answers[number].mean)
+        members, final = options[place], answers[place]
         figures = bench.fresh.with_calibration(final).figures()
-        self._save(members, trials, {"stage": "final", **figures}, every_class=True)
+        record = {"stage": "final", **figures}
+        self._save(members, trials, record, every_class=True)
         names = ", ".join(f"{c.head} on {c.view}" for c, _, _ in members)
         told = f"{final.percent()}, calibration error {100 * figures['calibration_error']:.1f} %"
         self.report(f"chosen: {told}, on fresh validation episodes with {names}")
+        if again := self._tuned_on_all(members, trials):
+            self._save(again, trials, record, every_class=True)
+
+    def _tuned_on_all(self, members: list[Weighted], trials: Trials) -> list[Weighted]:
+        """The members with every tuned copy tuned once more, on all classes; none where no copy was or could be."""
+        views = [candidate.view for candidate, _, _ in members]
+        renewed: dict[str, str] = {}
+        for view in {view.source: view for view in views if view.backbone != untuned(view.backbone)}.values():
+            if view.backbone not in renewed:
+                new = trials.tuner.on_all_classes(view, self._forecast.spare_s(views))
+                renewed |= {view.backbone: new.backbone} if new else {}
+        if not renewed:
+            return []
+        return [
+            (replace(c, view=replace(c.view, backbone=renewed.get(c.view.backbone, c.view.backbone))), t, w)
+            for c, t, w in members
+        ]
 
     def _fresh_answer(self, members: list[Weighted], trials: Trials) -> Answer:
         calibrated, bench = [], trials.bench

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from autometa.artifact import Description, Member, load_description, load_tensors, save_learner
-from autometa.backbones import EAGER, TUNED, Backbone, Source, View, build_backbone
+from autometa.backbones import EAGER, Backbone, Source, View, build_backbone, untuned
 from autometa.budget import Machine, MemoryBudget, TimeBudget
 from autometa.ensemble import average, log_probabilities
 from autometa.episodes import check_support
@@ -62,15 +62,13 @@ class BackboneShelf:
                 self._built[name].report = self._report
         return self._built[name]
 
-    def adopt(self, name: str, state: dict[str, torch.Tensor], px: int) -> str:
-        """Put a copy of the network `name` with these weights on the shelf, to run at `px` on the same engine;
-        the copy's name."""
-        tuned = name + TUNED
+    def adopt(self, tuned: str, state: dict[str, torch.Tensor], px: int) -> None:
+        """Put a tuned copy of a network, by the copy's name, with these weights on the shelf, to run at `px` on the
+        same engine."""
         self._states[tuned] = state
         self._built.pop(tuned, None)
-        if choice := self(name).expected(px):
+        if choice := self(untuned(tuned)).expected(px):
             self(tuned).prefer(choice.name, px)
-        return tuned
 
     def state(self, name: str) -> dict[str, torch.Tensor]:
         """Its weights on the CPU, for saving."""

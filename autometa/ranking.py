@@ -1,42 +1,95 @@
-"""The filter before the search: which views are worth a trial, by a few small episodes on a few images."""
+"""The filter before the search: in which order views are worth a trial, by a few small episodes on a few images.
+
+What counts is what a view adds to an ensemble of those before it, not only how good it is alone.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
 
 from autometa.backbones import View
+from autometa.ensemble import combine
 from autometa.errors import BudgetExhausted
+from autometa.evaluation import ValidationEpisodes
 
 FINALISTS = 2
-"""Backbones whose other sizes are looked at."""
-WORSE = 0.08
+"""Backbones whose other sizes are looked at first; the others only in the size that is best for these."""
+WORSE = 0.1
 """Normalised accuracy below the best view's at which a view is left out: about three standard errors."""
+PRICE = 0.1
+"""Normalised accuracy that a view must add to be worth all of the time left."""
+
+Voice = Sequence[torch.Tensor]
+"""Log-probabilities of a view's best head on the few episodes, [b, q, n] per batch."""
 
 
-def ranked(
-    sizes: Sequence[Sequence[View]], score: Callable[[View], float], goes_on: Callable[[], bool]
-) -> list[View]:
-    """Views worth a trial, best first. `sizes`: all backbones at the first size, then at the others, of which
-    only the best backbones so far are scored. Those of them that there was no time to score, or that failed for
-    lack of it, come last, as `goes_on()` or BudgetExhausted of `score` decides."""
-    scores: dict[View, float] = {}
-    asked: list[View] = []
-    for place, group in enumerate(sizes):
-        finalists = _backbones(scores)[:FINALISTS]
-        for view in group:
-            if place and view.backbone not in finalists:
-                continue
-            asked.append(view)
-            if goes_on():
+@dataclass(frozen=True)
+class Ranking:
+    """Ranks views: `listen` gives the voice of a view on `episodes` or raises BudgetExhausted, `cost` the share of
+    the time left that having it takes, `goes_on` whether there is time for another look."""
+
+    episodes: ValidationEpisodes
+    listen: Callable[[View], Voice]
+    cost: Callable[[View], float]
+    goes_on: Callable[[], bool]
+
+    def of(self, sizes: Sequence[Sequence[View]]) -> list[View]:
+        """Views worth a trial, best first. `sizes`: all backbones at the first size, then at the others. Views that
+        there was no time to look at come last, in the order given."""
+        voices: dict[View, Voice] = {}
+        asked: list[View] = []
+        for place, group in enumerate(sizes):
+            finalists = self._backbones(voices)[:FINALISTS]
+            wanted = [view for view in group if not place or view.backbone in finalists]
+            asked += wanted
+            self._look(wanted, voices)
+        wanted = [view for view in self._best_size(sizes, voices) if view not in asked]
+        self._look(wanted, voices)
+        good = self._good(voices)
+        unknown = [view for view in [*asked, *wanted] if view not in voices]
+        return [*self._in_turn({view: voices[view] for view in good}), *unknown]
+
+    def _look(self, views: Sequence[View], voices: dict[View, Voice]) -> None:
+        for view in views:
+            if self.goes_on():
                 with contextlib.suppress(BudgetExhausted):
-                    scores[view] = score(view)
-    worst = max(scores.values(), default=0.0) - WORSE
-    good = [view for view, value in scores.items() if value >= worst]
-    unknown = (view for view in asked if view not in scores)
-    return [*sorted(good, key=lambda view: -scores[view]), *unknown]
+                    voices[view] = self.listen(view)
 
+    def _value(self, voices: Sequence[Voice]) -> float:
+        """Mean normalised accuracy of voices together."""
+        return self.episodes.measure(combine(voices, [1.0] * len(voices))).mean
 
-def _backbones(scores: dict[View, float]) -> list[str]:
-    """Names of backbones, the best first."""
-    return list(dict.fromkeys(view.backbone for view in sorted(scores, key=lambda view: -scores[view])))
+    def _good(self, voices: dict[View, Voice]) -> list[View]:
+        """Views that are not far behind the best one, best first."""
+        scores = {view: self._value([voice]) for view, voice in voices.items()}
+        worst = max(scores.values(), default=0.0) - WORSE
+        return [view for view in sorted(scores, key=lambda view: -scores[view]) if scores[view] >= worst]
+
+    def _backbones(self, voices: dict[View, Voice]) -> list[str]:
+        """Names of good backbones, the best first."""
+        return list(dict.fromkeys(view.backbone for view in self._good(voices)))
+
+    def _best_size(self, sizes: Sequence[Sequence[View]], voices: dict[View, Voice]) -> list[View]:
+        """All good backbones in the size at which the best view of all is."""
+        good = self._backbones({view: voices[view] for view in sizes[0] if view in voices})
+        best = self._in_turn(voices)[:1]
+        return [
+            view for group in sizes if best and best[0] in group for view in group if view.backbone in good
+        ]
+
+    def _in_turn(self, voices: dict[View, Voice]) -> list[View]:
+        """Each time the view that together with those before it is best, less what it costs."""
+        turn: list[View] = []
+        while len(turn) < len(voices):
+            said = [voices[view] for view in turn]
+            worth = {
+                view: self._value([*said, voice]) - PRICE * self.cost(view)
+                for view, voice in voices.items()
+                if view not in turn
+            }
+            turn.append(max(worth, key=lambda view: worth[view]))
+        return turn

@@ -16,15 +16,19 @@ Weighted = tuple[Candidate, float, float]
 """A candidate with its temperature and its weight in the ensemble."""
 
 
-def choose(
+def ensembles(
     done: Sequence[Outcome],
     episodes: ValidationEpisodes,
     fits: Callable[[Iterable[View]], bool],
     image_s: Callable[[View], float],
     max_members: int,
-) -> list[Weighted]:
-    """Members out of outcomes that have answers on `episodes`. `fits` says whether meta-test with some views
-    fits in the time left; where not even one does, the cheapest view is taken. `image_s`: cost of a view."""
+) -> list[list[Weighted]]:
+    """What fresh episodes are to decide between, out of outcomes that have answers on `episodes`: the best one alone;
+    members added greedily; the best of each of these members' passes and layers, with equal weights.
+
+    `fits` says whether meta-test with some views fits in the time left; where not even one does, the cheapest
+    view is taken. `image_s`: cost of a view.
+    """
     ranked = one_error_rule(sorted(_in_time(done, fits, image_s), key=lambda o: -o.score), image_s)
     ranked = _diverse(ranked)
     answers = [outcome.answer for outcome in ranked if outcome.answer is not None]
@@ -36,7 +40,14 @@ def choose(
     weights = select(
         calibrated, episodes, lambda places: fits({ranked[p].candidate.view for p in places}), max_members
     )
-    return [(ranked[p].candidate, temperatures[p], float(w)) for p, w in weights.items()]
+    chosen = {ranked[place].candidate.view.source for place in weights}
+    even: dict[View, int] = {}
+    for place, outcome in enumerate(ranked):
+        if outcome.candidate.view.source in chosen:
+            even.setdefault(outcome.candidate.view, place)
+    found = [{0: 1}, dict(weights), dict.fromkeys(even.values(), 1)]
+    distinct = [one for place, one in enumerate(found) if one not in found[:place]]
+    return [[(ranked[p].candidate, temperatures[p], float(w)) for p, w in one.items()] for one in distinct]
 
 
 def _diverse(ranked: list[Outcome]) -> list[Outcome]:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 
-from autometa.backbones import Source, View, build_backbone
+from autometa.backbones import View
 from autometa.bench import Bench
 from autometa.budget import TimeBudget
-from autometa.errors import BudgetExhausted, ConfigError
+from autometa.ensemble import fit_temperature, log_probabilities
+from autometa.errors import BudgetExhausted
 from autometa.evaluation import Answer, ValidationEpisodes, paired_gain
-from autometa.forecast import RACE_S, Forecast
+from autometa.forecast import Forecast
 from autometa.heads import HEADS
-from autometa.learners.encoder import EncoderSpec, TailEncoder
-from autometa.learners.storage import Storage
+from autometa.leaders import Leaders, without_scores
 from autometa.planning import FINISH_S, SLOWDOWN
-from autometa.ranking import WORSE
+from autometa.ranking import WORSE, Voice
 from autometa.search import Candidate, Outcome, Pruned, Search, guarded
-from autometa.tuning import tune_tail
+from autometa.tuner import Tuner
 
 STAGES = ("last", "stage4", "stage3")
 """Layers that are tried together beside the last one: glyphs and textures prefer earlier ones."""
@@ -32,15 +32,13 @@ LATER_SHARE = 0.4
 FIRST_LOOK, HOPELESS = 30, 2.0
 """Episodes after which a candidate is dropped if it is behind the best one of the same pass by so many paired
 standard errors."""
-RESERVED, RESERVED_SHARE = 3, 0.3
-"""Meta-test is reserved for so many of the best passes, as long as they take no more than this share of the time
+RESERVED_SHARE = 0.3
+"""Meta-test is reserved for several of the best passes as long as they take no more than this share of the time
 that there was at the beginning."""
-TUNED_STAGES, TUNED_PX = 2, 128
-"""Stages that are tuned, and the resolution from which on a coarser one does for it."""
-TUNE_SHARE, LEAST_TUNE_S = 0.6, 6.0
-"""Share of the time left to search that tuning may take; not begun with less than that."""
-TUNE_BYTES, TUNE_BYTES_SHARE = 500 * 2**20, 0.4
-"""Memory that must be there for it; share of it that activations may take, more of them go to the disk."""
+TUNE_SHARE = 0.5
+"""Share of the time left to search that tuning a backbone may take."""
+MOST_TUNED = 3
+"""Backbones that are tuned, one after the other, while there is time."""
 
 
 @dataclass
@@ -54,28 +52,40 @@ class Trials:
     announce: Callable[[Outcome], None]
     report: Callable[[str], None]
     tune_steps: int
-    _leaders: dict[Source, Outcome] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        self._most_reserved_s = RESERVED_SHARE * self.forecast.limits.run.left_s()
+        most_reserved_s = RESERVED_SHARE * self.forecast.limits.run.left_s()
+        self.leaders = Leaders(
+            self.bench.episodes, lambda views: self.forecast.meta_test_s(views) <= most_reserved_s
+        )
+        self.tuner = Tuner(self.bench, self.forecast, self.report, self.tune_steps)
         self._first_look = ValidationEpisodes(self.bench.episodes.episodes[:FIRST_LOOK])
 
     def run(self, search: Search, search_s: float, max_trials: int) -> list[Outcome]:
-        """Explore, tune, refine; all outcomes that have an answer."""
+        """Explore, tune, refine; the best outcomes of every pass."""
         later_s = LATER_SHARE * search_s
         search.explore(lambda: self.forecast.spare_s(self.reserved) > later_s and self.may_go_on())
-        search.widen(self._tuned_views(), self.may_go_on)
+        for best in self._to_tune():
+            within_s = TUNE_SHARE * (self.forecast.spare_s(self.reserved) - self.tuner.embed_s(best))
+            tuned = self.tuner.views(best, within_s)
+            search.widen([each for view in tuned for each in self.layered(view)], self.may_go_on)
         search.refine(self.may_go_on, max_trials)
-        return [outcome for outcome in search.outcomes if outcome.answer is not None]
+        return self.leaders.outcomes
 
     def layered(self, view: View) -> list[View]:
         """The view, and the same pass with more layers, where the network has them."""
         has = self.forecast.shelf(view.backbone).widths
         return [view, replace(view, layers=STAGES)] if has.keys() >= set(STAGES) else [view]
 
-    def quick_score(self, view: View, few: Bench) -> float:
-        """Mean normalised accuracy on a few episodes of the better of two heads, on the last layer or several; -1
-        where all of them fail. BudgetExhausted where time or room does not do."""
+    def cost(self, view: View) -> float:
+        """Share of the time left that a view takes, on the bench and in meta-test."""
+        images = len(self.bench.keys) + self.forecast.test.embedded_images
+        left_s = max(self.forecast.limits.run.left_s(), 1.0)
+        return SLOWDOWN * images * self.forecast.image_s(view) / left_s
+
+    def glimpse(self, view: View, few: Bench) -> Voice:
+        """Calibrated log-probabilities on a few episodes of the better of two heads, on the last layer or several.
+        BudgetExhausted where all fail, or time or room does not do."""
 
         def measure(candidate: Candidate) -> Answer:
             features = self.features(candidate.view, few)
@@ -90,18 +100,18 @@ class Trials:
             for head in QUICK_HEADS
         ]
         best = max(found, key=lambda outcome: outcome.score)
-        if best.status == "timeout":
+        if best.answer is None:
             raise BudgetExhausted(best.note)
-        return best.score
+        temperature = fit_temperature(best.answer, few.episodes)
+        return [log_probabilities(scores, temperature) for scores in best.answer.scores]
 
     def attempt(self, candidate: Candidate) -> Outcome:
-        """Measure a candidate; what goes wrong is an outcome too."""
+        """Measure a candidate; what goes wrong is an outcome too. What it answered is kept by `leaders` alone."""
         outcome = guarded(self._measure, candidate)
-        leader = self._leaders.get(candidate.view.source)
-        if outcome.score > (leader.score if leader else 0.0):
-            self._leaders[candidate.view.source] = outcome
+        if outcome.answer is not None:
+            self.leaders.add(outcome)
         self.announce(outcome)
-        return outcome
+        return without_scores(outcome)
 
     def may_go_on(self) -> bool:
         """Whether there is time and memory for another trial, and then for meta-test with the best so far."""
@@ -111,18 +121,8 @@ class Trials:
 
     @property
     def reserved(self) -> list[View]:
-        """The best view, and further ones for an ensemble, of other passes, that have their place in the plan."""
-        ranked = sorted(self._leaders.values(), key=lambda outcome: -outcome.score)
-        views: list[View] = []
-        for outcome in ranked[:RESERVED]:
-            further = [*views, outcome.candidate.view]
-            if views and (
-                outcome.score < ranked[0].score - WORSE
-                or self.forecast.meta_test_s(further) > self._most_reserved_s
-            ):
-                break
-            views = further
-        return views or [self.first]
+        """Views that have their place in the plan: of the best ensemble so far, as far as it is affordable."""
+        return self.leaders.reserved or [self.first]
 
     def features(self, view: View, bench: Bench | None = None) -> torch.Tensor:
         """Features of all images of the bench, or of another one; BudgetExhausted where they do not fit in the
@@ -143,7 +143,7 @@ class Trials:
         features = self.features(view)
         if not self.forecast.fits([view]):
             raise BudgetExhausted(f"meta-test with {view} does not fit in the time left")
-        if best := self._leaders.get(view.source):
+        if best := self.leaders.of(view.source):
             self._look(candidate, features, best)
         return self.bench.answer(view, features, candidate.head, candidate.params)
 
@@ -158,35 +158,9 @@ class Trials:
             told = f"{100 * gain:+.1f} ± {196 * error:.1f} points from the best"
             raise Pruned(answer.mean, f"{told} on {len(look.episodes)} episodes")
 
-    def _tuned_views(self) -> list[View]:
-        """Views of the best backbone so far with its last stages tuned on the classes to fit on; none where
-        there is no time or room for that, or it can not be cut."""
-        best, shelf = replace(self.reserved[0], layers=("last",), flip=False), self.forecast.shelf
-        px = shelf(best.backbone).input_px(min(best.px, TUNED_PX))
-        images = self.bench.images[self.bench.size :]
-        tune_s = TUNE_SHARE * self._spare_for_tuned(best)
-        wanted = self.tune_steps > 0 and len(images) > 0
-        limits = self.forecast.limits
-        if not wanted or tune_s < LEAST_TUNE_S or not limits.memory.fits(TUNE_BYTES):
-            return []
-        storage = Storage(TUNE_BYTES_SHARE * limits.memory.left_bytes())
-        budget = TimeBudget(limits.train.clock() + tune_s, limits.train.clock)
-        spec = EncoderSpec(network=best.backbone, px=px, trainable=TUNED_STAGES)
-        try:
-            encoder = TailEncoder(build_backbone(best.backbone, "cpu"), spec).to(shelf.device)
-            tuned = tune_tail(encoder, images, self.bench.fit_labels, budget, storage, self.tune_steps)
-        except (BudgetExhausted, ConfigError, RuntimeError, ValueError) as error:
-            self.report(f"{best.backbone}@{px} is not tuned: {error}")
-            return []
-        name = shelf.adopt(best.backbone, tuned.state, best.px)
-        self.report(
-            f"tuned {best.backbone}@{px}: {tuned.steps} steps in {tuned.train_s:.1f} s, after "
-            f"{tuned.prepare_s:.1f} s for {len(images)} images"
-        )
-        sizes = dict.fromkeys((best.px, px))
-        return [view for size in sizes for view in self.layered(View(name, size))]
-
-    def _spare_for_tuned(self, best: View) -> float:
-        """Seconds left for tuning and for trials after it, once the tuned network has embedded the bench."""
-        embed_s = SLOWDOWN * len(self.bench.keys) * self.forecast.image_s(best) + RACE_S
-        return self.forecast.spare_s(self.reserved) - embed_s
+    def _to_tune(self) -> list[View]:
+        """The best view of every backbone that the best ensemble has, then of others that are nearly as good."""
+        ranked = self.leaders.ranked
+        near = [one.candidate.view for one in ranked if one.score >= ranked[0].score - WORSE / 2]
+        best = {view.backbone: view for view in reversed([*self.reserved, *near])}
+        return [best[name] for name in reversed(best)][:MOST_TUNED]

@@ -79,7 +79,7 @@ TUNED = "+tuned"
 
 def untuned(name: str) -> str:
     """The name of the backbone of which `name` is a tuned copy, or `name` itself."""
-    return name.removesuffix(TUNED)
+    return name.partition(TUNED)[0]
 
 
 def find_spec(name: str) -> BackboneSpec:

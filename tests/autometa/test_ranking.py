@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from synthetic import colour_pool
@@ -10,65 +12,104 @@ from autometa.backbones import View
 from autometa.episodes import EpisodeSpec, sample_episodes
 from autometa.errors import BudgetExhausted
 from autometa.evaluation import ValidationEpisodes
-from autometa.ranking import ranked
+from autometa.ranking import Ranking
 from autometa.search import Candidate, Outcome
-from autometa.selection import choose
+from autometa.selection import ensembles
 
 NAMES = ("a", "b", "c", "d")
 SIZES = [[View(name, px) for name in NAMES] for px in (128, 224, 96)]
-QUALITY = {"a": 0.7, "b": 0.8, "c": 0.74, "d": 0.5}
+NOISE = {"a": 0.9, "b": 0.84, "c": 0.86, "d": 4.0}
+POOL = colour_pool(classes=12)
+SPEC = EpisodeSpec(ways=(5, 5), shots=(1, 1), queries_per_class=4)
+EPISODES = ValidationEpisodes(sample_episodes(POOL, np.arange(12), SPEC, 60, np.random.default_rng(0)))
 
 
-def score(view: View) -> float:
-    return QUALITY[view.backbone] + {128: 0.0, 224: 0.05, 96: -0.2}[view.px]
+def noisy(seed: int, noise: float) -> list[torch.Tensor]:
+    """Log-probabilities that are right but for noise."""
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for labels in EPISODES.labels:
+        truth = torch.nn.functional.one_hot(labels, 5).float()
+        found.append((truth + noise * torch.randn(truth.shape, generator=generator)).log_softmax(-1))
+    return found
 
 
-def test_only_the_best_backbones_are_looked_at_in_other_sizes() -> None:
+def voice(view: View) -> list[torch.Tensor]:
+    """Backbones make mistakes of their own, in all sizes the same; finer sizes make fewer."""
+    noise = NOISE[view.backbone] + {128: 0.0, 224: -0.05, 96: 0.6}[view.px]
+    return noisy(NAMES.index(view.backbone), noise)
+
+
+def ranking(
+    listen: Callable[[View], list[torch.Tensor]] = voice,
+    goes_on: Callable[[], bool] = lambda: True,
+    cost: Callable[[View], float] = lambda view: 0.0,
+) -> Ranking:
+    return Ranking(EPISODES, listen, cost, goes_on)
+
+
+def test_only_the_best_backbones_are_looked_at_in_all_sizes() -> None:
     asked: list[View] = []
 
-    def watched(view: View) -> float:
+    def watched(view: View) -> list[torch.Tensor]:
         asked.append(view)
-        return score(view)
+        return voice(view)
 
-    found = ranked(SIZES, watched, lambda: True)
-    assert asked == [*SIZES[0], View("b", 224), View("c", 224), View("b", 96), View("c", 96)]
-    assert found == [View("b", 224), View("b", 128), View("c", 224)]
+    found = ranking(watched).of(SIZES)
+    others = [View("b", 224), View("c", 224), View("b", 96), View("c", 96)]
+    assert asked == [*SIZES[0], *others, View("a", 224)]  # the last: a good backbone in the best size
+    assert found[0].px == 224 and found[0].backbone in ("b", "c")
+    assert not {"d"} & {view.backbone for view in found}
 
 
-def test_what_there_was_no_time_to_score_comes_last() -> None:
-    answers = iter([True, True, False, False])
-    assert ranked(SIZES[:1], score, lambda: next(answers)) == [View("b", 128), View("c", 128), View("d", 128)]
-    assert ranked(SIZES[:1], score, lambda: False) == SIZES[0]
+def test_what_another_backbone_adds_counts_more_than_the_same_one_again() -> None:
+    found = ranking().of(SIZES)
+    assert {view.backbone for view in found[:3]} == {"a", "b", "c"}
+    best_again = next(view for view in found[3:] if view.backbone == found[0].backbone)
+    assert EPISODES.measure(voice(best_again)).mean > EPISODES.measure(voice(View("a", 128))).mean
+
+
+def test_a_dear_view_comes_later() -> None:
+    free = ranking().of(SIZES)
+    dear = ranking(cost=lambda view: 5.0 if view.px == 224 else 0.0).of(SIZES)
+    assert free[0].px == 224 and dear[0].px == 128
+    assert all(view.px == 224 for view in dear[-2:])
+
+
+def test_what_there_was_no_time_to_look_at_comes_last() -> None:
+    answers = iter([True, True, False, False, False])
+    assert ranking(goes_on=lambda: next(answers)).of(SIZES[:1]) == [
+        View("b", 128),
+        View("a", 128),
+        View("c", 128),
+        View("d", 128),
+    ]
+    assert ranking(goes_on=lambda: False).of(SIZES[:1]) == SIZES[0]
 
 
 def test_a_view_that_does_not_fit_is_no_error() -> None:
-    def late(view: View) -> float:
+    def late(view: View) -> list[torch.Tensor]:
         if view.backbone == "b":
             raise BudgetExhausted("late")
-        return score(view)
+        return voice(view)
 
-    assert ranked(SIZES[:1], late, lambda: True) == [View("c", 128), View("a", 128), View("b", 128)]
+    assert ranking(late).of(SIZES[:1]) == [View("c", 128), View("a", 128), View("b", 128)]
 
 
 def test_the_ensemble_has_members_that_see_different_things() -> None:
     """Thirty candidates on one view make the same mistakes; a worse one on another view makes others."""
-    pool = colour_pool(classes=12)
-    spec = EpisodeSpec(ways=(5, 5), shots=(1, 1), queries_per_class=4)
-    rng = np.random.default_rng(0)
-    episodes = ValidationEpisodes(sample_episodes(pool, np.arange(12), spec, 60, rng))
 
     def outcome(view: View, number: int, seed: int, noise: float) -> Outcome:
-        generator = torch.Generator().manual_seed(seed)
-        scores = []
-        for labels in episodes.labels:
-            truth = torch.nn.functional.one_hot(labels, 5).float()
-            scores.append(truth + noise * torch.randn(truth.shape, generator=generator))
-        return Outcome(Candidate(view, "ridge", {"n": number}), "ok", 0.0, episodes.measure(scores))
+        answer = EPISODES.measure(noisy(seed, noise))
+        return Outcome(Candidate(view, "ridge", {"n": number}), "ok", 0.0, answer)
 
     alike = [outcome(SIZES[0][0], n, 0, 0.5 + 0.001 * n) for n in range(30)]
     other = outcome(SIZES[0][1], 0, 1, 0.6)
     assert other.score < min(o.score for o in alike)
-    members = choose([*alike, other], episodes, lambda _: True, lambda _: 1.0, 4)
-    assert SIZES[0][1] in {candidate.view for candidate, _, _ in members}
-    alone = choose([*alike, other], episodes, lambda views: len(set(views)) == 1, lambda _: 1.0, 4)
-    assert len({candidate.view for candidate, _, _ in alone}) == 1
+    done = [*alike, other]
+    alone, grown, *even = ensembles(done, EPISODES, lambda _: True, lambda _: 1.0, 4)
+    assert len(alone) == 1
+    assert SIZES[0][1] in {candidate.view for candidate, _, _ in grown}
+    assert [weight for _, _, weight in even[0]] == [1.0, 1.0] if even else grown[0][2] == 1.0
+    cheap = ensembles(done, EPISODES, lambda views: len(set(views)) == 1, lambda _: 1.0, 4)
+    assert all(len({candidate.view for candidate, _, _ in members}) == 1 for members in cheap)

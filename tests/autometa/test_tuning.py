@@ -10,7 +10,7 @@ import torch
 from synthetic import colour_pool
 
 from autometa.artifact import Member
-from autometa.backbones import View, build_backbone, find_spec, untuned
+from autometa.backbones import TUNED, View, build_backbone, find_spec, untuned
 from autometa.budget import TimeBudget
 from autometa.errors import BudgetExhausted, WeightsError
 from autometa.learner import BackboneShelf, FittedLearner
@@ -42,7 +42,8 @@ def test_tuning_tells_the_classes_apart_and_leaves_the_trunk(tiny_backbone: str)
     result = tuned(tiny_backbone)
     assert result.steps == 40 and result.train_s > 0
     shelf = BackboneShelf("cpu")
-    name = shelf.adopt(tiny_backbone, result.state, 32)
+    name = tiny_backbone + TUNED
+    shelf.adopt(name, result.state, 32)
     assert untuned(name) == tiny_backbone and find_spec(name) == find_spec(tiny_backbone)
     assert apart(shelf, name) > apart(shelf, tiny_backbone)
     before = shelf.state(tiny_backbone)
@@ -57,7 +58,8 @@ def test_too_little_time_is_no_training(tiny_backbone: str) -> None:
 
 def test_a_tuned_copy_is_saved_with_the_learner(tiny_backbone: str, tmp_path: Path) -> None:
     shelf = BackboneShelf("cpu")
-    name = shelf.adopt(tiny_backbone, tuned(tiny_backbone).state, 32)
+    name = tiny_backbone + TUNED
+    shelf.adopt(name, tuned(tiny_backbone).state, 32)
     member = Member(backbone=name, px=32, head="centroid", params={"transform": "l2", "metric": "cosine"})
     FittedLearner((member,), shelf).save(tmp_path)
     loaded = FittedLearner.load(tmp_path)
