@@ -17,6 +17,7 @@ from autometa.backbones.engines import is_out_of_memory
 from autometa.budget import UNLIMITED, MemoryBudget, TimeBudget, stopwatch
 from autometa.errors import BudgetExhausted
 from autometa.feature_files import FeatureFiles, FeatureKind
+from autometa.speed import Speed
 
 BYTES_PER_PIXEL = 400
 """Working memory of a forward pass per input pixel: a generous figure for the catalogue's networks."""
@@ -68,6 +69,9 @@ class FeatureTable:
     def __contains__(self, key: Hashable) -> bool:
         return key in self._place
 
+    def __len__(self) -> int:
+        return len(self._place)
+
     def reserve(self, more: int, width: int) -> None:
         """Room for so many rows more, at once: growing copies everything."""
         rows = len(self._place) + more
@@ -110,7 +114,7 @@ class FeatureStore:
         self._disk = disk
         self.ahead = ahead
         self._tables: dict[Source, FeatureTable] = defaultdict(FeatureTable)
-        self._spent: dict[Source, tuple[float, int]] = {}
+        self._speeds: dict[Source, Speed] = defaultdict(Speed)
         self._kinds: dict[tuple[Source, str], FeatureKind] = {}
 
     def embed(
@@ -142,10 +146,17 @@ class FeatureStore:
         table = self._tables[view.source]
         return len({key for key in keys if key not in table})
 
+    def embedded(self, view: View) -> int:
+        """How many images are embedded."""
+        return len(self._tables[view.source])
+
+    def speed(self, view: View) -> Speed:
+        """What an image costs, as measured in recent chunks."""
+        return self._speeds[view.source]
+
     def seconds_per_image(self, view: View) -> float | None:
         """Measured cost of one image; None before the first measurement."""
-        seconds, images = self._spent.get(view.source, (0.0, 0))
-        return seconds / images if images else None
+        return self.speed(view).mean_s
 
     def _compute(
         self,
@@ -166,7 +177,7 @@ class FeatureStore:
             rows = missing[start:stop]
             elapsed = stopwatch()
             features = backbone.embed_layers(images[rows], view.px, flip=view.flip)
-            self._record(view, elapsed(), len(rows))
+            self.speed(view).add(elapsed(), len(rows))
             table.add([keys[row] for row in rows], features)
             done.extend(rows)
             if len(done) >= SHARD_ROWS:
@@ -205,12 +216,6 @@ class FeatureStore:
         if kind not in self._kinds:
             self._kinds[kind] = self._disk.kind(description)
         return self._kinds[kind]
-
-    def _record(self, view: View, seconds: float, images: int) -> None:
-        """Recent chunks count more, since other load on the machine comes and goes."""
-        old_seconds, old_images = self._spent.get(view.source, (0.0, 0))
-        keep = 0.5 if old_images > 4 * LARGEST_CHUNK else 1.0
-        self._spent[view.source] = (old_seconds * keep + seconds, int(old_images * keep) + images)
 
     def _chunk(self, view: View) -> int:
         room = self._memory.left_bytes() // 3

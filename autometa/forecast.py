@@ -15,7 +15,7 @@ from autometa.features import FeatureStore
 from autometa.learner import SMALLEST_PX, BackboneShelf
 from autometa.learners.hooks import Settling
 from autometa.learners.trained import TrainedLearner
-from autometa.planning import FINISH_S, Costs, TestSpec, affordable, meta_test_s
+from autometa.planning import FINISH_S, Costs, TestSpec, affordable, margin, meta_test_s
 
 PROBE_PX = 128
 PROBE_IMAGES = 24
@@ -77,8 +77,12 @@ class Forecast:
     def costs(self, views: Iterable[View]) -> Costs:
         """All measured costs."""
         views = list(views)
-        image_s = {view: self.image_s(view) for view in views}
-        return Costs(self.start_s, image_s, engine_s={view: self._engine_s(view) for view in views})
+        return Costs(
+            self.start_s,
+            {view: self.image_s(view) for view in views},
+            engine_s={view: self._engine_s(view) for view in views},
+            margins={view: margin(self.store.speed(view)) for view in views},
+        )
 
     def spare_s(self, views: Iterable[View]) -> float:
         """Seconds that can be spent now so that finishing and meta-test with `views` still fit."""

@@ -7,9 +7,14 @@ from dataclasses import dataclass, field
 
 from autometa.backbones import View
 from autometa.episodes import EpisodeSpec
+from autometa.speed import Speed
 
 SLOWDOWN = 1.3
 """How much slower than measured a step may be; other load on a machine comes and goes."""
+ENOUGH_STEPS = 8
+"""Measured steps from which on their own 95th percentile says it."""
+LEAST_MARGIN, MOST_MARGIN = 1.1, 1.6
+"""Bounds of what the percentile may say, as multiples of the mean."""
 TASK_OVERHEAD_S = 0.01
 IMAGE_OVERHEAD_S = 0.0002
 """Meta-test beside the networks: tasks and their images travel between processes."""
@@ -45,12 +50,18 @@ class TestSpec:
 @dataclass(frozen=True)
 class Costs:
     """Measured seconds: starting a process with all imports, an image in each view, a task in all heads,
-    and building the engine of a view in a new process."""
+    and building the engine of a view in a new process. `margins`: by how much more than measured an image in a
+    view may cost, `SLOWDOWN` where it is not told."""
 
     start_s: float
     image_s: Mapping[View, float]
     task_s: float = 0.02
     engine_s: Mapping[View, float] = field(default_factory=dict)
+    margins: Mapping[View, float] = field(default_factory=dict)
+
+    def reserved_image_s(self, view: View) -> float:
+        """Seconds per image in a view, with their margin."""
+        return self.margins.get(view, SLOWDOWN) * self.image_s[view]
 
 
 @dataclass(frozen=True)
@@ -62,6 +73,20 @@ class Plan:
     why: str
 
 
+def margin(speed: Speed | None) -> float:
+    """By how much more than its mean to reserve for work of a measured speed: up to the 95th percentile of its
+    recent steps within bounds, or `SLOWDOWN` where they are too few."""
+    if speed is None or len(speed) < ENOUGH_STEPS or not speed.mean_s:
+        return SLOWDOWN
+    return min(max(speed.percentile_s(95) / speed.mean_s, LEAST_MARGIN), MOST_MARGIN)
+
+
+def cautious_s(speed: Speed | None, guess_s: float) -> float:
+    """Seconds per item to reserve: the measured mean, or a guess before the first measurement, and a margin."""
+    mean_s = None if speed is None else speed.mean_s
+    return margin(speed) * (guess_s if mean_s is None else mean_s)
+
+
 def one_per_pass(views: Iterable[View]) -> list[View]:
     """A view for each pass of a network: those that differ in layers only share one."""
     return list({view.source: view for view in sorted(views)}.values())
@@ -71,10 +96,10 @@ def meta_test_s(views: Iterable[View], test: TestSpec, costs: Costs) -> float:
     """Predicted seconds of meta-test with these views, from process start to the last answer. A start is
     paid for even where the process stands by already: it may have to be replaced."""
     passes = one_per_pass(views)
-    network = test.embedded_images * sum(costs.image_s[v] for v in passes)
-    network += sum(costs.engine_s.get(v, 0.0) for v in passes)
+    network = test.embedded_images * sum(costs.reserved_image_s(v) for v in passes)
+    engines = sum(costs.engine_s.get(v, 0.0) for v in passes)
     overhead = test.tasks * (TASK_OVERHEAD_S + costs.task_s) + test.shown_images * IMAGE_OVERHEAD_S
-    return costs.start_s + SLOWDOWN * (network + overhead) + CLOSING_S
+    return costs.start_s + network + SLOWDOWN * (engines + overhead) + CLOSING_S
 
 
 def make_plan(left_s: float, views: Iterable[View], test: TestSpec, costs: Costs) -> Plan:
@@ -95,6 +120,5 @@ def affordable(
 ) -> bool:
     """Whether meta-test with all these views still fits after embedding so many validation images more."""
     views = set(views)
-    new = {v.source: costs.image_s[v] * embed_images.get(v, 0) for v in views if v in embed_images}
-    now = sum(new.values()) * SLOWDOWN
-    return now + meta_test_s(views, test, costs) <= left_s
+    new = {v.source: costs.reserved_image_s(v) * embed_images.get(v, 0) for v in views if v in embed_images}
+    return sum(new.values()) + meta_test_s(views, test, costs) <= left_s

@@ -11,11 +11,11 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS: list[set[str]] = [
     {"errors"},
-    {"config", "budget", "episodes", "environment", "display", "feature_files"},
+    {"config", "budget", "episodes", "environment", "display", "feature_files", "speed"},
     {"backbones"},
     {"features", "heads", "planning"},
     {"evaluation", "artifact"},
-    {"ensemble", "bench", "pool", "learners"},
+    {"ensemble", "bench", "pool", "learners", "pace"},
     {"learner", "trained_ensemble"},
     {"forecast", "search", "ranking", "saved"},
     {"selection", "tuning"},
