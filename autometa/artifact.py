@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from autometa.backbones import View
 from autometa.errors import ArtifactError
 
 DESCRIPTION = "learner.json"
@@ -35,6 +36,11 @@ class Member(BaseModel):
     params: dict[str, Any]
     temperature: float = Field(default=1.0, gt=0)
     weight: float = Field(default=1.0, gt=0)
+
+    @property
+    def view(self) -> View:
+        """The view on which its head stands."""
+        return View(self.backbone, self.px, self.layers, self.flip)
 
 
 class Description(BaseModel):

@@ -23,7 +23,8 @@ from autometa.feature_files import FeatureFiles
 from autometa.features import FeatureStore
 from autometa.forecast import PROBE_IMAGES, Forecast, Limits
 from autometa.heads import Metric
-from autometa.learner import BackboneShelf, FittedLearner, MetricKey, plain_member
+from autometa.learner import BackboneShelf, FittedLearner, MetricKey
+from autometa.pace import plain_member
 from autometa.planning import TestSpec, make_plan
 from autometa.ranking import Ranking
 from autometa.search import Candidate, Outcome, Search

@@ -154,6 +154,11 @@ class FeatureStore:
         """What an image costs, as measured in recent chunks."""
         return self._speeds[view.source]
 
+    def measured(self, backbone: str) -> list[View]:
+        """The passes of a network whose speed was measured, as views of its last layer."""
+        sources = [source for source, speed in self._speeds.items() if source[0] == backbone and len(speed)]
+        return [View(name, px, flip=flip) for name, px, flip in sources]
+
     def seconds_per_image(self, view: View) -> float | None:
         """Measured cost of one image; None before the first measurement."""
         return self.speed(view).mean_s

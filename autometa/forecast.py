@@ -12,9 +12,10 @@ from autometa.backbones import View, untuned
 from autometa.budget import MemoryBudget, TimeBudget, stopwatch
 from autometa.episodes import EpisodeSpec
 from autometa.features import FeatureStore
-from autometa.learner import SMALLEST_PX, BackboneShelf
+from autometa.learner import BackboneShelf
 from autometa.learners.hooks import Settling
 from autometa.learners.trained import TrainedLearner
+from autometa.pace import SMALLEST_PX
 from autometa.planning import FINISH_S, Costs, TestSpec, affordable, margin, meta_test_s
 
 PROBE_PX = 128

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +14,17 @@ import torch
 from numpy.typing import NDArray
 
 from autometa.artifact import Description, Member, load_description, load_tensors, save_learner
-from autometa.backbones import EAGER, Backbone, Source, View, build_backbone, untuned
-from autometa.budget import Machine, MemoryBudget, TimeBudget
+from autometa.backbones import EAGER, Backbone, View, build_backbone, untuned
+from autometa.budget import Machine, MemoryBudget
 from autometa.ensemble import average, log_probabilities
 from autometa.episodes import check_support
 from autometa.features import FeatureStore, image_keys
 from autometa.heads import FeatureBatch, Metric, apply_head, find_metric
-from autometa.planning import SLOWDOWN
+from autometa.pace import Pace
 
 Images = NDArray[np.uint8]
 MetricKey = tuple[View, str]
 """A view and the name of a metric on its features."""
-
-
-SMALLEST_PX = 48
-TASK_S = 0.04
-"""What a task costs in meta-test beside the networks."""
-PX_STEP = 16
-COARSER = (0.75, 0.5, 0.35)
-"""Shares of the resolution that a late learner falls back to."""
-
-
-def plain_member(view: View) -> Member:
-    """Nearest centroid by cosine on a view: what needs no statistics and no search."""
-    params = {"transform": "l2", "metric": "cosine"}
-    return Member(backbone=view.backbone, px=view.px, head="centroid", params=params, temperature=0.05)
 
 
 class BackboneShelf:
@@ -76,60 +63,6 @@ class BackboneShelf:
 
 
 @dataclass
-class Pace:
-    """How much is still to answer, so that a slow machine drops members instead of missing tasks."""
-
-    budget: TimeBudget
-    tasks_left: int
-    images: float
-    seen: set[bytes] = field(default_factory=set)
-    coarse: View | None = None
-
-    @property
-    def images_left(self) -> float:
-        """Distinct images still to come, at most."""
-        return max(self.images - len(self.seen), 0)
-
-    def affordable(self, member_views: list[View], store: FeatureStore) -> list[View]:
-        """As many of the views, in order, as the time left allows; none where even the first is too slow."""
-        chosen = []
-        cost_s = 0.0
-        paid: set[Source] = set()
-        for view in member_views:
-            if view.source not in paid:
-                cost_s += self._cost_s(view, store)
-                paid.add(view.source)
-            if cost_s <= self.budget.left_s():
-                chosen.append(view)
-        return chosen
-
-    def coarser(self, view: View, store: FeatureStore) -> View:
-        """The same backbone at a lower resolution that the time left allows, if any does. It stays the choice
-        for the tasks to come, since a change of resolution means to embed every image again."""
-        if self.coarse is not None and self._cost_s(self.coarse, store) <= self.budget.left_s():
-            return self.coarse
-        start = self.coarse or view
-        image_s = store.seconds_per_image(start) or 0.0
-        px = start.px
-        for share in COARSER:
-            px = max(int(start.px * share) // PX_STEP * PX_STEP, SMALLEST_PX)
-            embed_s = self.images * image_s * (px / start.px) ** 2
-            if SLOWDOWN * (embed_s + self.tasks_left * TASK_S) <= self.budget.left_s():
-                break
-        self.coarse = View(view.backbone, px)
-        return self.coarse
-
-    def _cost_s(self, view: View, store: FeatureStore) -> float:
-        image_s = store.seconds_per_image(view) or 0.0
-        return SLOWDOWN * (self.images_left * image_s + self.tasks_left * TASK_S)
-
-
-def view_of(member: Member) -> View:
-    """The view on which a member's head stands."""
-    return View(member.backbone, member.px, member.layers, member.flip)
-
-
-@dataclass
 class FittedLearner:
     """Members, their networks and metrics. `fit` a support set, then `predict` its queries; `balanced`: these
     are declared to be as many of each class."""
@@ -153,7 +86,7 @@ class FittedLearner:
         """Views of the members, the one with the largest weight first."""
         weights: dict[View, float] = defaultdict(float)
         for member in self.members:
-            weights[view_of(member)] += member.weight
+            weights[member.view] += member.weight
         return sorted(weights, key=lambda view: -weights[view])
 
     def fit(self, images: Images, labels: NDArray[np.int64], ways: int) -> FittedPredictor:
@@ -162,51 +95,54 @@ class FittedLearner:
         DataError where images and labels do not fit or a class has no image.
         """
         check_support(images, labels, ways)
-        members = self._affordable_members()
-        support = self._embed(dict.fromkeys(map(view_of, members)), images)
+        members = self._members_of_a_task()
+        support = self._embed(dict.fromkeys(member.view for member in members), images)
         return FittedPredictor(self, members, support, torch.from_numpy(np.array(labels)), ways)
 
-    def _affordable_members(self) -> tuple[Member, ...]:
-        """All members; fewer, or a coarse stand-in, where meta-test runs late: a task is never skipped."""
+    def _members_of_a_task(self) -> tuple[Member, ...]:
+        """All members; less than that where meta-test runs late: a task is never skipped."""
         if self.pace is None:
             return self.members
-        self.store.ahead = int(self.pace.images_left)
-        views = self.pace.affordable(self.views, self.store) if self.pace.coarse is None else []
-        if views:
-            return tuple(m for m in self.members if view_of(m) in views)
-        view = self.pace.coarser(self.views[0], self.store)
-        return (plain_member(view),)
+        self.store.ahead = int(self.pace.images_left(self.views[0], self.store))
+        return self.pace.begin(self.members, self.store)
 
     def _embed(self, views: Iterable[View], images: Images) -> dict[View, torch.Tensor]:
         keys = image_keys(images)
-        if self.pace is not None:
-            self.pace.seen.update(keys)
-        return {view: self.store.embed(view, images, keys) for view in views}
+        if self.pace is None:
+            return {view: self.store.embed(view, images, keys) for view in views}
+        self.pace.show(len(images))
+        with self.pace.times.embedding():
+            return {view: self.store.embed(view, images, keys) for view in views}
 
     def answer(self, predictor: FittedPredictor, images: Images) -> NDArray[np.float64]:
         """Class probabilities [q, ways] of query images uint8 [q, 3, h, w]; float64, rows sum to one."""
-        log_p, weights = [], []
         query = self._embed(predictor.support, images)
+        log_p = []
         for member in predictor.members:
-            view = view_of(member)
-            metric = self._metric(view, member)
-            batch = FeatureBatch(
-                support=metric(predictor.support[view])[None],
-                support_labels=predictor.labels[None],
-                query=metric(query[view])[None],
-                ways=torch.tensor([predictor.ways]),
-                prior=metric.prior,
-            )
-            scores = apply_head(member.head, member.params, batch, balanced=self.balanced)
-            log_p.append(log_probabilities(scores[0].double(), member.temperature))
-            weights.append(member.weight)
+            with self.pace.times.answering(member) if self.pace else nullcontext():
+                log_p.append(self._voice(member, predictor, query[member.view]))
         if self.pace is not None:
-            self.pace.tasks_left = max(self.pace.tasks_left - 1, 0)
-        return average(log_p, weights).exp().numpy()
+            self.pace.answered()
+        return average(log_p, [member.weight for member in predictor.members]).exp().numpy()
 
-    def _metric(self, view: View, member: Member) -> Metric:
-        name = str(member.params["transform"])
-        return self.metrics.get((view, name)) or Metric(find_metric(name))
+    def _voice(self, member: Member, predictor: FittedPredictor, query: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities float64 [q, ways] of one member for queries with features float32 [q, d]."""
+        metric = self._metric(member)
+        batch = FeatureBatch(
+            support=metric(predictor.support[member.view])[None],
+            support_labels=predictor.labels[None],
+            query=metric(query)[None],
+            ways=torch.tensor([predictor.ways]),
+            prior=metric.prior,
+        )
+        scores = apply_head(member.head, member.params, batch, balanced=self.balanced)
+        return log_probabilities(scores[0].double(), member.temperature)
+
+    def _metric(self, member: Member) -> Metric:
+        """The member's metric; where mirrored images were dropped, the one fitted with them."""
+        view, name = member.view, str(member.params["transform"])
+        fitted = self.metrics.get((view, name)) or self.metrics.get((replace(view, flip=True), name))
+        return fitted or Metric(find_metric(name))
 
     def save(self, folder: Path) -> None:
         """Write everything that `load` needs into `folder`, atomically."""
@@ -241,7 +177,7 @@ class FittedLearner:
         for key, tensor in tensors.items():
             metric, _, part = key.rpartition(" ")
             parts[metric][part] = tensor
-        wanted = {(view_of(m), str(m.params["transform"])) for m in description.members}
+        wanted = {(m.view, str(m.params["transform"])) for m in description.members}
         metrics = {
             (view, name): Metric.of_tensors(find_metric(name), parts[f"{view} {name}"])
             for view, name in wanted

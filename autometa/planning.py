@@ -81,12 +81,6 @@ def margin(speed: Speed | None) -> float:
     return min(max(speed.percentile_s(95) / speed.mean_s, LEAST_MARGIN), MOST_MARGIN)
 
 
-def cautious_s(speed: Speed | None, guess_s: float) -> float:
-    """Seconds per item to reserve: the measured mean, or a guess before the first measurement, and a margin."""
-    mean_s = None if speed is None else speed.mean_s
-    return margin(speed) * (guess_s if mean_s is None else mean_s)
-
-
 def one_per_pass(views: Iterable[View]) -> list[View]:
     """A view for each pass of a network: those that differ in layers only share one."""
     return list({view.source: view for view in sorted(views)}.values())

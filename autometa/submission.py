@@ -21,9 +21,10 @@ from autometa.controller import Controller
 from autometa.episodes import EpisodeSpec, ImagePool, as_uint8
 from autometa.errors import ConfigError
 from autometa.forecast import Limits
-from autometa.learner import FittedLearner, Pace
+from autometa.learner import FittedLearner
 from autometa.learners.recipe import Recipe
 from autometa.meta_training import MetaTraining
+from autometa.pace import Pace
 from autometa.planning import TestSpec
 from autometa.pool import pool_from_generator
 from autometa.saved import AnyLearner, AnyPredictor, load_learner
@@ -202,5 +203,5 @@ def _load(folder: Path) -> AnyLearner:
 def _declared_pace() -> Pace | None:
     if "METADL_DEADLINE" not in os.environ or "METADL_TEST_SPEC" not in os.environ:
         return None
-    test = read_test_spec(Settings())
-    return Pace(TimeBudget(float(os.environ["METADL_DEADLINE"])), test.tasks, test.embedded_images)
+    budget = TimeBudget(float(os.environ["METADL_DEADLINE"]))
+    return Pace.of(read_test_spec(Settings()), budget, _say)

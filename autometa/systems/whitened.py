@@ -21,7 +21,8 @@ from autometa.evaluation import Answer
 from autometa.features import FeatureStore
 from autometa.forecast import PROBE_IMAGES, Forecast, Limits
 from autometa.heads import METRICS, FeatureStatistics, Metric, find_metric
-from autometa.learner import BackboneShelf, FittedLearner, MetricKey, plain_member
+from autometa.learner import BackboneShelf, FittedLearner, MetricKey
+from autometa.pace import plain_member
 from autometa.planning import FINISH_S, SLOWDOWN, TestSpec, make_plan
 from autometa.pool import share_of_classes
 from autometa.search import Candidate, Outcome, guarded

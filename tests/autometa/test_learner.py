@@ -17,7 +17,7 @@ from autometa.budget import MemoryBudget, TimeBudget
 from autometa.errors import ArtifactError, BudgetExhausted, DataError
 from autometa.features import FeatureStore, image_keys
 from autometa.heads import METRICS, Metric
-from autometa.learner import BackboneShelf, FittedLearner, Pace
+from autometa.learner import BackboneShelf, FittedLearner
 
 MEMORY = MemoryBudget(8 * 2**30)
 
@@ -175,35 +175,3 @@ def test_support_must_cover_every_class(members: tuple[Member, ...]) -> None:
     images = colour_pool().images[:3]
     with pytest.raises(DataError, match="each of 3 classes"):
         learner.fit(images, np.array([0, 0, 1]), 3)
-
-
-def test_a_late_learner_drops_views_and_never_tasks(members: tuple[Member, ...]) -> None:
-    learner = learner_of(*members)
-    clock = FakeClock()
-    pace = learner.pace = Pace(TimeBudget.of(1e6, clock), tasks_left=10, images=1000)
-    answer(learner)
-    assert (pace.tasks_left, pace.images_left) == (9, 976)
-    answer(learner)
-    assert (pace.tasks_left, pace.images_left) == (8, 976), "images seen before are embedded already"
-    assert pace.affordable(learner.views, learner.store) == learner.views
-    first, second = (pace._cost_s(view, learner.store) for view in learner.views)
-    clock.now += pace.budget.left_s() - first - second / 2
-    assert pace.affordable(learner.views, learner.store) == learner.views[:1]
-    clock.now += 1e6
-    assert pace.affordable(learner.views, learner.store) == []
-    assert answer(learner).shape == (12, 3)
-
-
-def test_a_very_late_learner_looks_more_coarsely_and_keeps_to_it(members: tuple[Member, ...]) -> None:
-    learner = learner_of(members[1])
-    clock = FakeClock()
-    pace = Pace(TimeBudget.of(1e6, clock), tasks_left=0, images=1000)
-    fine = View(members[1].backbone, 480)
-    learner.store._spent[fine.source] = 100.0, 10
-    clock.now += 1e6 - 1.3 * 10 * 1000 * 0.3
-    assert pace.coarser(fine, learner.store).px == 240
-    clock.now -= 1e6
-    assert pace.coarser(fine, learner.store).px == 240
-    learner.store._spent[View(members[1].backbone, 240).source] = 100.0, 10
-    clock.now += 1e6
-    assert pace.coarser(fine, learner.store).px < 240

@@ -19,13 +19,14 @@ from autometa.config import validated
 from autometa.episodes import EpisodeSpec, ImagePool
 from autometa.errors import ArtifactError, ConfigError, DataError
 from autometa.forecast import Limits
-from autometa.learner import BackboneShelf, FittedLearner, plain_member
+from autometa.learner import BackboneShelf, FittedLearner
 from autometa.learners import storage
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.recipe import Recipe
 from autometa.learners.trained import TrainedLearner
 from autometa.learners.training import TrainingSettings
 from autometa.meta_training import MetaTraining
+from autometa.pace import plain_member
 from autometa.planning import TestSpec
 from autometa.saved import load_learner
 from autometa.submission import AutoLearner, EpisodicMetaLearner

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from autometa.planning import ENOUGH_STEPS, LEAST_MARGIN, MOST_MARGIN, SLOWDOWN, cautious_s, margin
+from autometa.planning import ENOUGH_STEPS, LEAST_MARGIN, MOST_MARGIN, SLOWDOWN, margin
 from autometa.speed import RECENT, Speed
 
 
@@ -45,8 +45,3 @@ def test_the_margin_is_measured_once_there_are_enough_steps_and_is_bounded() -> 
     assert margin(busy) == pytest.approx(1.5 / 1.125)
     assert margin(speed_of(*[1.0] * 15, *[9.0] * 2)) == MOST_MARGIN
     assert margin(speed_of(*[0.0] * ENOUGH_STEPS)) == SLOWDOWN
-
-
-def test_reserved_seconds_are_the_mean_with_its_margin_or_a_guess() -> None:
-    assert cautious_s(Speed(), 0.5) == SLOWDOWN * 0.5
-    assert cautious_s(speed_of(2.0), 0.5) == pytest.approx(SLOWDOWN * 2.0)

@@ -14,7 +14,7 @@ from autometa.budget import MemoryBudget
 from autometa.errors import ConfigError
 from autometa.features import FeatureStore, image_keys
 from autometa.heads import METRICS, Metric
-from autometa.learner import BackboneShelf, FittedLearner, view_of
+from autometa.learner import BackboneShelf, FittedLearner
 from autometa.planning import one_per_pass
 
 ALL = ("last", "stage3", "stage4")
@@ -93,11 +93,11 @@ def test_learners_keep_their_layers(tiny_backbone: str, tmp_path) -> None:  # ty
     shelf = BackboneShelf("cpu")
     width = shelf(tiny_backbone).widths["last"] + shelf(tiny_backbone).widths["stage4"]
     metric = Metric(METRICS["cl2n"], mean=torch.zeros(width))
-    learner = FittedLearner((member,), shelf, {(view_of(member), "cl2n"): metric})
+    learner = FittedLearner((member,), shelf, {(member.view, "cl2n"): metric})
     learner.save(tmp_path)
     rows = np.concatenate([pool.rows_of_class[c][:2] for c in range(3)])
     labels = np.repeat(np.arange(3), 2)
     again = FittedLearner.load(tmp_path)
     ours, theirs = (one.fit(pool.images[rows], labels, 3).predict(pool.images) for one in (learner, again))
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
-    assert again.views == [view_of(member)]
+    assert again.views == [member.view]
