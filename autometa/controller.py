@@ -25,10 +25,11 @@ from autometa.forecast import PROBE_IMAGES, Forecast, Limits
 from autometa.heads import Metric
 from autometa.learner import BackboneShelf, FittedLearner, MetricKey
 from autometa.pace import plain_member
-from autometa.planning import TestSpec, make_plan
+from autometa.planning import ENSEMBLE_S, SAVE_S, TestSpec, make_plan
 from autometa.ranking import Ranking
 from autometa.search import Candidate, Outcome, Search
 from autometa.selection import Weighted, ensembles
+from autometa.stages import JOURNAL, Stages
 from autometa.trials import Trials
 
 START_PX = 128
@@ -42,7 +43,6 @@ PROBE_BYTES = 600 * 2**20
 RANKING_SHARE = 0.15
 """Share of the time left that ranking the views may take."""
 CHECKPOINT_EVERY_S = 3.0
-JOURNAL = "journal.jsonl"
 
 
 @dataclass
@@ -70,20 +70,23 @@ class Controller:
         )
         self._forecast = Forecast(self.test, self.limits, self._shelf, self._store, self.start_s)
         self._rng = np.random.default_rng(self.settings.seed)
+        self.stages = Stages(self.checkpoint)
         self._best = -1.0
         self._since_checkpoint = stopwatch()
 
     def bootstrap(self) -> FittedLearner:
         """The cheapest backbone with weights at hand and nearest centroid, saved: a valid learner."""
         px = min(self.settings.resolutions, key=lambda r: (abs(r - START_PX), r))
-        name = self._available[0]
-        return self._save_plain(View(name, self._shelf(name).input_px(px)))
+        with self.stages.timed("bootstrap"):
+            name = self._available[0]
+            return self._save_plain(View(name, self._shelf(name).input_px(px)))
 
     def run(self, pool: ImagePool) -> FittedLearner:
         """Everything after the images are known; a valid learner, whatever happens to the time."""
         learner = self._latest or self.bootstrap()
         try:
-            first = self._probe(pool, learner.views[0])
+            with self.stages.timed("probe"):
+                first = self._probe(pool, learner.views[0])
             plan = make_plan(self.limits.run.left_s(), [first], self.test, self._forecast.costs([first]))
             self.report(f"plan: {plan.why}")
             if plan.search_s > 0:
@@ -91,6 +94,7 @@ class Controller:
         except BudgetExhausted as error:
             self.report(f"stopped early: {error}")
         assert self._latest is not None
+        self.stages.tell("meta_test")
         return self._latest
 
     @cached_property
@@ -152,8 +156,10 @@ class Controller:
             self.report,
             self.settings.tune_steps,
         )
-        search = Search(self._worthy_views(pool, first, trials), trials.attempt, self.settings.seed)
-        if done := trials.run(search, search_s, self.settings.max_trials):
+        with self.stages.timed("search", self._forecast.spare_s([first])):
+            search = Search(self._worthy_views(pool, first, trials), trials.attempt, self.settings.seed)
+            done = trials.run(search, search_s, self.settings.max_trials)
+        if done:
             self._mix(done, trials)
 
     def _worthy_views(self, pool: ImagePool, first: View, trials: Trials) -> list[View]:
@@ -167,7 +173,10 @@ class Controller:
             trials.cost,
             lambda: looking.left_s() > 0 and trials.may_go_on(),
         )
-        others = ranking.of(self._sizes(first))
+        sizes = self._sizes(first)
+        embed_s = len(few.images) * sum(self._forecast.image_s(view) for size in sizes for view in size)
+        with self.stages.timed("rank", min(embed_s, looking.left_s())):
+            others = ranking.of(sizes)
         self.report(f"worth a trial: {', '.join(map(str, others))}")
         return [each for view in dict.fromkeys([first, *others]) for each in trials.layered(view)]
 
@@ -186,21 +195,27 @@ class Controller:
             self._save([(candidate, temperature, 1.0)], trials, record)
 
     def _mix(self, done: list[Outcome], trials: Trials) -> None:
-        """Choose the ensemble on fresh episodes, save it with metrics fitted on all classes, then, if there is time,
-        with copies tuned on all classes too."""
-        forecast, bench = self._forecast, trials.bench
-        options = ensembles(done, bench.episodes, forecast.fits, forecast.image_s, self.settings.max_members)
-        answers = [self._fresh_answer(members, trials) for members in options]
-        place = max(range(len(options)), key=lambda number: answers[number].mean)
-        members, final = options[place], answers[place]
-        figures = bench.fresh.with_calibration(final).figures()
+        """Choose the ensemble, save it with metrics fitted on all classes, then, if there is time, with copies tuned
+        on all classes too."""
+        with self.stages.timed("ensemble", ENSEMBLE_S):
+            members, final = self._chosen(done, trials)
+        figures = trials.bench.fresh.with_calibration(final).figures()
         record = {"stage": "final", **figures}
-        self._save(members, trials, record, every_class=True)
+        with self.stages.timed("save", SAVE_S):
+            self._save(members, trials, record, every_class=True)
         names = ", ".join(f"{c.head} on {c.view}" for c, _, _ in members)
         told = f"{final.percent()}, calibration error {100 * figures['calibration_error']:.1f} %"
         self.report(f"chosen: {told}, on fresh validation episodes with {names}")
         if again := self._tuned_on_all(members, trials):
             self._save(again, trials, record, every_class=True)
+
+    def _chosen(self, done: list[Outcome], trials: Trials) -> tuple[list[Weighted], Answer]:
+        """The ensemble that is best on fresh episodes, and what it answers there."""
+        forecast, bench = self._forecast, trials.bench
+        options = ensembles(done, bench.episodes, forecast.fits, forecast.image_s, self.settings.max_members)
+        answers = [self._fresh_answer(members, trials) for members in options]
+        best = max(range(len(options)), key=lambda number: answers[number].mean)
+        return options[best], answers[best]
 
     def _tuned_on_all(self, members: list[Weighted], trials: Trials) -> list[Weighted]:
         """The members with every tuned copy tuned once more, on all classes; none where no copy was or could be."""
@@ -245,8 +260,11 @@ class Controller:
         """Make the learner that consists of `members` the latest one and save it."""
         balanced = self.test.episodes.balanced
         self._latest = FittedLearner(members, self._shelf, metrics, balanced=balanced, validation=record)
+        if self._forecast.probed:
+            self.stages.expect("meta_test", self._forecast.meta_test_s(self._latest.views))
         if self.checkpoint is not None:
             self._latest.save(self.checkpoint)
+            self.stages.write()
             self._since_checkpoint = stopwatch()
             self.report(f"learner on disk ({record['stage']}, {process_age_s():.1f} s after the start)")
         return self._latest

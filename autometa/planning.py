@@ -19,7 +19,8 @@ TASK_OVERHEAD_S = 0.01
 IMAGE_OVERHEAD_S = 0.0002
 """Meta-test beside the networks: tasks and their images travel between processes."""
 CLOSING_S = 1.5
-FINISH_S = 3.0
+ENSEMBLE_S, SAVE_S = 2.0, 1.0
+FINISH_S = ENSEMBLE_S + SAVE_S
 """Choosing and saving the ensemble at the end of meta-training."""
 
 

@@ -105,7 +105,8 @@ class AutoMetaLearner:
         torch.manual_seed(settings.seed)
         controller = Controller(settings, test, limits, read_model_dir(), _say, process_age_s())
         controller.bootstrap()
-        pool = pool_from_generator(meta_train_generator, limits.train, limits.memory, _say)
+        with controller.stages.timed("pool"):
+            pool = pool_from_generator(meta_train_generator, limits.train, limits.memory, _say)
         return AutoLearner.of(controller.run(pool))
 
 

@@ -15,7 +15,7 @@ LAYERS: list[set[str]] = [
     {"backbones"},
     {"features", "heads", "planning"},
     {"evaluation", "artifact"},
-    {"ensemble", "bench", "pool", "learners", "pace"},
+    {"ensemble", "bench", "pool", "learners", "pace", "stages"},
     {"learner", "trained_ensemble"},
     {"forecast", "search", "ranking", "saved"},
     {"selection", "tuning"},

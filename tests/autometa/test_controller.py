@@ -215,13 +215,21 @@ def test_a_run_ends_with_a_saved_learner_that_it_can_explain(tmp_path: Path, tin
     assert saved.validation["stage"] == "final"
     assert 0.5 < saved.validation["normalised_accuracy"] <= 1
     assert 0 <= saved.validation["calibration_error"] < 1
-    journal = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
+    lines_of_journal = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
+    journal = [row for row in lines_of_journal if "head" in row]
     assert {row["head"] for row in journal} == set(HEADS)
     assert {row["status"] for row in journal} <= {"ok", "pruned"}
     assert any(row["view"].startswith(f"{tiny_backbone}+tuned@") for row in journal)
     assert any(line.startswith("tuned") for line in lines)
     assert any(line.startswith("plan:") for line in lines)
     assert any(line.startswith("chosen:") and "calibration error" in line for line in lines)
+    stages = json.loads((tmp_path / "stages.json").read_text())
+    assert sorted(stages, key=str) == sorted((row for row in lines_of_journal if "stage" in row), key=str)
+    told = {row.pop("stage"): row for row in stages}
+    assert set(told) == {"bootstrap", "probe", "search", "rank", "ensemble", "save", "meta_test"}
+    assert told["meta_test"]["predicted_s"] > 0 and told.pop("meta_test")["actual_s"] is None
+    assert all(row["actual_s"] is not None for row in told.values())
+    assert 0 < told["search"]["actual_s"] < told["search"]["predicted_s"]
 
 
 def test_the_bootstrap_is_a_valid_learner(tmp_path: Path, tiny_backbone: str) -> None:
