@@ -185,7 +185,10 @@ class Controller:
         if self.checkpoint is not None:
             with (self.checkpoint / JOURNAL).open("a") as journal:
                 journal.write(outcome.journal_line() + "\n")
-        if outcome.answer is None or outcome.score <= self._best:
+        if outcome.answer is None:
+            return
+        self._forecast.answered(outcome.candidate.view, outcome.seconds, len(trials.bench.episodes.episodes))
+        if outcome.score <= self._best:
             return
         self._best, candidate = outcome.score, outcome.candidate
         self.report(f"best so far: {outcome.answer.percent()} with {candidate.head} on {candidate.view}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from autometa.backbones import View, untuned
+from autometa.backbones import Source, View, untuned
 from autometa.budget import MemoryBudget, TimeBudget, stopwatch
 from autometa.episodes import EpisodeSpec
 from autometa.features import FeatureStore
@@ -16,7 +16,17 @@ from autometa.learner import BackboneShelf
 from autometa.learners.hooks import Settling
 from autometa.learners.trained import TrainedLearner
 from autometa.pace import SMALLEST_PX
-from autometa.planning import FINISH_S, Costs, TestSpec, affordable, margin, meta_test_s
+from autometa.planning import (
+    ENOUGH_STEPS,
+    FINISH_S,
+    HEADS_S,
+    Costs,
+    TestSpec,
+    affordable,
+    margin,
+    meta_test_s,
+)
+from autometa.speed import Speed
 
 PROBE_PX = 128
 PROBE_IMAGES = 24
@@ -24,6 +34,8 @@ ENGINE_SHARE = 0.3
 """Share of the training time left in which choosing an engine must fit easily."""
 RACE_S = 1.0
 """What a race costs besides building the winner."""
+ALONE = 1.5
+"""How many times as long as one of many episodes a task takes that a head answers alone, with its metric."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,7 @@ class Forecast:
     store: FeatureStore
     start_s: float
     _pixel_s: dict[str, float] = field(default_factory=dict, init=False)
+    _heads: dict[Source, Speed] = field(default_factory=dict, init=False)
 
     def probe(self, backbone: str, images: NDArray[np.uint8]) -> float:
         """Choose an engine for a backbone and measure it, on a few images; images per second at 128 px."""
@@ -57,6 +70,14 @@ class Forecast:
         network.embed(images[:PROBE_IMAGES], px)
         self._pixel_s[backbone] = elapsed() / len(images[:PROBE_IMAGES]) / px**2
         return 1 / (self._pixel_s[backbone] * PROBE_PX**2)
+
+    def answered(self, view: View, seconds: float, episodes: int) -> None:
+        """A head on this view has answered so many episodes. The first time on a pass of a network is not counted,
+        as it has embedded their images too."""
+        if view.source in self._heads:
+            self._heads[view.source].add(seconds, episodes)
+        else:
+            self._heads[view.source] = Speed()
 
     @property
     def probed(self) -> list[str]:
@@ -81,6 +102,7 @@ class Forecast:
         return Costs(
             self.start_s,
             {view: self.image_s(view) for view in views},
+            task_s=self._heads_s(views),
             engine_s={view: self._engine_s(view) for view in views},
             margins={view: margin(self.store.speed(view)) for view in views},
         )
@@ -94,6 +116,14 @@ class Forecast:
         """Predicted seconds of meta-test with these views."""
         views = set(views)
         return meta_test_s(views, self.test, self.costs(views))
+
+    def _heads_s(self, views: Iterable[View]) -> float:
+        """Seconds that a head on each of the views takes for a task together: the median of those tried on its pass,
+        as it is not known yet which are chosen; no less than usual while one of the passes has seen only a few."""
+        speeds = [self._heads.get(view.source, Speed()) for view in set(views)]
+        known = [speed for speed in speeds if len(speed) >= ENOUGH_STEPS]
+        heads_s = sum(ALONE * speed.percentile_s(50) for speed in known)
+        return heads_s if len(known) == len(speeds) else max(heads_s, HEADS_S)
 
     def _engine_s(self, view: View) -> float:
         """Seconds for building the engine of a view in a process that has not."""

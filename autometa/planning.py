@@ -15,6 +15,8 @@ ENOUGH_STEPS = 8
 """Measured steps from which on their own 95th percentile says it."""
 LEAST_MARGIN, MOST_MARGIN = 1.1, 1.6
 """Bounds of what the percentile may say, as multiples of the mean."""
+HEADS_S = 0.02
+"""What all heads take for a task, until that is measured."""
 TASK_OVERHEAD_S = 0.01
 IMAGE_OVERHEAD_S = 0.0002
 """Meta-test beside the networks: tasks and their images travel between processes."""
@@ -56,7 +58,7 @@ class Costs:
 
     start_s: float
     image_s: Mapping[View, float]
-    task_s: float = 0.02
+    task_s: float = HEADS_S
     engine_s: Mapping[View, float] = field(default_factory=dict)
     margins: Mapping[View, float] = field(default_factory=dict)
 

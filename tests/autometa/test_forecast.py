@@ -1,0 +1,54 @@
+"""Forecasts of meta-test from what was measured."""
+
+from __future__ import annotations
+
+import pytest
+
+from autometa.backbones import View
+from autometa.budget import MemoryBudget, TimeBudget
+from autometa.episodes import EpisodeSpec
+from autometa.features import FeatureStore
+from autometa.forecast import ALONE, Forecast, Limits
+from autometa.learner import BackboneShelf
+from autometa.planning import ENOUGH_STEPS, HEADS_S, LEAST_MARGIN, MOST_MARGIN, SLOWDOWN, TestSpec
+
+TEST = TestSpec(100, EpisodeSpec(ways=(2, 4), shots=(1, 5), queries_per_class=3), 1000, "x")
+
+
+@pytest.fixture
+def forecast(tiny_backbone: str) -> Forecast:
+    shelf, memory, budget = BackboneShelf("cpu"), MemoryBudget(2**40), TimeBudget.of(1000)
+    limits, store = Limits(budget, budget, memory), FeatureStore(shelf, memory)
+    forecast = Forecast(TEST, limits, shelf, store, 1.0)
+    forecast._pixel_s[tiny_backbone] = 1e-6
+    return forecast
+
+
+def test_images_are_reserved_at_their_95th_percentile(forecast: Forecast, tiny_backbone: str) -> None:
+    view = View(tiny_backbone, 32)
+    speed = forecast.store.speed(view)
+    speed.add(0.64, 64)
+    assert forecast.costs([view]).reserved_image_s(view) == pytest.approx(SLOWDOWN * 0.01)
+    before_s = forecast.meta_test_s([view])
+    for _ in range(ENOUGH_STEPS):
+        speed.add(0.64, 64)
+    assert forecast.costs([view]).margins == {view: LEAST_MARGIN}
+    saved_s = (SLOWDOWN - LEAST_MARGIN) * 0.01 * TEST.embedded_images
+    assert forecast.meta_test_s([view]) == pytest.approx(before_s - saved_s)
+    for _ in range(3):
+        speed.add(6.4, 64)
+    assert forecast.costs([view]).margins == {view: MOST_MARGIN}
+
+
+def test_heads_are_reserved_as_measured(forecast: Forecast, tiny_backbone: str) -> None:
+    view, deep, other = View(tiny_backbone, 32), View(tiny_backbone, 32, ("stage4",)), View(tiny_backbone, 48)
+    for each in (view, other):
+        forecast.store.speed(each).add(0.64, 64)
+    forecast.answered(view, 1e6, 120)  # has embedded the images too
+    for _ in range(ENOUGH_STEPS - 1):
+        forecast.answered(view, 0.12, 120)
+    assert forecast.costs([view]).task_s == HEADS_S
+    forecast.answered(deep, 12.0, 120)
+    assert forecast.costs([view]).task_s == pytest.approx(ALONE * 0.001)
+    assert forecast.costs([view, deep]).task_s == pytest.approx(2 * ALONE * 0.001)
+    assert forecast.costs([view, other]).task_s == HEADS_S
