@@ -11,7 +11,7 @@ from autometa.artifact import Member
 from autometa.backbones import View
 from autometa.budget import TimeBudget, stopwatch
 from autometa.features import FeatureStore
-from autometa.planning import CLOSING_S, LEAST_MARGIN, TestSpec, one_per_pass
+from autometa.planning import CLOSING_S, ENOUGH_STEPS, LEAST_MARGIN, TestSpec, one_per_pass
 from autometa.speed import Speed
 
 SMALLEST_PX = 48
@@ -21,10 +21,14 @@ COARSER = (0.75, 0.5, 0.35)
 REST_S, HEAD_S = 0.02, 0.004
 """What a task costs in meta-test beside networks and heads, and what a head does, until they are measured: less
 rather than more, as what is given up for nothing is slow to come back."""
+GUESS_STEPS = 3
+"""Measured tasks that the guess of the former counts for: two odd tasks in the beginning tell little."""
 MUCH_SLOWER = 3.0
 """A head that takes more times as long as nearest centroid may be replaced by it."""
 CLEARLY = 0.85
 """What was given up comes back where it needs no more than this share of the time left."""
+WORTH_IT = 0.9
+"""A lower resolution, which stays, must need no more than this share of what is needed without."""
 
 
 def plain_member(view: View, transform: str = "l2") -> Member:
@@ -105,12 +109,13 @@ class TaskTimes:
         self._warm.add(head)
 
     def rest_s(self) -> float:
-        """Seconds per task to reserve for what is neither network nor head."""
-        return _each_s(self._rest, REST_S)
+        """Seconds per task to reserve for what is neither network nor head; the guess counts as a few tasks."""
+        measured_s = len(self._rest) * (self._rest.mean_s or 0.0)
+        return LEAST_MARGIN * (GUESS_STEPS * REST_S + measured_s) / (GUESS_STEPS + len(self._rest))
 
     def head_s(self, member: Member) -> float:
         """Seconds per task to reserve for a member's head."""
-        return _each_s(self._heads[_head_of(member)], HEAD_S)
+        return LEAST_MARGIN * (self._heads[_head_of(member)].mean_s or HEAD_S)
 
     def is_slow(self, member: Member) -> bool:
         """Whether a member's head is known to take much longer than nearest centroid."""
@@ -204,15 +209,18 @@ class Pace:
         self._rung = to
 
     def _coarsen(self, member: Member, now_s: float, store: FeatureStore) -> bool:
-        """Fall back to the first coarser view that the time left allows, else to the coarsest. Not where that is
-        no gain, since nothing is measured yet or nearly all is embedded; whether it was done."""
+        """Fall back to the first coarser view that the time left allows, else to the coarsest; whether it was done.
+        Not while the margin may do for what is missing, nor where it is little gain, since nothing is measured yet,
+        nearly all is embedded, or other things than networks take the time."""
         fine = member.view
         sizes = (max(int(fine.px * share) // PX_STEP * PX_STEP, SMALLEST_PX) for share in COARSER)
         options = [plain_member(View(fine.backbone, px)) for px in sizes if px < fine.px]
         costs = [self.cost_s([option], store) for option in options]
         left_s = self.left_s()
+        if now_s <= LEAST_MARGIN * left_s:
+            return False
         best = next((n for n, cost_s in enumerate(costs) if cost_s <= left_s), len(options) - 1)
-        if not options or costs[best] >= now_s:
+        if not options or costs[best] > WORTH_IT * now_s:
             return False
         self.coarse = options[best]
         self.report(f"{self._late(now_s)}: only {self.coarse.view} from now on ({costs[best]:.1f} s)")
@@ -224,21 +232,21 @@ class Pace:
         )
 
 
-def _each_s(speed: Speed, guess_s: float) -> float:
-    """Seconds to reserve for each step: the measured mean and a small margin, as the pace is judged anew with every
-    task; the reserve that planning makes once has a larger one."""
-    mean_s = speed.mean_s
-    return LEAST_MARGIN * (guess_s if mean_s is None else mean_s)
-
-
 def _image_s(view: View, store: FeatureStore) -> float:
     """Seconds per image to reserve: as measured in the view, else by the number of pixels from what was measured of
     its network, the most like it; 0 before any measurement."""
     measured = [other for other in store.measured(view.backbone) if other.source != view.source]
     if len(store.speed(view)) or not measured:
-        return _each_s(store.speed(view), 0.0)
+        return LEAST_MARGIN * _usual_s(store.speed(view))
     like = min(measured, key=lambda other: abs(other.px - view.px))
-    return _each_s(store.speed(like), 0.0) * _pixels(view) / _pixels(like)
+    return LEAST_MARGIN * _usual_s(store.speed(like)) * _pixels(view) / _pixels(like)
+
+
+def _usual_s(speed: Speed) -> float:
+    """Seconds per image: the mean of recent chunks, the median of a few, whose first one is slow."""
+    if len(speed) < ENOUGH_STEPS:
+        return speed.percentile_s(50) if len(speed) else 0.0
+    return speed.mean_s or 0.0
 
 
 def _pixels(view: View) -> int:

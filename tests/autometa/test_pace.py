@@ -17,7 +17,7 @@ from autometa.episodes import EpisodeSpec
 from autometa.features import FeatureStore
 from autometa.heads import METRICS, Metric, apply_head
 from autometa.learner import BackboneShelf, FittedLearner
-from autometa.pace import CLEARLY, HEAD_S, REST_S, SMALLEST_PX, Pace, ladder, plain_member
+from autometa.pace import CLEARLY, GUESS_STEPS, HEAD_S, REST_S, SMALLEST_PX, Pace, ladder, plain_member
 from autometa.planning import CLOSING_S, LEAST_MARGIN, TestSpec
 
 IMAGES, TASKS = 1000, 100
@@ -144,7 +144,27 @@ def test_nothing_is_coarser_where_that_is_no_gain() -> None:
     embedded.store._tables[SECOND.view.source].add(list(range(IMAGES)), torch.zeros(IMAGES, 2))
     embedded.leave(-5.0)
     assert embedded.begin() == (SECOND,)
-    assert not unmeasured.lines and not embedded.lines
+    busy = Race((SECOND,))  # with other things than networks
+    busy.pace.images = 10
+    busy.leave(0.1)
+    assert busy.begin() == (SECOND,)
+    assert not unmeasured.lines and not embedded.lines and not busy.lines
+
+
+def test_the_margin_is_used_up_before_the_resolution_falls() -> None:
+    race = Race((SECOND,))
+    race.leave(race.cost_s(SECOND) / LEAST_MARGIN + SPARE_S)
+    assert race.begin() == (SECOND,)
+    race.leave(0.9 * race.cost_s(SECOND) / LEAST_MARGIN)
+    assert race.begin()[0].px < SECOND.px
+
+
+def test_a_slow_first_chunk_tells_little() -> None:
+    race = Race((SECOND,))
+    before_s = race.cost_s(SECOND)
+    race.store.speed(SECOND.view).add(60.0)
+    race.store.speed(SECOND.view).add(96**2 * 1e-6)
+    assert race.cost_s(SECOND) == pytest.approx(before_s)
 
 
 def test_what_was_given_up_comes_back_only_where_the_time_clearly_allows_it() -> None:
@@ -160,7 +180,7 @@ def test_what_was_given_up_comes_back_only_where_the_time_clearly_allows_it() ->
 
 def test_the_rest_of_a_task_is_measured_but_for_the_first_one() -> None:
     race = Race((PLAIN,))
-    for rest_s in (50.0, 0.5, 0.5):
+    for rest_s in (50.0, *[0.5] * 7):
         race.begin()
         with race.pace.times.embedding():
             race.clock.now += 7
@@ -168,9 +188,11 @@ def test_the_rest_of_a_task_is_measured_but_for_the_first_one() -> None:
         race.clock.now += rest_s
         race.pace.answered()
     race.begin()
-    assert race.pace.times.rest_s() == pytest.approx(LEAST_MARGIN * 0.5)
+    assert race.pace.times.rest_s() == pytest.approx(
+        LEAST_MARGIN * (GUESS_STEPS * REST_S + 7 * 0.5) / (GUESS_STEPS + 7)
+    )
     assert race.pace.times.head_s(PLAIN) == pytest.approx(LEAST_MARGIN * 3.0)
-    assert race.pace.tasks_left == TASKS - 3
+    assert race.pace.tasks_left == TASKS - 8
 
 
 def test_the_pace_of_a_declared_test() -> None:
