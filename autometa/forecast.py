@@ -34,8 +34,9 @@ ENGINE_SHARE = 0.3
 """Share of the training time left in which choosing an engine must fit easily."""
 RACE_S = 1.0
 """What a race costs besides building the winner."""
-ALONE = 1.5
-"""How many times as long as one of many episodes a task takes that a head answers alone, with its metric."""
+ALONE, ALONE_S = 1.5, 0.005
+"""How many times as long as one of many episodes a task takes that a head answers alone, and seconds on top for its
+metric and for what many share."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class Forecast:
         as it is not known yet which are chosen; no less than usual while one of the passes has seen only a few."""
         speeds = [self._heads.get(view.source, Speed()) for view in set(views)]
         known = [speed for speed in speeds if len(speed) >= ENOUGH_STEPS]
-        heads_s = sum(ALONE * speed.percentile_s(50) for speed in known)
+        heads_s = sum(ALONE_S + ALONE * speed.percentile_s(50) for speed in known)
         return heads_s if len(known) == len(speeds) else max(heads_s, HEADS_S)
 
     def _engine_s(self, view: View) -> float:

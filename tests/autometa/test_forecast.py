@@ -8,7 +8,7 @@ from autometa.backbones import View
 from autometa.budget import MemoryBudget, TimeBudget
 from autometa.episodes import EpisodeSpec
 from autometa.features import FeatureStore
-from autometa.forecast import ALONE, Forecast, Limits
+from autometa.forecast import ALONE, ALONE_S, Forecast, Limits
 from autometa.learner import BackboneShelf
 from autometa.planning import ENOUGH_STEPS, HEADS_S, LEAST_MARGIN, MOST_MARGIN, SLOWDOWN, TestSpec
 
@@ -49,6 +49,6 @@ def test_heads_are_reserved_as_measured(forecast: Forecast, tiny_backbone: str) 
         forecast.answered(view, 0.12, 120)
     assert forecast.costs([view]).task_s == HEADS_S
     forecast.answered(deep, 12.0, 120)
-    assert forecast.costs([view]).task_s == pytest.approx(ALONE * 0.001)
-    assert forecast.costs([view, deep]).task_s == pytest.approx(2 * ALONE * 0.001)
+    assert forecast.costs([view]).task_s == pytest.approx(ALONE_S + ALONE * 0.001)
+    assert forecast.costs([view, deep]).task_s == pytest.approx(2 * (ALONE_S + ALONE * 0.001))
     assert forecast.costs([view, other]).task_s == HEADS_S
