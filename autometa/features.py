@@ -150,6 +150,10 @@ class FeatureStore:
         """How many images are embedded."""
         return len(self._tables[view.source])
 
+    def input_px(self, backbone: str, px: int) -> int:
+        """The size nearest to `px` at which a network works."""
+        return self._backbone_of(backbone).input_px(px)
+
     def speed(self, view: View) -> Speed:
         """What an image costs, as measured in recent chunks."""
         return self._speeds[view.source]

@@ -187,10 +187,8 @@ class Pace:
         return min(max(self.images - store.embedded(view), 0), self.shown_left)
 
     def _rungs(self, members: tuple[Member, ...]) -> list[Rung]:
-        last = max(members, key=lambda member: member.weight)
-        self._slow_head = self._slow_head or self.times.is_slow(
-            last
-        )  # stays, so that rungs keep their places
+        if self.times.is_slow(max(members, key=lambda member: member.weight)):
+            self._slow_head = True  # for good, so that rungs keep their places
         return ladder(members, slow_head=self._slow_head)
 
     def left_s(self) -> float:
@@ -211,9 +209,12 @@ class Pace:
     def _coarsen(self, member: Member, now_s: float, store: FeatureStore) -> bool:
         """Fall back to the first coarser view that the time left allows, else to the coarsest; whether it was done.
         Not while the margin may do for what is missing, nor where it is little gain, since nothing is measured yet,
-        nearly all is embedded, or other things than networks take the time."""
+        nearly all is embedded, or other things than networks take the time; nor where a network has one size."""
         fine = member.view
-        sizes = (max(int(fine.px * share) // PX_STEP * PX_STEP, SMALLEST_PX) for share in COARSER)
+        sizes = [
+            store.input_px(fine.backbone, max(int(fine.px * share) // PX_STEP * PX_STEP, SMALLEST_PX))
+            for share in COARSER
+        ]
         options = [plain_member(View(fine.backbone, px)) for px in sizes if px < fine.px]
         costs = [self.cost_s([option], store) for option in options]
         left_s = self.left_s()
@@ -227,9 +228,8 @@ class Pace:
         return True
 
     def _late(self, needed_s: float) -> str:
-        return (
-            f"meta-test is late ({self.tasks_left} tasks need {needed_s:.1f} of {self.left_s():.1f} s left)"
-        )
+        need = f"{self.tasks_left} tasks need {needed_s:.1f} of {self.left_s():.1f} s left"
+        return f"meta-test is late ({need})"
 
 
 def _image_s(view: View, store: FeatureStore) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,6 +36,12 @@ ALL = (FIRST, SECOND, THIRD)
 PLAIN = FIRST.model_copy(update={"flip": False})
 
 
+def store_of(input_px: Callable[[int], int]) -> FeatureStore:
+    """A store of networks that work at these sizes, and of nothing else."""
+    network: Any = SimpleNamespace(input_px=input_px)
+    return FeatureStore(lambda name: network, MemoryBudget(2**40))
+
+
 class Race:
     """A pace whose clock, and a store whose speeds, the test sets."""
 
@@ -42,7 +50,7 @@ class Race:
         self.lines: list[str] = []
         self.members = members
         self.pace = Pace(TimeBudget.of(1e6, self.clock), TASKS, IMAGES, report=self.lines.append)
-        self.store = FeatureStore(BackboneShelf("cpu"), MemoryBudget(2**40))
+        self.store = store_of(lambda px: px)
         for each in members:
             self.store.speed(each.view).add((2 if each.flip else 1) * each.px**2 * 1e-6)
 
@@ -137,7 +145,7 @@ def test_a_lower_resolution_stays_and_may_become_lower_still() -> None:
 
 def test_nothing_is_coarser_where_that_is_no_gain() -> None:
     unmeasured = Race((SECOND,))
-    unmeasured.store = FeatureStore(BackboneShelf("cpu"), MemoryBudget(2**40))
+    unmeasured.store = store_of(lambda px: px)
     unmeasured.leave(-5.0)
     assert unmeasured.begin() == (SECOND,)
     embedded = Race((SECOND,))
@@ -148,7 +156,12 @@ def test_nothing_is_coarser_where_that_is_no_gain() -> None:
     busy.pace.images = 10
     busy.leave(0.1)
     assert busy.begin() == (SECOND,)
-    assert not unmeasured.lines and not embedded.lines and not busy.lines
+    fixed = Race((SECOND,))
+    fixed.store = store_of(lambda px: SECOND.px)
+    fixed.store.speed(SECOND.view).add(1.0)
+    fixed.leave(5.0)
+    assert fixed.begin() == (SECOND,)
+    assert not any(race.lines for race in (unmeasured, embedded, busy, fixed))
 
 
 def test_the_margin_is_used_up_before_the_resolution_falls() -> None:
@@ -247,11 +260,21 @@ def test_every_task_is_answered_in_time(
     assert [line for line in lines if "late" in line] == lines[: int(len(last) < 2)]
 
 
-def test_without_mirrored_images_the_metric_stays(
-    slow_machine: tuple[FittedLearner, FakeClock], tmp_path: Path
+def test_without_mirrored_images_the_plain_pass_answers_with_the_same_metric(
+    slow_machine: tuple[FittedLearner, FakeClock],
 ) -> None:
-    fitted, _ = slow_machine
+    fitted, clock = slow_machine
     mirrored = fitted.members[0]
+    metric = fitted.metrics[mirrored.view, "cl2n"]
+    fitted.members = (mirrored,)
+    pace = fitted.pace = Pace(TimeBudget.of(2000, clock), 1, 1000, report=lambda line: None)
+    fitted.store.speed(mirrored.view).add(3.0)
+    pool = colour_pool()
+    rows = np.concatenate([pool.rows_of_class[c][:4] for c in range(3)])
+    predictor = fitted.fit(pool.images[rows], np.repeat(np.arange(3), 4), 3)
     plain = mirrored.model_copy(update={"flip": False})
-    assert fitted._metric(plain) is fitted.metrics[mirrored.view, "cl2n"]
-    assert fitted._metric(plain_member(plain.view, "cl2n")) is fitted.metrics[mirrored.view, "cl2n"]
+    assert predictor.members == (plain,) and pace.coarse is None
+    assert (fitted.store.embedded(mirrored.view), fitted.store.embedded(plain.view)) == (0, len(rows))
+    alone = FittedLearner((plain,), fitted.shelf, {(plain.view, "cl2n"): metric})
+    expected = alone.fit(pool.images[rows], np.repeat(np.arange(3), 4), 3).predict(pool.images[:9])
+    np.testing.assert_allclose(predictor.predict(pool.images[:9]), expected)
