@@ -58,7 +58,8 @@ class Forecast:
     store: FeatureStore
     start_s: float
     _pixel_s: dict[str, float] = field(default_factory=dict, init=False)
-    _heads: dict[Source, Speed] = field(default_factory=dict, init=False)
+    _heads: Speed = field(default_factory=Speed, init=False)
+    _tried: set[Source] = field(default_factory=set, init=False)
 
     def probe(self, backbone: str, images: NDArray[np.uint8]) -> float:
         """Choose an engine for a backbone and measure it, on a few images; images per second at 128 px."""
@@ -75,10 +76,9 @@ class Forecast:
     def answered(self, view: View, seconds: float, episodes: int) -> None:
         """A head on this view has answered so many episodes. The first time on a pass of a network is not counted,
         as it has embedded their images too."""
-        if view.source in self._heads:
-            self._heads[view.source].add(seconds, episodes)
-        else:
-            self._heads[view.source] = Speed()
+        if view.source in self._tried:
+            self._heads.add(seconds, episodes)
+        self._tried.add(view.source)
 
     @property
     def probed(self) -> list[str]:
@@ -103,7 +103,7 @@ class Forecast:
         return Costs(
             self.start_s,
             {view: self.image_s(view) for view in views},
-            task_s=self._heads_s(views),
+            task_s=self._heads_s(len(set(views))),
             engine_s={view: self._engine_s(view) for view in views},
             margins={view: margin(self.store.speed(view)) for view in views},
         )
@@ -118,13 +118,12 @@ class Forecast:
         views = set(views)
         return meta_test_s(views, self.test, self.costs(views))
 
-    def _heads_s(self, views: Iterable[View]) -> float:
-        """Seconds that a head on each of the views takes for a task together: the median of those tried on its pass,
-        as it is not known yet which are chosen; no less than usual while one of the passes has seen only a few."""
-        speeds = [self._heads.get(view.source, Speed()) for view in set(views)]
-        known = [speed for speed in speeds if len(speed) >= ENOUGH_STEPS]
-        heads_s = sum(ALONE_S + ALONE * speed.percentile_s(50) for speed in known)
-        return heads_s if len(known) == len(speeds) else max(heads_s, HEADS_S)
+    def _heads_s(self, n: int) -> float:
+        """Seconds that `n` heads take for a task: the median of those tried of late, as it is not known yet which
+        are chosen; what is usual before some were tried."""
+        if len(self._heads) < ENOUGH_STEPS:
+            return HEADS_S
+        return n * (ALONE_S + ALONE * self._heads.percentile_s(50))
 
     def _engine_s(self, view: View) -> float:
         """Seconds for building the engine of a view in a process that has not."""
