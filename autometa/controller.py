@@ -145,6 +145,15 @@ class Controller:
         ]
 
     def _search(self, pool: ImagePool, first: View, search_s: float) -> None:
+        with self.stages.timed("search", self._forecast.spare_s([first])):
+            trials = self._trials(pool, first, search_s)
+            search = Search(self._worthy_views(pool, first, trials), trials.attempt, self.settings.seed)
+            done = trials.run(search, search_s, self.settings.max_trials)
+        if done:
+            self._mix(done, trials)
+
+    def _trials(self, pool: ImagePool, first: View, search_s: float) -> Trials:
+        """Trials on a bench of as many images as the time for the search is good for."""
         max_images = int(VALIDATION_SHARE * search_s / self._forecast.image_s(first))
         n_episodes = self.settings.validation_episodes
         bench = Bench.of(pool, self.test.episodes, n_episodes, max_images, self._rng)
@@ -156,11 +165,7 @@ class Controller:
             self.report,
             self.settings.tune_steps,
         )
-        with self.stages.timed("search", self._forecast.spare_s([first])):
-            search = Search(self._worthy_views(pool, first, trials), trials.attempt, self.settings.seed)
-            done = trials.run(search, search_s, self.settings.max_trials)
-        if done:
-            self._mix(done, trials)
+        return trials
 
     def _worthy_views(self, pool: ImagePool, first: View, trials: Trials) -> list[View]:
         """The first view, then the others that a few episodes find worth a trial; each also with more layers,
