@@ -25,7 +25,7 @@ from autometa.forecast import PROBE_IMAGES, Forecast, Limits
 from autometa.heads import Metric
 from autometa.learner import BackboneShelf, FittedLearner, MetricKey
 from autometa.pace import plain_member
-from autometa.planning import ENSEMBLE_S, SAVE_S, TestSpec, make_plan
+from autometa.planning import SAVE_S, TestSpec, make_plan
 from autometa.ranking import Ranking
 from autometa.search import Candidate, Outcome, Search
 from autometa.selection import Weighted, ensembles
@@ -164,6 +164,7 @@ class Controller:
             lambda outcome: self._record(outcome, trials),
             self.report,
             self.settings.tune_steps,
+            self.stages,
         )
         return trials
 
@@ -205,7 +206,7 @@ class Controller:
     def _mix(self, done: list[Outcome], trials: Trials) -> None:
         """Choose the ensemble, save it with metrics fitted on all classes, then, if there is time, with copies tuned
         on all classes too."""
-        with self.stages.timed("ensemble", ENSEMBLE_S):
+        with self.stages.timed("ensemble", self._forecast.finish_s - SAVE_S):
             members, final = self._chosen(done, trials)
         figures = trials.bench.fresh.with_calibration(final).figures()
         record = {"stage": "final", **figures}
@@ -214,16 +215,19 @@ class Controller:
         names = ", ".join(f"{c.head} on {c.view}" for c, _, _ in members)
         told = f"{final.percent()}, calibration error {100 * figures['calibration_error']:.1f} %"
         self.report(f"chosen: {told}, on fresh validation episodes with {names}")
-        if again := self._tuned_on_all(members, trials):
-            self._save(again, trials, record, every_class=True)
+        with self.stages.timed("tune"):
+            if again := self._tuned_on_all(members, trials):
+                self._save(again, trials, record, every_class=True)
 
     def _chosen(self, done: list[Outcome], trials: Trials) -> tuple[list[Weighted], Answer]:
         """The ensemble that is best on fresh episodes, and what it answers there."""
         forecast, bench = self._forecast, trials.bench
         options = ensembles(done, bench.episodes, forecast.fits, forecast.image_s, self.settings.max_members)
-        answers = [self._fresh_answer(members, trials) for members in options]
-        best = max(range(len(options)), key=lambda number: answers[number].mean)
-        return options[best], answers[best]
+        found: list[tuple[list[Weighted], Answer]] = []
+        for members in options:
+            if not found or self.limits.train.fits(SAVE_S):
+                found.append((members, self._fresh_answer(members, trials)))
+        return max(found, key=lambda one: one[1].mean)
 
     def _tuned_on_all(self, members: list[Weighted], trials: Trials) -> list[Weighted]:
         """The members with every tuned copy tuned once more, on all classes; none where no copy was or could be."""
@@ -241,12 +245,12 @@ class Controller:
         ]
 
     def _fresh_answer(self, members: list[Weighted], trials: Trials) -> Answer:
-        calibrated, bench = [], trials.bench
-        for candidate, temperature, _ in members:
-            view = candidate.view
-            features = trials.features(view)
-            answer = bench.answer(view, features, candidate.head, candidate.params, bench.fresh)
-            calibrated.append([log_probabilities(scores, temperature) for scores in answer.scores])
+        """What an ensemble answers on fresh episodes."""
+        bench = trials.bench
+        calibrated = [
+            [log_probabilities(scores, temperature) for scores in trials.fresh_scores(candidate)]
+            for candidate, temperature, _ in members
+        ]
         return bench.fresh.measure(combine(calibrated, [weight for _, _, weight in members]))
 
     def _save_plain(self, view: View) -> FittedLearner:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from scipy import optimize
 
 from autometa.evaluation import Answer, ValidationEpisodes
@@ -15,6 +16,10 @@ LEAST_GAIN = 0.001
 LEAST_PROBABILITY = 1e-12
 """Of a label, below which nothing is learned from how unlikely it was."""
 MIXTURE_ROUNDS = 200
+ENOUGH_QUERIES = 4000
+"""To fit one temperature to."""
+LEAST_LOG = -1e4
+"""Of a probability: what is impossible to one member can be outvoted."""
 
 
 def log_probabilities(scores: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -24,16 +29,13 @@ def log_probabilities(scores: torch.Tensor, temperature: float) -> torch.Tensor:
 
 def fit_temperature(answer: Answer, validation: ValidationEpisodes) -> float:
     """The temperature with the least cross-entropy on the validation queries (Guo et al. 2017)."""
-    scores = [s.double() for s in answer.scores]
+    queries = validation.queries
+    every = max(len(queries.labels) // ENOUGH_QUERIES, 1)
+    rows, labels = queries.rows(answer.scores)[::every], queries.labels[::every]
 
     def loss(log_temperature: float) -> float:
-        total, count = 0.0, 0
-        for score, labels in zip(scores, validation.labels, strict=True):
-            real = labels >= 0
-            log_p = log_probabilities(score[real], float(torch.tensor(log_temperature).exp()))
-            total -= float(log_p.gather(1, labels[real][:, None]).sum())
-            count += int(real.sum())
-        return total / count
+        temperature = float(torch.tensor(log_temperature, dtype=torch.float64).exp())
+        return float(F.cross_entropy(rows / temperature, labels))
 
     found = optimize.minimize_scalar(loss, bounds=LOG_TEMPERATURE, method="bounded", options={"xatol": 0.02})
     return float(torch.tensor(float(found.x)).exp())
@@ -42,7 +44,9 @@ def fit_temperature(answer: Answer, validation: ValidationEpisodes) -> float:
 def average(log_p: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
     """Weighted mean of log-probabilities [..., n] of several members, normalised again."""
     total = sum(weights)
-    mixed = torch.stack([p.clamp(min=-1e4) * (w / total) for p, w in zip(log_p, weights, strict=True)]).sum(0)
+    mixed = torch.stack(
+        [p.clamp(min=LEAST_LOG) * (w / total) for p, w in zip(log_p, weights, strict=True)]
+    ).sum(0)
     return mixed.log_softmax(-1)
 
 
@@ -83,25 +87,20 @@ def select(
     """Greedy forward selection with replacement (Caruana et al. 2004) among candidates, given as their
     log-probabilities per batch, best first. A step must gain `LEAST_GAIN`; the set of places must stay
     `affordable`. Returns the weight of each chosen place."""
-    weights = {0: 1}
-    best = validation.measure(calibrated[0])
+    queries = validation.queries
+    rows = torch.stack([queries.rows(member) for member in calibrated]).clamp(min=LEAST_LOG)
+    weights, total = {0: 1}, rows[0]
+    best = float(queries.accuracy(total))
     while sum(weights.values()) < 2 * max_members:
-        options = []
-        for place in range(len(calibrated)):
-            grown = weights | {place: weights.get(place, 0) + 1}
-            if len(grown) <= max_members and affordable(set(grown)):
-                options.append((grown, validation.measure(_mixed(calibrated, grown))))
-        if not options:
+        grown = [weights | {place: weights.get(place, 0) + 1} for place in range(len(rows))]
+        allowed = [len(one) <= max_members and affordable(set(one)) for one in grown]
+        worth = queries.accuracy(total + rows)  # a sum has the same largest entry as the mean
+        worth[~torch.tensor(allowed)] = -1.0
+        place = int(worth.argmax())
+        if float(worth[place]) - best < LEAST_GAIN:
             break
-        grown, answer = max(options, key=lambda option: option[1].mean)
-        if answer.mean - best.mean < LEAST_GAIN:
-            break
-        weights, best = grown, answer
+        weights, total, best = grown[place], total + rows[place], float(worth[place])
     return weights
-
-
-def _mixed(calibrated: Sequence[Sequence[torch.Tensor]], weights: dict[int, int]) -> list[torch.Tensor]:
-    return combine([calibrated[place] for place in weights], [float(w) for w in weights.values()])
 
 
 def combine(calibrated: Sequence[Sequence[torch.Tensor]], weights: Sequence[float]) -> list[torch.Tensor]:

@@ -101,6 +101,47 @@ class Answer:
         return f"{100 * self.mean:.1f} ± {100 * interval95(self.accuracies):.1f}"
 
 
+@dataclass(frozen=True)
+class RealQueries:
+    """All queries of a set of episodes in one list, without padding: `labels` int64 [n] and the `share` float64 [n]
+    that each has in the mean normalised accuracy, once `chance` is taken off."""
+
+    labels: torch.Tensor
+    share: torch.Tensor
+    chance: float
+    real: tuple[torch.Tensor, ...]
+
+    @classmethod
+    def of(cls, batches: Sequence[EpisodeBatch]) -> RealQueries:
+        """The queries of padded batches, in their order."""
+        episodes = sum(len(batch.ways) for batch in batches)
+        labels, shares, chance = [], [], 0.0
+        for batch in batches:
+            counts = F.one_hot(batch.query_labels + 1)[..., 1:].sum(1)  # of each class, [b, n]
+            real, ways = batch.query_labels >= 0, batch.ways.double()
+            whole = (counts > 0).sum(1) * (1 - 1 / ways) * episodes
+            share = 1 / (counts.gather(1, batch.query_labels.clamp(min=0)) * whole[:, None])
+            labels.append(batch.query_labels[real])
+            shares.append(share[real])
+            chance += float((1 / (ways - 1)).sum()) / episodes
+        real_parts = tuple(batch.query_labels >= 0 for batch in batches)
+        return cls(torch.cat(labels), torch.cat(shares), chance, real_parts)
+
+    def rows(self, scores: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Scores [b, q, w] per batch as one matrix float32 [n, w], -inf for classes that an episode has not."""
+        ways = max(part.shape[-1] for part in scores)
+        parts = [
+            F.pad(part[real].float(), (0, ways - part.shape[-1]), value=float("-inf"))
+            for part, real in zip(scores, self.real, strict=True)
+        ]
+        return torch.cat(parts)
+
+    def accuracy(self, rows: torch.Tensor) -> torch.Tensor:
+        """Mean normalised accuracy, float64 [...], of scores [..., n, w]."""
+        hits = rows.argmax(-1) == self.labels
+        return hits.double() @ self.share - self.chance
+
+
 class ValidationEpisodes:
     """A fixed set of episodes on which every candidate is measured."""
 
@@ -113,6 +154,11 @@ class ValidationEpisodes:
     def batches(self) -> list[EpisodeBatch]:
         """The episodes in padded batches, in an order of their own that `measure` knows."""
         return [batch for _, batch in self._batches]
+
+    @cached_property
+    def queries(self) -> RealQueries:
+        """All queries of the batches as one list."""
+        return RealQueries.of(self.batches)
 
     @property
     def labels(self) -> list[torch.Tensor]:

@@ -32,6 +32,8 @@ PROBE_PX = 128
 PROBE_IMAGES = 24
 ENGINE_SHARE = 0.3
 """Share of the training time left in which choosing an engine must fit easily."""
+FRESH_ANSWERS = 6
+"""Candidates that are asked about fresh episodes in the end."""
 RACE_S = 1.0
 """What a race costs besides building the winner."""
 ALONE, ALONE_S = 1.5, 0.005
@@ -59,6 +61,7 @@ class Forecast:
     start_s: float
     _pixel_s: dict[str, float] = field(default_factory=dict, init=False)
     _heads: Speed = field(default_factory=Speed, init=False)
+    _episodes: int = field(default=0, init=False)
     _tried: set[Source] = field(default_factory=set, init=False)
 
     def probe(self, backbone: str, images: NDArray[np.uint8]) -> float:
@@ -78,7 +81,15 @@ class Forecast:
         as it has embedded their images too."""
         if view.source in self._tried:
             self._heads.add(seconds, episodes)
+            self._episodes = episodes
         self._tried.add(view.source)
+
+    @property
+    def finish_s(self) -> float:
+        """Seconds that choosing and saving the ensemble at the end of meta-training takes: some of the members are
+        asked about fresh episodes first."""
+        answer_s = self._episodes * self._heads.percentile_s(75) if len(self._heads) else 0.0
+        return FINISH_S + FRESH_ANSWERS * answer_s
 
     @property
     def probed(self) -> list[str]:
@@ -111,7 +122,7 @@ class Forecast:
     def spare_s(self, views: Iterable[View]) -> float:
         """Seconds that can be spent now so that finishing and meta-test with `views` still fit."""
         reserve_s = self.meta_test_s(views)
-        return min(self.limits.train.left_s(), self.limits.run.left_s() - reserve_s) - FINISH_S
+        return min(self.limits.train.left_s(), self.limits.run.left_s() - reserve_s) - self.finish_s
 
     def meta_test_s(self, views: Iterable[View]) -> float:
         """Predicted seconds of meta-test with these views."""
@@ -140,8 +151,9 @@ class Forecast:
         now_s = sum({v.source: costs.image_s[v] * n for v, n in to_embed.items()}.values())
         unready = {v for v in to_embed if self.shelf(v.backbone).choice(v.px) is None}
         now_s += sum(self._engine_s(v) + RACE_S for v in unready)
-        left_s = self.limits.run.left_s() - FINISH_S - spare_s
-        return self.limits.train.fits(now_s + FINISH_S + spare_s) and affordable(
+        spare_s += self.finish_s
+        left_s = self.limits.run.left_s() - spare_s
+        return self.limits.train.fits(now_s + spare_s) and affordable(
             views, left_s, to_embed, self.test, costs
         )
 

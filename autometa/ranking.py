@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from autometa.backbones import View
-from autometa.ensemble import combine
+from autometa.ensemble import LEAST_LOG
 from autometa.errors import BudgetExhausted
 from autometa.evaluation import ValidationEpisodes
 
@@ -61,7 +61,9 @@ class Ranking:
 
     def _value(self, voices: Sequence[Voice]) -> float:
         """Mean normalised accuracy of voices together."""
-        return self.episodes.measure(combine(voices, [1.0] * len(voices))).mean
+        queries = self.episodes.queries
+        rows = torch.stack([queries.rows(voice) for voice in voices]).clamp(min=LEAST_LOG)
+        return float(queries.accuracy(rows.sum(0)))
 
     def _good(self, voices: dict[View, Voice]) -> list[View]:
         """Views that are not far behind the best one, best first."""

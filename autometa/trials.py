@@ -16,9 +16,10 @@ from autometa.evaluation import Answer, ValidationEpisodes, paired_gain
 from autometa.forecast import Forecast
 from autometa.heads import HEADS
 from autometa.leaders import Leaders, without_scores
-from autometa.planning import FINISH_S, SLOWDOWN
+from autometa.planning import SLOWDOWN
 from autometa.ranking import WORSE, Voice
 from autometa.search import Candidate, Outcome, Pruned, Search, guarded
+from autometa.stages import Stages
 from autometa.tuner import Tuner
 
 STAGES = ("last", "stage4", "stage3")
@@ -52,12 +53,14 @@ class Trials:
     announce: Callable[[Outcome], None]
     report: Callable[[str], None]
     tune_steps: int
+    stages: Stages
 
     def __post_init__(self) -> None:
         most_reserved_s = RESERVED_SHARE * self.forecast.limits.run.left_s()
         self.leaders = Leaders(
             self.bench.episodes, lambda views: self.forecast.meta_test_s(views) <= most_reserved_s
         )
+        self._fresh: dict[tuple[View, str, str], tuple[torch.Tensor, ...]] = {}
         self.tuner = Tuner(self.bench, self.forecast, self.report, self.tune_steps)
         self._first_look = ValidationEpisodes(self.bench.episodes.episodes[:FIRST_LOOK])
 
@@ -67,7 +70,8 @@ class Trials:
         search.explore(lambda: self.forecast.spare_s(self.reserved) > later_s and self.may_go_on())
         for best in self._to_tune():
             within_s = TUNE_SHARE * (self.forecast.spare_s(self.reserved) - self.tuner.embed_s(best))
-            tuned = self.tuner.views(best, within_s)
+            with self.stages.timed("tune", within_s):
+                tuned = self.tuner.views(best, within_s)
             search.widen([each for view in tuned for each in self.layered(view)], self.may_go_on)
         search.refine(self.may_go_on, max_trials)
         return self.leaders.outcomes
@@ -135,8 +139,19 @@ class Trials:
         ):
             raise BudgetExhausted(f"{missing} images with {view} do not fit in the time left")
         train = forecast.limits.train
-        budget = TimeBudget(train.deadline - FINISH_S, train.clock)
+        budget = TimeBudget(train.deadline - forecast.finish_s, train.clock)
         return store.embed(view, bench.images, bench.keys, budget)
+
+    def fresh_scores(self, candidate: Candidate) -> tuple[torch.Tensor, ...]:
+        """Scores [b, q, n] per batch of the bench's fresh episodes, computed once."""
+        place = candidate.view, candidate.head, repr(candidate.params)
+        if place not in self._fresh:
+            features = self.features(candidate.view)
+            answer = self.bench.answer(
+                candidate.view, features, candidate.head, candidate.params, self.bench.fresh
+            )
+            self._fresh[place] = answer.scores
+        return self._fresh[place]
 
     def _measure(self, candidate: Candidate) -> Answer:
         view = candidate.view

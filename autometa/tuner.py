@@ -16,7 +16,7 @@ from autometa.errors import BudgetExhausted, ConfigError
 from autometa.forecast import RACE_S, Forecast
 from autometa.learners.encoder import EncoderSpec, TailEncoder
 from autometa.learners.storage import Storage
-from autometa.planning import FINISH_S, SLOWDOWN
+from autometa.planning import SLOWDOWN
 from autometa.tuning import Tuned, tune_tail
 
 TUNED_STAGES, TUNED_PX = 2, 128
@@ -78,7 +78,7 @@ class Tuner:
 
     def _budget(self, seconds: float) -> TimeBudget:
         train = self.forecast.limits.train
-        return TimeBudget(min(train.clock() + seconds, train.deadline - FINISH_S), train.clock)
+        return TimeBudget(min(train.clock() + seconds, train.deadline - self.forecast.finish_s), train.clock)
 
     def _tune(
         self,

@@ -130,7 +130,7 @@ class Backbone:
     ) -> None:
         """Choose the engine for this size, unless it is chosen: the preferred one, else by a race on some of
         `images` uint8 [n, 3, h, w], which must pay over the `n_images` to embed and end within `budget`.
-        Where engines are preferred for other sizes only, the latest of them, without a race."""
+        Without a race, too, the latest engine that is preferred for another size, or that has clearly won there."""
         size = self.input_px(px)
         if size in self._choices or not len(images):
             return
@@ -139,9 +139,17 @@ class Backbone:
             usual = self._usual if n_images >= WORTH_BUILDING else EAGER
             choice = self._build_checked(self._preferred.get(size, usual), course, engines)
         else:
-            earlier = next(reversed(self._choices.values()), None)
-            race = Race(course, self._eager, n_images=n_images, budget=budget, earlier=earlier)
-            choice = race.run(engines)
+            raced = next((choice for choice in reversed(self._choices.values()) if choice.image_s), None)
+            if (
+                raced is not None
+                and raced.clear
+                and n_images >= WORTH_BUILDING
+                and budget.fits(raced.build_s)
+            ):
+                choice = self._build_checked(raced.name, course, engines)
+            else:
+                race = Race(course, self._eager, n_images=n_images, budget=budget, earlier=raced)
+                choice = race.run(engines)
         self._choices[size] = choice
         self.report(f"engine for {self.spec.name}@{size}: {choice}")
 

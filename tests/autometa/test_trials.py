@@ -18,6 +18,7 @@ from autometa.errors import BudgetExhausted
 from autometa.forecast import Limits
 from autometa.leaders import KEPT, without_scores
 from autometa.search import Candidate, Outcome
+from autometa.stages import Stages
 from autometa.trials import STAGES, Trials
 
 SPEC = EpisodeSpec(ways=(2, 4), shots=(1, 3), queries_per_class=4)
@@ -50,8 +51,9 @@ def trials(told: list[Outcome], widths: tuple[str, ...] = STAGES, cost_s: float 
         fits=lambda views, to_embed=None, spare_s=0.0: True,
         meta_test_s=lambda views: cost_s * len(set(views)),
         spare_s=lambda views: 50.0,
+        finish_s=3.0,
     )
-    return Trials(BENCH, A, forecast, told.append, print, 0)
+    return Trials(BENCH, A, forecast, told.append, print, 0, Stages(None))
 
 
 def centroid(view: View, transform: str = "none") -> Candidate:

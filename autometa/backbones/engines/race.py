@@ -50,6 +50,11 @@ class Choice:
     image_s: dict[str, float]
     notes: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def clear(self) -> bool:
+        """Whether it won so clearly over the eager network that another size needs no race."""
+        return self.image_s[self.name] * CLEAR < self.image_s["eager"]
+
     def __str__(self) -> str:
         fastest_first = sorted(self.image_s.items(), key=lambda item: item[1])
         ran = [", ".join(f"{name} {1 / image_s:.0f}/s" for name, image_s in fastest_first)]
