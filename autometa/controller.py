@@ -215,7 +215,7 @@ class Controller:
         names = ", ".join(f"{c.head} on {c.view}" for c, _, _ in members)
         told = f"{final.percent()}, calibration error {100 * figures['calibration_error']:.1f} %"
         self.report(f"chosen: {told}, on fresh validation episodes with {names}")
-        with self.stages.timed("tune"):
+        with self.stages.timed("tune_again"):
             if again := self._tuned_on_all(members, trials):
                 self._save(again, trials, record, every_class=True)
 

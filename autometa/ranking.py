@@ -20,7 +20,7 @@ FINALISTS = 2
 """Backbones whose other sizes are looked at first; the others only in the size that is best for these."""
 WORSE = 0.1
 """Normalised accuracy below the best view's at which a view is left out: about three standard errors."""
-PRICE = 0.1
+PRICE = 0.05
 """Normalised accuracy that a view must add to be worth all of the time left."""
 
 Voice = Sequence[torch.Tensor]
@@ -38,26 +38,29 @@ class Ranking:
     goes_on: Callable[[], bool]
 
     def of(self, sizes: Sequence[Sequence[View]]) -> list[View]:
-        """Views worth a trial, best first. `sizes`: all backbones at the first size, then at the others. Views that
-        there was no time to look at come last, in the order given."""
+        """Views worth a trial, best first. `sizes`: all backbones at the first size, then at the others, of which the
+        first that there is time for is enough. Views that there was no time to look at come last."""
         voices: dict[View, Voice] = {}
         asked: list[View] = []
         for place, group in enumerate(sizes):
             finalists = self._backbones(voices)[:FINALISTS]
             wanted = [view for view in group if not place or view.backbone in finalists]
             asked += wanted
-            self._look(wanted, voices)
+            if self._look(wanted, voices) and place:
+                break
         wanted = [view for view in self._best_size(sizes, voices) if view not in asked]
         self._look(wanted, voices)
         good = self._good(voices)
         unknown = [view for view in [*asked, *wanted] if view not in voices]
         return [*self._in_turn({view: voices[view] for view in good}), *unknown]
 
-    def _look(self, views: Sequence[View], voices: dict[View, Voice]) -> None:
+    def _look(self, views: Sequence[View], voices: dict[View, Voice]) -> bool:
+        """Listen to the views; whether all were heard."""
         for view in views:
             if self.goes_on():
                 with contextlib.suppress(BudgetExhausted):
                     voices[view] = self.listen(view)
+        return all(view in voices for view in views)
 
     def _value(self, voices: Sequence[Voice]) -> float:
         """Mean normalised accuracy of voices together."""

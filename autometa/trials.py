@@ -28,7 +28,7 @@ QUICK_HEADS, QUICK_TRANSFORM = ("centroid", "ot_map"), "root_l2"
 """What views are ranked with."""
 TRIAL_S, TRIAL_BYTES = 2.0, 350 * 2**20
 """What a trial with its metric may take."""
-LATER_SHARE = 0.4
+LATER_SHARE = 0.3
 """Share of the search time that untouched views leave to tuning and refining."""
 FIRST_LOOK, HOPELESS = 30, 2.0
 """Episodes after which a candidate is dropped if it is behind the best one of the same pass by so many paired

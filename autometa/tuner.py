@@ -21,7 +21,7 @@ from autometa.tuning import Tuned, tune_tail
 
 TUNED_STAGES, TUNED_PX = 2, 128
 """Stages that are tuned, and the resolution from which on a coarser one does for it."""
-LEAST_TUNE_S = 6.0
+LEAST_TUNE_S = 12.0
 """Tuning is not begun with less."""
 TUNE_BYTES, TUNE_BYTES_SHARE = 500 * 2**20, 0.4
 """Memory that must be there for it; share of it that activations may take, more of them go to the disk."""

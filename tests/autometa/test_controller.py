@@ -226,7 +226,17 @@ def test_a_run_ends_with_a_saved_learner_that_it_can_explain(tmp_path: Path, tin
     stages = json.loads((tmp_path / "stages.json").read_text())
     assert sorted(stages, key=str) == sorted((row for row in lines_of_journal if "stage" in row), key=str)
     told = {row.pop("stage"): row for row in stages}
-    assert set(told) == {"bootstrap", "probe", "search", "rank", "ensemble", "save", "meta_test"}
+    assert set(told) == {
+        "bootstrap",
+        "probe",
+        "search",
+        "rank",
+        "tune",
+        "tune_again",
+        "ensemble",
+        "save",
+        "meta_test",
+    }
     assert told["meta_test"]["predicted_s"] > 0 and told.pop("meta_test")["actual_s"] is None
     assert all(row["actual_s"] is not None for row in told.values())
     assert 0 < told["search"]["actual_s"] < told["search"]["predicted_s"]
