@@ -37,6 +37,19 @@ class Member(BaseModel):
     temperature: float = Field(default=1.0, gt=0)
     weight: float = Field(default=1.0, gt=0)
 
+
+class TrainedShare(BaseModel):
+    """A trained learner in an ensemble: the folder beside `learner.json` that holds it, its weight and temperature,
+    and the measured seconds to prepare an image for it and to answer a task of mean size."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    folder: str
+    weight: float = Field(gt=0)
+    temperature: float = Field(gt=0)
+    image_s: float = Field(default=0.0, ge=0)
+    task_s: float = Field(default=0.0, ge=0)
+
     @property
     def view(self) -> View:
         """The view on which its head stands."""
@@ -44,14 +57,15 @@ class Member(BaseModel):
 
 
 class Description(BaseModel):
-    """What `learner.json` holds; `backbones` and `statistics` name the files with tensors, `engines` (by
-    backbone and size, as `name@px`) are those that won on the machine where the learner was fitted;
-    `balanced`: queries were declared to be as many of each class."""
+    """What `learner.json` holds; `trained` are members beside those with heads; `backbones` and `statistics` name the
+    files with tensors, `engines` (by backbone and size, as `name@px`) are those that won on the machine where the
+    learner was fitted; `balanced`: queries were declared to be as many of each class."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["autometa-learner-1"] = FORMAT
     members: tuple[Member, ...] = Field(min_length=1)
+    trained: tuple[TrainedShare, ...] = ()
     backbones: dict[str, str] = {}
     statistics: str | None = None
     engines: dict[str, str] = {}

@@ -6,6 +6,7 @@ AutometaError
 ├── BudgetExhausted    a step was begun although time or memory was used up
 ├── ArtifactError      a saved learner is missing, damaged or of another version
 ├── DataError          images or labels do not have the form that they must have
+├── Diverged           the loss of a training is no number any more, and nothing better was found before
 └── BrokenEnvironment  the installed packages do not fit together
 """
 
@@ -32,6 +33,10 @@ class ArtifactError(AutometaError):
 
 class DataError(AutometaError):
     """Images or labels do not have the form that they must have."""
+
+
+class Diverged(AutometaError):
+    """The loss of a training is no number any more, and nothing better than the start was found before."""
 
 
 class BrokenEnvironment(AutometaError):

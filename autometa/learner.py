@@ -1,10 +1,10 @@
-"""A fitted learner: an ensemble of heads on frozen views, ready for any-way any-shot episodes."""
+"""A fitted learner: heads on frozen views and trained learners, ready for any-way any-shot episodes."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from autometa.episodes import check_support
 from autometa.features import FeatureStore, image_keys
 from autometa.heads import FeatureBatch, Metric, apply_head, find_metric
 from autometa.pace import Pace
+from autometa.trained_ensemble import TrainedMember, load_members, remove_other_members, save_members
+from autometa.trained_members import Fitted, TrainedVoices
 
 Images = NDArray[np.uint8]
 MetricKey = tuple[View, str]
@@ -64,8 +66,8 @@ class BackboneShelf:
 
 @dataclass
 class FittedLearner:
-    """Members, their networks and metrics. `fit` a support set, then `predict` its queries; `balanced`: these
-    are declared to be as many of each class."""
+    """Members, their networks and metrics, and `trained` members beside them. `fit` a support set, then `predict` its
+    queries; `balanced`: these are declared to be as many of each class."""
 
     members: tuple[Member, ...]
     shelf: BackboneShelf
@@ -73,9 +75,11 @@ class FittedLearner:
     pace: Pace | None = None
     balanced: bool = False
     validation: dict[str, Any] = field(default_factory=dict)
+    trained: tuple[TrainedMember, ...] = ()
 
     def __post_init__(self) -> None:
         self.store = FeatureStore(self.shelf, MemoryBudget.of_machine())
+        self.voices = TrainedVoices(self.trained)
 
     def limit_memory(self, memory: MemoryBudget) -> None:
         """Embed within this budget from now on."""
@@ -83,7 +87,7 @@ class FittedLearner:
 
     @property
     def views(self) -> list[View]:
-        """Views of the members, the one with the largest weight first."""
+        """Views of the heads, the one with the largest weight first."""
         weights: dict[View, float] = defaultdict(float)
         for member in self.members:
             weights[member.view] += member.weight
@@ -96,15 +100,27 @@ class FittedLearner:
         """
         check_support(images, labels, ways)
         members = self._members_of_a_task()
+        with self._aside():
+            trained = self.voices.fit(images, labels, ways)
         support = self._embed(dict.fromkeys(member.view for member in members), images)
-        return FittedPredictor(self, members, support, torch.from_numpy(np.array(labels)), ways)
+        return FittedPredictor(self, members, support, torch.from_numpy(np.array(labels)), ways, trained)
 
     def _members_of_a_task(self) -> tuple[Member, ...]:
-        """All members; less than that where meta-test runs late: a task is never skipped."""
-        if self.pace is None:
+        """All heads; where meta-test runs late, trained members are dropped first, then `pace` says what else: a task
+        is never skipped."""
+        pace = self.pace
+        if pace is None:
             return self.members
-        self.store.ahead = int(self.pace.images_left(self.views[0], self.store))
-        return self.pace.begin(self.members, self.store)
+        images_left = pace.images_left(self.views[0], self.store)
+        self.store.ahead = int(images_left)
+        spare_s = pace.left_s() - pace.cost_s(self.members, self.store)
+        seen = int(pace.images - images_left)
+        self.voices.keep(spare_s, seen=seen, images=images_left, tasks=pace.tasks_left)
+        return pace.begin(self.members, self.store)
+
+    def _aside(self) -> AbstractContextManager[None]:
+        """Around what is measured for itself, not as the rest of a task."""
+        return self.pace.times.embedding() if self.pace else nullcontext()
 
     def _embed(self, views: Iterable[View], images: Images) -> dict[View, torch.Tensor]:
         keys = image_keys(images)
@@ -121,9 +137,13 @@ class FittedLearner:
         for member in predictor.members:
             with self.pace.times.answering(member) if self.pace else nullcontext():
                 log_p.append(self._voice(member, predictor, query[member.view]))
+        weights = [member.weight for member in predictor.members]
+        with self._aside():
+            log_p += self.voices.log_probabilities(predictor.trained, images)
+        weights += [member.weight for member, _ in predictor.trained]
         if self.pace is not None:
             self.pace.answered()
-        return average(log_p, [member.weight for member in predictor.members]).exp().numpy()
+        return average(log_p, weights).exp().numpy()
 
     def _voice(self, member: Member, predictor: FittedPredictor, query: torch.Tensor) -> torch.Tensor:
         """Log-probabilities float64 [q, ways] of one member for queries with features float32 [q, d]."""
@@ -145,9 +165,12 @@ class FittedLearner:
         return fitted or Metric(find_metric(name))
 
     def save(self, folder: Path) -> None:
-        """Write everything that `load` needs into `folder`, atomically."""
+        """Write everything that `load` needs into `folder`, atomically; each trained member into a folder of its own,
+        and those of an earlier state are deleted last."""
+        shares = save_members(folder, self.trained)
         description = Description(
             members=self.members,
+            trained=shares,
             engines=self._engines(),
             balanced=self.balanced,
             validation=self.validation,
@@ -159,6 +182,7 @@ class FittedLearner:
             for part, tensor in metric.tensors().items()
         }
         save_learner(folder, description, states, tensors)
+        remove_other_members(folder, shares)
 
     def _engines(self) -> dict[str, str]:
         """Name of the engine by `name@px`, where one was chosen or is to be expected."""
@@ -192,18 +216,21 @@ class FittedLearner:
             metrics,
             balanced=description.balanced,
             validation=description.validation,
+            trained=load_members(folder, description.trained, shelf.device),
         )
 
 
 @dataclass
 class FittedPredictor:
-    """A learner that has seen one support set: its features per view, float32 [s, d], and labels [s]."""
+    """A learner that has seen one support set: its features per view, float32 [s, d], labels [s], and what trained
+    members made of it."""
 
     learner: FittedLearner
     members: tuple[Member, ...]
     support: dict[View, torch.Tensor]
     labels: torch.Tensor
     ways: int
+    trained: list[Fitted] = field(default_factory=list)
 
     def predict(self, images: Images) -> NDArray[np.float64]:
         """Class probabilities [q, ways] of query images uint8 [q, 3, h, w]."""

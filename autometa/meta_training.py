@@ -12,17 +12,17 @@ import torch
 from numpy.typing import NDArray
 
 from autometa.budget import Machine, TimeBudget, process_age_s, stopwatch
-from autometa.episodes import EpisodeSpec, ImagePool, Rows, sample_episodes, split_classes
+from autometa.episodes import ImagePool, Rows, sample_episodes, split_classes
 from autometa.errors import BudgetExhausted, DataError
 from autometa.evaluation import Answer, ValidationEpisodes
 from autometa.forecast import Limits, answering_s
-from autometa.learners.episodes import EpisodeSampler, EpisodeSource, PoolSource, TaskSource
-from autometa.learners.hooks import ClassTrained, Expecting
+from autometa.learners.episodes import EpisodeSource, TaskSource
+from autometa.learners.forms import pool_source, training_form
+from autometa.learners.hooks import Expecting
 from autometa.learners.recipe import Recipe
 from autometa.learners.storage import Storage
 from autometa.learners.trained import TrainedLearner
 from autometa.learners.training import Training, Validation
-from autometa.learners.transfer.classification import CLASSIFIED
 from autometa.planning import CLOSING_S, SLOWDOWN, TASK_OVERHEAD_S, TestSpec
 from autometa.pool import share_of_classes
 
@@ -32,10 +32,6 @@ PREPARE_SHARE = 0.4
 POOL_SHARE = 0.4
 """Share of the memory left that prepared images may take; more of them go to the disk."""
 PROBE_IMAGES = 24
-MOST_SHOTS = 5
-MOST_QUERIES = 5
-MOST_WAYS = 10
-"""Of training episodes, where a recipe names none: enough to learn from, and several a second."""
 FINISH_S = 1.5
 SAVE_EVERY_S = 5.0
 ENDLESS = 1_000_000
@@ -111,28 +107,8 @@ class MetaTraining:
     ) -> EpisodeSource:
         if self.recipe.data == "stream":
             return TaskSource(tasks(ENDLESS), self._fitted.prepare)
-        recipe, rng = self.recipe, np.random.default_rng([self.recipe.training.seed, 1])
-        sampler = EpisodeSampler(
-            labels, fit, pool.dataset_of_class, self._training_form(), rng, recipe.unlabelled_per_class
-        )
-        return PoolSource(inputs, sampler, recipe.augmentation)
-
-    def _training_form(self) -> EpisodeSpec:
-        """What the recipe says of training episodes; else what suits the learner and the test."""
-        spec, recipe = self.test.episodes, self.recipe
-        lowest, highest = spec.ways
-        usual = EpisodeSpec(
-            (lowest, max(min(highest, MOST_WAYS), lowest)),
-            (spec.shots[0], max(min(spec.shots[1], MOST_SHOTS), spec.shots[0])),
-            min(spec.queries_per_class, MOST_QUERIES),
-        )
-        if isinstance(self._fitted.learner, ClassTrained):
-            usual = CLASSIFIED
-        return EpisodeSpec(
-            recipe.ways or usual.ways,
-            recipe.shots or usual.shots,
-            recipe.queries_per_class or usual.queries_per_class,
-        )
+        form = training_form(self.recipe, self._fitted.learner, self.test.episodes)
+        return pool_source(self.recipe, inputs, labels, fit, pool.dataset_of_class, form)
 
     def _affordable(self, pool: ImagePool) -> tuple[Rows, Storage, float]:
         """Rows of the pool that time and room allow to prepare, where they are to be kept, and seconds to reserve

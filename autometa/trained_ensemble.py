@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,23 +13,13 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from autometa.artifact import read_description, write_description
+from autometa.artifact import TrainedShare, read_description, write_description
 from autometa.ensemble import log_probabilities, mixture
 from autometa.errors import ArtifactError
-from autometa.learners.trained import Images, TrainedLearner, TrainedPredictor
+from autometa.learners.trained import UNMEASURED, Images, TrainedCosts, TrainedLearner, TrainedPredictor
 
 FORMAT: Literal["autometa-trained-ensemble-1"] = "autometa-trained-ensemble-1"
 FOLDER = "member-{name}"
-
-
-class Share(BaseModel):
-    """A member of a saved ensemble: the folder that holds it, its weight and its temperature."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    folder: str
-    weight: float = Field(gt=0)
-    temperature: float = Field(gt=0)
 
 
 class EnsembleDescription(BaseModel):
@@ -37,18 +28,54 @@ class EnsembleDescription(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["autometa-trained-ensemble-1"] = FORMAT
-    members: tuple[Share, ...] = Field(min_length=1)
+    members: tuple[TrainedShare, ...] = Field(min_length=1)
     validation: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
 class TrainedMember:
-    """A learner with its weight and the temperature that calibrates its probabilities; `name` is its own."""
+    """A learner with its weight, the temperature that calibrates its probabilities, and what it costs; `name` is its
+    own."""
 
     name: str
     learner: TrainedLearner
     weight: float = 1.0
     temperature: float = 1.0
+    costs: TrainedCosts = UNMEASURED
+
+    def log_probabilities(self, predictor: TrainedPredictor, images: Images) -> torch.Tensor:
+        """Calibrated log-probabilities float64 [q, ways] that its predictor gives for query images."""
+        return log_probabilities(torch.from_numpy(predictor.predict(images)).log(), self.temperature)
+
+
+def save_members(folder: Path, members: Iterable[TrainedMember]) -> tuple[TrainedShare, ...]:
+    """Write members each into a folder of its own in `folder`; what a description says of them."""
+    return tuple(_saved(folder, member) for member in members)
+
+
+def _saved(folder: Path, member: TrainedMember) -> TrainedShare:
+    name = FOLDER.format(name=member.name)
+    (folder / name).mkdir(exist_ok=True)
+    member.learner.save(folder / name)
+    costs = member.costs
+    return TrainedShare(
+        folder=name,
+        weight=member.weight,
+        temperature=member.temperature,
+        image_s=costs.image_s,
+        task_s=costs.task_s,
+    )
+
+
+def remove_other_members(folder: Path, shares: Iterable[TrainedShare]) -> None:
+    """Delete what an earlier state has left: folders of members that the description no longer names."""
+    for old in set(folder.glob(FOLDER.format(name="*"))) - {folder / share.folder for share in shares}:
+        shutil.rmtree(old)
+
+
+def load_members(folder: Path, shares: Iterable[TrainedShare], device: str) -> tuple[TrainedMember, ...]:
+    """Members that a description names. ArtifactError where a file is missing, damaged or of another version."""
+    return tuple(_member(folder, share, device) for share in shares)
 
 
 @dataclass
@@ -69,31 +96,24 @@ class TrainedEnsemble:
     def save(self, folder: Path) -> None:
         """Write everything that `load` needs into `folder`: members each into a folder of its own, then, by an
         atomic rename, the description that names them; members of an earlier state are deleted."""
-        shares = []
-        for member in self.members:
-            name = FOLDER.format(name=member.name)
-            (folder / name).mkdir(exist_ok=True)
-            member.learner.save(folder / name)
-            shares.append(Share(folder=name, weight=member.weight, temperature=member.temperature))
-        write_description(folder, EnsembleDescription(members=tuple(shares), validation=self.validation))
-        for old in set(folder.glob(FOLDER.format(name="*"))) - {folder / share.folder for share in shares}:
-            shutil.rmtree(old)
+        shares = save_members(folder, self.members)
+        write_description(folder, EnsembleDescription(members=shares, validation=self.validation))
+        remove_other_members(folder, shares)
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> TrainedEnsemble:
         """A saved ensemble. ArtifactError where a file is missing, damaged or of another version."""
         description = read_description(folder, EnsembleDescription)
-        return cls(
-            tuple(_member(folder, share, device) for share in description.members), description.validation
-        )
+        return cls(load_members(folder, description.members, device), description.validation)
 
 
-def _member(folder: Path, share: Share, device: str) -> TrainedMember:
+def _member(folder: Path, share: TrainedShare, device: str) -> TrainedMember:
     if Path(share.folder).name != share.folder:
         raise ArtifactError(f"{folder}: `{share.folder}` is not the name of a folder")
     learner = TrainedLearner.load(folder / share.folder, device)
     name = share.folder.removeprefix(FOLDER.format(name=""))
-    return TrainedMember(name, learner, share.weight, share.temperature)
+    costs = TrainedCosts(share.image_s, share.task_s)
+    return TrainedMember(name, learner, share.weight, share.temperature, costs)
 
 
 @dataclass(frozen=True)
@@ -106,7 +126,7 @@ class EnsemblePredictor:
     def predict(self, images: Images) -> NDArray[np.float64]:
         """Class probabilities float64 [q, ways] of query images uint8 [q, 3, h, w]."""
         calibrated = [
-            [log_probabilities(torch.from_numpy(predictor.predict(images)).log(), member.temperature)]
+            [member.log_probabilities(predictor, images)]
             for member, predictor in zip(self.ensemble.members, self.predictors, strict=True)
         ]
         weights = [member.weight for member in self.ensemble.members]

@@ -57,13 +57,7 @@ class EpisodicLearner(nn.Module):
         with torch.no_grad():
             scores = []
             for batch in validation.batches:
-                episodes = InputEpisodes(
-                    inputs[batch.support_rows],
-                    batch.support_labels,
-                    inputs[batch.query_rows],
-                    batch.query_labels,
-                    batch.ways,
-                )
+                episodes = InputEpisodes.of_rows(inputs, batch)
                 scores.append(self(episodes.to(str(device))).float().cpu())
         return validation.measure_with_loss(scores)
 

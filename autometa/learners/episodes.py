@@ -34,6 +34,17 @@ class InputEpisodes:
     unlabelled: torch.Tensor | None = None
     classes: torch.Tensor | None = None
 
+    @classmethod
+    def of_rows(cls, inputs: torch.Tensor, batch: EpisodeBatch) -> InputEpisodes:
+        """A batch of episodes over images whose encoder `inputs` [n, ...] are given."""
+        return cls(
+            inputs[batch.support_rows],
+            batch.support_labels,
+            inputs[batch.query_rows],
+            batch.query_labels,
+            batch.ways,
+        )
+
     def to(self, device: str) -> InputEpisodes:
         """The same on a device."""
         return InputEpisodes(

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from autometa.artifact import load_tensors, read_description, save_tensors, write_description
+from autometa.budget import stopwatch
 from autometa.episodes import check_support
+from autometa.errors import ArtifactError
 from autometa.features import image_keys
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.episodes import InputEpisodes
@@ -38,23 +40,51 @@ class TrainedDescription(BaseModel):
     validation: dict[str, Any] = {}
 
 
+@dataclass(frozen=True)
+class TrainedCosts:
+    """Measured seconds: to prepare an image, to answer a task of mean size whose images are prepared, alone on the
+    machine, and to load the learner."""
+
+    image_s: float = 0.0
+    task_s: float = 0.0
+    load_s: float = 0.0
+
+    def answering_s(self, images: float, tasks: float) -> float:
+        """Seconds for so many distinct images and tasks."""
+        return images * self.image_s + tasks * self.task_s
+
+    def meta_test_s(self, images: float, tasks: float) -> float:
+        """Seconds that the learner adds to a meta-test of so many distinct images and tasks."""
+        return self.load_s + self.answering_s(images, tasks)
+
+
+UNMEASURED = TrainedCosts()
+"""For those who do not ask."""
+
+
 @dataclass
 class TrainedLearner:
-    """A learner and the recipe that it was made by. `fit` a support set, then `predict` its queries."""
+    """A learner and the recipe that it was made by; `load_s`: what making it took. `fit` a support set, then
+    `predict` its queries."""
 
     recipe: Recipe
     learner: EpisodicLearner
     device: str = "cpu"
     validation: dict[str, Any] = field(default_factory=dict)
+    load_s: float = 0.0
 
     def __post_init__(self) -> None:
         self._prepared: dict[bytes, torch.Tensor] = {}
 
     @classmethod
-    def untrained(cls, recipe: Recipe, device: str = "cpu") -> TrainedLearner:
-        """What a recipe starts from. ConfigError for an unknown learner or option, WeightsError where weights are
-        missing."""
-        return cls(recipe, build_learner(recipe).eval().to(device), device, {"stage": "untrained"})
+    def untrained(
+        cls, recipe: Recipe, device: str = "cpu", weights: dict[str, torch.Tensor] | None = None
+    ) -> TrainedLearner:
+        """What a recipe starts from; `weights` of its backbone in place of the pretrained ones. ConfigError for an
+        unknown learner or option, WeightsError where weights are missing."""
+        elapsed = stopwatch()
+        learner = build_learner(recipe, weights).eval().to(device)
+        return cls(recipe, learner, device, {"stage": "untrained"}, elapsed())
 
     def fit(self, images: Images, labels: NDArray[np.int64], ways: int) -> TrainedPredictor:
         """Support images uint8 [s, 3, h, w] with labels int64 [s] in 0..ways-1 → a predictor.
@@ -96,8 +126,12 @@ class TrainedLearner:
         """A saved learner. ArtifactError where a file is missing, damaged or of another version."""
         description = read_description(folder, TrainedDescription)
         weights = load_tensors(folder, description.backbone) if description.backbone else None
-        learner = build_learner(description.recipe, weights)
-        learner.load_state_dict(load_tensors(folder, description.network))
+        state = load_tensors(folder, description.network)
+        try:
+            learner = build_learner(description.recipe, weights)
+            learner.load_state_dict(state)
+        except RuntimeError as error:  # torch's, for tensors of other names or shapes
+            raise ArtifactError(f"{folder}: its tensors do not fit its recipe ({error})") from error
         return cls(description.recipe, learner.eval().to(device), device, description.validation)
 
 

@@ -13,7 +13,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from autometa.budget import TimeBudget, stopwatch
-from autometa.errors import DataError
+from autometa.errors import BudgetExhausted, DataError
 from autometa.evaluation import Answer, ValidationEpisodes
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.checkpoint import Progress, load_progress, save_progress
@@ -36,10 +36,13 @@ PERFECT = 5
 """Validations without a mistake after which there is nothing left to learn from."""
 PATIENT_SHARE = 0.25
 """Of the steps or of the time that may pass without a better state."""
+DIVERGED = "the loss is no number any more: lower the learning rate"
 SETTLE_SHARE = 0.15
 """Share of the budget that is kept for a choice after training, where the learner makes one."""
 SLOWDOWN = 1.5
 """How much slower than the last one a step may be."""
+FIRST_STEPS = 3
+"""Steps that tell how many will fit; the very first is slower than others."""
 
 
 class TrainingSettings(BaseModel):
@@ -74,20 +77,23 @@ class Validation:
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What training did: `untrained` and `best` answers, steps, seconds, and why it ended."""
+    """What training did: `untrained` and `best` answers, steps, seconds, why it ended, and whether that was since
+    its loss was no number any more."""
 
     untrained: Answer
     best: Answer
     steps: int
     seconds: float
     ended: str
+    diverged: bool = False
 
 
 @dataclass
 class Training:
     """One training of a learner on a device. `improved` is called whenever validation finds a better state (or
     one that is as accurate and surer), which the learner then holds; with a `checkpoint` folder a training that
-    was killed goes on where the last validation left it."""
+    was killed goes on where the last validation left it. BudgetExhausted where the first steps tell that fewer than
+    `least_steps` will fit."""
 
     learner: EpisodicLearner
     source: EpisodeSource
@@ -98,6 +104,7 @@ class Training:
     checkpoint: Path | None = None
     improved: Callable[[Answer], None] = lambda _: None
     report: Callable[[str], None] = lambda _: None
+    least_steps: int = 0
     progress: Progress = field(default_factory=Progress, init=False)
 
     def run(self) -> TrainingRecord:
@@ -107,6 +114,7 @@ class Training:
         try:
             while not (ended := self._why_to_end()):
                 self._step()
+                self._check_worth()
                 if self._validation_due():
                     self._validate()
             if self._since_validation:
@@ -116,7 +124,9 @@ class Training:
             self.learner.eval()
         if isinstance(self.learner, Settling):
             self.report(self.learner.settle(self.validation.inputs, self.validation.episodes, self.budget))
-        return TrainingRecord(untrained, self._best, self.progress.step, self._spent_s(), ended)
+        return TrainingRecord(
+            untrained, self._best, self.progress.step, self._spent_s(), ended, ended == DIVERGED
+        )
 
     def _start(self) -> None:
         torch.manual_seed(self.settings.seed)
@@ -131,7 +141,11 @@ class Training:
         self._loop = self.budget.share(1 - SETTLE_SHARE) if settles else self.budget
         self._elapsed, self._whole_s = stopwatch(self.budget.clock), self._loop.left_s()
         self._since_validation, self._step_s, self._trained_s = 0, 0.0, 0.0
-        self._validate_s, self._stopped = 0.0, "" if self._trained else "it has nothing to train"
+        self._latest_s, self._validate_s, self._stopped = (
+            0.0,
+            0.0,
+            "" if self._trained else "it has nothing to train",
+        )
         self.budget.check("training")
         self._episodes = self._affordable_episodes()
         self._measure()
@@ -217,7 +231,7 @@ class Training:
         with torch.autocast(self.device, torch.bfloat16, enabled=mixed):
             loss = self.learner.accumulate(episodes)
         if not np.isfinite(loss):
-            self._stopped = "the loss is no number any more: lower the learning rate"
+            self._stopped = DIVERGED
             return
         torch.nn.utils.clip_grad_norm_(self._trained, self.settings.clip)
         self._optimizer.step()
@@ -226,6 +240,18 @@ class Training:
         step_s = elapsed()
         self._step_s = max(step_s, REMEMBERED_SHARE * self._step_s)  # steps differ by their ways and shots
         self._trained_s += step_s
+        self._latest_s = step_s
+
+    def _check_worth(self) -> None:
+        """BudgetExhausted where the first steps tell that too few will fit."""
+        if self.progress.step != FIRST_STEPS:
+            return
+        missing = self.least_steps - FIRST_STEPS
+        if missing > 0 and not self._loop.fits(missing * self._latest_s):
+            raise BudgetExhausted(
+                f"a training step takes {self._latest_s:.2f} s: fewer than {self.least_steps} fit in the "
+                f"{max(self._loop.left_s(), 0):.1f} s left"
+            )
 
     def _share_done(self) -> float:
         """Of the steps or of the time, whichever is further."""
