@@ -20,7 +20,7 @@ from autometa.family_training import Material, answer_episodes, train_family
 from autometa.learners.prepared import PreparedImages
 from autometa.learners.recipe import Recipe
 from autometa.learners.trained import TrainedLearner
-from autometa.learners.training import Training
+from autometa.learners.training import FIRST_STEPS, Training
 
 POOL = colour_pool(classes=16)
 FIT, HELD = split_classes(POOL, 0.5, np.random.default_rng(0))
@@ -47,7 +47,7 @@ def recipe(family: str, backbone: str, **training: Any) -> Recipe:
     """Of few steps, so that a test takes a second."""
     made = find_family(family)(backbone, 32, SPEC)
     few = {"steps": 3} | ({"test_steps": 3} if "test_steps" in made.options else {})
-    settings = made.training.model_copy(update={"max_steps": 20, "validate_every": 10, **training})
+    settings = made.training.model_copy(update={"max_steps": 8, "validate_every": 4, **training})
     return made.model_copy(
         update={"options": made.options | few, "training": settings, "validation_episodes": 8}
     )
@@ -58,7 +58,7 @@ def test_a_family_trains_its_tail_and_does_no_harm(family: str, tiny_backbone: s
     made = recipe(family, tiny_backbone)
     lines: list[str] = []
     fitted = train_family(made, material(), TimeBudget.of(60), report=lines.append)
-    assert any("20 steps" in line for line in lines), lines
+    assert any("8 steps" in line for line in lines), lines
     images, episodes = held_out()
     trained, costs = answer_episodes(fitted, images, episodes, TimeBudget.of(60))
     untrained, _ = answer_episodes(TrainedLearner.untrained(made), images, episodes, TimeBudget.of(60))
@@ -80,8 +80,8 @@ def test_training_changes_the_tail_and_improves_what_it_is_for(tiny_backbone: st
     ]
     assert any(name.startswith("encoder.tail") for name in changed)
     images, episodes = held_out()
-    gain = [answer_episodes(x, images, episodes, TimeBudget.of(60))[0].mean for x in (before, fitted)]
-    assert gain[1] > gain[0]
+    answers = [answer_episodes(each, images, episodes, TimeBudget.of(60))[0] for each in (before, fitted)]
+    assert answers[1].mean >= answers[0].mean and answers[1].log_loss < answers[0].log_loss
 
 
 def test_training_starts_from_weights_at_hand(tiny_backbone: str) -> None:
@@ -163,7 +163,7 @@ class TickingClock(FakeClock):
         return self.now
 
 
-@pytest.mark.parametrize("seconds", [3, 20, 60])
+@pytest.mark.parametrize("seconds", [3, 12, 30])
 def test_the_end_of_the_budget_leaves_a_valid_learner_or_says_so(seconds: float, tiny_backbone: str) -> None:
     made = recipe("anil", tiny_backbone, max_steps=None)
     budget = TimeBudget.of(seconds, TickingClock(0.2))
@@ -171,7 +171,7 @@ def test_the_end_of_the_budget_leaves_a_valid_learner_or_says_so(seconds: float,
         fitted = train_family(made, material(), budget)
     except BudgetExhausted:
         return
-    assert seconds > 3 and fitted.validation["steps"] >= family_training.LEAST_STEPS
+    assert seconds > 3 and fitted.validation["steps"] >= FIRST_STEPS
     images, episodes = held_out(4)
     answer, _ = answer_episodes(fitted, images, episodes, TimeBudget.of(60))
     for scores, labels in zip(answer.scores, episodes.labels, strict=True):
