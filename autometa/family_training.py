@@ -77,20 +77,17 @@ def train_family(
         fitted = TrainedLearner.untrained(recipe, material.device, weights)
         if isinstance(fitted.learner, Expecting):
             fitted.learner.expect(balanced=material.test.balanced)
-        _check_costs(measured(fitted, material), recipe, budget, fits)
+        _check_costs(measured(fitted, material, budget), recipe, budget, fits)
         inputs = material.images.of(fitted.learner.encoder, budget.share(PREPARE_SHARE))
         _train(fitted, inputs, material, budget, report)
     return fitted
 
 
-def measured(fitted: TrainedLearner, material: Material) -> TrainedCosts:
+def measured(fitted: TrainedLearner, material: Material, budget: TimeBudget) -> TrainedCosts:
     """What the learner costs in meta-test at most, measured on a few images and one task of mean size."""
-    few, encoder = material.images.images[:PROBED], fitted.learner.encoder
-    encoder.prepare(few[:2])
-    elapsed = stopwatch()
-    encoder.prepare(few)
-    image_s = elapsed() / max(len(few), 1)
-    return TrainedCosts(image_s, answering_s(fitted, few, material.test), fitted.load_s)
+    image_s = material.images.image_s(fitted.learner.encoder, budget)
+    task_s = answering_s(fitted, material.images.images[:PROBED], material.test)
+    return TrainedCosts(image_s, task_s, fitted.load_s)
 
 
 def _check_costs(
@@ -147,10 +144,10 @@ def answer_episodes(
     with memory_as_budget(fitted.recipe.learner):
         inputs = images.of(fitted.learner.encoder, budget)
         answering = _Answering(fitted, inputs, episodes, budget)
-        task_s = answering.single_s()
-        return episodes.measure_with_loss(answering.scores()), TrainedCosts(
-            images.image_s, task_s, fitted.load_s
+        costs = TrainedCosts(
+            images.image_s(fitted.learner.encoder, budget), answering.single_s(), fitted.load_s
         )
+        return episodes.measure_with_loss(answering.scores()), costs
 
 
 class _Answering:

@@ -165,8 +165,7 @@ class FittedLearner:
         return fitted or Metric(find_metric(name))
 
     def save(self, folder: Path) -> None:
-        """Write everything that `load` needs into `folder`, atomically; each trained member into a folder of its own,
-        and those of an earlier state are deleted last."""
+        """Write everything that `load` needs into `folder`, atomically; folders of earlier members go last."""
         shares = save_members(folder, self.trained)
         description = Description(
             members=self.members,
@@ -222,8 +221,7 @@ class FittedLearner:
 
 @dataclass
 class FittedPredictor:
-    """A learner that has seen one support set: its features per view, float32 [s, d], labels [s], and what trained
-    members made of it."""
+    """A learner that has seen one support set: its features per view, float32 [s, d], labels [s], and predictors."""
 
     learner: FittedLearner
     members: tuple[Member, ...]

@@ -240,6 +240,7 @@ def test_a_trunk_runs_over_every_image_once_for_all_families(tiny_backbone: str)
     assert images.of(other) is first
     changed = images.of(deeper)
     assert changed is not first and changed.shape != first.shape
+    images.image_s(one)
     with pytest.raises(BudgetExhausted, match="to prepare"):
         images.of(one, TimeBudget.of(1e-6))
     assert torch.equal(images.of(one), first)
