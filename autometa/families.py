@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from autometa.backbones import find_spec
 from autometa.episodes import EpisodeSpec
 from autometa.errors import ConfigError
 from autometa.learners.encoder import EncoderSpec
@@ -15,8 +16,9 @@ from autometa.learners.recipe import Recipe, find_learner
 from autometa.learners.training import TrainingSettings
 from autometa.learners.transfer.classification import ClassifyingLearner
 
-TAIL_STAGES = 1
-"""Last stages of a backbone that a family trains; those before are a frozen trunk."""
+TAIL_STAGES, TRANSFORMER_STAGES = 1, 2
+"""Last stages of a backbone that a family trains; those before are a frozen trunk. The very last one of a
+transformer is a norm alone."""
 VALIDATION_EPISODES = 60
 """For stopping early, and for choices after training."""
 
@@ -26,19 +28,20 @@ MakeRecipe = Callable[[str, int, EpisodeSpec], Recipe]
 
 @dataclass(frozen=True)
 class FamilyRow:
-    """A learner, its options, how its training goes, and how many of the last stages of a backbone are trained
-    (0: the backbone stays frozen, under a small adapter)."""
+    """A learner, its options, and how its training goes."""
 
     learner: str
     options: Mapping[str, Any]
     training: TrainingSettings
-    trainable: int = TAIL_STAGES
 
 
 def _recipe(row: FamilyRow, backbone: str, px: int, test: EpisodeSpec) -> Recipe:
+    transformer = find_spec(backbone).patch_px > 1
     recipe = Recipe(
         learner=row.learner,
-        encoder=EncoderSpec(network=backbone, px=px, trainable=row.trainable),
+        encoder=EncoderSpec(
+            network=backbone, px=px, trainable=TRANSFORMER_STAGES if transformer else TAIL_STAGES
+        ),
         options=dict(row.options),
         training=row.training,
         validation_episodes=VALIDATION_EPISODES,
@@ -57,20 +60,16 @@ CLASSIFYING = TrainingSettings(meta_batch=2, learning_rate=1e-4, classifier_rate
 _ROWS: dict[str, FamilyRow] = {
     "reptile": FamilyRow(
         "reptile",
-        {"rate": 1e-4, "test_steps": 20, "head": "prototypes"},
+        {"head": "prototypes", "rate": 3e-4, "test_steps": 8},
         TrainingSettings(meta_batch=1, optimizer="sgd", learning_rate=0.5),
     ),
-    "fomaml": FamilyRow("fomaml", {"head": "shared", "rate": 0.2}, SLOW),
-    "maml": FamilyRow("maml", {"head": "shared", "rate": 0.2}, SLOW),
+    "fomaml": FamilyRow("fomaml", {"head": "prototypes", "rate": 0.02, "test_steps": 3}, SLOW),
+    "maml": FamilyRow("maml", {"rate": 1.0, "test_steps": 3}, SLOW),
     "anil": FamilyRow("anil", {"rate": 3.0}, SLOW),
     "proto_maml": FamilyRow("proto_maml", {"rate": 0.02}, SLOW),
-    "pmf": FamilyRow("pmf", {"steps": 10, "rates": (0.0, 1e-4, 1e-3)}, SLOW),
-    "adapters": FamilyRow("adapters", {"steps": 15}, CLASSIFYING),
-    "finetune": FamilyRow(
-        "finetune",
-        {"scope": "all", "steps": 20, "rate": 0.01, "body_rate": 1e-4},
-        CLASSIFYING,
-    ),
+    "pmf": FamilyRow("pmf", {"steps": 5, "rates": (0.0, 1e-3)}, SLOW),
+    "adapters": FamilyRow("adapters", {"steps": 8}, CLASSIFYING),
+    "finetune": FamilyRow("finetune", {"scope": "head", "steps": 20}, CLASSIFYING),
 }
 
 FAMILIES: dict[str, MakeRecipe] = {name: partial(_recipe, row) for name, row in _ROWS.items()}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ import torch
 from autometa.backbones.engines import is_out_of_memory
 from autometa.budget import TimeBudget, stopwatch
 from autometa.episodes import EpisodeBatch, EpisodeSpec, ImagePool, Rows, sample_episodes, split_classes
-from autometa.errors import BudgetExhausted, Diverged
+from autometa.errors import BudgetExhausted, DataError, Diverged
 from autometa.evaluation import Answer, ValidationEpisodes
 from autometa.forecast import answering_s
 from autometa.learners.episodes import InputEpisodes
@@ -46,15 +47,14 @@ class Material:
     dataset_of_class: Rows
     test: EpisodeSpec
     device: str = "cpu"
-    pool: ImagePool = field(init=False)
-    """Labels without images, the classes numbered from 0 on without gaps."""
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def pool(self) -> ImagePool:
+        """Labels without images, the classes that there are numbered from 0 on."""
         known, labels = np.unique(self.labels, return_inverse=True)
         _, datasets = np.unique(self.dataset_of_class[known], return_inverse=True)
         names = tuple(map(str, range(int(datasets.max(initial=-1)) + 1)))
-        pool = ImagePool(self.images.images[:, :, :1, :1], labels.astype(np.int64), datasets, names)
-        object.__setattr__(self, "pool", pool)
+        return ImagePool(self.images.images[:, :, :1, :1], labels.astype(np.int64), datasets, names)
 
 
 def train_family(
@@ -73,6 +73,8 @@ def train_family(
     ConfigError where the backbone has no part that the family could train; WeightsError where it has no weights
     here; DataError where there are too few classes.
     """
+    if not len(material.images):
+        raise DataError("there are no images to train on")
     with memory_as_budget(recipe.learner):
         fitted = TrainedLearner.untrained(recipe, material.device, weights)
         if isinstance(fitted.learner, Expecting):

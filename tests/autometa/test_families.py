@@ -11,6 +11,7 @@ import torch
 from synthetic import FakeClock, colour_pool
 
 from autometa import family_training
+from autometa.backbones import CATALOGUE, BackboneSpec, build
 from autometa.budget import TimeBudget
 from autometa.episodes import EpisodeSpec, ImagePool, sample_episodes, split_classes
 from autometa.errors import BudgetExhausted, ConfigError, DataError, Diverged
@@ -226,6 +227,9 @@ def test_too_few_classes_and_unknown_names_are_told(tiny_backbone: str) -> None:
     small = replace(given, images=PreparedImages(given.images.images[few]), labels=given.labels[few])
     with pytest.raises(DataError, match="no episode can be drawn"):
         train_family(recipe("fomaml", tiny_backbone), small, TimeBudget.of(60))
+    nothing = replace(given, images=PreparedImages(POOL.images[:0]), labels=POOL.labels[:0])
+    with pytest.raises(DataError, match="no images"):
+        train_family(recipe("fomaml", tiny_backbone), nothing, TimeBudget.of(60))
     with pytest.raises(ConfigError, match="unknown family `mamml`; known: reptile"):
         find_family("mamml")
 
@@ -244,3 +248,19 @@ def test_a_trunk_runs_over_every_image_once_for_all_families(tiny_backbone: str)
     with pytest.raises(BudgetExhausted, match="to prepare"):
         images.of(one, TimeBudget.of(1e-6))
     assert torch.equal(images.of(one), first)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_tail_of_a_transformer_is_a_block_and_not_its_norm_alone(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = BackboneSpec("tiny_vit", "test_vit", 0.4, 64, "none", patch_px=16)
+    monkeypatch.setitem(CATALOGUE, spec.name, spec)
+    monkeypatch.setattr(build, "load_pretrained", lambda *_: None)
+    made = recipe(family, spec.name, max_steps=2)
+    assert made.encoder.trainable == 2
+    if family == "adapters":
+        with pytest.raises(ConfigError, match="no convolutions"):
+            train_family(made, material(), TimeBudget.of(60))
+    else:
+        assert train_family(made, material(), TimeBudget.of(60)).validation["steps"] == 2

@@ -3,7 +3,7 @@ task by an inner loop."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -57,6 +57,10 @@ class GradientLearner(EpisodicLearner):
         self._fastest: Accumulate | None = None
         if isinstance(encoder, ScratchEncoder):
             with_task_norm(encoder, options.norm, options.steps)
+        modules: list[Any] = list(encoder.modules())
+        for module in modules:
+            if hasattr(module, "fused_attn"):  # torch has no second derivative of it
+                module.fused_attn = False
         if options.head == "shared":
             self.start_weight = nn.Parameter(torch.zeros(encoder.width))
 
