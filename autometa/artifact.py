@@ -37,6 +37,11 @@ class Member(BaseModel):
     temperature: float = Field(default=1.0, gt=0)
     weight: float = Field(default=1.0, gt=0)
 
+    @property
+    def view(self) -> View:
+        """The view on which its head stands."""
+        return View(self.backbone, self.px, self.layers, self.flip)
+
 
 class TrainedShare(BaseModel):
     """A trained learner in an ensemble: the folder beside `learner.json` that holds it, its weight and temperature,
@@ -49,11 +54,6 @@ class TrainedShare(BaseModel):
     temperature: float = Field(gt=0)
     image_s: float = Field(default=0.0, ge=0)
     task_s: float = Field(default=0.0, ge=0)
-
-    @property
-    def view(self) -> View:
-        """The view on which its head stands."""
-        return View(self.backbone, self.px, self.layers, self.flip)
 
 
 class Description(BaseModel):

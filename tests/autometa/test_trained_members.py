@@ -18,8 +18,9 @@ from autometa.ensemble import average
 from autometa.episodes import EpisodeSpec
 from autometa.errors import ArtifactError
 from autometa.families import find_family
-from autometa.learner import BackboneShelf, FittedLearner, Pace, plain_member
+from autometa.learner import BackboneShelf, FittedLearner
 from autometa.learners.trained import TrainedCosts, TrainedLearner
+from autometa.pace import Pace, plain_member
 from autometa.trained_ensemble import TrainedMember
 
 POOL = colour_pool()
