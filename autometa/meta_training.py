@@ -137,7 +137,7 @@ class MetaTraining:
         """Predicted seconds of meta-test."""
         task_s = answering_s(self._fitted, images, self.test.episodes) + TASK_OVERHEAD_S
         work_s = self.test.embedded_images * image_s + self.test.tasks * task_s
-        return self.start_s + SLOWDOWN * work_s + CLOSING_S
+        return self.test.start_s(self.start_s) + SLOWDOWN * work_s + CLOSING_S
 
     def _budget(self, reserve_s: float) -> TimeBudget:
         """What is left for training before saving and meta-test."""

@@ -21,6 +21,8 @@ TASK_OVERHEAD_S = 0.01
 IMAGE_OVERHEAD_S = 0.0002
 """Meta-test beside the networks: tasks and their images travel between processes."""
 CLOSING_S = 1.5
+STANDBY_SHARE = 0.3
+"""Of the start of a process, that is reserved where it has started already."""
 ENSEMBLE_S, SAVE_S = 2.0, 1.0
 FINISH_S = ENSEMBLE_S + SAVE_S
 """Choosing and saving the ensemble at the end of meta-training."""
@@ -29,15 +31,20 @@ FINISH_S = ENSEMBLE_S + SAVE_S
 @dataclass(frozen=True)
 class TestSpec:
     """The declared meta-test: number and form of tasks; `images` distinct ones at most and `drawn_images`
-    over all tasks with repeats (None: unknown)."""
+    over all tasks with repeats (None: unknown). `standby`: its process has started already."""
 
     tasks: int
     episodes: EpisodeSpec
     images: int | None
     protocol: str
     drawn_images: int | None = None
+    standby: bool = False
 
     __test__ = False
+
+    def start_s(self, whole_s: float) -> float:
+        """Seconds to reserve for starting a process, which takes `whole_s`. What stands by is slow at first, too."""
+        return STANDBY_SHARE * whole_s if self.standby else whole_s
 
     @property
     def shown_images(self) -> float:
@@ -90,13 +97,12 @@ def one_per_pass(views: Iterable[View]) -> list[View]:
 
 
 def meta_test_s(views: Iterable[View], test: TestSpec, costs: Costs) -> float:
-    """Predicted seconds of meta-test with these views, from process start to the last answer. A start is
-    paid for even where the process stands by already: it may have to be replaced."""
+    """Predicted seconds of meta-test with these views, from process start to the last answer."""
     passes = one_per_pass(views)
     network = test.embedded_images * sum(costs.reserved_image_s(v) for v in passes)
     engines = sum(costs.engine_s.get(v, 0.0) for v in passes)
     overhead = test.tasks * (TASK_OVERHEAD_S + costs.task_s) + test.shown_images * IMAGE_OVERHEAD_S
-    return costs.start_s + network + SLOWDOWN * (engines + overhead) + CLOSING_S
+    return test.start_s(costs.start_s) + network + SLOWDOWN * (engines + overhead) + CLOSING_S
 
 
 def make_plan(left_s: float, views: Iterable[View], test: TestSpec, costs: Costs) -> Plan:

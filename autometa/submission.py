@@ -52,7 +52,9 @@ def read_test_spec(settings: Settings, environment: Mapping[str, str] = os.envir
         return TestSpec(test.tasks, spec, test.images, test.protocol)
     told = json.loads(environment["METADL_TEST_SPEC"])
     spec = EpisodeSpec(tuple(told["ways"]), tuple(told["shots"]), told["queries_per_class"], told["balanced"])
-    return TestSpec(told["tasks"], spec, told["images"], told["protocol"], told["drawn_images"])
+    return TestSpec(
+        told["tasks"], spec, told["images"], told["protocol"], told["drawn_images"], told["standby"]
+    )
 
 
 def read_settings(bundle: Path) -> Settings:

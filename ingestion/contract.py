@@ -82,13 +82,15 @@ def meta_test_reserve_s(budget_s: float, tasks: int) -> float:
     return min(max(0.15 * budget_s, 5.0 + 0.05 * tasks), 0.5 * budget_s)
 
 
-def task_limit_s(max_task_s: float | None, left_s: float | None, tasks_left: int) -> float | None:
+def task_limit_s(
+    max_task_s: float | None, left_s: float | None, tasks_left: int, *, first: bool = False
+) -> float | None:
     """Seconds that the next task may take: ten times its fair share of what is left, never under 5 s, but
     half of what is left at most unless it is the last, so that one task that hangs does not eat the time
-    of the others."""
+    of the others. The `first` task of a process, which loads and builds what all of them need, may take that half."""
     if left_s is None:
         return max_task_s
-    fair = max(5.0, 10.0 * left_s / max(tasks_left, 1))
+    fair = left_s if first else max(5.0, 10.0 * left_s / max(tasks_left, 1))
     if tasks_left > 1:
         fair = min(fair, left_s / 2)
     return fair if max_task_s is None else min(max_task_s, fair)

@@ -45,6 +45,7 @@ class MetaTest:
         self._buffer = SharedImages(fd, map_array(fd, (n_bytes,), writable=True))
         self._child: SubmissionProcess | None = None
         self._ready = False
+        self._fresh = True
         self._failed_starts = 0
 
     def warm_up(self) -> int:
@@ -97,7 +98,7 @@ class MetaTest:
 
     def _spawn(self) -> SubmissionProcess:
         self._child = child = SubmissionProcess(self.plan, fds=(self._buffer.fd,))
-        self._ready = False
+        self._ready, self._fresh = False, True
         child.send(
             "meta-test",
             bundle=str(self.prepared.bundle),
@@ -144,8 +145,10 @@ class MetaTest:
         )
         left = self._left_s()
         child.await_reply("loaded", self._until(None if left is None else max(left / 3, 5)), "load")
-        limit = task_limit_s(self.limits.max_task_s, self._left_s(), tasks_left)
+        limit = task_limit_s(self.limits.max_task_s, self._left_s(), tasks_left, first=self._fresh)
         until = self._until(limit)
         child.await_reply("fitted", until, f"fit (limit {limit or 0:.1f} s)")
         child.send("query", shape=self._buffer.put(*self.prepared.task_images(draw, draw.query_rows)))
-        return child.await_reply("predictions", until, f"predict (limit {limit or 0:.1f} s)").array
+        predictions = child.await_reply("predictions", until, f"predict (limit {limit or 0:.1f} s)").array
+        self._fresh = False
+        return predictions

@@ -179,7 +179,7 @@ class MetaDeltaSystem:
         """Predicted seconds of meta-test with these workers."""
         task_s = TASK_OVERHEAD_S + sum(worker.task_s for worker in workers)
         once_s = sum(w.load_s + self.test.embedded_images * w.image_s for w in workers)
-        return self.start_s + SLOWDOWN * (once_s + self.test.tasks * task_s) + CLOSING_S
+        return self.test.start_s(self.start_s) + SLOWDOWN * (once_s + self.test.tasks * task_s) + CLOSING_S
 
     def _room_s(self, workers: Sequence[Worker]) -> float:
         """Seconds to train in with meta-test reserved for these workers."""

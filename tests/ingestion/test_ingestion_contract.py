@@ -26,6 +26,12 @@ def test_a_task_that_hangs_leaves_time_for_the_others(
     assert task_limit_s(maximum, left, tasks) == limit
 
 
+def test_the_first_task_of_a_process_may_take_longer() -> None:
+    assert task_limit_s(None, 33, 30, first=True) == 16.5
+    assert task_limit_s(None, 33, 1, first=True) == 33
+    assert task_limit_s(3, 33, 30, first=True) == 3
+
+
 def test_meta_test_has_a_floor_and_a_ceiling() -> None:
     assert meta_test_reserve_s(10, 1000) == 5
     assert meta_test_reserve_s(100, 60) == 15
