@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 
 from autometa.artifact import Member
-from autometa.backbones import View, find_spec, installed_backbones, untuned
+from autometa.backbones import View, find_spec, installed_backbones
 from autometa.bench import Bench
 from autometa.budget import Machine, process_age_s, stopwatch
 from autometa.config import Settings
-from autometa.ensemble import combine, fit_temperature, log_probabilities
+from autometa.ensemble import fit_temperature
 from autometa.episodes import ImagePool
 from autometa.errors import BudgetExhausted, WeightsError
-from autometa.evaluation import Answer
+from autometa.family_trials import is_family
 from autometa.feature_files import FeatureFiles
 from autometa.features import FeatureStore
+from autometa.finish import Finish
 from autometa.forecast import PROBE_IMAGES, Forecast, Limits
 from autometa.heads import Metric
 from autometa.learner import BackboneShelf, FittedLearner, MetricKey
@@ -28,8 +29,9 @@ from autometa.pace import plain_member
 from autometa.planning import SAVE_S, TestSpec, make_plan
 from autometa.ranking import Ranking
 from autometa.search import Candidate, Outcome, Search
-from autometa.selection import Weighted, ensembles
+from autometa.selection import Weighted
 from autometa.stages import JOURNAL, Stages
+from autometa.trained_ensemble import TrainedMember
 from autometa.trials import Trials
 
 START_PX = 128
@@ -165,6 +167,7 @@ class Controller:
             self.report,
             self.settings.tune_steps,
             self.stages,
+            pool.dataset_of_class,
         )
         return trials
 
@@ -194,8 +197,8 @@ class Controller:
         if outcome.answer is None:
             return
         self._forecast.answered(outcome.candidate.view, outcome.seconds, len(trials.bench.episodes.episodes))
-        if outcome.score <= self._best:
-            return
+        if outcome.score <= self._best or is_family(outcome.candidate):
+            return  # a family joins in the end, beside heads
         self._best, candidate = outcome.score, outcome.candidate
         self.report(f"best so far: {outcome.answer.percent()} with {candidate.head} on {candidate.view}")
         if self.checkpoint is not None and self._since_checkpoint() > CHECKPOINT_EVERY_S:
@@ -206,8 +209,9 @@ class Controller:
     def _mix(self, done: list[Outcome], trials: Trials) -> None:
         """Choose the ensemble, save it with metrics fitted on all classes, then, if there is time, with copies tuned
         on all classes too."""
+        finish = Finish(trials, self.settings.max_members)
         with self.stages.timed("ensemble", self._forecast.finish_s - SAVE_S):
-            members, final = self._chosen(done, trials)
+            members, final = finish.chosen(done)
         figures = trials.bench.fresh.with_calibration(final).figures()
         record = {"stage": "final", **figures}
         with self.stages.timed("save", SAVE_S):
@@ -216,42 +220,8 @@ class Controller:
         told = f"{final.percent()}, calibration error {100 * figures['calibration_error']:.1f} %"
         self.report(f"chosen: {told}, on fresh validation episodes with {names}")
         with self.stages.timed("tune_again"):
-            if again := self._tuned_on_all(members, trials):
+            if again := finish.tuned_on_all(members):
                 self._save(again, trials, record, every_class=True)
-
-    def _chosen(self, done: list[Outcome], trials: Trials) -> tuple[list[Weighted], Answer]:
-        """The ensemble that is best on fresh episodes, and what it answers there."""
-        forecast, bench = self._forecast, trials.bench
-        options = ensembles(done, bench.episodes, forecast.fits, forecast.image_s, self.settings.max_members)
-        found: list[tuple[list[Weighted], Answer]] = []
-        for members in options:
-            if not found or self.limits.train.fits(SAVE_S):
-                found.append((members, self._fresh_answer(members, trials)))
-        return max(found, key=lambda one: one[1].mean)
-
-    def _tuned_on_all(self, members: list[Weighted], trials: Trials) -> list[Weighted]:
-        """The members with every tuned copy tuned once more, on all classes; none where no copy was or could be."""
-        views = [candidate.view for candidate, _, _ in members]
-        renewed: dict[str, str] = {}
-        for view in {view.source: view for view in views if view.backbone != untuned(view.backbone)}.values():
-            if view.backbone not in renewed:
-                new = trials.tuner.on_all_classes(view, self._forecast.spare_s(views))
-                renewed |= {view.backbone: new.backbone} if new else {}
-        if not renewed:
-            return []
-        return [
-            (replace(c, view=replace(c.view, backbone=renewed.get(c.view.backbone, c.view.backbone))), t, w)
-            for c, t, w in members
-        ]
-
-    def _fresh_answer(self, members: list[Weighted], trials: Trials) -> Answer:
-        """What an ensemble answers on fresh episodes."""
-        bench = trials.bench
-        calibrated = [
-            [log_probabilities(scores, temperature) for scores in trials.fresh_scores(candidate)]
-            for candidate, temperature, _ in members
-        ]
-        return bench.fresh.measure(combine(calibrated, [weight for _, _, weight in members]))
 
     def _save_plain(self, view: View) -> FittedLearner:
         return self._save_learner((plain_member(view),), {}, {"stage": "bootstrap"})
@@ -260,18 +230,26 @@ class Controller:
         self, members: list[Weighted], trials: Trials, record: dict[str, Any], *, every_class: bool = False
     ) -> None:
         metrics: dict[MetricKey, Metric] = {}
-        for candidate, _, _ in members:
+        heads = [member for member in members if not is_family(member[0])]
+        for candidate, _, _ in heads:
             view, name = candidate.view, candidate.params["transform"]
             features = trials.features(view)
             metrics[view, name] = trials.bench.metric(view, features, name, every_class=every_class)
-        self._save_learner(tuple(_member(*member) for member in members), metrics, record)
+        trained = tuple(trials.families.member(*member) for member in members if member not in heads)
+        self._save_learner(tuple(_member(*member) for member in heads), metrics, record, trained)
 
     def _save_learner(
-        self, members: tuple[Member, ...], metrics: dict[MetricKey, Metric], record: dict[str, Any]
+        self,
+        members: tuple[Member, ...],
+        metrics: dict[MetricKey, Metric],
+        record: dict[str, Any],
+        trained: tuple[TrainedMember, ...] = (),
     ) -> FittedLearner:
-        """Make the learner that consists of `members` the latest one and save it."""
+        """Make the learner that consists of `members`, heads and `trained` ones, the latest one and save it."""
         balanced = self.test.episodes.balanced
-        self._latest = FittedLearner(members, self._shelf, metrics, balanced=balanced, validation=record)
+        self._latest = FittedLearner(
+            members, self._shelf, metrics, balanced=balanced, validation=record, trained=trained
+        )
         if self._forecast.probed:
             self.stages.expect("meta_test", self._forecast.meta_test_s(self._latest.views))
         if self.checkpoint is not None:

@@ -14,7 +14,7 @@ from autometa.episodes import EpisodeSpec
 from autometa.features import FeatureStore
 from autometa.learner import BackboneShelf
 from autometa.learners.hooks import Settling
-from autometa.learners.trained import TrainedLearner
+from autometa.learners.trained import TrainedCosts, TrainedLearner
 from autometa.pace import SMALLEST_PX
 from autometa.planning import (
     ENOUGH_STEPS,
@@ -52,13 +52,15 @@ class Limits:
 
 @dataclass
 class Forecast:
-    """Predicted seconds of what is ahead, from measurements on this machine."""
+    """Predicted seconds of what is ahead, from measurements on this machine. `trained`: costs of learners that count
+    as views, by the name that stands for a backbone."""
 
     test: TestSpec
     limits: Limits
     shelf: BackboneShelf
     store: FeatureStore
     start_s: float
+    trained: dict[str, TrainedCosts] = field(default_factory=dict, init=False)
     _pixel_s: dict[str, float] = field(default_factory=dict, init=False)
     _heads: Speed = field(default_factory=Speed, init=False)
     _episodes: int = field(default=0, init=False)
@@ -98,6 +100,8 @@ class Forecast:
 
     def image_s(self, view: View) -> float:
         """Seconds per image: as measured in this view, else by the number of pixels."""
+        if view.backbone in self.trained:
+            return self.trained[view.backbone].image_s
         passes = 2 if view.flip else 1
         pixel_s = self._pixel_s[untuned(view.backbone)]
         return self.store.seconds_per_image(view) or passes * pixel_s * view.px**2
@@ -114,7 +118,7 @@ class Forecast:
         return Costs(
             self.start_s,
             {view: self.image_s(view) for view in views},
-            task_s=self._heads_s(len(set(views))),
+            task_s=self._tasks_s(set(views)),
             engine_s={view: self._engine_s(view) for view in views},
             margins={view: margin(self.store.speed(view)) for view in views},
         )
@@ -129,6 +133,11 @@ class Forecast:
         views = set(views)
         return meta_test_s(views, self.test, self.costs(views))
 
+    def _tasks_s(self, views: set[View]) -> float:
+        """Seconds that heads on these views take for a task, or learners that count as views."""
+        learners = [self.trained[view.backbone] for view in views if view.backbone in self.trained]
+        return self._heads_s(len(views) - len(learners)) + sum(costs.task_s for costs in learners)
+
     def _heads_s(self, n: int) -> float:
         """Seconds that `n` heads take for a task: the median of those tried of late, as it is not known yet which
         are chosen; what is usual before some were tried."""
@@ -138,6 +147,8 @@ class Forecast:
 
     def _engine_s(self, view: View) -> float:
         """Seconds for building the engine of a view in a process that has not."""
+        if view.backbone in self.trained:
+            return self.trained[view.backbone].load_s
         choice = self.shelf(view.backbone).expected(view.px)
         return choice.build_s if choice else 0.0
 

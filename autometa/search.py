@@ -11,7 +11,7 @@ import optuna
 
 from autometa.backbones import View
 from autometa.budget import stopwatch
-from autometa.errors import BudgetExhausted
+from autometa.errors import AutometaError, BudgetExhausted
 from autometa.evaluation import Answer, interval95, paired_gain
 from autometa.heads import HEADS, HeadSpec, Params
 
@@ -127,6 +127,10 @@ class Search:
         while goes_on() and len(self._known) < max_trials and self._idle < PATIENCE:
             self._try()
 
+    def also(self, candidate: Candidate) -> None:
+        """Measure a candidate of another kind, beside the study."""
+        self._known[_identity(candidate)] = self._attempt(candidate)
+
     def _wishes(self) -> Iterator[dict[str, Any]]:
         first, *others = self._views
         guesses = [{"head": h, **guess} for h, spec in self._heads.items() for guess in spec.first_guesses(h)]
@@ -192,7 +196,7 @@ def guarded(measure: Callable[[Candidate], Answer], candidate: Candidate) -> Out
         return Outcome(candidate, "timeout", elapsed(), note=str(error))
     except Pruned as behind:
         return Outcome(candidate, "pruned", elapsed(), note=str(behind), glimpsed=behind.accuracy)
-    except (RuntimeError, ValueError, ArithmeticError) as error:
+    except (AutometaError, RuntimeError, ValueError, ArithmeticError) as error:
         return Outcome(candidate, "failed", elapsed(), note=f"{type(error).__name__}: {error}")
     return Outcome(candidate, "ok", elapsed(), answer)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from autometa.backbones import Source, View
 from autometa.ensemble import fit_temperature, log_probabilities, select
 from autometa.evaluation import ValidationEpisodes
+from autometa.family_trials import is_family
 from autometa.search import Candidate, Outcome, one_error_rule
 
 CANDIDATES_TO_MIX, BEST_OF_ALL, BEST_OF_EACH = 24, 6, 2
@@ -23,14 +24,16 @@ def ensembles(
     image_s: Callable[[View], float],
     max_members: int,
 ) -> list[list[Weighted]]:
-    """What fresh episodes are to decide between, out of outcomes that have answers on `episodes`: the best one alone;
-    members added greedily; the best of each of these members' passes and layers, with equal weights.
+    """What fresh episodes are to decide between, out of outcomes that have answers on `episodes`: the best head
+    alone; members added to it greedily; the best of each of these members' passes and layers, with equal weights.
 
     `fits` says whether meta-test with some views fits in the time left; where not even one does, the cheapest
     view is taken. `image_s`: cost of a view.
     """
-    ranked = one_error_rule(sorted(_in_time(done, fits, image_s), key=lambda o: -o.score), image_s)
-    ranked = _diverse(ranked)
+    heads = _in_time([outcome for outcome in done if not is_family(outcome.candidate)], fits, image_s)
+    trained = [o for o in done if is_family(o.candidate) and fits([o.candidate.view])]
+    best_first = sorted(heads, key=lambda outcome: -outcome.score)
+    ranked = [*_diverse(one_error_rule(best_first, image_s)), *trained]
     answers = [outcome.answer for outcome in ranked if outcome.answer is not None]
     temperatures = [fit_temperature(answer, episodes) for answer in answers]
     calibrated = [

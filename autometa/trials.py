@@ -11,8 +11,10 @@ from autometa.backbones import View
 from autometa.bench import Bench
 from autometa.budget import TimeBudget
 from autometa.ensemble import fit_temperature, log_probabilities
+from autometa.episodes import Rows
 from autometa.errors import BudgetExhausted
 from autometa.evaluation import Answer, ValidationEpisodes, paired_gain
+from autometa.family_trials import FamilyTrials, is_family
 from autometa.forecast import Forecast
 from autometa.heads import HEADS
 from autometa.leaders import Leaders, without_scores
@@ -54,6 +56,7 @@ class Trials:
     report: Callable[[str], None]
     tune_steps: int
     stages: Stages
+    dataset_of_class: Rows
 
     def __post_init__(self) -> None:
         most_reserved_s = RESERVED_SHARE * self.forecast.limits.run.left_s()
@@ -62,10 +65,11 @@ class Trials:
         )
         self._fresh: dict[tuple[View, str, str], tuple[torch.Tensor, ...]] = {}
         self.tuner = Tuner(self.bench, self.forecast, self.report, self.tune_steps)
+        self.families = FamilyTrials(self.bench, self.dataset_of_class, self.forecast, self.report)
         self._first_look = ValidationEpisodes(self.bench.episodes.episodes[:FIRST_LOOK])
 
     def run(self, search: Search, search_s: float, max_trials: int) -> list[Outcome]:
-        """Explore, tune, refine; the best outcomes of every pass."""
+        """Explore, tune, train, refine; the best outcomes of every pass."""
         later_s = LATER_SHARE * search_s
         search.explore(lambda: self.forecast.spare_s(self.reserved) > later_s and self.may_go_on())
         for best in self._to_tune():
@@ -73,6 +77,8 @@ class Trials:
             with self.stages.timed("tune", within_s):
                 tuned = self.tuner.views(best, within_s)
             search.widen([each for view in tuned for each in self.layered(view)], self.may_go_on)
+        with self.stages.timed("families"):
+            self._try_families(search)
         search.refine(self.may_go_on, max_trials)
         return self.leaders.outcomes
 
@@ -146,14 +152,27 @@ class Trials:
         """Scores [b, q, n] per batch of the bench's fresh episodes, computed once."""
         place = candidate.view, candidate.head, repr(candidate.params)
         if place not in self._fresh:
-            features = self.features(candidate.view)
-            answer = self.bench.answer(
-                candidate.view, features, candidate.head, candidate.params, self.bench.fresh
-            )
-            self._fresh[place] = answer.scores
+            self._fresh[place] = self._scores_on_fresh(candidate)
         return self._fresh[place]
 
+    def _scores_on_fresh(self, candidate: Candidate) -> tuple[torch.Tensor, ...]:
+        if is_family(candidate):
+            return self.families.fresh_scores(candidate, self.bench.fresh)
+        view, fresh = candidate.view, self.bench.fresh
+        return self.bench.answer(view, self.features(view), candidate.head, candidate.params, fresh).scores
+
+    def _try_families(self, search: Search) -> None:
+        """Families on the best backbone, as long as there is time for one."""
+        for candidate in self.families.candidates(self.reserved[0]):
+            if self._spare_for_family():
+                search.also(candidate)
+
+    def _spare_for_family(self) -> float:
+        return self.families.within_s(self.forecast.spare_s(self.reserved))
+
     def _measure(self, candidate: Candidate) -> Answer:
+        if is_family(candidate):
+            return self.families.measure(candidate, self._spare_for_family())
         view = candidate.view
         features = self.features(view)
         if not self.forecast.fits([view]):

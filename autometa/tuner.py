@@ -39,6 +39,11 @@ class Tuner:
     most_steps: int
     _done: dict[str, tuple[View, Tuned]] = field(default_factory=dict, init=False)
 
+    @property
+    def copies(self) -> list[str]:
+        """Names of the tuned copies."""
+        return list(self._done)
+
     def views(self, best: View, within_s: float) -> list[View]:
         """The view's backbone, tuned on the classes to fit on, at the view's size and at that of the tuning; none
         where there is no time or room, or the network can not be cut."""

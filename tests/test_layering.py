@@ -20,9 +20,12 @@ LAYERS: list[set[str]] = [
     {"trained_members"},
     {"learner"},
     {"forecast", "search", "ranking", "saved"},
-    {"selection", "tuning", "leaders", "families", "family_training"},
+    {"tuning", "leaders", "families", "family_training"},
     {"tuner"},
+    {"family_trials"},
+    {"selection"},
     {"trials"},
+    {"finish"},
     {"controller", "meta_training", "systems"},
     {"submission"},
 ]

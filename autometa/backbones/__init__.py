@@ -7,6 +7,7 @@ check_environment()  # before timm, whose import would fail without saying why
 from autometa.backbones.build import Backbone, build_backbone  # noqa: E402
 from autometa.backbones.catalogue import (  # noqa: E402
     CATALOGUE,
+    TRAINED,
     TUNED,
     BackboneSpec,
     find_spec,
@@ -22,6 +23,7 @@ __all__ = [
     "CATALOGUE",
     "EAGER",
     "LAYERS",
+    "TRAINED",
     "TUNED",
     "Backbone",
     "BackboneSpec",

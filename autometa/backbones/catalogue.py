@@ -74,12 +74,13 @@ CATALOGUE: dict[str, BackboneSpec] = {
 }
 
 
-TUNED = "+tuned"
+TUNED, TRAINED = "+tuned", "~"
+"""What follows the name of a backbone in that of a tuned copy, and in that of a learner trained on it."""
 
 
 def untuned(name: str) -> str:
-    """The name of the backbone of which `name` is a tuned copy, or `name` itself."""
-    return name.partition(TUNED)[0]
+    """The name of the backbone of which `name` is a tuned copy, or on which a learner is trained, or itself."""
+    return name.partition(TRAINED)[0].partition(TUNED)[0]
 
 
 def find_spec(name: str) -> BackboneSpec:

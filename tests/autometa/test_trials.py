@@ -53,7 +53,7 @@ def trials(told: list[Outcome], widths: tuple[str, ...] = STAGES, cost_s: float 
         spare_s=lambda views: 50.0,
         finish_s=3.0,
     )
-    return Trials(BENCH, A, forecast, told.append, print, 0, Stages(None))
+    return Trials(BENCH, A, forecast, told.append, print, 0, Stages(None), POOL.dataset_of_class)
 
 
 def centroid(view: View, transform: str = "none") -> Candidate:

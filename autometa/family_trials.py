@@ -1,0 +1,118 @@
+"""Trials of trained learners beside heads: trained on the classes to fit on, asked the same paired episodes.
+
+To planning and ensembles, such a learner is a view of its own, whose costs were measured in training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+
+from autometa.backbones import TRAINED, View, untuned
+from autometa.bench import Bench
+from autometa.budget import TimeBudget
+from autometa.episodes import EpisodeSpec, Rows
+from autometa.errors import BudgetExhausted
+from autometa.evaluation import Answer, ValidationEpisodes
+from autometa.families import FAMILIES, find_family
+from autometa.family_training import Material, answer_episodes, train_family
+from autometa.forecast import Forecast
+from autometa.learners.prepared import PreparedImages
+from autometa.learners.storage import Storage
+from autometa.learners.trained import TrainedCosts, TrainedLearner
+from autometa.search import Candidate
+from autometa.trained_ensemble import TrainedMember
+from autometa.tuner import TUNED_PX
+
+ORDER = ("reptile", "pmf", "finetune", "proto_maml", "anil", "fomaml", "adapters", "maml")
+"""What is tried first: by gains on frozen trunks for the same time."""
+SHARE = 0.25
+"""Of the time left to search, that a family may take."""
+LEAST_S = 15.0
+"""A family is not begun with less."""
+TRAIN_SHARE = 0.6
+"""Of its time, for training; the rest is for the validation episodes."""
+FAMILY_BYTES, STORAGE_SHARE = 700 * 2**20, 0.25
+"""Memory that must be there; share of it for prepared images, more of them go to the disk."""
+
+
+@dataclass
+class FamilyTrials:
+    """Families on one bench; `dataset_of_class` of the pool that it comes from."""
+
+    bench: Bench
+    dataset_of_class: Rows
+    forecast: Forecast
+    report: Callable[[str], None]
+    _learned: dict[View, TrainedLearner] = field(default_factory=dict, init=False)
+
+    def candidates(self, best: View) -> list[Candidate]:
+        """All families on the backbone of a view, in the order to try them."""
+        backbone = untuned(best.backbone)
+        px = self.forecast.shelf(backbone).input_px(min(best.px, TUNED_PX))
+        return [Candidate(View(f"{backbone}{TRAINED}{name}", px), name, {}) for name in ORDER]
+
+    def within_s(self, spare_s: float) -> float:
+        """Seconds that the next family may take, 0 where they would be too few."""
+        seconds = SHARE * spare_s
+        return seconds if seconds >= LEAST_S and self.forecast.limits.memory.fits(FAMILY_BYTES) else 0.0
+
+    def measure(self, candidate: Candidate, within_s: float) -> Answer:
+        """Train the family of a candidate and ask it the validation episodes. BudgetExhausted where that does not
+        fit, or meta-test with it; errors of the training as they come."""
+        train = self.forecast.limits.train
+        budget = TimeBudget(train.clock() + within_s, train.clock)
+        recipe = find_family(candidate.head)(untuned(candidate.view.backbone), candidate.view.px, self._form)
+        learner = train_family(
+            recipe,
+            self._material,
+            budget.share(TRAIN_SHARE),
+            fits=lambda costs: self._fits(candidate.view, costs),
+            report=self.report,
+        )
+        answer, costs = answer_episodes(learner, self._held_out, self.bench.episodes, budget)
+        if not self._fits(candidate.view, costs):
+            raise BudgetExhausted(f"meta-test with {candidate.head} does not fit in the time left")
+        self._learned[candidate.view] = learner
+        return answer
+
+    def fresh_scores(self, candidate: Candidate, episodes: ValidationEpisodes) -> tuple[torch.Tensor, ...]:
+        """Scores [b, q, n] per batch of other episodes of the bench."""
+        learner, train = self._learned[candidate.view], self.forecast.limits.train
+        return answer_episodes(learner, self._held_out, episodes, train)[0].scores
+
+    def member(self, candidate: Candidate, temperature: float, weight: float) -> TrainedMember:
+        """The learner of a candidate as a member of an ensemble."""
+        costs = self.forecast.trained[candidate.view.backbone]
+        return TrainedMember(candidate.head, self._learned[candidate.view], weight, temperature, costs)
+
+    @property
+    def _form(self) -> EpisodeSpec:
+        return self.forecast.test.episodes
+
+    def _fits(self, view: View, costs: TrainedCosts) -> bool:
+        """Whether meta-test with a learner of these costs, beside what is reserved anyway, would fit."""
+        self.forecast.trained[view.backbone] = costs
+        return self.forecast.fits([view])
+
+    @cached_property
+    def _material(self) -> Material:
+        bench, device = self.bench, self.forecast.shelf.device
+        images = PreparedImages(bench.images[bench.size :], self._storage)
+        return Material(images, bench.fit_labels.numpy(), self.dataset_of_class, self._form, device)
+
+    @cached_property
+    def _held_out(self) -> PreparedImages:
+        return PreparedImages(self.bench.images[: self.bench.size], self._storage)
+
+    @property
+    def _storage(self) -> Storage:
+        return Storage(STORAGE_SHARE * self.forecast.limits.memory.left_bytes())
+
+
+def is_family(candidate: Candidate) -> bool:
+    """Whether a candidate is a trained learner, not a head."""
+    return candidate.head in FAMILIES

@@ -1,0 +1,56 @@
+"""The end of a search: which ensemble, by fresh episodes, and its tuned copies tuned once more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from autometa.ensemble import combine, log_probabilities
+from autometa.evaluation import Answer
+from autometa.planning import SAVE_S
+from autometa.search import Outcome
+from autometa.selection import Weighted, ensembles
+from autometa.trials import Trials
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Chooses out of what trials have found."""
+
+    trials: Trials
+    max_members: int
+
+    def chosen(self, done: Sequence[Outcome]) -> tuple[list[Weighted], Answer]:
+        """The ensemble that is best on fresh episodes, and what it answers there."""
+        forecast, bench = self.trials.forecast, self.trials.bench
+        options = ensembles(done, bench.episodes, forecast.fits, forecast.image_s, self.max_members)
+        found: list[tuple[list[Weighted], Answer]] = []
+        for members in options:
+            if not found or forecast.limits.train.fits(SAVE_S):
+                found.append((members, self._fresh_answer(members)))
+        return max(found, key=lambda one: one[1].mean)
+
+    def tuned_on_all(self, members: list[Weighted]) -> list[Weighted]:
+        """The members with every tuned copy tuned once more, on all classes; none where no copy was or could be."""
+        views = [candidate.view for candidate, _, _ in members]
+        renewed: dict[str, str] = {}
+        for view in views:
+            tuned = view.backbone in self.trials.tuner.copies
+            if tuned and view.backbone not in renewed:
+                spare_s = self.trials.forecast.spare_s(views)
+                new = self.trials.tuner.on_all_classes(view, spare_s)
+                renewed |= {view.backbone: new.backbone} if new else {}
+        if not renewed:
+            return []
+        return [
+            (replace(c, view=replace(c.view, backbone=renewed.get(c.view.backbone, c.view.backbone))), t, w)
+            for c, t, w in members
+        ]
+
+    def _fresh_answer(self, members: list[Weighted]) -> Answer:
+        """What an ensemble answers on fresh episodes."""
+        calibrated = [
+            [log_probabilities(scores, temperature) for scores in self.trials.fresh_scores(candidate)]
+            for candidate, temperature, _ in members
+        ]
+        return self.trials.bench.fresh.measure(combine(calibrated, [weight for _, _, weight in members]))
