@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import (
@@ -66,6 +66,11 @@ class TestSettings(BaseModel):
     protocol: str = "cross-domain"
 
 
+Family = Literal["reptile", "pmf", "finetune", "proto_maml", "anil", "fomaml", "adapters", "maml"]
+FAMILIES_IN_ORDER: tuple[Family, ...] = get_args(Family)
+"""By what they gained on frozen trunks in the same time."""
+
+
 class Settings(BaseModel):
     """What a user may decide about autometa. Budgets hold only where ingestion gives none."""
 
@@ -82,6 +87,8 @@ class Settings(BaseModel):
     max_members: int = Field(default=4, ge=1)
     tune_steps: int = Field(default=600, ge=0)
     """Steps of tuning the last stages of the best backbone, at most; 0: all backbones stay as they are."""
+    families: tuple[Family, ...] = FAMILIES_IN_ORDER
+    """Families of trained learners that are tried, in this order, where there is time."""
     feature_cache: Path | None = None
     """Folder where features are kept for other runs; off by default, since a sandbox is thrown away."""
     feature_cache_size: ByteSize = ByteSize(4 * 2**30)

@@ -26,7 +26,7 @@ from autometa.forecast import PROBE_IMAGES, Forecast, Limits
 from autometa.heads import Metric
 from autometa.learner import BackboneShelf, FittedLearner, MetricKey
 from autometa.pace import plain_member
-from autometa.planning import SAVE_S, TestSpec, make_plan
+from autometa.planning import SAVE_S, SLOWDOWN, TestSpec, make_plan
 from autometa.ranking import Ranking
 from autometa.search import Candidate, Outcome, Search
 from autometa.selection import Weighted
@@ -150,7 +150,7 @@ class Controller:
         with self.stages.timed("search", self._forecast.spare_s([first])):
             trials = self._trials(pool, first, search_s)
             search = Search(self._worthy_views(pool, first, trials), trials.attempt, self.settings.seed)
-            done = trials.run(search, search_s, self.settings.max_trials)
+            done = trials.run(search, search_s)
         if done:
             self._mix(done, trials)
 
@@ -165,7 +165,7 @@ class Controller:
             self._forecast,
             lambda outcome: self._record(outcome, trials),
             self.report,
-            self.settings.tune_steps,
+            self.settings,
             self.stages,
             pool.dataset_of_class,
         )
@@ -176,11 +176,12 @@ class Controller:
         which come with the same pass."""
         few = Bench.few(pool, self.test.episodes, self._rng)
         looking = self.limits.train.share(RANKING_SHARE)
+        look_s = SLOWDOWN * len(few.images)
         ranking = Ranking(
             few.episodes,
             lambda view: trials.glimpse(view, few),
             trials.cost,
-            lambda: looking.left_s() > 0 and trials.may_go_on(),
+            lambda view: looking.fits(look_s * self._forecast.image_s(view)) and trials.may_go_on(),
         )
         sizes = self._sizes(first)
         embed_s = len(few.images) * sum(self._forecast.image_s(view) for size in sizes for view in size)

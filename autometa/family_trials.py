@@ -5,7 +5,7 @@ To planning and ensembles, such a learner is a view of its own, whose costs were
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -27,8 +27,6 @@ from autometa.search import Candidate
 from autometa.trained_ensemble import TrainedMember
 from autometa.tuner import TUNED_PX
 
-ORDER = ("reptile", "pmf", "finetune", "proto_maml", "anil", "fomaml", "adapters", "maml")
-"""What is tried first: by gains on frozen trunks for the same time."""
 SHARE = 0.25
 """Of the time left to search, that a family may take."""
 LEAST_S = 15.0
@@ -49,11 +47,11 @@ class FamilyTrials:
     report: Callable[[str], None]
     _learned: dict[View, TrainedLearner] = field(default_factory=dict, init=False)
 
-    def candidates(self, best: View) -> list[Candidate]:
-        """All families on the backbone of a view, in the order to try them."""
+    def candidates(self, best: View, names: Sequence[str]) -> list[Candidate]:
+        """Families on the backbone of a view."""
         backbone = untuned(best.backbone)
         px = self.forecast.shelf(backbone).input_px(min(best.px, TUNED_PX))
-        return [Candidate(View(f"{backbone}{TRAINED}{name}", px), name, {}) for name in ORDER]
+        return [Candidate(View(f"{backbone}{TRAINED}{name}", px), name, {}) for name in names]
 
     def within_s(self, spare_s: float) -> float:
         """Seconds that the next family may take, 0 where they would be too few."""

@@ -30,12 +30,12 @@ Voice = Sequence[torch.Tensor]
 @dataclass(frozen=True)
 class Ranking:
     """Ranks views: `listen` gives the voice of a view on `episodes` or raises BudgetExhausted, `cost` the share of
-    the time left that having it takes, `goes_on` whether there is time for another look."""
+    the time left that having it takes, `goes_on` whether there is time to look at a view."""
 
     episodes: ValidationEpisodes
     listen: Callable[[View], Voice]
     cost: Callable[[View], float]
-    goes_on: Callable[[], bool]
+    goes_on: Callable[[View], bool]
 
     def of(self, sizes: Sequence[Sequence[View]]) -> list[View]:
         """Views worth a trial, best first. `sizes`: all backbones at the first size, then at the others, of which the
@@ -57,7 +57,7 @@ class Ranking:
     def _look(self, views: Sequence[View], voices: dict[View, Voice]) -> bool:
         """Listen to the views; whether all were heard."""
         for view in views:
-            if self.goes_on():
+            if self.goes_on(view):
                 with contextlib.suppress(BudgetExhausted):
                     voices[view] = self.listen(view)
         return all(view in voices for view in views)

@@ -10,6 +10,7 @@ import torch
 from autometa.backbones import View
 from autometa.bench import Bench
 from autometa.budget import TimeBudget
+from autometa.config import Settings
 from autometa.ensemble import fit_temperature, log_probabilities
 from autometa.episodes import Rows
 from autometa.errors import BudgetExhausted
@@ -22,7 +23,7 @@ from autometa.planning import SLOWDOWN
 from autometa.ranking import WORSE, Voice
 from autometa.search import Candidate, Outcome, Pruned, Search, guarded
 from autometa.stages import Stages
-from autometa.tuner import Tuner
+from autometa.tuner import LEAST_TUNE_S, Tuner
 
 STAGES = ("last", "stage4", "stage3")
 """Layers that are tried together beside the last one: glyphs and textures prefer earlier ones."""
@@ -54,7 +55,7 @@ class Trials:
     forecast: Forecast
     announce: Callable[[Outcome], None]
     report: Callable[[str], None]
-    tune_steps: int
+    settings: Settings
     stages: Stages
     dataset_of_class: Rows
 
@@ -64,13 +65,15 @@ class Trials:
             self.bench.episodes, lambda views: self.forecast.meta_test_s(views) <= most_reserved_s
         )
         self._fresh: dict[tuple[View, str, str], tuple[torch.Tensor, ...]] = {}
-        self.tuner = Tuner(self.bench, self.forecast, self.report, self.tune_steps)
+        self.tuner = Tuner(self.bench, self.forecast, self.report, self.settings.tune_steps)
         self.families = FamilyTrials(self.bench, self.dataset_of_class, self.forecast, self.report)
         self._first_look = ValidationEpisodes(self.bench.episodes.episodes[:FIRST_LOOK])
 
-    def run(self, search: Search, search_s: float, max_trials: int) -> list[Outcome]:
+    def run(self, search: Search, search_s: float) -> list[Outcome]:
         """Explore, tune, train, refine; the best outcomes of every pass."""
         later_s = LATER_SHARE * search_s
+        if later_s < LEAST_TUNE_S / TUNE_SHARE:
+            later_s = 0.0  # too little for what comes later
         search.explore(lambda: self.forecast.spare_s(self.reserved) > later_s and self.may_go_on())
         for best in self._to_tune():
             within_s = TUNE_SHARE * (self.forecast.spare_s(self.reserved) - self.tuner.embed_s(best))
@@ -79,7 +82,7 @@ class Trials:
             search.widen([each for view in tuned for each in self.layered(view)], self.may_go_on)
         with self.stages.timed("families"):
             self._try_families(search)
-        search.refine(self.may_go_on, max_trials)
+        search.refine(self.may_go_on, self.settings.max_trials)
         return self.leaders.outcomes
 
     def layered(self, view: View) -> list[View]:
@@ -163,7 +166,7 @@ class Trials:
 
     def _try_families(self, search: Search) -> None:
         """Families on the best backbone, as long as there is time for one."""
-        for candidate in self.families.candidates(self.reserved[0]):
+        for candidate in self.families.candidates(self.reserved[0], self.settings.families):
             if self._spare_for_family():
                 search.also(candidate)
 

@@ -202,7 +202,12 @@ def limits(seconds: float) -> Limits:
 
 def controller(tmp_path: Path, backbone: str, seconds: float, lines: list[str]) -> Controller:
     settings = Settings(
-        backbones=(backbone,), resolutions=(32, 48), validation_episodes=20, max_trials=24, tune_steps=40
+        backbones=(backbone,),
+        resolutions=(32, 48),
+        validation_episodes=20,
+        max_trials=24,
+        tune_steps=40,
+        families=("pmf",),
     )
     return Controller(settings, TEST, limits(seconds), tmp_path, lines.append, start_s=1.0)
 
@@ -217,8 +222,9 @@ def test_a_run_ends_with_a_saved_learner_that_it_can_explain(tmp_path: Path, tin
     assert 0 <= saved.validation["calibration_error"] < 1
     lines_of_journal = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
     journal = [row for row in lines_of_journal if "head" in row]
-    assert {row["head"] for row in journal} == set(HEADS)
-    assert {row["status"] for row in journal} <= {"ok", "pruned"}
+    assert {row["head"] for row in journal} == set(HEADS) | {"pmf"}
+    assert {row["status"] for row in journal if row["head"] in HEADS} <= {"ok", "pruned"}
+    assert any(row["status"] == "ok" for row in journal if row["head"] == "pmf")
     assert any(row["view"].startswith(f"{tiny_backbone}+tuned@") for row in journal)
     assert any(line.startswith("tuned") for line in lines)
     assert any(line.startswith("plan:") for line in lines)
@@ -227,15 +233,18 @@ def test_a_run_ends_with_a_saved_learner_that_it_can_explain(tmp_path: Path, tin
     assert sorted(stages, key=str) == sorted((row for row in lines_of_journal if "stage" in row), key=str)
     told = {row.pop("stage"): row for row in stages}
     assert set(told) == {
-        "bootstrap",
-        "probe",
-        "search",
-        "rank",
-        "tune",
-        "tune_again",
-        "ensemble",
-        "save",
-        "meta_test",
+        *(
+            "bootstrap",
+            "probe",
+            "rank",
+            "search",
+            "tune",
+            "families",
+            "ensemble",
+            "save",
+            "tune_again",
+            "meta_test",
+        )
     }
     assert told["meta_test"]["predicted_s"] > 0 and told.pop("meta_test")["actual_s"] is None
     assert all(row["actual_s"] is not None for row in told.values())

@@ -42,7 +42,7 @@ def voice(view: View) -> list[torch.Tensor]:
 
 def ranking(
     listen: Callable[[View], list[torch.Tensor]] = voice,
-    goes_on: Callable[[], bool] = lambda: True,
+    goes_on: Callable[[View], bool] = lambda view: True,
     cost: Callable[[View], float] = lambda view: 0.0,
 ) -> Ranking:
     return Ranking(EPISODES, listen, cost, goes_on)
@@ -78,13 +78,13 @@ def test_a_dear_view_comes_later() -> None:
 
 def test_what_there_was_no_time_to_look_at_comes_last() -> None:
     answers = iter([True, True, False, False, False])
-    assert ranking(goes_on=lambda: next(answers)).of(SIZES[:1]) == [
+    assert ranking(goes_on=lambda view: next(answers)).of(SIZES[:1]) == [
         View("b", 128),
         View("a", 128),
         View("c", 128),
         View("d", 128),
     ]
-    assert ranking(goes_on=lambda: False).of(SIZES[:1]) == SIZES[0]
+    assert ranking(goes_on=lambda view: False).of(SIZES[:1]) == SIZES[0]
 
 
 def test_a_coarser_size_is_looked_at_where_a_finer_one_does_not_fit() -> None:

@@ -13,6 +13,7 @@ from synthetic import colour_pool
 from autometa.backbones import View
 from autometa.bench import Bench
 from autometa.budget import MemoryBudget, TimeBudget
+from autometa.config import Settings
 from autometa.episodes import EpisodeSpec
 from autometa.errors import BudgetExhausted
 from autometa.forecast import Limits
@@ -53,7 +54,9 @@ def trials(told: list[Outcome], widths: tuple[str, ...] = STAGES, cost_s: float 
         spare_s=lambda views: 50.0,
         finish_s=3.0,
     )
-    return Trials(BENCH, A, forecast, told.append, print, 0, Stages(None), POOL.dataset_of_class)
+    return Trials(
+        BENCH, A, forecast, told.append, print, Settings(tune_steps=0), Stages(None), POOL.dataset_of_class
+    )
 
 
 def centroid(view: View, transform: str = "none") -> Candidate:
