@@ -66,7 +66,9 @@ class TestSettings(BaseModel):
     protocol: str = "cross-domain"
 
 
-Family = Literal["reptile", "pmf", "finetune", "proto_maml", "anil", "fomaml", "adapters", "maml"]
+Family = Literal[
+    "reptile", "pmf", "prototypical", "finetune", "proto_maml", "anil", "fomaml", "adapters", "maml"
+]
 FAMILIES_IN_ORDER: tuple[Family, ...] = get_args(Family)
 """By what they gained on frozen trunks in the same time."""
 
