@@ -63,7 +63,7 @@ _ROWS: dict[str, FamilyRow] = {
         {"head": "prototypes", "rate": 3e-4, "test_steps": 8},
         TrainingSettings(meta_batch=1, optimizer="sgd", learning_rate=0.5),
     ),
-    "prototypical": FamilyRow("prototypical", {}, SLOW),
+    "prototypical": FamilyRow("prototypical", {"metric": "cosine"}, SLOW),
     "fomaml": FamilyRow("fomaml", {"head": "prototypes", "rate": 0.02, "test_steps": 3}, SLOW),
     "maml": FamilyRow("maml", {"rate": 1.0, "test_steps": 3}, SLOW),
     "anil": FamilyRow("anil", {"rate": 3.0}, SLOW),

@@ -47,7 +47,8 @@ def held_out(n: int = 12) -> tuple[PreparedImages, ValidationEpisodes]:
 def recipe(family: str, backbone: str, **training: Any) -> Recipe:
     """Of few steps, so that a test takes a second."""
     made = find_family(family)(backbone, 32, SPEC)
-    few = {"steps": 3} | ({"test_steps": 3} if "test_steps" in made.options else {})
+    few = {} if family == "prototypical" else {"steps": 3}
+    few |= {"test_steps": 3} if "test_steps" in made.options else {}
     settings = made.training.model_copy(update={"max_steps": 8, "validate_every": 4, **training})
     return made.model_copy(
         update={"options": made.options | few, "training": settings, "validation_episodes": 8}
