@@ -71,6 +71,9 @@ MARK_FILE = ".autometa-run"
     "--overwrite", is_flag=True, default=None, help="Replace the results of an earlier run in --output."
 )
 @click.option(
+    "--resume", is_flag=True, default=None, help="Go on with the earlier run in --output, which was killed."
+)
+@click.option(
     "--config",
     metavar="YAML",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -87,13 +90,15 @@ def main(config: Path | None, **given: Any) -> None:
     try:
         options = read_options(config, given)
         settings = ingestion_settings(options, started)
-        claim = claim_output(settings.output_dir.parent, overwrite=options.overwrite)
+        claim = claim_output(settings.output_dir.parent, overwrite=options.overwrite, resume=options.resume)
         display = Display(console, options.time_budget, started)
         with display.live():
-            result = run_ingestion(settings, display.show)
+            result = run_ingestion(settings, display.show, resume=options.resume)
     except (ConfigError, InputError) as error:
         raise click.UsageError(str(error)) from error
     folder = settings.output_dir.parent
+    if options.resume:
+        shutil.rmtree(folder / "scoring", ignore_errors=True)  # a kill may have left half of it
     try:
         summary = score(
             ScoringSettings(
@@ -140,19 +145,20 @@ def ingestion_settings(options: RunOptions, started: float) -> IngestionSettings
     )
 
 
-def claim_output(folder: Path, *, overwrite: bool) -> IO[str]:
-    """Make `folder` this run's own, emptied of an earlier run where `overwrite`; held while the file returned
-    is open. ConfigError where it holds other things, or another run uses it, or it can not be written."""
+def claim_output(folder: Path, *, overwrite: bool, resume: bool = False) -> IO[str]:
+    """Make `folder` this run's own, emptied of an earlier run where `overwrite`, with all of it where `resume`;
+    held while the file returned is open. ConfigError where it holds other things, or another run uses it, or
+    it can not be written."""
     mark = folder / MARK_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
         ours = mark.exists()
-        if any(folder.iterdir()) and not (overwrite and ours):
-            advice = "add --overwrite or name" if ours else "no run has made it: name"
+        if any(folder.iterdir()) and not ((overwrite or resume) and ours):
+            advice = "add --overwrite or --resume, or name" if ours else "no run has made it: name"
             raise ConfigError(f"--output {folder}: exists and is not empty; {advice} another folder")
         claim = mark.open("a")
         fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for part in ("ingestion", "scoring"):
+        for part in () if resume else ("ingestion", "scoring"):
             shutil.rmtree(folder / part, ignore_errors=True)
     except BlockingIOError as error:
         raise ConfigError(f"--output {folder}: another run is using it; name another folder") from error

@@ -91,6 +91,10 @@ class Settings(BaseModel):
     """Steps of tuning the last stages of the best backbone, at most; 0: all backbones stay as they are."""
     families: tuple[Family, ...] = FAMILIES_IN_ORDER
     """Families of trained learners that are tried, in this order, where there is time."""
+    priors: bool = True
+    """Whether the search asks first for what won on similar datasets."""
+    priors_without: tuple[str, ...] = ()
+    """Datasets whose rows of the table of priors are left out, as a benchmark on them must."""
     feature_cache: Path | None = None
     """Folder where features are kept for other runs; off by default, since a sandbox is thrown away."""
     feature_cache_size: ByteSize = ByteSize(4 * 2**30)
@@ -121,6 +125,16 @@ class RunOptions(BaseModel):
     sandbox: Literal["auto", "none", "bubblewrap", "landlock"] = "auto"
     output: Path | None = None
     overwrite: bool = False
+    resume: bool = False
+
+    @field_validator("resume")
+    @classmethod
+    def _not_both(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("overwrite"):
+            raise ValueError("overwrite empties what resume goes on with; give one of them")
+        if value and info.data.get("output") is None:
+            raise ValueError("name the folder of the earlier run with output")
+        return value
 
     @field_validator("ways", "shots")
     @classmethod

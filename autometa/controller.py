@@ -6,14 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from autometa.artifact import Member
 from autometa.backbones import View, find_spec, installed_backbones
 from autometa.bench import Bench
-from autometa.budget import Machine, process_age_s, stopwatch
+from autometa.budget import Machine
 from autometa.config import Settings
 from autometa.ensemble import fit_temperature
 from autometa.episodes import ImagePool
@@ -23,15 +21,15 @@ from autometa.feature_files import FeatureFiles
 from autometa.features import FeatureStore
 from autometa.finish import Finish
 from autometa.forecast import PROBE_IMAGES, Forecast, Limits
-from autometa.heads import Metric
-from autometa.learner import BackboneShelf, FittedLearner, MetricKey
-from autometa.pace import plain_member
+from autometa.heads import Params
+from autometa.keeper import Keeper
+from autometa.learner import BackboneShelf, FittedLearner
 from autometa.planning import SAVE_S, SLOWDOWN, TestSpec, make_plan
+from autometa.priors import features_of, proposed
 from autometa.ranking import Ranking
-from autometa.search import Candidate, Outcome, Search
-from autometa.selection import Weighted
+from autometa.resume import FINAL, STUDY, Earlier, load_earlier, tidy
+from autometa.search import Outcome, Search
 from autometa.stages import JOURNAL, Stages
-from autometa.trained_ensemble import TrainedMember
 from autometa.trials import Trials
 
 START_PX = 128
@@ -44,14 +42,13 @@ PROBE_BYTES = 600 * 2**20
 """Memory that a further backbone with its engines may take."""
 RANKING_SHARE = 0.15
 """Share of the time left that ranking the views may take."""
-CHECKPOINT_EVERY_S = 3.0
 
 
 @dataclass
 class Controller:
     """One meta-training. `checkpoint` is the folder where valid learners are saved as soon as they are known
-    (None: only the caller saves); `report` gets a line for whoever watches; `start_s` is what starting a
-    process with all imports takes."""
+    (None: only the caller saves), beside the journal of an earlier run with which the search goes on; `report`
+    gets a line for whoever watches; `start_s` is what starting a process with all imports takes."""
 
     settings: Settings
     test: TestSpec
@@ -59,7 +56,7 @@ class Controller:
     checkpoint: Path | None = None
     report: Callable[[str], None] = print
     start_s: float = 5.0
-    _latest: FittedLearner | None = field(default=None, init=False)
+    _earlier: Earlier | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._shelf = BackboneShelf(Machine.detect().device, report=self.report)
@@ -74,30 +71,44 @@ class Controller:
         self._rng = np.random.default_rng(self.settings.seed)
         self.stages = Stages(self.checkpoint)
         self._best = -1.0
-        self._since_checkpoint = stopwatch()
+        self._keeper = Keeper(self.checkpoint, self._forecast, self.stages, self.report)
 
     def bootstrap(self) -> FittedLearner:
-        """The cheapest backbone with weights at hand and nearest centroid, saved: a valid learner."""
-        px = min(self.settings.resolutions, key=lambda r: (abs(r - START_PX), r))
+        """A valid learner, saved: what the search of an earlier run has chosen, else the cheapest backbone with
+        weights at hand and nearest centroid."""
         with self.stages.timed("bootstrap"):
-            name = self._available[0]
-            return self._save_plain(View(name, self._shelf(name).input_px(px)))
+            if self.checkpoint is not None:
+                tidy(self.checkpoint, self.report)
+                self._earlier = load_earlier(self.checkpoint, self.report)
+            if self._earlier is None:
+                return self._keeper.save_plain(self._plain_view)
+            self._best = self._earlier.accuracy
+            self._keeper.latest = self._earlier.learner
+            self._earlier.learner.limit_memory(self.limits.memory)
+            return self._earlier.learner
 
     def run(self, pool: ImagePool) -> FittedLearner:
         """Everything after the images are known; a valid learner, whatever happens to the time."""
-        learner = self._latest or self.bootstrap()
+        if self._keeper.latest is None:
+            self.bootstrap()
         try:
             with self.stages.timed("probe"):
-                first = self._probe(pool, learner.views[0])
+                first = self._probe(pool, self._plain_view)
             plan = make_plan(self.limits.run.left_s(), [first], self.test, self._forecast.costs([first]))
             self.report(f"plan: {plan.why}")
             if plan.search_s > 0:
                 self._search(pool, first, plan.search_s)
         except BudgetExhausted as error:
             self.report(f"stopped early: {error}")
-        assert self._latest is not None
+        assert self._keeper.latest is not None
         self.stages.tell("meta_test")
-        return self._latest
+        return self._keeper.latest
+
+    @cached_property
+    def _plain_view(self) -> View:
+        """What the cheapest backbone is used at before anything is measured."""
+        px = min(self.settings.resolutions, key=lambda r: (abs(r - START_PX), r))
+        return View(self._available[0], self._shelf(self._available[0]).input_px(px))
 
     @cached_property
     def _available(self) -> list[str]:
@@ -130,8 +141,8 @@ class Controller:
         view = forecast.coarsened(wanted)
         if view != wanted:
             self.report(f"{wanted} is too slow for meta-test here, {view} instead")
-        if view != wanted or self._shelf(view.backbone).expected(view.px):
-            self._save_plain(view)  # with the engine that was chosen
+        if self._earlier is None and (view != wanted or self._shelf(view.backbone).expected(view.px)):
+            self._keeper.save_plain(view)  # with the engine that was chosen
         return view
 
     def _sizes(self, first: View) -> list[list[View]]:
@@ -149,7 +160,9 @@ class Controller:
     def _search(self, pool: ImagePool, first: View, search_s: float) -> None:
         with self.stages.timed("search", self._forecast.spare_s([first])):
             trials = self._trials(pool, first, search_s)
-            search = Search(self._worthy_views(pool, first, trials), trials.attempt, self.settings.seed)
+            few = Bench.few(pool, self.test.episodes, self._rng)
+            views = self._worthy_views(few, first, trials)
+            search = self._begin_search(views, self._prior(pool, few, views, trials), trials)
             done = trials.run(search, search_s)
         if done:
             self._mix(done, trials)
@@ -171,10 +184,27 @@ class Controller:
         )
         return trials
 
-    def _worthy_views(self, pool: ImagePool, first: View, trials: Trials) -> list[View]:
-        """The first view, then the others that a few episodes find worth a trial; each also with more layers,
-        which come with the same pass."""
-        few = Bench.few(pool, self.test.episodes, self._rng)
+    def _prior(self, pool: ImagePool, few: Bench, views: list[View], trials: Trials) -> list[Params]:
+        """What won on the datasets most like this one, in the words of the search."""
+        if not self.settings.priors:
+            return []
+        view = views[0]
+        embedded = None if self._store.missing(view, few.keys) else trials.features(view, few)
+        return proposed(
+            views, features_of(pool, few, view, embedded), self.settings.priors_without, self.report
+        )
+
+    def _begin_search(self, views: list[View], prior: list[Params], trials: Trials) -> Search:
+        """A search that asks for `prior` first and knows what earlier runs have left in its journal."""
+        journal = self.checkpoint / STUDY if self.checkpoint else None
+        search = Search(views, trials.attempt, self.settings.seed, prior=prior, journal=journal)
+        if search.earlier:
+            self.report(f"resumed: {len(search.earlier)} trials of earlier runs are known")
+        return search
+
+    def _worthy_views(self, few: Bench, first: View, trials: Trials) -> list[View]:
+        """The first view, then the others that the episodes of `few` find worth a trial; each also with more
+        layers, which come with the same pass."""
         looking = self.limits.train.share(RANKING_SHARE)
         look_s = SLOWDOWN * len(few.images)
         ranking = Ranking(
@@ -195,17 +225,17 @@ class Controller:
         if self.checkpoint is not None:
             with (self.checkpoint / JOURNAL).open("a") as journal:
                 journal.write(outcome.journal_line() + "\n")
-        if outcome.answer is None:
-            return
-        self._forecast.answered(outcome.candidate.view, outcome.seconds, len(trials.bench.episodes.episodes))
-        if outcome.score <= self._best or is_family(outcome.candidate):
+        if outcome.answer is None or is_family(outcome.candidate):
             return  # a family joins in the end, beside heads
+        self._forecast.answered(outcome.candidate.view, outcome.seconds, len(trials.bench.episodes.episodes))
+        if outcome.score <= self._best:
+            return
         self._best, candidate = outcome.score, outcome.candidate
         self.report(f"best so far: {outcome.answer.percent()} with {candidate.head} on {candidate.view}")
-        if self.checkpoint is not None and self._since_checkpoint() > CHECKPOINT_EVERY_S:
+        if self._keeper.is_due:
             temperature = fit_temperature(outcome.answer, trials.bench.episodes)
             record = {"stage": "search", **outcome.answer.figures()}
-            self._save([(candidate, temperature, 1.0)], trials, record)
+            self._keeper.save([(candidate, temperature, 1.0)], trials, record)
 
     def _mix(self, done: list[Outcome], trials: Trials) -> None:
         """Choose the ensemble, save it with metrics fitted on all classes, then, if there is time, with copies tuned
@@ -213,62 +243,17 @@ class Controller:
         finish = Finish(trials, self.settings.max_members)
         with self.stages.timed("ensemble", self._forecast.finish_s - SAVE_S):
             members, final = finish.chosen(done)
+        if self._earlier and self._earlier.is_final and final.mean < self._earlier.accuracy:
+            self.report(f"{final.percent()}: the learner of the earlier run is better, it stays")
+            self._keeper.keep(self._earlier.learner)
+            return
         figures = trials.bench.fresh.with_calibration(final).figures()
-        record = {"stage": "final", **figures}
+        record = {"stage": FINAL, **figures}
         with self.stages.timed("save", SAVE_S):
-            self._save(members, trials, record, every_class=True)
+            self._keeper.save(members, trials, record, every_class=True)
         names = ", ".join(f"{c.head} on {c.view}" for c, _, _ in members)
         told = f"{final.percent()}, calibration error {100 * figures['calibration_error']:.1f} %"
         self.report(f"chosen: {told}, on fresh validation episodes with {names}")
         with self.stages.timed("tune_again"):
             if again := finish.tuned_on_all(members):
-                self._save(again, trials, record, every_class=True)
-
-    def _save_plain(self, view: View) -> FittedLearner:
-        return self._save_learner((plain_member(view),), {}, {"stage": "bootstrap"})
-
-    def _save(
-        self, members: list[Weighted], trials: Trials, record: dict[str, Any], *, every_class: bool = False
-    ) -> None:
-        metrics: dict[MetricKey, Metric] = {}
-        heads = [member for member in members if not is_family(member[0])]
-        for candidate, _, _ in heads:
-            view, name = candidate.view, candidate.params["transform"]
-            features = trials.features(view)
-            metrics[view, name] = trials.bench.metric(view, features, name, every_class=every_class)
-        trained = tuple(trials.families.member(*member) for member in members if member not in heads)
-        self._save_learner(tuple(_member(*member) for member in heads), metrics, record, trained)
-
-    def _save_learner(
-        self,
-        members: tuple[Member, ...],
-        metrics: dict[MetricKey, Metric],
-        record: dict[str, Any],
-        trained: tuple[TrainedMember, ...] = (),
-    ) -> FittedLearner:
-        """Make the learner that consists of `members`, heads and `trained` ones, the latest one and save it."""
-        balanced = self.test.episodes.balanced
-        self._latest = FittedLearner(
-            members, self._shelf, metrics, balanced=balanced, validation=record, trained=trained
-        )
-        if self._forecast.probed:
-            self.stages.expect("meta_test", self._forecast.meta_test_s(self._latest.views))
-        if self.checkpoint is not None:
-            self._latest.save(self.checkpoint)
-            self.stages.write()
-            self._since_checkpoint = stopwatch()
-            self.report(f"learner on disk ({record['stage']}, {process_age_s():.1f} s after the start)")
-        return self._latest
-
-
-def _member(candidate: Candidate, temperature: float, weight: float) -> Member:
-    return Member(
-        backbone=candidate.view.backbone,
-        px=candidate.view.px,
-        layers=candidate.view.layers,
-        flip=candidate.view.flip,
-        head=candidate.head,
-        params=candidate.params,
-        temperature=temperature,
-        weight=weight,
-    )
+                self._keeper.save(again, trials, record, every_class=True)

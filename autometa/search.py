@@ -1,33 +1,40 @@
-"""The search: Optuna's ask and tell over views and heads, on paired validation episodes."""
+"""The search: ask and tell over views and heads, on paired validation episodes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
-import optuna
-
-from autometa.backbones import View
+from autometa.backbones import Source, View
 from autometa.budget import stopwatch
 from autometa.errors import AutometaError, BudgetExhausted
 from autometa.evaluation import Answer, interval95, paired_gain
 from autometa.heads import HEADS, HeadSpec, Params
+from autometa.heads.spec import Trial
+from autometa.study import Study, Told, earlier_params, key_of
 
 CARRIED_ON = 4
 """First guesses, the best on the first view, that are tried on every other view."""
+RESUMED = 4
+"""Candidates of an earlier run, the best of each pass, that are measured first."""
 PATIENCE = 60
 """Trials without a better one after which the search ends early."""
+
+Origin = Literal["", "resumed", "prior", "first guess", "carried on", "sampler"]
+"""Who proposed a candidate: see `Search`."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is tried: a head with its parameters on a view."""
+    """What is tried: a head with its parameters on a view; `origin` tells who proposed it."""
 
     view: View
     head: str
     params: Params
+    origin: Origin = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -75,106 +82,160 @@ Attempt = Callable[[Candidate], Outcome]
 
 class Search:
     """One study over `views`, in the order given, and `heads`. `attempt` measures a candidate and never
-    raises."""
+    raises. `prior`: parameters, in the words of the search, that won elsewhere; those not in the space are left
+    out. `journal` is the file that keeps the study (None: memory does); what earlier runs have left in it is
+    known, and their views join those given where these have the same backbone; other views are no more."""
 
     def __init__(
-        self, views: Sequence[View], attempt: Attempt, seed: int, heads: Mapping[str, HeadSpec] = HEADS
+        self,
+        views: Sequence[View],
+        attempt: Attempt,
+        seed: int,
+        heads: Mapping[str, HeadSpec] = HEADS,
+        *,
+        prior: Sequence[Params] = (),
+        journal: Path | None = None,
     ) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._views = {str(view): view for view in views}
+        self._views |= _views_of_earlier_runs(journal, views) if journal else {}
         self._heads = dict(heads)
         self._attempt = attempt
-        self._seed = seed
-        self._study = self._new_study()
+        self._study = Study(self._candidate, seed, journal)
+        self._prior = [params for params in prior if self._study.allows(params)]
         self._known: dict[tuple[Any, ...], Outcome] = {}
-        self._tried: list[tuple[dict[str, Any], Outcome]] = []
+        self._told = {key_of(told.params): told for told in self._study.earlier}
         self._idle = 0
         self._best = -1.0
+        self._cut_short = False
 
     @property
     def outcomes(self) -> list[Outcome]:
         """All distinct candidates tried, in order."""
         return list(self._known.values())
 
+    @property
+    def earlier(self) -> list[Told]:
+        """What earlier runs have told of candidates that there still are."""
+        return self._study.earlier
+
     def explore(self, goes_on: Callable[[], bool]) -> None:
-        """On the first view every head's first guesses; on the others the best few of these, and on the best
-        view with mirrored images. All of it only while `goes_on()`, but for the very first."""
-        for number, wish in enumerate(self._wishes()):
+        """The best few of an earlier run once more, since their answers are not kept, then what won elsewhere. Then
+        on the first view every head's first guesses; on the others the best few of all these, and on the best
+        view with mirrored images. All of it only while `goes_on()`, but for the very first, and nothing that was
+        told before."""
+        for number, (wish, origin) in enumerate(self._wishes()):
             if number and not goes_on():
+                self._cut_short = True
                 return
-            self._try(wish)
+            self._try(wish, origin)
 
     def widen(self, views: Sequence[View], goes_on: Callable[[], bool]) -> None:
         """Further views, on which the best few heads so far are tried while `goes_on()`."""
         if not views:
             return
-        best = [without_view(params) for params, _ in sorted(self._tried, key=lambda one: -one[1].score)]
-        distinct = [params for place, params in enumerate(best) if params not in best[:place]]
-        told, self._tried = self._tried, []
+        best = _distinct(without_view(told.params) for told in _best_first(self._told.values()))[:CARRIED_ON]
         self._views |= {str(view): view for view in views}
-        self._study = self._new_study()  # the views of a study can not change
-        for params, _ in told:
-            self._try(params)
+        self._study.renew()
         for view in views:
-            for params in distinct[:CARRIED_ON]:
+            for params in best:
                 if goes_on():
-                    self._try({"view": str(view), "flip": False, **params})
+                    self._try({"view": str(view), "flip": False, **params}, "carried on")
 
-    def refine(self, goes_on: Callable[[], bool], max_trials: int) -> None:
-        """What the sampler asks for, up to `max_trials` candidates in all or until no better one has come for
-        `PATIENCE` trials, while `goes_on()`."""
-        self._idle = 0
-        while goes_on() and len(self._known) < max_trials and self._idle < PATIENCE:
-            self._try()
+    def refine(
+        self, goes_on: Callable[[], bool], max_trials: int, is_cheap: Callable[[View], bool] = lambda _: True
+    ) -> None:
+        """On views that are cheap to try, what exploring had no time for, then what the sampler asks for: up to
+        `max_trials` candidates in all, those of earlier runs included, or until no better one has come for
+        `PATIENCE` trials, while `goes_on()`. It stops asking, too, when so many in all were for other views."""
+        for wish, origin in self._wishes() if self._cut_short else ():
+            if goes_on() and is_cheap(replace(self._views[wish["view"]], flip=wish["flip"])):
+                self._try(wish, origin)
+        self._idle = refused = 0
+        while goes_on() and len(self._told) < max_trials and self._idle < PATIENCE and refused < PATIENCE:
+            refused += not self._try(is_cheap=is_cheap)
 
     def also(self, candidate: Candidate) -> None:
         """Measure a candidate of another kind, beside the study."""
         self._known[_identity(candidate)] = self._attempt(candidate)
 
-    def _wishes(self) -> Iterator[dict[str, Any]]:
+    def _wishes(self) -> Iterator[tuple[Params, Origin]]:
+        yield from ((told.params, "resumed") for told in self._to_resume())
+        yield from self._untold(self._prior, "prior")
         first, *others = self._views
         guesses = [{"head": h, **guess} for h, spec in self._heads.items() for guess in spec.first_guesses(h)]
-        plain = {"flip": False}
-        yield from ({"view": first, **plain, **guess} for guess in guesses)
-        scores = [outcome.score for _, outcome in self._tried]
-        best = sorted(range(len(guesses)), key=lambda place: -scores[place])[:CARRIED_ON]
-        yield from ({"view": view, **plain, **guesses[place]} for view in others for place in best)
-        leader = str(max((outcome for _, outcome in self._tried), key=lambda o: o.score).candidate.view)
-        yield from ({"view": leader, "flip": True, **guesses[place]} for place in best)
+        yield from self._untold([_wish(first, guess) for guess in guesses], "first guess")
+        asked = [*self._prior, *(_wish(first, guess) for guess in guesses)]
+        best = _distinct(without_view(wish) for wish in sorted(asked, key=lambda wish: -self._score(wish)))[
+            :CARRIED_ON
+        ]
+        yield from self._untold([_wish(view, guess) for view in others for guess in best], "carried on")
+        leader = _best_first(self._told.values())[0].params["view"]
+        yield from self._untold([_wish(leader, guess, flip=True) for guess in best], "carried on")
 
-    def _new_study(self) -> optuna.Study:
-        return optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=self._seed))
+    def _to_resume(self) -> list[Told]:
+        """The best candidates of earlier runs, the best few of each pass of a network, best first."""
+        of_pass: dict[Source, list[Told]] = {}
+        for told in _best_first(told for told in self.earlier if told.score >= 0):
+            view = replace(self._views[told.params["view"]], flip=told.params["flip"])
+            of_pass.setdefault(view.source, []).append(told)
+        return _best_first(told for best in of_pass.values() for told in best[:RESUMED])
 
-    def _try(self, wish: dict[str, Any] | None = None) -> Outcome:
-        """The outcome of the candidate wished for, in the words of the search, or of one that the sampler
-        chooses; a candidate is measured once."""
-        if wish is not None:
-            self._study.enqueue_trial(wish)
-        trial = self._study.ask()
-        candidate = self._candidate(trial)
+    def _untold(self, wishes: list[Params], origin: Origin) -> Iterator[tuple[Params, Origin]]:
+        return ((wish, origin) for wish in wishes if key_of(wish) not in self._told)
+
+    def _score(self, params: Params) -> float:
+        told = self._told.get(key_of(params))
+        return told.score if told else -1.0
+
+    def _try(
+        self,
+        wish: Params | None = None,
+        origin: Origin = "sampler",
+        is_cheap: Callable[[View], bool] = lambda _: True,
+    ) -> bool:
+        """Measure the candidate wished for, in the words of the search, or one that the sampler chooses; a
+        candidate is measured once. Whether its view `is_cheap`, as else it is not measured."""
+        trial = self._study.ask(wish)
+        candidate = replace(self._candidate(trial), origin=origin)
+        if not is_cheap(candidate.view):
+            self._study.tell(trial, None, None)
+            return False
         identity = _identity(candidate)
         outcome = self._known.get(identity) or self._attempt(candidate)
         self._known[identity] = outcome
-        self._tried.append((trial.params, outcome))
-        self._tell(trial, outcome)
+        self._told[key_of(trial.params)] = Told(trial.params, outcome.score)
+        pruned = outcome.status == "pruned"
+        self._study.tell(
+            trial, outcome.score if outcome.answer else None, outcome.glimpsed if pruned else None
+        )
         self._idle = 0 if outcome.score > self._best else self._idle + 1
         self._best = max(self._best, outcome.score)
-        return outcome
+        return True
 
-    def _candidate(self, trial: optuna.trial.Trial) -> Candidate:
+    def _candidate(self, trial: Trial) -> Candidate:
         view = self._views[trial.suggest_categorical("view", list(self._views))]
         view = replace(view, flip=trial.suggest_categorical("flip", [False, True]))
         head = trial.suggest_categorical("head", list(self._heads))
         return Candidate(view, head, self._heads[head].suggest(trial, head))
 
-    def _tell(self, trial: optuna.trial.Trial, outcome: Outcome) -> None:
-        if outcome.status == "pruned":
-            trial.report(outcome.glimpsed, step=0)
-            self._study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-        elif outcome.answer is None:
-            self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
-        else:
-            self._study.tell(trial, outcome.score)
+
+def _views_of_earlier_runs(journal: Path, views: Sequence[View]) -> dict[str, View]:
+    """Another run may find other sizes worth a trial: how busy the machine is decides too."""
+    names = dict.fromkeys(str(params["view"]) for params in earlier_params(journal))
+    backbones = {view.backbone for view in views}
+    return {name: View.of(name) for name in names if View.of(name).backbone in backbones}
+
+
+def _wish(view: str, guess: Params, *, flip: bool = False) -> Params:
+    return {"view": view, "flip": flip, **guess}
+
+
+def _distinct(params: Iterable[Params]) -> list[Params]:
+    return list({key_of(one): one for one in params}.values())
+
+
+def _best_first(told: Iterable[Told]) -> list[Told]:
+    return sorted(told, key=lambda one: -one.score)
 
 
 def without_view(params: Mapping[str, Any]) -> dict[str, Any]:

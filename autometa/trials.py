@@ -39,6 +39,8 @@ standard errors."""
 RESERVED_SHARE = 0.3
 """Meta-test is reserved for several of the best passes as long as they take no more than this share of the time
 that there was at the beginning."""
+CHEAP_SHARE = 0.2
+"""Share of the time left to search that embedding the bench may take where it is only to refine."""
 TUNE_SHARE = 0.5
 """Share of the time left to search that tuning a backbone may take."""
 MOST_TUNED = 3
@@ -82,7 +84,7 @@ class Trials:
             search.widen([each for view in tuned for each in self.layered(view)], self.may_go_on)
         with self.stages.timed("families"):
             self._try_families(search)
-        search.refine(self.may_go_on, self.settings.max_trials)
+        search.refine(self.may_go_on, self.settings.max_trials, self.is_cheap)
         return self.leaders.outcomes
 
     def layered(self, view: View) -> list[View]:
@@ -131,6 +133,12 @@ class Trials:
         return self.forecast.fits(self.reserved, spare_s=TRIAL_S) and self.forecast.limits.memory.fits(
             TRIAL_BYTES
         )
+
+    def is_cheap(self, view: View) -> bool:
+        """Whether the bench is embedded in a view, or would be in a small part of the time left."""
+        missing = self.forecast.store.missing(view, self.bench.keys)
+        embed_s = SLOWDOWN * missing * self.forecast.image_s(view)
+        return embed_s <= CHEAP_SHARE * self.forecast.spare_s([*self.reserved, view])
 
     @property
     def reserved(self) -> list[View]:

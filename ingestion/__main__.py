@@ -59,6 +59,7 @@ def flag(name: str, **attributes: Any) -> Callable[[F], F]:
 )
 @flag("image_size", type=int, default=128)
 @flag("overwrite_previous_results", type=bool, default=False)
+@flag("resume", type=bool, default=False, help="Go on with the earlier run in the output folder.")
 @flag(
     "max_time", type=float, default=1000, help="Seconds a meta-test task may take (with debug_mode 1 or 2)."
 )
@@ -71,7 +72,9 @@ def flag(name: str, **attributes: Any) -> Callable[[F], F]:
 @flag("protocol", type=click.Choice(get_args(Protocol)), default="auto")
 @flag("sandbox", type=click.Choice(get_args(SandboxChoice)), default="auto")
 @flag("cache_dir", type=click.Path(path_type=Path), default=None)
-def main(debug_mode: int, max_time: float, overwrite_previous_results: bool, **flags: Any) -> None:
+def main(
+    debug_mode: int, max_time: float, overwrite_previous_results: bool, resume: bool, **flags: Any
+) -> None:
     """Meta-train a submission, have it answer the meta-test tasks, and write what scoring needs."""
     started = time.monotonic() - seconds_since_start()
     prepare_process()
@@ -85,7 +88,7 @@ def main(debug_mode: int, max_time: float, overwrite_previous_results: bool, **f
             click.echo(f"{flags[name]}: {sorted(p.name for p in flags[name].glob('*'))}")
     try:
         settings = IngestionSettings(**flags, max_time_s=max_time if debug_mode else None, started=started)
-        result = run(settings, print_event, overwrite=overwrite_previous_results)
+        result = run(settings, print_event, overwrite=overwrite_previous_results, resume=resume)
     except ValidationError as error:
         first = error.errors()[0]
         raise click.UsageError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error

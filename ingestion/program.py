@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ingestion.contract import Limits, contract_variables, meta_test_reserve_s
+from ingestion.errors import InputError
 from ingestion.images import default_cache_dir
 from ingestion.meta_test import MetaTest
 from ingestion.meta_train import has_learner, meta_train
@@ -29,6 +30,7 @@ from ingestion.outputs import (
 )
 from ingestion.prepare import Prepared, prepare
 from ingestion.process import LaunchPlan
+from ingestion.resume import MODEL_FOLDER, identity_of, take_over, write_identity
 from ingestion.sandbox import Access, child_environment, choose_sandbox, readable_folders
 from ingestion.settings import Event, IngestionSettings, OnEvent, print_event
 from ingestion.stages import take_stages
@@ -67,12 +69,19 @@ class IngestionResult:
 
 
 def run(
-    settings: IngestionSettings, on_event: OnEvent = print_event, *, overwrite: bool = False
+    settings: IngestionSettings,
+    on_event: OnEvent = print_event,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
 ) -> IngestionResult:
     """Meta-train and meta-test the submission within the limits and write everything that scoring needs.
 
-    Raises InputError before anything runs; what the submission does wrong is recorded, never raised.
+    `resume`: keep what an earlier run of the same kind has left in the model folder, so that the submission can go
+    on with it. Raises InputError before anything runs; what the submission does wrong is recorded, never raised.
     """
+    if overwrite and resume:
+        raise InputError("overwrite and resume: one empties what the other goes on with; give one of them")
     adopt_orphans()
     notes: list[str] = []
 
@@ -83,12 +92,24 @@ def run(
 
     with tempfile.TemporaryDirectory(prefix="ingestion-") as folder:
         prepared = prepare(settings, Path(folder), watch)
-        prepare_output_dir(settings.output_dir, overwrite=overwrite)
+        identity = identity_of(settings, prepared)
+        resumed = resume and take_over(settings.output_dir, identity)
+        if not resumed:
+            prepare_output_dir(settings.output_dir, overwrite=overwrite)
+            write_identity(settings.output_dir, identity)
+        if resume:
+            watch(Event("note", _resume_line(settings.output_dir, resumed=resumed)))
         sandbox, line = choose_sandbox(settings.sandbox)
         watch(Event("note", line))
         result = IngestionResult(settings.output_dir, len(prepared.draws), notes=notes)
         result.seconds["prepare"] = time.monotonic() - settings.started
         return _Run(settings, prepared, sandbox, Path(folder), watch, result).complete()
+
+
+def _resume_line(folder: Path, *, resumed: bool) -> str:
+    if resumed:
+        return f"resume: the submission finds what the earlier run has left in {folder / MODEL_FOLDER}"
+    return f"resume: no earlier run in {folder}, this one starts afresh"
 
 
 @dataclass

@@ -20,8 +20,16 @@ MakeBundle = Callable[..., Path]
 
 def example_module(name: str) -> ModuleType:
     """The script `examples/NAME.py` as a module."""
-    file = Path(__file__).parents[1] / "examples" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"{name}_example", file)
+    return _script(f"examples/{name}.py", f"{name}_example")
+
+
+def benchmark_module(name: str) -> ModuleType:
+    """The script `benchmarks/NAME.py` as a module."""
+    return _script(f"benchmarks/{name}.py", f"{name}_benchmark")
+
+
+def _script(path: str, name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up

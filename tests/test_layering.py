@@ -11,21 +11,21 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS: list[set[str]] = [
     {"errors"},
-    {"config", "budget", "episodes", "environment", "display", "feature_files", "speed"},
+    {"config", "budget", "episodes", "environment", "display", "feature_files", "journals", "speed"},
     {"backbones"},
     {"features", "heads", "planning"},
     {"evaluation", "artifact"},
-    {"ensemble", "bench", "pool", "learners", "pace", "stages"},
+    {"ensemble", "bench", "pool", "learners", "pace", "stages", "study"},
     {"trained_ensemble"},
     {"trained_members"},
     {"learner"},
-    {"forecast", "search", "ranking", "saved"},
+    {"forecast", "search", "priors", "ranking", "resume", "saved"},
     {"tuning", "leaders", "families", "family_training"},
     {"tuner"},
     {"family_trials"},
     {"selection"},
     {"trials"},
-    {"finish"},
+    {"finish", "keeper"},
     {"controller", "meta_training", "systems"},
     {"submission"},
 ]
@@ -33,7 +33,7 @@ LAYERS: list[set[str]] = [
 
 DOORS = {
     "timm": {"autometa/backbones"},
-    "optuna": {"autometa/search.py"},
+    "optuna": {"autometa/study.py"},
     "psutil": {"autometa/budget.py", "ingestion/watch.py", "ingestion/process.py"},
     "yaml": {"autometa/config.py", "scoring"},
     "rich": {"autometa/display.py"},

@@ -47,6 +47,7 @@ def scores(output: Path) -> dict[str, float]:
         (["--protocol", "both"], "protocol"),
         (["--colour", "red"], "--colour"),
         (["--memory-budget", "1MB"], "memory_budget"),
+        (["--resume", "--overwrite"], "give one of them"),
     ],
 )
 def test_bad_arguments_exit_with_2_and_name_the_mend(
@@ -84,6 +85,28 @@ def test_an_output_that_another_run_holds_is_refused(tmp_path: Path) -> None:
         code, output = run_local("--output", tmp_path, "--submission", "random", "--overwrite")
     assert code == 2
     assert "another run" in output
+
+
+def test_a_run_is_resumed_in_its_folder_if_it_is_of_the_same_kind(
+    tmp_path: Path, make_bundle: MakeBundle
+) -> None:
+    data, out = write_meta_album(tmp_path / "SET", [12] * 8), tmp_path / "out"
+    common = ("--dataset", data, "--submission", make_bundle(), "--output", out, "--tasks-per-dataset", 3)
+    code, output = run_local(*common, "--resume")
+    assert code == 0, output
+    assert "this one starts afresh" in output
+    code, output = run_local(*common)
+    assert code == 2
+    assert "add --overwrite or --resume" in output
+    (out / "scoring" / "scores.txt").unlink()  # as a kill may leave it
+    code, output = run_local(*common, "--resume")
+    assert code == 0, output
+    assert "finds what the earlier run has left" in output
+    assert scores(out)["tasks_missing"] == 0
+    code, output = run_local(*common, "--resume", "--seed", 5)
+    assert code == 2
+    assert "seed (93 there, 5 here)" in output
+    assert scores(out)["tasks_missing"] == 0
 
 
 def test_class_folders_are_enough(tmp_path: Path, make_bundle: MakeBundle) -> None:

@@ -37,6 +37,19 @@ class View:
         layers = "" if self.layers == ("last",) else f":{'+'.join(self.layers)}"
         return f"{self.backbone}@{self.px}{layers}{':flip' if self.flip else ''}"
 
+    @classmethod
+    def of(cls, name: str) -> View:
+        """The view that calls itself so: `BACKBONE@PX`, then `:LAYER+LAYER` and `:flip` where it has them.
+        ConfigError where none does."""
+        source, *marks = name.split(":")
+        backbone, _, px = source.rpartition("@")
+        layers = next((tuple(mark.split("+")) for mark in marks if mark != "flip"), ("last",))
+        if not backbone or not px.isdigit():
+            raise ConfigError(
+                f"view = {name!r}: write BACKBONE@PX, as in {cls('tf_efficientnet_lite0', 128)}"
+            )
+        return cls(backbone, int(px), layers, "flip" in marks)
+
     @property
     def source(self) -> Source:
         """The pass of the network that serves this view."""

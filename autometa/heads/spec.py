@@ -81,9 +81,13 @@ class HeadSpec:
 
     def first_guesses(self, name: str) -> list[dict[str, Any]]:
         """What to try first, in the words of the search."""
-        first = {f"{name}_{k}": v.first for k, v in self.space.items()}
         usual = [t for t in FIRST_TRANSFORMS if t in self.transforms] or self.transforms[:1]
-        return [{self._transform_name(name): t, **first} for t in usual]
+        return [self.words(name, {"transform": t, **self.first_params()}) for t in usual]
+
+    def words(self, name: str, params: Params) -> dict[str, Any]:
+        """The words of the search for `params`, `transform` among them, of the head called `name`."""
+        rest = {f"{name}_{k}": v for k, v in params.items() if k != "transform"}
+        return {self._transform_name(name): params["transform"], **rest}
 
     def first_params(self) -> Params:
         """The first guess as parameters, without the transform."""

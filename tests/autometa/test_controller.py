@@ -59,6 +59,23 @@ def answer_of(mean: float, noise: float = 0.0) -> Answer:
     return Answer((), mean + noise * np.random.default_rng(0).normal(size=50))
 
 
+def test_what_exploring_had_no_time_for_comes_before_the_sampler_on_cheap_views() -> None:
+    tried: list[Candidate] = []
+
+    def attempt(candidate: Candidate) -> Outcome:
+        tried.append(candidate)
+        return Outcome(candidate, "failed", 0.0)
+
+    search = Search([SMALL, LARGE], attempt, seed=0)
+    turns = iter(range(6))
+    search.explore(lambda: next(turns) < 5)
+    guesses = sum(len(spec.first_guesses(name)) for name, spec in HEADS.items())
+    assert len(tried) == 6 < guesses
+    search.refine(lambda: len(tried) < guesses + 20, 500, lambda view: view.source == SMALL.source)
+    assert {c.head for c in tried[:guesses]} == set(HEADS)
+    assert {c.view for c in tried} == {SMALL}
+
+
 def test_search_tries_every_first_guess_and_then_improves() -> None:
     tried: list[Candidate] = []
 

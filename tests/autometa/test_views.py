@@ -101,3 +101,17 @@ def test_learners_keep_their_layers(tiny_backbone: str, tmp_path) -> None:  # ty
     ours, theirs = (one.fit(pool.images[rows], labels, 3).predict(pool.images) for one in (learner, again))
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
     assert again.views == [member.view]
+
+
+@pytest.mark.parametrize(
+    "view",
+    [View("a.b@c", 64), View("net", 96, ("last", "stage4"), flip=True), View("net+tuned", 32, flip=True)],
+)
+def test_a_view_is_known_by_its_name(view: View) -> None:
+    assert View.of(str(view)) == view
+
+
+@pytest.mark.parametrize("name", ["net", "net@", "@64", "net@64:stage9"])
+def test_a_name_of_no_view_is_an_error(name: str) -> None:
+    with pytest.raises(ConfigError):
+        View.of(name)

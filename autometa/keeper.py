@@ -1,0 +1,101 @@
+"""The learner that a run would serve with now, on disk as soon as it is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autometa.artifact import Member
+from autometa.backbones import View
+from autometa.budget import process_age_s, stopwatch
+from autometa.family_trials import is_family
+from autometa.forecast import Forecast
+from autometa.heads import Metric
+from autometa.learner import FittedLearner, MetricKey
+from autometa.pace import plain_member
+from autometa.resume import BOOTSTRAP
+from autometa.search import Candidate
+from autometa.selection import Weighted
+from autometa.stages import Stages
+from autometa.trained_ensemble import TrainedMember
+from autometa.trials import Trials
+
+EVERY_S = 3.0
+"""Between two learners saved during a search."""
+
+
+@dataclass
+class Keeper:
+    """Saves learners in the folder `checkpoint` (None: only `latest` is kept); `report` gets a line for each."""
+
+    checkpoint: Path | None
+    forecast: Forecast
+    stages: Stages
+    report: Callable[[str], None]
+    latest: FittedLearner | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._since_saved = stopwatch()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the last learner was saved some time ago, and there is a folder for the next."""
+        return self.checkpoint is not None and self._since_saved() > EVERY_S
+
+    def save_plain(self, view: View) -> FittedLearner:
+        """Keep nearest centroid on a view."""
+        return self._save_members((plain_member(view),), {}, {"stage": BOOTSTRAP})
+
+    def save(
+        self, members: list[Weighted], trials: Trials, record: dict[str, Any], *, every_class: bool = False
+    ) -> None:
+        """Keep an ensemble with what is on `record` about it, its metrics fitted on the classes to fit on or on
+        `every_class`."""
+        metrics: dict[MetricKey, Metric] = {}
+        heads = [member for member in members if not is_family(member[0])]
+        for candidate, _, _ in heads:
+            view, name = candidate.view, candidate.params["transform"]
+            features = trials.features(view)
+            metrics[view, name] = trials.bench.metric(view, features, name, every_class=every_class)
+        trained = tuple(trials.families.member(*member) for member in members if member not in heads)
+        self._save_members(tuple(_member(*member) for member in heads), metrics, record, trained)
+
+    def keep(self, learner: FittedLearner) -> FittedLearner:
+        """Make it the latest learner and save it."""
+        self.latest = learner
+        if self.forecast.probed:
+            self.stages.expect("meta_test", self.forecast.meta_test_s(learner.views))
+        if self.checkpoint is not None:
+            learner.save(self.checkpoint)
+            self.stages.write()
+            self._since_saved = stopwatch()
+            stage = learner.validation["stage"]
+            self.report(f"learner on disk ({stage}, {process_age_s():.1f} s after the start)")
+        return learner
+
+    def _save_members(
+        self,
+        members: tuple[Member, ...],
+        metrics: dict[MetricKey, Metric],
+        record: dict[str, Any],
+        trained: tuple[TrainedMember, ...] = (),
+    ) -> FittedLearner:
+        shelf, balanced = self.forecast.shelf, self.forecast.test.episodes.balanced
+        return self.keep(
+            FittedLearner(members, shelf, metrics, balanced=balanced, validation=record, trained=trained)
+        )
+
+
+def _member(candidate: Candidate, temperature: float, weight: float) -> Member:
+    return Member(
+        backbone=candidate.view.backbone,
+        px=candidate.view.px,
+        layers=candidate.view.layers,
+        flip=candidate.view.flip,
+        head=candidate.head,
+        params=candidate.params,
+        temperature=temperature,
+        weight=weight,
+    )

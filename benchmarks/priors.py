@@ -1,0 +1,131 @@
+"""Build the table of priors: which heads win on which datasets, by a search on frozen backbones.
+
+    python benchmarks/priors.py --data DIR [--seconds N] [--quick] [--only NAME ...]
+        [--exclude NAME ...] [--json FILE]
+
+DIR holds datasets in Meta-Album layout; N is seconds per dataset. FILE is `autometa/priors.json` unless named; rows
+of datasets that are not in DIR stay, but for those of `--exclude`, so that a benchmark does not profit from its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from autometa.artifact import write_model
+from autometa.backbones import View
+from autometa.bench import Bench
+from autometa.budget import MemoryBudget, TimeBudget
+from autometa.config import Settings
+from autometa.controller import Controller
+from autometa.episodes import EpisodeSpec, ImagePool
+from autometa.forecast import Limits
+from autometa.learner import BackboneShelf
+from autometa.planning import TestSpec
+from autometa.priors import TABLE, Priors, Row, Won, features_of, load_priors
+from autometa.resume import JOURNAL
+
+KEPT = 4
+USUAL_S, QUICK_S = 300.0, 20.0
+FIRST = View("tf_efficientnet_lite0", 128)
+QUICK = {"backbones": (FIRST.backbone,), "resolutions": (FIRST.px,), "validation_episodes": 60}
+SPEC = EpisodeSpec(ways=(2, 20), shots=(1, 20), queries_per_class=20)
+
+
+def read_pool(folder: Path, px: int = 128) -> ImagePool:
+    """A dataset in Meta-Album layout."""
+    with (folder / "labels.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    classes = sorted({row["CATEGORY"] for row in rows})
+    files = [folder / "images" / row["FILE_NAME"] for row in rows]
+    images = [np.asarray(Image.open(file).convert("RGB").resize((px, px))) for file in files]
+    labels = np.array([classes.index(row["CATEGORY"]) for row in rows], dtype=np.int64)
+    pixels = np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2))
+    return ImagePool(pixels, labels, np.zeros(len(classes), np.int64), (folder.name,))
+
+
+def say(line: str) -> None:
+    """Show a line of the search."""
+    print(f"  {line}", flush=True)
+
+
+def searched(pool: ImagePool, seconds: float, asked: dict[str, Any]) -> list[dict[str, Any]]:
+    """The journal of a search of so many seconds on frozen backbones that asks no priors; `asked`: other settings."""
+    budget = TimeBudget.of(seconds)
+    limits = Limits(budget, budget, MemoryBudget.of_machine())
+    test = TestSpec(
+        tasks=1, episodes=SPEC, images=1, protocol="within-domain"
+    )  # no meta-test to reserve time for
+    with tempfile.TemporaryDirectory(prefix="priors-") as folder:
+        settings = Settings(tune_steps=0, priors=False, **asked)
+        controller = Controller(settings, test, limits, Path(folder), say, start_s=0.0)
+        controller.run(pool)
+        journal = Path(folder) / JOURNAL
+        return [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
+
+
+def winners(journal: list[dict[str, Any]], n: int = KEPT) -> tuple[Won, ...]:
+    """The best `n` candidates of a journal without mirrored images, no two with the same head and metric."""
+    found: dict[tuple[str, str], Won] = {}
+    for line in sorted(
+        (line for line in journal if line["status"] == "ok"), key=lambda line: -line["accuracy"]
+    ):
+        view, name = View.of(line["view"]), (line["head"], line["params"]["transform"])
+        if not view.flip and name not in found:
+            found[name] = Won(
+                head=line["head"],
+                params=line["params"],
+                backbone=view.backbone,
+                px=view.px,
+                layers=view.layers,
+                accuracy=round(line["accuracy"], 4),
+            )
+    return tuple(found.values())[:n]
+
+
+def row_of(folder: Path, seconds: float, asked: dict[str, Any]) -> Row:
+    """What a search finds on one dataset, with its features."""
+    pool = read_pool(folder)
+    few = Bench.few(pool, SPEC, np.random.default_rng(0))
+    embedded = BackboneShelf("cpu")(FIRST.backbone).embed(few.images, FIRST.px)
+    features = features_of(pool, few, FIRST, embedded)
+    rounded = {name: round(value, 4) for name, value in features.items()}
+    print(f"{folder.name}: {rounded}", flush=True)
+    return Row(dataset=folder.name, features=rounded, won=winners(searched(pool, seconds, asked)))
+
+
+def main() -> None:
+    """Search on every dataset, then write the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--only", nargs="*", default=(), metavar="NAME", help="datasets of DIR; default: all")
+    parser.add_argument("--seconds", type=float, metavar="N", help="per dataset")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_S:.0f} s per dataset on {FIRST} only")
+    parser.add_argument("--exclude", nargs="*", default=(), metavar="NAME", help="datasets without a row")
+    parser.add_argument("--json", type=Path, default=TABLE, metavar="FILE")
+    options = parser.parse_args()
+    folders = sorted(file.parent for file in options.data.glob("*/labels.csv"))
+    wanted = [
+        f for f in folders if f.name not in options.exclude and (not options.only or f.name in options.only)
+    ]
+    seconds = options.seconds or (QUICK_S if options.quick else USUAL_S)
+    rows = [row_of(folder, seconds, QUICK if options.quick else {}) for folder in wanted]
+    old = load_priors(options.json) if options.json.exists() else Priors()
+    kept = old.without({*options.exclude, *(row.dataset for row in rows)}).rows
+    found = (row for row in rows if row.won)
+    table = Priors(rows=tuple(sorted((*kept, *found), key=lambda row: row.dataset)))
+    write_model(options.json, table)
+    print(f"{options.json}: {', '.join(row.dataset for row in table.rows)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Going on with a run that was killed: what must be the same, and what is kept of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ingestion.errors import InputError
+from ingestion.outputs import write_atomically
+from ingestion.prepare import Prepared
+from ingestion.settings import IngestionSettings
+
+IDENTITY_FILE = "run.json"
+MODEL_FOLDER = "model"
+WHOLE_BYTES = 2**20
+"""Files of a bundle up to this size are compared by content, larger ones by size."""
+
+
+class RunIdentity(BaseModel):
+    """What two runs must have in common for the second to go on with the learner of the first. `dataset` and
+    `bundle` are a name with a digest: of file names and classes, and of the bundle's files."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: str
+    bundle: str
+    seed: int
+    protocol: str
+    tasks: dict[str, int | None]
+
+
+def identity_of(settings: IngestionSettings, prepared: Prepared) -> RunIdentity:
+    """The identity of a run that is about to begin."""
+    datasets = [decoded.dataset for decoded in prepared.images.values()]
+    described = [[d.name, d.class_names, d.labels.tolist(), [f.name for f in d.files]] for d in datasets]
+    form = prepared.split.test_config.model_dump()
+    form |= {"per_dataset": settings.test_tasks_per_dataset, "image_size": settings.image_size}
+    return RunIdentity(
+        dataset=_named(settings.input_data_dir, [json.dumps(described).encode()]),
+        bundle=_named(settings.submission, _bundle_parts(prepared.bundle)),
+        seed=settings.seed,
+        protocol=prepared.split.protocol,
+        tasks=form,
+    )
+
+
+def take_over(folder: Path, identity: RunIdentity) -> bool:
+    """Whether `folder` holds a run to go on with: then its model folder stays and all else goes. InputError, and
+    nothing is touched, where that run was of another kind."""
+    file = folder / IDENTITY_FILE
+    if not file.is_file() or not (folder / MODEL_FOLDER).is_dir():
+        return False
+    try:
+        earlier = RunIdentity.model_validate_json(file.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, ValidationError) as error:
+        raise InputError(f"--resume: {file} is damaged ({error}); use --overwrite to start afresh") from error
+    there, here = earlier.model_dump(), identity.model_dump()
+    if differing := [
+        _difference(name, there[name], here[name]) for name in here if there[name] != here[name]
+    ]:
+        raise InputError(
+            f"--resume: the run in {folder} differs in {'; '.join(differing)}; give the same options, or start "
+            "afresh with --overwrite"
+        )
+    for entry in folder.iterdir():
+        if entry.name not in (IDENTITY_FILE, MODEL_FOLDER):
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+    (folder / "logs").mkdir()
+    return True
+
+
+def write_identity(folder: Path, identity: RunIdentity) -> None:
+    """Leave the identity for a later run."""
+    write_atomically(folder / IDENTITY_FILE, identity.model_dump_json(indent=1))
+
+
+def _difference(name: str, there: Any, here: Any) -> str:
+    if isinstance(here, dict):
+        keys = [key for key in here if there.get(key) != here[key]]
+        return ", ".join(_difference(f"{name}.{key}", there.get(key), here[key]) for key in keys)
+    return f"{name} ({there} there, {here} here)"
+
+
+def _bundle_parts(bundle: Path) -> Iterable[bytes]:
+    for file in sorted(bundle.rglob("*")):
+        if file.is_file() and "__pycache__" not in file.parts:
+            size = file.stat().st_size
+            yield f"\0{file.relative_to(bundle).as_posix()}\0{size}\0".encode()
+            if size <= WHOLE_BYTES:
+                yield file.read_bytes()
+
+
+def _named(path: Path, parts: Iterable[bytes]) -> str:
+    digest = hashlib.blake2b(digest_size=6)
+    for part in parts:
+        digest.update(part)
+    return f"{path.resolve().stem} {digest.hexdigest()}"

@@ -1,0 +1,147 @@
+"""Real runs that are killed at moments drawn at random, then resumed: nothing is lost but time."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from scoring import ScoringSettings, score
+from scoring.errors import TruthError
+
+ROOT = Path(__file__).parents[1]
+BUDGET_S, LONGER_S = 25, 60
+KILLS = 5
+TASKS = 9
+MOMENTS_S = (1.0, 13.0)
+
+
+def start(output: Path, budget_s: int = BUDGET_S) -> subprocess.Popen[str]:
+    command = [sys.executable, "run_local.py", "--output", str(output), "--resume"]
+    command += ["--time-budget", f"{budget_s}s", "--tasks-per-dataset", "3", "--query-per-class", "5"]
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"COLUMNS": "200"},
+    )
+
+
+def submission_of(pid: int) -> list[psutil.Process]:
+    """The submission's processes, but for what confines them."""
+    found = []
+    for child in psutil.Process(pid).children(recursive=True):
+        try:
+            command = child.cmdline()
+        except (psutil.ZombieProcess, psutil.NoSuchProcess):
+            continue
+        if "ingestion.child" in command and command[0] != "bwrap":
+            found.append(child)
+    return found
+
+
+def scores(folder: Path) -> dict[str, float]:
+    content: dict[str, float] = json.loads((folder / "scores.json").read_text())
+    return content
+
+
+def ends_well(output: Path, budget_s: int = BUDGET_S) -> str:
+    """Resume the run for good; every task is answered, in time. What it showed."""
+    process = start(output, budget_s)
+    shown, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, shown
+    result = scores(output / "scoring")
+    assert result["tasks"] == TASKS and result["tasks_missing"] == 0, shown
+    assert result["duration_s"] <= budget_s, shown
+    assert result["normalized_accuracy"] > 0.4, shown
+    return shown
+
+
+def moments(seed: int) -> list[float]:
+    return [random.Random(f"{seed} {number}").uniform(*MOMENTS_S) for number in range(KILLS)]
+
+
+def scorable(output: Path, folder: Path) -> bool:
+    """Whether the truth was on disk at the kill; then what is there can be scored."""
+    try:
+        settings = ScoringSettings(results_dir=output / "ingestion", output_dir_scoring=folder)
+        summary = score(settings)
+    except TruthError:
+        return False
+    assert summary.overall.tasks == TASKS
+    return True
+
+
+def journal(output: Path) -> list[dict[str, str]]:
+    file = output / "ingestion" / "model" / "journal.jsonl"
+    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]  # the last one may be half
+
+
+def kill_in_the_search(output: Path) -> bool:
+    """Start the run once more and kill it as soon as the search has measured a few candidates; whether it came to
+    that, which it does not on a machine too busy for a single trial."""
+    model = output / "ingestion" / "model"
+    known, process = len(journal(output)), start(output, LONGER_S)
+    while process.poll() is None:
+        learner = (model / "learner.json").exists() and json.loads((model / "learner.json").read_text())
+        if learner and learner["validation"]["stage"] != "bootstrap" and len(journal(output)) > known + 2:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate(timeout=30)
+            return True
+        time.sleep(0.05)
+    process.communicate(timeout=30)
+    return False
+
+
+@pytest.mark.slow
+def test_a_run_whose_whole_process_group_is_killed_goes_on(tmp_path: Path) -> None:
+    output, killed, scored = tmp_path / "out", 0, 0
+    for number, moment_s in enumerate(moments(seed=98)):
+        process = start(output)
+        time.sleep(moment_s)
+        submission = submission_of(process.pid) if process.poll() is None else []
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            killed += 1
+        process.communicate(timeout=30)
+        assert not psutil.wait_procs(submission, timeout=5)[1]  # none is left behind
+        if (output / "ingestion").exists():
+            scored += scorable(output, tmp_path / f"scoring-{number}")
+    assert scored and killed >= KILLS - 1
+    searched, before = kill_in_the_search(output), journal(output)
+    shown = ends_well(output, LONGER_S)
+    assert "serves at once" in shown or not searched
+    if searched and (after := journal(output)[len(before) :]):
+        assert "trials of earlier runs are known" in shown
+        assert after[0]["origin"] == "resumed"
+
+
+@pytest.mark.slow
+def test_a_run_whose_submission_is_killed_is_scored_and_goes_on(tmp_path: Path) -> None:
+    output, killed = tmp_path / "out", 0
+    for moment_s in moments(seed=99):
+        process = start(output)
+        time.sleep(moment_s)
+        victims = submission_of(process.pid) if process.poll() is None else []
+        for victim in victims:
+            victim.kill()
+        shown, _ = process.communicate(timeout=120)
+        killed += bool(victims)
+        result = scores(output / "scoring")
+        assert result["tasks"] == TASKS
+        assert result["duration_s"] <= BUDGET_S, shown
+        assert process.returncode == int(result["tasks_missing"] == TASKS), shown
+    assert killed >= KILLS - 1
+    ends_well(output)
