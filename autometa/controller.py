@@ -33,7 +33,7 @@ from autometa.stages import JOURNAL, Stages
 from autometa.trials import Trials
 
 START_PX = 128
-PROBE_SHARE = 0.15
+PROBE_SHARE = 0.1
 """Share of the time left after which no further backbone is measured."""
 VALIDATION_SHARE = 0.08
 """Share of the search time that embedding the validation images in the first view may take, and again as much for
@@ -146,15 +146,15 @@ class Controller:
         return view
 
     def _sizes(self, first: View) -> list[list[View]]:
-        """The size of the first view with all backbones, then finer sizes, then coarser ones."""
-        sizes = sorted(self.settings.resolutions, key=lambda px: (px != first.px, px < first.px, -px))
+        """The size of the first view with all backbones, then finer sizes, the finest first."""
+        finer = sorted((px for px in self.settings.resolutions if px > first.px), reverse=True)
         return [
             [
                 View(name, self._shelf(name).input_px(px))
                 for name in self._forecast.probed
                 if px <= find_spec(name).native_px
             ]
-            for px in sizes
+            for px in [first.px, *finer]
         ]
 
     def _search(self, pool: ImagePool, first: View, search_s: float) -> None:

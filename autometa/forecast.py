@@ -32,8 +32,8 @@ PROBE_PX = 128
 PROBE_IMAGES = 24
 ENGINE_SHARE = 0.3
 """Share of the training time left in which choosing an engine must fit easily."""
-FRESH_ANSWERS = 6
-"""Candidates that are asked about fresh episodes in the end."""
+FRESH_ANSWERS, ANSWER_S = 6, 0.2
+"""Candidates that are asked about fresh episodes in the end, and seconds of that before some were tried."""
 RACE_S = 1.0
 """What a race costs besides building the winner."""
 ALONE, ALONE_S = 1.5, 0.005
@@ -90,7 +90,8 @@ class Forecast:
     def finish_s(self) -> float:
         """Seconds that choosing and saving the ensemble at the end of meta-training takes: some of the members are
         asked about fresh episodes first."""
-        answer_s = self._episodes * self._heads.percentile_s(75) if len(self._heads) else 0.0
+        enough = len(self._heads) >= ENOUGH_STEPS
+        answer_s = self._episodes * self._heads.percentile_s(50) if enough else ANSWER_S
         return FINISH_S + FRESH_ANSWERS * answer_s
 
     @property

@@ -20,8 +20,10 @@ FINALISTS = 2
 """Backbones whose other sizes are looked at first; the others only in the size that is best for these."""
 WORSE = 0.1
 """Normalised accuracy below the best view's at which a view is left out: about three standard errors."""
-PRICE = 0.05
-"""Normalised accuracy that a view must add to be worth all of the time left."""
+NOT_WORTH = 0.03
+"""Normalised accuracy, less the price, that a view may cost an ensemble, since looks are noisy."""
+PRICE = 0.2
+"""Normalised accuracy that a view must add to be worth all of the time left; half of it costs a quarter."""
 
 Voice = Sequence[torch.Tensor]
 """Log-probabilities of a view's best head on the few episodes, [b, q, n] per batch."""
@@ -87,14 +89,20 @@ class Ranking:
         ]
 
     def _in_turn(self, voices: dict[View, Voice]) -> list[View]:
-        """Each time the view that together with those before it is best, less what it costs."""
+        """Each time the view that together with those before it is best, less what it costs; without those that are
+        `NOT_WORTH` it."""
         turn: list[View] = []
+        before = -1.0
         while len(turn) < len(voices):
             said = [voices[view] for view in turn]
             worth = {
-                view: self._value([*said, voice]) - PRICE * self.cost(view)
+                view: self._value([*said, voice]) - PRICE * self.cost(view) ** 2
                 for view, voice in voices.items()
                 if view not in turn
             }
-            turn.append(max(worth, key=lambda view: worth[view]))
+            best = max(worth, key=lambda view: worth[view])
+            if worth[best] < before - NOT_WORTH:
+                break
+            turn.append(best)
+            before = worth[best] + PRICE * self.cost(best) ** 2
         return turn

@@ -16,8 +16,10 @@ from autometa.heads import HEADS, HeadSpec, Params
 from autometa.heads.spec import Trial
 from autometa.study import Study, Told, earlier_params, key_of
 
+SAFE = 4
+"""First guesses that come before all else: what there was no time for, then, matters least."""
 CARRIED_ON = 4
-"""First guesses, the best on the first view, that are tried on every other view."""
+"""Heads, the best on the first view, that are tried on every other view, after the best one alone."""
 RESUMED = 4
 """Candidates of an earlier run, the best of each pass, that are measured first."""
 PATIENCE = 60
@@ -119,10 +121,10 @@ class Search:
         return self._study.earlier
 
     def explore(self, goes_on: Callable[[], bool]) -> None:
-        """The best few of an earlier run once more, since their answers are not kept, then what won elsewhere. Then
-        on the first view every head's first guesses; on the others the best few of all these, and on the best
-        view with mirrored images. All of it only while `goes_on()`, but for the very first, and nothing that was
-        told before."""
+        """The best few of an earlier run once more, since their answers are not kept. Then on the first view the
+        safest first guesses and what won elsewhere; the best of these on the other views; every head's first guesses
+        on the first view; the best few of all on the others, and on the best view with mirrored images. All of it
+        only while `goes_on()`, but for the very first, and nothing that was told before."""
         for number, (wish, origin) in enumerate(self._wishes()):
             if number and not goes_on():
                 self._cut_short = True
@@ -160,17 +162,23 @@ class Search:
 
     def _wishes(self) -> Iterator[tuple[Params, Origin]]:
         yield from ((told.params, "resumed") for told in self._to_resume())
-        yield from self._untold(self._prior, "prior")
         first, *others = self._views
         guesses = [{"head": h, **guess} for h, spec in self._heads.items() for guess in spec.first_guesses(h)]
-        yield from self._untold([_wish(first, guess) for guess in guesses], "first guess")
-        asked = [*self._prior, *(_wish(first, guess) for guess in guesses)]
-        best = _distinct(without_view(wish) for wish in sorted(asked, key=lambda wish: -self._score(wish)))[
-            :CARRIED_ON
-        ]
-        yield from self._untold([_wish(view, guess) for view in others for guess in best], "carried on")
+        wishes = [_wish(first, guess) for guess in guesses]
+        yield from self._untold(wishes[:SAFE], "first guess")
+        yield from self._untold(self._prior, "prior")
+        asked = [*self._prior, *wishes]
+        for best in (self._best_heads(asked)[:1], None):
+            heads = best or self._best_heads(asked)[:CARRIED_ON]
+            yield from self._untold([_wish(view, head) for view in others for head in heads], "carried on")
+            yield from self._untold(wishes, "first guess")
         leader = _best_first(self._told.values())[0].params["view"]
-        yield from self._untold([_wish(leader, guess, flip=True) for guess in best], "carried on")
+        best = self._best_heads(asked)[:CARRIED_ON]
+        yield from self._untold([_wish(leader, head, flip=True) for head in best], "carried on")
+
+    def _best_heads(self, asked: Iterable[Params]) -> list[Params]:
+        """Heads with their parameters, out of what was asked, the best so far first."""
+        return _distinct(without_view(wish) for wish in sorted(asked, key=lambda wish: -self._score(wish)))
 
     def _to_resume(self) -> list[Told]:
         """The best candidates of earlier runs, the best few of each pass of a network, best first."""

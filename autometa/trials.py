@@ -36,7 +36,7 @@ LATER_SHARE = 0.3
 FIRST_LOOK, HOPELESS = 30, 2.0
 """Episodes after which a candidate is dropped if it is behind the best one of the same pass by so many paired
 standard errors."""
-RESERVED_SHARE = 0.3
+RESERVED_SHARE = 0.4
 """Meta-test is reserved for several of the best passes as long as they take no more than this share of the time
 that there was at the beginning."""
 CHEAP_SHARE = 0.2

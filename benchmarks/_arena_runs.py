@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,11 +14,11 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from _arena_report import Result
+from _arena_report import CONTROLLER, Result
 
 from ingestion.outputs import write_atomically
 from run_local import ROOT
@@ -64,6 +65,17 @@ def bundle_name(path: Path) -> str:
     return path.resolve().name.removesuffix(".zip")
 
 
+def without_own_prior(unit: Unit, scratch: Path) -> Unit:
+    """The unit with a copy of the bundle that leaves out what is known from its own dataset; others as they are."""
+    if unit.name != CONTROLLER or not unit.bundle.is_dir():
+        return unit
+    bundle = scratch / unit.name
+    shutil.copytree(unit.bundle, bundle)
+    with (bundle / "settings.yaml").open("a", encoding="utf-8") as settings:
+        settings.write(f"priors_without: [{unit.dataset.name}]\n")
+    return replace(unit, bundle=bundle)
+
+
 def stored(folder: Path) -> dict[str, Result]:
     """The results in a folder by the names of their files; ValueError names one that is none."""
     found = {}
@@ -102,7 +114,8 @@ class Runner:
         """Run one unit and keep its result; None where it was stopped."""
         with tempfile.TemporaryDirectory(prefix="arena-") as scratch:
             output, printed = Path(scratch) / "run", Path(scratch) / "printed.txt"
-            process = self._start(unit.command(self.settings, output), printed)
+            own = without_own_prior(unit, Path(scratch))
+            process = self._start(own.command(self.settings, output), printed)
             if process is None:
                 return None
             self._wait(process, unit.budget_s + GRACE_S)

@@ -14,6 +14,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from autometa.submission import read_settings
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 PROGRAM = """
 import json, sys
@@ -202,3 +204,17 @@ def test_runs_that_are_stopped_leave_no_result(
     assert list(runner.run_all(units, 2)) == []
     assert time.monotonic() - began < 20
     assert not list((tmp_path / "kept").iterdir())
+
+
+def test_the_controller_does_not_profit_from_its_own_row_of_the_priors(
+    report: ModuleType, tmp_path: Path
+) -> None:
+    runs = importlib.import_module("_arena_runs")
+    bundles = BENCHMARKS.parent / "baselines"
+    unit = runs.Unit(bundles / "autometa", Path("data/ICONS"), 20.0, 0)
+    own = runs.without_own_prior(unit, tmp_path)
+    assert (own.name, own.file) == (unit.name, unit.file)
+    assert read_settings(own.bundle).priors_without == ("ICONS",)
+    assert read_settings(unit.bundle).priors_without == ()
+    other = runs.Unit(bundles / "random", Path("data/ICONS"), 20.0, 0)
+    assert runs.without_own_prior(other, tmp_path) == other

@@ -31,9 +31,6 @@ HEADS: dict[str, HeadSpec] = {
         needs_balance=True,
         counterpart=without_transport,
     ),
-    "tim": HeadSpec(
-        tim, {"sharpness": Scale(2.0, 50.0, 10.0)}, needs_balance=True, counterpart=to_nearest_mean
-    ),
     "simpleshot": HeadSpec(nearest_centroid, transforms=("cl2n",)),
     "imprinted": HeadSpec(imprinted_weights),
     "ridge": HeadSpec(ridge_regression, {"strength": Scale(1e-2, 1e1, 0.5)}),
@@ -50,6 +47,9 @@ HEADS: dict[str, HeadSpec] = {
         laplacian_shot,
         {"sharpness": Scale(5.0, 80.0, 20.0), "agreement": Scale(0.1, 3.0, 1.0)},
         counterpart=without_neighbours,
+    ),
+    "tim": HeadSpec(
+        tim, {"sharpness": Scale(2.0, 50.0, 10.0)}, needs_balance=True, counterpart=to_nearest_mean
     ),
     "alpha_tim": HeadSpec(
         partial(tim, alpha=2.0), {"sharpness": Scale(2.0, 50.0, 10.0)}, counterpart=to_nearest_mean

@@ -24,7 +24,17 @@ from autometa.forecast import Limits
 from autometa.heads import HEADS
 from autometa.learner import FittedLearner
 from autometa.planning import Costs, TestSpec, affordable, make_plan, meta_test_s
-from autometa.search import CARRIED_ON, PATIENCE, Candidate, Outcome, Pruned, Search, guarded, one_error_rule
+from autometa.search import (
+    CARRIED_ON,
+    PATIENCE,
+    SAFE,
+    Candidate,
+    Outcome,
+    Pruned,
+    Search,
+    guarded,
+    one_error_rule,
+)
 
 SPEC = EpisodeSpec(ways=(2, 4), shots=(1, 5), queries_per_class=3)
 TEST = TestSpec(tasks=20, episodes=SPEC, images=100, protocol="within-domain")
@@ -67,10 +77,10 @@ def test_what_exploring_had_no_time_for_comes_before_the_sampler_on_cheap_views(
         return Outcome(candidate, "failed", 0.0)
 
     search = Search([SMALL, LARGE], attempt, seed=0)
-    turns = iter(range(6))
-    search.explore(lambda: next(turns) < 5)
+    turns = iter(range(3))
+    search.explore(lambda: next(turns) < 2)
     guesses = sum(len(spec.first_guesses(name)) for name, spec in HEADS.items())
-    assert len(tried) == 6 < guesses
+    assert len(tried) == 3 < SAFE < guesses
     search.refine(lambda: len(tried) < guesses + 20, 500, lambda view: view.source == SMALL.source)
     assert {c.head for c in tried[:guesses]} == set(HEADS)
     assert {c.view for c in tried} == {SMALL}
@@ -88,9 +98,12 @@ def test_search_tries_every_first_guess_and_then_improves() -> None:
     search.explore(lambda: True)
     search.refine(lambda: True, 300)
     guesses = sum(len(spec.first_guesses(name)) for name, spec in HEADS.items())
-    assert {c.head for c in tried[:guesses]} == set(HEADS)
-    assert {c.view for c in tried[:guesses]} == {SMALL}
-    assert {c.view for c in tried[guesses : guesses + CARRIED_ON]} == {LARGE}
+    on_first = [*tried[:SAFE], *tried[SAFE + 1 : guesses + 1]]
+    assert {c.head for c in on_first} == set(HEADS)
+    assert {c.view for c in on_first} == {SMALL}
+    assert tried[SAFE].view == LARGE, "the best of the safe ones, before all others"
+    carried_on = tried[guesses + 1 : guesses + CARRIED_ON]
+    assert {c.view for c in carried_on} == {LARGE}
     mirrored = tried[guesses + CARRIED_ON : guesses + 2 * CARRIED_ON]
     assert {c.view for c in mirrored} == {replace(SMALL, flip=True)}
     assert len(tried) > guesses + 2 * CARRIED_ON

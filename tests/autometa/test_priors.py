@@ -35,7 +35,7 @@ from autometa.priors import (
     two_tone,
     wishes,
 )
-from autometa.search import CARRIED_ON, Candidate, Outcome, Search
+from autometa.search import CARRIED_ON, SAFE, Candidate, Outcome, Search
 
 DEEP = ("last", "stage4", "stage3")
 SMALL, LAYERED, LARGE = View("net", 64), View("net", 64, DEEP), View("net", 128)
@@ -89,12 +89,13 @@ def test_the_search_asks_for_the_prior_first_and_carries_it_on() -> None:
     unknown = [{**good[0], "view": "gone@64"}, {**good[0], "head": "gone"}]
     search = Search([SMALL, LARGE], attempt, seed=0, prior=[*unknown, *beyond, *good])
     search.explore(lambda: True)
-    assert [c.origin for c in tried[:2]] == ["prior", "first guess"]
+    origins = [c.origin for c in tried[: SAFE + 2]]
+    assert origins == [*["first guess"] * SAFE, "prior", "carried on"]
     assert [c.view for c in tried if c.params.get("strength") == 2.0] == [
         SMALL, LARGE, View("net", 64, flip=True)
     ]  # fmt: skip
     assert sum(c.origin == "carried on" for c in tried) == 2 * CARRIED_ON
-    assert json.loads(search.outcomes[0].journal_line())["origin"] == "prior"
+    assert json.loads(search.outcomes[SAFE].journal_line())["origin"] == "prior"
 
 
 def test_features_tell_glyphs_from_photographs() -> None:
@@ -136,8 +137,9 @@ def test_the_table_that_is_shipped_fits_this_version() -> None:
             return Outcome(candidate, "failed", 0.0)
 
         search = Search([SMALL, LAYERED], attempt, seed=0, prior=asked)
-        search.explore(lambda tried=tried, asked=asked: len(tried) < len(asked))
-        assert {c.origin for c in tried} == {"prior"}
+        search.explore(lambda tried=tried, asked=asked: len(tried) < SAFE + len(asked))
+        priors = sum(c.origin == "prior" for c in tried)
+        assert len(asked) - SAFE <= priors <= len(asked), "all but those that are first guesses, too"
 
 
 @pytest.mark.parametrize(
@@ -170,7 +172,7 @@ def test_a_run_asks_priors_unless_told_not_to(tmp_path: Path, tiny_backbone: str
         Controller(settings, test, limits, tmp_path / name, lines.append, 1.0).run(colour_pool(classes=16))
         journal = (tmp_path / name / "journal.jsonl").read_text().splitlines()
         origins = [row["origin"] for row in map(json.loads, journal) if "head" in row]
-        assert (origins[0] == "prior") == (name == "with")
+        assert ("prior" in origins) == (name == "with")
         assert any(line.startswith("priors: ") for line in lines) == (name != "off")
 
 
