@@ -1,10 +1,12 @@
 """Build the table of priors: which heads win on which datasets, by a search on frozen backbones.
 
     python benchmarks/priors.py --data DIR [--seconds N] [--quick] [--only NAME ...]
-        [--exclude NAME ...] [--json FILE]
+        [--exclude NAME ...] [--table FILE] [--json FILE]
 
-DIR holds datasets in Meta-Album layout; N is seconds per dataset. FILE is `autometa/priors.json` unless named; rows
-of datasets that are not in DIR stay, but for those of `--exclude`, so that a benchmark does not profit from its own.
+DIR holds datasets in Meta-Album layout; N is seconds per dataset. The table is `autometa/priors.json` unless named;
+rows of datasets that are not in DIR stay, but for those of `--exclude`, so that a benchmark does not profit from its
+own.
+Prints, and writes to `--json`, the accuracy of the best candidate against that of the first one for each dataset.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _learner_report import Report, row
 from PIL import Image
 
 from autometa.artifact import write_model
@@ -64,19 +67,19 @@ def searched(pool: ImagePool, seconds: float, asked: dict[str, Any]) -> list[dic
         tasks=1, episodes=SPEC, images=1, protocol="within-domain"
     )  # no meta-test to reserve time for
     with tempfile.TemporaryDirectory(prefix="priors-") as folder:
-        settings = Settings(tune_steps=0, priors=False, **asked)
+        settings = Settings(tune_steps=0, families=(), priors=False, **asked)
         controller = Controller(settings, test, limits, Path(folder), say, start_s=0.0)
         controller.run(pool)
         journal = Path(folder) / JOURNAL
-        return [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
+        lines = journal.read_text().splitlines() if journal.exists() else []
+        return [row for row in map(json.loads, lines) if row.get("status") == "ok"]
 
 
 def winners(journal: list[dict[str, Any]], n: int = KEPT) -> tuple[Won, ...]:
-    """The best `n` candidates of a journal without mirrored images, no two with the same head and metric."""
+    """The best `n` of candidates that have an accuracy, without mirrored images, no two with the same head and
+    metric."""
     found: dict[tuple[str, str], Won] = {}
-    for line in sorted(
-        (line for line in journal if line["status"] == "ok"), key=lambda line: -line["accuracy"]
-    ):
+    for line in sorted(journal, key=lambda line: -line["accuracy"]):
         view, name = View.of(line["view"]), (line["head"], line["params"]["transform"])
         if not view.flip and name not in found:
             found[name] = Won(
@@ -90,15 +93,19 @@ def winners(journal: list[dict[str, Any]], n: int = KEPT) -> tuple[Won, ...]:
     return tuple(found.values())[:n]
 
 
-def row_of(folder: Path, seconds: float, asked: dict[str, Any]) -> Row:
-    """What a search finds on one dataset, with its features."""
+def row_of(folder: Path, seconds: float, asked: dict[str, Any], report: Report) -> Row:
+    """What a search finds on one dataset, with its features; the best and the first accuracy are reported."""
     pool = read_pool(folder)
     few = Bench.few(pool, SPEC, np.random.default_rng(0))
     embedded = BackboneShelf("cpu")(FIRST.backbone).embed(few.images, FIRST.px)
     features = features_of(pool, few, FIRST, embedded)
     rounded = {name: round(value, 4) for name, value in features.items()}
     print(f"{folder.name}: {rounded}", flush=True)
-    return Row(dataset=folder.name, features=rounded, won=winners(searched(pool, seconds, asked)))
+    journal = searched(pool, seconds, asked)
+    if journal:
+        best = max(line["accuracy"] for line in journal)
+        report.add([row(f"priors/{folder.name}/best", 100 * best, "%", 100 * journal[0]["accuracy"])])
+    return Row(dataset=folder.name, features=rounded, won=winners(journal))
 
 
 def main() -> None:
@@ -111,20 +118,22 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, metavar="N", help="per dataset")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_S:.0f} s per dataset on {FIRST} only")
     parser.add_argument("--exclude", nargs="*", default=(), metavar="NAME", help="datasets without a row")
-    parser.add_argument("--json", type=Path, default=TABLE, metavar="FILE")
+    parser.add_argument("--table", type=Path, default=TABLE, metavar="FILE")
+    parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     folders = sorted(file.parent for file in options.data.glob("*/labels.csv"))
     wanted = [
         f for f in folders if f.name not in options.exclude and (not options.only or f.name in options.only)
     ]
     seconds = options.seconds or (QUICK_S if options.quick else USUAL_S)
-    rows = [row_of(folder, seconds, QUICK if options.quick else {}) for folder in wanted]
-    old = load_priors(options.json) if options.json.exists() else Priors()
-    kept = old.without({*options.exclude, *(row.dataset for row in rows)}).rows
-    found = (row for row in rows if row.won)
-    table = Priors(rows=tuple(sorted((*kept, *found), key=lambda row: row.dataset)))
-    write_model(options.json, table)
-    print(f"{options.json}: {', '.join(row.dataset for row in table.rows)}")
+    report = Report(options.json, f"{seconds:.0f} s per dataset", resume=False)
+    rows = [row_of(folder, seconds, QUICK if options.quick else {}, report) for folder in wanted]
+    old = load_priors(options.table) if options.table.exists() else Priors()
+    kept = old.without({*options.exclude, *(one.dataset for one in rows)}).rows
+    found = (one for one in rows if one.won)
+    table = Priors(rows=tuple(sorted((*kept, *found), key=lambda one: one.dataset)))
+    write_model(options.table, table)
+    print(f"{options.table}: {', '.join(one.dataset for one in table.rows)}")
 
 
 if __name__ == "__main__":

@@ -37,6 +37,8 @@ from autometa.priors import (
 )
 from autometa.search import CARRIED_ON, SAFE, Candidate, Outcome, Search
 
+ROOT = Path(__file__).parents[2]
+
 DEEP = ("last", "stage4", "stage3")
 SMALL, LAYERED, LARGE = View("net", 64), View("net", 64, DEEP), View("net", 128)
 
@@ -182,6 +184,7 @@ NAMES = tuple(one.dataset for one in load_priors().rows)
 def test_the_builder_keeps_the_best_and_leaves_out_what_it_is_told_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     builder = benchmark_module("priors")
     lines = [
         {
@@ -198,7 +201,6 @@ def test_the_builder_keeps_the_best_and_leaves_out_what_it_is_told_to(
             ("net@64", "cl2n", 0.7),
         )
     ]
-    lines.append({"view": "net@64", "head": "tim", "params": {"transform": "l2"}, "status": "pruned"})
     found = builder.winners(lines)
     assert [(w.px, w.layers, w.accuracy) for w in found] == [
         (96, ("last", "stage4"), 0.85), (64, ("last",), 0.7)
@@ -209,8 +211,19 @@ def test_the_builder_keeps_the_best_and_leaves_out_what_it_is_told_to(
     table.write_text(Priors(rows=(row("TWO", won("tim")), row("OLD", won("tim")))).model_dump_json())
     monkeypatch.setattr(builder, "searched", lambda pool, seconds, asked: lines)
     monkeypatch.setattr("sys.argv", ["priors.py", "--data", str(tmp_path / "data"), "--quick",
-                                     "--exclude", "TWO", "--json", str(table)])  # fmt: skip
+                                     "--exclude", "TWO", "--table", str(table)])  # fmt: skip
     builder.main()
     assert [r.dataset for r in load_priors(table).rows] == ["OLD", "ONE"]
     assert load_priors(table).rows[1].won == found
-    assert "ONE" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "priors/ONE/best" in printed and "priors/TWO" not in printed
+
+
+def test_only_candidates_with_an_accuracy_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_backbone: str
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    builder = benchmark_module("priors")
+    small = {"backbones": (tiny_backbone,), "resolutions": (32,), "validation_episodes": 10, "max_trials": 8}
+    journal = builder.searched(colour_pool(classes=16), 60.0, small)
+    assert journal and all(line["accuracy"] <= 1 and line["head"] for line in journal)

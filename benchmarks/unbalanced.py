@@ -1,0 +1,155 @@
+"""Does transduction do harm where queries are not balanced? An ensemble of transductive heads against its own
+inductive ensemble, on tasks whose queries are shared out by a Dirichlet distribution (Veilleux et al. 2021).
+
+    python benchmarks/unbalanced.py [--data DIR] [--datasets A,B] [--episodes N] [--quick] [--json FILE]
+
+The ensemble is the one that the search would choose out of first guesses on frozen Lite0, by classes held out;
+tasks are of other classes. Nothing tells the heads whether queries are balanced: the guard decides.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from _learner_data import load
+from _learner_report import Report, row
+
+from autometa.backbones import View
+from autometa.budget import MemoryBudget
+from autometa.ensemble import combine, log_probabilities
+from autometa.episodes import EpisodeSpec, sample_episodes
+from autometa.evaluation import ValidationEpisodes, interval95
+from autometa.features import FeatureStore
+from autometa.heads import HEADS, FeatureStatistics, HeadSpec, Metric, find_metric
+from autometa.learner import BackboneShelf
+from autometa.search import Candidate, Outcome
+from autometa.selection import Weighted, ensembles
+
+ROOT = Path(__file__).parents[1]
+DEMO = ROOT / "examples" / "demo"
+VIEW = View("tf_efficientnet_lite0", 128)
+SPEC = EpisodeSpec(ways=(2, 20), shots=(1, 10), queries_per_class=10)
+METRIC = "root_white_weak"
+ALONE = " alone"
+"""What the name of the inductive counterpart of a head ends with."""
+CHOSEN_ON, REPORTED_ON = 1, 2
+"""Seeds of episodes to choose on and to report."""
+
+
+def with_counterparts() -> None:
+    """Register the inductive counterparts of all transductive heads as heads."""
+    for name, spec in list(HEADS.items()):
+        if spec.counterpart is not None:
+            HEADS[name + ALONE] = HeadSpec(spec.counterpart, spec.space, spec.transforms)
+
+
+def inductive(members: Sequence[Weighted]) -> list[Weighted]:
+    """The ensemble with every transductive head replaced by its counterpart."""
+    return [
+        (replace(c, head=c.head + ALONE) if c.head + ALONE in HEADS else c, temperature, weight)
+        for c, temperature, weight in members
+    ]
+
+
+class Tasks:
+    """Episodes of some classes on features float32 [n, d] that a metric has been applied to."""
+
+    def __init__(self, episodes: ValidationEpisodes, features: torch.Tensor, metric: Metric) -> None:
+        self.episodes, self._features, self._metric = episodes, features, metric
+
+    def outcome(self, head: str) -> Outcome:
+        """What the first guess of a head answers."""
+        candidate = Candidate(VIEW, head, {"transform": METRIC, **HEADS[head].first_params()})
+        answer = self.episodes.answer(self._features, head, candidate.params, self._metric)
+        return Outcome(candidate, "ok", 0.0, answer)
+
+    def accuracies(self, members: Sequence[Weighted]) -> np.ndarray:
+        """Normalised accuracy of an ensemble on every episode, float64 [episodes]."""
+        calibrated = [
+            [log_probabilities(s, temperature) for s in self._scores(candidate)]
+            for candidate, temperature, _ in members
+        ]
+        return self.episodes.measure(combine(calibrated, [weight for _, _, weight in members])).accuracies
+
+    def _scores(self, candidate: Candidate) -> tuple[torch.Tensor, ...]:
+        return self.episodes.answer(self._features, candidate.head, candidate.params, self._metric).scores
+
+
+def measure(folder: Path, n_episodes: int, report: Report) -> None:
+    """One dataset: for balanced and for unbalanced queries, the ensemble that fresh validation classes choose and its
+    inductive counterpart, on the same tasks of the test classes."""
+    data = load(folder)
+    store = FeatureStore(BackboneShelf("cpu"), MemoryBudget.of_machine(), ahead=len(data.pool.images))
+    features = store.embed(VIEW, data.pool.images, range(len(data.pool.images)))
+    rows = np.isin(data.pool.labels, data.fit).nonzero()[0]
+    fitted = FeatureStatistics(features[rows], torch.from_numpy(data.pool.labels[rows]))
+    metric = fitted.fit(find_metric(METRIC))
+    moved = metric(features)
+    for name, balanced in (("balanced", True), ("dirichlet", False)):
+        spec = replace(SPEC, balanced=balanced)
+        chosen_on, reported_on = (
+            Tasks(
+                ValidationEpisodes(
+                    sample_episodes(data.pool, classes, spec, n_episodes, np.random.default_rng(seed))
+                ),
+                moved,
+                metric,
+            )
+            for classes, seed in ((data.validation, CHOSEN_ON), (data.test, REPORTED_ON))
+        )
+        outcomes = [
+            chosen_on.outcome(head) for head, spec_of in HEADS.items() if METRIC in spec_of.transforms
+        ]
+        outcomes = [one for one in outcomes if not one.candidate.head.endswith(ALONE)]
+        members = ensembles(outcomes, chosen_on.episodes, lambda _: True, lambda _: 1.0, 4)[-1]
+        ours, alone = (reported_on.accuracies(m) for m in (members, inductive(members)))
+        gain = ours - alone
+        told = f"gain {100 * gain.mean():+.2f} ± {100 * interval95(gain):.2f}: "
+        told += ", ".join(candidate.head for candidate, _, _ in members)
+        report.add(
+            [
+                row(
+                    f"unbalanced/{folder.name}/{name}",
+                    100 * float(ours.mean()),
+                    "%",
+                    100 * float(alone.mean()),
+                    ci95=100 * interval95(ours),
+                    note=told,
+                )
+            ]
+        )
+
+
+def main() -> None:
+    """Measure what the arguments ask for."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser.add_argument(
+        "--data", type=Path, default=DEMO, help="datasets in Meta-Album layout; the demo unless told"
+    )
+    parser.add_argument("--datasets", help="names, comma-separated; all unless told")
+    parser.add_argument("--episodes", type=int, default=300, help="tasks of each kind")
+    parser.add_argument("--quick", action="store_true", help="60 tasks of one dataset")
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
+    options = parser.parse_args()
+    folders = sorted(file.parent for file in options.data.glob("*/labels.csv"))
+    names = options.datasets.split(",") if options.datasets else [f.name for f in folders]
+    if unknown := set(names) - {f.name for f in folders}:
+        raise SystemExit(
+            f"--datasets {unknown.pop()}: {options.data} has {', '.join(f.name for f in folders)}"
+        )
+    chosen = [f for f in folders if f.name in names]
+    episodes = 60 if options.quick else options.episodes
+    report = Report(options.json, f"{episodes} tasks", resume=False)
+    with_counterparts()
+    for folder in chosen[:1] if options.quick else chosen:
+        measure(folder, episodes, report)
+
+
+if __name__ == "__main__":
+    main()
