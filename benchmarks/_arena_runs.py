@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
@@ -29,6 +30,8 @@ OUT_OF_TIME = ("ran out of time", "time budget was used up")
 """What ingestion says where it stops a submission for its budget."""
 GRACE_S = 600.0
 """Seconds beyond its budget after which a run is ended from outside."""
+POLL_S = 0.5
+"""Between two looks at whether runs were stopped."""
 END_S = 60.0
 """Seconds that a run has to end when it is told to."""
 
@@ -94,7 +97,6 @@ class Runner:
 
     folder: Path
     settings: str
-    _live: set[subprocess.Popen[bytes]] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopped: bool = False
 
@@ -130,11 +132,9 @@ class Runner:
         return result
 
     def stop(self) -> None:
-        """Tell the runs under way to end and start no other."""
+        """Let the runs under way be told to end, and start no other."""
         with self._lock:
             self._stopped = True
-            for process in self._live:
-                process.send_signal(signal.SIGINT)
 
     def _start(self, command: list[str], printed: Path) -> subprocess.Popen[bytes] | None:
         """A run that prints to a file, in a session of its own: Ctrl-C comes to it from `stop` alone."""
@@ -142,7 +142,7 @@ class Runner:
         with self._lock, printed.open("wb") as out:
             if self._stopped:
                 return None
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -150,19 +150,27 @@ class Runner:
                 env=environment,
                 start_new_session=True,
             )
-            self._live.add(process)
-        return process
 
     def _wait(self, process: subprocess.Popen[bytes], seconds: float) -> None:
-        """Until the run has ended; one that does not in time is told to, then killed."""
-        for allowed, end in ((seconds, process.terminate), (END_S, process.kill)):
-            try:
-                process.wait(allowed)
-            except subprocess.TimeoutExpired:
-                end()
-        process.wait()
-        with self._lock:
-            self._live.discard(process)
+        """Until the run has ended; one that does not in time, or when all are to stop, is told to, then killed: a
+        signal that comes while Python starts may be lost."""
+        deadline = time.monotonic() + seconds
+        while not self._stopped and time.monotonic() < deadline:
+            if _ended(process, POLL_S):
+                return
+        for told in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            process.send_signal(told)
+            if _ended(process, END_S):
+                return
+
+
+def _ended(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Whether a process ends within so many seconds."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def collected(unit: Unit, settings: str, output: Path, exit_status: int, said: str) -> Result:

@@ -197,6 +197,7 @@ def test_runs_that_are_stopped_leave_no_result(
     program.write_text("import time; time.sleep(60)")
     runs = importlib.import_module("_arena_runs")
     monkeypatch.setattr(runs, "PROGRAM", program)
+    monkeypatch.setattr(runs, "END_S", 2.0)  # a signal may be lost while Python starts
     runner = runs.Runner(tmp_path / "kept", "")
     units = [runs.Unit(Path("x"), Path("A"), 20.0, seed) for seed in range(3)]
     threading.Timer(0.3, runner.stop).start()

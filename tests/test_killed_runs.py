@@ -86,7 +86,8 @@ def scorable(output: Path, folder: Path) -> bool:
 def journal(output: Path) -> list[dict[str, str]]:
     file = output / "ingestion" / "model" / "journal.jsonl"
     lines = file.read_text().splitlines(keepends=True) if file.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]  # the last one may be half
+    rows = [json.loads(line) for line in lines if line.endswith("\n")]  # the last one may be half
+    return [row for row in rows if "head" in row]  # others are about stages
 
 
 def kill_in_the_search(output: Path) -> bool:
