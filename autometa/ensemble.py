@@ -27,6 +27,17 @@ def log_probabilities(scores: torch.Tensor, temperature: float) -> torch.Tensor:
     return (scores / temperature).log_softmax(-1)
 
 
+def at_temperature(scores: Sequence[torch.Tensor], temperature: float) -> list[torch.Tensor]:
+    """Log-probabilities per batch of scores [b, q, n] per batch."""
+    return [log_probabilities(batch, temperature) for batch in scores]
+
+
+def calibrate(answer: Answer, validation: ValidationEpisodes) -> tuple[float, list[torch.Tensor]]:
+    """The temperature that fits an answer best, and its log-probabilities per batch at that."""
+    temperature = fit_temperature(answer, validation)
+    return temperature, at_temperature(answer.scores, temperature)
+
+
 def fit_temperature(answer: Answer, validation: ValidationEpisodes) -> float:
     """The temperature with the least cross-entropy on the validation queries (Guo et al. 2017)."""
     queries = validation.queries

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from autometa.ensemble import combine, log_probabilities
+from autometa.ensemble import at_temperature, combine
 from autometa.evaluation import Answer
 from autometa.planning import SAVE_S
 from autometa.search import Outcome
@@ -34,12 +34,11 @@ class Finish:
         """The members with every tuned copy tuned once more, on all classes; none where no copy was or could be."""
         views = [candidate.view for candidate, _, _ in members]
         renewed: dict[str, str] = {}
-        for view in views:
-            tuned = view.backbone in self.trials.tuner.copies
-            if tuned and view.backbone not in renewed:
-                spare_s = self.trials.forecast.spare_s(views)
-                new = self.trials.tuner.on_all_classes(view, spare_s)
-                renewed |= {view.backbone: new.backbone} if new else {}
+        tuned = {v.backbone: v for v in reversed(views) if v.backbone in self.trials.tuner.copies}
+        for name in reversed(tuned):
+            spare_s = self.trials.forecast.spare_s(views)
+            if new := self.trials.tuner.on_all_classes(tuned[name], spare_s):
+                renewed[name] = new.backbone
         if not renewed:
             return []
         return [
@@ -50,7 +49,7 @@ class Finish:
     def _fresh_answer(self, members: list[Weighted]) -> Answer:
         """What an ensemble answers on fresh episodes."""
         calibrated = [
-            [log_probabilities(scores, temperature) for scores in self.trials.fresh_scores(candidate)]
+            at_temperature(self.trials.fresh_scores(candidate), temperature)
             for candidate, temperature, _ in members
         ]
         return self.trials.bench.fresh.measure(combine(calibrated, [weight for _, _, weight in members]))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from autometa.backbones import Source, View
-from autometa.ensemble import fit_temperature, log_probabilities, select
+from autometa.ensemble import calibrate, select
 from autometa.evaluation import ValidationEpisodes
 from autometa.ranking import WORSE
 from autometa.search import Outcome
@@ -92,7 +92,6 @@ class Leaders:
         known = self._voices.get(source)
         if known is None or known[0] is not outcome:
             assert outcome.answer is not None
-            temperature = fit_temperature(outcome.answer, self.episodes)
-            known = outcome, [log_probabilities(scores, temperature) for scores in outcome.answer.scores]
+            known = outcome, calibrate(outcome.answer, self.episodes)[1]
             self._voices[source] = known
         return known[1]

@@ -168,8 +168,8 @@ class Search:
         yield from self._untold(wishes[:SAFE], "first guess")
         yield from self._untold(self._prior, "prior")
         asked = [*self._prior, *wishes]
-        for best in (self._best_heads(asked)[:1], None):
-            heads = best or self._best_heads(asked)[:CARRIED_ON]
+        for n in (1, CARRIED_ON):
+            heads = self._best_heads(asked)[:n]
             yield from self._untold([_wish(view, head) for view in others for head in heads], "carried on")
             yield from self._untold(wishes, "first guess")
         leader = _best_first(self._told.values())[0].params["view"]

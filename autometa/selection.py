@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from autometa.backbones import Source, View
-from autometa.ensemble import fit_temperature, log_probabilities, select
+from autometa.ensemble import calibrate, select
 from autometa.evaluation import ValidationEpisodes
 from autometa.family_trials import is_family
 from autometa.search import Candidate, Outcome, one_error_rule
@@ -35,13 +35,9 @@ def ensembles(
     best_first = sorted(heads, key=lambda outcome: -outcome.score)
     ranked = [*_diverse(one_error_rule(best_first, image_s)), *trained]
     answers = [outcome.answer for outcome in ranked if outcome.answer is not None]
-    temperatures = [fit_temperature(answer, episodes) for answer in answers]
-    calibrated = [
-        [log_probabilities(scores, t) for scores in answer.scores]
-        for answer, t in zip(answers, temperatures, strict=True)
-    ]
+    temperatures, voices = zip(*(calibrate(answer, episodes) for answer in answers), strict=True)
     weights = select(
-        calibrated, episodes, lambda places: fits({ranked[p].candidate.view for p in places}), max_members
+        voices, episodes, lambda places: fits({ranked[p].candidate.view for p in places}), max_members
     )
     chosen = {ranked[place].candidate.view.source for place in weights}
     even: dict[View, int] = {}

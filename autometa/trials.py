@@ -11,7 +11,7 @@ from autometa.backbones import View
 from autometa.bench import Bench
 from autometa.budget import TimeBudget
 from autometa.config import Settings
-from autometa.ensemble import fit_temperature, log_probabilities
+from autometa.ensemble import calibrate
 from autometa.episodes import Rows
 from autometa.errors import BudgetExhausted
 from autometa.evaluation import Answer, ValidationEpisodes, paired_gain
@@ -96,7 +96,7 @@ class Trials:
         """Share of the time left that a view takes, on the bench and in meta-test."""
         images = len(self.bench.keys) + self.forecast.test.embedded_images
         left_s = max(self.forecast.limits.run.left_s(), 1.0)
-        return SLOWDOWN * images * self.forecast.image_s(view) / left_s
+        return self._embed_s(view, images) / left_s
 
     def glimpse(self, view: View, few: Bench) -> Voice:
         """Calibrated log-probabilities on a few episodes of the better of two heads, on the last layer or several.
@@ -117,8 +117,7 @@ class Trials:
         best = max(found, key=lambda outcome: outcome.score)
         if best.answer is None:
             raise BudgetExhausted(best.note)
-        temperature = fit_temperature(best.answer, few.episodes)
-        return [log_probabilities(scores, temperature) for scores in best.answer.scores]
+        return calibrate(best.answer, few.episodes)[1]
 
     def attempt(self, candidate: Candidate) -> Outcome:
         """Measure a candidate; what goes wrong is an outcome too. What it answered is kept by `leaders` alone."""
@@ -137,8 +136,11 @@ class Trials:
     def is_cheap(self, view: View) -> bool:
         """Whether the bench is embedded in a view, or would be in a small part of the time left."""
         missing = self.forecast.store.missing(view, self.bench.keys)
-        embed_s = SLOWDOWN * missing * self.forecast.image_s(view)
-        return embed_s <= CHEAP_SHARE * self.forecast.spare_s([*self.reserved, view])
+        return self._embed_s(view, missing) <= CHEAP_SHARE * self.forecast.spare_s([*self.reserved, view])
+
+    def _embed_s(self, view: View, images: float) -> float:
+        """Seconds to allow for embedding so many images in a view."""
+        return SLOWDOWN * images * self.forecast.image_s(view)
 
     @property
     def reserved(self) -> list[View]:
@@ -150,7 +152,7 @@ class Trials:
         time left, which does not include the seconds that finishing takes."""
         forecast, store, bench = self.forecast, self.forecast.store, bench or self.bench
         missing = store.missing(view, bench.keys)
-        embed_s = SLOWDOWN * missing * forecast.image_s(view)
+        embed_s = self._embed_s(view, missing)
         if missing and not (
             forecast.fits([view], {view: missing}) and forecast.fits(self.reserved, spare_s=embed_s)
         ):

@@ -21,7 +21,7 @@ from _learner_report import Report, row
 
 from autometa.backbones import View
 from autometa.budget import MemoryBudget
-from autometa.ensemble import combine, log_probabilities
+from autometa.ensemble import at_temperature, combine
 from autometa.episodes import EpisodeSpec, sample_episodes
 from autometa.evaluation import ValidationEpisodes, interval95
 from autometa.features import FeatureStore
@@ -71,8 +71,7 @@ class Tasks:
     def accuracies(self, members: Sequence[Weighted]) -> np.ndarray:
         """Normalised accuracy of an ensemble on every episode, float64 [episodes]."""
         calibrated = [
-            [log_probabilities(s, temperature) for s in self._scores(candidate)]
-            for candidate, temperature, _ in members
+            at_temperature(self._scores(candidate), temperature) for candidate, temperature, _ in members
         ]
         return self.episodes.measure(combine(calibrated, [weight for _, _, weight in members])).accuracies
 

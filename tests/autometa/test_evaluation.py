@@ -94,3 +94,16 @@ def test_products_looked_up_in_the_pool_give_the_scores_that_features_give(head:
         assert alone.answer(metric(features), head, params, metric, balanced=True).mean == pytest.approx(
             answer.accuracies[place]
         )
+
+
+def test_the_quick_accuracy_of_all_queries_is_the_mean_of_the_episodes() -> None:
+    """With episodes of several ways and unequal queries, which are padded."""
+    pool = colour_pool(classes=12)
+    spec = EpisodeSpec(ways=(2, 8), shots=(1, 3), queries_per_class=5, balanced=False)
+    validation = ValidationEpisodes(sample_episodes(pool, np.arange(12), spec, 40, np.random.default_rng(0)))
+    scores = noisy(validation, 0, 1.5)
+    queries = validation.queries
+    assert len(queries.labels) == sum(len(e.query_rows) for e in validation.episodes)
+    found = queries.accuracy(torch.stack([queries.rows(scores), queries.rows([-s for s in scores])]))
+    assert float(found[0]) == pytest.approx(validation.measure(scores).mean)
+    assert 0 < float(found[0]) < 1 and float(found[1]) < 0
