@@ -116,15 +116,15 @@ class RealQueries:
         """The queries of padded batches, in their order."""
         episodes = sum(len(batch.ways) for batch in batches)
         labels, shares, chance = [], [], 0.0
-        for batch in batches:
+        real_parts = tuple(batch.query_labels >= 0 for batch in batches)
+        for batch, real in zip(batches, real_parts, strict=True):
             counts = F.one_hot(batch.query_labels + 1)[..., 1:].sum(1)  # of each class, [b, n]
-            real, ways = batch.query_labels >= 0, batch.ways.double()
+            ways = batch.ways.double()
             whole = (counts > 0).sum(1) * (1 - 1 / ways) * episodes
             share = 1 / (counts.gather(1, batch.query_labels.clamp(min=0)) * whole[:, None])
             labels.append(batch.query_labels[real])
             shares.append(share[real])
             chance += float((1 / (ways - 1)).sum()) / episodes
-        real_parts = tuple(batch.query_labels >= 0 for batch in batches)
         return cls(torch.cat(labels), torch.cat(shares), chance, real_parts)
 
     def rows(self, scores: Sequence[torch.Tensor]) -> torch.Tensor:
