@@ -40,6 +40,8 @@ VALIDATION_SHARE = 0.08
 the images that metrics are fitted on: finer views take several times as long, and there are to be some of them."""
 PROBE_BYTES = 600 * 2**20
 """Memory that a further backbone with its engines may take."""
+BENCH_IMAGES = 600
+"""Images that a good view is shown in the search, about: what building an engine must pay for."""
 RANKING_SHARE = 0.15
 """Share of the time left that ranking the views may take."""
 
@@ -136,7 +138,7 @@ class Controller:
                 probing.left_s() > 0 and forecast.fits([wanted]) and self.limits.memory.fits(PROBE_BYTES)
             ):
                 break
-            rate = forecast.probe(name, pool.images[rows])
+            rate = forecast.probe(name, pool.images[rows], min(len(pool.images), BENCH_IMAGES))
             self.report(f"probe: {name} {rate:.0f} images/s at 128 px")
         view = forecast.coarsened(wanted)
         if view != wanted:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from autometa.ensemble import at_temperature, combine
-from autometa.evaluation import Answer
+from autometa.evaluation import Answer, paired_gain
 from autometa.planning import SAVE_S
 from autometa.search import Outcome
 from autometa.selection import Weighted, ensembles
@@ -21,14 +21,15 @@ class Finish:
     max_members: int
 
     def chosen(self, done: Sequence[Outcome]) -> tuple[list[Weighted], Answer]:
-        """The ensemble that is best on fresh episodes, and what it answers there."""
+        """The broadest ensemble that there is time to ask about fresh episodes, or another that is better there by
+        more than the paired standard error; and what it answers there."""
         forecast, bench = self.trials.forecast, self.trials.bench
         options = ensembles(done, bench.episodes, forecast.fits, forecast.image_s, self.max_members)
         found: list[tuple[list[Weighted], Answer]] = []
         for members in options:
-            if not found or forecast.limits.train.fits(SAVE_S):
+            if not found or forecast.limits.train.fits(SAVE_S + self._asking_s(members)):
                 found.append((members, self._fresh_answer(members)))
-        return max(found, key=lambda one: one[1].mean)
+        return preferred(found)
 
     def tuned_on_all(self, members: list[Weighted]) -> list[Weighted]:
         """The members with every tuned copy tuned once more, on all classes; none where no copy was or could be."""
@@ -46,6 +47,10 @@ class Finish:
             for c, t, w in members
         ]
 
+    def _asking_s(self, members: list[Weighted]) -> float:
+        """Predicted seconds until these members have answered fresh episodes."""
+        return self.trials.forecast.answer_s * len(members)
+
     def _fresh_answer(self, members: list[Weighted]) -> Answer:
         """What an ensemble answers on fresh episodes."""
         calibrated = [
@@ -53,3 +58,13 @@ class Finish:
             for candidate, temperature, _ in members
         ]
         return self.trials.bench.fresh.measure(combine(calibrated, [weight for _, _, weight in members]))
+
+
+def preferred(found: Sequence[tuple[list[Weighted], Answer]]) -> tuple[list[Weighted], Answer]:
+    """The last one, unless one before it is better by more than the paired standard error."""
+    chosen, least = found[-1], 0.0
+    for one in found[:-1]:
+        gain, error = paired_gain(one[1].accuracies, found[-1][1].accuracies)
+        if gain > max(error, least):
+            chosen, least = one, gain
+    return chosen

@@ -32,7 +32,7 @@ PROBE_PX = 128
 PROBE_IMAGES = 24
 ENGINE_SHARE = 0.3
 """Share of the training time left in which choosing an engine must fit easily."""
-FRESH_ANSWERS, ANSWER_S = 6, 0.2
+FRESH_ANSWERS, ANSWER_S = 8, 0.2
 """Candidates that are asked about fresh episodes in the end, and seconds of that before some were tried."""
 RACE_S = 1.0
 """What a race costs besides building the winner."""
@@ -66,11 +66,12 @@ class Forecast:
     _episodes: int = field(default=0, init=False)
     _tried: set[Source] = field(default_factory=set, init=False)
 
-    def probe(self, backbone: str, images: NDArray[np.uint8]) -> float:
-        """Choose an engine for a backbone and measure it, on a few images; images per second at 128 px."""
+    def probe(self, backbone: str, images: NDArray[np.uint8], to_come: int = 0) -> float:
+        """Choose an engine for a backbone and measure it, on a few images; images per second at 128 px. Besides the
+        images of meta-test it is for about as many `to_come`."""
         network = self.shelf(backbone)
         px = network.input_px(PROBE_PX)
-        n_images = int(self.test.embedded_images)
+        n_images = int(self.test.embedded_images) + to_come
         network.prepare(images, px, n_images=n_images, budget=self.limits.train.share(ENGINE_SHARE))
         network.embed(images[:4], px)
         elapsed = stopwatch()
@@ -90,9 +91,13 @@ class Forecast:
     def finish_s(self) -> float:
         """Seconds that choosing and saving the ensemble at the end of meta-training takes: some of the members are
         asked about fresh episodes first."""
+        return FINISH_S + FRESH_ANSWERS * self.answer_s
+
+    @property
+    def answer_s(self) -> float:
+        """Seconds that a head takes to answer the episodes of the bench."""
         enough = len(self._heads) >= ENOUGH_STEPS
-        answer_s = self._episodes * self._heads.percentile_s(50) if enough else ANSWER_S
-        return FINISH_S + FRESH_ANSWERS * answer_s
+        return self._episodes * self._heads.percentile_s(50) if enough else ANSWER_S
 
     @property
     def probed(self) -> list[str]:
@@ -114,12 +119,12 @@ class Forecast:
         return view
 
     def costs(self, views: Iterable[View]) -> Costs:
-        """All measured costs."""
+        """All measured costs; a view that comes several times has as many heads."""
         views = list(views)
         return Costs(
             self.start_s,
             {view: self.image_s(view) for view in views},
-            task_s=self._tasks_s(set(views)),
+            task_s=self._tasks_s(views),
             engine_s={view: self._engine_s(view) for view in views},
             margins={view: margin(self.store.speed(view)) for view in views},
         )
@@ -130,11 +135,11 @@ class Forecast:
         return min(self.limits.train.left_s(), self.limits.run.left_s() - reserve_s) - self.finish_s
 
     def meta_test_s(self, views: Iterable[View]) -> float:
-        """Predicted seconds of meta-test with these views."""
-        views = set(views)
+        """Predicted seconds of meta-test with a head on each of these views."""
+        views = list(views)
         return meta_test_s(views, self.test, self.costs(views))
 
-    def _tasks_s(self, views: set[View]) -> float:
+    def _tasks_s(self, views: list[View]) -> float:
         """Seconds that heads on these views take for a task, or learners that count as views."""
         learners = [self.trained[view.backbone] for view in views if view.backbone in self.trained]
         return self._heads_s(len(views) - len(learners)) + sum(costs.task_s for costs in learners)
@@ -156,9 +161,9 @@ class Forecast:
     def fits(
         self, views: Iterable[View], to_embed: Mapping[View, int] | None = None, *, spare_s: float = 0.0
     ) -> bool:
-        """Whether meta-test with `views` still fits after embedding so many images more now and finishing,
-        with `spare_s` to spare."""
-        views, to_embed = set(views), to_embed or {}
+        """Whether meta-test with a head on each of `views` still fits after embedding so many images more now and
+        finishing, with `spare_s` to spare."""
+        views, to_embed = list(views), to_embed or {}
         costs = self.costs(views)
         now_s = sum({v.source: costs.image_s[v] * n for v, n in to_embed.items()}.values())
         unready = {v for v in to_embed if self.shelf(v.backbone).choice(v.px) is None}

@@ -14,8 +14,9 @@ from autometa.evaluation import ValidationEpisodes
 from autometa.ranking import WORSE
 from autometa.search import Outcome
 
-KEPT = 4
-"""Outcomes of a pass whose scores are kept: a hundred candidates' scores would fill the memory."""
+KEPT = 5
+"""Outcomes of a pass whose scores are kept: a hundred candidates' scores would fill the memory. They have metrics of
+their own each: with others, the mistakes are others."""
 MOST_PASSES = 4
 """Passes that meta-test is reserved for, at most."""
 CONSIDERED = 6
@@ -27,6 +28,14 @@ def without_scores(outcome: Outcome) -> Outcome:
     if outcome.answer is None:
         return outcome
     return replace(outcome, answer=replace(outcome.answer, scores=()))
+
+
+def of_own_metric(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """The best outcome with each metric, best first."""
+    best: dict[object, Outcome] = {}
+    for outcome in sorted(outcomes, key=lambda one: -one.score):
+        best.setdefault(outcome.candidate.params.get("transform"), outcome)
+    return list(best.values())
 
 
 @dataclass
@@ -43,9 +52,7 @@ class Leaders:
         """Keep an outcome that has an answer, if it is among the best of its pass."""
         kept = self._of_source[outcome.candidate.view.source]
         best = kept[0] if kept else None
-        kept.append(outcome)
-        kept.sort(key=lambda one: -one.score)
-        del kept[KEPT:]
+        kept[:] = of_own_metric([*kept, outcome])[:KEPT]
         if kept[0] is not best:
             self._reserved = None
 

@@ -12,14 +12,14 @@ from autometa.backbones import Source, View
 from autometa.budget import stopwatch
 from autometa.errors import AutometaError, BudgetExhausted
 from autometa.evaluation import Answer, interval95, paired_gain
-from autometa.heads import HEADS, HeadSpec, Params
+from autometa.heads import HEADS, HeadSpec, Params, find_metric
 from autometa.heads.spec import Trial
 from autometa.study import Study, Told, earlier_params, key_of
 
 SAFE = 4
 """First guesses that come before all else: what there was no time for, then, matters least."""
-CARRIED_ON = 4
-"""Heads, the best on the first view, that are tried on every other view, after the best one alone."""
+AT_ONCE, CARRIED_ON = 2, 4
+"""Heads, the best on the first view, that are tried on every other view: these at once, so many in all later on."""
 RESUMED = 4
 """Candidates of an earlier run, the best of each pass, that are measured first."""
 PATIENCE = 60
@@ -135,7 +135,7 @@ class Search:
         """Further views, on which the best few heads so far are tried while `goes_on()`."""
         if not views:
             return
-        best = _distinct(without_view(told.params) for told in _best_first(self._told.values()))[:CARRIED_ON]
+        best = self._diverse(t.params for t in _best_first(self._told.values()) if t.score >= 0)[:CARRIED_ON]
         self._views |= {str(view): view for view in views}
         self._study.renew()
         for view in views:
@@ -168,7 +168,7 @@ class Search:
         yield from self._untold(wishes[:SAFE], "first guess")
         yield from self._untold(self._prior, "prior")
         asked = [*self._prior, *wishes]
-        for n in (1, CARRIED_ON):
+        for n in (AT_ONCE, CARRIED_ON):
             heads = self._best_heads(asked)[:n]
             yield from self._untold([_wish(view, head) for view in others for head in heads], "carried on")
             yield from self._untold(wishes, "first guess")
@@ -177,8 +177,23 @@ class Search:
         yield from self._untold([_wish(leader, head, flip=True) for head in best], "carried on")
 
     def _best_heads(self, asked: Iterable[Params]) -> list[Params]:
-        """Heads with their parameters, out of what was asked, the best so far first."""
-        return _distinct(without_view(wish) for wish in sorted(asked, key=lambda wish: -self._score(wish)))
+        """Heads with their parameters, out of what was asked, the best so far first; see `_diverse`."""
+        answered = [wish for wish in asked if self._score(wish) >= 0]
+        return self._diverse(sorted(answered, key=lambda wish: -self._score(wish)))
+
+    def _diverse(self, best_first: Iterable[Params]) -> list[Params]:
+        """Heads with their parameters: the best with a metric that whitens and the best with one that does not, then
+        the best with every other metric, then the others. Which metric is best differs from view to view, and
+        together they are better."""
+        heads = list({key_of(head): head for head in map(without_view, best_first)}.values())
+        metrics = [self._heads[head["head"]].metric(head["head"], head) for head in heads]
+        whitens = [find_metric(metric).shrinkage is not None for metric in metrics]
+        first_of_kind = {whitens.index(kind) for kind in set(whitens)}
+        first_of_metric = {metrics.index(metric) for metric in set(metrics)}
+        places = sorted(
+            range(len(heads)), key=lambda n: (n not in first_of_kind, n not in first_of_metric, n)
+        )
+        return [heads[place] for place in places]
 
     def _to_resume(self) -> list[Told]:
         """The best candidates of earlier runs, the best few of each pass of a network, best first."""
@@ -236,10 +251,6 @@ def _views_of_earlier_runs(journal: Path, views: Sequence[View]) -> dict[str, Vi
 
 def _wish(view: str, guess: Params, *, flip: bool = False) -> Params:
     return {"view": view, "flip": flip, **guess}
-
-
-def _distinct(params: Iterable[Params]) -> list[Params]:
-    return list({key_of(one): one for one in params}.values())
 
 
 def _best_first(told: Iterable[Told]) -> list[Told]:

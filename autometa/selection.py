@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from autometa.backbones import Source, View
+from autometa.backbones import Source, View, untuned
 from autometa.ensemble import calibrate, select
 from autometa.evaluation import ValidationEpisodes
 from autometa.family_trials import is_family
+from autometa.leaders import of_own_metric
+from autometa.ranking import WORSE
 from autometa.search import Candidate, Outcome, one_error_rule
 
 CANDIDATES_TO_MIX, BEST_OF_ALL, BEST_OF_EACH = 24, 6, 2
+NEARLY_AS_GOOD = 0.05
+"""Normalised accuracy that a member of the broad ensemble may be behind the best one of its pass. Which metric is
+best on a dozen classes says little about which is on others; together they beat the one chosen."""
 
 Weighted = tuple[Candidate, float, float]
 """A candidate with its temperature and its weight in the ensemble."""
@@ -25,28 +30,49 @@ def ensembles(
     max_members: int,
 ) -> list[list[Weighted]]:
     """What fresh episodes are to decide between, out of outcomes that have answers on `episodes`: the best head
-    alone; members added to it greedily; the best of each of these members' passes and layers, with equal weights.
+    alone; members added to it greedily; `broad`, with equal weights, what every backbone has with several metrics.
 
-    `fits` says whether meta-test with some views fits in the time left; where not even one does, the cheapest
-    view is taken. `image_s`: cost of a view.
+    `fits` says whether meta-test with a head on each of some views fits in the time left; where not even one does,
+    the cheapest view is taken. `image_s`: cost of a view.
     """
     heads = _in_time([outcome for outcome in done if not is_family(outcome.candidate)], fits, image_s)
     trained = [o for o in done if is_family(o.candidate) and fits([o.candidate.view])]
-    best_first = sorted(heads, key=lambda outcome: -outcome.score)
-    ranked = [*_diverse(one_error_rule(best_first, image_s)), *trained]
+    best_first = one_error_rule(sorted(heads, key=lambda outcome: -outcome.score), image_s)
+    broad = _broad(best_first, fits)
+    ranked = _diverse(best_first)
+    ranked += [outcome for outcome in [*broad, *trained] if all(outcome is not one for one in ranked)]
     answers = [outcome.answer for outcome in ranked if outcome.answer is not None]
     temperatures, voices = zip(*(calibrate(answer, episodes) for answer in answers), strict=True)
     weights = select(
-        voices, episodes, lambda places: fits({ranked[p].candidate.view for p in places}), max_members
+        voices, episodes, lambda places: fits([ranked[p].candidate.view for p in places]), max_members
     )
-    chosen = {ranked[place].candidate.view.source for place in weights}
-    even: dict[View, int] = {}
-    for place, outcome in enumerate(ranked):
-        if outcome.candidate.view.source in chosen:
-            even.setdefault(outcome.candidate.view, place)
-    found = [{0: 1}, dict(weights), dict.fromkeys(even.values(), 1)]
-    distinct = [one for place, one in enumerate(found) if one not in found[:place]]
+    even = {place: 1 for place, one in enumerate(ranked) if any(one is member for member in broad)}
+    found = [{0: 1}, dict(weights), even]
+    distinct = [one for place, one in enumerate(found) if one and one not in found[:place]]
     return [[(ranked[p].candidate, temperatures[p], float(w)) for p, w in one.items()] for one in distinct]
+
+
+def _broad(best_first: Sequence[Outcome], fits: Callable[[Iterable[View]], bool]) -> list[Outcome]:
+    """The best pass of every good network, then of tuned and untuned copies of these, as far as they fit together,
+    each with the metrics that are nearly as good as its best. Mirrored images cost as much as another network, which
+    is worth more."""
+    least = max(outcome.score for outcome in best_first) - WORSE
+    good = [one for one in best_first if one.score >= least and not one.candidate.view.flip]
+    members: list[Outcome] = []
+    for name_of in (
+        lambda one: untuned(one.candidate.view.backbone),
+        lambda one: one.candidate.view.backbone,
+    ):
+        for outcome in good:
+            if name_of(outcome) in map(name_of, members):
+                continue
+            alike = [one for one in best_first if one.candidate.view.source == outcome.candidate.view.source]
+            team = of_own_metric(one for one in alike if one.score >= outcome.score - NEARLY_AS_GOOD)
+            for grown in ([*members, *team], [*members, outcome]):
+                if fits([member.candidate.view for member in grown]):
+                    members = grown
+                    break
+    return members
 
 
 def _diverse(ranked: list[Outcome]) -> list[Outcome]:

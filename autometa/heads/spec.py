@@ -89,6 +89,10 @@ class HeadSpec:
         rest = {f"{name}_{k}": v for k, v in params.items() if k != "transform"}
         return {self._transform_name(name): params["transform"], **rest}
 
+    def metric(self, name: str, words: Params) -> str:
+        """Name of the metric in the words of the search for the head called `name`."""
+        return str(words[self._transform_name(name)])
+
     def first_params(self) -> Params:
         """The first guess as parameters, without the transform."""
         return {k: v.first for k, v in self.space.items()}

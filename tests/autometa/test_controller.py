@@ -21,10 +21,11 @@ from autometa.episodes import EpisodeSpec
 from autometa.errors import BudgetExhausted, WeightsError
 from autometa.evaluation import Answer
 from autometa.forecast import Limits
-from autometa.heads import HEADS
+from autometa.heads import HEADS, find_metric
 from autometa.learner import FittedLearner
 from autometa.planning import Costs, TestSpec, affordable, make_plan, meta_test_s
 from autometa.search import (
+    AT_ONCE,
     CARRIED_ON,
     PATIENCE,
     SAFE,
@@ -98,11 +99,13 @@ def test_search_tries_every_first_guess_and_then_improves() -> None:
     search.explore(lambda: True)
     search.refine(lambda: True, 300)
     guesses = sum(len(spec.first_guesses(name)) for name, spec in HEADS.items())
-    on_first = [*tried[:SAFE], *tried[SAFE + 1 : guesses + 1]]
+    on_first = [*tried[:SAFE], *tried[SAFE + AT_ONCE : guesses + AT_ONCE]]
     assert {c.head for c in on_first} == set(HEADS)
     assert {c.view for c in on_first} == {SMALL}
-    assert tried[SAFE].view == LARGE, "the best of the safe ones, before all others"
-    carried_on = tried[guesses + 1 : guesses + CARRIED_ON]
+    at_once = tried[SAFE : SAFE + AT_ONCE]
+    assert {c.view for c in at_once} == {LARGE}, "the best of the safe ones, before all others"
+    assert [find_metric(c.params["transform"]).shrinkage is None for c in at_once] == [True, False]
+    carried_on = tried[guesses + AT_ONCE : guesses + CARRIED_ON]
     assert {c.view for c in carried_on} == {LARGE}
     mirrored = tried[guesses + CARRIED_ON : guesses + 2 * CARRIED_ON]
     assert {c.view for c in mirrored} == {replace(SMALL, flip=True)}

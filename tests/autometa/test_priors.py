@@ -35,7 +35,7 @@ from autometa.priors import (
     two_tone,
     wishes,
 )
-from autometa.search import CARRIED_ON, SAFE, Candidate, Outcome, Search
+from autometa.search import AT_ONCE, CARRIED_ON, SAFE, Candidate, Outcome, Search
 
 ROOT = Path(__file__).parents[2]
 
@@ -91,8 +91,8 @@ def test_the_search_asks_for_the_prior_first_and_carries_it_on() -> None:
     unknown = [{**good[0], "view": "gone@64"}, {**good[0], "head": "gone"}]
     search = Search([SMALL, LARGE], attempt, seed=0, prior=[*unknown, *beyond, *good])
     search.explore(lambda: True)
-    origins = [c.origin for c in tried[: SAFE + 2]]
-    assert origins == [*["first guess"] * SAFE, "prior", "carried on"]
+    origins = [c.origin for c in tried[: SAFE + 1 + AT_ONCE]]
+    assert origins == [*["first guess"] * SAFE, "prior", *["carried on"] * AT_ONCE]
     assert [c.view for c in tried if c.params.get("strength") == 2.0] == [
         SMALL, LARGE, View("net", 64, flip=True)
     ]  # fmt: skip
