@@ -249,13 +249,14 @@ class Controller:
             self.report(f"{final.percent()}: the learner of the earlier run is better, it stays")
             self._keeper.keep(self._earlier.learner)
             return
-        figures = trials.bench.fresh.with_calibration(final).figures()
+        temperature, final = finish.calibrated(final)
+        figures = final.figures()
         record = {"stage": FINAL, **figures}
         with self.stages.timed("save", SAVE_S):
-            self._keeper.save(members, trials, record, every_class=True)
+            self._keeper.save(members, trials, record, temperature, every_class=True)
         names = ", ".join(f"{c.head} on {c.view}" for c, _, _ in members)
         told = f"{final.percent()}, calibration error {100 * figures['calibration_error']:.1f} %"
         self.report(f"chosen: {told}, on fresh validation episodes with {names}")
         with self.stages.timed("tune_again"):
             if again := finish.tuned_on_all(members):
-                self._keeper.save(again, trials, record, every_class=True)
+                self._keeper.save(again, trials, record, temperature, every_class=True)

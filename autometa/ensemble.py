@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from scipy import optimize
 
 from autometa.evaluation import Answer, ValidationEpisodes
 
 LOG_TEMPERATURE = (-8.0, 4.0)
+MOST_SLOPE = 1.5
 LEAST_GAIN = 0.001
 """Of normalised accuracy on the validation episodes, for a further member."""
 LEAST_PROBABILITY = 1e-12
@@ -22,8 +26,8 @@ LEAST_LOG = -1e4
 """Of a probability: what is impossible to one member can be outvoted."""
 
 
-def log_probabilities(scores: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Log-softmax of scores [..., n] at a temperature; -inf stays."""
+def log_probabilities(scores: torch.Tensor, temperature: float | torch.Tensor) -> torch.Tensor:
+    """Log-softmax of scores [..., n] at a temperature (or several, of a shape that broadcasts); -inf stays."""
     return (scores / temperature).log_softmax(-1)
 
 
@@ -50,6 +54,46 @@ def fit_temperature(answer: Answer, validation: ValidationEpisodes) -> float:
 
     found = optimize.minimize_scalar(loss, bounds=LOG_TEMPERATURE, method="bounded", options={"xatol": 0.02})
     return float(torch.tensor(float(found.x)).exp())
+
+
+@dataclass(frozen=True)
+class ShotTemperature:
+    """Temperature of an ensemble by the support images per class: exp(level + slope · log shots). A mean of
+    log-probabilities is less sure than its members, the more so the more images each of them has seen."""
+
+    level: float = 0.0
+    slope: float = 0.0
+
+    def __call__(self, log_p: torch.Tensor, shots: torch.Tensor | float) -> torch.Tensor:
+        """Log-probabilities [..., q, n] of episodes with so many `shots` [...] each."""
+        log_shots = torch.as_tensor(shots, dtype=log_p.dtype).log()
+        return log_probabilities(log_p, (self.level + self.slope * log_shots).exp()[..., None, None])
+
+    @classmethod
+    def fit(cls, mixed: Sequence[torch.Tensor], validation: ValidationEpisodes) -> ShotTemperature:
+        """The one with the least cross-entropy on the validation queries, given an ensemble's log-probabilities
+        per batch; no slope where all episodes have as many shots."""
+        queries = validation.queries
+        every = max(len(queries.labels) // ENOUGH_QUERIES, 1)
+        rows, labels = queries.rows(mixed)[::every], queries.labels[::every]
+        of_query = [
+            shots[:, None].expand(real.shape)[real]
+            for shots, real in zip(validation.shots, queries.real, strict=True)
+        ]
+        log_shots = torch.cat(of_query)[::every].log()
+        spread = bool(log_shots.max() > log_shots.min())
+
+        def loss(found: NDArray[np.float64]) -> float:
+            inverse = (-found[0] - (found[1] if spread else 0.0) * log_shots).exp()
+            return float(F.cross_entropy(rows * inverse[:, None], labels))
+
+        bounds = [LOG_TEMPERATURE, (-MOST_SLOPE, MOST_SLOPE)]
+        found = optimize.minimize(loss, np.zeros(2), method="Powell", bounds=bounds, options={"xtol": 0.02})
+        level, slope = (float(value) for value in found.x)
+        return cls(level, slope if spread else 0.0)
+
+
+AS_IT_IS = ShotTemperature()
 
 
 def average(log_p: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:

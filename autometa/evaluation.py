@@ -165,6 +165,11 @@ class ValidationEpisodes:
         """Query labels [b, q] of each batch, -1 where padded."""
         return [batch.query_labels for batch in self.batches]
 
+    @property
+    def shots(self) -> list[torch.Tensor]:
+        """Support images per class, on average over the classes of an episode, float64 [b] of each batch."""
+        return [(batch.support_labels >= 0).sum(1).double() / batch.ways for batch in self.batches]
+
     def measure(self, scores: Sequence[torch.Tensor]) -> Answer:
         """The answer that consists of these scores per batch."""
         accuracies = np.empty(len(self.episodes))

@@ -10,6 +10,7 @@ from typing import Any
 from autometa.artifact import Member
 from autometa.backbones import View
 from autometa.budget import process_age_s, stopwatch
+from autometa.ensemble import AS_IT_IS, ShotTemperature
 from autometa.family_trials import is_family
 from autometa.forecast import Forecast
 from autometa.heads import Metric
@@ -49,7 +50,13 @@ class Keeper:
         return self._save_members((plain_member(view),), {}, {"stage": BOOTSTRAP})
 
     def save(
-        self, members: list[Weighted], trials: Trials, record: dict[str, Any], *, every_class: bool = False
+        self,
+        members: list[Weighted],
+        trials: Trials,
+        record: dict[str, Any],
+        temperature: ShotTemperature = AS_IT_IS,
+        *,
+        every_class: bool = False,
     ) -> None:
         """Keep an ensemble with what is on `record` about it, its metrics fitted on the classes to fit on or on
         `every_class`."""
@@ -60,7 +67,8 @@ class Keeper:
             features = trials.features(view)
             metrics[view, name] = trials.bench.metric(view, features, name, every_class=every_class)
         trained = tuple(trials.families.member(*member) for member in members if member not in heads)
-        self._save_members(tuple(_member(*member) for member in heads), metrics, record, trained)
+        heads_of = tuple(_member(*member) for member in heads)
+        self._save_members(heads_of, metrics, record, trained, temperature)
 
     def keep(self, learner: FittedLearner) -> FittedLearner:
         """Make it the latest learner and save it."""
@@ -81,11 +89,18 @@ class Keeper:
         metrics: dict[MetricKey, Metric],
         record: dict[str, Any],
         trained: tuple[TrainedMember, ...] = (),
+        temperature: ShotTemperature = AS_IT_IS,
     ) -> FittedLearner:
-        shelf, balanced = self.forecast.shelf, self.forecast.test.episodes.balanced
-        return self.keep(
-            FittedLearner(members, shelf, metrics, balanced=balanced, validation=record, trained=trained)
+        learner = FittedLearner(
+            members,
+            self.forecast.shelf,
+            metrics,
+            balanced=self.forecast.test.episodes.balanced,
+            validation=record,
+            trained=trained,
+            temperature=temperature,
         )
+        return self.keep(learner)
 
 
 def _member(candidate: Candidate, temperature: float, weight: float) -> Member:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from autometa.artifact import Description, Member, load_description, load_tensors, save_learner
 from autometa.backbones import EAGER, Backbone, View, build_backbone, untuned
 from autometa.budget import Machine, MemoryBudget
-from autometa.ensemble import average, log_probabilities
+from autometa.ensemble import AS_IT_IS, ShotTemperature, average, log_probabilities
 from autometa.episodes import check_support
 from autometa.features import FeatureStore, image_keys
 from autometa.heads import FeatureBatch, Metric, apply_head, find_metric
@@ -76,6 +76,7 @@ class FittedLearner:
     balanced: bool = False
     validation: dict[str, Any] = field(default_factory=dict)
     trained: tuple[TrainedMember, ...] = ()
+    temperature: ShotTemperature = AS_IT_IS
 
     def __post_init__(self) -> None:
         self.store = FeatureStore(self.shelf, MemoryBudget.of_machine())
@@ -143,7 +144,8 @@ class FittedLearner:
         weights += [member.weight for member, _ in predictor.trained]
         if self.pace is not None:
             self.pace.answered()
-        return average(log_p, weights).exp().numpy()
+        shots = len(predictor.labels) / predictor.ways
+        return self.temperature(average(log_p, weights), shots).exp().numpy()
 
     def _voice(self, member: Member, predictor: FittedPredictor, query: torch.Tensor) -> torch.Tensor:
         """Log-probabilities float64 [q, ways] of one member for queries with features float32 [q, d]."""
@@ -172,6 +174,7 @@ class FittedLearner:
             trained=shares,
             engines=self._engines(),
             balanced=self.balanced,
+            temperature=(self.temperature.level, self.temperature.slope),
             validation=self.validation,
         )
         states = {name: self.shelf.state(name) for name in sorted({m.backbone for m in self.members})}
@@ -216,6 +219,7 @@ class FittedLearner:
             balanced=description.balanced,
             validation=description.validation,
             trained=load_members(folder, description.trained, shelf.device),
+            temperature=ShotTemperature(*description.temperature),
         )
 
 

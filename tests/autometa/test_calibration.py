@@ -10,7 +10,7 @@ import pytest
 import torch
 from synthetic import colour_pool
 
-from autometa.ensemble import fit_temperature, log_probabilities
+from autometa.ensemble import ShotTemperature, fit_temperature, log_probabilities
 from autometa.episodes import EpisodeSpec, sample_episodes
 from autometa.evaluation import Answer, ValidationEpisodes, calibration_error
 from scoring.calibration import merge, reliability
@@ -50,6 +50,44 @@ def test_answers_tell_it_over_all_batches_once_it_is_measured(monkeypatch: pytes
     ]
     assert errors[0] < min(errors[1:])
     assert errors[0] == pytest.approx(_as_scoring_tells(calibrated.scores, validation.labels), abs=1e-6)
+
+
+def test_the_temperature_by_shots_is_found_again() -> None:
+    """Labels drawn with probabilities that an ensemble is not sure enough of, the less the more shots there are."""
+    spec = EpisodeSpec(ways=(3, 5), shots=(1, 8), queries_per_class=6)
+    validation = ValidationEpisodes(
+        sample_episodes(colour_pool(per_class=20), np.arange(12), spec, 200, np.random.default_rng(1))
+    )
+    generator = torch.Generator().manual_seed(1)
+    level, slope = 0.2, -0.4
+    mixed = []
+    for batch, shots in zip(validation.batches, validation.shots, strict=True):
+        assert shots.tolist() == pytest.approx(((batch.support_labels >= 0).sum(1) / batch.ways).tolist())
+        n = int(batch.ways.max())
+        truth = torch.nn.functional.one_hot(batch.query_labels.clamp(min=0), n)
+        noise = torch.randn(truth.shape, generator=generator)
+        logits = 1.5 * (noise + 1.5 * truth)  # Bayes' rule for normal noise: its softmax is right
+        absent = torch.arange(n) >= batch.ways[:, None, None]
+        temperature = (level + slope * shots.log()).exp()[:, None, None]
+        mixed.append((logits.masked_fill(absent, float("-inf")) * temperature).log_softmax(-1))
+    found = ShotTemperature.fit(mixed, validation)
+    sharper = [found(*pair) for pair in zip(mixed, validation.shots, strict=True)]
+    assert found.level == pytest.approx(level, abs=0.1)
+    assert found.slope == pytest.approx(slope, abs=0.1)
+    before, after = (validation.measure_with_loss(scores) for scores in (mixed, sharper))
+    assert after.log_loss < before.log_loss
+    np.testing.assert_array_equal(before.accuracies, after.accuracies)
+
+
+def test_one_number_of_shots_tells_nothing_of_a_slope() -> None:
+    spec = EpisodeSpec(ways=(3, 3), shots=(2, 2), queries_per_class=4)
+    validation = ValidationEpisodes(
+        sample_episodes(colour_pool(), np.arange(12), spec, 30, np.random.default_rng(1))
+    )
+    answer = _blurred_truth(validation)
+    found = ShotTemperature.fit([scores.log_softmax(-1) for scores in answer.scores], validation)
+    assert found.slope == 0
+    assert np.exp(found.level) == pytest.approx(fit_temperature(answer, validation), rel=0.05)
 
 
 def _as_scoring_tells(batches: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]) -> float | None:

@@ -14,6 +14,7 @@ from synthetic import FakeClock, colour_pool
 from autometa.artifact import Member, load_description
 from autometa.backbones import View, build_backbone
 from autometa.budget import MemoryBudget, TimeBudget
+from autometa.ensemble import ShotTemperature
 from autometa.errors import ArtifactError, BudgetExhausted, DataError
 from autometa.features import FeatureStore, image_keys
 from autometa.heads import METRICS, Metric
@@ -119,6 +120,7 @@ def test_a_learner_answers_with_probabilities(members: tuple[Member, ...]) -> No
 def test_a_learner_survives_saving(members: tuple[Member, ...], tmp_path: Path) -> None:
     learner = learner_of(*members)
     learner.validation = {"normalised_accuracy": 0.5}
+    learner.temperature = ShotTemperature(0.7, -0.1)
     learner.save(tmp_path)
     again = FittedLearner.load(tmp_path)
     np.testing.assert_allclose(answer(again), answer(learner), rtol=1e-4, atol=1e-6)
@@ -127,6 +129,14 @@ def test_a_learner_survives_saving(members: tuple[Member, ...], tmp_path: Path) 
     assert suffixes == {".json", ".safetensors"}
     learner.save(tmp_path)
     assert len(list(tmp_path.glob("backbone-*"))) == 1
+
+
+def test_an_ensemble_answers_at_the_temperature_of_its_shots(members: tuple[Member, ...]) -> None:
+    learner = learner_of(*members)
+    before = answer(learner)
+    learner.temperature = ShotTemperature(0.7, -0.1)
+    softened = before ** (1 / np.exp(0.7 - 0.1 * np.log(4)))  # four images of each class
+    np.testing.assert_allclose(answer(learner), softened / softened.sum(1, keepdims=True), rtol=1e-4)
 
 
 def test_a_kill_while_saving_leaves_the_old_learner(
