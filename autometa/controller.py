@@ -24,11 +24,12 @@ from autometa.forecast import PROBE_IMAGES, Forecast, Limits
 from autometa.heads import Params
 from autometa.keeper import Keeper
 from autometa.learner import BackboneShelf, FittedLearner
+from autometa.outcomes import Outcome
 from autometa.planning import SAVE_S, SLOWDOWN, TestSpec, make_plan
 from autometa.priors import features_of, proposed
 from autometa.ranking import Ranking
 from autometa.resume import FINAL, STUDY, Earlier, load_earlier, tidy
-from autometa.search import Outcome, Search
+from autometa.search import Search
 from autometa.stages import JOURNAL, Stages
 from autometa.trials import Trials
 

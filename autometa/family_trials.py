@@ -17,13 +17,13 @@ from autometa.budget import TimeBudget
 from autometa.episodes import EpisodeSpec, Rows
 from autometa.errors import BudgetExhausted
 from autometa.evaluation import Answer, ValidationEpisodes
-from autometa.families import FAMILIES, find_family
+from autometa.families import FAMILIES, FamilyRow, find_family
 from autometa.family_training import Material, answer_episodes, train_family
 from autometa.forecast import Forecast
 from autometa.learners.prepared import PreparedImages
 from autometa.learners.storage import Storage
 from autometa.learners.trained import TrainedCosts, TrainedLearner
-from autometa.search import Candidate
+from autometa.outcomes import Candidate
 from autometa.trained_ensemble import TrainedMember
 from autometa.tuner import TUNED_PX
 
@@ -45,13 +45,13 @@ class FamilyTrials:
     dataset_of_class: Rows
     forecast: Forecast
     report: Callable[[str], None]
-    _learned: dict[View, TrainedLearner] = field(default_factory=dict, init=False)
+    _learned: dict[View, tuple[float, TrainedLearner, TrainedCosts]] = field(default_factory=dict, init=False)
 
-    def candidates(self, best: View, names: Sequence[str]) -> list[Candidate]:
-        """Families on the backbone of a view."""
+    def views(self, best: View, names: Sequence[str]) -> dict[View, FamilyRow]:
+        """Families on the backbone of a view, by the views that they count as."""
         backbone = untuned(best.backbone)
         px = self.forecast.shelf(backbone).input_px(min(best.px, TUNED_PX))
-        return [Candidate(View(f"{backbone}{TRAINED}{name}", px), name, {}) for name in names]
+        return {View(f"{backbone}{TRAINED}{name}", px): find_family(name) for name in names}
 
     def within_s(self, spare_s: float) -> float:
         """Seconds that the next family may take, 0 where they would be too few."""
@@ -59,11 +59,20 @@ class FamilyTrials:
         return seconds if seconds >= LEAST_S and self.forecast.limits.memory.fits(FAMILY_BYTES) else 0.0
 
     def measure(self, candidate: Candidate, within_s: float) -> Answer:
-        """Train the family of a candidate and ask it the validation episodes. BudgetExhausted where that does not
-        fit, or meta-test with it; errors of the training as they come."""
+        """Train the family of a candidate and ask it the validation episodes; of several options the best are kept.
+        BudgetExhausted where that does not fit, or meta-test with it; errors of the training as they come."""
+        before = self._learned.get(candidate.view)
+        try:
+            return self._measure(candidate, within_s)
+        finally:
+            if before is not None and self._learned[candidate.view] is before:
+                self.forecast.trained[candidate.view.backbone] = before[2]
+
+    def _measure(self, candidate: Candidate, within_s: float) -> Answer:
         train = self.forecast.limits.train
         budget = TimeBudget(train.clock() + within_s, train.clock)
-        recipe = find_family(candidate.head)(untuned(candidate.view.backbone), candidate.view.px, self._form)
+        backbone, px = untuned(candidate.view.backbone), candidate.view.px
+        recipe = find_family(candidate.head).recipe(backbone, px, self._form, candidate.params)
         learner = train_family(
             recipe,
             self._material,
@@ -74,18 +83,20 @@ class FamilyTrials:
         answer, costs = answer_episodes(learner, self._held_out, self.bench.episodes, budget)
         if not self._fits(candidate.view, costs):
             raise BudgetExhausted(f"meta-test with {candidate.head} does not fit in the time left")
-        self._learned[candidate.view] = learner
+        known = self._learned.get(candidate.view)
+        if known is None or known[0] < answer.mean:
+            self._learned[candidate.view] = answer.mean, learner, costs
         return answer
 
     def fresh_scores(self, candidate: Candidate, episodes: ValidationEpisodes) -> tuple[torch.Tensor, ...]:
         """Scores [b, q, n] per batch of other episodes of the bench."""
-        learner, train = self._learned[candidate.view], self.forecast.limits.train
+        (_, learner, _), train = self._learned[candidate.view], self.forecast.limits.train
         return answer_episodes(learner, self._held_out, episodes, train)[0].scores
 
     def member(self, candidate: Candidate, temperature: float, weight: float) -> TrainedMember:
         """The learner of a candidate as a member of an ensemble."""
-        costs = self.forecast.trained[candidate.view.backbone]
-        return TrainedMember(candidate.head, self._learned[candidate.view], weight, temperature, costs)
+        _, learner, costs = self._learned[candidate.view]
+        return TrainedMember(candidate.head, learner, weight, temperature, costs)
 
     @property
     def _form(self) -> EpisodeSpec:

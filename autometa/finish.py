@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from autometa.ensemble import ShotTemperature, at_temperature, combine
 from autometa.evaluation import Answer, paired_gain
+from autometa.outcomes import Outcome
 from autometa.planning import SAVE_S
-from autometa.search import Outcome
 from autometa.selection import Weighted, ensembles
 from autometa.trials import Trials
 

@@ -15,9 +15,9 @@ from autometa.family_trials import is_family
 from autometa.forecast import Forecast
 from autometa.heads import Metric
 from autometa.learner import FittedLearner, MetricKey
+from autometa.outcomes import Candidate
 from autometa.pace import plain_member
 from autometa.resume import BOOTSTRAP
-from autometa.search import Candidate
 from autometa.selection import Weighted
 from autometa.stages import Stages
 from autometa.trained_ensemble import TrainedMember

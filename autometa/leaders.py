@@ -11,8 +11,8 @@ import torch
 from autometa.backbones import Source, View
 from autometa.ensemble import calibrate, select
 from autometa.evaluation import ValidationEpisodes
+from autometa.outcomes import Outcome
 from autometa.ranking import WORSE
-from autometa.search import Outcome
 
 KEPT = 5
 """Outcomes of a pass whose scores are kept: a hundred candidates' scores would fill the memory. They have metrics of

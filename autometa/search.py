@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Protocol
 
 from autometa.backbones import Source, View
-from autometa.budget import stopwatch
-from autometa.errors import AutometaError, BudgetExhausted
-from autometa.evaluation import Answer, interval95, paired_gain
 from autometa.heads import HEADS, HeadSpec, Params, find_metric
 from autometa.heads.spec import Trial
+from autometa.outcomes import Candidate, Origin, Outcome
 from autometa.study import Study, Told, earlier_params, key_of
 
 SAFE = 4
@@ -25,61 +22,18 @@ RESUMED = 4
 PATIENCE = 60
 """Trials without a better one after which the search ends early."""
 
-Origin = Literal["", "resumed", "prior", "first guess", "carried on", "sampler"]
-"""Who proposed a candidate: see `Search`."""
+Attempt = Callable[[Candidate], Outcome]
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """What is tried: a head with its parameters on a view; `origin` tells who proposed it."""
-
-    view: View
-    head: str
-    params: Params
-    origin: Origin = field(default="", compare=False, repr=False)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a candidate; `answer` only where the status is ok, `glimpsed` (its accuracy on the first few
-    episodes) only where it was pruned."""
-
-    candidate: Candidate
-    status: Literal["ok", "failed", "timeout", "pruned"]
-    seconds: float
-    answer: Answer | None = None
-    note: str = ""
-    glimpsed: float = -1.0
+class Family(Protocol):
+    """A family of trained learners: its name, and the part of the space that holds its options."""
 
     @property
-    def score(self) -> float:
-        """Mean normalised accuracy, -1 without an answer."""
-        return self.answer.mean if self.answer else -1.0
+    def name(self) -> str: ...
 
-    def journal_line(self) -> str:
-        """One JSON line."""
-        accuracy = {"accuracy": self.score, "ci95": interval95(self.answer.accuracies)} if self.answer else {}
-        return json.dumps(
-            {
-                **asdict(self.candidate),
-                "view": str(self.candidate.view),
-                "status": self.status,
-                "seconds": round(self.seconds, 4),
-                **accuracy,
-                "note": self.note,
-            }
-        )
+    def suggest(self, trial: Trial) -> Params: ...
 
-
-class Pruned(Exception):
-    """A candidate is clearly behind the best one on the first few episodes, where it has this accuracy."""
-
-    def __init__(self, accuracy: float, why: str) -> None:
-        super().__init__(why)
-        self.accuracy = accuracy
-
-
-Attempt = Callable[[Candidate], Outcome]
+    def first_words(self) -> Params: ...
 
 
 class Search:
@@ -101,6 +55,7 @@ class Search:
         self._views = {str(view): view for view in views}
         self._views |= _views_of_earlier_runs(journal, views) if journal else {}
         self._heads = dict(heads)
+        self._families: dict[str, Family] = {}
         self._attempt = attempt
         self._study = Study(self._candidate, seed, journal)
         self._prior = [params for params in prior if self._study.allows(params)]
@@ -135,7 +90,7 @@ class Search:
         """Further views, on which the best few heads so far are tried while `goes_on()`."""
         if not views:
             return
-        best = self._diverse(t.params for t in _best_first(self._told.values()) if t.score >= 0)[:CARRIED_ON]
+        best = self._diverse(t.params for t in self._best_first() if t.score >= 0)[:CARRIED_ON]
         self._views |= {str(view): view for view in views}
         self._study.renew()
         for view in views:
@@ -156,13 +111,26 @@ class Search:
         while goes_on() and len(self._told) < max_trials and self._idle < PATIENCE and refused < PATIENCE:
             refused += not self._try(is_cheap=is_cheap)
 
-    def also(self, candidate: Candidate) -> None:
-        """Measure a candidate of another kind, beside the study."""
-        self._known[_identity(candidate)] = self._attempt(candidate)
+    def join(self, families: Mapping[View, Family], goes_on: Callable[[], bool]) -> None:
+        """Families of trained learners, each a view with options of its own instead of heads: their first guesses,
+        in turn, while `goes_on()`. From then on the sampler may ask for them too."""
+        self._views |= {str(view): view for view in families}
+        self._families |= {str(view): family for view, family in families.items()}
+        if families:
+            self._study.renew()
+        for view, family in families.items():
+            if goes_on():
+                self._try({"view": str(view), **family.first_words()}, "family")
+
+    def _leave(self) -> None:
+        """Families leave the space: what there is no time for now, there is none for later."""
+        self._views = {name: view for name, view in self._views.items() if name not in self._families}
+        self._families = {}
+        self._study.renew()
 
     def _wishes(self) -> Iterator[tuple[Params, Origin]]:
         yield from ((told.params, "resumed") for told in self._to_resume())
-        first, *others = self._views
+        first, *others = (view for view in self._views if view not in self._families)
         guesses = [{"head": h, **guess} for h, spec in self._heads.items() for guess in spec.first_guesses(h)]
         wishes = [_wish(first, guess) for guess in guesses]
         yield from self._untold(wishes[:SAFE], "first guess")
@@ -172,7 +140,7 @@ class Search:
             heads = self._best_heads(asked)[:n]
             yield from self._untold([_wish(view, head) for view in others for head in heads], "carried on")
             yield from self._untold(wishes, "first guess")
-        leader = _best_first(self._told.values())[0].params["view"]
+        leader = self._best_first()[0].params["view"]
         best = self._best_heads(asked)[:CARRIED_ON]
         yield from self._untold([_wish(leader, head, flip=True) for head in best], "carried on")
 
@@ -198,10 +166,16 @@ class Search:
     def _to_resume(self) -> list[Told]:
         """The best candidates of earlier runs, the best few of each pass of a network, best first."""
         of_pass: dict[Source, list[Told]] = {}
-        for told in _best_first(told for told in self.earlier if told.score >= 0):
+        for told in sorted((told for told in self.earlier if told.score >= 0), key=lambda one: -one.score):
             view = replace(self._views[told.params["view"]], flip=told.params["flip"])
             of_pass.setdefault(view.source, []).append(told)
-        return _best_first(told for best in of_pass.values() for told in best[:RESUMED])
+        best = [told for best in of_pass.values() for told in best[:RESUMED]]
+        return sorted(best, key=lambda one: -one.score)
+
+    def _best_first(self) -> list[Told]:
+        """What is known of heads, the best first."""
+        heads = (told for told in self._told.values() if "head" in told.params)
+        return sorted(heads, key=lambda one: -one.score)
 
     def _untold(self, wishes: list[Params], origin: Origin) -> Iterator[tuple[Params, Origin]]:
         return ((wish, origin) for wish in wishes if key_of(wish) not in self._told)
@@ -222,6 +196,8 @@ class Search:
         candidate = replace(self._candidate(trial), origin=origin)
         if not is_cheap(candidate.view):
             self._study.tell(trial, None, None)
+            if str(candidate.view) in self._families:
+                self._leave()
             return False
         identity = _identity(candidate)
         outcome = self._known.get(identity) or self._attempt(candidate)
@@ -237,6 +213,8 @@ class Search:
 
     def _candidate(self, trial: Trial) -> Candidate:
         view = self._views[trial.suggest_categorical("view", list(self._views))]
+        if family := self._families.get(str(view)):
+            return Candidate(view, family.name, family.suggest(trial))
         view = replace(view, flip=trial.suggest_categorical("flip", [False, True]))
         head = trial.suggest_categorical("head", list(self._heads))
         return Candidate(view, head, self._heads[head].suggest(trial, head))
@@ -253,10 +231,6 @@ def _wish(view: str, guess: Params, *, flip: bool = False) -> Params:
     return {"view": view, "flip": flip, **guess}
 
 
-def _best_first(told: Iterable[Told]) -> list[Told]:
-    return sorted(told, key=lambda one: -one.score)
-
-
 def without_view(params: Mapping[str, Any]) -> dict[str, Any]:
     """The head and its parameters, in the words of the search."""
     return {name: value for name, value in params.items() if name not in ("view", "flip")}
@@ -264,32 +238,3 @@ def without_view(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def _identity(candidate: Candidate) -> tuple[Any, ...]:
     return candidate.view, candidate.head, tuple(sorted(candidate.params.items()))
-
-
-def guarded(measure: Callable[[Candidate], Answer], candidate: Candidate) -> Outcome:
-    """The outcome of measuring a candidate, who may run out of time or memory or meet numbers that can not
-    be solved: that is an outcome too."""
-    elapsed = stopwatch()
-    try:
-        answer = measure(candidate)
-    except BudgetExhausted as error:
-        return Outcome(candidate, "timeout", elapsed(), note=str(error))
-    except Pruned as behind:
-        return Outcome(candidate, "pruned", elapsed(), note=str(behind), glimpsed=behind.accuracy)
-    except (AutometaError, RuntimeError, ValueError, ArithmeticError) as error:
-        return Outcome(candidate, "failed", elapsed(), note=f"{type(error).__name__}: {error}")
-    return Outcome(candidate, "ok", elapsed(), answer)
-
-
-def one_error_rule(ranked: list[Outcome], cost: Callable[[View], float]) -> list[Outcome]:
-    """Outcomes best first; but the best one of a clearly cheaper view leads if it loses no more than the
-    paired standard error (Breiman et al. 1984, §3.4.3, on paired episodes)."""
-    best = ranked[0]
-    assert best.answer is not None
-    for other in ranked[1:]:
-        assert other.answer is not None
-        if cost(other.candidate.view) < 0.9 * cost(best.candidate.view):
-            loss, error = paired_gain(best.answer.accuracies, other.answer.accuracies)
-            if loss <= error:
-                return [other, *(outcome for outcome in ranked if outcome is not other)]
-    return ranked

@@ -10,8 +10,8 @@ from autometa.ensemble import calibrate, select
 from autometa.evaluation import ValidationEpisodes
 from autometa.family_trials import is_family
 from autometa.leaders import of_own_metric
+from autometa.outcomes import Candidate, Outcome, one_error_rule
 from autometa.ranking import WORSE
-from autometa.search import Candidate, Outcome, one_error_rule
 
 CANDIDATES_TO_MIX, BEST_OF_ALL, BEST_OF_EACH = 24, 6, 2
 NEARLY_AS_GOOD = 0.05

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from autometa.backbones import View
+from autometa.backbones import View, is_trained
 from autometa.bench import Bench
 from autometa.budget import TimeBudget
 from autometa.config import Settings
@@ -19,9 +19,10 @@ from autometa.family_trials import FamilyTrials, is_family
 from autometa.forecast import Forecast
 from autometa.heads import HEADS
 from autometa.leaders import Leaders, without_scores
+from autometa.outcomes import Candidate, Outcome, Pruned, guarded
 from autometa.planning import SLOWDOWN
 from autometa.ranking import WORSE, Voice
-from autometa.search import Candidate, Outcome, Pruned, Search, guarded
+from autometa.search import Search
 from autometa.stages import Stages
 from autometa.tuner import LEAST_TUNE_S, Tuner
 
@@ -134,7 +135,10 @@ class Trials:
         )
 
     def is_cheap(self, view: View) -> bool:
-        """Whether the bench is embedded in a view, or would be in a small part of the time left."""
+        """Whether the bench is embedded in a view, or would be in a small part of the time left; of a family, whether
+        there is time for another."""
+        if is_trained(view.backbone):
+            return self._spare_for_family() > 0
         missing = self.forecast.store.missing(view, self.bench.keys)
         return self._embed_s(view, missing) <= CHEAP_SHARE * self.forecast.spare_s([*self.reserved, view])
 
@@ -176,9 +180,10 @@ class Trials:
 
     def _try_families(self, search: Search) -> None:
         """Families on the best backbone, as long as there is time for one."""
-        for candidate in self.families.candidates(self.reserved[0], self.settings.families):
-            if self._spare_for_family():
-                search.also(candidate)
+        best = next((view for view in self.reserved if not is_trained(view.backbone)), self.first)
+        if self._spare_for_family():
+            families = self.families.views(best, self.settings.families)
+            search.join(families, lambda: self._spare_for_family() > 0)
 
     def _spare_for_family(self) -> float:
         return self.families.within_s(self.forecast.spare_s(self.reserved))

@@ -27,7 +27,7 @@ from autometa.evaluation import ValidationEpisodes, interval95
 from autometa.features import FeatureStore
 from autometa.heads import HEADS, FeatureStatistics, HeadSpec, Metric, find_metric
 from autometa.learner import BackboneShelf
-from autometa.search import Candidate, Outcome
+from autometa.outcomes import Candidate, Outcome
 from autometa.selection import Weighted, ensembles
 
 ROOT = Path(__file__).parents[1]

@@ -12,6 +12,7 @@ from autometa.backbones.catalogue import (  # noqa: E402
     BackboneSpec,
     find_spec,
     installed_backbones,
+    is_trained,
     untuned,
 )
 from autometa.backbones.engines import EAGER  # noqa: E402
@@ -34,6 +35,7 @@ __all__ = [
     "build_backbone",
     "find_spec",
     "installed_backbones",
+    "is_trained",
     "sharing_tensors",
     "split",
     "stages_of",

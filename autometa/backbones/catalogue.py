@@ -83,6 +83,11 @@ def untuned(name: str) -> str:
     return name.partition(TRAINED)[0].partition(TUNED)[0]
 
 
+def is_trained(name: str) -> bool:
+    """Whether a name stands for a learner trained on a backbone."""
+    return TRAINED in name
+
+
 def find_spec(name: str) -> BackboneSpec:
     """The catalogue's row, or one made for any other timm model, whose weights then come from the hub."""
     name = untuned(name)

@@ -22,10 +22,10 @@ from autometa.features import FeatureStore
 from autometa.forecast import PROBE_IMAGES, Forecast, Limits
 from autometa.heads import METRICS, FeatureStatistics, Metric, find_metric
 from autometa.learner import BackboneShelf, FittedLearner, MetricKey
+from autometa.outcomes import Candidate, Outcome, guarded
 from autometa.pace import plain_member
 from autometa.planning import FINISH_S, SLOWDOWN, TestSpec, make_plan
 from autometa.pool import share_of_classes
-from autometa.search import Candidate, Outcome, guarded
 
 STRONGEST = View("tf_efficientnet_lite0", 128)
 """Of the backbones that every installation has."""

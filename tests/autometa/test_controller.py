@@ -20,22 +20,13 @@ from autometa.controller import Controller
 from autometa.episodes import EpisodeSpec
 from autometa.errors import BudgetExhausted, WeightsError
 from autometa.evaluation import Answer
+from autometa.families import FAMILIES
 from autometa.forecast import Limits
 from autometa.heads import HEADS, find_metric
 from autometa.learner import FittedLearner
+from autometa.outcomes import Candidate, Outcome, Pruned, guarded, one_error_rule
 from autometa.planning import Costs, TestSpec, affordable, make_plan, meta_test_s
-from autometa.search import (
-    AT_ONCE,
-    CARRIED_ON,
-    PATIENCE,
-    SAFE,
-    Candidate,
-    Outcome,
-    Pruned,
-    Search,
-    guarded,
-    one_error_rule,
-)
+from autometa.search import AT_ONCE, CARRIED_ON, PATIENCE, SAFE, Search
 
 SPEC = EpisodeSpec(ways=(2, 4), shots=(1, 5), queries_per_class=3)
 TEST = TestSpec(tasks=20, episodes=SPEC, images=100, protocol="within-domain")
@@ -133,6 +124,36 @@ def test_further_views_meet_the_best_heads_and_what_is_known_is_not_tried_again(
     search.refine(lambda: len(tried) < before + CARRIED_ON + 15, 10_000)
     assert len({str(c) for c in tried}) == len(tried)
     search.widen([], lambda: True)
+
+
+def test_families_join_the_space_with_options_of_their_own() -> None:
+    """First guesses in the order given; then the sampler asks for heads and for families that are affordable."""
+    tried: list[Candidate] = []
+
+    def attempt(candidate: Candidate) -> Outcome:
+        tried.append(candidate)
+        return Outcome(candidate, "ok", 0.0, answer_of(0.9 if candidate.head == "maml" else 0.5))
+
+    search = Search([SMALL], attempt, seed=0)
+    search.explore(lambda: True)
+    before = len(tried)
+    views = {View(f"net~{name}", 64): FAMILIES[name] for name in ("maml", "adapters", "anil")}
+    search.join(views, lambda: len(tried) < before + 2)
+    maml, adapters = tried[before:]
+    assert (maml.head, maml.params, maml.origin) == ("maml", {"rate": 1.0, "test_steps": 3}, "family")
+    assert (adapters.view, adapters.params) == (View("net~adapters", 64), {"steps": 8, "rate": 0.1})
+    search.refine(lambda: len(tried) < before + 20, 10_000)
+    sampled = tried[before + 2 :]
+    assert {c.origin for c in sampled} == {"sampler"}
+    rates = {c.params["rate"] for c in sampled if c.head == "maml"}
+    assert len(rates) > 1 and all(0.05 <= rate <= 5 for rate in rates)
+    search.refine(lambda: len(tried) < before + 40, 10_000, lambda view: view == SMALL)
+    assert {c.view for c in tried[before + 20 :]} == {SMALL}, "there is no time for families any more"
+    assert len(tried) > before + 20
+    tuned = View("net+tuned", 64)
+    search.widen([tuned], lambda: True)
+    assert {c.view for c in tried[-CARRIED_ON:]} == {tuned}
+    assert {c.head for c in tried[-CARRIED_ON:]} <= set(HEADS)
 
 
 def test_pruned_trials_are_told_to_the_sampler() -> None:

@@ -46,7 +46,7 @@ def held_out(n: int = 12) -> tuple[PreparedImages, ValidationEpisodes]:
 
 def recipe(family: str, backbone: str, **training: Any) -> Recipe:
     """Of few steps, so that a test takes a second."""
-    made = find_family(family)(backbone, 32, SPEC)
+    made = find_family(family).recipe(backbone, 32, SPEC)
     few = {} if family == "prototypical" else {"steps": 3}
     few |= {"test_steps": 3} if "test_steps" in made.options else {}
     settings = made.training.model_copy(update={"max_steps": 8, "validate_every": 4, **training})

@@ -10,7 +10,7 @@ import pytest
 
 from autometa.backbones import View
 from autometa.finish import Finish
-from autometa.search import Candidate
+from autometa.outcomes import Candidate
 from autometa.selection import Weighted
 
 VIEWS = [View("a+tuned", 128), View("a+tuned", 224), View("b", 128)]

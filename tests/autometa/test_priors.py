@@ -20,6 +20,7 @@ from autometa.errors import ArtifactError
 from autometa.evaluation import Answer
 from autometa.forecast import Limits
 from autometa.heads import HEADS
+from autometa.outcomes import Candidate, Outcome
 from autometa.planning import TestSpec
 from autometa.priors import (
     TABLE,
@@ -35,7 +36,7 @@ from autometa.priors import (
     two_tone,
     wishes,
 )
-from autometa.search import AT_ONCE, CARRIED_ON, SAFE, Candidate, Outcome, Search
+from autometa.search import AT_ONCE, CARRIED_ON, SAFE, Search
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,8 +12,8 @@ from autometa.backbones import View
 from autometa.episodes import EpisodeSpec, sample_episodes
 from autometa.errors import BudgetExhausted
 from autometa.evaluation import ValidationEpisodes
+from autometa.outcomes import Candidate, Outcome
 from autometa.ranking import Ranking
-from autometa.search import Candidate, Outcome
 from autometa.selection import ensembles
 
 NAMES = ("a", "b", "c", "d")

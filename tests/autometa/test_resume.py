@@ -21,9 +21,10 @@ from autometa.forecast import Limits
 from autometa.heads import HEADS
 from autometa.journals import mend
 from autometa.learner import FittedLearner
+from autometa.outcomes import Candidate, Outcome
 from autometa.planning import TestSpec
 from autometa.resume import JOURNAL, STUDY, load_earlier
-from autometa.search import RESUMED, Candidate, Outcome, Search
+from autometa.search import RESUMED, Search
 
 SMALL, LARGE, TUNED = View("net", 64), View("net", 128), View("net+tuned", 64)
 

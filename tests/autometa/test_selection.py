@@ -14,7 +14,7 @@ from autometa.episodes import EpisodeSpec, sample_episodes
 from autometa.evaluation import Answer, ValidationEpisodes
 from autometa.finish import preferred
 from autometa.leaders import KEPT, Leaders, of_own_metric
-from autometa.search import Candidate, Outcome
+from autometa.outcomes import Candidate, Outcome
 from autometa.selection import NEARLY_AS_GOOD, Weighted, ensembles
 
 POOL = colour_pool(classes=8)

@@ -29,7 +29,7 @@ CHEAP = TrainedCosts(1e-6, 1e-6)
 
 
 def trained(name: str, backbone: str, **changes: Any) -> TrainedMember:
-    learner = TrainedLearner.untrained(find_family(name)(backbone, 32, SPEC))
+    learner = TrainedLearner.untrained(find_family(name).recipe(backbone, 32, SPEC))
     with torch.no_grad():
         for parameter in learner.learner.parameters():
             parameter.mul_(1.01)

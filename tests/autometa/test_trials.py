@@ -18,7 +18,7 @@ from autometa.episodes import EpisodeSpec
 from autometa.errors import BudgetExhausted
 from autometa.forecast import Limits
 from autometa.leaders import KEPT, without_scores
-from autometa.search import Candidate, Outcome
+from autometa.outcomes import Candidate, Outcome
 from autometa.stages import Stages
 from autometa.trials import STAGES, Trials
 
