@@ -27,7 +27,7 @@ class Finish:
         options = ensembles(done, bench.episodes, forecast.fits, forecast.image_s, self.max_members)
         found: list[tuple[list[Weighted], Answer]] = []
         for members in options:
-            if not found or forecast.limits.train.fits(SAVE_S + self._asking_s(members)):
+            if not found or self._may_ask(members):
                 found.append((members, self._fresh_answer(members)))
         return preferred(found)
 
@@ -55,9 +55,13 @@ class Finish:
             for c, t, w in members
         ]
 
-    def _asking_s(self, members: list[Weighted]) -> float:
-        """Predicted seconds until these members have answered fresh episodes."""
-        return self.trials.forecast.answer_s * len(members)
+    def _may_ask(self, members: list[Weighted]) -> bool:
+        """Whether there is time to ask these members about fresh episodes, to save them, and for meta-test with them."""
+        forecast = self.trials.forecast
+        asking_s = SAVE_S + forecast.answer_s * len(members)
+        reserve_s = forecast.meta_test_s(candidate.view for candidate, _, _ in members)
+        limits = forecast.limits
+        return limits.train.fits(asking_s) and limits.run.fits(asking_s + reserve_s)
 
     def _fresh_answer(self, members: list[Weighted]) -> Answer:
         """What an ensemble answers on fresh episodes."""
