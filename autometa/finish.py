@@ -56,7 +56,7 @@ class Finish:
         ]
 
     def _may_ask(self, members: list[Weighted]) -> bool:
-        """Whether there is time to ask these members about fresh episodes, to save them, and for meta-test with them."""
+        """Whether there is time to ask these members about fresh episodes, to save them, and to meta-test them."""
         forecast = self.trials.forecast
         asking_s = SAVE_S + forecast.answer_s * len(members)
         reserve_s = forecast.meta_test_s(candidate.view for candidate, _, _ in members)

@@ -6,9 +6,14 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from synthetic import FakeClock
 
+from autometa import finish
 from autometa.backbones import View
+from autometa.budget import TimeBudget
+from autometa.evaluation import Answer
 from autometa.finish import Finish
 from autometa.outcomes import Candidate
 from autometa.selection import Weighted
@@ -33,3 +38,33 @@ def test_a_copy_on_several_views_is_tuned_again_once(works: bool) -> None:
     assert asked == [VIEWS[0]]
     names = [candidate.view.backbone for candidate, _, _ in again]
     assert names == (["a+tuned-all", "a+tuned-all", "b"] if works else [])
+
+
+@pytest.mark.parametrize(("left_s", "asked"), [(100.0, 3), (11.0, 2), (1.0, 1)])
+def test_larger_ensembles_are_asked_only_where_meta_test_still_fits(
+    left_s: float, asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Meta-test takes two seconds a member, and so does asking it about fresh episodes; saving takes one."""
+    options = [MEMBERS[:1], MEMBERS[:2], MEMBERS]
+    monkeypatch.setattr(finish, "ensembles", lambda *_: options)
+    answers = {1: 0.5, 2: 0.6, 3: 0.6}
+    heard: list[int] = []
+
+    def fresh_answer(_: Finish, members: list[Weighted]) -> Answer:
+        heard.append(len(members))
+        return Answer((), np.full(9, answers[len(members)]))
+
+    monkeypatch.setattr(Finish, "_fresh_answer", fresh_answer)
+    clock = FakeClock()
+    limits = SimpleNamespace(train=TimeBudget.of(1000, clock), run=TimeBudget.of(left_s, clock))
+    forecast = SimpleNamespace(
+        limits=limits,
+        answer_s=2.0,
+        meta_test_s=lambda views: 2.0 * len(list(views)),
+        fits=None,
+        image_s=None,
+    )
+    trials: Any = SimpleNamespace(forecast=forecast, bench=SimpleNamespace(episodes=None))
+    members, answer = Finish(trials, 4).chosen([])
+    assert heard == [1, 2, 3][:asked]
+    assert members == options[asked - 1] and answer.mean == answers[asked]
