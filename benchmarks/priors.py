@@ -39,7 +39,7 @@ KEPT = 4
 USUAL_S, QUICK_S = 300.0, 20.0
 FIRST = View("tf_efficientnet_lite0", 128)
 QUICK = {"backbones": (FIRST.backbone,), "resolutions": (FIRST.px,), "validation_episodes": 60}
-SPEC = EpisodeSpec(ways=(2, 20), shots=(1, 20), queries_per_class=20)
+SPEC = EpisodeSpec(ways=(2, 20), shots=(1, 10), queries_per_class=5)
 
 
 def read_pool(folder: Path, px: int = 128) -> ImagePool:
