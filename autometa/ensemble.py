@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy import optimize
 
-from autometa.evaluation import Answer, ValidationEpisodes
+from autometa.evaluation import Answer, RealQueries, ValidationEpisodes
 
 LOG_TEMPERATURE = (-8.0, 4.0)
 MOST_SLOPE = 1.5
@@ -45,8 +45,8 @@ def calibrate(answer: Answer, validation: ValidationEpisodes) -> tuple[float, li
 def fit_temperature(answer: Answer, validation: ValidationEpisodes) -> float:
     """The temperature with the least cross-entropy on the validation queries (Guo et al. 2017)."""
     queries = validation.queries
-    every = max(len(queries.labels) // ENOUGH_QUERIES, 1)
-    rows, labels = queries.rows(answer.scores)[::every], queries.labels[::every]
+    some = _enough_of(queries)
+    rows, labels = queries.rows(answer.scores)[some], queries.labels[some]
 
     def loss(log_temperature: float) -> float:
         temperature = float(torch.tensor(log_temperature, dtype=torch.float64).exp())
@@ -54,6 +54,11 @@ def fit_temperature(answer: Answer, validation: ValidationEpisodes) -> float:
 
     found = optimize.minimize_scalar(loss, bounds=LOG_TEMPERATURE, method="bounded", options={"xatol": 0.02})
     return float(torch.tensor(float(found.x)).exp())
+
+
+def _enough_of(queries: RealQueries) -> slice:
+    """Queries evenly spread over all of them, as many as it takes to fit a number or two."""
+    return slice(None, None, max(len(queries.labels) // ENOUGH_QUERIES, 1))
 
 
 @dataclass(frozen=True)
@@ -74,13 +79,13 @@ class ShotTemperature:
         """The one with the least cross-entropy on the validation queries, given an ensemble's log-probabilities
         per batch; no slope where all episodes have as many shots."""
         queries = validation.queries
-        every = max(len(queries.labels) // ENOUGH_QUERIES, 1)
-        rows, labels = queries.rows(mixed)[::every], queries.labels[::every]
+        some = _enough_of(queries)
+        rows, labels = queries.rows(mixed)[some], queries.labels[some]
         of_query = [
             shots[:, None].expand(real.shape)[real]
             for shots, real in zip(validation.shots, queries.real, strict=True)
         ]
-        log_shots = torch.cat(of_query)[::every].log()
+        log_shots = torch.cat(of_query)[some].log()
         spread = bool(log_shots.max() > log_shots.min())
 
         def loss(found: NDArray[np.float64]) -> float:
