@@ -66,13 +66,18 @@ class MemoryBudget:
         return cls(int(SAFE_SHARE * min(psutil.virtual_memory().available, _container_bytes())))
 
     def left_bytes(self) -> int:
-        """What is left after this process's own memory (mapped files cost nobody)."""
-        info = psutil.Process().memory_info()
-        return self.total_bytes - int(info.rss - getattr(info, "shared", 0))
+        """What is left after this process's own memory."""
+        return self.total_bytes - own_bytes()
 
     def fits(self, n_bytes: int) -> bool:
         """Whether a step that takes about so much memory may be begun."""
         return n_bytes <= self.left_bytes()
+
+
+def own_bytes() -> int:
+    """Memory of this process alone: mapped files and shared pages cost nobody."""
+    info = psutil.Process().memory_info()
+    return int(info.rss - getattr(info, "shared", 0))
 
 
 def _container_bytes() -> int:

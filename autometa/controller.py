@@ -166,8 +166,9 @@ class Controller:
             few = Bench.few(pool, self.test.episodes, self._rng)
             views = self._worthy_views(few, first, trials)
             search = self._begin_search(views, self._prior(pool, few, views, trials), trials)
-            done = trials.run(search, search_s)
-        if done:
+            for _ in trials.run(search, search_s):
+                self._keep_so_far(trials)
+        if done := trials.leaders.outcomes:
             self._mix(done, trials)
 
     def _trials(self, pool: ImagePool, first: View, search_s: float) -> Trials:
@@ -239,6 +240,16 @@ class Controller:
             temperature = fit_temperature(outcome.answer, trials.bench.episodes)
             record = {"stage": "search", **outcome.answer.figures()}
             self._keeper.save([(candidate, temperature, 1.0)], trials, record)
+
+    def _keep_so_far(self, trials: Trials) -> None:
+        """Save the ensemble of what is known before something dear begins, which may end the process."""
+        if self.checkpoint is None or not trials.may_go_on():
+            return
+        members, answer = Finish(trials, self.settings.max_members).so_far()
+        if answer is not None and answer.mean > self._best:
+            self._best = answer.mean
+            self._keeper.save(members, trials, {"stage": "search", **answer.figures()})
+            self.report(f"best so far: {answer.percent()} with {len(members)} members")
 
     def _mix(self, done: list[Outcome], trials: Trials) -> None:
         """Choose the ensemble, save it with metrics fitted on all classes, then, if there is time, with copies tuned

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from autometa.ensemble import ShotTemperature, at_temperature, combine
+from autometa.ensemble import ShotTemperature, at_temperature, calibrate, combine
 from autometa.evaluation import Answer, paired_gain
+from autometa.leaders import broad
 from autometa.outcomes import Outcome
 from autometa.planning import SAVE_S
 from autometa.selection import Weighted, ensembles
@@ -29,7 +30,20 @@ class Finish:
         for members in options:
             if not found or self._may_ask(members):
                 found.append((members, self._fresh_answer(members)))
+        told = ", ".join(f"{answer.percent()} with {_told(len(members))}" for members, answer in found)
+        self.trials.report(f"fresh validation episodes: {told}")
         return preferred(found)
+
+    def so_far(self) -> tuple[list[Weighted], Answer | None]:
+        """The broad ensemble of what is known, and what it answers on the episodes for selection; nothing before the
+        first outcome."""
+        episodes = self.trials.bench.episodes
+        wide = broad(self.trials.leaders.heads, self.trials.forecast.fits)
+        found = [(one.candidate, *calibrate(one.answer, episodes)) for one in wide if one.answer is not None]
+        if not found:
+            return [], None
+        mixed = combine([voice for _, _, voice in found], [1.0] * len(found))
+        return [(candidate, temperature, 1.0) for candidate, temperature, _ in found], episodes.measure(mixed)
 
     def calibrated(self, answer: Answer) -> tuple[ShotTemperature, Answer]:
         """The temperature by shots that fits the answer on fresh episodes best, and the answer at that. Its
@@ -70,6 +84,10 @@ class Finish:
             for candidate, temperature, _ in members
         ]
         return self.trials.bench.fresh.measure(combine(calibrated, [weight for _, _, weight in members]))
+
+
+def _told(n: int) -> str:
+    return f"{n} members" if n > 1 else "the best head"
 
 
 def preferred(found: Sequence[tuple[list[Weighted], Answer]]) -> tuple[list[Weighted], Answer]:

@@ -32,8 +32,9 @@ PROBE_PX = 128
 PROBE_IMAGES = 24
 ENGINE_SHARE = 0.3
 """Share of the training time left in which choosing an engine must fit easily."""
-FRESH_ANSWERS, ANSWER_S = 8, 0.2
-"""Candidates that are asked about fresh episodes in the end, and seconds of that before some were tried."""
+MORE_ANSWERS, ANSWER_S = 4, 0.2
+"""Candidates besides the members of the broad ensemble that are asked about fresh episodes in the end, and seconds of
+that before some were tried."""
 RACE_S = 1.0
 """What a race costs besides building the winner."""
 ALONE, ALONE_S = 1.5, 0.005
@@ -53,7 +54,7 @@ class Limits:
 @dataclass
 class Forecast:
     """Predicted seconds of what is ahead, from measurements on this machine. `trained`: costs of learners that count
-    as views, by the name that stands for a backbone."""
+    as views, by the name that stands for a backbone; `members`: how many the ensemble will have."""
 
     test: TestSpec
     limits: Limits
@@ -61,6 +62,7 @@ class Forecast:
     store: FeatureStore
     start_s: float
     trained: dict[str, TrainedCosts] = field(default_factory=dict, init=False)
+    members: int = field(default=4, init=False)
     _pixel_s: dict[str, float] = field(default_factory=dict, init=False)
     _heads: Speed = field(default_factory=Speed, init=False)
     _episodes: int = field(default=0, init=False)
@@ -91,7 +93,7 @@ class Forecast:
     def finish_s(self) -> float:
         """Seconds that choosing and saving the ensemble at the end of meta-training takes: some of the members are
         asked about fresh episodes first."""
-        return FINISH_S + FRESH_ANSWERS * self.answer_s
+        return FINISH_S + (self.members + MORE_ANSWERS) * self.answer_s
 
     @property
     def answer_s(self) -> float:
@@ -166,7 +168,7 @@ class Forecast:
         views, to_embed = list(views), to_embed or {}
         costs = self.costs(views)
         now_s = sum({v.source: costs.image_s[v] * n for v, n in to_embed.items()}.values())
-        unready = {v for v in to_embed if self.shelf(v.backbone).choice(v.px) is None}
+        unready = {v for v in to_embed if not self.shelf(v.backbone).is_ready(v.px)}
         now_s += sum(self._engine_s(v) + RACE_S for v in unready)
         spare_s += self.finish_s
         left_s = self.limits.run.left_s() - spare_s

@@ -59,6 +59,11 @@ class BackboneShelf:
         if choice := self(untuned(tuned)).expected(px):
             self(tuned).prefer(choice.name, px)
 
+    def rest(self) -> None:
+        """Give back the memory of all engines; what is needed again is built again."""
+        for network in self._built.values():
+            network.rest()
+
     def state(self, name: str) -> dict[str, torch.Tensor]:
         """Its weights on the CPU, for saving."""
         return {key: value.cpu() for key, value in self(name).model.state_dict().items()}

@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from autometa.backbones import Source, View, untuned
+from autometa.backbones import Source, View
 from autometa.ensemble import calibrate, select
 from autometa.evaluation import ValidationEpisodes
 from autometa.family_trials import is_family
-from autometa.leaders import of_own_metric
+from autometa.leaders import broad
 from autometa.outcomes import Candidate, Outcome, one_error_rule
-from autometa.ranking import WORSE
 
 CANDIDATES_TO_MIX, BEST_OF_ALL, BEST_OF_EACH = 24, 6, 2
-NEARLY_AS_GOOD = 0.05
-"""Normalised accuracy that a member of the broad ensemble may be behind the best one of its pass. Which metric is
-best on a dozen classes says little about which is on others; together they beat the one chosen."""
 
 Weighted = tuple[Candidate, float, float]
 """A candidate with its temperature and its weight in the ensemble."""
@@ -38,41 +34,18 @@ def ensembles(
     heads = _in_time([outcome for outcome in done if not is_family(outcome.candidate)], fits, image_s)
     trained = [o for o in done if is_family(o.candidate) and fits([o.candidate.view])]
     best_first = one_error_rule(sorted(heads, key=lambda outcome: -outcome.score), image_s)
-    broad = _broad(best_first, fits)
+    wide = broad(best_first, fits)
     ranked = _diverse(best_first)
-    ranked += [outcome for outcome in [*broad, *trained] if all(outcome is not one for one in ranked)]
+    ranked += [outcome for outcome in [*wide, *trained] if all(outcome is not one for one in ranked)]
     answers = [outcome.answer for outcome in ranked if outcome.answer is not None]
     temperatures, voices = zip(*(calibrate(answer, episodes) for answer in answers), strict=True)
     weights = select(
         voices, episodes, lambda places: fits([ranked[p].candidate.view for p in places]), max_members
     )
-    even = {place: 1 for place, one in enumerate(ranked) if any(one is member for member in broad)}
+    even = {place: 1 for place, one in enumerate(ranked) if any(one is member for member in wide)}
     found = [{0: 1}, dict(weights), even]
     distinct = [one for place, one in enumerate(found) if one and one not in found[:place]]
     return [[(ranked[p].candidate, temperatures[p], float(w)) for p, w in one.items()] for one in distinct]
-
-
-def _broad(best_first: Sequence[Outcome], fits: Callable[[Iterable[View]], bool]) -> list[Outcome]:
-    """The best pass of every good network, then of tuned and untuned copies of these, as far as they fit together,
-    each with the metrics that are nearly as good as its best. Mirrored images cost as much as another network, which
-    is worth more."""
-    least = max(outcome.score for outcome in best_first) - WORSE
-    good = [one for one in best_first if one.score >= least and not one.candidate.view.flip]
-    members: list[Outcome] = []
-    for name_of in (
-        lambda one: untuned(one.candidate.view.backbone),
-        lambda one: one.candidate.view.backbone,
-    ):
-        for outcome in good:
-            if name_of(outcome) in map(name_of, members):
-                continue
-            alike = [one for one in best_first if one.candidate.view.source == outcome.candidate.view.source]
-            team = of_own_metric(one for one in alike if one.score >= outcome.score - NEARLY_AS_GOOD)
-            for grown in ([*members, *team], [*members, outcome]):
-                if fits([member.candidate.view for member in grown]):
-                    members = grown
-                    break
-    return members
 
 
 def _diverse(ranked: list[Outcome]) -> list[Outcome]:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from autometa.budget import MemoryBudget, TimeBudget, process_age_s
+from autometa.budget import MemoryBudget, TimeBudget, own_bytes, process_age_s
 from autometa.config import Settings, load_yaml
 from autometa.controller import Controller
 from autometa.episodes import EpisodeSpec, ImagePool, as_uint8
@@ -35,13 +35,17 @@ HEEDED = {"time_budget", "memory_budget", "test"}
 
 
 def read_limits(settings: Settings, environment: Mapping[str, str] = os.environ) -> Limits:
-    """Limits that ingestion declares in the environment, else those of the settings."""
+    """Limits that ingestion declares in the environment, else those of the settings. A process that stands by for
+    meta-test has imported what this one has: as much memory as this one holds now is the other's."""
     memory = environment.get("METADL_MEMORY_BYTES") or settings.memory_budget
+    standby = json.loads(environment.get("METADL_TEST_SPEC", "{}")).get("standby", False)
     whole = TimeBudget.of(settings.time_budget - process_age_s())
     if "METADL_DEADLINE" in environment:
         whole = TimeBudget(float(environment["METADL_DEADLINE"]))
     train = TimeBudget(float(environment.get("METADL_META_TRAIN_DEADLINE", whole.deadline)))
-    return Limits(train, whole, MemoryBudget(int(memory)) if memory else MemoryBudget.of_machine())
+    if not memory:
+        return Limits(train, whole, MemoryBudget.of_machine())
+    return Limits(train, whole, MemoryBudget(int(memory) - (own_bytes() if standby else 0)))
 
 
 def read_test_spec(settings: Settings, environment: Mapping[str, str] = os.environ) -> TestSpec:

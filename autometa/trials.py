@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -32,6 +32,8 @@ QUICK_HEADS, QUICK_TRANSFORM = ("centroid", "ot_map"), "root_l2"
 """What views are ranked with."""
 TRIAL_S, TRIAL_BYTES = 2.0, 350 * 2**20
 """What a trial with its metric may take."""
+ROOMY_BYTES = 3 * 2**29
+"""Memory left with which training begins beside the engines; with less, they give theirs back."""
 LATER_SHARE = 0.3
 """Share of the search time that untouched views leave to tuning and refining."""
 FIRST_LOOK, HOPELESS = 30, 2.0
@@ -64,29 +66,31 @@ class Trials:
 
     def __post_init__(self) -> None:
         most_reserved_s = RESERVED_SHARE * self.forecast.limits.run.left_s()
-        self.leaders = Leaders(
-            self.bench.episodes, lambda views: self.forecast.meta_test_s(views) <= most_reserved_s
-        )
+        self.leaders = Leaders(lambda views: self.forecast.meta_test_s(views) <= most_reserved_s)
         self._fresh: dict[tuple[View, str, str], tuple[torch.Tensor, ...]] = {}
         self.tuner = Tuner(self.bench, self.forecast, self.report, self.settings.tune_steps)
         self.families = FamilyTrials(self.bench, self.dataset_of_class, self.forecast, self.report)
         self._first_look = ValidationEpisodes(self.bench.episodes.episodes[:FIRST_LOOK])
 
-    def run(self, search: Search, search_s: float) -> list[Outcome]:
-        """Explore, tune, train, refine; the best outcomes of every pass."""
+    def run(self, search: Search, search_s: float) -> Iterator[None]:
+        """Explore, tune, train, refine; stops between these, so that what `leaders` have so far can be kept."""
         later_s = LATER_SHARE * search_s
         if later_s < LEAST_TUNE_S / TUNE_SHARE:
             later_s = 0.0  # too little for what comes later
         search.explore(lambda: self.forecast.spare_s(self.reserved) > later_s and self.may_go_on())
         for best in self._to_tune():
+            yield
+            self._make_room()
             within_s = TUNE_SHARE * (self.forecast.spare_s(self.reserved) - self.tuner.embed_s(best))
             with self.stages.timed("tune", within_s):
                 tuned = self.tuner.views(best, within_s)
             search.widen([each for view in tuned for each in self.layered(view)], self.may_go_on)
+        yield
+        self._make_room()
         with self.stages.timed("families"):
             self._try_families(search)
+        yield
         search.refine(self.may_go_on, self.settings.max_trials, self.is_cheap)
-        return self.leaders.outcomes
 
     def layered(self, view: View) -> list[View]:
         """The view, and the same pass with more layers, where the network has them."""
@@ -125,6 +129,7 @@ class Trials:
         outcome = guarded(self._measure, candidate)
         if outcome.answer is not None:
             self.leaders.add(outcome)
+            self.forecast.members = len(self.reserved)
         self.announce(outcome)
         return without_scores(outcome)
 
@@ -178,11 +183,15 @@ class Trials:
         view, fresh = candidate.view, self.bench.fresh
         return self.bench.answer(view, self.features(view), candidate.head, candidate.params, fresh).scores
 
+    def _make_room(self) -> None:
+        """Give back the memory of engines where training may need it: the bench is embedded."""
+        if not self.forecast.limits.memory.fits(ROOMY_BYTES):
+            self.forecast.shelf.rest()
+
     def _try_families(self, search: Search) -> None:
         """Families on the best backbone, as long as there is time for one."""
-        best = next((view for view in self.reserved if not is_trained(view.backbone)), self.first)
         if self._spare_for_family():
-            families = self.families.views(best, self.settings.families)
+            families = self.families.views(self.reserved[0], self.settings.families)
             search.join(families, lambda: self._spare_for_family() > 0)
 
     def _spare_for_family(self) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +22,7 @@ from autometa.backbones.engines import (
     ENGINES,
     Choice,
     Course,
+    Engine,
     EngineSpec,
     Race,
     build_checked,
@@ -166,6 +167,18 @@ class Backbone:
         latest = next(reversed(self._choices.values()), None)
         return self._choices.get(self.input_px(px), latest)
 
+    def is_ready(self, px: int) -> bool:
+        """Whether the engine for this size is chosen, and built."""
+        choice = self.choice(px)
+        return choice is not None and choice.engine is not None
+
+    def rest(self) -> None:
+        """Give back the memory of the engines, but not what was chosen: each is built anew when it is next needed."""
+        self._choices = {
+            size: choice if choice.name == EAGER else replace(choice, engine=None)
+            for size, choice in self._choices.items()
+        }
+
     def description(self, px: int, *, flip: bool) -> dict[str, Any]:
         """Everything that decides what `embed_layers` gives for an image: what caches go by."""
         choice = self.choice(px)
@@ -211,7 +224,7 @@ class Backbone:
         if choice is None or choice.name == EAGER:
             return self._eager(batch)
         try:
-            return choice.engine(batch)
+            return self._awake(size, choice, batch)(batch)
         except Exception as error:
             if is_out_of_memory(error):
                 raise
@@ -220,6 +233,15 @@ class Backbone:
             )
             self._choices[size] = Choice(EAGER, self._eager, 0.0, {}, {choice.name: "failed in use"})
         return self._eager(batch)
+
+    def _awake(self, size: int, choice: Choice, batch: torch.Tensor) -> Engine:
+        """The engine of a choice, built anew after a rest."""
+        if choice.engine is None:
+            course = Course(self.network, size, self.device, batch[:RACE_IMAGES], list(self.widths.values()))
+            built = self._build_checked(choice.name, course, ENGINES)
+            choice = replace(choice, engine=built.engine) if built.name == choice.name else built
+            self._choices[size] = choice
+        return choice.engine or self._eager
 
 
 def build_backbone(name: str, device: str, state: dict[str, torch.Tensor] | None = None) -> Backbone:

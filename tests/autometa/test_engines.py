@@ -215,6 +215,28 @@ def test_an_engine_that_fails_in_use_gives_way_to_eager(monkeypatch: pytest.Monk
     assert after.name == "eager"
 
 
+def test_an_engine_that_rests_is_built_again_when_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone, clock = tiny("test_resnet"), FakeClock()
+    engines = table(fake("quick", clock, 0.001))
+    monkeypatch.setattr(build, "ENGINES", engines)
+    backbone.rest()  # nothing is chosen yet
+    backbone.prefer("quick", PX)
+    backbone.prepare(IMAGES, PX, n_images=1, engines=engines)
+    before = backbone.embed(IMAGES, PX)
+    assert backbone.is_ready(PX) and not backbone.is_ready(2 * PX)
+    backbone.rest()
+    rested = backbone.choice(PX)
+    assert (
+        rested is not None and rested.engine is None and rested.name == "quick" and not backbone.is_ready(PX)
+    )
+    assert torch.equal(backbone.embed(IMAGES, PX), before) and backbone.is_ready(PX)
+    backbone.rest()
+    monkeypatch.setattr(build, "ENGINES", table())  # it can not be built any more
+    assert torch.equal(backbone.embed(IMAGES, PX), tiny("test_resnet").embed(IMAGES, PX))
+    after = backbone.choice(PX)
+    assert after is not None and after.name == "eager"
+
+
 def test_a_preferred_engine_that_is_not_there_gives_way_to_eager() -> None:
     backbone = tiny("test_resnet")
     lines: list[str] = []

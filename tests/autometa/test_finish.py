@@ -64,7 +64,10 @@ def test_larger_ensembles_are_asked_only_where_meta_test_still_fits(
         fits=None,
         image_s=None,
     )
-    trials: Any = SimpleNamespace(forecast=forecast, bench=SimpleNamespace(episodes=None))
+    lines: list[str] = []
+    bench = SimpleNamespace(episodes=None)
+    trials: Any = SimpleNamespace(forecast=forecast, bench=bench, report=lines.append)
     members, answer = Finish(trials, 4).chosen([])
+    assert lines[0].count("members") == asked - 1 and "50.0 ± 0.0 with the best head" in lines[0]
     assert heard == [1, 2, 3][:asked]
     assert members == options[asked - 1] and answer.mean == answers[asked]

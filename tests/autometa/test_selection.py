@@ -13,9 +13,9 @@ from autometa.backbones import View
 from autometa.episodes import EpisodeSpec, sample_episodes
 from autometa.evaluation import Answer, ValidationEpisodes
 from autometa.finish import preferred
-from autometa.leaders import KEPT, Leaders, of_own_metric
+from autometa.leaders import KEPT, NEARLY_AS_GOOD, Leaders, of_own_metric
 from autometa.outcomes import Candidate, Outcome
-from autometa.selection import NEARLY_AS_GOOD, Weighted, ensembles
+from autometa.selection import Weighted, ensembles
 
 POOL = colour_pool(classes=8)
 SPEC = EpisodeSpec(ways=(4, 4), shots=(1, 1), queries_per_class=4)
@@ -26,7 +26,7 @@ METRICS = {"white": 0.0, "l2": 0.02, "none": 3.0}
 
 def outcome(view: View, metric: str, noise: float, head: str = "centroid") -> Outcome:
     """Right but for noise, which is another one for every view and metric."""
-    names = (*NETS, *METRICS)
+    names = (*NETS, *METRICS, "a~maml", "a~anil", "a~pmf", "")
     seed = 97 * names.index(view.backbone) + names.index(metric) + view.px + view.flip
     generator = torch.Generator().manual_seed(seed)
     scores = []
@@ -82,13 +82,28 @@ def test_outcomes_of_one_metric_count_once() -> None:
     better, worse = outcome(view, "l2", 0.1), outcome(view, "l2", 0.9, head="ridge")
     other = outcome(view, "white", 0.5)
     assert of_own_metric([worse, other, better]) == [better, other]
-    leaders = Leaders(EPISODES, lambda views: True)
+    leaders = Leaders(lambda views: True)
     for one in (worse, other, better):
         leaders.add(one)
     assert leaders.outcomes == [better, other]
     for number in range(2 * KEPT):
         leaders.add(outcome(view, "none", 0.2 + 0.01 * number))
     assert len(leaders.outcomes) == 3
+
+
+def test_meta_test_is_reserved_for_the_broad_ensemble_and_the_best_trained_learner() -> None:
+    leaders = Leaders(lambda views: len(list(views)) <= 100)
+    for one in DONE:
+        leaders.add(one)
+    heads = sorted(c.view for c, _, _ in broad())
+    assert sorted(leaders.reserved) == heads
+    for name, noise in (("a~maml", 0.4), ("a~anil", 0.2), ("a~pmf", 5.0)):
+        leaders.add(outcome(View(name, 128), "", noise, head=name[2:]))
+    assert sorted(leaders.reserved[:-1]) == heads and leaders.reserved[-1] == View("a~anil", 128)
+    narrow = Leaders(lambda views: len(list(views)) <= 2)
+    for one in DONE:
+        narrow.add(one)
+    assert len(narrow.reserved) == 2
 
 
 @pytest.mark.parametrize(("gain", "expected"), [(0.0, 2), (0.004, 2), (0.2, 1)])

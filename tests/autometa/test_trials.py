@@ -16,9 +16,11 @@ from autometa.budget import MemoryBudget, TimeBudget
 from autometa.config import Settings
 from autometa.episodes import EpisodeSpec
 from autometa.errors import BudgetExhausted
+from autometa.finish import Finish
 from autometa.forecast import Limits
 from autometa.leaders import KEPT, without_scores
 from autometa.outcomes import Candidate, Outcome
+from autometa.search import Search
 from autometa.stages import Stages
 from autometa.trials import STAGES, Trials
 
@@ -122,3 +124,29 @@ def test_a_glimpse_fails_softly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Store, "embed", broken)
     with pytest.raises(BudgetExhausted, match="broken engine"):
         run.glimpse(A, few)
+
+
+def test_what_is_known_so_far_makes_an_ensemble() -> None:
+    run = trials([])
+    finish = Finish(run, 4)
+    assert finish.so_far() == ([], None)
+    for candidate in (centroid(A), centroid(A, "l2"), centroid(B), centroid(C)):
+        run.attempt(candidate)
+    members, answer = finish.so_far()
+    assert {candidate.view for candidate, _, _ in members} == {A, B} and answer is not None
+    assert answer.mean >= max(one.score for one in run.leaders.outcomes) - 0.05
+
+
+@pytest.mark.parametrize(("left_bytes", "rests"), [(2**40, False), (2**20, True)])
+def test_engines_give_back_memory_only_where_it_is_short(
+    left_bytes: int, rests: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trials([])
+    rested: list[bool] = []
+    forecast: Any = run.forecast
+    forecast.limits = Limits(forecast.limits.train, forecast.limits.run, MemoryBudget(left_bytes))
+    forecast.shelf = SimpleNamespace(rest=lambda: rested.append(True))
+    monkeypatch.setattr(Trials, "_try_families", lambda *_: None)
+    monkeypatch.setattr(Trials, "_to_tune", lambda _: [])
+    stops = run.run(Search([A], run.attempt, seed=0), search_s=0.0)
+    assert len(list(stops)) == 2 and bool(rested) == rests

@@ -41,11 +41,11 @@ class Course:
 
 @dataclass(frozen=True)
 class Choice:
-    """The winner, ready to run, with the seconds that building it took; seconds per image of all that ran,
-    and why the others did not."""
+    """The winner, ready to run (None: it rests), with the seconds that building it took; seconds per image of all
+    that ran, and why the others did not."""
 
     name: str
-    engine: Engine
+    engine: Engine | None
     build_s: float
     image_s: dict[str, float]
     notes: dict[str, str] = field(default_factory=dict)
