@@ -248,8 +248,8 @@ class Controller:
         members, answer = Finish(trials, self.settings.max_members).so_far()
         if answer is not None and answer.mean > self._best:
             self._best = answer.mean
-            self._keeper.save(members, trials, {"stage": "search", **answer.figures()})
             self.report(f"best so far: {answer.percent()} with {len(members)} members")
+            self._keeper.save(members, trials, {"stage": "search", **answer.figures()})
 
     def _mix(self, done: list[Outcome], trials: Trials) -> None:
         """Choose the ensemble, save it with metrics fitted on all classes, then, if there is time, with copies tuned

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import textwrap
 from pathlib import Path
 
 import pytest
+import torch
 from synthetic import MODEL, MakeBundle
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # the other cores have tests of their own
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from synthetic import class_image
 
 import autometa
@@ -32,6 +33,7 @@ def test_importing_autometa_is_light() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_the_example_classifies_images(tmp_path: Path) -> None:
     params = {"transform": "l2", "metric": "cosine"}
     member = Member(backbone="tf_efficientnet_lite0", px=64, head="centroid", params=params, temperature=0.05)

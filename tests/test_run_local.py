@@ -87,6 +87,7 @@ def test_an_output_that_another_run_holds_is_refused(tmp_path: Path) -> None:
     assert "another run" in output
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_in_its_folder_if_it_is_of_the_same_kind(
     tmp_path: Path, make_bundle: MakeBundle
 ) -> None:

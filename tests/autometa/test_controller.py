@@ -10,6 +10,7 @@ import pytest
 import torch
 from synthetic import colour_pool
 
+from autometa import family_trials
 from autometa.artifact import load_description
 from autometa.backbones import View
 from autometa.bench import Bench
@@ -98,12 +99,17 @@ def controller(tmp_path: Path, backbone: str, seconds: float, lines: list[str]) 
         validation_episodes=20,
         max_trials=24,
         tune_steps=40,
-        families=("pmf",),
+        families=("prototypical",),
     )
     return Controller(settings, TEST, limits(seconds), tmp_path, lines.append, start_s=1.0)
 
 
-def test_a_run_ends_with_a_saved_learner_that_it_can_explain(tmp_path: Path, tiny_backbone: str) -> None:
+@pytest.mark.slow
+def test_a_run_ends_with_a_saved_learner_that_it_can_explain(
+    tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(family_trials, "SHARE", 0.06)  # families take what they are given
+    monkeypatch.setattr(family_trials, "LEAST_S", 1.0)
     lines: list[str] = []
     learner = controller(tmp_path, tiny_backbone, 120, lines).run(colour_pool(classes=16))
     saved = FittedLearner.load(tmp_path)
@@ -113,9 +119,9 @@ def test_a_run_ends_with_a_saved_learner_that_it_can_explain(tmp_path: Path, tin
     assert 0 <= saved.validation["calibration_error"] < 1
     lines_of_journal = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
     journal = [row for row in lines_of_journal if "head" in row]
-    assert {row["head"] for row in journal} == set(HEADS) | {"pmf"}
+    assert {row["head"] for row in journal} == set(HEADS) | {"prototypical"}
     assert {row["status"] for row in journal if row["head"] in HEADS} <= {"ok", "pruned"}
-    assert any(row["status"] == "ok" for row in journal if row["head"] == "pmf")
+    assert any(row["status"] == "ok" for row in journal if row["head"] == "prototypical")
     assert any(row["view"].startswith(f"{tiny_backbone}+tuned@") for row in journal)
     assert any(line.startswith("tuned") for line in lines)
     assert any(line.startswith("plan:") for line in lines)

@@ -55,7 +55,12 @@ def recipe(family: str, backbone: str, **training: Any) -> Recipe:
     )
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+QUICK = ("prototypical", "pmf", "finetune")
+
+
+@pytest.mark.parametrize(
+    "family", [*QUICK, *(pytest.param(f, marks=pytest.mark.slow) for f in FAMILIES if f not in QUICK)]
+)
 def test_a_family_trains_its_tail_and_does_no_harm(family: str, tiny_backbone: str) -> None:
     made = recipe(family, tiny_backbone)
     lines: list[str] = []

@@ -161,7 +161,8 @@ def test_meta_fit_to_predict_in_the_format_s_types(
 ) -> None:
     pool = colour_pool(classes=16)
     (tmp_path / "settings.yaml").write_text(
-        f"backbones: [{tiny_backbone}]\nresolutions: [32]\nvalidation_episodes: 10\nmax_trials: 6\ntune_steps: 40\n"
+        f"backbones: [{tiny_backbone}]\nresolutions: [32]\nvalidation_episodes: 10\nmax_trials: 6\n"
+        "tune_steps: 40\nfamilies: []\n"
     )
     monkeypatch.setenv("METADL_MODEL_DIR", str(tmp_path))
     monkeypatch.setenv("METADL_DEADLINE", str(time.monotonic() + 200))

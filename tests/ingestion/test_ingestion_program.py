@@ -177,6 +177,7 @@ def test_a_sandbox_hides_the_data(runner: Runner, make_bundle: MakeBundle, sandb
     assert runner.accuracy(1) > 0.7
 
 
+@pytest.mark.slow
 def test_a_task_that_hangs_ends_at_its_limit(runner: Runner, make_bundle: MakeBundle) -> None:
     hang = """
         flag = Path(os.environ["METADL_MODEL_DIR"]) / "hung"
