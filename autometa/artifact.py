@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from autometa.backbones import View
 from autometa.errors import ArtifactError
 
 DESCRIPTION = "learner.json"
+STEMS = "backbone", "statistics"
 FORMAT: Literal["autometa-learner-1"] = "autometa-learner-1"
 
 Tensors = Mapping[str, torch.Tensor]
@@ -80,10 +82,13 @@ def save_learner(
 ) -> None:
     """Write a learner into `folder`: weights of its backbones (each once, named by content), statistics (the
     tensors of its metrics), and last, by an atomic rename, the description that makes them valid; the names
-    of the files are filled in."""
-    files = {name: save_tensors(folder, f"backbone-{name}", state) for name, state in backbones.items()}
-    saved = save_tensors(folder, "statistics", statistics) if statistics else None
+    of the files are filled in. What an earlier state has left, and this one does not name, is deleted then."""
+    files = {name: save_tensors(folder, f"{STEMS[0]}-{name}", state) for name, state in backbones.items()}
+    saved = save_tensors(folder, STEMS[1], statistics) if statistics else None
     write_description(folder, description.model_copy(update={"backbones": files, "statistics": saved}))
+    for file in itertools.chain.from_iterable(folder.glob(f"{stem}-*.safetensors") for stem in STEMS):
+        if file.name not in {*files.values(), saved}:
+            file.unlink()
 
 
 def write_description(folder: Path, description: BaseModel) -> None:

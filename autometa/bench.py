@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from autometa.backbones import View
-from autometa.episodes import EpisodeSpec, ImagePool, Rows, sample_episodes, split_classes
+from autometa.episodes import EpisodeSpec, ImagePool, Rows, sample_episodes, split_classes, split_datasets
 from autometa.evaluation import Answer, ValidationEpisodes
 from autometa.heads import FeatureStatistics, Metric, MetricSpec, Params, find_metric
+from autometa.planning import TestSpec
 
 HELD_OUT_CLASSES = 0.5
 FEW_IMAGES, FEW_EPISODES = 160, 60
@@ -45,11 +46,17 @@ class Bench:
 
     @classmethod
     def of(
-        cls, pool: ImagePool, spec: EpisodeSpec, n_episodes: int, max_images: int, rng: np.random.Generator
+        cls,
+        pool: ImagePool,
+        test: TestSpec,
+        n_episodes: int,
+        max_images: int,
+        rng: np.random.Generator,
     ) -> Bench:
-        """Hold out classes and draw `n_episodes` for selection and as many fresh ones, over about
-        `max_images` images."""
-        fit, held = split_classes(pool, HELD_OUT_CLASSES, rng)
+        """Hold out classes (whole datasets where the test is of other datasets, and there are several) and draw
+        `n_episodes` for selection and as many fresh ones, over about `max_images` images."""
+        spec, split = test.episodes, split_datasets if test.is_cross_domain else split_classes
+        fit, held = split(pool, HELD_OUT_CLASSES, rng)
         per_class = spec.shots[1] + spec.queries_per_class
         rows = rows_within(pool, held, per_class, max(max_images, LEAST_IMAGES), rng)
         most = max(max_images, LEAST_METRIC_IMAGES)

@@ -85,7 +85,8 @@ class Controller:
                 self._earlier = load_earlier(self.checkpoint, self.report)
             if self._earlier is None:
                 return self._keeper.save_plain(self._plain_view)
-            self._best = self._earlier.accuracy
+            if not self._earlier.is_final:
+                self._best = self._earlier.accuracy
             self._keeper.latest = self._earlier.learner
             self._earlier.learner.limit_memory(self.limits.memory)
             return self._earlier.learner
@@ -168,14 +169,14 @@ class Controller:
             search = self._begin_search(views, self._prior(pool, few, views, trials), trials)
             for _ in trials.run(search, search_s):
                 self._keep_so_far(trials)
-        if done := trials.leaders.outcomes:
-            self._mix(done, trials)
+        if trials.leaders.heads:
+            self._mix(trials)
 
     def _trials(self, pool: ImagePool, first: View, search_s: float) -> Trials:
         """Trials on a bench of as many images as the time for the search is good for."""
         max_images = int(VALIDATION_SHARE * search_s / self._forecast.image_s(first))
         n_episodes = self.settings.validation_episodes
-        bench = Bench.of(pool, self.test.episodes, n_episodes, max_images, self._rng)
+        bench = Bench.of(pool, self.test, n_episodes, max_images, self._rng)
         trials = Trials(
             bench,
             first,
@@ -195,7 +196,10 @@ class Controller:
         view = views[0]
         embedded = None if self._store.missing(view, few.keys) else trials.features(view, few)
         return proposed(
-            views, features_of(pool, few, view, embedded), self.settings.priors_without, self.report
+            views,
+            features_of(pool, few, view, embedded),
+            self.settings.priors_without,
+            lambda line: self._note("search", line),
         )
 
     def _begin_search(self, views: list[View], prior: list[Params], trials: Trials) -> Search:
@@ -221,8 +225,13 @@ class Controller:
         embed_s = len(few.images) * sum(self._forecast.image_s(view) for size in sizes for view in size)
         with self.stages.timed("rank", min(embed_s, looking.left_s())):
             others = ranking.of(sizes)
-        self.report(f"worth a trial: {', '.join(map(str, others))}")
+        self._note("rank", f"worth a trial: {', '.join(map(str, others))}")
         return [each for view in dict.fromkeys([first, *others]) for each in trials.layered(view)]
+
+    def _note(self, stage: str, line: str) -> None:
+        """Report a line that is worth reading after the run, too."""
+        self.stages.note(stage, line)
+        self.report(line)
 
     def _record(self, outcome: Outcome, trials: Trials) -> None:
         """Journal an outcome; announce and now and then save the best one so far."""
@@ -236,14 +245,20 @@ class Controller:
             return
         self._best, candidate = outcome.score, outcome.candidate
         self.report(f"best so far: {outcome.answer.percent()} with {candidate.head} on {candidate.view}")
-        if self._keeper.is_due:
+        if self._keeper.is_due and not self._is_served:
             temperature = fit_temperature(outcome.answer, trials.bench.episodes)
             record = {"stage": "search", **outcome.answer.figures()}
             self._keeper.save([(candidate, temperature, 1.0)], trials, record)
 
+    @property
+    def _is_served(self) -> bool:
+        """Whether the learner on disk came at the end of a whole search: only the end of this one can do better, as
+        its figure is that of fresh episodes."""
+        return self._earlier is not None and self._earlier.is_final
+
     def _keep_so_far(self, trials: Trials) -> None:
         """Save the ensemble of what is known before something dear begins, which may end the process."""
-        if self.checkpoint is None or not trials.may_go_on():
+        if self.checkpoint is None or self._is_served or not trials.may_go_on():
             return
         members, answer = Finish(trials, self.settings.max_members).so_far()
         if answer is not None and answer.mean > self._best:
@@ -251,24 +266,20 @@ class Controller:
             self.report(f"best so far: {answer.percent()} with {len(members)} members")
             self._keeper.save(members, trials, {"stage": "search", **answer.figures()})
 
-    def _mix(self, done: list[Outcome], trials: Trials) -> None:
-        """Choose the ensemble, save it with metrics fitted on all classes, then, if there is time, with copies tuned
-        on all classes too."""
+    def _mix(self, trials: Trials) -> None:
+        """Choose the ensemble and save it with metrics fitted on all classes."""
         finish = Finish(trials, self.settings.max_members)
         with self.stages.timed("ensemble", self._forecast.finish_s - SAVE_S):
-            members, final = finish.chosen(done)
-        if self._earlier and self._earlier.is_final and final.mean < self._earlier.accuracy:
-            self.report(f"{final.percent()}: the learner of the earlier run is better, it stays")
-            self._keeper.keep(self._earlier.learner)
-            return
-        temperature, final = finish.calibrated(final)
-        figures = final.figures()
-        record = {"stage": FINAL, **figures}
+            members, final = finish.chosen(trials.leaders.outcomes)
+            if self._earlier and self._is_served and final.mean < self._earlier.accuracy:
+                self._note("ensemble", f"{final.percent()}: the learner of the earlier run is better, it stays")
+                self._keeper.keep(self._earlier.learner)
+                return
+            temperature, final = finish.calibrated(final)
+            figures = final.figures()
+            names = ", ".join(f"{c.head} on {c.view}" for c, _, _ in members)
+            told = f"{final.percent()}, calibration error {100 * figures['calibration_error']:.1f} %"
+            self._note("ensemble", f"chosen: {told}, on fresh validation episodes with {names}")
         with self.stages.timed("save", SAVE_S):
+            record = {"stage": FINAL, **figures}
             self._keeper.save(members, trials, record, temperature, every_class=True)
-        names = ", ".join(f"{c.head} on {c.view}" for c, _, _ in members)
-        told = f"{final.percent()}, calibration error {100 * figures['calibration_error']:.1f} %"
-        self.report(f"chosen: {told}, on fresh validation episodes with {names}")
-        with self.stages.timed("tune_again"):
-            if again := finish.tuned_on_all(members):
-                self._keeper.save(again, trials, record, temperature, every_class=True)

@@ -107,6 +107,20 @@ def split_classes(pool: ImagePool, held_out: float, rng: np.random.Generator) ->
     return np.sort(np.concatenate(fit)), np.sort(np.concatenate(held))
 
 
+def split_datasets(pool: ImagePool, held_out: float, rng: np.random.Generator) -> tuple[Rows, Rows]:
+    """Class ids to fit on and class ids held out, of whole datasets that are drawn until they have this share of all
+    classes; one at least on either side. As `split_classes` where there is but one dataset that has classes enough
+    for an episode."""
+    usable = [d for d in range(len(pool.datasets)) if (pool.dataset_of_class == d).sum() > 1]
+    if len(usable) < 2:
+        return split_classes(pool, held_out, rng)
+    drawn = rng.permutation(usable)
+    shares = np.cumsum([(pool.dataset_of_class == d).mean() for d in drawn])
+    n_held = int(np.clip(np.searchsorted(shares, held_out) + 1, 1, len(drawn) - 1))
+    held = np.isin(pool.dataset_of_class, drawn[:n_held])
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
 def sample_episodes(
     pool: ImagePool, classes: Rows, spec: EpisodeSpec, n: int, rng: np.random.Generator
 ) -> list[Episode]:

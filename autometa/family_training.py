@@ -67,7 +67,7 @@ def train_family(
     report: Callable[[str], None] = lambda _: None,
 ) -> TrainedLearner:
     """The learner of a recipe, trained within the budget; its backbone starts from pretrained weights or from
-    `weights`. `fits` is asked, before the work begins, whether a learner of such costs could serve in meta-test.
+    `weights`. `fits` is asked, before the work begins, whether a learner of such costs could serve.
 
     BudgetExhausted where time or memory do not do (or `fits` says no), as soon as that is known; Diverged;
     ConfigError where the backbone has no part that the family could train; WeightsError where it has no weights
@@ -98,7 +98,7 @@ def _check_costs(
     """BudgetExhausted unless meta-test and a short training fit."""
     told = f"{recipe.learner}: {costs.image_s:.3f} s an image, {costs.task_s:.2f} s a task"
     if not fits(costs):
-        raise BudgetExhausted(f"{told} do not fit in meta-test")
+        raise BudgetExhausted(f"{told} do not fit")
     needed_s = SLOWDOWN * LEAST_VALIDATIONS * costs.task_s
     if not budget.fits(needed_s):
         raise BudgetExhausted(f"{told}: {max(budget.left_s(), 0):.1f} s are too few to train it")

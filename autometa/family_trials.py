@@ -13,7 +13,7 @@ import torch
 
 from autometa.backbones import TRAINED, View, untuned
 from autometa.bench import Bench
-from autometa.budget import TimeBudget
+from autometa.budget import TimeBudget, stopwatch
 from autometa.episodes import EpisodeSpec, Rows
 from autometa.errors import BudgetExhausted
 from autometa.evaluation import Answer, ValidationEpisodes
@@ -24,6 +24,7 @@ from autometa.learners.prepared import PreparedImages
 from autometa.learners.storage import Storage
 from autometa.learners.trained import TrainedCosts, TrainedLearner
 from autometa.outcomes import Candidate
+from autometa.planning import SLOWDOWN
 from autometa.trained_ensemble import TrainedMember
 from autometa.tuner import TUNED_PX
 
@@ -33,8 +34,23 @@ LEAST_S = 15.0
 """A family is not begun with less."""
 TRAIN_SHARE = 0.6
 """Of its time, for training; the rest is for the validation episodes."""
+LATE = 1.5
+"""How many times as long as answering the episodes for selection took, fresh ones may take."""
 FAMILY_BYTES, STORAGE_SHARE = 700 * 2**20, 0.25
 """Memory that must be there; share of it for prepared images, more of them go to the disk."""
+Look = Callable[[Callable[[ValidationEpisodes], Answer]], None]
+"""Is given what answers episodes, and may raise `Pruned`."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A trained learner: its accuracy on the episodes for selection, its costs in meta-test, and the seconds that
+    answering these episodes took."""
+
+    accuracy: float
+    learner: TrainedLearner
+    costs: TrainedCosts
+    answer_s: float
 
 
 @dataclass
@@ -45,7 +61,7 @@ class FamilyTrials:
     dataset_of_class: Rows
     forecast: Forecast
     report: Callable[[str], None]
-    _learned: dict[View, tuple[float, TrainedLearner, TrainedCosts]] = field(default_factory=dict, init=False)
+    _learned: dict[View, Learned] = field(default_factory=dict, init=False)
 
     def views(self, best: View, names: Sequence[str]) -> dict[View, FamilyRow]:
         """Families on the backbone of a view, by the views that they count as."""
@@ -56,19 +72,23 @@ class FamilyTrials:
     def within_s(self, spare_s: float) -> float:
         """Seconds that the next family may take, 0 where they would be too few."""
         seconds = SHARE * spare_s
-        return seconds if seconds >= LEAST_S and self.forecast.limits.memory.fits(FAMILY_BYTES) else 0.0
+        return seconds if seconds >= LEAST_S else 0.0
 
-    def measure(self, candidate: Candidate, within_s: float) -> Answer:
+    def measure(self, candidate: Candidate, within_s: float, look: Look) -> Answer:
         """Train the family of a candidate and ask it the validation episodes; of several options the best are kept.
-        BudgetExhausted where that does not fit, or meta-test with it; errors of the training as they come."""
+        BudgetExhausted where that does not fit, or meta-test with it; what the first `look` at its answers raises;
+        errors of the training as they come."""
+        self.forecast.make_room()
+        if not self.forecast.limits.memory.fits(FAMILY_BYTES):
+            raise BudgetExhausted(f"too little memory for {candidate.head}")
         before = self._learned.get(candidate.view)
         try:
-            return self._measure(candidate, within_s)
+            return self._measure(candidate, within_s, look)
         finally:
             if before is not None and self._learned[candidate.view] is before:
-                self.forecast.trained[candidate.view.backbone] = before[2]
+                self.forecast.trained[candidate.view.backbone] = before.costs
 
-    def _measure(self, candidate: Candidate, within_s: float) -> Answer:
+    def _measure(self, candidate: Candidate, within_s: float, look: Look) -> Answer:
         train = self.forecast.limits.train
         budget = TimeBudget(train.clock() + within_s, train.clock)
         backbone, px = untuned(candidate.view.backbone), candidate.view.px
@@ -77,30 +97,44 @@ class FamilyTrials:
             recipe,
             self._material,
             budget.share(TRAIN_SHARE),
-            fits=lambda costs: self._fits(candidate.view, costs),
+            fits=lambda costs: (
+                self._fits(candidate.view, costs) and self._answering_s(costs) <= (1 - TRAIN_SHARE) * within_s
+            ),
             report=self.report,
         )
+        look(lambda episodes: answer_episodes(learner, self._held_out, episodes, budget)[0])
+        elapsed = stopwatch()
         answer, costs = answer_episodes(learner, self._held_out, self.bench.episodes, budget)
         if not self._fits(candidate.view, costs):
             raise BudgetExhausted(f"meta-test with {candidate.head} does not fit in the time left")
         known = self._learned.get(candidate.view)
-        if known is None or known[0] < answer.mean:
-            self._learned[candidate.view] = answer.mean, learner, costs
+        if known is None or known.accuracy < answer.mean:
+            self._learned[candidate.view] = Learned(answer.mean, learner, costs, elapsed())
         return answer
 
+    def answer_s(self, candidate: Candidate) -> float:
+        """Seconds that the learner of a candidate took to answer the episodes for selection."""
+        return self._learned[candidate.view].answer_s
+
     def fresh_scores(self, candidate: Candidate, episodes: ValidationEpisodes) -> tuple[torch.Tensor, ...]:
-        """Scores [b, q, n] per batch of other episodes of the bench."""
-        (_, learner, _), train = self._learned[candidate.view], self.forecast.limits.train
-        return answer_episodes(learner, self._held_out, episodes, train)[0].scores
+        """Scores [b, q, n] per batch of other episodes of the bench, as many as those for selection. BudgetExhausted
+        where that takes much longer than it did for these."""
+        learned, train = self._learned[candidate.view], self.forecast.limits.train
+        budget = TimeBudget(train.clock() + LATE * learned.answer_s, train.clock)
+        return answer_episodes(learned.learner, self._held_out, episodes, budget)[0].scores
 
     def member(self, candidate: Candidate, temperature: float, weight: float) -> TrainedMember:
         """The learner of a candidate as a member of an ensemble."""
-        _, learner, costs = self._learned[candidate.view]
-        return TrainedMember(candidate.head, learner, weight, temperature, costs)
+        learned = self._learned[candidate.view]
+        return TrainedMember(candidate.head, learned.learner, weight, temperature, learned.costs)
 
     @property
     def _form(self) -> EpisodeSpec:
         return self.forecast.test.episodes
+
+    def _answering_s(self, costs: TrainedCosts) -> float:
+        """Predicted seconds until a learner of such costs has answered the episodes for selection, some at a time."""
+        return SLOWDOWN * len(self.bench.episodes.episodes) * costs.task_s / torch.get_num_threads()
 
     def _fits(self, view: View, costs: TrainedCosts) -> bool:
         """Whether meta-test with a learner of these costs, beside what is reserved anyway, would fit."""

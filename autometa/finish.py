@@ -1,11 +1,12 @@
-"""The end of a search: which ensemble, by fresh episodes, and its tuned copies tuned once more."""
+"""The end of a search: which ensemble, by fresh episodes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from autometa.ensemble import ShotTemperature, at_temperature, calibrate, combine
+from autometa.errors import BudgetExhausted
 from autometa.evaluation import Answer, paired_gain
 from autometa.leaders import broad
 from autometa.outcomes import Outcome
@@ -29,7 +30,10 @@ class Finish:
         found: list[tuple[list[Weighted], Answer]] = []
         for members in options:
             if not found or self._may_ask(members):
-                found.append((members, self._fresh_answer(members)))
+                try:
+                    found.append((members, self._fresh_answer(members)))
+                except BudgetExhausted as error:
+                    self.trials.report(f"{len(members)} members are left out: {error}")
         told = ", ".join(f"{answer.percent()} with {_told(len(members))}" for members, answer in found)
         self.trials.report(f"fresh validation episodes: {told}")
         return preferred(found)
@@ -53,26 +57,10 @@ class Finish:
         scores = [temperature(*pair) for pair in zip(answer.scores, fresh.shots, strict=True)]
         return temperature, fresh.with_calibration(fresh.measure(scores))
 
-    def tuned_on_all(self, members: list[Weighted]) -> list[Weighted]:
-        """The members with every tuned copy tuned once more, on all classes; none where no copy was or could be."""
-        views = [candidate.view for candidate, _, _ in members]
-        renewed: dict[str, str] = {}
-        tuned = {v.backbone: v for v in reversed(views) if v.backbone in self.trials.tuner.copies}
-        for name in reversed(tuned):
-            spare_s = self.trials.forecast.spare_s(views)
-            if new := self.trials.tuner.on_all_classes(tuned[name], spare_s):
-                renewed[name] = new.backbone
-        if not renewed:
-            return []
-        return [
-            (replace(c, view=replace(c.view, backbone=renewed.get(c.view.backbone, c.view.backbone))), t, w)
-            for c, t, w in members
-        ]
-
     def _may_ask(self, members: list[Weighted]) -> bool:
         """Whether there is time to ask these members about fresh episodes, to save them, and to meta-test them."""
         forecast = self.trials.forecast
-        asking_s = SAVE_S + forecast.answer_s * len(members)
+        asking_s = SAVE_S + sum(self.trials.fresh_s(candidate) for candidate, _, _ in members)
         reserve_s = forecast.meta_test_s(candidate.view for candidate, _, _ in members)
         limits = forecast.limits
         return limits.train.fits(asking_s) and limits.run.fits(asking_s + reserve_s)

@@ -35,6 +35,8 @@ ENGINE_SHARE = 0.3
 MORE_ANSWERS, ANSWER_S = 4, 0.2
 """Candidates besides the members of the broad ensemble that are asked about fresh episodes in the end, and seconds of
 that before some were tried."""
+ROOMY_BYTES = 3 * 2**29
+"""Memory left with which training begins beside the engines; with less, they give theirs back."""
 RACE_S = 1.0
 """What a race costs besides building the winner."""
 ALONE, ALONE_S = 1.5, 0.005
@@ -100,6 +102,11 @@ class Forecast:
         """Seconds that a head takes to answer the episodes of the bench."""
         enough = len(self._heads) >= ENOUGH_STEPS
         return self._episodes * self._heads.percentile_s(50) if enough else ANSWER_S
+
+    def make_room(self) -> None:
+        """Have engines give back their memory where it is short: training needs it, and the bench is embedded."""
+        if not self.limits.memory.fits(ROOMY_BYTES):
+            self.shelf.rest()
 
     @property
     def probed(self) -> list[str]:

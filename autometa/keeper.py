@@ -47,7 +47,7 @@ class Keeper:
 
     def save_plain(self, view: View) -> FittedLearner:
         """Keep nearest centroid on a view."""
-        return self._save_members((plain_member(view),), {}, {"stage": BOOTSTRAP})
+        return self._save_members([view], (plain_member(view),), {}, {"stage": BOOTSTRAP})
 
     def save(
         self,
@@ -68,13 +68,12 @@ class Keeper:
             metrics[view, name] = trials.bench.metric(view, features, name, every_class=every_class)
         trained = tuple(trials.families.member(*member) for member in members if member not in heads)
         heads_of = tuple(_member(*member) for member in heads)
-        self._save_members(heads_of, metrics, record, trained, temperature)
+        views = [candidate.view for candidate, _, _ in members]
+        self._save_members(views, heads_of, metrics, record, trained, temperature)
 
     def keep(self, learner: FittedLearner) -> FittedLearner:
         """Make it the latest learner and save it."""
         self.latest = learner
-        if self.forecast.probed:
-            self.stages.expect("meta_test", self.forecast.meta_test_s(learner.views))
         if self.checkpoint is not None:
             learner.save(self.checkpoint)
             self.stages.write()
@@ -85,12 +84,16 @@ class Keeper:
 
     def _save_members(
         self,
+        views: list[View],
         members: tuple[Member, ...],
         metrics: dict[MetricKey, Metric],
         record: dict[str, Any],
         trained: tuple[TrainedMember, ...] = (),
         temperature: ShotTemperature = AS_IT_IS,
     ) -> FittedLearner:
+        """`views` of all members, for what meta-test is predicted to take."""
+        if self.forecast.probed:
+            self.stages.expect("meta_test", self.forecast.meta_test_s(views))
         learner = FittedLearner(
             members,
             self.forecast.shelf,

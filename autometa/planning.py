@@ -42,6 +42,11 @@ class TestSpec:
 
     __test__ = False
 
+    @property
+    def is_cross_domain(self) -> bool:
+        """Whether the tasks are of datasets that meta-training has not seen."""
+        return self.protocol == "cross-domain"
+
     def start_s(self, whole_s: float) -> float:
         """Seconds to reserve for starting a process, which takes `whole_s`. What stands by is slow at first, too."""
         return STANDBY_SHARE * whole_s if self.standby else whole_s

@@ -13,15 +13,18 @@ from pydantic import BaseModel, RootModel
 from autometa.artifact import write_model
 from autometa.budget import stopwatch
 
+LONGEST_NOTE = 400
 STAGES_FILE, JOURNAL = "stages.json", "journal.jsonl"
 
 
 class StageTime(BaseModel):
-    """Seconds of a stage, predicted and actual; None where there is no prediction, or where it has not ended."""
+    """Seconds of a stage, predicted and actual; None where there is no prediction, or where it has not ended. `note`
+    is what came of it."""
 
     stage: str
     predicted_s: float | None = None
     actual_s: float | None = None
+    note: str = ""
 
 
 class StageTimes(RootModel[list[StageTime]]):
@@ -47,6 +50,11 @@ class Stages:
     def expect(self, stage: str, predicted_s: float) -> None:
         """A stage is predicted to take so long; replaces what was predicted before."""
         self._time(stage).predicted_s = round(predicted_s, 3)
+
+    def note(self, stage: str, text: str) -> None:
+        """Say what came of a stage, after what was said before."""
+        own = self._time(stage)
+        own.note = f"{own.note}; {text}".removeprefix("; ")[:LONGEST_NOTE]
 
     @contextmanager
     def timed(self, stage: str, predicted_s: float | None = None) -> Iterator[None]:

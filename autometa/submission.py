@@ -34,11 +34,14 @@ HEEDED = {"time_budget", "memory_budget", "test"}
 """Settings that mean something to a bundle with one learner."""
 
 
-def read_limits(settings: Settings, environment: Mapping[str, str] = os.environ) -> Limits:
-    """Limits that ingestion declares in the environment, else those of the settings. A process that stands by for
-    meta-test has imported what this one has: as much memory as this one holds now is the other's."""
+def read_limits(
+    settings: Settings, environment: Mapping[str, str] = os.environ, *, trains: bool = True
+) -> Limits:
+    """Limits that ingestion declares in the environment, else those of the settings. While a process `trains`, the
+    one that stands by for meta-test has imported what this one has: as much memory as this one holds now is the
+    other's."""
     memory = environment.get("METADL_MEMORY_BYTES") or settings.memory_budget
-    standby = json.loads(environment.get("METADL_TEST_SPEC", "{}")).get("standby", False)
+    standby = trains and json.loads(environment.get("METADL_TEST_SPEC", "{}")).get("standby", False)
     whole = TimeBudget.of(settings.time_budget - process_age_s())
     if "METADL_DEADLINE" in environment:
         whole = TimeBudget(float(environment["METADL_DEADLINE"]))
@@ -203,7 +206,7 @@ def _load(folder: Path) -> AnyLearner:
     learner = load_learner(folder, _say)
     if isinstance(learner, FittedLearner):
         learner.pace = _declared_pace()
-        learner.limit_memory(read_limits(Settings()).memory)
+        learner.limit_memory(read_limits(Settings(), trains=False).memory)
     return learner
 
 

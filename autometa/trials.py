@@ -32,8 +32,6 @@ QUICK_HEADS, QUICK_TRANSFORM = ("centroid", "ot_map"), "root_l2"
 """What views are ranked with."""
 TRIAL_S, TRIAL_BYTES = 2.0, 350 * 2**20
 """What a trial with its metric may take."""
-ROOMY_BYTES = 3 * 2**29
-"""Memory left with which training begins beside the engines; with less, they give theirs back."""
 LATER_SHARE = 0.3
 """Share of the search time that untouched views leave to tuning and refining."""
 FIRST_LOOK, HOPELESS = 30, 2.0
@@ -48,6 +46,9 @@ TUNE_SHARE = 0.5
 """Share of the time left to search that tuning a backbone may take."""
 MOST_TUNED = 3
 """Backbones that are tuned, one after the other, while there is time."""
+
+
+Place = tuple[View, str, str]
 
 
 @dataclass
@@ -67,7 +68,7 @@ class Trials:
     def __post_init__(self) -> None:
         most_reserved_s = RESERVED_SHARE * self.forecast.limits.run.left_s()
         self.leaders = Leaders(lambda views: self.forecast.meta_test_s(views) <= most_reserved_s)
-        self._fresh: dict[tuple[View, str, str], tuple[torch.Tensor, ...]] = {}
+        self._fresh: dict[Place, tuple[torch.Tensor, ...]] = {}
         self.tuner = Tuner(self.bench, self.forecast, self.report, self.settings.tune_steps)
         self.families = FamilyTrials(self.bench, self.dataset_of_class, self.forecast, self.report)
         self._first_look = ValidationEpisodes(self.bench.episodes.episodes[:FIRST_LOOK])
@@ -80,13 +81,11 @@ class Trials:
         search.explore(lambda: self.forecast.spare_s(self.reserved) > later_s and self.may_go_on())
         for best in self._to_tune():
             yield
-            self._make_room()
             within_s = TUNE_SHARE * (self.forecast.spare_s(self.reserved) - self.tuner.embed_s(best))
-            with self.stages.timed("tune", within_s):
+            with self.stages.timed("tune", self.tuner.predicted_s(within_s)):
                 tuned = self.tuner.views(best, within_s)
             search.widen([each for view in tuned for each in self.layered(view)], self.may_go_on)
         yield
-        self._make_room()
         with self.stages.timed("families"):
             self._try_families(search)
         yield
@@ -170,9 +169,16 @@ class Trials:
         budget = TimeBudget(train.deadline - forecast.finish_s, train.clock)
         return store.embed(view, bench.images, bench.keys, budget)
 
+    def fresh_s(self, candidate: Candidate) -> float:
+        """Predicted seconds of `fresh_scores`."""
+        if _place(candidate) in self._fresh:
+            return 0.0
+        return self.families.answer_s(candidate) if is_family(candidate) else self.forecast.answer_s
+
     def fresh_scores(self, candidate: Candidate) -> tuple[torch.Tensor, ...]:
-        """Scores [b, q, n] per batch of the bench's fresh episodes, computed once."""
-        place = candidate.view, candidate.head, repr(candidate.params)
+        """Scores [b, q, n] per batch of the bench's fresh episodes, computed once. BudgetExhausted where a trained
+        learner takes much longer than it did on the others."""
+        place = _place(candidate)
         if place not in self._fresh:
             self._fresh[place] = self._scores_on_fresh(candidate)
         return self._fresh[place]
@@ -182,11 +188,6 @@ class Trials:
             return self.families.fresh_scores(candidate, self.bench.fresh)
         view, fresh = candidate.view, self.bench.fresh
         return self.bench.answer(view, self.features(view), candidate.head, candidate.params, fresh).scores
-
-    def _make_room(self) -> None:
-        """Give back the memory of engines where training may need it: the bench is embedded."""
-        if not self.forecast.limits.memory.fits(ROOMY_BYTES):
-            self.forecast.shelf.rest()
 
     def _try_families(self, search: Search) -> None:
         """Families on the best backbone, as long as there is time for one."""
@@ -199,7 +200,7 @@ class Trials:
 
     def _measure(self, candidate: Candidate) -> Answer:
         if is_family(candidate):
-            return self.families.measure(candidate, self._spare_for_family())
+            return self.families.measure(candidate, self._spare_for_family(), self._look_at_family)
         view = candidate.view
         features = self.features(view)
         if not self.forecast.fits([view]):
@@ -212,12 +213,15 @@ class Trials:
         """Pruned where a candidate is far behind the best one of the same pass on the first few episodes; one that
         is alone on its view may still be of use in an ensemble."""
         look = self._first_look
-        answer = self.bench.answer(candidate.view, features, candidate.head, candidate.params, look)
-        assert best.answer is not None
-        gain, error = paired_gain(answer.accuracies, best.answer.accuracies[: len(answer.accuracies)])
-        if gain + HOPELESS * error < 0:
-            told = f"{100 * gain:+.1f} ± {196 * error:.1f} points from the best"
-            raise Pruned(answer.mean, f"{told} on {len(look.episodes)} episodes")
+        _check_hope(
+            self.bench.answer(candidate.view, features, candidate.head, candidate.params, look), best, 0.0
+        )
+
+    def _look_at_family(self, answers: Callable[[ValidationEpisodes], Answer]) -> None:
+        """Pruned where a trained learner is so far behind the best of all on the first few episodes that it would not
+        be asked to join."""
+        if ranked := self.leaders.ranked:
+            _check_hope(answers(self._first_look), ranked[0], WORSE)
 
     def _to_tune(self) -> list[View]:
         """The best view of every backbone that the best ensemble has, then of others that are nearly as good."""
@@ -225,3 +229,16 @@ class Trials:
         near = [one.candidate.view for one in ranked if one.score >= ranked[0].score - WORSE / 2]
         best = {view.backbone: view for view in reversed([*self.reserved, *near])}
         return [best[name] for name in reversed(best)][:MOST_TUNED]
+
+
+def _check_hope(answer: Answer, best: Outcome, behind: float) -> None:
+    """Pruned where an answer to the first few episodes is surely more than `behind` the best one's."""
+    assert best.answer is not None
+    gain, error = paired_gain(answer.accuracies, best.answer.accuracies[: len(answer.accuracies)])
+    if gain + HOPELESS * error < -behind:
+        told = f"{100 * gain:+.1f} ± {196 * error:.1f} points from the best"
+        raise Pruned(answer.mean, f"{told} on {len(answer.accuracies)} episodes")
+
+
+def _place(candidate: Candidate) -> Place:
+    return candidate.view, candidate.head, repr(candidate.params)

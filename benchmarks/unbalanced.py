@@ -3,8 +3,9 @@ inductive ensemble, on tasks whose queries are shared out by a Dirichlet distrib
 
     python benchmarks/unbalanced.py [--data DIR] [--datasets A,B] [--episodes N] [--quick] [--json FILE]
 
-The ensemble is the one that the search would choose out of first guesses on frozen Lite0, by classes held out;
-tasks are of other classes. Nothing tells the heads whether queries are balanced: the guard decides.
+The ensemble is the broad one that the search would end with out of first guesses with three metrics on frozen
+Lite0, by classes held out; tasks are of other classes. Nothing tells the heads whether queries are balanced: the
+guard decides.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from autometa.backbones import View
 from autometa.budget import MemoryBudget
 from autometa.ensemble import at_temperature, combine
 from autometa.episodes import EpisodeSpec, sample_episodes
-from autometa.evaluation import ValidationEpisodes, interval95
+from autometa.evaluation import Answer, ValidationEpisodes, interval95
 from autometa.features import FeatureStore
 from autometa.heads import HEADS, FeatureStatistics, HeadSpec, Metric, find_metric
 from autometa.learner import BackboneShelf
@@ -34,7 +35,7 @@ ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "examples" / "demo"
 VIEW = View("tf_efficientnet_lite0", 128)
 SPEC = EpisodeSpec(ways=(2, 20), shots=(1, 10), queries_per_class=10)
-METRIC = "root_white_weak"
+METRICS = ("root_white_weak", "root_cl2n", "root_l2")
 ALONE = " alone"
 """What the name of the inductive counterpart of a head ends with."""
 CHOSEN_ON, REPORTED_ON = 1, 2
@@ -57,26 +58,34 @@ def inductive(members: Sequence[Weighted]) -> list[Weighted]:
 
 
 class Tasks:
-    """Episodes of some classes on features float32 [n, d] that a metric has been applied to."""
+    """Episodes of some classes on features; `moved` has, by its name, a metric and features float32 [n, d] that it
+    has been applied to."""
 
-    def __init__(self, episodes: ValidationEpisodes, features: torch.Tensor, metric: Metric) -> None:
-        self.episodes, self._features, self._metric = episodes, features, metric
+    def __init__(self, episodes: ValidationEpisodes, moved: dict[str, tuple[Metric, torch.Tensor]]) -> None:
+        self.episodes, self._moved = episodes, moved
 
-    def outcome(self, head: str) -> Outcome:
-        """What the first guess of a head answers."""
-        candidate = Candidate(VIEW, head, {"transform": METRIC, **HEADS[head].first_params()})
-        answer = self.episodes.answer(self._features, head, candidate.params, self._metric)
-        return Outcome(candidate, "ok", 0.0, answer)
+    def outcomes(self) -> list[Outcome]:
+        """What the first guesses of all heads answer with each metric that they can have."""
+        candidates = [
+            Candidate(VIEW, head, {"transform": name, **spec.first_params()})
+            for head, spec in HEADS.items()
+            if not head.endswith(ALONE)
+            for name in self._moved
+            if name in spec.transforms
+        ]
+        return [Outcome(one, "ok", 0.0, self._answer(one)) for one in candidates]
 
     def accuracies(self, members: Sequence[Weighted]) -> np.ndarray:
         """Normalised accuracy of an ensemble on every episode, float64 [episodes]."""
         calibrated = [
-            at_temperature(self._scores(candidate), temperature) for candidate, temperature, _ in members
+            at_temperature(self._answer(candidate).scores, temperature)
+            for candidate, temperature, _ in members
         ]
         return self.episodes.measure(combine(calibrated, [weight for _, _, weight in members])).accuracies
 
-    def _scores(self, candidate: Candidate) -> tuple[torch.Tensor, ...]:
-        return self.episodes.answer(self._features, candidate.head, candidate.params, self._metric).scores
+    def _answer(self, candidate: Candidate) -> Answer:
+        metric, features = self._moved[candidate.params["transform"]]
+        return self.episodes.answer(features, candidate.head, candidate.params, metric)
 
 
 def measure(folder: Path, n_episodes: int, report: Report) -> None:
@@ -87,8 +96,8 @@ def measure(folder: Path, n_episodes: int, report: Report) -> None:
     features = store.embed(VIEW, data.pool.images, range(len(data.pool.images)))
     rows = np.isin(data.pool.labels, data.fit).nonzero()[0]
     fitted = FeatureStatistics(features[rows], torch.from_numpy(data.pool.labels[rows]))
-    metric = fitted.fit(find_metric(METRIC))
-    moved = metric(features)
+    metrics = {name: fitted.fit(find_metric(name)) for name in METRICS}
+    moved = {name: (metric, metric(features)) for name, metric in metrics.items()}
     for name, balanced in (("balanced", True), ("dirichlet", False)):
         spec = replace(SPEC, balanced=balanced)
         chosen_on, reported_on = (
@@ -97,15 +106,10 @@ def measure(folder: Path, n_episodes: int, report: Report) -> None:
                     sample_episodes(data.pool, classes, spec, n_episodes, np.random.default_rng(seed))
                 ),
                 moved,
-                metric,
             )
             for classes, seed in ((data.validation, CHOSEN_ON), (data.test, REPORTED_ON))
         )
-        outcomes = [
-            chosen_on.outcome(head) for head, spec_of in HEADS.items() if METRIC in spec_of.transforms
-        ]
-        outcomes = [one for one in outcomes if not one.candidate.head.endswith(ALONE)]
-        members = ensembles(outcomes, chosen_on.episodes, lambda _: True, lambda _: 1.0, 4)[-1]
+        members = ensembles(chosen_on.outcomes(), chosen_on.episodes, lambda _: True, lambda _: 1.0, 4)[-1]
         ours, alone = (reported_on.accuracies(m) for m in (members, inductive(members)))
         gain = ours - alone
         told = f"gain {100 * gain.mean():+.2f} ± {100 * interval95(gain):.2f}: "

@@ -28,7 +28,9 @@ def hide_names(truth: Truth, run: RunInfo) -> tuple[Truth, RunInfo]:
         facts={key: hide(value) for key, value in run.facts.items()},
         notes=tuple(map(hide, run.notes)),
         stages=tuple((hide(name), seconds) for name, seconds in run.stages),
-        stage_times=tuple(replace(row, stage=hide(row.stage)) for row in run.stage_times),
+        stage_times=tuple(
+            replace(row, stage=hide(row.stage), note=hide(row.note)) for row in run.stage_times
+        ),
         set_aside=(f"{count} entries, not shown because they name private data",) if count else (),
     )
     tasks = tuple(replace(task, dataset=aliases[task.dataset]) for task in truth.tasks)

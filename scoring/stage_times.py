@@ -9,17 +9,19 @@ from scoring.text import one_line
 
 STAGES_FILE = "stages.json"
 META_TEST = "meta_test"
+LONGEST_NOTE = 500
 _MAX_BYTES = 64 * 2**10
 _LEAST_PREDICTED_S = 1e-3
 
 
 @dataclass(frozen=True)
 class StageTime:
-    """One stage; seconds are None where they are not told."""
+    """One stage; seconds are None where they are not told; `note`: what the submission says came of it."""
 
     stage: str
     predicted_s: float | None
     actual_s: float | None
+    note: str = ""
 
     @property
     def ratio(self) -> float | None:
@@ -50,5 +52,11 @@ def read_stage_times(results_dir: Path, meta_test_s: float | None) -> tuple[tupl
         return (), [f"{path.name} is malformed: ignored ({one_line(str(error))})"]
     measured = {META_TEST: meta_test_s or None}
     return tuple(
-        StageTime(one_line(row.stage), row.predicted_s, measured.get(row.stage, row.actual_s)) for row in rows
+        StageTime(
+            one_line(row.stage),
+            row.predicted_s,
+            measured.get(row.stage, row.actual_s),
+            one_line(row.note, LONGEST_NOTE),
+        )
+        for row in rows
     ), []

@@ -9,13 +9,14 @@ _Seconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 
 
 class StageRow(BaseModel):
-    """One stage with its seconds; further keys are left alone."""
+    """One stage with its seconds and what came of it; further keys are left alone."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
     stage: Annotated[str, Field(min_length=1, max_length=100)]
     predicted_s: _Seconds | None
     actual_s: _Seconds | None
+    note: Annotated[str, Field(max_length=1000)] = ""
 
 
 _STAGES = TypeAdapter(Annotated[list[StageRow], Field(max_length=_MAX_STAGES)])

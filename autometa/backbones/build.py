@@ -134,6 +134,7 @@ class Backbone:
         Without a race, too, the latest engine that is preferred for another size, or that has clearly won there."""
         size = self.input_px(px)
         if size in self._choices or not len(images):
+            self._wake(size, images)
             return
         course = self._course(images[:RACE_IMAGES], size)
         if self._usual is not None:
@@ -223,8 +224,9 @@ class Backbone:
         choice = self._choices.get(size)
         if choice is None or choice.name == EAGER:
             return self._eager(batch)
+        engine = choice.engine or self._wake(size, batch)
         try:
-            return self._awake(size, choice, batch)(batch)
+            return engine(batch)
         except Exception as error:
             if is_out_of_memory(error):
                 raise
@@ -234,14 +236,14 @@ class Backbone:
             self._choices[size] = Choice(EAGER, self._eager, 0.0, {}, {choice.name: "failed in use"})
         return self._eager(batch)
 
-    def _awake(self, size: int, choice: Choice, batch: torch.Tensor) -> Engine:
-        """The engine of a choice, built anew after a rest."""
-        if choice.engine is None:
-            course = Course(self.network, size, self.device, batch[:RACE_IMAGES], list(self.widths.values()))
-            built = self._build_checked(choice.name, course, ENGINES)
+    def _wake(self, size: int, images: Images) -> Engine:
+        """The engine for a size, built anew after a rest, and checked on some of the images."""
+        choice = self._choices.get(size)
+        if choice is not None and choice.engine is None and len(images):
+            built = self._build_checked(choice.name, self._course(images[:RACE_IMAGES], size), ENGINES)
             choice = replace(choice, engine=built.engine) if built.name == choice.name else built
             self._choices[size] = choice
-        return choice.engine or self._eager
+        return (choice.engine if choice else None) or self._eager
 
 
 def build_backbone(name: str, device: str, state: dict[str, torch.Tensor] | None = None) -> Backbone:

@@ -78,7 +78,7 @@ class Whitened:
         features = self._embed(pool, rows, view)
         # episodes need no pixels any more
         part = replace(pool, images=pool.images[:, :, :1, :1][rows], labels=pool.labels[rows])
-        bench = Bench.of(part, self.test.episodes, EPISODES, len(rows), self._rng)
+        bench = Bench.of(part, self.test, EPISODES, len(rows), self._rng)
         best = self._choose(view, features[bench.keys], bench)
         name = str(best.candidate.params["transform"])
         metrics: dict[MetricKey, Metric] = {}

@@ -55,7 +55,7 @@ def test_views_are_affordable_together_or_not() -> None:
 
 def test_the_bench_keeps_classes_and_images_apart() -> None:
     pool = colour_pool(classes=16, datasets=2)
-    bench = Bench.of(pool, SPEC, 10, 10_000, np.random.default_rng(0))
+    bench = Bench.of(pool, TEST, 10, 10_000, np.random.default_rng(0))
     labels = pool.labels[bench.keys]
     assert set(labels[: bench.size]).isdisjoint(labels[bench.size :])
     assert len(set(bench.keys)) == len(bench.keys)
@@ -66,7 +66,7 @@ def test_the_bench_keeps_classes_and_images_apart() -> None:
 
 def test_metrics_are_fitted_on_all_classes_in_the_end() -> None:
     pool = colour_pool(classes=16)
-    bench = Bench.of(pool, SPEC, 10, 10_000, np.random.default_rng(0))
+    bench = Bench.of(pool, TEST, 10, 10_000, np.random.default_rng(0))
     features = torch.randn(len(bench.keys), 6, generator=torch.Generator().manual_seed(0))
     features[: bench.size] += 5
     half = bench.metric(SMALL, features, "cl2n").mean
@@ -139,10 +139,11 @@ def test_a_run_ends_with_a_saved_learner_that_it_can_explain(
             "families",
             "ensemble",
             "save",
-            "tune_again",
             "meta_test",
         )
     }
+    assert told["rank"]["note"].startswith("worth a trial:") and "chosen:" in told["ensemble"]["note"]
+    assert "priors" in told["search"]["note"]
     assert told["meta_test"]["predicted_s"] > 0 and told.pop("meta_test")["actual_s"] is None
     assert all(row["actual_s"] is not None for row in told.values())
     assert 0 < told["search"]["actual_s"] < told["search"]["predicted_s"]

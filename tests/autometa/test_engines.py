@@ -231,6 +231,9 @@ def test_an_engine_that_rests_is_built_again_when_it_is_needed(monkeypatch: pyte
     )
     assert torch.equal(backbone.embed(IMAGES, PX), before) and backbone.is_ready(PX)
     backbone.rest()
+    backbone.prepare(IMAGES, PX, n_images=1)
+    assert backbone.is_ready(PX)
+    backbone.rest()
     monkeypatch.setattr(build, "ENGINES", table())  # it can not be built any more
     assert torch.equal(backbone.embed(IMAGES, PX), tiny("test_resnet").embed(IMAGES, PX))
     after = backbone.choice(PX)

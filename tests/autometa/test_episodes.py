@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from synthetic import colour_pool
 
-from autometa.episodes import EpisodeSpec, ImagePool, batches_of, sample_episodes, split_classes
+from autometa.episodes import (
+    EpisodeSpec,
+    ImagePool,
+    batches_of,
+    sample_episodes,
+    split_classes,
+    split_datasets,
+)
 from autometa.errors import DataError
 
 
@@ -22,6 +29,25 @@ def test_small_datasets_are_held_out_whole() -> None:
     fit, held = split_classes(pool, 0.5, np.random.default_rng(0))
     assert len(fit) == 0
     assert len(held) == 6
+
+
+@pytest.mark.parametrize("datasets", [2, 3, 4])
+def test_whole_datasets_are_held_out_where_there_are_several(datasets: int) -> None:
+    pool = colour_pool(classes=12, datasets=datasets)
+    for seed in range(10):
+        fit, held = split_datasets(pool, 0.5, np.random.default_rng(seed))
+        assert sorted([*fit, *held]) == list(range(12)) and len(fit) and len(held)
+        assert not set(pool.dataset_of_class[fit]) & set(pool.dataset_of_class[held])
+        assert abs(len(held) - 6) <= 12 / datasets
+
+
+def test_a_dataset_alone_is_split_by_classes() -> None:
+    alone = colour_pool(classes=12)
+    fit, held = split_datasets(alone, 0.5, np.random.default_rng(0))
+    assert len(fit) == len(held) == 6
+    tiny = ImagePool(alone.images, alone.labels, np.array([0] * 11 + [1]), ("big", "one class"))
+    fit, held = split_datasets(tiny, 0.5, np.random.default_rng(0))
+    assert len(fit) > 2 and len(held) > 2
 
 
 def test_episodes_keep_to_their_form() -> None:

@@ -21,7 +21,8 @@ from autometa.family_trials import FamilyTrials
 from autometa.learner import BackboneShelf
 from autometa.learners.recipe import Recipe
 from autometa.learners.trained import TrainedCosts
-from autometa.outcomes import Candidate
+from autometa.outcomes import Candidate, Pruned
+from autometa.planning import TestSpec
 
 POOL = colour_pool()
 SPEC = EpisodeSpec((2, 4), (1, 3), 4)
@@ -44,6 +45,10 @@ class Training:
         return Answer((torch.full((1,), learner),), np.full(9, learner)), TrainedCosts(learner, learner)
 
 
+def seen(answers: Any) -> None:
+    """A look at the first answers that finds nothing wrong."""
+
+
 @pytest.fixture
 def trials(monkeypatch: pytest.MonkeyPatch, tiny_backbone: str) -> FamilyTrials:
     training = Training(fails_at=3.0)
@@ -55,9 +60,10 @@ def trials(monkeypatch: pytest.MonkeyPatch, tiny_backbone: str) -> FamilyTrials:
         fits=lambda views: True,
         test=SimpleNamespace(episodes=SPEC),
         limits=SimpleNamespace(train=TimeBudget.of(100), memory=memory),
+        make_room=lambda: None,
     )
     forecast.shelf = BackboneShelf("cpu")
-    bench = Bench.of(POOL, SPEC, 10, 200, np.random.default_rng(0))
+    bench = Bench.of(POOL, TestSpec(1, SPEC, None, "within-domain"), 10, 200, np.random.default_rng(0))
     return FamilyTrials(bench, POOL.dataset_of_class, forecast, lambda line: None)
 
 
@@ -71,11 +77,11 @@ def test_of_several_options_the_best_are_kept_with_their_costs(
         return Candidate(view, "anil", {"rate": rate})
 
     for rate, kept in ((0.5, 0.5), (0.4, 0.5), (0.8, 0.8), (0.1, 0.8)):
-        assert trials.measure(tried(rate), 20.0).mean == rate
+        assert trials.measure(tried(rate), 20.0, seen).mean == rate
         assert trials.forecast.trained[view.backbone] == TrainedCosts(kept, kept)
         assert trials.member(tried(rate), 1.0, 1.0).learner == kept
     with pytest.raises(Diverged):
-        trials.measure(tried(3.0), 20.0)
+        trials.measure(tried(3.0), 20.0, seen)
     assert trials.forecast.trained[view.backbone] == TrainedCosts(0.8, 0.8)
     assert float(trials.fresh_scores(tried(0.8), trials.bench.fresh)[0]) == pytest.approx(0.8)
 
@@ -84,6 +90,39 @@ def test_what_meta_test_has_no_time_for_is_not_kept(trials: FamilyTrials, tiny_b
     ((view, _),) = trials.views(View(tiny_backbone, 96), ["anil"]).items()
     trials.forecast.fits = lambda views: False  # type: ignore[method-assign, assignment]
     with pytest.raises(BudgetExhausted, match="does not fit"):
-        trials.measure(Candidate(view, "anil", {"rate": 0.5}), 20.0)
+        trials.measure(Candidate(view, "anil", {"rate": 0.5}), 20.0, seen)
     with pytest.raises(KeyError):
         trials.member(Candidate(view, "anil", {"rate": 0.5}), 1.0, 1.0)
+
+
+def test_what_the_first_look_refuses_is_not_kept(trials: FamilyTrials, tiny_backbone: str) -> None:
+    ((view, _),) = trials.views(View(tiny_backbone, 96), ["anil"]).items()
+
+    def hopeless(answers: Any) -> None:
+        raise Pruned(answers(trials.bench.fresh).mean, "far behind")
+
+    with pytest.raises(Pruned) as caught:
+        trials.measure(Candidate(view, "anil", {"rate": 0.5}), 20.0, hopeless)
+    assert caught.value.accuracy == 0.5
+    with pytest.raises(KeyError):
+        trials.answer_s(Candidate(view, "anil", {"rate": 0.5}))
+
+
+def test_a_family_needs_memory_and_time_to_answer(
+    trials: FamilyTrials, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ((view, _),) = trials.views(View(tiny_backbone, 96), ["anil"]).items()
+    candidate = Candidate(view, "anil", {"rate": 0.5})
+    asked: list[bool] = []
+
+    def train(*_: Any, fits: Any, **__: Any) -> float:
+        asked.extend(fits(TrainedCosts(0.1, task_s)) for task_s in (0.01, 100.0))
+        return 0.5
+
+    monkeypatch.setattr(family_trials, "train_family", train)
+    trials.measure(candidate, 20.0, seen)
+    assert asked == [True, False]
+    assert trials.answer_s(candidate) >= 0
+    monkeypatch.setattr(MemoryBudget, "left_bytes", lambda _: 0)
+    with pytest.raises(BudgetExhausted, match="too little memory for anil"):
+        trials.measure(candidate, 20.0, seen)

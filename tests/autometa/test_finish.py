@@ -1,8 +1,7 @@
-"""The end of a search: tuned copies once more on all classes."""
+"""The end of a search: which ensembles are asked about fresh episodes."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +12,7 @@ from synthetic import FakeClock
 from autometa import finish
 from autometa.backbones import View
 from autometa.budget import TimeBudget
+from autometa.errors import BudgetExhausted
 from autometa.evaluation import Answer
 from autometa.finish import Finish
 from autometa.outcomes import Candidate
@@ -20,24 +20,6 @@ from autometa.selection import Weighted
 
 VIEWS = [View("a+tuned", 128), View("a+tuned", 224), View("b", 128)]
 MEMBERS: list[Weighted] = [(Candidate(view, "ot_map", {}), 1.0, 1.0) for view in VIEWS]
-
-
-@pytest.mark.parametrize("works", [True, False])
-def test_a_copy_on_several_views_is_tuned_again_once(works: bool) -> None:
-    asked: list[View] = []
-
-    def on_all_classes(view: View, spare_s: float) -> View | None:
-        asked.append(view)
-        return replace(view, backbone=f"{view.backbone}-all") if works else None
-
-    trials: Any = SimpleNamespace(
-        tuner=SimpleNamespace(copies=["a+tuned"], on_all_classes=on_all_classes),
-        forecast=SimpleNamespace(spare_s=lambda views: 50.0),
-    )
-    again = Finish(trials, 4).tuned_on_all(MEMBERS)
-    assert asked == [VIEWS[0]]
-    names = [candidate.view.backbone for candidate, _, _ in again]
-    assert names == (["a+tuned-all", "a+tuned-all", "b"] if works else [])
 
 
 @pytest.mark.parametrize(("left_s", "asked"), [(100.0, 3), (11.0, 2), (1.0, 1)])
@@ -59,15 +41,35 @@ def test_larger_ensembles_are_asked_only_where_meta_test_still_fits(
     limits = SimpleNamespace(train=TimeBudget.of(1000, clock), run=TimeBudget.of(left_s, clock))
     forecast = SimpleNamespace(
         limits=limits,
-        answer_s=2.0,
         meta_test_s=lambda views: 2.0 * len(list(views)),
         fits=None,
         image_s=None,
     )
     lines: list[str] = []
     bench = SimpleNamespace(episodes=None)
-    trials: Any = SimpleNamespace(forecast=forecast, bench=bench, report=lines.append)
+    trials: Any = SimpleNamespace(
+        forecast=forecast, bench=bench, report=lines.append, fresh_s=lambda candidate: 2.0
+    )
     members, answer = Finish(trials, 4).chosen([])
     assert lines[0].count("members") == asked - 1 and "50.0 ± 0.0 with the best head" in lines[0]
     assert heard == [1, 2, 3][:asked]
     assert members == options[asked - 1] and answer.mean == answers[asked]
+
+
+def test_members_that_are_late_on_fresh_episodes_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finish, "ensembles", lambda *_: [MEMBERS[:1], MEMBERS])
+    monkeypatch.setattr(Finish, "_may_ask", lambda *_: True)
+
+    def fresh_answer(_: Finish, members: list[Weighted]) -> Answer:
+        if len(members) > 1:
+            raise BudgetExhausted("maml needs 9 s more")
+        return Answer((), np.full(9, 0.5))
+
+    monkeypatch.setattr(Finish, "_fresh_answer", fresh_answer)
+    lines: list[str] = []
+    forecast = SimpleNamespace(fits=None, image_s=None)
+    trials: Any = SimpleNamespace(
+        forecast=forecast, bench=SimpleNamespace(episodes=None), report=lines.append
+    )
+    assert Finish(trials, 4).chosen([])[0] == MEMBERS[:1]
+    assert lines[0] == "3 members are left out: maml needs 9 s more"

@@ -52,3 +52,14 @@ def test_heads_are_reserved_as_measured(forecast: Forecast, tiny_backbone: str) 
     forecast.answered(other, 0.12, 120)
     assert forecast.costs([view]).task_s == pytest.approx(ALONE_S + ALONE * 0.001)
     assert forecast.costs([view, other]).task_s == pytest.approx(2 * (ALONE_S + ALONE * 0.001))
+
+
+@pytest.mark.parametrize(("left_bytes", "rests"), [(2**40, False), (2**20, True)])
+def test_engines_give_back_memory_only_where_it_is_short(
+    forecast: Forecast, left_bytes: int, rests: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rested: list[bool] = []
+    monkeypatch.setattr(BackboneShelf, "rest", lambda _: rested.append(True))
+    monkeypatch.setattr(MemoryBudget, "left_bytes", lambda _: left_bytes)
+    forecast.make_room()
+    assert bool(rested) == rests

@@ -129,6 +129,14 @@ def test_a_learner_survives_saving(members: tuple[Member, ...], tmp_path: Path) 
     assert suffixes == {".json", ".safetensors"}
     learner.save(tmp_path)
     assert len(list(tmp_path.glob("backbone-*"))) == 1
+    (tmp_path / "statistics-00.safetensors").write_bytes(b"of an earlier state")
+    (tmp_path / "backbone-old-00.safetensors").write_bytes(b"of an earlier state")
+    learner.save(tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "learner.json",
+        *load_description(tmp_path).backbones.values(),
+        load_description(tmp_path).statistics,
+    }
 
 
 def test_an_ensemble_answers_at_the_temperature_of_its_shots(members: tuple[Member, ...]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from autometa.heads import HEADS
 from autometa.journals import mend
 from autometa.learner import FittedLearner
 from autometa.outcomes import Candidate, Outcome
+from autometa.pace import plain_member
 from autometa.planning import TestSpec
 from autometa.resume import JOURNAL, STUDY, load_earlier
 from autometa.search import RESUMED, Search
@@ -219,7 +221,20 @@ def test_a_run_goes_on_with_the_journals_and_the_learner_of_a_killed_one(
     assert {row["origin"] for row in before} >= {"first guess", "carried on"}
 
 
-def test_a_better_final_learner_of_an_earlier_run_stays(tmp_path: Path, tiny_backbone: str) -> None:
+def test_a_learner_of_an_earlier_run_is_kept_whatever_networks_it_has(
+    tmp_path: Path, tiny_backbone: str
+) -> None:
+    """It may have a tuned copy of a network, which this run knows nothing of."""
+    run = controller(tmp_path, tiny_backbone, [])
+    learner = replace(run.bootstrap(), members=(plain_member(View(f"{tiny_backbone}+tuned", 48)),))
+    run._forecast._pixel_s[tiny_backbone] = 1e-6
+    learner.save = lambda folder: None  # type: ignore[method-assign]
+    assert run._keeper.keep(learner) is learner
+
+
+def test_a_better_final_learner_of_an_earlier_run_stays(
+    tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pool = colour_pool(classes=16)
     first = controller(tmp_path, tiny_backbone, []).run(pool)
     file = tmp_path / DESCRIPTION
@@ -227,6 +242,13 @@ def test_a_better_final_learner_of_an_earlier_run_stays(tmp_path: Path, tiny_bac
     description["validation"]["normalised_accuracy"] = 1.5
     file.write_text(json.dumps(description))
     lines: list[str] = []
+    mix = Controller._mix
+
+    def watched(run: Controller, *args: Any) -> None:
+        assert load_description(tmp_path).validation["normalised_accuracy"] == 1.5  # it serves until the end
+        mix(run, *args)
+
+    monkeypatch.setattr(Controller, "_mix", watched)
     again = controller(tmp_path, tiny_backbone, lines).run(pool)
     assert again.members == first.members
     assert load_description(tmp_path).validation["normalised_accuracy"] == 1.5

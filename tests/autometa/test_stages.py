@@ -9,7 +9,7 @@ import pytest
 from synthetic import FakeClock
 
 from autometa.errors import BudgetExhausted
-from autometa.stages import JOURNAL, STAGES_FILE, Stages, StageTime
+from autometa.stages import JOURNAL, LONGEST_NOTE, STAGES_FILE, Stages, StageTime
 
 
 def test_stages_are_written_when_they_end(tmp_path: Path) -> None:
@@ -20,16 +20,25 @@ def test_stages_are_written_when_they_end(tmp_path: Path) -> None:
     stages.expect("meta_test", 7.5)
     with stages.timed("probe", 3.0):
         clock.now += 4
+        stages.note("probe", "two networks")
+        stages.note("probe", "one left out")
     told = [
-        {"stage": "bootstrap", "predicted_s": None, "actual_s": 2.0},
-        {"stage": "meta_test", "predicted_s": 7.5, "actual_s": None},
-        {"stage": "probe", "predicted_s": 3.0, "actual_s": 4.0},
+        {"stage": "bootstrap", "predicted_s": None, "actual_s": 2.0, "note": ""},
+        {"stage": "meta_test", "predicted_s": 7.5, "actual_s": None, "note": ""},
+        {"stage": "probe", "predicted_s": 3.0, "actual_s": 4.0, "note": "two networks; one left out"},
     ]
     assert json.loads((tmp_path / STAGES_FILE).read_text()) == told
     stages.tell("meta_test")
     lines = [json.loads(line) for line in (tmp_path / JOURNAL).read_text().splitlines()]
     assert lines == [told[0], told[2], told[1]]
     assert {file.name for file in tmp_path.iterdir()} == {STAGES_FILE, JOURNAL}
+
+
+def test_a_note_does_not_grow_without_end() -> None:
+    stages = Stages(None)
+    for _ in range(100):
+        stages.note("search", "a long story")
+    assert len(stages.times[0].note) == LONGEST_NOTE
 
 
 def test_a_stage_inside_another_one_counts_for_itself() -> None:

@@ -16,17 +16,19 @@ from autometa.budget import MemoryBudget, TimeBudget
 from autometa.config import Settings
 from autometa.episodes import EpisodeSpec
 from autometa.errors import BudgetExhausted
+from autometa.evaluation import Answer, ValidationEpisodes
 from autometa.finish import Finish
 from autometa.forecast import Limits
 from autometa.leaders import KEPT, without_scores
-from autometa.outcomes import Candidate, Outcome
+from autometa.outcomes import Candidate, Outcome, Pruned
+from autometa.planning import TestSpec
 from autometa.search import Search
 from autometa.stages import Stages
 from autometa.trials import STAGES, Trials
 
 SPEC = EpisodeSpec(ways=(2, 4), shots=(1, 3), queries_per_class=4)
 POOL = colour_pool(classes=16)
-BENCH = Bench.of(POOL, SPEC, 60, 10_000, np.random.default_rng(0))
+BENCH = Bench.of(POOL, TestSpec(1, SPEC, None, "within-domain"), 60, 10_000, np.random.default_rng(0))
 A, B, C = View("a", 64), View("b", 64), View("c", 64)
 NOISE = {"a": 0.1, "b": 0.15, "c": 3.0}
 
@@ -137,16 +139,25 @@ def test_what_is_known_so_far_makes_an_ensemble() -> None:
     assert answer.mean >= max(one.score for one in run.leaders.outcomes) - 0.05
 
 
-@pytest.mark.parametrize(("left_bytes", "rests"), [(2**40, False), (2**20, True)])
-def test_engines_give_back_memory_only_where_it_is_short(
-    left_bytes: int, rests: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_known_can_be_kept_between_the_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     run = trials([])
-    rested: list[bool] = []
-    forecast: Any = run.forecast
-    forecast.limits = Limits(forecast.limits.train, forecast.limits.run, MemoryBudget(left_bytes))
-    forecast.shelf = SimpleNamespace(rest=lambda: rested.append(True))
     monkeypatch.setattr(Trials, "_try_families", lambda *_: None)
     monkeypatch.setattr(Trials, "_to_tune", lambda _: [])
-    stops = run.run(Search([A], run.attempt, seed=0), search_s=0.0)
-    assert len(list(stops)) == 2 and bool(rested) == rests
+    known = [len(run.leaders.outcomes) for _ in run.run(Search([A], run.attempt, seed=0), search_s=0.0)]
+    assert len(known) == 2 and known[0] > 0  # before families, and before the sampler
+
+
+def test_a_trained_learner_far_behind_the_best_head_is_dropped_early() -> None:
+    run = trials([])
+    best = run.attempt(centroid(A))
+    asked: list[int] = []
+
+    def answers(accuracy: float, episodes: ValidationEpisodes) -> Answer:
+        asked.append(len(episodes.episodes))
+        spread = np.linspace(-0.1, 0.1, len(episodes.episodes))
+        return Answer((), accuracy + spread)
+
+    run._look_at_family(lambda episodes: answers(best.score, episodes))
+    with pytest.raises(Pruned, match="from the best on 30 episodes"):
+        run._look_at_family(lambda episodes: answers(best.score - 0.5, episodes))
+    assert asked == [30, 30]

@@ -14,7 +14,7 @@ from scoring.stage_times import StageTime
 MakeRun = Callable[..., Path]
 
 STAGES = [
-    {"stage": "probe", "predicted_s": 4, "actual_s": 5.0},
+    {"stage": "probe", "predicted_s": 4, "actual_s": 5.0, "note": "two networks"},
     {"stage": "search", "predicted_s": None, "actual_s": 30.0},
     {"stage": "save", "predicted_s": 0.0, "actual_s": 0.5},
     {"stage": "meta_test", "predicted_s": 1.6, "actual_s": None, "more": "left alone"},
@@ -31,6 +31,7 @@ MALFORMED = {
     "infinite": '[{"stage": "probe", "predicted_s": 1e999, "actual_s": null}]',
     "a name without end": json.dumps([{"stage": "x" * 101, "predicted_s": 1, "actual_s": 1}]),
     "half a character": '[{"stage": "\\ud800", "predicted_s": 1, "actual_s": 1}]',
+    "a note without end": json.dumps([{"stage": "x", "predicted_s": 1, "actual_s": 1, "note": "x" * 1001}]),
     "no text": b"\xff\xfe",
     "too many": json.dumps([{"stage": "x", "predicted_s": 1, "actual_s": 1}] * 101),
     "too large": b" " * 70_000 + b"[]",
@@ -57,13 +58,12 @@ def test_the_report_sets_actual_against_predicted_times(make_run: MakeRun) -> No
     cells = _Cells()
     cells.feed(_page(make_run(**{"stages.json": json.dumps(STAGES)})))
     start = cells.texts.index("Predicted and actual times") + 2
-    table = [cells.texts[i : i + 4] for i in range(start, start + 20, 4)]
-    assert table == [
-        ["stage", "predicted s", "actual s", "ratio"],
-        ["probe", "4.00", "5.00", "1.25"],
-        ["search", "–", "30.00", "–"],
-        ["save", "0.00", "0.50", "–"],
-        ["meta_test", "1.60", "2.00", "1.25"],
+    assert cells.texts[start : start + 22] == [
+        *("stage", "predicted s", "actual s", "ratio", "note"),
+        *("probe", "4.00", "5.00", "1.25", "two networks"),
+        *("search", "–", "30.00", "–"),
+        *("save", "0.00", "0.50", "–"),
+        *("meta_test", "1.60", "2.00", "1.25"),
     ]
 
 
@@ -71,7 +71,7 @@ def test_programs_get_the_same_numbers(make_run: MakeRun, tmp_path: Path) -> Non
     _page(make_run(**{"stages.json": json.dumps(STAGES)}))
     told = json.loads((tmp_path / "scores" / "details.json").read_text())["run"]["stage_times"]
     assert told[0] == STAGES[0]
-    assert told[3] == {"stage": "meta_test", "predicted_s": 1.6, "actual_s": 2.0}
+    assert told[3] == {"stage": "meta_test", "predicted_s": 1.6, "actual_s": 2.0, "note": ""}
 
 
 @pytest.mark.parametrize(
@@ -123,8 +123,9 @@ def test_without_stages_there_is_no_table_and_no_note(make_run: MakeRun, content
 
 
 def test_names_of_stages_are_text(make_run: MakeRun) -> None:
-    rows = [{"stage": "<script>alert(1)</script>\n\x1b", "predicted_s": 1e-300, "actual_s": 1e9}]
+    text = "<script>alert(1)</script>\n\x1b"
+    rows = [{"stage": text, "predicted_s": 1e-300, "actual_s": 1e9, "note": text}]
     page = _page(make_run(**{"stages.json": json.dumps(rows)}))
-    assert "&lt;script&gt;" in page
+    assert page.count("&lt;script&gt;") == 2
     assert "<script>" not in page
     assert "\x1b" not in page
