@@ -23,6 +23,8 @@ from autometa.learners.recipe import Recipe
 from autometa.learners.trained import TrainedLearner
 from autometa.learners.training import FIRST_STEPS, Training
 
+pytestmark = pytest.mark.slow
+"""They train on a real, if tiny, network."""
 POOL = colour_pool(classes=16)
 FIT, HELD = split_classes(POOL, 0.5, np.random.default_rng(0))
 SPEC = EpisodeSpec((2, 4), (1, 3), 4)
@@ -55,12 +57,7 @@ def recipe(family: str, backbone: str, **training: Any) -> Recipe:
     )
 
 
-QUICK = ("prototypical", "pmf", "finetune")
-
-
-@pytest.mark.parametrize(
-    "family", [*QUICK, *(pytest.param(f, marks=pytest.mark.slow) for f in FAMILIES if f not in QUICK)]
-)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_trains_its_tail_and_does_no_harm(family: str, tiny_backbone: str) -> None:
     made = recipe(family, tiny_backbone)
     lines: list[str] = []

@@ -161,6 +161,7 @@ def test_without_a_table_there_is_a_line_and_no_wish(
     assert lines[0].startswith("no priors: ")
 
 
+@pytest.mark.slow
 def test_a_run_asks_priors_unless_told_not_to(tmp_path: Path, tiny_backbone: str) -> None:
     budget = TimeBudget.of(120)
     test = TestSpec(20, EpisodeSpec((2, 4), (1, 5), 3), 100, "within-domain")

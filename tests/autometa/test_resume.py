@@ -18,6 +18,7 @@ from autometa.config import Settings
 from autometa.controller import Controller
 from autometa.episodes import EpisodeSpec
 from autometa.evaluation import Answer
+from autometa.finish import Finish
 from autometa.forecast import Limits
 from autometa.heads import HEADS
 from autometa.journals import mend
@@ -27,6 +28,8 @@ from autometa.pace import plain_member
 from autometa.planning import TestSpec
 from autometa.resume import JOURNAL, STUDY, load_earlier
 from autometa.search import RESUMED, Search
+from autometa.selection import Weighted
+from autometa.trials import Trials
 
 SMALL, LARGE, TUNED = View("net", 64), View("net", 128), View("net+tuned", 64)
 
@@ -185,6 +188,7 @@ def journal_of(folder: Path) -> list[dict[str, str]]:
     return [row for row in rows if "head" in row]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_journals_and_the_learner_of_a_killed_one(
     tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,6 +223,29 @@ def test_a_run_goes_on_with_the_journals_and_the_learner_of_a_killed_one(
     assert rows[len(before)]["origin"] == "resumed"
     assert "sampler" in {row["origin"] for row in rows[len(before) :]}
     assert {row["origin"] for row in before} >= {"first guess", "carried on"}
+
+
+def test_a_kill_while_learners_are_trained_leaves_the_ensemble_of_what_is_known(
+    tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    so_far, known = Finish.so_far, []
+
+    def better(finish: Finish) -> tuple[list[Weighted], Answer | None]:
+        members, answer = so_far(finish)
+        assert answer is not None
+        known.append(members)
+        return members, replace(answer, accuracies=answer.accuracies + len(known))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Finish, "so_far", better)
+    monkeypatch.setattr(Trials, "_try_families", killed)
+    with pytest.raises(KeyboardInterrupt):
+        controller(tmp_path, tiny_backbone, []).run(colour_pool(classes=16))
+    saved = load_description(tmp_path)
+    assert saved.validation["stage"] == "search" and saved.validation["normalised_accuracy"] > 1
+    assert len(saved.members) == len(known[-1]) > 1
 
 
 def test_a_learner_of_an_earlier_run_is_kept_whatever_networks_it_has(
