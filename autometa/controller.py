@@ -73,7 +73,7 @@ class Controller:
         self._forecast = Forecast(self.test, self.limits, self._shelf, self._store, self.start_s)
         self._rng = np.random.default_rng(self.settings.seed)
         self.stages = Stages(self.checkpoint)
-        self._best = -1.0
+        self._best = self._saved = -1.0
         self._keeper = Keeper(self.checkpoint, self._forecast, self.stages, self.report)
 
     def bootstrap(self) -> FittedLearner:
@@ -86,7 +86,7 @@ class Controller:
             if self._earlier is None:
                 return self._keeper.save_plain(self._plain_view)
             if not self._earlier.is_final:
-                self._best = self._earlier.accuracy
+                self._best = self._saved = self._earlier.accuracy
             self._keeper.latest = self._earlier.learner
             self._earlier.learner.limit_memory(self.limits.memory)
             return self._earlier.learner
@@ -225,7 +225,7 @@ class Controller:
         embed_s = len(few.images) * sum(self._forecast.image_s(view) for size in sizes for view in size)
         with self.stages.timed("rank", min(embed_s, looking.left_s())):
             others = ranking.of(sizes)
-        self._note("rank", f"worth a trial: {', '.join(map(str, others))}")
+            self._note("rank", f"worth a trial: {', '.join(map(str, others))}")
         return [each for view in dict.fromkeys([first, *others]) for each in trials.layered(view)]
 
     def _note(self, stage: str, line: str) -> None:
@@ -245,7 +245,8 @@ class Controller:
             return
         self._best, candidate = outcome.score, outcome.candidate
         self.report(f"best so far: {outcome.answer.percent()} with {candidate.head} on {candidate.view}")
-        if self._keeper.is_due and not self._is_served:
+        if self._keeper.is_due and not self._is_served and not self._keeper.has_ensemble:
+            self._saved = outcome.score
             temperature = fit_temperature(outcome.answer, trials.bench.episodes)
             record = {"stage": "search", **outcome.answer.figures()}
             self._keeper.save([(candidate, temperature, 1.0)], trials, record)
@@ -261,8 +262,8 @@ class Controller:
         if self.checkpoint is None or self._is_served or not trials.may_go_on():
             return
         members, answer = Finish(trials, self.settings.max_members).so_far()
-        if answer is not None and answer.mean > self._best:
-            self._best = answer.mean
+        if answer is not None and answer.mean > self._saved:
+            self._saved, self._best = answer.mean, max(self._best, answer.mean)
             self.report(f"best so far: {answer.percent()} with {len(members)} members")
             self._keeper.save(members, trials, {"stage": "search", **answer.figures()})
 
@@ -272,9 +273,12 @@ class Controller:
         with self.stages.timed("ensemble", self._forecast.finish_s - SAVE_S):
             members, final = finish.chosen(trials.leaders.outcomes)
             if self._earlier and self._is_served and final.mean < self._earlier.accuracy:
-                self._note("ensemble", f"{final.percent()}: the learner of the earlier run is better, it stays")
-                self._keeper.keep(self._earlier.learner)
-                return
+                told = f"{final.percent()}: the learner of the earlier run is better"
+                if self._keeper.fits(self._earlier.learner):
+                    self._note("ensemble", f"{told}, it stays")
+                    self._keeper.keep(self._earlier.learner)
+                    return
+                self._note("ensemble", f"{told}, but there is no time for meta-test with it")
             temperature, final = finish.calibrated(final)
             figures = final.figures()
             names = ", ".join(f"{c.head} on {c.view}" for c, _, _ in members)

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from autometa.errors import DataError
 
 Rows = NDArray[np.int64]
+LEAST_SHARE = 0.5
+"""Of its share of the classes, that either side has where whole datasets are held out."""
 
 DIRICHLET = 2.0
 """Concentration of the shares of classes among unbalanced queries."""
@@ -108,16 +110,17 @@ def split_classes(pool: ImagePool, held_out: float, rng: np.random.Generator) ->
 
 
 def split_datasets(pool: ImagePool, held_out: float, rng: np.random.Generator) -> tuple[Rows, Rows]:
-    """Class ids to fit on and class ids held out, of whole datasets that are drawn until they have this share of all
-    classes; one at least on either side. As `split_classes` where there is but one dataset that has classes enough
-    for an episode."""
-    usable = [d for d in range(len(pool.datasets)) if (pool.dataset_of_class == d).sum() > 1]
-    if len(usable) < 2:
-        return split_classes(pool, held_out, rng)
-    drawn = rng.permutation(usable)
-    shares = np.cumsum([(pool.dataset_of_class == d).mean() for d in drawn])
-    n_held = int(np.clip(np.searchsorted(shares, held_out) + 1, 1, len(drawn) - 1))
+    """Class ids to fit on and class ids held out, of whole datasets, drawn at random, that have about this share of
+    all classes. As `split_classes` where either side would have less than half of its share: there is but one
+    dataset, or one has most of the classes."""
+    large = np.flatnonzero(np.bincount(pool.labels, minlength=pool.classes) > 1)
+    sizes = np.bincount(pool.dataset_of_class[large], minlength=len(pool.datasets))
+    drawn = rng.permutation(np.flatnonzero(sizes > 1))
+    shares = np.cumsum(sizes[drawn]) / max(len(large), 1)
+    n_held = int(np.abs(shares - held_out).argmin()) + 1 if len(drawn) else 0
     held = np.isin(pool.dataset_of_class, drawn[:n_held])
+    if min(held.mean() / held_out, (~held).mean() / (1 - held_out)) < LEAST_SHARE:
+        return split_classes(pool, held_out, rng)
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 

@@ -70,17 +70,18 @@ class FamilyTrials:
         return {View(f"{backbone}{TRAINED}{name}", px): find_family(name) for name in names}
 
     def within_s(self, spare_s: float) -> float:
-        """Seconds that the next family may take, 0 where they would be too few."""
+        """Seconds that the next family may take, 0 where they would be too few, or memory does not do even after
+        engines have given back theirs."""
         seconds = SHARE * spare_s
-        return seconds if seconds >= LEAST_S else 0.0
+        if seconds < LEAST_S:
+            return 0.0
+        self.forecast.make_room()
+        return seconds if self.forecast.limits.memory.fits(FAMILY_BYTES) else 0.0
 
     def measure(self, candidate: Candidate, within_s: float, look: Look) -> Answer:
         """Train the family of a candidate and ask it the validation episodes; of several options the best are kept.
         BudgetExhausted where that does not fit, or meta-test with it; what the first `look` at its answers raises;
         errors of the training as they come."""
-        self.forecast.make_room()
-        if not self.forecast.limits.memory.fits(FAMILY_BYTES):
-            raise BudgetExhausted(f"too little memory for {candidate.head}")
         before = self._learned.get(candidate.view)
         try:
             return self._measure(candidate, within_s, look)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from autometa.artifact import Member
-from autometa.backbones import View
+from autometa.backbones import View, untuned
 from autometa.budget import process_age_s, stopwatch
 from autometa.ensemble import AS_IT_IS, ShotTemperature
 from autometa.family_trials import is_family
@@ -44,6 +44,24 @@ class Keeper:
     def is_due(self) -> bool:
         """Whether the last learner was saved some time ago, and there is a folder for the next."""
         return self.checkpoint is not None and self._since_saved() > EVERY_S
+
+    @property
+    def has_ensemble(self) -> bool:
+        """Whether the latest learner is one: no head alone replaces it, which was the best of many by chance."""
+        return self.latest is not None and len(self.latest.members) + len(self.latest.trained) > 1
+
+    def fits(self, learner: FittedLearner) -> bool:
+        """Whether meta-test with a learner of an earlier run fits in the time left, as far as its networks were
+        measured in this one."""
+        forecast = self.forecast
+        views = [replace(m.view, backbone=untuned(m.backbone)) for m in learner.members]
+        costs = [member.costs for member in learner.trained]
+        seconds = forecast.meta_test_s(view for view in views if view.backbone in forecast.probed)
+        seconds += sum(
+            forecast.test.embedded_images * c.image_s + forecast.test.tasks * c.task_s for c in costs
+        )
+        self.stages.expect("meta_test", seconds)
+        return forecast.limits.run.fits(seconds)
 
     def save_plain(self, view: View) -> FittedLearner:
         """Keep nearest centroid on a view."""

@@ -193,9 +193,9 @@ class FittedLearner:
 
     def _engines(self) -> dict[str, str]:
         """Name of the engine by `name@px`, where one was chosen or is to be expected."""
-        views = {View(view.backbone, view.px) for view in self.views}
-        choices = {str(view): self.shelf(view.backbone).expected(view.px) for view in views}
-        return {name: choice.name for name, choice in sorted(choices.items()) if choice is not None}
+        views = sorted({View(view.backbone, view.px) for view in self.views})
+        engines = {str(view): self.shelf(view.backbone).engine_name(view.px) for view in views}
+        return {name: engine for name, engine in engines.items() if engine is not None}
 
     @classmethod
     def load(cls, folder: Path, report: Callable[[str], None] | None = None) -> FittedLearner:

@@ -227,8 +227,10 @@ class Trials:
         """The best view of every backbone that the best ensemble has, then of others that are nearly as good."""
         ranked = self.leaders.ranked
         near = [one.candidate.view for one in ranked if one.score >= ranked[0].score - WORSE / 2]
-        best = {view.backbone: view for view in reversed([*self.reserved, *near])}
-        return [best[name] for name in reversed(best)][:MOST_TUNED]
+        best: dict[str, View] = {}
+        for view in [*self.reserved, *near]:
+            best.setdefault(view.backbone, view)
+        return list(best.values())[:MOST_TUNED]
 
 
 def _check_hope(answer: Answer, best: Outcome, behind: float) -> None:

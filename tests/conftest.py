@@ -8,10 +8,12 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import torch
 from synthetic import MODEL, MakeBundle
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the other cores have tests of their own
-    os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is first imported, here and in child processes
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of child processes
 
 
 @pytest.fixture(autouse=True)

@@ -168,6 +168,11 @@ class Backbone:
         latest = next(reversed(self._choices.values()), None)
         return self._choices.get(self.input_px(px), latest)
 
+    def engine_name(self, px: int) -> str | None:
+        """Name of the engine that is chosen, to be expected or preferred for this size; None where there is none."""
+        choice = self.expected(px)
+        return choice.name if choice else self._preferred.get(self.input_px(px))
+
     def is_ready(self, px: int) -> bool:
         """Whether the engine for this size is chosen, and built."""
         choice = self.choice(px)

@@ -41,6 +41,14 @@ def test_whole_datasets_are_held_out_where_there_are_several(datasets: int) -> N
         assert abs(len(held) - 6) <= 12 / datasets
 
 
+def test_datasets_of_unlike_sizes_are_split_by_classes() -> None:
+    pool = colour_pool(classes=12)
+    unlike = ImagePool(pool.images, pool.labels, np.array([0] * 10 + [1] * 2), ("large", "small"))
+    for seed in range(10):
+        fit, held = split_datasets(unlike, 0.5, np.random.default_rng(seed))
+        assert len(fit) >= 4 and set(unlike.dataset_of_class[held]) == {0, 1}
+
+
 def test_a_dataset_alone_is_split_by_classes() -> None:
     alone = colour_pool(classes=12)
     fit, held = split_datasets(alone, 0.5, np.random.default_rng(0))

@@ -278,6 +278,7 @@ def test_a_better_final_learner_of_an_earlier_run_stays(
     monkeypatch.setattr(Controller, "_mix", watched)
     again = controller(tmp_path, tiny_backbone, lines).run(pool)
     assert again.members == first.members
+    assert load_description(tmp_path).engines.keys() == description["engines"].keys() != set()
     assert load_description(tmp_path).validation["normalised_accuracy"] == 1.5
     assert any("the learner of the earlier run is better" in line for line in lines)
 

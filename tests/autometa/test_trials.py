@@ -103,6 +103,14 @@ def test_meta_test_is_reserved_for_the_best_of_several_passes() -> None:
     assert len(dear.reserved) == 1
 
 
+def test_the_best_network_is_tuned_first() -> None:
+    run = trials([])
+    for view in (B, A, C):
+        run.attempt(centroid(view))
+    best = sorted((A, B), key=lambda view: -run.attempt(centroid(view)).score)
+    assert run._to_tune() == best
+
+
 def test_scores_are_kept_for_the_best_of_every_pass_alone() -> None:
     run = trials([])
     seen = [
