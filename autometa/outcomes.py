@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
@@ -26,6 +26,11 @@ class Candidate:
     head: str
     params: Params
     origin: Origin = field(default="", compare=False, repr=False)
+
+    @property
+    def identity(self) -> Hashable:
+        """The same for all candidates that differ in nothing but who proposed them."""
+        return self.view, self.head, tuple(sorted(self.params.items()))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -59,7 +59,7 @@ class Search:
         self._attempt = attempt
         self._study = Study(self._candidate, seed, journal)
         self._prior = [params for params in prior if self._study.allows(params)]
-        self._known: dict[tuple[Any, ...], Outcome] = {}
+        self._known: dict[Hashable, Outcome] = {}
         self._told = {key_of(told.params): told for told in self._study.earlier}
         self._idle = 0
         self._best = -1.0
@@ -199,7 +199,7 @@ class Search:
             if str(candidate.view) in self._families:
                 self._leave()
             return False
-        identity = _identity(candidate)
+        identity = candidate.identity
         outcome = self._known.get(identity) or self._attempt(candidate)
         self._known[identity] = outcome
         self._told[key_of(trial.params)] = Told(trial.params, outcome.score)
@@ -234,7 +234,3 @@ def _wish(view: str, guess: Params, *, flip: bool = False) -> Params:
 def without_view(params: Mapping[str, Any]) -> dict[str, Any]:
     """The head and its parameters, in the words of the search."""
     return {name: value for name, value in params.items() if name not in ("view", "flip")}
-
-
-def _identity(candidate: Candidate) -> tuple[Any, ...]:
-    return candidate.view, candidate.head, tuple(sorted(candidate.params.items()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -48,9 +48,6 @@ MOST_TUNED = 3
 """Backbones that are tuned, one after the other, while there is time."""
 
 
-Place = tuple[View, str, str]
-
-
 @dataclass
 class Trials:
     """Candidates measured on a bench while the time allows it, and meta-test with the best of them besides.
@@ -68,7 +65,7 @@ class Trials:
     def __post_init__(self) -> None:
         most_reserved_s = RESERVED_SHARE * self.forecast.limits.run.left_s()
         self.leaders = Leaders(lambda views: self.forecast.meta_test_s(views) <= most_reserved_s)
-        self._fresh: dict[Place, tuple[torch.Tensor, ...]] = {}
+        self._fresh: dict[Hashable, tuple[torch.Tensor, ...]] = {}
         self.tuner = Tuner(self.bench, self.forecast, self.report, self.settings.tune_steps)
         self.families = FamilyTrials(self.bench, self.dataset_of_class, self.forecast, self.report)
         self._first_look = ValidationEpisodes(self.bench.episodes.episodes[:FIRST_LOOK])
@@ -171,17 +168,16 @@ class Trials:
 
     def fresh_s(self, candidate: Candidate) -> float:
         """Predicted seconds of `fresh_scores`."""
-        if _place(candidate) in self._fresh:
+        if candidate.identity in self._fresh:
             return 0.0
         return self.families.answer_s(candidate) if is_family(candidate) else self.forecast.answer_s
 
     def fresh_scores(self, candidate: Candidate) -> tuple[torch.Tensor, ...]:
         """Scores [b, q, n] per batch of the bench's fresh episodes, computed once. BudgetExhausted where a trained
         learner takes much longer than it did on the others."""
-        place = _place(candidate)
-        if place not in self._fresh:
-            self._fresh[place] = self._scores_on_fresh(candidate)
-        return self._fresh[place]
+        if candidate.identity not in self._fresh:
+            self._fresh[candidate.identity] = self._scores_on_fresh(candidate)
+        return self._fresh[candidate.identity]
 
     def _scores_on_fresh(self, candidate: Candidate) -> tuple[torch.Tensor, ...]:
         if is_family(candidate):
@@ -240,7 +236,3 @@ def _check_hope(answer: Answer, best: Outcome, behind: float) -> None:
     if gain + HOPELESS * error < -behind:
         told = f"{100 * gain:+.1f} ± {196 * error:.1f} points from the best"
         raise Pruned(answer.mean, f"{told} on {len(answer.accuracies)} episodes")
-
-
-def _place(candidate: Candidate) -> Place:
-    return candidate.view, candidate.head, repr(candidate.params)

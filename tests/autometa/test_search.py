@@ -69,15 +69,22 @@ def test_search_tries_every_first_guess_and_then_improves() -> None:
     assert len(search.outcomes) == len({str(o.candidate) for o in search.outcomes})
 
 
-def test_further_views_meet_the_best_heads_and_what_is_known_is_not_tried_again() -> None:
+def explored(favourite: str) -> tuple[Search, list[Candidate]]:
+    """A search that has explored the small view, where one head or family is better than all others; what it has
+    tried, and goes on to try."""
     tried: list[Candidate] = []
 
     def attempt(candidate: Candidate) -> Outcome:
         tried.append(candidate)
-        return Outcome(candidate, "ok", 0.0, answer_of(0.9 if candidate.head == "plda" else 0.5))
+        return Outcome(candidate, "ok", 0.0, answer_of(0.9 if candidate.head == favourite else 0.5))
 
     search = Search([SMALL], attempt, seed=0)
     search.explore(lambda: True)
+    return search, tried
+
+
+def test_further_views_meet_the_best_heads_and_what_is_known_is_not_tried_again() -> None:
+    search, tried = explored("plda")
     before = len(tried)
     tuned = View("net+tuned", 64)
     search.widen([tuned], lambda: True)
@@ -91,14 +98,7 @@ def test_further_views_meet_the_best_heads_and_what_is_known_is_not_tried_again(
 
 def test_families_join_the_space_with_options_of_their_own() -> None:
     """First guesses in the order given; then the sampler asks for heads and for families that are affordable."""
-    tried: list[Candidate] = []
-
-    def attempt(candidate: Candidate) -> Outcome:
-        tried.append(candidate)
-        return Outcome(candidate, "ok", 0.0, answer_of(0.9 if candidate.head == "maml" else 0.5))
-
-    search = Search([SMALL], attempt, seed=0)
-    search.explore(lambda: True)
+    search, tried = explored("maml")
     before = len(tried)
     views = {View(f"net~{name}", 64): FAMILIES[name] for name in ("maml", "adapters", "anil")}
     search.join(views, lambda: len(tried) < before + 2)
