@@ -82,14 +82,6 @@ class FamilyTrials:
         """Train the family of a candidate and ask it the validation episodes; of several options the best are kept.
         BudgetExhausted where that does not fit, or meta-test with it; what the first `look` at its answers raises;
         errors of the training as they come."""
-        before = self._learned.get(candidate.view)
-        try:
-            return self._measure(candidate, within_s, look)
-        finally:
-            if before is not None and self._learned[candidate.view] is before:
-                self.forecast.trained[candidate.view.backbone] = before.costs
-
-    def _measure(self, candidate: Candidate, within_s: float, look: Look) -> Answer:
         train = self.forecast.limits.train
         budget = TimeBudget(train.clock() + within_s, train.clock)
         backbone, px = untuned(candidate.view.backbone), candidate.view.px
@@ -111,6 +103,7 @@ class FamilyTrials:
         known = self._learned.get(candidate.view)
         if known is None or known.accuracy < answer.mean:
             self._learned[candidate.view] = Learned(answer.mean, learner, costs, elapsed())
+            self.forecast.trained[candidate.view.backbone] = costs
         return answer
 
     def answer_s(self, candidate: Candidate) -> float:
@@ -139,8 +132,12 @@ class FamilyTrials:
 
     def _fits(self, view: View, costs: TrainedCosts) -> bool:
         """Whether meta-test with a learner of these costs, beside what is reserved anyway, would fit."""
-        self.forecast.trained[view.backbone] = costs
-        return self.forecast.fits([view])
+        kept = self.forecast.trained
+        self.forecast.trained = kept | {view.backbone: costs}
+        try:
+            return self.forecast.fits([view])
+        finally:
+            self.forecast.trained = kept
 
     @cached_property
     def _material(self) -> Material:
