@@ -15,10 +15,10 @@ from typing import IO, Any
 import click
 from rich.console import Console
 
-from autometa.budget import MemoryBudget, process_age_s
-from autometa.config import RunOptions, load_yaml, validated
+from autometa.core.budget import MemoryBudget, process_age_s
+from autometa.core.errors import ConfigError
+from autometa.core.settings import RunOptions, load_yaml, validated
 from autometa.display import Display, score_table
-from autometa.errors import ConfigError
 from ingestion import IngestionSettings, InputError
 from ingestion import run as run_ingestion
 from ingestion.terminal import prepare_process

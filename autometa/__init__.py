@@ -6,20 +6,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from autometa.config import Settings
-    from autometa.errors import AutometaError
-    from autometa.learner import FittedLearner, FittedPredictor
-    from autometa.saved import load_learner
+    from autometa.core.errors import AutometaError
+    from autometa.core.settings import Settings
+    from autometa.model.fitted_learner import FittedLearner, FittedPredictor
+    from autometa.model.load import load_learner
 
 __version__ = "0.1.0"
 __all__ = ["AutometaError", "FittedLearner", "FittedPredictor", "Settings", "__version__", "load_learner"]
 
 _HOMES = {
-    "AutometaError": "errors",
-    "FittedLearner": "learner",
-    "FittedPredictor": "learner",
-    "Settings": "config",
-    "load_learner": "saved",
+    "AutometaError": "core.errors",
+    "FittedLearner": "model.fitted_learner",
+    "FittedPredictor": "model.fitted_learner",
+    "Settings": "core.settings",
+    "load_learner": "model.load",
 }
 
 

@@ -15,19 +15,19 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from autometa.budget import MemoryBudget, TimeBudget, own_bytes, process_age_s
-from autometa.config import Settings, load_yaml
-from autometa.controller import Controller
-from autometa.episodes import EpisodeSpec, ImagePool, as_uint8
-from autometa.errors import ConfigError
-from autometa.forecast import Limits
-from autometa.learner import FittedLearner
+from autometa.core.budget import Limits, MemoryBudget, TimeBudget, own_bytes, process_age_s
+from autometa.core.errors import ConfigError
+from autometa.core.settings import Settings, load_yaml
+from autometa.data.episodes import EpisodeSpec
+from autometa.data.images import ImagePool, as_uint8
+from autometa.data.pool import pool_from_generator
+from autometa.data.test_spec import TestSpec
 from autometa.learners.recipe import Recipe
-from autometa.meta_training import MetaTraining
-from autometa.pace import Pace
-from autometa.planning import TestSpec
-from autometa.pool import pool_from_generator
-from autometa.saved import AnyLearner, AnyPredictor, load_learner
+from autometa.model.fitted_learner import FittedLearner
+from autometa.model.load import AnyLearner, AnyPredictor, load_learner
+from autometa.planning.meta_test import Pace
+from autometa.systems.autometa import Controller
+from autometa.systems.single_learner import MetaTraining
 
 SETTINGS_FILE = "settings.yaml"
 HEEDED = {"time_budget", "memory_budget", "test"}

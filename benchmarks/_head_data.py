@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from autometa.backbones import build_backbone
-from autometa.episodes import ImagePool
+from autometa.data.images import ImagePool
 from autometa.heads import FeatureStatistics
 
 

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from _head_data import Cached, Report, seconds
 
-from autometa.episodes import Episode, EpisodeSpec, sample_episodes
-from autometa.evaluation import Answer, ValidationEpisodes, interval95
+from autometa.data.episodes import Episode, EpisodeSpec, sample_episodes
+from autometa.evaluation.metrics import interval95
+from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.heads import METRICS
 
 

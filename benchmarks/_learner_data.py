@@ -18,9 +18,11 @@ from PIL import Image
 from torch import nn
 from torchvision import transforms
 
-from autometa.budget import UNLIMITED
-from autometa.episodes import Episode, EpisodeSpec, ImagePool, Rows, sample_episodes
-from autometa.evaluation import Scores, ValidationEpisodes
+from autometa.core.budget import UNLIMITED
+from autometa.data.episodes import Episode, EpisodeSpec, sample_episodes
+from autometa.data.images import ImagePool, Rows
+from autometa.evaluation.metrics import Scores
+from autometa.evaluation.validation_episodes import ValidationEpisodes
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import EncoderSpec, build_encoder
 from autometa.learners.episodes import EpisodeSampler, InputEpisodes, PoolSource

@@ -23,8 +23,8 @@ from _arena_report import CONTROLLER, Result, markdown, rows
 from _arena_runs import Runner, Unit, bundle_name, stored
 from _learner_report import Report
 
-from autometa.config import RunOptions, validated
-from autometa.errors import ConfigError
+from autometa.core.errors import ConfigError
+from autometa.core.settings import RunOptions, validated
 from ingestion import IngestionSettings, InputError
 from ingestion.images import decode_dataset, default_cache_dir
 from ingestion.splits import read_source

@@ -24,9 +24,10 @@ import torch
 from _learner_data import Dataset, compare_sampling, float64_difference, load, prepared, same_steps
 from _learner_report import Report, Row, row
 
-from autometa.budget import TimeBudget
-from autometa.episodes import Episode
-from autometa.evaluation import Scores, ValidationEpisodes, interval95
+from autometa.core.budget import TimeBudget
+from autometa.data.episodes import Episode
+from autometa.evaluation.metrics import Scores, interval95
+from autometa.evaluation.validation_episodes import ValidationEpisodes
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import SCRATCH, EncoderSpec
 from autometa.learners.hooks import ClassTrained

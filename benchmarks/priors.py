@@ -22,18 +22,18 @@ import numpy as np
 from _learner_report import Report, row
 from PIL import Image
 
-from autometa.artifact import write_model
 from autometa.backbones import View
-from autometa.bench import Bench
-from autometa.budget import MemoryBudget, TimeBudget
-from autometa.config import Settings
-from autometa.controller import Controller
-from autometa.episodes import EpisodeSpec, ImagePool
-from autometa.forecast import Limits
-from autometa.learner import BackboneShelf
-from autometa.planning import TestSpec
-from autometa.priors import TABLE, Priors, Row, Won, features_of, load_priors
-from autometa.resume import JOURNAL
+from autometa.backbones.shelf import BackboneShelf
+from autometa.core.budget import Limits, MemoryBudget, TimeBudget
+from autometa.core.files import write_model
+from autometa.core.settings import Settings
+from autometa.data.episodes import EpisodeSpec
+from autometa.data.images import ImagePool
+from autometa.data.test_spec import TestSpec
+from autometa.evaluation.validation_set import Bench
+from autometa.search.priors import TABLE, Priors, Row, Won, features_of, load_priors
+from autometa.search.resume import JOURNAL
+from autometa.systems.autometa import Controller
 
 KEPT = 4
 USUAL_S, QUICK_S = 300.0, 20.0

@@ -21,15 +21,16 @@ from _learner_data import load
 from _learner_report import Report, row
 
 from autometa.backbones import View
-from autometa.budget import MemoryBudget
-from autometa.ensemble import at_temperature, combine
-from autometa.episodes import EpisodeSpec, sample_episodes
-from autometa.evaluation import Answer, ValidationEpisodes, interval95
-from autometa.features import FeatureStore
+from autometa.backbones.feature_store import FeatureStore
+from autometa.backbones.shelf import BackboneShelf
+from autometa.core.budget import MemoryBudget
+from autometa.data.episodes import EpisodeSpec, sample_episodes
+from autometa.evaluation.metrics import interval95
+from autometa.evaluation.mixing import at_temperature, combine
+from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.heads import HEADS, FeatureStatistics, HeadSpec, Metric, find_metric
-from autometa.learner import BackboneShelf
-from autometa.outcomes import Candidate, Outcome
-from autometa.selection import Weighted, ensembles
+from autometa.search.candidates import Candidate, Outcome
+from autometa.search.ensembles import Weighted, ensembles
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "examples" / "demo"

@@ -11,6 +11,8 @@ import pytest
 import torch
 from synthetic import MODEL, MakeBundle
 
+from autometa.backbones import CATALOGUE, BackboneSpec, build
+
 if "PYTEST_XDIST_WORKER" in os.environ:  # the other cores have tests of their own
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"  # of child processes
@@ -51,3 +53,19 @@ def make_bundle(tmp_path: Path) -> MakeBundle:
         return folder
 
     return make
+
+
+@pytest.fixture
+def tiny_backbone(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A catalogue row whose network is tiny and has (seeded) random weights."""
+    spec = BackboneSpec("tiny", "test_resnet", 0.5, 64, "none")
+    monkeypatch.setitem(CATALOGUE, "tiny", spec)
+
+    def seeded(_: object, model: torch.nn.Module) -> None:
+        generator = torch.Generator().manual_seed(0)
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.data.normal_(0, 0.1, generator=generator)
+
+    monkeypatch.setattr(build, "load_pretrained", seeded)
+    return "tiny"

@@ -13,7 +13,7 @@ from types import ModuleType
 import numpy as np
 from PIL import Image
 
-from autometa.episodes import ImagePool
+from autometa.data.images import ImagePool
 
 MakeBundle = Callable[..., Path]
 

@@ -9,35 +9,30 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-LAYERS: list[set[str]] = [
-    {"errors"},
-    {"config", "budget", "episodes", "environment", "display", "feature_files", "journals", "speed"},
-    {"backbones"},
-    {"features", "heads", "planning"},
-    {"evaluation", "artifact"},
-    {"ensemble", "bench", "pool", "learners", "pace", "stages", "study"},
-    {"trained_ensemble"},
-    {"trained_members"},
-    {"learner"},
-    {"forecast", "outcomes", "priors", "ranking", "resume", "saved"},
-    {"search", "tuning", "leaders", "families", "family_training"},
-    {"tuner"},
-    {"family_trials"},
-    {"selection"},
-    {"trials"},
-    {"finish", "keeper"},
-    {"controller", "meta_training", "systems"},
-    {"submission"},
+PACKAGES = [
+    "core",
+    "data",
+    "backbones",
+    "heads",
+    "evaluation",
+    "learners",
+    "planning",
+    "model",
+    "search",
+    "systems",
 ]
-"""Lowest first: a module of autometa imports only from layers below, or from its own package."""
+"""In the order of the data: a package of autometa imports only from itself and from those before it."""
+
+ON_TOP = {"__init__", "display", "submission"}
+"""Modules that lie directly in `autometa`; packages import none of them."""
 
 DOORS = {
     "timm": {"autometa/backbones"},
-    "optuna": {"autometa/study.py"},
-    "psutil": {"autometa/budget.py", "ingestion/watch.py", "ingestion/process.py"},
-    "yaml": {"autometa/config.py", "scoring"},
+    "optuna": {"autometa/search/study.py"},
+    "psutil": {"autometa/core/budget.py", "ingestion/watch.py", "ingestion/process.py"},
+    "yaml": {"autometa/core/settings.py", "scoring"},
     "rich": {"autometa/display.py"},
-    "safetensors": {"autometa/artifact.py"},
+    "safetensors": {"autometa/core/files.py"},
 }
 
 
@@ -56,22 +51,21 @@ def imports(file: Path) -> set[str]:
     return found
 
 
-def module_of(file: Path) -> str:
-    return file.relative_to(ROOT / "autometa").parts[0].removesuffix(".py")
+def test_autometa_consists_of_these_packages_and_modules() -> None:
+    found = [path for path in (ROOT / "autometa").iterdir() if not path.name.startswith("__pycache__")]
+    assert {path.name for path in found if path.is_dir()} == set(PACKAGES)
+    assert {path.stem for path in found if path.suffix == ".py"} == ON_TOP
+    assert len(PACKAGES) <= 11 and len(ON_TOP) <= 6
 
 
-@pytest.mark.parametrize("file", sources("autometa"), ids=lambda f: str(f.relative_to(ROOT)))
-def test_autometa_imports_only_downwards(file: Path) -> None:
-    level = {name: number for number, names in enumerate(LAYERS) for name in names}
-    own = module_of(file)
-    if own == "__init__":
-        return
-    for name in imports(file):
-        top, _, rest = name.partition(".")
-        assert top not in {"ingestion", "scoring", "baselines", "run_local"}, f"{file} imports {name}"
-        if top == "autometa":
-            other = rest.split(".")[0]
-            assert other == own or level[other] < level[own], f"{file} imports {name}"
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_only_from_those_before_it(package: str) -> None:
+    allowed = {f"autometa.{name}" for name in PACKAGES[: PACKAGES.index(package) + 1]}
+    for file in sources(f"autometa/{package}"):
+        for name in imports(file):
+            top, *rest = name.split(".")
+            assert top not in {"ingestion", "scoring", "baselines", "run_local"}, f"{file} imports {name}"
+            assert top != "autometa" or f"autometa.{rest[0]}" in allowed, f"{file} imports {name}"
 
 
 @pytest.mark.parametrize(("package", "forbidden"), [

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from autometa.artifact import Member
 from autometa.backbones import View
+from autometa.backbones.shelf import BackboneShelf
+from autometa.evaluation.member import Member
 from autometa.heads import METRICS, FeatureStatistics
-from autometa.learner import BackboneShelf, FittedLearner
+from autometa.model.fitted_learner import FittedLearner
 
 VIEW = View("tf_efficientnet_lite0", 32)
 HEADS = {"ot_map": "root_white", "plda": "root_lda", "centroid": "l2"}

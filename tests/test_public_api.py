@@ -10,8 +10,8 @@ import pytest
 from synthetic import class_image
 
 import autometa
-from autometa.artifact import Member
-from autometa.learner import BackboneShelf
+from autometa.backbones.shelf import BackboneShelf
+from autometa.evaluation.member import Member
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,7 +29,7 @@ def test_the_public_names_are_these() -> None:
 
 
 def test_importing_autometa_is_light() -> None:
-    code = "import sys, autometa, autometa.config, run_local; sys.exit('torch' in sys.modules)"
+    code = "import sys, autometa, autometa.core.settings, run_local; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 

@@ -1,6 +1,6 @@
 """Pretrained backbones; the only door to timm."""
 
-from autometa.environment import check_environment
+from autometa.backbones.environment import check_environment
 
 check_environment()  # before timm, whose import would fail without saying why
 

@@ -35,8 +35,8 @@ from autometa.backbones.network import PixelNetwork, Preprocessing
 from autometa.backbones.split import stages_of
 from autometa.backbones.view import LAYERS
 from autometa.backbones.weights import load_pretrained
-from autometa.budget import UNLIMITED, TimeBudget, stopwatch
-from autometa.errors import ConfigError, WeightsError
+from autometa.core.budget import UNLIMITED, TimeBudget, stopwatch
+from autometa.core.errors import ConfigError, WeightsError
 
 RACE_IMAGES = 32
 WORTH_BUILDING = 300

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from autometa.errors import WeightsError
+from autometa.core.errors import WeightsError
 
 PATCH_TOKENS = 37 * 37
 PREFIX = "backbone."

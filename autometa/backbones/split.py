@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from autometa.errors import ConfigError
+from autometa.core.errors import ConfigError
 
 
 def stages_of(model: nn.Module) -> list[nn.Module]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from autometa.errors import ConfigError
+from autometa.core.errors import ConfigError
 
 LAYERS = ("last", "stage3", "stage4")
 """`last`: what the network gives; `stage4`, `stage3`: its last and last but one feature maps, averaged over

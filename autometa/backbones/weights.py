@@ -14,7 +14,7 @@ from torch import nn
 
 from autometa.backbones.catalogue import BackboneSpec, PackagedWeights
 from autometa.backbones.dinov2_onnx import read_dinov2
-from autometa.errors import WeightsError
+from autometa.core.errors import WeightsError
 
 StateDict = dict[str, torch.Tensor]
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from autometa.episodes import Rows
-from autometa.errors import ConfigError
+from autometa.core.errors import ConfigError
+from autometa.data.images import Rows
 
 
 class Augmentation(BaseModel):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
-from autometa.evaluation import Answer, ValidationEpisodes
+from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.learners.encoder import Encoder
 from autometa.learners.episodes import InputEpisodes
 

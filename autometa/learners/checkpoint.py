@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from autometa.artifact import load_tensors, write_model, write_tensors
-from autometa.errors import ArtifactError
+from autometa.core.errors import ArtifactError
+from autometa.core.files import load_tensors, write_model, write_tensors
 
 PROGRESS = "training.json"
 TENSORS = "training-{step}.safetensors"

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from torch import nn
 
 from autometa.backbones import Backbone, Normalise, Preprocessing, build_backbone, split, stages_of
-from autometa.budget import UNLIMITED, TimeBudget
+from autometa.core.budget import UNLIMITED, TimeBudget
 from autometa.learners.networks import Conv4, ResNet12
 from autometa.learners.storage import MEMORY, Storage
 

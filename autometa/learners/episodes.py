@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autometa.episodes import EpisodeBatch, EpisodeSpec, Rows, as_uint8
-from autometa.errors import DataError
+from autometa.core.errors import DataError
+from autometa.data.episodes import EpisodeBatch, EpisodeSpec
+from autometa.data.images import Rows, as_uint8
 from autometa.learners.augmentation import NO_AUGMENTATION, Augmentation
 
 Prepare = Callable[[NDArray[np.uint8]], torch.Tensor]

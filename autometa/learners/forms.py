@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from autometa.episodes import EpisodeSpec, Rows
+from autometa.data.episodes import EpisodeSpec
+from autometa.data.images import Rows
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.episodes import EpisodeSampler, PoolSource
 from autometa.learners.hooks import ClassTrained

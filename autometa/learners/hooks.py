@@ -7,8 +7,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import nn
 
-from autometa.budget import TimeBudget
-from autometa.evaluation import ValidationEpisodes
+from autometa.core.budget import TimeBudget
+from autometa.evaluation.validation_episodes import ValidationEpisodes
 from autometa.learners.base import EpisodicLearner
 
 

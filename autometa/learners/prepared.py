@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from autometa.budget import UNLIMITED, TimeBudget, stopwatch
-from autometa.errors import BudgetExhausted
+from autometa.core.budget import UNLIMITED, TimeBudget, stopwatch
+from autometa.core.errors import BudgetExhausted
+from autometa.core.speed import SLOWDOWN
 from autometa.learners.encoder import Encoder, Images
 from autometa.learners.storage import MEMORY, Storage
-from autometa.planning import SLOWDOWN
 
 PROBED, MARKS = 24, 2
 """Images that the time for all is foretold from, and by which a trunk is known again."""

@@ -8,8 +8,8 @@ from typing import Any, Literal, Self
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from autometa.config import Range, validated
-from autometa.errors import ConfigError
+from autometa.core.errors import ConfigError
+from autometa.core.settings import Range, validated
 from autometa.learners.augmentation import NO_AUGMENTATION, Augmentation
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import SCRATCH, EncoderSpec, build_encoder

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from autometa.errors import BudgetExhausted
+from autometa.core.errors import BudgetExhausted
 
 DISK_SHARE = 0.8
 """Share of the free disk that is taken."""

@@ -11,11 +11,10 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from autometa.artifact import load_tensors, read_description, save_tensors, write_description
-from autometa.budget import stopwatch
-from autometa.episodes import check_support
-from autometa.errors import ArtifactError
-from autometa.features import image_keys
+from autometa.core.budget import stopwatch
+from autometa.core.errors import ArtifactError
+from autometa.core.files import load_tensors, read_description, save_tensors, write_description
+from autometa.data.images import check_support, image_keys
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.episodes import InputEpisodes
 from autometa.learners.recipe import Recipe, build_learner

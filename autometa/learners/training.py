@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from autometa.budget import TimeBudget, stopwatch
-from autometa.errors import BudgetExhausted, DataError
-from autometa.evaluation import Answer, ValidationEpisodes
+from autometa.core.budget import TimeBudget, stopwatch
+from autometa.core.errors import BudgetExhausted, DataError
+from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.checkpoint import Progress, load_progress, save_progress
 from autometa.learners.episodes import EpisodeSource

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from autometa.budget import TimeBudget
-from autometa.episodes import EpisodeSpec, ImagePool, Rows
+from autometa.core.budget import TimeBudget
+from autometa.data.episodes import EpisodeSpec
+from autometa.data.images import ImagePool, Rows
 from autometa.learners.encoder import Encoder
 from autometa.learners.episodes import EpisodeSampler
 from autometa.learners.storage import Storage

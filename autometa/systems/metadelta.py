@@ -11,13 +11,16 @@ import numpy as np
 import torch
 
 from autometa.backbones import installed_backbones
-from autometa.bench import LEAST_IMAGES, rows_within
-from autometa.budget import Machine, TimeBudget, process_age_s, stopwatch
-from autometa.ensemble import fit_mixture, fit_temperature, log_probabilities, mixture
-from autometa.episodes import ImagePool, sample_episodes, split_classes
-from autometa.errors import BudgetExhausted, DataError, WeightsError
-from autometa.evaluation import Answer, ValidationEpisodes
-from autometa.forecast import PROBE_IMAGES, Limits, answering_s
+from autometa.core.budget import Limits, Machine, TimeBudget, process_age_s, stopwatch
+from autometa.core.errors import BudgetExhausted, DataError, WeightsError
+from autometa.core.speed import SLOWDOWN
+from autometa.data.episodes import sample_episodes
+from autometa.data.images import ImagePool, rows_within, share_of_classes
+from autometa.data.splits import split_classes
+from autometa.data.test_spec import TestSpec
+from autometa.evaluation.mixing import fit_mixture, fit_temperature, log_probabilities, mixture
+from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
+from autometa.evaluation.validation_set import LEAST_IMAGES
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.episodes import PoolSource
 from autometa.learners.recipe import Recipe
@@ -26,9 +29,9 @@ from autometa.learners.trained import TrainedLearner
 from autometa.learners.training import Training, TrainingSettings, Validation
 from autometa.learners.transfer.classification import CLASSIFIED
 from autometa.learners.turned import TURNS, TurnedImages
-from autometa.planning import CLOSING_S, SLOWDOWN, TASK_OVERHEAD_S, TestSpec
-from autometa.pool import share_of_classes
-from autometa.trained_ensemble import TrainedEnsemble, TrainedMember
+from autometa.model.trained_ensemble import TrainedEnsemble, TrainedMember
+from autometa.planning.forecast import PROBE_IMAGES, answering_s
+from autometa.planning.plan import CLOSING_S, TASK_OVERHEAD_S
 
 PX, TRAINABLE = 128, 2
 """Size of images, and how many of the last stages of a backbone are trained."""

@@ -10,22 +10,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from autometa.artifact import Member
 from autometa.backbones import View
-from autometa.bench import Bench
-from autometa.budget import Machine, TimeBudget, process_age_s
-from autometa.ensemble import fit_temperature
-from autometa.episodes import ImagePool, Rows
-from autometa.errors import BudgetExhausted, DataError
-from autometa.evaluation import Answer
-from autometa.features import FeatureStore
-from autometa.forecast import PROBE_IMAGES, Forecast, Limits
+from autometa.backbones.feature_store import FeatureStore
+from autometa.backbones.shelf import BackboneShelf
+from autometa.core.budget import Limits, Machine, TimeBudget, process_age_s
+from autometa.core.errors import BudgetExhausted, DataError
+from autometa.core.speed import SLOWDOWN
+from autometa.data.images import ImagePool, Rows, share_of_classes
+from autometa.data.test_spec import TestSpec
+from autometa.evaluation.member import Member, plain_member
+from autometa.evaluation.mixing import fit_temperature
+from autometa.evaluation.validation_episodes import Answer
+from autometa.evaluation.validation_set import Bench
 from autometa.heads import METRICS, FeatureStatistics, Metric, find_metric
-from autometa.learner import BackboneShelf, FittedLearner, MetricKey
-from autometa.outcomes import Candidate, Outcome, guarded
-from autometa.pace import plain_member
-from autometa.planning import FINISH_S, SLOWDOWN, TestSpec, make_plan
-from autometa.pool import share_of_classes
+from autometa.model.fitted_learner import FittedLearner, MetricKey
+from autometa.planning.forecast import PROBE_IMAGES, Forecast
+from autometa.planning.plan import FINISH_S, make_plan
+from autometa.search.candidates import Candidate, Outcome, guarded
 
 STRONGEST = View("tf_efficientnet_lite0", 128)
 """Of the backbones that every installation has."""

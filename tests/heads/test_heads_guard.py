@@ -7,7 +7,8 @@ import pytest
 import torch
 from head_cases import episode
 
-from autometa.episodes import EpisodeSpec, ImagePool, sample_episodes
+from autometa.data.episodes import EpisodeSpec, sample_episodes
+from autometa.data.images import ImagePool
 from autometa.heads import HEADS, apply_head
 from autometa.heads.guard import looks_balanced
 

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from autometa.episodes import EpisodeSpec, ImagePool, sample_episodes
-from autometa.evaluation import ValidationEpisodes
+from autometa.data.episodes import EpisodeSpec, sample_episodes
+from autometa.data.images import ImagePool
+from autometa.evaluation.validation_episodes import ValidationEpisodes
 from autometa.heads import FeatureBatch
 from autometa.learners.augmentation import NO_AUGMENTATION, Augmentation
 from autometa.learners.base import EpisodicLearner

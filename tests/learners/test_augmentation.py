@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from autometa.config import validated
-from autometa.errors import ConfigError
+from autometa.core.errors import ConfigError
+from autometa.core.settings import validated
 from autometa.learners.augmentation import NO_AUGMENTATION, Augmentation
 
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from autometa.backbones import Backbone, build_backbone, find_spec
 from autometa.backbones.build import create_model
-from autometa.budget import TimeBudget
-from autometa.config import validated
-from autometa.errors import BudgetExhausted, ConfigError
+from autometa.core.budget import TimeBudget
+from autometa.core.errors import BudgetExhausted, ConfigError
+from autometa.core.settings import validated
 from autometa.learners.encoder import CHUNK, LENGTH, Encoder, EncoderSpec, build_encoder
 from autometa.learners.networks import Conv4, ResNet12
 from autometa.learners.recipe import Recipe, build_learner

@@ -11,8 +11,9 @@ import pytest
 import torch
 from learner_cases import pool_source, red_pool
 
-from autometa.episodes import EpisodeBatch, EpisodeSpec, Rows
-from autometa.errors import DataError
+from autometa.core.errors import DataError
+from autometa.data.episodes import EpisodeBatch, EpisodeSpec
+from autometa.data.images import Rows
 from autometa.learners.augmentation import Augmentation
 from autometa.learners.episodes import EpisodeSampler, TaskSource, random_subset, stacked
 

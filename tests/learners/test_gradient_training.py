@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from learner_cases import held_out, pool_source, red_pool
 
-from autometa.budget import UNLIMITED
-from autometa.episodes import EpisodeSpec
+from autometa.core.budget import UNLIMITED
+from autometa.data.episodes import EpisodeSpec
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.recipe import Recipe, build_learner
 from autometa.learners.training import Training, TrainingSettings

@@ -19,7 +19,7 @@ from learner_cases import (
 )
 from memory_cases import MAX_WAYS, MEMORY, built
 
-from autometa.errors import ConfigError
+from autometa.core.errors import ConfigError
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.episodes import InputEpisodes, stacked

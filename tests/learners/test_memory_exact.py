@@ -11,8 +11,8 @@ import torch
 from memory_cases import MAX_WAYS, built, sequences
 from numpy.typing import NDArray
 
-from autometa.config import validated
-from autometa.errors import ConfigError
+from autometa.core.errors import ConfigError
+from autometa.core.settings import validated
 from autometa.learners.memory.base import Sequences
 from autometa.learners.memory.mann import FULL, MANN, MANNOptions, MemoryNetwork, by_content, least_used
 from autometa.learners.memory.snail import SNAIL, AttentionBlock, DenseBlock

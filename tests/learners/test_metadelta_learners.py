@@ -14,11 +14,11 @@ from learner_cases import features, held_out, image_episode, pool_source, red_po
 from synthetic import FakeClock, colour_pool
 from transfer_cases import SMALLEST, begun, built
 
-from autometa.budget import UNLIMITED, MemoryBudget, TimeBudget
-from autometa.episodes import EpisodeSpec
-from autometa.errors import DataError
-from autometa.evaluation import Answer
-from autometa.forecast import Limits
+from autometa.core.budget import UNLIMITED, Limits, MemoryBudget, TimeBudget
+from autometa.core.errors import DataError
+from autometa.data.episodes import EpisodeSpec
+from autometa.data.test_spec import TestSpec
+from autometa.evaluation.validation_episodes import Answer
 from autometa.heads import FeatureBatch
 from autometa.heads.ot_map import ot_map, without_transport
 from autometa.heads.soft_kmeans import soft_kmeans, to_nearest_mean
@@ -26,8 +26,7 @@ from autometa.learners.recipe import Recipe, build_learner
 from autometa.learners.trained import TrainedLearner
 from autometa.learners.training import Training, TrainingSettings
 from autometa.learners.transfer.classification import CLASSIFIED
-from autometa.meta_training import MetaTraining
-from autometa.planning import TestSpec
+from autometa.systems.single_learner import MetaTraining
 
 TEST = EpisodeSpec(ways=(5, 5), shots=(1, 3), queries_per_class=4)
 OT = {"sharpness": 10.0, "step": 0.2}

@@ -10,7 +10,7 @@ import torch
 from learner_cases import WIDTH, built, features, image_episode, query_labels
 from numpy.typing import NDArray
 
-from autometa.errors import ConfigError
+from autometa.core.errors import ConfigError
 from autometa.heads import FeatureBatch
 from autometa.learners.episodes import InputEpisodes
 from autometa.learners.metric.base import MetricLearner, Unlabelled

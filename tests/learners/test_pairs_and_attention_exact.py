@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from learner_cases import WIDTH, built, features, query_labels
 
-from autometa.errors import ConfigError
+from autometa.core.errors import ConfigError
 from autometa.heads import FeatureBatch
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.metric.matching_fce import MatchingFCE

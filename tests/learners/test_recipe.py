@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from learner_cases import METRIC, TINY, built
 
-from autometa.config import validated
-from autometa.errors import ConfigError
+from autometa.core.errors import ConfigError
+from autometa.core.settings import validated
 from autometa.learners.recipe import LEARNERS, Recipe, build_learner, find_learner
 
 

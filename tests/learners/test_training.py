@@ -11,10 +11,10 @@ import torch
 from learner_cases import METRIC, held_out, pool_source, red_pool
 from synthetic import FakeClock
 
-from autometa.budget import UNLIMITED, TimeBudget
-from autometa.episodes import EpisodeSpec
-from autometa.errors import BudgetExhausted
-from autometa.evaluation import Answer
+from autometa.core.budget import UNLIMITED, TimeBudget
+from autometa.core.errors import BudgetExhausted
+from autometa.data.episodes import EpisodeSpec
+from autometa.evaluation.validation_episodes import Answer
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.episodes import InputEpisodes

@@ -12,10 +12,10 @@ import torch
 from learner_cases import held_out, pool_source, red_pool
 from safetensors.torch import load_file
 
-from autometa.budget import TimeBudget
-from autometa.episodes import EpisodeSpec
-from autometa.errors import ArtifactError
-from autometa.evaluation import Answer
+from autometa.core.budget import TimeBudget
+from autometa.core.errors import ArtifactError
+from autometa.data.episodes import EpisodeSpec
+from autometa.evaluation.validation_episodes import Answer
 from autometa.learners.augmentation import Augmentation
 from autometa.learners.checkpoint import PROGRESS
 from autometa.learners.encoder import EncoderSpec

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from transfer_cases import CLASSES, SMALLEST, begun, built, classified_episode
 
-from autometa.errors import ConfigError, DataError
+from autometa.core.errors import ConfigError, DataError
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.episodes import InputEpisodes
 from autometa.learners.gradient.tasks import Task

@@ -13,20 +13,19 @@ from learner_cases import held_out, pool_source, red_pool
 from synthetic import FakeClock, colour_pool
 from transfer_cases import CLASSIFYING, SMALLEST, built
 
-from autometa.budget import UNLIMITED, MemoryBudget, TimeBudget
-from autometa.config import validated
-from autometa.episodes import EpisodeSpec
-from autometa.errors import ConfigError, DataError
-from autometa.evaluation import Answer
-from autometa.forecast import Limits
+from autometa.core.budget import UNLIMITED, Limits, MemoryBudget, TimeBudget
+from autometa.core.errors import ConfigError, DataError
+from autometa.core.settings import validated
+from autometa.data.episodes import EpisodeSpec
+from autometa.data.test_spec import TestSpec
+from autometa.evaluation.validation_episodes import Answer
 from autometa.learners import episodes as sources
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.episodes import TaskSource, stacked
 from autometa.learners.recipe import Recipe, build_learner
 from autometa.learners.trained import TrainedLearner
 from autometa.learners.training import Training, TrainingSettings
-from autometa.meta_training import MetaTraining
-from autometa.planning import TestSpec
+from autometa.systems.single_learner import MetaTraining
 
 TEST = EpisodeSpec(ways=(5, 5), shots=(1, 3), queries_per_class=4)
 CLASSIFIED = EpisodeSpec(ways=(10, 10), shots=(1, 1), queries_per_class=1)

@@ -19,9 +19,9 @@ from learner_cases import held_out, pool_source, red_pool
 
 from autometa.backbones.build import create_model
 from autometa.backbones.catalogue import find_spec
-from autometa.budget import UNLIMITED
-from autometa.episodes import EpisodeSpec
-from autometa.errors import BudgetExhausted
+from autometa.core.budget import UNLIMITED
+from autometa.core.errors import BudgetExhausted
+from autometa.data.episodes import EpisodeSpec
 from autometa.learners import encoder as encoder_module
 from autometa.learners import storage as storage_module
 from autometa.learners.encoder import EncoderSpec, TailEncoder, build_encoder

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 
 from autometa.backbones.network import PixelNetwork
-from autometa.budget import Machine
+from autometa.core.budget import Machine
 
 
 class Eager:

@@ -9,7 +9,7 @@ import torch
 from autometa.backbones.engines.base import in_parts
 from autometa.backbones.engines.onnx_export import INPUT, to_onnx
 from autometa.backbones.network import PixelNetwork
-from autometa.budget import Machine
+from autometa.core.budget import Machine
 
 CHUNK = 8
 """As fast as 32; a session keeps for good what the largest chunk took, and there is one for every size."""

@@ -10,7 +10,7 @@ import torch
 from autometa.backbones.engines.base import in_parts
 from autometa.backbones.engines.onnx_export import to_onnx
 from autometa.backbones.network import PixelNetwork
-from autometa.budget import Machine
+from autometa.core.budget import Machine
 
 CHUNK = 16
 """Faster than 32 or 64 on the CPUs tried: its activations stay in the caches."""

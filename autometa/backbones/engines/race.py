@@ -11,7 +11,7 @@ import torch
 from autometa.backbones.engines.base import TOLERANCE, Engine, EngineSpec, disagreement
 from autometa.backbones.engines.onnx_export import to_onnx
 from autometa.backbones.network import PixelNetwork
-from autometa.budget import TimeBudget
+from autometa.core.budget import TimeBudget
 
 ROUNDS = 3
 ROUND_S = 0.2

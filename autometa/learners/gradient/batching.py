@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch.func import vmap
 
-from autometa.budget import stopwatch
+from autometa.core.budget import stopwatch
 from autometa.learners.episodes import InputEpisodes
 from autometa.learners.gradient.norm import under_vmap
 from autometa.learners.gradient.parallel import on_all_cores

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
-from autometa.errors import ConfigError
+from autometa.core.errors import ConfigError
 from autometa.heads import FeatureBatch
 from autometa.learners.base import Options
 from autometa.learners.encoder import Encoder

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from autometa.episodes import EpisodeBatch
-from autometa.evaluation import Answer, ValidationEpisodes
+from autometa.data.episodes import EpisodeBatch
+from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.heads import FeatureBatch
 from autometa.learners.base import EpisodicLearner, Options, mean_nll
 from autometa.learners.encoder import Encoder

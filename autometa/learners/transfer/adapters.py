@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
-from autometa.errors import ConfigError
+from autometa.core.errors import ConfigError
 from autometa.heads import FeatureBatch
 from autometa.heads.centroid import nearest_centroid
 from autometa.learners.base import Options

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from autometa.episodes import EpisodeSpec
-from autometa.errors import DataError
+from autometa.core.errors import DataError
+from autometa.data.episodes import EpisodeSpec
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import Held
 from autometa.learners.episodes import InputEpisodes

@@ -8,9 +8,9 @@ from pydantic import Field, field_validator
 from torch import nn
 
 from autometa.backbones import sharing_tensors
-from autometa.budget import TimeBudget
-from autometa.errors import DataError
-from autometa.evaluation import ValidationEpisodes
+from autometa.core.budget import TimeBudget
+from autometa.core.errors import DataError
+from autometa.evaluation.validation_episodes import ValidationEpisodes
 from autometa.heads import FeatureBatch, apply_head
 from autometa.heads.soft_kmeans import to_nearest_mean
 from autometa.learners.base import Options

@@ -8,8 +8,10 @@ import torch.nn.functional as F
 from pydantic import Field, field_validator
 
 from autometa.backbones import sharing_tensors
-from autometa.budget import TimeBudget, stopwatch
-from autometa.evaluation import Answer, ValidationEpisodes, paired_gain
+from autometa.core.budget import TimeBudget, stopwatch
+from autometa.core.speed import SLOWDOWN
+from autometa.evaluation.metrics import paired_gain
+from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.heads import FeatureBatch
 from autometa.learners.augmentation import Augmentation
 from autometa.learners.base import EpisodicLearner
@@ -18,7 +20,6 @@ from autometa.learners.episodes import InputEpisodes
 from autometa.learners.gradient.tasks import Task, each_task
 from autometa.learners.metric.prototypical import Prototypical, PrototypicalOptions
 from autometa.learners.transfer.tuning import Params, Scope, embedded, scoped, tuned
-from autometa.planning import SLOWDOWN
 
 VIEWS = Augmentation(shift=0.125, brightness=0.3)
 """What makes pseudo-queries of support images; a mirrored letter may be another one."""

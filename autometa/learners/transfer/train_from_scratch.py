@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 
-from autometa.errors import ConfigError
+from autometa.core.errors import ConfigError
 from autometa.learners.base import EpisodicLearner, Options
 from autometa.learners.encoder import Encoder, ScratchEncoder
 from autometa.learners.episodes import InputEpisodes

@@ -1,0 +1,226 @@
+"""Embed once: features of images, kept per view, computed in chunks that fit the memory."""
+
+from __future__ import annotations
+
+import gc
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from autometa.backbones import Backbone, Source, View
+from autometa.backbones.engines import is_out_of_memory
+from autometa.backbones.feature_files import FeatureFiles, FeatureKind
+from autometa.core.budget import UNLIMITED, MemoryBudget, TimeBudget, stopwatch
+from autometa.core.errors import BudgetExhausted
+from autometa.core.speed import Speed
+from autometa.data.images import image_keys
+
+BYTES_PER_PIXEL = 400
+"""Working memory of a forward pass per input pixel: a generous figure for the catalogue's networks."""
+LARGEST_CHUNK = 64
+SHARD_ROWS = 1024
+"""Embedded images after which a shard is written to the disk cache."""
+
+T = TypeVar("T")
+
+
+def in_chunks(work: Callable[[int, int], T], n: int, chunk: int) -> list[T]:
+    """`work(start, stop)` over 0..n in steps of `chunk`; a step that runs out of memory is done again in
+    halves, those before it stay done. BudgetExhausted where even a single item does not fit."""
+    results: list[T] = []
+    start = 0
+    while start < n:
+        try:
+            results.append(work(start, min(start + chunk, n)))
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if chunk == 1:
+                raise BudgetExhausted(f"not enough memory for a single item ({error})") from error
+            fits = False
+        else:
+            fits = True
+        if fits:
+            start += chunk
+        else:  # outside the handler, so that the traceback's frames no longer hold tensors
+            chunk //= 2
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+    return results
+
+
+class FeatureTable:
+    """Rows float32 [d] by key, in one matrix that grows."""
+
+    def __init__(self) -> None:
+        self._place: dict[Hashable, int] = {}
+        self._matrix = torch.empty(0, 0)
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._place
+
+    def __len__(self) -> int:
+        return len(self._place)
+
+    def reserve(self, more: int, width: int) -> None:
+        """Room for so many rows more, at once: growing copies everything."""
+        rows = len(self._place) + more
+        if rows > len(self._matrix):
+            larger = torch.empty(max(rows, len(self._place) * 5 // 4), width)
+            if self._place:
+                larger[: len(self._place)] = self._matrix[: len(self._place)]
+            self._matrix = larger
+
+    def add(self, keys: Sequence[Hashable], rows: torch.Tensor) -> None:
+        """New rows [n, d] of keys [n] that are not in the table."""
+        self.reserve(len(keys), rows.shape[1])
+        first = len(self._place)
+        self._matrix[first : first + len(keys)] = rows
+        self._place.update({key: first + i for i, key in enumerate(keys)})
+
+    def take(self, keys: Sequence[Hashable]) -> torch.Tensor:
+        """A copy of the rows [n, d] of these keys."""
+        return self._matrix[[self._place[key] for key in keys]]
+
+
+class FeatureStore:
+    """Features by view and image key, float32 on the CPU. Each image is embedded once per backbone and size:
+    a pass gives all layers, so that views that differ in layers only share it.
+
+    `backbone_of` gives the network of a name; what an image costs is measured as it goes. `disk` keeps the
+    features for other runs (None: memory only). `ahead`: how many images will come besides those of a call;
+    it tells whether a faster engine pays.
+    """
+
+    def __init__(
+        self,
+        backbone_of: Callable[[str], Backbone],
+        memory: MemoryBudget,
+        disk: FeatureFiles | None = None,
+        ahead: int = 0,
+    ) -> None:
+        self._backbone_of = backbone_of
+        self._memory = memory
+        self._disk = disk
+        self.ahead = ahead
+        self._tables: dict[Source, FeatureTable] = defaultdict(FeatureTable)
+        self._speeds: dict[Source, Speed] = defaultdict(Speed)
+        self._kinds: dict[tuple[Source, str], FeatureKind] = {}
+
+    def embed(
+        self,
+        view: View,
+        images: NDArray[np.uint8],
+        keys: Sequence[Hashable],
+        budget: TimeBudget | None = None,
+    ) -> torch.Tensor:
+        """Features float32 [n, d] of uint8 images [n, 3, h, w] whose identities are `keys` [n].
+
+        BudgetExhausted where `budget` ends first; what was embedded by then is kept.
+        """
+        table = self._tables[view.source]
+        backbone = self._backbone_of(view.backbone)
+        missing = [i for key, i in {k: i for i, k in enumerate(keys)}.items() if key not in table]
+        if missing and self._disk is not None:
+            missing = self._from_disk(view, images, keys, missing)
+        if missing:
+            if budget is not None:
+                budget.check(f"embedding with {view}")
+            n_images = len(missing) + self.ahead
+            backbone.prepare(images, view.px, n_images=n_images, budget=budget or UNLIMITED)
+            self._compute(view, images, keys, missing, budget)
+        return backbone.pick(table.take(keys), view.layers)
+
+    def missing(self, view: View, keys: Sequence[Hashable]) -> int:
+        """How many distinct images are still to be embedded (or read from the disk)."""
+        table = self._tables[view.source]
+        return len({key for key in keys if key not in table})
+
+    def embedded(self, view: View) -> int:
+        """How many images are embedded."""
+        return len(self._tables[view.source])
+
+    def input_px(self, backbone: str, px: int) -> int:
+        """The size nearest to `px` at which a network works."""
+        return self._backbone_of(backbone).input_px(px)
+
+    def speed(self, view: View) -> Speed:
+        """What an image costs, as measured in recent chunks."""
+        return self._speeds[view.source]
+
+    def measured(self, backbone: str) -> list[View]:
+        """The passes of a network whose speed was measured, as views of its last layer."""
+        sources = [source for source, speed in self._speeds.items() if source[0] == backbone and len(speed)]
+        return [View(name, px, flip=flip) for name, px, flip in sources]
+
+    def seconds_per_image(self, view: View) -> float | None:
+        """Measured cost of one image; None before the first measurement."""
+        return self.speed(view).mean_s
+
+    def _compute(
+        self,
+        view: View,
+        images: NDArray[np.uint8],
+        keys: Sequence[Hashable],
+        missing: list[int],
+        budget: TimeBudget | None,
+    ) -> None:
+        backbone = self._backbone_of(view.backbone)
+        table = self._tables[view.source]
+        table.reserve(len(missing), sum(backbone.widths.values()))
+        done: list[int] = []
+
+        def work(start: int, stop: int) -> None:
+            if budget is not None:
+                budget.check(f"embedding with {view}")
+            rows = missing[start:stop]
+            elapsed = stopwatch()
+            features = backbone.embed_layers(images[rows], view.px, flip=view.flip)
+            self.speed(view).add(elapsed(), len(rows))
+            table.add([keys[row] for row in rows], features)
+            done.extend(rows)
+            if len(done) >= SHARD_ROWS:
+                self._to_disk(view, images, keys, done)
+
+        try:
+            in_chunks(work, len(missing), self._chunk(view))
+        finally:
+            self._to_disk(view, images, keys, done)
+
+    def _from_disk(
+        self, view: View, images: NDArray[np.uint8], keys: Sequence[Hashable], missing: list[int]
+    ) -> list[int]:
+        """Read what the disk has; returns what is missing still."""
+        content = image_keys(images[missing])
+        found = self._kind(view).find(content)
+        hits = [(row, found[key]) for row, key in zip(missing, content, strict=True) if key in found]
+        if hits:
+            features = torch.from_numpy(np.stack([row for _, row in hits]))
+            self._tables[view.source].add([keys[row] for row, _ in hits], features)
+        return [row for row, key in zip(missing, content, strict=True) if key not in found]
+
+    def _to_disk(
+        self, view: View, images: NDArray[np.uint8], keys: Sequence[Hashable], rows: list[int]
+    ) -> None:
+        """Write rows of the table and forget that they are to be written."""
+        if self._disk is not None and rows:
+            features = self._tables[view.source].take([keys[row] for row in rows])
+            self._kind(view).add(image_keys(images[rows]), features.numpy())
+        rows.clear()
+
+    def _kind(self, view: View) -> FeatureKind:
+        assert self._disk is not None
+        description = self._backbone_of(view.backbone).description(view.px, flip=view.flip)
+        kind = view.source, str(description["precision"])  # of the engine, which may change
+        if kind not in self._kinds:
+            self._kinds[kind] = self._disk.kind(description)
+        return self._kinds[kind]
+
+    def _chunk(self, view: View) -> int:
+        room = self._memory.left_bytes() // 3
+        return int(np.clip(room // (BYTES_PER_PIXEL * view.px**2), 1, LARGEST_CHUNK))

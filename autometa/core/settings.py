@@ -1,0 +1,186 @@
+"""Settings: one validated model, read from YAML; units that people write (`90s`, `4GB`, `2-20`)."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+
+from autometa.core.errors import ConfigError
+
+_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def parse_duration(value: object) -> float:
+    """Seconds of `90s`, `10m`, `1.5h` or a plain number of seconds; ValueError says what is accepted."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(value).lower())
+    if not match or match[2] not in _UNITS_S:
+        raise ValueError(f"`{value}` is not a duration; write 90s, 10m or 2h")
+    return float(match[1]) * _UNITS_S[match[2]]
+
+
+def parse_range(value: object) -> tuple[int, int]:
+    """The two ends of `2-20`, `[2, 20]` or `5` (both ends); ValueError says what is accepted."""
+    if isinstance(value, (list, tuple)) and len(value) == 2:
+        return int(value[0]), int(value[1])
+    match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+))?\s*", str(value))
+    if not match:
+        raise ValueError(f"`{value}` is not a range; write LOW-HIGH, as in 2-20, or one number")
+    low, high = int(match[1]), int(match[2] or match[1])
+    if low > high:
+        raise ValueError(f"`{value}` runs backwards; write {high}-{low}")
+    return low, high
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+Range = Annotated[tuple[int, int], BeforeValidator(parse_range)]
+
+
+class TestSettings(BaseModel):
+    """The meta-test to plan for where ingestion declares none: the Cross-Domain MetaDL challenge's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    __test__ = False
+
+    tasks: int = Field(default=6000, ge=1)
+    images: int | None = Field(default=None, ge=1)
+    ways: Range = (2, 20)
+    shots: Range = (1, 20)
+    queries_per_class: int = Field(default=20, ge=1)
+    balanced: bool = True
+    protocol: str = "cross-domain"
+
+
+Family = Literal[
+    "reptile", "pmf", "prototypical", "finetune", "proto_maml", "anil", "fomaml", "adapters", "maml"
+]
+FAMILIES_IN_ORDER: tuple[Family, ...] = get_args(Family)
+"""By what they gained on frozen trunks in the same time."""
+
+
+class Settings(BaseModel):
+    """What a user may decide about autometa. Budgets hold only where ingestion gives none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    time_budget: Duration = 9 * 3600.0
+    memory_budget: ByteSize | None = None
+    test: TestSettings = TestSettings()
+    seed: int = 98
+    backbones: tuple[str, ...] | None = None
+    resolutions: tuple[int, ...] = (96, 128, 160, 224)
+    validation_episodes: int = Field(default=120, ge=10)
+    max_trials: int = Field(default=200, ge=1)
+    max_members: int = Field(default=4, ge=1)
+    tune_steps: int = Field(default=600, ge=0)
+    """Steps of tuning the last stages of the best backbone, at most; 0: all backbones stay as they are."""
+    families: tuple[Family, ...] = FAMILIES_IN_ORDER
+    """Families of trained learners that are tried, in this order, where there is time."""
+    priors: bool = True
+    """Whether the search asks first for what won on similar datasets."""
+    priors_without: tuple[str, ...] = ()
+    """Datasets whose rows of the table of priors are left out, as a benchmark on them must."""
+    feature_cache: Path | None = None
+    """Folder where features are kept for other runs; off by default, since a sandbox is thrown away."""
+    feature_cache_size: ByteSize = ByteSize(4 * 2**30)
+
+    @field_validator("resolutions")
+    @classmethod
+    def _sizes(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or min(value) < 16 or max(value) > 1024:
+            raise ValueError("give at least one size from 16 to 1024 pixels")
+        return value
+
+
+class RunOptions(BaseModel):
+    """Options of `run_local.py`, on the command line or in its `--config` file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: Path | None = None
+    submission: str = "autometa"
+    time_budget: Duration = Field(default=120.0, ge=20)
+    memory_budget: ByteSize | None = Field(default=None, ge=1_500_000_000)
+    tasks_per_dataset: int = Field(default=30, ge=1)
+    query_per_class: int | None = Field(default=None, ge=1)
+    ways: Range = (2, 20)
+    shots: Range = (1, 20)
+    seed: int = Field(default=93, ge=0, le=2**32 - 1)
+    protocol: Literal["auto", "within-domain", "cross-domain"] = "auto"
+    sandbox: Literal["auto", "none", "bubblewrap", "landlock"] = "auto"
+    output: Path | None = None
+    overwrite: bool = False
+    resume: bool = False
+
+    @field_validator("resume")
+    @classmethod
+    def _not_both(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("overwrite"):
+            raise ValueError("overwrite empties what resume goes on with; give one of them")
+        if value and info.data.get("output") is None:
+            raise ValueError("name the folder of the earlier run with output")
+        return value
+
+    @field_validator("ways", "shots")
+    @classmethod
+    def _least(cls, value: tuple[int, int], info: ValidationInfo) -> tuple[int, int]:
+        least = 2 if info.field_name == "ways" else 1
+        if value[0] < least:
+            raise ValueError(f"starts at {value[0]}, at least {least} is needed")
+        return value
+
+
+def load_yaml(file: Path, model: type[Model]) -> Model:
+    """The settings in a YAML file. ConfigError names the file, the key, its value and, for an unknown key,
+    the closest one that exists."""
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{file}: can not be read as YAML ({error})") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file}: must hold `key: value` lines, not {type(content).__name__}")
+    return validated(model, with_underscores(content), str(file))
+
+
+def with_underscores(values: dict[Any, Any]) -> dict[str, Any]:
+    """The same values with `time_budget` for `time-budget`."""
+    return {str(key).replace("-", "_"): value for key, value in values.items()}
+
+
+def validated(model: type[Model], values: dict[str, Any], where: str) -> Model:
+    """`model` made from `values`; ConfigError with `where`, the key, its value and the mend."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_explain(error, model)}") from error
+
+
+def _explain(error: ValidationError, model: type[BaseModel]) -> str:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    key = ".".join(path) or "settings"
+    if first["type"] != "extra_forbidden":
+        return f"{key} = {first['input']!r}: {first['msg'].removeprefix('Value error, ')}"
+    known: list[str] = list(model.model_fields)
+    for part in path[:-1]:
+        annotation = model.model_fields[part].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            known = list(annotation.model_fields)
+    close = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
+    hint = f"did you mean `{close[0]}`?" if close else f"known keys: {', '.join(known)}"
+    return f"unknown key `{key}`; {hint}"

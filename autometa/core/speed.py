@@ -1,0 +1,58 @@
+"""What a kind of work costs: the seconds of its recent steps."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+RECENT = 32
+"""Steps that are remembered: other load on a machine comes and goes."""
+SLOWDOWN = 1.3
+"""How much slower than measured a step may be; other load on a machine comes and goes."""
+ENOUGH_STEPS = 8
+"""Measured steps from which on their own 95th percentile says it."""
+LEAST_MARGIN, MOST_MARGIN = 1.1, 1.6
+"""Bounds of what the percentile may say, as multiples of the mean."""
+
+
+class Speed:
+    """Seconds per item of one kind of work, over its last `RECENT` steps."""
+
+    def __init__(self) -> None:
+        self._steps: deque[tuple[float, int]] = deque(maxlen=RECENT)
+
+    def __len__(self) -> int:
+        """How many steps are remembered."""
+        return len(self._steps)
+
+    def add(self, seconds: float, items: int = 1) -> None:
+        """A step of so many items has taken so long."""
+        self._steps.append((seconds, items))
+
+    @property
+    def mean_s(self) -> float | None:
+        """Seconds per item; None before the first step."""
+        if not self._steps:
+            return None
+        return sum(seconds for seconds, _ in self._steps) / sum(items for _, items in self._steps)
+
+    def percentile_s(self, percent: float) -> float:
+        """Seconds per item that `percent` of the items do not exceed, each taken as slow as its step: a step of a
+        few items, whose fixed costs weigh more, counts less. ValueError before the first step."""
+        if not self._steps:
+            raise ValueError(f"no step to take the {percent:g}th percentile of")
+        rates = np.array([seconds / items for seconds, items in self._steps])
+        items = np.array([items for _, items in self._steps])
+        order = np.argsort(rates)
+        reached = np.cumsum(items[order])
+        place = np.searchsorted(reached, reached[-1] * percent / 100)
+        return float(rates[order[min(place, len(order) - 1)]])
+
+
+def margin(speed: Speed | None) -> float:
+    """By how much more than its mean to reserve for work of a measured speed: up to the 95th percentile of its
+    recent steps within bounds, or `SLOWDOWN` where they are too few."""
+    if speed is None or len(speed) < ENOUGH_STEPS or not speed.mean_s:
+        return SLOWDOWN
+    return min(max(speed.percentile_s(95) / speed.mean_s, LEAST_MARGIN), MOST_MARGIN)

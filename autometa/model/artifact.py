@@ -1,0 +1,67 @@
+"""Saved learners: `learner.json` beside safetensors files. No pickle; a kill leaves the old one or the new."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from autometa.core.files import Tensors, read_description, save_tensors, write_description
+from autometa.evaluation.member import Member
+
+STEMS = "backbone", "statistics"
+FORMAT: Literal["autometa-learner-1"] = "autometa-learner-1"
+
+
+class TrainedShare(BaseModel):
+    """A trained learner in an ensemble: the folder beside `learner.json` that holds it, its weight and temperature,
+    and the measured seconds to prepare an image for it and to answer a task of mean size."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    folder: str
+    weight: float = Field(gt=0)
+    temperature: float = Field(gt=0)
+    image_s: float = Field(default=0.0, ge=0)
+    task_s: float = Field(default=0.0, ge=0)
+
+
+class Description(BaseModel):
+    """What `learner.json` holds; `trained` are members beside those with heads; `backbones` and `statistics` name the
+    files with tensors, `engines` (by backbone and size, as `name@px`) are those that won on the machine where the
+    learner was fitted; `balanced`: queries were declared to be as many of each class; `temperature`: level and slope
+    of the ensemble's `ShotTemperature`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["autometa-learner-1"] = FORMAT
+    members: tuple[Member, ...] = Field(min_length=1)
+    trained: tuple[TrainedShare, ...] = ()
+    backbones: dict[str, str] = {}
+    statistics: str | None = None
+    engines: dict[str, str] = {}
+    balanced: bool = False
+    temperature: tuple[float, float] = (0.0, 0.0)
+    validation: dict[str, Any] = {}
+
+
+def save_learner(
+    folder: Path, description: Description, backbones: Mapping[str, Tensors], statistics: Tensors
+) -> None:
+    """Write a learner into `folder`: weights of its backbones (each once, named by content), statistics (the
+    tensors of its metrics), and last, by an atomic rename, the description that makes them valid; the names
+    of the files are filled in. What an earlier state has left, and this one does not name, is deleted then."""
+    files = {name: save_tensors(folder, f"{STEMS[0]}-{name}", state) for name, state in backbones.items()}
+    saved = save_tensors(folder, STEMS[1], statistics) if statistics else None
+    write_description(folder, description.model_copy(update={"backbones": files, "statistics": saved}))
+    for file in itertools.chain.from_iterable(folder.glob(f"{stem}-*.safetensors") for stem in STEMS):
+        if file.name not in {*files.values(), saved}:
+            file.unlink()
+
+
+def load_description(folder: Path) -> Description:
+    """The checked `learner.json` of a learner that the search chose; see `read_description`."""
+    return read_description(folder, Description)

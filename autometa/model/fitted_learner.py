@@ -1,0 +1,207 @@
+"""A fitted learner: heads on frozen views and trained learners, ready for any-way any-shot episodes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from autometa.backbones import EAGER, View
+from autometa.backbones.feature_store import FeatureStore
+from autometa.backbones.shelf import BackboneShelf
+from autometa.core.budget import Machine, MemoryBudget
+from autometa.core.files import load_tensors
+from autometa.data.images import check_support, image_keys
+from autometa.evaluation.member import Member
+from autometa.evaluation.mixing import AS_IT_IS, ShotTemperature, average, log_probabilities
+from autometa.heads import FeatureBatch, Metric, apply_head, find_metric
+from autometa.model.artifact import Description, load_description, save_learner
+from autometa.model.trained_ensemble import TrainedMember, load_members, remove_other_members, save_members
+from autometa.model.trained_members import Fitted, TrainedVoices
+from autometa.planning.meta_test import Pace
+
+Images = NDArray[np.uint8]
+MetricKey = tuple[View, str]
+"""A view and the name of a metric on its features."""
+
+
+@dataclass
+class FittedLearner:
+    """Members, their networks and metrics, and `trained` members beside them. `fit` a support set, then `predict` its
+    queries; `balanced`: these are declared to be as many of each class."""
+
+    members: tuple[Member, ...]
+    shelf: BackboneShelf
+    metrics: dict[MetricKey, Metric] = field(default_factory=dict)
+    pace: Pace | None = None
+    balanced: bool = False
+    validation: dict[str, Any] = field(default_factory=dict)
+    trained: tuple[TrainedMember, ...] = ()
+    temperature: ShotTemperature = AS_IT_IS
+
+    def __post_init__(self) -> None:
+        self.store = FeatureStore(self.shelf, MemoryBudget.of_machine())
+        self.voices = TrainedVoices(self.trained)
+
+    def limit_memory(self, memory: MemoryBudget) -> None:
+        """Embed within this budget from now on."""
+        self.store = FeatureStore(self.shelf, memory)
+
+    @property
+    def views(self) -> list[View]:
+        """Views of the heads, the one with the largest weight first."""
+        weights: dict[View, float] = defaultdict(float)
+        for member in self.members:
+            weights[member.view] += member.weight
+        return sorted(weights, key=lambda view: -weights[view])
+
+    def fit(self, images: Images, labels: NDArray[np.int64], ways: int) -> FittedPredictor:
+        """Support images uint8 [s, 3, h, w] with labels int64 [s] in 0..ways-1 → a predictor.
+
+        DataError where images and labels do not fit or a class has no image.
+        """
+        check_support(images, labels, ways)
+        members = self._members_of_a_task()
+        with self._aside():
+            trained = self.voices.fit(images, labels, ways)
+        support = self._embed(dict.fromkeys(member.view for member in members), images)
+        return FittedPredictor(self, members, support, torch.from_numpy(np.array(labels)), ways, trained)
+
+    def _members_of_a_task(self) -> tuple[Member, ...]:
+        """All heads; where meta-test runs late, trained members are dropped first, then `pace` says what else: a task
+        is never skipped."""
+        pace = self.pace
+        if pace is None:
+            return self.members
+        images_left = pace.images_left(self.views[0], self.store)
+        self.store.ahead = int(images_left)
+        spare_s = pace.left_s() - pace.cost_s(self.members, self.store)
+        seen = int(pace.images - images_left)
+        self.voices.keep(spare_s, seen=seen, images=images_left, tasks=pace.tasks_left)
+        return pace.begin(self.members, self.store)
+
+    def _aside(self) -> AbstractContextManager[None]:
+        """Around what is measured for itself, not as the rest of a task."""
+        return self.pace.times.embedding() if self.pace else nullcontext()
+
+    def _embed(self, views: Iterable[View], images: Images) -> dict[View, torch.Tensor]:
+        keys = image_keys(images)
+        if self.pace is None:
+            return {view: self.store.embed(view, images, keys) for view in views}
+        self.pace.show(len(images))
+        with self.pace.times.embedding():
+            return {view: self.store.embed(view, images, keys) for view in views}
+
+    def answer(self, predictor: FittedPredictor, images: Images) -> NDArray[np.float64]:
+        """Class probabilities [q, ways] of query images uint8 [q, 3, h, w]; float64, rows sum to one."""
+        query = self._embed(predictor.support, images)
+        log_p = []
+        for member in predictor.members:
+            with self.pace.times.answering(member) if self.pace else nullcontext():
+                log_p.append(self._voice(member, predictor, query[member.view]))
+        weights = [member.weight for member in predictor.members]
+        with self._aside():
+            log_p += self.voices.log_probabilities(predictor.trained, images)
+        weights += [member.weight for member, _ in predictor.trained]
+        if self.pace is not None:
+            self.pace.answered()
+        shots = len(predictor.labels) / predictor.ways
+        return self.temperature(average(log_p, weights), shots).exp().numpy()
+
+    def _voice(self, member: Member, predictor: FittedPredictor, query: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities float64 [q, ways] of one member for queries with features float32 [q, d]."""
+        metric = self._metric(member)
+        batch = FeatureBatch(
+            support=metric(predictor.support[member.view])[None],
+            support_labels=predictor.labels[None],
+            query=metric(query)[None],
+            ways=torch.tensor([predictor.ways]),
+            prior=metric.prior,
+        )
+        scores = apply_head(member.head, member.params, batch, balanced=self.balanced)
+        return log_probabilities(scores[0].double(), member.temperature)
+
+    def _metric(self, member: Member) -> Metric:
+        """The member's metric; where mirrored images were dropped, the one fitted with them."""
+        view, name = member.view, str(member.params["transform"])
+        fitted = self.metrics.get((view, name)) or self.metrics.get((replace(view, flip=True), name))
+        return fitted or Metric(find_metric(name))
+
+    def save(self, folder: Path) -> None:
+        """Write everything that `load` needs into `folder`, atomically; folders of earlier members go last."""
+        shares = save_members(folder, self.trained)
+        description = Description(
+            members=self.members,
+            trained=shares,
+            engines=self._engines(),
+            balanced=self.balanced,
+            temperature=(self.temperature.level, self.temperature.slope),
+            validation=self.validation,
+        )
+        states = {name: self.shelf.state(name) for name in sorted({m.backbone for m in self.members})}
+        tensors = {
+            f"{view} {name} {part}": tensor
+            for (view, name), metric in self.metrics.items()
+            for part, tensor in metric.tensors().items()
+        }
+        save_learner(folder, description, states, tensors)
+        remove_other_members(folder, shares)
+
+    def _engines(self) -> dict[str, str]:
+        """Name of the engine by `name@px`, where one was chosen or is to be expected."""
+        views = sorted({View(view.backbone, view.px) for view in self.views})
+        engines = {str(view): self.shelf(view.backbone).engine_name(view.px) for view in views}
+        return {name: engine for name, engine in engines.items() if engine is not None}
+
+    @classmethod
+    def load(cls, folder: Path, report: Callable[[str], None] | None = None) -> FittedLearner:
+        """The learner saved in `folder`, with the engines that won where it was fitted (`report` gets a line
+        for each that is built); ArtifactError where it is missing or damaged."""
+        description = load_description(folder)
+        states = {name: load_tensors(folder, file) for name, file in description.backbones.items()}
+        tensors = load_tensors(folder, description.statistics) if description.statistics else {}
+        parts: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
+        for key, tensor in tensors.items():
+            metric, _, part = key.rpartition(" ")
+            parts[metric][part] = tensor
+        wanted = {(m.view, str(m.params["transform"])) for m in description.members}
+        metrics = {
+            (view, name): Metric.of_tensors(find_metric(name), parts[f"{view} {name}"])
+            for view, name in wanted
+        }
+        shelf = BackboneShelf(Machine.detect().device, states, report)
+        for view, _ in wanted:
+            engine = description.engines.get(str(View(view.backbone, view.px)), EAGER)
+            shelf(view.backbone).prefer(engine, view.px)
+        return cls(
+            description.members,
+            shelf,
+            metrics,
+            balanced=description.balanced,
+            validation=description.validation,
+            trained=load_members(folder, description.trained, shelf.device),
+            temperature=ShotTemperature(*description.temperature),
+        )
+
+
+@dataclass
+class FittedPredictor:
+    """A learner that has seen one support set: its features per view, float32 [s, d], labels [s], and predictors."""
+
+    learner: FittedLearner
+    members: tuple[Member, ...]
+    support: dict[View, torch.Tensor]
+    labels: torch.Tensor
+    ways: int
+    trained: list[Fitted] = field(default_factory=list)
+
+    def predict(self, images: Images) -> NDArray[np.float64]:
+        """Class probabilities [q, ways] of query images uint8 [q, 3, h, w]."""
+        return self.learner.answer(self, images)

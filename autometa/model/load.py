@@ -1,0 +1,29 @@
+"""Whatever kind of learner was saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from autometa.core.budget import Machine
+from autometa.core.files import format_of
+from autometa.learners.trained import FORMAT as TRAINED
+from autometa.learners.trained import TrainedLearner, TrainedPredictor
+from autometa.model.fitted_learner import FittedLearner, FittedPredictor
+from autometa.model.trained_ensemble import FORMAT as ENSEMBLE
+from autometa.model.trained_ensemble import EnsemblePredictor, TrainedEnsemble
+
+AnyLearner = FittedLearner | TrainedLearner | TrainedEnsemble
+AnyPredictor = FittedPredictor | TrainedPredictor | EnsemblePredictor
+
+
+def load_learner(folder: Path, report: Callable[[str], None] | None = None) -> AnyLearner:
+    """The learner that a run has saved in `folder`: one that the search chose, one that was trained, or an
+    ensemble of those. All `fit` a support set, and what comes of it can `predict`. `report` gets a line for each
+    engine that is built. ArtifactError where it is missing, damaged or of another version."""
+    kind = format_of(folder)
+    if kind == TRAINED:
+        return TrainedLearner.load(folder, Machine.detect().device)
+    if kind == ENSEMBLE:
+        return TrainedEnsemble.load(folder, Machine.detect().device)
+    return FittedLearner.load(folder, report)

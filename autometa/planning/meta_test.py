@@ -1,0 +1,241 @@
+"""The pace of meta-test: what a late learner gives up, step by step, instead of missing tasks."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from autometa.backbones import View
+from autometa.backbones.feature_store import FeatureStore
+from autometa.core.budget import TimeBudget, stopwatch
+from autometa.core.speed import ENOUGH_STEPS, LEAST_MARGIN, Speed
+from autometa.data.test_spec import TestSpec
+from autometa.evaluation.member import Member, plain_member
+from autometa.planning.plan import CLOSING_S, one_per_pass
+
+SMALLEST_PX = 48
+PX_STEP = 16
+COARSER = (0.75, 0.5, 0.35)
+"""Shares of the resolution that a late learner falls back to."""
+REST_S, HEAD_S = 0.02, 0.004
+"""What a task costs in meta-test beside networks and heads, and what a head does, until they are measured: less
+rather than more, as what is given up for nothing is slow to come back."""
+GUESS_STEPS = 3
+"""Measured tasks that the guess of the former counts for: two odd tasks in the beginning tell little."""
+MUCH_SLOWER = 3.0
+"""A head that takes more times as long as nearest centroid may be replaced by it."""
+CLEARLY = 0.85
+"""What was given up comes back where it needs no more than this share of the time left."""
+WORTH_IT = 0.9
+"""A lower resolution, which stays, must need no more than this share of what is needed without."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """What answers on a step of the ladder, and in words what that is."""
+
+    members: tuple[Member, ...]
+    words: str
+
+
+def ladder(members: Sequence[Member], *, slow_head: bool) -> list[Rung]:
+    """What a learner with these members answers with where time is short, the best first: all members, all without
+    mirrored images, fewer and fewer of them (the least weight goes first), and, if the last one has a slow head,
+    nearest centroid instead."""
+    rungs = [Rung(tuple(members), "all members answer")]
+    plain = [member.model_copy(update={"flip": False}) for member in members]
+    if plain != list(members):
+        rungs.append(Rung(tuple(plain), "no mirrored images"))
+    by_weight = sorted(plain, key=lambda member: -member.weight)
+    for n in range(len(plain) - 1, 0, -1):
+        rungs.append(Rung(tuple(by_weight[:n]), f"only {n} of {len(plain)} members"))
+    if slow_head:
+        last = by_weight[0]
+        quick = plain_member(last.view, str(last.params["transform"]))
+        rungs.append(Rung((quick,), f"nearest centroid instead of {last.head}"))
+    return rungs
+
+
+class TaskTimes:
+    """Measured seconds per task of each head, and of everything beside networks and heads (images that travel,
+    ingestion), on a clock. First times are not counted: they pay for what is loaded when first used."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._heads: dict[tuple[View, str], Speed] = defaultdict(Speed)
+        self._warm: set[tuple[View, str]] = set()
+        self._rest = Speed()
+        self._begun = 0
+        self._began = 0.0
+        self._inside_s = 0.0
+
+    def begin(self) -> None:
+        """A task begins, and the one before has ended."""
+        now = self._clock()
+        if self._begun > 1:
+            self._rest.add(now - self._began - self._inside_s)
+        self._begun, self._began, self._inside_s = self._begun + 1, now, 0.0
+
+    @contextmanager
+    def embedding(self) -> Iterator[None]:
+        """Around the networks, whose speed the feature store measures."""
+        elapsed = stopwatch(self._clock)
+        yield
+        self._inside_s += elapsed()
+
+    @contextmanager
+    def answering(self, member: Member) -> Iterator[None]:
+        """Around a member's head."""
+        elapsed = stopwatch(self._clock)
+        yield
+        seconds, head = elapsed(), _head_of(member)
+        self._inside_s += seconds
+        if head in self._warm:
+            self._heads[head].add(seconds)
+        self._warm.add(head)
+
+    def rest_s(self) -> float:
+        """Seconds per task to reserve for what is neither network nor head; the guess counts as a few tasks."""
+        measured_s = len(self._rest) * (self._rest.mean_s or 0.0)
+        return LEAST_MARGIN * (GUESS_STEPS * REST_S + measured_s) / (GUESS_STEPS + len(self._rest))
+
+    def head_s(self, member: Member) -> float:
+        """Seconds per task to reserve for a member's head."""
+        return LEAST_MARGIN * (self._heads[_head_of(member)].mean_s or HEAD_S)
+
+    def is_slow(self, member: Member) -> bool:
+        """Whether a member's head is known to take much longer than nearest centroid."""
+        quick = self._heads[_head_of(plain_member(member.view))].mean_s or HEAD_S
+        return (self._heads[_head_of(member)].mean_s or 0.0) > MUCH_SLOWER * quick
+
+
+def _head_of(member: Member) -> tuple[View, str]:
+    """A head on a view; mirrored images make no difference to it."""
+    return replace(member.view, flip=False), member.head
+
+
+@dataclass
+class Pace:
+    """How much is still to answer, and with what the time left allows to answer it. `tasks_left` tasks, `images`
+    distinct images over all tasks at most, `shown_left` with repeats; `report` gets a line for every change."""
+
+    budget: TimeBudget
+    tasks_left: int
+    images: float
+    shown_left: float = float("inf")
+    report: Callable[[str], None] = print
+    coarse: Member | None = field(default=None, init=False)
+    _rung: int = field(default=0, init=False)
+    _slow_head: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self.times = TaskTimes(self.budget.clock)
+
+    @classmethod
+    def of(cls, test: TestSpec, budget: TimeBudget, report: Callable[[str], None]) -> Pace:
+        """The pace of a declared meta-test that is still to come."""
+        return cls(budget, test.tasks, test.embedded_images, test.shown_images, report)
+
+    def show(self, n_images: int) -> None:
+        """So many images have come, repeats counted."""
+        self.shown_left = max(self.shown_left - n_images, 0)
+
+    def answered(self) -> None:
+        """A task is answered."""
+        self.tasks_left = max(self.tasks_left - 1, 0)
+
+    def begin(self, members: tuple[Member, ...], store: FeatureStore) -> tuple[Member, ...]:
+        """A task begins: what is to answer it, the best that the time left allows. What was given up comes back
+        where the time clearly allows it, but for a resolution: that would mean to embed every image again."""
+        self.times.begin()
+        if self.coarse is None:
+            rungs = self._rungs(members)
+            costs = [self.cost_s(rung.members, store) for rung in rungs]
+            allowed = [n for n, cost_s in enumerate(costs) if cost_s <= self._limit_s(n)]
+            cheapest = min(range(len(rungs)), key=lambda n: costs[n])
+            if allowed or not self._coarsen(rungs[-1].members[0], costs[cheapest], store):
+                self._move(rungs, costs, allowed[0] if allowed else cheapest)
+                return rungs[self._rung].members
+        elif (cost_s := self.cost_s([self.coarse], store)) > self.left_s():
+            self._coarsen(self.coarse, cost_s, store)
+        assert self.coarse is not None
+        return (self.coarse,)
+
+    def cost_s(self, members: Sequence[Member], store: FeatureStore) -> float:
+        """Predicted seconds, with margins, until these members have answered the last task."""
+        passes = one_per_pass(member.view for member in members)
+        network_s = sum(self.images_left(view, store) * _image_s(view, store) for view in passes)
+        task_s = self.times.rest_s() + sum(map(self.times.head_s, members))
+        return network_s + self.tasks_left * task_s
+
+    def images_left(self, view: View, store: FeatureStore) -> float:
+        """Images that are still to be embedded in a view, at most."""
+        return min(max(self.images - store.embedded(view), 0), self.shown_left)
+
+    def _rungs(self, members: tuple[Member, ...]) -> list[Rung]:
+        if self.times.is_slow(max(members, key=lambda member: member.weight)):
+            self._slow_head = True  # for good, so that rungs keep their places
+        return ladder(members, slow_head=self._slow_head)
+
+    def left_s(self) -> float:
+        """Seconds for tasks, which leave some to end in."""
+        return self.budget.left_s() - CLOSING_S
+
+    def _limit_s(self, rung: int) -> float:
+        return (CLEARLY if rung < self._rung else 1.0) * self.left_s()
+
+    def _move(self, rungs: Sequence[Rung], costs: Sequence[float], to: int) -> None:
+        if to > self._rung:
+            self.report(f"{self._late(costs[self._rung])}: {rungs[to].words} from now on ({costs[to]:.1f} s)")
+        elif to < self._rung:
+            need = f"{costs[to]:.1f} of {self.left_s():.1f} s left"
+            self.report(f"meta-test has time again: {rungs[to].words} from now on ({need})")
+        self._rung = to
+
+    def _coarsen(self, member: Member, now_s: float, store: FeatureStore) -> bool:
+        """Fall back to the first coarser view that the time left allows, else to the coarsest; whether it was done.
+        Not while the margin may do for what is missing, nor where it is little gain, since nothing is measured yet,
+        nearly all is embedded, or other things than networks take the time; nor where a network has one size."""
+        fine = member.view
+        sizes = [
+            store.input_px(fine.backbone, max(int(fine.px * share) // PX_STEP * PX_STEP, SMALLEST_PX))
+            for share in COARSER
+        ]
+        options = [plain_member(View(fine.backbone, px)) for px in sizes if px < fine.px]
+        costs = [self.cost_s([option], store) for option in options]
+        left_s = self.left_s()
+        if now_s <= LEAST_MARGIN * left_s:
+            return False
+        best = next((n for n, cost_s in enumerate(costs) if cost_s <= left_s), len(options) - 1)
+        if not options or costs[best] > WORTH_IT * now_s:
+            return False
+        self.coarse = options[best]
+        self.report(f"{self._late(now_s)}: only {self.coarse.view} from now on ({costs[best]:.1f} s)")
+        return True
+
+    def _late(self, needed_s: float) -> str:
+        need = f"{self.tasks_left} tasks need {needed_s:.1f} of {self.left_s():.1f} s left"
+        return f"meta-test is late ({need})"
+
+
+def _image_s(view: View, store: FeatureStore) -> float:
+    """Seconds per image to reserve: as measured in the view, else by the number of pixels from what was measured of
+    its network, the most like it; 0 before any measurement."""
+    measured = [other for other in store.measured(view.backbone) if other.source != view.source]
+    if len(store.speed(view)) or not measured:
+        return LEAST_MARGIN * _usual_s(store.speed(view))
+    like = min(measured, key=lambda other: abs(other.px - view.px))
+    return LEAST_MARGIN * _usual_s(store.speed(like)) * _pixels(view) / _pixels(like)
+
+
+def _usual_s(speed: Speed) -> float:
+    """Seconds per image: the mean of recent chunks, the median of a few, whose first one is slow."""
+    if len(speed) < ENOUGH_STEPS:
+        return speed.percentile_s(50) if len(speed) else 0.0
+    return speed.mean_s or 0.0
+
+
+def _pixels(view: View) -> int:
+    return (2 if view.flip else 1) * view.px**2

@@ -1,0 +1,96 @@
+"""Predicted against actual seconds of every stage of a run, for whoever reads `stages.json`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import BaseModel, RootModel
+
+from autometa.core.budget import stopwatch
+from autometa.core.files import write_model
+
+LONGEST_NOTE = 400
+STAGES_FILE, JOURNAL = "stages.json", "journal.jsonl"
+
+
+class StageTime(BaseModel):
+    """Seconds of a stage, predicted and actual; None where there is no prediction, or where it has not ended. `note`
+    is what came of it."""
+
+    stage: str
+    predicted_s: float | None = None
+    actual_s: float | None = None
+    note: str = ""
+
+
+class StageTimes(RootModel[list[StageTime]]):
+    """What `stages.json` holds: stages in the order in which they began."""
+
+
+class Stages:
+    """The stages of a run in `folder` (None: nothing is written). A stage inside another one counts for itself only:
+    what it takes, and is predicted to, is taken off the one around it. A stage that comes again adds up."""
+
+    def __init__(self, folder: Path | None, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._times: dict[str, StageTime] = {}
+        self._open: list[str] = []
+        self._inside_s = [0.0]
+
+    @property
+    def times(self) -> list[StageTime]:
+        """All stages so far."""
+        return list(self._times.values())
+
+    def expect(self, stage: str, predicted_s: float) -> None:
+        """A stage is predicted to take so long; replaces what was predicted before."""
+        self._time(stage).predicted_s = round(predicted_s, 3)
+
+    def note(self, stage: str, text: str) -> None:
+        """Say what came of a stage, after what was said before."""
+        own = self._time(stage)
+        own.note = f"{own.note}; {text}".removeprefix("; ")[:LONGEST_NOTE]
+
+    @contextmanager
+    def timed(self, stage: str, predicted_s: float | None = None) -> Iterator[None]:
+        """Around a stage, however it ends; its figures are written then."""
+        if predicted_s is not None:
+            self._foresee(stage, max(predicted_s, 0.0))
+        time_of_stage = self._time(stage)
+        self._open.append(stage)
+        self._inside_s.append(0.0)
+        elapsed = stopwatch(self._clock)
+        try:
+            yield
+        finally:
+            whole_s, inside_s = elapsed(), self._inside_s.pop()
+            self._open.pop()
+            self._inside_s[-1] += whole_s
+            time_of_stage.actual_s = round((time_of_stage.actual_s or 0.0) + whole_s - inside_s, 3)
+            self.tell(stage)
+            self.write()
+
+    def tell(self, stage: str) -> None:
+        """A line of the journal about a stage."""
+        if self._folder is not None:
+            with (self._folder / JOURNAL).open("a", encoding="utf-8") as journal:
+                journal.write(json.dumps(self._time(stage).model_dump()) + "\n")
+
+    def write(self) -> None:
+        """Write `stages.json`, which appears whole or not at all."""
+        if self._folder is not None:
+            write_model(self._folder / STAGES_FILE, StageTimes(self.times))
+
+    def _time(self, stage: str) -> StageTime:
+        return self._times.setdefault(stage, StageTime(stage=stage))
+
+    def _foresee(self, stage: str, predicted_s: float) -> None:
+        own = self._time(stage)
+        own.predicted_s = round((own.predicted_s or 0.0) + predicted_s, 3)
+        if self._open and (around := self._time(self._open[-1])).predicted_s is not None:
+            around.predicted_s = max(round(around.predicted_s - predicted_s, 3), 0.0)

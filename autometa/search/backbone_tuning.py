@@ -1,0 +1,83 @@
+"""Tuned copies of backbones: which, and within what time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from autometa.backbones import TUNED, View, build_backbone, untuned
+from autometa.core.budget import TimeBudget
+from autometa.core.errors import BudgetExhausted, ConfigError
+from autometa.evaluation.validation_set import Bench
+from autometa.learners.encoder import EncoderSpec, TailEncoder
+from autometa.learners.storage import Storage
+from autometa.learners.tail_tuning import Tuned, tune_tail
+from autometa.planning.forecast import RACE_S, Forecast
+
+TUNED_STAGES, TUNED_PX = 2, 128
+"""Stages that are tuned, and the resolution from which on a coarser one does for it."""
+LEAST_TUNE_S = 12.0
+"""Tuning is not begun with less."""
+TUNE_BYTES, TUNE_BYTES_SHARE = 500 * 2**20, 0.4
+"""Memory that must be there for it; share of it that activations may take, more of them go to the disk."""
+
+
+@dataclass
+class Tuner:
+    """Tunes the last stages of backbones by classification of meta-train classes, `most_steps` at most."""
+
+    bench: Bench
+    forecast: Forecast
+    report: Callable[[str], None]
+    most_steps: int
+    _last: Tuned | None = field(default=None, init=False)
+
+    def predicted_s(self, within_s: float) -> float:
+        """Predicted seconds of tuning one more backbone: as many as the one before took, else all that it may."""
+        return min(within_s, self._last.prepare_s + self._last.train_s) if self._last else within_s
+
+    def views(self, best: View, within_s: float) -> list[View]:
+        """The view's backbone, tuned on the classes to fit on, at the view's size and at that of the tuning; none
+        where there is no time or room, or the network can not be cut."""
+        if not (self.most_steps and len(self.bench.fit_labels)) or within_s < LEAST_TUNE_S:
+            return []
+        self.forecast.make_room()
+        name = best.backbone + TUNED
+        if not self._tune(name, best, self._budget(within_s)):
+            return []
+        sizes = dict.fromkeys((best.px, self._px(best)))
+        return [View(name, px) for px in sizes]
+
+    def embed_s(self, view: View) -> float:
+        """Predicted seconds until a new copy has embedded the bench in a view."""
+        return len(self.bench.keys) * self.forecast.image_s(view) + RACE_S
+
+    def _px(self, view: View) -> int:
+        return self.forecast.shelf(untuned(view.backbone)).input_px(min(view.px, TUNED_PX))
+
+    def _budget(self, seconds: float) -> TimeBudget:
+        train = self.forecast.limits.train
+        return TimeBudget(min(train.clock() + seconds, train.deadline - self.forecast.finish_s), train.clock)
+
+    def _tune(self, name: str, best: View, budget: TimeBudget) -> bool:
+        """Put the copy `name` of a backbone on the shelf; False, after a report, where it came to nothing."""
+        shelf, memory, px = self.forecast.shelf, self.forecast.limits.memory, self._px(best)
+        if not memory.fits(TUNE_BYTES):
+            self.report(f"{best.backbone}@{px} is not tuned: too little memory")
+            return False
+        images, labels = self.bench.images[self.bench.size :], self.bench.fit_labels
+        spec = EncoderSpec(network=best.backbone, px=px, trainable=TUNED_STAGES)
+        storage = Storage(TUNE_BYTES_SHARE * memory.left_bytes())
+        try:
+            encoder = TailEncoder(build_backbone(best.backbone, "cpu"), spec).to(shelf.device)
+            tuned = tune_tail(encoder, images, labels, budget, storage, self.most_steps)
+        except (BudgetExhausted, ConfigError, RuntimeError, ValueError) as error:
+            self.report(f"{best.backbone}@{px} is not tuned: {error}")
+            return False
+        shelf.adopt(name, tuned.state, best.px)
+        self._last = tuned
+        self.report(
+            f"tuned {best.backbone}@{px}: {tuned.steps} steps in {tuned.train_s:.1f} s, after "
+            f"{tuned.prepare_s:.1f} s for {len(labels)} images of {len(set(labels.tolist()))} classes"
+        )
+        return True

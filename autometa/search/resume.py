@@ -1,0 +1,59 @@
+"""What an earlier run, finished or killed, has left in the folder where learners are saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from autometa.core.errors import AutometaError
+from autometa.core.files import DESCRIPTION
+from autometa.core.journals import mend
+from autometa.model.fitted_learner import FittedLearner
+from autometa.planning.stage_log import JOURNAL
+
+STUDY = "study.log"
+BOOTSTRAP, FINAL = "bootstrap", "final"
+"""Stages of a learner's record: before the search, and after it."""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A learner that an earlier run has saved, and what its record says."""
+
+    learner: FittedLearner
+
+    @property
+    def accuracy(self) -> float:
+        """Normalised accuracy on validation episodes, -1 where the record has none."""
+        return float(self.learner.validation.get("normalised_accuracy", -1.0))
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it came at the end of a whole search: its figure is that of fresh episodes."""
+        return self.learner.validation.get("stage") == FINAL
+
+
+def load_earlier(folder: Path, report: Callable[[str], None]) -> Earlier | None:
+    """The learner that an earlier run has saved in `folder`; None where there is none, where it is but a bootstrap,
+    which any run makes anew, or, with a reported reason, where it can not be used."""
+    if not (folder / DESCRIPTION).exists():
+        return None
+    try:
+        earlier = Earlier(FittedLearner.load(folder, report))
+    except (AutometaError, RuntimeError, ValueError, KeyError) as error:
+        report(f"the learner of an earlier run can not be used: {type(error).__name__}: {error}")
+        return None
+    if earlier.learner.validation.get("stage") == BOOTSTRAP:
+        return None
+    report(f"resumed: the learner of an earlier run serves at once ({100 * earlier.accuracy:.1f} %)")
+    return earlier
+
+
+def tidy(folder: Path, report: Callable[[str], None]) -> None:
+    """Cut off what a kill has left half written at the end of the journals in `folder`; half files go too."""
+    for unfinished in folder.glob(".*.[0-9]*"):  # see `artifact.write_tensors`
+        unfinished.unlink()
+    for file in (folder / JOURNAL, folder / STUDY):
+        if cut := mend(file):
+            report(f"{file.name}: its damaged end is cut off ({cut} bytes)")

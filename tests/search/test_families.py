@@ -1,0 +1,271 @@
+"""Families of trained learners: trained within a budget on the classes given, answering paired episodes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from synthetic import FakeClock, colour_pool
+
+from autometa.backbones import CATALOGUE, BackboneSpec, build
+from autometa.core.budget import TimeBudget
+from autometa.core.errors import BudgetExhausted, ConfigError, DataError, Diverged
+from autometa.data.episodes import EpisodeSpec, sample_episodes
+from autometa.data.images import ImagePool
+from autometa.data.splits import split_classes
+from autometa.evaluation.validation_episodes import ValidationEpisodes
+from autometa.learners.prepared import PreparedImages
+from autometa.learners.recipe import Recipe
+from autometa.learners.trained import TrainedLearner
+from autometa.learners.training import FIRST_STEPS, Training
+from autometa.search import family_training
+from autometa.search.families import FAMILIES, find_family
+from autometa.search.family_training import Material, answer_episodes, train_family
+
+pytestmark = pytest.mark.slow
+"""They train on a real, if tiny, network."""
+POOL = colour_pool(classes=16)
+FIT, HELD = split_classes(POOL, 0.5, np.random.default_rng(0))
+SPEC = EpisodeSpec((2, 4), (1, 3), 4)
+
+
+def rows_of(classes: Any) -> Any:
+    return np.flatnonzero(np.isin(POOL.labels, classes))
+
+
+def material() -> Material:
+    rows = rows_of(FIT)
+    return Material(PreparedImages(POOL.images[rows]), POOL.labels[rows], POOL.dataset_of_class, SPEC)
+
+
+def held_out(n: int = 12) -> tuple[PreparedImages, ValidationEpisodes]:
+    rows = rows_of(HELD)
+    part = ImagePool(POOL.images[rows], POOL.labels[rows], POOL.dataset_of_class, POOL.datasets)
+    episodes = sample_episodes(part, HELD, SPEC, n, np.random.default_rng(1))
+    return PreparedImages(part.images), ValidationEpisodes(episodes)
+
+
+def recipe(family: str, backbone: str, **training: Any) -> Recipe:
+    """Of few steps, so that a test takes a second."""
+    made = find_family(family).recipe(backbone, 32, SPEC)
+    few = {} if family == "prototypical" else {"steps": 3}
+    few |= {"test_steps": 3} if "test_steps" in made.options else {}
+    settings = made.training.model_copy(update={"max_steps": 8, "validate_every": 4, **training})
+    return made.model_copy(
+        update={"options": made.options | few, "training": settings, "validation_episodes": 8}
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_trains_its_tail_and_does_no_harm(family: str, tiny_backbone: str) -> None:
+    made = recipe(family, tiny_backbone)
+    lines: list[str] = []
+    fitted = train_family(made, material(), TimeBudget.of(60), report=lines.append)
+    assert any("8 steps" in line for line in lines), lines
+    images, episodes = held_out()
+    trained, costs = answer_episodes(fitted, images, episodes, TimeBudget.of(60))
+    untrained, _ = answer_episodes(TrainedLearner.untrained(made), images, episodes, TimeBudget.of(60))
+    assert trained.mean >= untrained.mean - 0.05
+    assert costs.task_s > 0 and costs.image_s > 0 and costs.load_s > 0
+    assert not fitted.learner.training
+
+
+def test_training_changes_the_tail_and_improves_what_it_is_for(tiny_backbone: str) -> None:
+    made = recipe("pmf", tiny_backbone, learning_rate=3e-3, max_steps=30)
+    fitted = train_family(made, material(), TimeBudget.of(60))
+    before = TrainedLearner.untrained(made)
+    changed = [
+        name
+        for (name, one), other in zip(
+            fitted.learner.state_dict().items(), before.learner.state_dict().values(), strict=True
+        )
+        if not torch.equal(one, other)
+    ]
+    assert any(name.startswith("encoder.tail") for name in changed)
+    images, episodes = held_out()
+    answers = [answer_episodes(each, images, episodes, TimeBudget.of(60))[0] for each in (before, fitted)]
+    assert answers[1].mean >= answers[0].mean and answers[1].log_loss < answers[0].log_loss
+
+
+def test_training_starts_from_weights_at_hand(tiny_backbone: str) -> None:
+    made = recipe("pmf", f"{tiny_backbone}+tuned", max_steps=1)
+    weights = TrainedLearner.untrained(recipe("pmf", tiny_backbone)).learner.encoder.backbone_state()
+    assert weights is not None
+    weights = {k: v + 1e-2 if v.is_floating_point() else v for k, v in weights.items()}
+    fitted = TrainedLearner.untrained(made, weights=weights)
+    state = fitted.learner.encoder.backbone_state()
+    assert state is not None and all(torch.equal(state[name], weights[name]) for name in weights)
+    assert train_family(made, material(), TimeBudget.of(60), weights=weights).validation["stage"] == "final"
+
+
+def test_answers_are_those_of_the_learner_and_of_its_predictor(tiny_backbone: str) -> None:
+    fitted = TrainedLearner.untrained(recipe("proto_maml", tiny_backbone))
+    images, episodes = held_out(5)
+    answer, _ = answer_episodes(fitted, images, episodes, TimeBudget.of(60))
+    whole = fitted.learner.validate(images.of(fitted.learner.encoder), episodes)
+    for ours, theirs in zip(answer.scores, whole.scores, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(answer.accuracies, whole.accuracies)
+    batch = episodes.batches[0]
+    own = batch.support_labels[0] >= 0
+    rows, labels = batch.support_rows[0][own], batch.support_labels[0][own]
+    asked = batch.query_rows[0][batch.query_labels[0] >= 0]
+    ways = int(batch.ways[0])
+    predicted = fitted.fit(images.images[rows.numpy()], labels.numpy(), ways).predict(
+        images.images[asked.numpy()]
+    )
+    expected = answer.scores[0][0, : len(asked), :ways].double().softmax(-1).numpy()
+    np.testing.assert_allclose(predicted, expected, atol=1e-4)
+
+
+def test_classes_held_out_are_never_seen(tiny_backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainings: list[Training] = []
+
+    def spy(*args: Any, **named: Any) -> Training:
+        trainings.append(Training(*args, **named))
+        return trainings[-1]
+
+    monkeypatch.setattr(family_training, "Training", spy)
+    given = material()
+    train_family(recipe("fomaml", tiny_backbone, max_steps=1), given, TimeBudget.of(60))
+    (training,) = trainings
+    validated = {
+        int(given.labels[row])
+        for e in training.validation.episodes.episodes
+        for row in (*e.support_rows, *e.query_rows)
+    }
+    drawn: set[int] = set()
+    for _ in range(60):
+        batch, _ = training.source.sampler.draw(2)  # type: ignore[attr-defined]
+        for rows in (batch.support_rows, batch.query_rows):
+            drawn |= set(given.labels[rows.flatten().numpy()].tolist())
+    assert drawn and validated and drawn.isdisjoint(validated)
+    assert (drawn | validated) <= set(FIT.tolist()) and (drawn | validated).isdisjoint(HELD.tolist())
+
+
+def test_a_budget_that_is_too_small_is_known_at_once(tiny_backbone: str) -> None:
+    made, given = recipe("fomaml", tiny_backbone), material()
+    with pytest.raises(BudgetExhausted):
+        train_family(made, given, TimeBudget.of(0.0))
+    with pytest.raises(BudgetExhausted, match="do not fit"):
+        train_family(made, given, TimeBudget.of(60), fits=lambda costs: costs.task_s < 0)
+    images, episodes = held_out()
+    with pytest.raises(BudgetExhausted):
+        answer_episodes(TrainedLearner.untrained(made), images, episodes, TimeBudget.of(0.0))
+
+
+class TickingClock(FakeClock):
+    """Every look at it takes a while."""
+
+    def __init__(self, tick_s: float) -> None:
+        super().__init__()
+        self.tick_s = tick_s
+
+    def __call__(self) -> float:
+        self.now += self.tick_s
+        return self.now
+
+
+@pytest.mark.parametrize("seconds", [3, 12, 30])
+def test_the_end_of_the_budget_leaves_a_valid_learner_or_says_so(seconds: float, tiny_backbone: str) -> None:
+    made = recipe("anil", tiny_backbone, max_steps=None)
+    budget = TimeBudget.of(seconds, TickingClock(0.2))
+    try:
+        fitted = train_family(made, material(), budget)
+    except BudgetExhausted:
+        return
+    assert seconds > 3 and fitted.validation["steps"] >= FIRST_STEPS
+    images, episodes = held_out(4)
+    answer, _ = answer_episodes(fitted, images, episodes, TimeBudget.of(60))
+    for scores, labels in zip(answer.scores, episodes.labels, strict=True):
+        assert bool(scores[labels >= 0].isfinite().any(-1).all())
+
+
+def test_steps_that_take_too_long_are_given_up(tiny_backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = FakeClock()
+    made = recipe("fomaml", tiny_backbone, max_steps=None)
+    step = Training._step
+
+    def slow(training: Training) -> None:
+        clock.now += 5
+        step(training)
+        training._latest_s = 5
+
+    monkeypatch.setattr(Training, "_step", slow)
+    with pytest.raises(BudgetExhausted, match="a training step takes 5"):
+        train_family(made, material(), TimeBudget.of(60, clock))
+
+
+def test_answering_stops_when_the_pace_is_too_slow(tiny_backbone: str) -> None:
+    fitted = TrainedLearner.untrained(recipe("anil", tiny_backbone))
+    images, episodes = held_out(40)
+    images.of(fitted.learner.encoder)
+    clock = TickingClock(1.0)
+    with pytest.raises(BudgetExhausted, match="validation episodes"):
+        answer_episodes(fitted, images, episodes, TimeBudget.of(30, clock))
+    assert clock.now < 130
+
+
+def test_a_training_without_numbers_is_an_error_of_its_own(tiny_backbone: str) -> None:
+    made = recipe("fomaml", tiny_backbone, learning_rate=1e30, validate_every=100)
+    with pytest.raises(Diverged, match="lower the learning rate"):
+        train_family(made, material(), TimeBudget.of(60))
+
+
+def test_memory_that_runs_out_is_a_budget_that_ends(
+    tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hungry(_: Training) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Training, "run", hungry)
+    with pytest.raises(BudgetExhausted, match="out of memory"):
+        train_family(recipe("fomaml", tiny_backbone), material(), TimeBudget.of(60))
+
+
+def test_too_few_classes_and_unknown_names_are_told(tiny_backbone: str) -> None:
+    given = material()
+    few = np.flatnonzero(np.isin(given.labels, FIT[:2]))
+    small = replace(given, images=PreparedImages(given.images.images[few]), labels=given.labels[few])
+    with pytest.raises(DataError, match="no episode can be drawn"):
+        train_family(recipe("fomaml", tiny_backbone), small, TimeBudget.of(60))
+    nothing = replace(given, images=PreparedImages(POOL.images[:0]), labels=POOL.labels[:0])
+    with pytest.raises(DataError, match="no images"):
+        train_family(recipe("fomaml", tiny_backbone), nothing, TimeBudget.of(60))
+    with pytest.raises(ConfigError, match="unknown family `mamml`; known: reptile"):
+        find_family("mamml")
+
+
+def test_a_trunk_runs_over_every_image_once_for_all_families(tiny_backbone: str) -> None:
+    shallow = recipe("pmf", tiny_backbone)
+    more = shallow.encoder.model_copy(update={"trainable": 3})
+    recipes = recipe("fomaml", tiny_backbone), shallow, shallow.model_copy(update={"encoder": more})
+    one, other, deeper = (TrainedLearner.untrained(made).learner.encoder for made in recipes)
+    images, _ = held_out()
+    first = images.of(one)
+    assert images.of(other) is first
+    changed = images.of(deeper)
+    assert changed is not first and changed.shape != first.shape
+    images.image_s(one)
+    with pytest.raises(BudgetExhausted, match="to prepare"):
+        images.of(one, TimeBudget.of(1e-6))
+    assert torch.equal(images.of(one), first)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_tail_of_a_transformer_is_a_block_and_not_its_norm_alone(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = BackboneSpec("tiny_vit", "test_vit", 0.4, 64, "none", patch_px=16)
+    monkeypatch.setitem(CATALOGUE, spec.name, spec)
+    monkeypatch.setattr(build, "load_pretrained", lambda *_: None)
+    made = recipe(family, spec.name, max_steps=2)
+    assert made.encoder.trainable == 2
+    if family == "adapters":
+        with pytest.raises(ConfigError, match="no convolutions"):
+            train_family(made, material(), TimeBudget.of(60))
+    else:
+        assert train_family(made, material(), TimeBudget.of(60)).validation["steps"] == 2

@@ -1,0 +1,273 @@
+"""Several tuned backbones as one system, with tiny networks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from synthetic import FakeClock, colour_pool
+
+from autometa.backbones import CATALOGUE, BackboneSpec
+from autometa.core.budget import UNLIMITED, Limits, MemoryBudget, TimeBudget
+from autometa.core.errors import ArtifactError, BudgetExhausted, WeightsError
+from autometa.core.files import format_of
+from autometa.data.episodes import EpisodeSpec, sample_episodes
+from autometa.data.test_spec import TestSpec
+from autometa.evaluation.mixing import fit_mixture, mixture
+from autometa.evaluation.validation_episodes import ValidationEpisodes
+from autometa.learners.storage import Storage
+from autometa.learners.turned import TurnedImages
+from autometa.model.load import load_learner
+from autometa.model.trained_ensemble import TrainedEnsemble
+from autometa.submission import AutoLearner, SystemMetaLearner
+from autometa.systems import metadelta
+from autometa.systems.metadelta import MetaDeltaSystem
+
+SPEC = EpisodeSpec(ways=(2, 4), shots=(1, 3), queries_per_class=3)
+TEST = TestSpec(tasks=4, episodes=SPEC, images=40, protocol="within-domain")
+POOL = colour_pool(classes=16)
+
+
+@pytest.fixture
+def networks(tiny_backbone: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """Two tiny networks, and little to do with them."""
+    monkeypatch.setitem(CATALOGUE, "tiny2", BackboneSpec("tiny2", "test_efficientnet", 0.5, 64, "none"))
+    monkeypatch.setattr(metadelta, "EPISODES", 12)
+    return tiny_backbone, "tiny2"
+
+
+def system(
+    folder: Path | None, networks: tuple[str, ...], seconds: float = 6.0, run_s: float = 60.0
+) -> tuple[MetaDeltaSystem, list[str]]:
+    lines: list[str] = []
+    limits = Limits(TimeBudget.of(seconds), TimeBudget.of(run_s), MemoryBudget(8 * 2**30))
+    return MetaDeltaSystem(TEST, limits, folder, lines.append, 1.0, networks, px=32), lines
+
+
+def answer(learner: TrainedEnsemble, order: tuple[int, ...] = (0, 1, 2)) -> np.ndarray[Any, Any]:
+    """Probabilities for queries of three classes whose labels are `order`."""
+    support = np.concatenate([POOL.rows_of_class[c][:4] for c in range(3)])
+    query = np.concatenate([POOL.rows_of_class[c][4:8] for c in range(3)])
+    return learner.fit(POOL.images[support], np.repeat(order, 4), 3).predict(POOL.images[query])
+
+
+def test_a_run_trains_every_backbone_weighs_them_and_survives_saving(
+    tmp_path: Path, networks: tuple[str, ...]
+) -> None:
+    run, lines = system(tmp_path, networks)
+    run.bootstrap()
+    assert TrainedEnsemble.load(tmp_path).validation == {"stage": "untrained"}
+    learner = run.run(POOL)
+    told = "\n".join(lines)
+    assert all(f"{name}: untrained" in told for name in networks), told
+    assert learner.validation["stage"] == "final"
+    assert "192 of 224 images, 168 of them turned" in told
+    weights = [member.weight for member in learner.members]
+    assert weights == sorted(weights, reverse=True) and sum(weights) <= 1 + 1e-6
+    again = load_learner(tmp_path)
+    assert isinstance(again, TrainedEnsemble)
+    assert [m.name for m in again.members] == [m.name for m in learner.members]
+    np.testing.assert_allclose(answer(again), answer(learner), atol=1e-5)
+    np.testing.assert_allclose(answer(learner).sum(1), 1)
+    assert (answer(learner).argmax(1) == np.repeat(np.arange(3), 4)).mean() > 0.8
+    np.testing.assert_allclose(answer(learner, (2, 0, 1))[:, [2, 0, 1]], answer(learner), atol=1e-4)
+    assert {p.suffix for p in tmp_path.rglob("*") if p.is_file()} == {".json", ".safetensors"}
+    assert {p.name for p in tmp_path.glob("member-*")} == {f"member-{m.name}" for m in learner.members}
+
+
+def test_without_time_the_untrained_backbone_is_what_there_is(
+    tmp_path: Path, networks: tuple[str, ...]
+) -> None:
+    run, lines = system(tmp_path, networks, seconds=0.0, run_s=0.0)
+    run.bootstrap()
+    assert run.run(POOL).validation == {"stage": "untrained"}
+    assert answer(TrainedEnsemble.load(tmp_path)).shape == (12, 3)
+    assert any("is left out" in line or "not trained further" in line for line in lines)
+
+
+def test_too_few_classes_to_hold_any_out_leave_the_backbone_untrained(networks: tuple[str, ...]) -> None:
+    run, lines = system(None, networks)
+    run.bootstrap()
+    assert run.run(colour_pool(classes=3, datasets=1)).validation == {"stage": "untrained"}
+    assert lines[-1].startswith("not trained further: 3 classes are too few")
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_worker_that_runs_out_of_time_leaves_the_others(
+    lost: int, tmp_path: Path, networks: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = MetaDeltaSystem._prepared
+
+    def late(self: Any, worker: Any, *rest: Any) -> Any:
+        if worker.name == networks[lost]:
+            raise BudgetExhausted("late")
+        return prepared(self, worker, *rest)
+
+    monkeypatch.setattr(MetaDeltaSystem, "_prepared", late)
+    run, lines = system(tmp_path, networks, seconds=4.0)
+    run.bootstrap()
+    learner = run.run(POOL)
+    assert [m.name for m in learner.members] == [networks[1 - lost]]
+    assert learner.validation["stage"] == "final"
+    assert f"{networks[lost]} is left out: late" in lines
+
+
+def test_backbones_that_do_not_fit_are_not_begun(
+    networks: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, lines = system(None, networks)
+    monkeypatch.setattr(metadelta, "LEAST_SHARE", 1e9)
+    assert [w.name for w in run._workers(POOL)] == [networks[0]]
+    assert lines[-1] == f"{networks[1]} does not fit in the time for 1 others and meta-test"
+
+
+def test_images_are_left_out_after_their_turned_copies(
+    networks: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, lines = system(None, networks)
+    workers = run._workers(POOL)[:1]
+    for affordable, held, fitted, turned in ((1000, 24, 168, 168), (444, 24, 168, 84), (192, 24, 168, 0)):
+        monkeypatch.setattr(run, "_affordable", lambda most, _, a=affordable: min(a, most))
+        images = run._course(POOL, workers).images
+        to_fit = np.isin(POOL.labels[images.rows], images.classes)
+        assert ((~to_fit).sum(), to_fit.sum(), len(images.turned)) == (held, fitted, turned)
+        assert images.turns == (4 if turned else 1)
+        assert set(POOL.labels[images.turned]) <= set(images.classes)
+    assert lines[-1].endswith("192 of 224 images, 0 of them turned: no rotation loss")
+
+
+def test_where_images_are_left_out_classes_to_validate_on_stay_whole(
+    networks: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = system(None, networks)
+    monkeypatch.setattr(run, "_affordable", lambda most, _: 90)
+    course = run._course(POOL, run._workers(POOL)[:1])
+    held = [c for c in range(16) if c not in course.images.classes]
+    sizes = [int((POOL.labels[course.images.rows] == c).sum()) for c in held]
+    assert set(sizes) <= {0, 6}, "as many as shots and queries take, or none"
+    assert max(episode.shots for episode in course.episodes.episodes) == SPEC.shots[1]
+
+
+def turned_images(fit: int = 12, turned: int = 20) -> TurnedImages:
+    rows = np.arange(len(POOL.images))[::2]
+    of_fit = rows[POOL.labels[rows] < fit]
+    return TurnedImages(POOL, rows, of_fit[:: len(of_fit) // turned], np.arange(fit))
+
+
+def test_turned_images_are_classes_of_their_own() -> None:
+    images = turned_images(turned=80)
+    sampler = images.sampler(EpisodeSpec((5, 5), (1, 1), 1), np.random.default_rng(0))
+    assert sampler.classes == 4 * 12
+    every = np.concatenate([POOL.labels[images.rows], *[POOL.labels[images.turned]] * 3])
+    turns = np.concatenate([np.zeros(len(images.rows)), np.repeat([1, 2, 3], len(images.turned))])
+    seen = set()
+    for _ in range(20):
+        batch, _ = sampler.draw(4)
+        numbers, rows = sampler.numbers(batch).numpy(), batch.support_rows.numpy()
+        assert (numbers % 12 == every[rows]).all() and (numbers // 12 == turns[rows]).all()
+        seen |= set((numbers // 12).flatten().tolist())
+    assert seen == {0, 1, 2, 3}
+
+
+def test_inputs_are_those_of_the_images_then_of_the_turned_ones(networks: tuple[str, ...]) -> None:
+    encoder = system(None, networks)[0]._untrained(networks[0]).learner.encoder
+    images = turned_images()
+    inputs = images.inputs(encoder, UNLIMITED, Storage)
+    first, count = len(images.rows), len(images.turned)
+    assert len(inputs) == first + 3 * count
+    torch.testing.assert_close(inputs[:first], encoder.prepare(POOL.images[images.rows]))
+    upside_down = POOL.images[images.turned, :, ::-1, ::-1]
+    torch.testing.assert_close(inputs[first + count : first + 2 * count], encoder.prepare(upside_down))
+
+
+def test_no_backbone_is_an_error_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadelta, "installed_backbones", list)
+    limits = Limits(TimeBudget.of(5), TimeBudget.of(5), MemoryBudget(8 * 2**30))
+    with pytest.raises(WeightsError, match="pip install"):
+        MetaDeltaSystem(TEST, limits).bootstrap()
+
+
+def test_reserve_grows_with_every_worker_and_stands_before_training(networks: tuple[str, ...]) -> None:
+    run, _ = system(None, networks)
+    clock = FakeClock()
+    run.limits = Limits(TimeBudget.of(100, clock), TimeBudget.of(50, clock), run.limits.memory)
+    one, two = run._workers(POOL)
+    assert run._reserve_s([one, two]) > run._reserve_s([one]) > 1.0
+    assert run._room_s([one, two]) < run._room_s([one]) < 50 - run._reserve_s([one])
+
+
+def test_artefacts_name_no_folder_elsewhere(tmp_path: Path, networks: tuple[str, ...]) -> None:
+    system(tmp_path, networks)[0].bootstrap()
+    content = json.loads((tmp_path / "learner.json").read_text())
+    content["members"][0]["folder"] = "../secret"
+    (tmp_path / "learner.json").write_text(json.dumps(content))
+    with pytest.raises(ArtifactError, match="not the name of a folder"):
+        TrainedEnsemble.load(tmp_path)
+
+
+def test_the_adapter_trains_saves_and_serves(
+    tmp_path: Path, networks: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Mine(SystemMetaLearner):
+        bundle = tmp_path
+
+        @staticmethod
+        def system(test: Any, limits: Any, *rest: Any) -> MetaDeltaSystem:
+            return MetaDeltaSystem(
+                TEST, Limits(TimeBudget.of(3.0), limits.run, limits.memory), *rest, networks[:1], 32
+            )
+
+    class Sets:
+        image_sets = (type("Set", (), {"name": "D", "images": POOL.images, "labels": POOL.labels}),)
+
+    monkeypatch.setenv("METADL_MODEL_DIR", str(tmp_path))
+    Mine().meta_fit(Sets(), None).save(str(tmp_path))
+    assert format_of(tmp_path) == "autometa-trained-ensemble-1"
+    served = AutoLearner()
+    served.load(str(tmp_path))
+    images, labels = torch.from_numpy(POOL.images[:28]).float() / 255, torch.from_numpy(POOL.labels[:28])
+    assert served.fit((images, labels, labels, 2, 14)).predict(images).shape == (28, 2)
+
+
+def validation(n: int = 6) -> ValidationEpisodes:
+    return ValidationEpisodes(sample_episodes(POOL, np.arange(16), SPEC, n, np.random.default_rng(0)))
+
+
+def says(episodes: ValidationEpisodes, right: float) -> list[torch.Tensor]:
+    """Log-probabilities that give the label `right` and share the rest among the other classes."""
+    found = []
+    for batch in episodes.batches:
+        of_label = torch.nn.functional.one_hot(
+            batch.query_labels.clamp(min=0), int(batch.ways.max())
+        ).double()
+        p = of_label * right + (1 - of_label) * (1 - right) / (batch.ways[:, None, None] - 1)
+        present = torch.arange(p.shape[-1]) < batch.ways[:, None, None]
+        found.append(p.log().masked_fill(~present, -torch.inf))
+    return found
+
+
+def test_weights_go_to_members_that_are_right_and_to_those_that_differ() -> None:
+    episodes = validation()
+    good, bad = says(episodes, 0.9), says(episodes, 0.1)
+    assert fit_mixture([good, bad], episodes)[0] > 0.99
+    assert fit_mixture([good, good], episodes) == pytest.approx([0.5, 0.5])
+    halves = [
+        [
+            torch.where(torch.arange(g.shape[1])[:, None] % 2 == half, g, b)
+            for g, b in zip(good, bad, strict=True)
+        ]
+        for half in range(2)
+    ]
+    weights = fit_mixture([*halves, bad], episodes)
+    assert sum(weights) == pytest.approx(1)
+    assert weights[2] < 0.01 and min(weights[:2]) > 0.3
+
+
+def test_a_mixture_is_the_weighted_mean_of_probabilities() -> None:
+    a, b = torch.tensor([[0.25, 0.75, 0.0]]).log(), torch.tensor([[0.75, 0.25, 0.0]]).log()
+    mixed = mixture([[a], [b]], [3.0, 1.0])[0].exp()
+    torch.testing.assert_close(mixed.float(), torch.tensor([[0.375, 0.625, 0.0]]))

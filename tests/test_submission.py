@@ -1,0 +1,187 @@
+"""The adapter: pools from what the challenge gives, limits from the environment, the format's types."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from synthetic import colour_pool
+
+from autometa.core.budget import MemoryBudget, TimeBudget
+from autometa.core.errors import DataError
+from autometa.core.settings import Settings
+from autometa.data.images import ImagePool, as_uint8
+from autometa.data.pool import pool_from_generator
+from autometa.submission import AutoLearner, AutoMetaLearner, read_limits, read_test_spec
+
+MEMORY = MemoryBudget(8 * 2**30)
+TOLD = {
+    "tasks": 7, "datasets": 1, "images": 50, "drawn_images": 90, "ways": [2, 5], "shots": [1, 3],
+    "queries_per_class": 4, "px": 32, "protocol": "within-domain", "balanced": True,
+    "standby": False,
+}  # fmt: skip
+
+
+@dataclass
+class Set_:
+    name: str
+    images: np.ndarray  # type: ignore[type-arg]
+    labels: np.ndarray  # type: ignore[type-arg]
+
+
+def image_sets(pool: ImagePool) -> list[Set_]:
+    sets = []
+    for number, name in enumerate(pool.datasets):
+        rows = np.flatnonzero(pool.dataset_of_class[pool.labels] == number)
+        labels = pool.labels[rows] - pool.labels[rows].min()
+        sets.append(Set_(name, pool.images[rows], labels))
+    return sets
+
+
+class Generator:
+    """Our ingestion's generator: tasks on call, datasets as an attribute."""
+
+    def __init__(self, pool: ImagePool) -> None:
+        self.image_sets = image_sets(pool)
+
+
+@dataclass
+class StreamTask:
+    support_set: tuple[torch.Tensor, ...]
+    query_set: tuple[torch.Tensor, ...]
+    dataset: str
+
+
+def task_stream(pool: ImagePool, n: int) -> Iterator[StreamTask]:
+    rng = np.random.default_rng(0)
+    sets = image_sets(pool)
+    for _ in range(n):
+        chosen = sets[rng.integers(len(sets))]
+        rows = rng.permutation(len(chosen.labels))[:20]
+        images = torch.from_numpy(chosen.images[rows]).float() / 255
+        labels = torch.from_numpy(chosen.labels[rows])
+        yield StreamTask(
+            (images[:10], labels[:10], labels[:10]), (images[10:], labels[10:], labels[10:]), chosen.name
+        )
+
+
+def quiet(_: str) -> None:
+    return None
+
+
+def same_classes(ours: ImagePool, theirs: ImagePool) -> bool:
+    """Whether equal images share a class in both pools."""
+    key = {image.tobytes(): label for image, label in zip(theirs.images, theirs.labels, strict=True)}
+    pairs = {(int(a), int(key[i.tobytes()])) for i, a in zip(ours.images, ours.labels, strict=True)}
+    return len({a for a, _ in pairs}) == len({b for _, b in pairs}) == len(pairs)
+
+
+def test_float_images_become_the_bytes_they_were() -> None:
+    values = torch.arange(256, dtype=torch.float32).div_(255).view(1, 1, 16, 16).expand(1, 3, 16, 16)
+    assert (as_uint8(values)[0, 0].ravel() == np.arange(256)).all()
+
+
+def test_a_pool_comes_whole_from_our_ingestion() -> None:
+    truth = colour_pool()
+    pool = pool_from_generator(Generator(truth), TimeBudget.of(100), MEMORY, quiet)
+    assert len(pool.images) == len(truth.images)
+    assert pool.datasets == truth.datasets
+    assert same_classes(pool, truth)
+
+
+def test_little_memory_means_fewer_images_of_every_class() -> None:
+    truth = colour_pool(per_class=20)
+    small = MemoryBudget(1)
+    pool = pool_from_generator(Generator(truth), TimeBudget.of(100), small, quiet)
+    assert np.bincount(pool.labels).tolist() == [2] * truth.classes
+
+
+def test_a_pool_is_collected_from_a_stream_of_tasks() -> None:
+    truth = colour_pool()
+    pool = pool_from_generator(lambda n: task_stream(truth, n), TimeBudget.of(100), MEMORY, quiet)
+    assert len(pool.images) > 0.9 * len(truth.images)
+    assert sorted(pool.datasets) == sorted(truth.datasets)
+    assert same_classes(pool, truth)
+
+
+def test_a_pool_is_collected_from_batches() -> None:
+    truth = colour_pool()
+
+    def batches(n: int) -> Iterator[list[torch.Tensor]]:
+        rows = np.random.default_rng(0).permutation(len(truth.images))
+        for i in range(n):
+            part = rows[np.arange(i * 16, i * 16 + 16) % len(rows)]
+            yield [torch.from_numpy(truth.images[part]).float() / 255, torch.from_numpy(truth.labels[part])]
+
+    pool = pool_from_generator(batches, TimeBudget.of(100), MEMORY, quiet)
+    assert len(pool.images) == len(truth.images)
+    assert pool.datasets == ("all",)
+    assert same_classes(pool, truth)
+
+
+def test_an_empty_generator_is_an_error() -> None:
+    with pytest.raises(DataError, match="no image"):
+        pool_from_generator(lambda n: iter(()), TimeBudget.of(100), MEMORY, quiet)
+
+
+def test_limits_come_from_ingestion_or_from_the_settings() -> None:
+    now = time.monotonic()
+    told = {
+        "METADL_DEADLINE": str(now + 50),
+        "METADL_META_TRAIN_DEADLINE": str(now + 30),
+        "METADL_MEMORY_BYTES": "1000",
+    }
+    limits = read_limits(Settings(), told)
+    assert limits.run.left_s() == pytest.approx(50, abs=1)
+    assert limits.train.left_s() == pytest.approx(30, abs=1)
+    assert limits.memory.total_bytes == 1000
+    standing_by = {**told, "METADL_MEMORY_BYTES": "1000000000", "METADL_TEST_SPEC": '{"standby": true}'}
+    assert 0 < read_limits(Settings(), standing_by).memory.total_bytes < 950_000_000
+    assert read_limits(Settings(), standing_by, trains=False).memory.total_bytes == 1_000_000_000
+    own = read_limits(Settings(time_budget="1h"), {})  # type: ignore[arg-type]
+    assert 0 < own.train.left_s() <= 3600
+    assert own.memory.total_bytes > 1000
+
+
+def test_the_test_spec_comes_from_ingestion_or_from_the_settings() -> None:
+    spec = read_test_spec(Settings(), {"METADL_TEST_SPEC": json.dumps(TOLD)})
+    assert (spec.tasks, spec.images, spec.shown_images) == (7, 50, 90)
+    assert spec.episodes.ways == (2, 5)
+    assert read_test_spec(Settings(), {}).tasks == 6000
+
+
+def test_meta_fit_to_predict_in_the_format_s_types(
+    tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = colour_pool(classes=16)
+    (tmp_path / "settings.yaml").write_text(
+        f"backbones: [{tiny_backbone}]\nresolutions: [32]\nvalidation_episodes: 10\nmax_trials: 6\n"
+        "tune_steps: 40\nfamilies: []\n"
+    )
+    monkeypatch.setenv("METADL_MODEL_DIR", str(tmp_path))
+    monkeypatch.setenv("METADL_DEADLINE", str(time.monotonic() + 200))
+    monkeypatch.setenv("METADL_TEST_SPEC", json.dumps(TOLD))
+    monkeypatch.setattr(AutoLearner, "_loaded", None)
+    meta_learner = AutoMetaLearner()
+    meta_learner.bundle = tmp_path
+    learner = meta_learner.meta_fit(Generator(pool), None)
+    learner.save(str(tmp_path))
+    fresh: Any = AutoLearner()
+    fresh.load(str(tmp_path))
+    rows = np.concatenate([pool.rows_of_class[c][:3] for c in range(4)])
+    labels = torch.arange(4).repeat_interleave(3)
+    images = torch.from_numpy(pool.images[rows]).float() / 255
+    predictor = fresh.fit((images, labels, labels, 4, 3))
+    p = predictor.predict(images)
+    assert p.shape == (12, 4)
+    assert (p.argmax(1) == labels.numpy()).mean() > 0.8
+    again: Any = AutoLearner()
+    again.load(str(tmp_path))
+    assert again.learner is fresh.learner
