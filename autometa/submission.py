@@ -25,9 +25,9 @@ from autometa.data.test_spec import TestSpec
 from autometa.learners.recipe import Recipe
 from autometa.model.fitted_learner import FittedLearner
 from autometa.model.load import AnyLearner, AnyPredictor, load_learner
-from autometa.planning.meta_test import Pace
+from autometa.planning.meta_test import MetaTestSchedule
 from autometa.systems.autometa import Controller
-from autometa.systems.single_learner import MetaTraining
+from autometa.systems.single_learner import SingleLearnerSystem
 
 SETTINGS_FILE = "settings.yaml"
 HEEDED = {"time_budget", "memory_budget", "test"}
@@ -130,7 +130,7 @@ class EpisodicMetaLearner:
         settings = read_settings(self.bundle)
         refuse_settings_of_search(self.bundle, settings)
         limits, test = read_limits(settings), read_test_spec(settings)
-        training = MetaTraining(self.recipe, test, limits, read_model_dir(), _say, process_age_s())
+        training = SingleLearnerSystem(self.recipe, test, limits, read_model_dir(), _say, process_age_s())
         training.bootstrap()
         stream = self.recipe.data == "stream"
         images = meta_valid_generator if stream and meta_valid_generator is not None else meta_train_generator
@@ -205,13 +205,13 @@ def _load(folder: Path) -> AnyLearner:
     """Whichever kind of learner was saved, with the limits of this process."""
     learner = load_learner(folder, _say)
     if isinstance(learner, FittedLearner):
-        learner.pace = _declared_pace()
+        learner.schedule = _declared_schedule()
         learner.limit_memory(read_limits(Settings(), trains=False).memory)
     return learner
 
 
-def _declared_pace() -> Pace | None:
+def _declared_schedule() -> MetaTestSchedule | None:
     if "METADL_DEADLINE" not in os.environ or "METADL_TEST_SPEC" not in os.environ:
         return None
     budget = TimeBudget(float(os.environ["METADL_DEADLINE"]))
-    return Pace.of(read_test_spec(Settings()), budget, _say)
+    return MetaTestSchedule.of(read_test_spec(Settings()), budget, _say)

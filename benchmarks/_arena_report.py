@@ -12,7 +12,7 @@ import numpy as np
 from _learner_report import Row, row
 from scipy.stats import rankdata
 
-from autometa.evaluation.metrics import Scores, interval95
+from autometa.evaluation.accuracy import Scores, interval95
 
 CONTROLLER = "autometa"
 """The bundle that the `controller` rows are about."""

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from _head_data import Cached, Report, seconds
 
 from autometa.data.episodes import Episode, EpisodeSpec, sample_episodes
-from autometa.evaluation.metrics import interval95
+from autometa.evaluation.accuracy import interval95
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.heads import METRICS
 

@@ -21,7 +21,7 @@ from torchvision import transforms
 from autometa.core.budget import UNLIMITED
 from autometa.data.episodes import Episode, EpisodeSpec, sample_episodes
 from autometa.data.images import ImagePool, Rows
-from autometa.evaluation.metrics import Scores
+from autometa.evaluation.accuracy import Scores
 from autometa.evaluation.validation_episodes import ValidationEpisodes
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import EncoderSpec, build_encoder

@@ -22,7 +22,7 @@ from _head_data import Cached, Report, embedded, made_up, seconds
 from _head_rivals import compare_easyfsl
 
 from autometa.data.episodes import Episode
-from autometa.evaluation.metrics import interval95
+from autometa.evaluation.accuracy import interval95
 from autometa.evaluation.validation_episodes import ValidationEpisodes
 from autometa.heads import HEADS, METRICS, FeatureBatch, MetricSpec, apply_head
 from autometa.heads.logistic import logistic_regression

@@ -26,7 +26,7 @@ from _learner_report import Report, Row, row
 
 from autometa.core.budget import TimeBudget
 from autometa.data.episodes import Episode
-from autometa.evaluation.metrics import Scores, interval95
+from autometa.evaluation.accuracy import Scores, interval95
 from autometa.evaluation.validation_episodes import ValidationEpisodes
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import SCRATCH, EncoderSpec

@@ -30,8 +30,8 @@ from autometa.core.settings import Settings
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.images import ImagePool
 from autometa.data.test_spec import TestSpec
-from autometa.evaluation.validation_set import Bench
-from autometa.search.priors import TABLE, Priors, Row, Won, features_of, load_priors
+from autometa.evaluation.validation_set import ValidationSet
+from autometa.search.priors import TABLE, DatasetPrior, PriorCandidate, Priors, features_of, load_priors
 from autometa.search.resume import JOURNAL
 from autometa.systems.autometa import Controller
 
@@ -75,14 +75,14 @@ def searched(pool: ImagePool, seconds: float, asked: dict[str, Any]) -> list[dic
         return [row for row in map(json.loads, lines) if row.get("status") == "ok"]
 
 
-def winners(journal: list[dict[str, Any]], n: int = KEPT) -> tuple[Won, ...]:
+def winners(journal: list[dict[str, Any]], n: int = KEPT) -> tuple[PriorCandidate, ...]:
     """The best `n` of candidates that have an accuracy, without mirrored images, no two with the same head and
     metric."""
-    found: dict[tuple[str, str], Won] = {}
+    found: dict[tuple[str, str], PriorCandidate] = {}
     for line in sorted(journal, key=lambda line: -line["accuracy"]):
         view, name = View.of(line["view"]), (line["head"], line["params"]["transform"])
         if not view.flip and name not in found:
-            found[name] = Won(
+            found[name] = PriorCandidate(
                 head=line["head"],
                 params=line["params"],
                 backbone=view.backbone,
@@ -93,10 +93,10 @@ def winners(journal: list[dict[str, Any]], n: int = KEPT) -> tuple[Won, ...]:
     return tuple(found.values())[:n]
 
 
-def row_of(folder: Path, seconds: float, asked: dict[str, Any], report: Report) -> Row:
+def row_of(folder: Path, seconds: float, asked: dict[str, Any], report: Report) -> DatasetPrior:
     """What a search finds on one dataset, with its features; the best and the first accuracy are reported."""
     pool = read_pool(folder)
-    few = Bench.few(pool, SPEC, np.random.default_rng(0))
+    few = ValidationSet.few(pool, SPEC, np.random.default_rng(0))
     embedded = BackboneShelf("cpu")(FIRST.backbone).embed(few.images, FIRST.px)
     features = features_of(pool, few, FIRST, embedded)
     rounded = {name: round(value, 4) for name, value in features.items()}
@@ -105,7 +105,7 @@ def row_of(folder: Path, seconds: float, asked: dict[str, Any], report: Report) 
     if journal:
         best = max(line["accuracy"] for line in journal)
         report.add([row(f"priors/{folder.name}/best", 100 * best, "%", 100 * journal[0]["accuracy"])])
-    return Row(dataset=folder.name, features=rounded, won=winners(journal))
+    return DatasetPrior(dataset=folder.name, features=rounded, won=winners(journal))
 
 
 def main() -> None:

@@ -25,12 +25,12 @@ from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import MemoryBudget
 from autometa.data.episodes import EpisodeSpec, sample_episodes
-from autometa.evaluation.metrics import interval95
+from autometa.evaluation.accuracy import interval95
 from autometa.evaluation.mixing import at_temperature, combine
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.heads import HEADS, FeatureStatistics, HeadSpec, Metric, find_metric
 from autometa.search.candidates import Candidate, Outcome
-from autometa.search.ensembles import Weighted, ensembles
+from autometa.search.ensembles import WeightedCandidate, ensembles
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "examples" / "demo"
@@ -50,7 +50,7 @@ def with_counterparts() -> None:
             HEADS[name + ALONE] = HeadSpec(spec.counterpart, spec.space, spec.transforms)
 
 
-def inductive(members: Sequence[Weighted]) -> list[Weighted]:
+def inductive(members: Sequence[WeightedCandidate]) -> list[WeightedCandidate]:
     """The ensemble with every transductive head replaced by its counterpart."""
     return [
         (replace(c, head=c.head + ALONE) if c.head + ALONE in HEADS else c, temperature, weight)
@@ -76,7 +76,7 @@ class Tasks:
         ]
         return [Outcome(one, "ok", 0.0, self._answer(one)) for one in candidates]
 
-    def accuracies(self, members: Sequence[Weighted]) -> np.ndarray:
+    def accuracies(self, members: Sequence[WeightedCandidate]) -> np.ndarray:
         """Normalised accuracy of an ensemble on every episode, float64 [episodes]."""
         calibrated = [
             at_temperature(self._answer(candidate).scores, temperature)

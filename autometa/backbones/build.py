@@ -20,11 +20,11 @@ from autometa.backbones.catalogue import BackboneSpec, find_spec, untuned
 from autometa.backbones.engines import (
     EAGER,
     ENGINES,
-    Choice,
-    Course,
     Engine,
+    EngineChoice,
     EngineSpec,
     Race,
+    RaceInput,
     build_checked,
     is_out_of_memory,
     layers_of,
@@ -64,7 +64,7 @@ class Backbone:
         self.preprocessing = Preprocessing.of(self.model)
         self.network = PixelNetwork(self.model, self.preprocessing).eval()
         self._eager = Eager(self.network, device)
-        self._choices: dict[int, Choice] = {}
+        self._choices: dict[int, EngineChoice] = {}
         self._preferred: dict[int, str] = {}
         self._usual: str | None = None
 
@@ -159,11 +159,11 @@ class Backbone:
         """Use this engine at this size without a race (it is still checked on a few images)."""
         self._preferred[self.input_px(px)] = self._usual = engine
 
-    def choice(self, px: int) -> Choice | None:
+    def choice(self, px: int) -> EngineChoice | None:
         """What was chosen for this size; None where nothing was."""
         return self._choices.get(self.input_px(px))
 
-    def expected(self, px: int) -> Choice | None:
+    def expected(self, px: int) -> EngineChoice | None:
         """What was chosen for this size, else for the latest other size; None before the first race."""
         latest = next(reversed(self._choices.values()), None)
         return self._choices.get(self.input_px(px), latest)
@@ -210,19 +210,19 @@ class Backbone:
         batch = torch.as_tensor(np.array(images) if isinstance(images, np.ndarray) else images)
         return self.preprocessing.resize(batch.to(self.device), self.input_px(px))
 
-    def _course(self, images: Images, size: int) -> Course:
+    def _course(self, images: Images, size: int) -> RaceInput:
         batch = self._resized(images, size)
-        return Course(self.network, size, self.device, batch, list(self.widths.values()))
+        return RaceInput(self.network, size, self.device, batch, list(self.widths.values()))
 
-    def _build_checked(self, name: str, course: Course, engines: Mapping[str, EngineSpec]) -> Choice:
+    def _build_checked(self, name: str, course: RaceInput, engines: Mapping[str, EngineSpec]) -> EngineChoice:
         elapsed = stopwatch()
         notes = {}
         if name in engines and name != EAGER:
             engine = build_checked(engines[name], course, self._eager(course.images[:CHECK_IMAGES]))
             if not isinstance(engine, str):
-                return Choice(name, engine, elapsed(), {})
+                return EngineChoice(name, engine, elapsed(), {})
             notes = {name: engine}
-        return Choice(EAGER, self._eager, 0.0, {}, notes)
+        return EngineChoice(EAGER, self._eager, 0.0, {}, notes)
 
     def _run(self, batch: torch.Tensor) -> torch.Tensor:
         size = batch.shape[-1]
@@ -238,7 +238,7 @@ class Backbone:
             self.report(
                 f"engine {choice.name} of {self.spec.name}@{size} failed ({error}); eager from here on"
             )
-            self._choices[size] = Choice(EAGER, self._eager, 0.0, {}, {choice.name: "failed in use"})
+            self._choices[size] = EngineChoice(EAGER, self._eager, 0.0, {}, {choice.name: "failed in use"})
         return self._eager(batch)
 
     def _wake(self, size: int, images: Images) -> Engine:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 
-def mend(file: Path) -> int:
+def cut_damaged_end(file: Path) -> int:
     """Cut a journal after the last line up to which all are whole: a run that is killed while it writes may leave
     half a line. Returns the bytes that are gone; 0 where nothing was wrong or there is no such file."""
     if not file.exists():

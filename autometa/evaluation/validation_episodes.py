@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from autometa.data.episodes import Episode, EpisodeBatch, batches_of
-from autometa.evaluation.metrics import (
+from autometa.evaluation.accuracy import (
     Scores,
     _confidence_and_hits,
     _pooled_error,
@@ -181,7 +181,7 @@ class _PoolProducts:
         used = self._features[self._used.to(self._features.device)]
         return used @ used.T
 
-    def of(self, batch: EpisodeBatch) -> torch.Tensor:
+    def products(self, batch: EpisodeBatch) -> torch.Tensor:
         """Inner products [b, s + q, s + q] of a batch's images."""
         rows = torch.cat([batch.support_rows, batch.query_rows], dim=1)
         places = torch.searchsorted(self._used, rows).to(self._features.device)
@@ -200,5 +200,5 @@ def _gather(
         ways=batch.ways.to(device),
         query_real=(batch.query_labels >= 0).to(device),
         prior=prior,
-        products=(lambda: pool.of(batch)) if pool.pays else None,
+        products=(lambda: pool.products(batch)) if pool.pays else None,
     )

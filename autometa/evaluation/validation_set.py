@@ -29,7 +29,7 @@ REMEMBERED = 6
 
 
 @dataclass(frozen=True)
-class Bench:
+class ValidationSet:
     """`size` validation images first, then images of the classes to fit metrics on; `labels` int64 [n] of both;
     `keys` are the rows of all of them in the pool; `episodes` are drawn over the former, `fresh` too, for
     the final figure. `balanced`: test queries are declared to be as many of each class."""
@@ -54,7 +54,7 @@ class Bench:
         n_episodes: int,
         max_images: int,
         rng: np.random.Generator,
-    ) -> Bench:
+    ) -> ValidationSet:
         """Hold out classes (whole datasets where the test is of other datasets, and there are several) and draw
         `n_episodes` for selection and as many fresh ones, over about `max_images` images."""
         spec, split = test.episodes, split_datasets if test.is_cross_domain else split_classes
@@ -73,7 +73,7 @@ class Bench:
         return cls(images, chosen.tolist(), len(rows), labels, episodes, fresh, spec.balanced)
 
     @classmethod
-    def few(cls, pool: ImagePool, spec: EpisodeSpec, rng: np.random.Generator) -> Bench:
+    def few(cls, pool: ImagePool, spec: EpisodeSpec, rng: np.random.Generator) -> ValidationSet:
         """Small episodes over few images, and none to fit metrics on: enough to rank views, in seconds."""
         small = replace(
             spec,

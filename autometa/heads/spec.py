@@ -25,7 +25,7 @@ class Trial(Protocol):
 
 
 @dataclass(frozen=True)
-class Scale:
+class LogUniform:
     """A positive number to search for on a logarithmic scale, and the first guess."""
 
     low: float
@@ -38,7 +38,7 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Categorical:
     """One of several values; the first is the first guess."""
 
     options: tuple[Any, ...]
@@ -64,7 +64,7 @@ class HeadSpec:
     """
 
     function: Callable[..., torch.Tensor]
-    space: Mapping[str, Scale | Choice] = field(default_factory=dict)
+    space: Mapping[str, LogUniform | Categorical] = field(default_factory=dict)
     transforms: tuple[str, ...] = tuple(METRICS)
     needs_balance: bool = False
     counterpart: Callable[..., torch.Tensor] | None = None
@@ -82,16 +82,16 @@ class HeadSpec:
     def first_guesses(self, name: str) -> list[dict[str, Any]]:
         """What to try first, in the words of the search."""
         usual = [t for t in FIRST_TRANSFORMS if t in self.transforms] or self.transforms[:1]
-        return [self.words(name, {"transform": t, **self.first_params()}) for t in usual]
+        return [self.search_params(name, {"transform": t, **self.first_params()}) for t in usual]
 
-    def words(self, name: str, params: Params) -> dict[str, Any]:
+    def search_params(self, name: str, params: Params) -> dict[str, Any]:
         """The words of the search for `params`, `transform` among them, of the head called `name`."""
         rest = {f"{name}_{k}": v for k, v in params.items() if k != "transform"}
         return {self._transform_name(name): params["transform"], **rest}
 
-    def metric(self, name: str, words: Params) -> str:
+    def metric(self, name: str, search_params: Params) -> str:
         """Name of the metric in the words of the search for the head called `name`."""
-        return str(words[self._transform_name(name)])
+        return str(search_params[self._transform_name(name)])
 
     def first_params(self) -> Params:
         """The first guess as parameters, without the transform."""

@@ -23,10 +23,10 @@ class ClassTrained(Protocol):
 
 
 @runtime_checkable
-class Settling(Protocol):
+class OptionChooser(Protocol):
     """A learner that makes a choice on validation episodes after its training."""
 
-    def settle(self, inputs: torch.Tensor, validation: ValidationEpisodes, budget: TimeBudget) -> str:
+    def choose_options(self, inputs: torch.Tensor, validation: ValidationEpisodes, budget: TimeBudget) -> str:
         """Choose, on episodes over images whose `inputs` [n, ...] are given; what was chosen, for people."""
         ...
 
@@ -36,9 +36,9 @@ class Settling(Protocol):
 
 
 @runtime_checkable
-class Expecting(Protocol):
+class BalanceAware(Protocol):
     """A learner whose answer depends on what is declared of the test."""
 
-    def expect(self, *, balanced: bool) -> None:
+    def declare_balance(self, *, balanced: bool) -> None:
         """Called once, before anything else: whether queries are declared to be as many of each class."""
         ...

@@ -26,7 +26,7 @@ class PreparedImages:
     def __len__(self) -> int:
         return len(self.images)
 
-    def of(self, encoder: Encoder, budget: TimeBudget = UNLIMITED) -> torch.Tensor:
+    def inputs_for(self, encoder: Encoder, budget: TimeBudget = UNLIMITED) -> torch.Tensor:
         """What the encoder takes for all images [n, ...], the same tensor as before where the encoder has the same
         trunk. BudgetExhausted where time or room do not do, before much of either is spent."""
         mark, image_s = self._measured(encoder, budget)

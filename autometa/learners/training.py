@@ -18,7 +18,7 @@ from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.checkpoint import Progress, load_progress, save_progress
 from autometa.learners.episodes import EpisodeSource
-from autometa.learners.hooks import ClassTrained, Settling
+from autometa.learners.hooks import ClassTrained, OptionChooser
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -122,8 +122,10 @@ class Training:
         finally:  # whatever ends it
             self.learner.load_state_dict(self._best_state)
             self.learner.eval()
-        if isinstance(self.learner, Settling):
-            self.report(self.learner.settle(self.validation.inputs, self.validation.episodes, self.budget))
+        if isinstance(self.learner, OptionChooser):
+            self.report(
+                self.learner.choose_options(self.validation.inputs, self.validation.episodes, self.budget)
+            )
         return TrainingRecord(
             untrained, self._best, self.progress.step, self._spent_s(), ended, ended == DIVERGED
         )
@@ -137,7 +139,7 @@ class Training:
             lr=self.settings.learning_rate,
             weight_decay=self.settings.weight_decay,
         )
-        settles = isinstance(self.learner, Settling)
+        settles = isinstance(self.learner, OptionChooser)
         self._loop = self.budget.share(1 - SETTLE_SHARE) if settles else self.budget
         self._elapsed, self._whole_s = stopwatch(self.budget.clock), self._loop.left_s()
         self._since_validation, self._step_s, self._trained_s = 0, 0.0, 0.0

@@ -24,8 +24,8 @@ from autometa.evaluation.mixing import AS_IT_IS, ShotTemperature, average, log_p
 from autometa.heads import FeatureBatch, Metric, apply_head, find_metric
 from autometa.model.artifact import Description, load_description, save_learner
 from autometa.model.trained_ensemble import TrainedMember, load_members, remove_other_members, save_members
-from autometa.model.trained_members import Fitted, TrainedVoices
-from autometa.planning.meta_test import Pace
+from autometa.model.trained_members import Fitted, TrainedMembers
+from autometa.planning.meta_test import MetaTestSchedule
 
 Images = NDArray[np.uint8]
 MetricKey = tuple[View, str]
@@ -40,7 +40,7 @@ class FittedLearner:
     members: tuple[Member, ...]
     shelf: BackboneShelf
     metrics: dict[MetricKey, Metric] = field(default_factory=dict)
-    pace: Pace | None = None
+    schedule: MetaTestSchedule | None = None
     balanced: bool = False
     validation: dict[str, Any] = field(default_factory=dict)
     trained: tuple[TrainedMember, ...] = ()
@@ -48,7 +48,7 @@ class FittedLearner:
 
     def __post_init__(self) -> None:
         self.store = FeatureStore(self.shelf, MemoryBudget.of_machine())
-        self.voices = TrainedVoices(self.trained)
+        self.trained_members = TrainedMembers(self.trained)
 
     def limit_memory(self, memory: MemoryBudget) -> None:
         """Embed within this budget from now on."""
@@ -70,33 +70,33 @@ class FittedLearner:
         check_support(images, labels, ways)
         members = self._members_of_a_task()
         with self._aside():
-            trained = self.voices.fit(images, labels, ways)
+            trained = self.trained_members.fit(images, labels, ways)
         support = self._embed(dict.fromkeys(member.view for member in members), images)
         return FittedPredictor(self, members, support, torch.from_numpy(np.array(labels)), ways, trained)
 
     def _members_of_a_task(self) -> tuple[Member, ...]:
-        """All heads; where meta-test runs late, trained members are dropped first, then `pace` says what else: a task
-        is never skipped."""
-        pace = self.pace
-        if pace is None:
+        """All heads. Where meta-test runs late, trained members are dropped first, then what `schedule` says; a task is
+        never skipped."""
+        schedule = self.schedule
+        if schedule is None:
             return self.members
-        images_left = pace.images_left(self.views[0], self.store)
+        images_left = schedule.images_left(self.views[0], self.store)
         self.store.ahead = int(images_left)
-        spare_s = pace.left_s() - pace.cost_s(self.members, self.store)
-        seen = int(pace.images - images_left)
-        self.voices.keep(spare_s, seen=seen, images=images_left, tasks=pace.tasks_left)
-        return pace.begin(self.members, self.store)
+        spare_s = schedule.left_s() - schedule.cost_s(self.members, self.store)
+        seen = int(schedule.images - images_left)
+        self.trained_members.keep(spare_s, seen=seen, images=images_left, tasks=schedule.tasks_left)
+        return schedule.begin(self.members, self.store)
 
     def _aside(self) -> AbstractContextManager[None]:
         """Around what is measured for itself, not as the rest of a task."""
-        return self.pace.times.embedding() if self.pace else nullcontext()
+        return self.schedule.times.embedding() if self.schedule else nullcontext()
 
     def _embed(self, views: Iterable[View], images: Images) -> dict[View, torch.Tensor]:
         keys = image_keys(images)
-        if self.pace is None:
+        if self.schedule is None:
             return {view: self.store.embed(view, images, keys) for view in views}
-        self.pace.show(len(images))
-        with self.pace.times.embedding():
+        self.schedule.show(len(images))
+        with self.schedule.times.embedding():
             return {view: self.store.embed(view, images, keys) for view in views}
 
     def answer(self, predictor: FittedPredictor, images: Images) -> NDArray[np.float64]:
@@ -104,14 +104,14 @@ class FittedLearner:
         query = self._embed(predictor.support, images)
         log_p = []
         for member in predictor.members:
-            with self.pace.times.answering(member) if self.pace else nullcontext():
+            with self.schedule.times.answering(member) if self.schedule else nullcontext():
                 log_p.append(self._voice(member, predictor, query[member.view]))
         weights = [member.weight for member in predictor.members]
         with self._aside():
-            log_p += self.voices.log_probabilities(predictor.trained, images)
+            log_p += self.trained_members.log_probabilities(predictor.trained, images)
         weights += [member.weight for member, _ in predictor.trained]
-        if self.pace is not None:
-            self.pace.answered()
+        if self.schedule is not None:
+            self.schedule.answered()
         shots = len(predictor.labels) / predictor.ways
         return self.temperature(average(log_p, weights), shots).exp().numpy()
 

@@ -17,7 +17,7 @@ Fitted = tuple[TrainedMember, TrainedPredictor]
 """A member and what it made of a support set."""
 
 
-class TrainedVoices:
+class TrainedMembers:
     """The trained members, the one with the largest weight first. One that was once too slow is not asked again: it
     would have to prepare the images that it has missed."""
 

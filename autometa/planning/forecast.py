@@ -15,7 +15,7 @@ from autometa.core.budget import Limits, stopwatch
 from autometa.core.speed import ENOUGH_STEPS, Speed, margin
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.test_spec import TestSpec
-from autometa.learners.hooks import Settling
+from autometa.learners.hooks import OptionChooser
 from autometa.learners.trained import TrainedCosts, TrainedLearner
 from autometa.planning.meta_test import SMALLEST_PX
 from autometa.planning.plan import FINISH_S, HEADS_S, Costs, affordable, meta_test_s
@@ -175,7 +175,7 @@ def answering_s(fitted: TrainedLearner, images: NDArray[np.uint8], spec: Episode
     labels = np.arange(max(support, ways)) % ways
     take = np.resize(np.arange(len(images)), len(labels))
     asked = np.resize(np.arange(len(images)), query)
-    if isinstance(fitted.learner, Settling):
+    if isinstance(fitted.learner, OptionChooser):
         fitted = replace(fitted, learner=fitted.learner.slowest())
     predictor = fitted.fit(images[take], labels, ways)
     predictor.predict(images[asked])

@@ -33,28 +33,28 @@ WORTH_IT = 0.9
 
 
 @dataclass(frozen=True)
-class Rung:
+class FallbackLevel:
     """What answers on a step of the ladder, and in words what that is."""
 
     members: tuple[Member, ...]
     words: str
 
 
-def ladder(members: Sequence[Member], *, slow_head: bool) -> list[Rung]:
+def fallback_levels(members: Sequence[Member], *, slow_head: bool) -> list[FallbackLevel]:
     """What a learner with these members answers with where time is short, the best first: all members, all without
     mirrored images, fewer and fewer of them (the least weight goes first), and, if the last one has a slow head,
     nearest centroid instead."""
-    rungs = [Rung(tuple(members), "all members answer")]
+    rungs = [FallbackLevel(tuple(members), "all members answer")]
     plain = [member.model_copy(update={"flip": False}) for member in members]
     if plain != list(members):
-        rungs.append(Rung(tuple(plain), "no mirrored images"))
+        rungs.append(FallbackLevel(tuple(plain), "no mirrored images"))
     by_weight = sorted(plain, key=lambda member: -member.weight)
     for n in range(len(plain) - 1, 0, -1):
-        rungs.append(Rung(tuple(by_weight[:n]), f"only {n} of {len(plain)} members"))
+        rungs.append(FallbackLevel(tuple(by_weight[:n]), f"only {n} of {len(plain)} members"))
     if slow_head:
         last = by_weight[0]
         quick = plain_member(last.view, str(last.params["transform"]))
-        rungs.append(Rung((quick,), f"nearest centroid instead of {last.head}"))
+        rungs.append(FallbackLevel((quick,), f"nearest centroid instead of {last.head}"))
     return rungs
 
 
@@ -117,7 +117,7 @@ def _head_of(member: Member) -> tuple[View, str]:
 
 
 @dataclass
-class Pace:
+class MetaTestSchedule:
     """How much is still to answer, and with what the time left allows to answer it. `tasks_left` tasks, `images`
     distinct images over all tasks at most, `shown_left` with repeats; `report` gets a line for every change."""
 
@@ -134,7 +134,7 @@ class Pace:
         self.times = TaskTimes(self.budget.clock)
 
     @classmethod
-    def of(cls, test: TestSpec, budget: TimeBudget, report: Callable[[str], None]) -> Pace:
+    def of(cls, test: TestSpec, budget: TimeBudget, report: Callable[[str], None]) -> MetaTestSchedule:
         """The pace of a declared meta-test that is still to come."""
         return cls(budget, test.tasks, test.embedded_images, test.shown_images, report)
 
@@ -174,10 +174,10 @@ class Pace:
         """Images that are still to be embedded in a view, at most."""
         return min(max(self.images - store.embedded(view), 0), self.shown_left)
 
-    def _rungs(self, members: tuple[Member, ...]) -> list[Rung]:
+    def _rungs(self, members: tuple[Member, ...]) -> list[FallbackLevel]:
         if self.times.is_slow(max(members, key=lambda member: member.weight)):
             self._slow_head = True  # for good, so that rungs keep their places
-        return ladder(members, slow_head=self._slow_head)
+        return fallback_levels(members, slow_head=self._slow_head)
 
     def left_s(self) -> float:
         """Seconds for tasks, which leave some to end in."""
@@ -186,7 +186,7 @@ class Pace:
     def _limit_s(self, rung: int) -> float:
         return (CLEARLY if rung < self._rung else 1.0) * self.left_s()
 
-    def _move(self, rungs: Sequence[Rung], costs: Sequence[float], to: int) -> None:
+    def _move(self, rungs: Sequence[FallbackLevel], costs: Sequence[float], to: int) -> None:
         if to > self._rung:
             self.report(f"{self._late(costs[self._rung])}: {rungs[to].words} from now on ({costs[to]:.1f} s)")
         elif to < self._rung:

@@ -31,7 +31,7 @@ class StageTimes(RootModel[list[StageTime]]):
     """What `stages.json` holds: stages in the order in which they began."""
 
 
-class Stages:
+class StageLog:
     """The stages of a run in `folder` (None: nothing is written). A stage inside another one counts for itself only:
     what it takes, and is predicted to, is taken off the one around it. A stage that comes again adds up."""
 
@@ -47,7 +47,7 @@ class Stages:
         """All stages so far."""
         return list(self._times.values())
 
-    def expect(self, stage: str, predicted_s: float) -> None:
+    def predict(self, stage: str, predicted_s: float) -> None:
         """A stage is predicted to take so long; replaces what was predicted before."""
         self._time(stage).predicted_s = round(predicted_s, 3)
 

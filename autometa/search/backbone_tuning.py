@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from autometa.backbones import TUNED, View, build_backbone, untuned
 from autometa.core.budget import TimeBudget
 from autometa.core.errors import BudgetExhausted, ConfigError
-from autometa.evaluation.validation_set import Bench
+from autometa.evaluation.validation_set import ValidationSet
 from autometa.learners.encoder import EncoderSpec, TailEncoder
 from autometa.learners.storage import Storage
 from autometa.learners.tail_tuning import Tuned, tune_tail
@@ -23,10 +23,10 @@ TUNE_BYTES, TUNE_BYTES_SHARE = 500 * 2**20, 0.4
 
 
 @dataclass
-class Tuner:
+class BackboneTuner:
     """Tunes the last stages of backbones by classification of meta-train classes, `most_steps` at most."""
 
-    bench: Bench
+    validation_set: ValidationSet
     forecast: Forecast
     report: Callable[[str], None]
     most_steps: int
@@ -39,7 +39,7 @@ class Tuner:
     def views(self, best: View, within_s: float) -> list[View]:
         """The view's backbone, tuned on the classes to fit on, at the view's size and at that of the tuning; none
         where there is no time or room, or the network can not be cut."""
-        if not (self.most_steps and len(self.bench.fit_labels)) or within_s < LEAST_TUNE_S:
+        if not (self.most_steps and len(self.validation_set.fit_labels)) or within_s < LEAST_TUNE_S:
             return []
         self.forecast.make_room()
         name = best.backbone + TUNED
@@ -50,7 +50,7 @@ class Tuner:
 
     def embed_s(self, view: View) -> float:
         """Predicted seconds until a new copy has embedded the bench in a view."""
-        return len(self.bench.keys) * self.forecast.image_s(view) + RACE_S
+        return len(self.validation_set.keys) * self.forecast.image_s(view) + RACE_S
 
     def _px(self, view: View) -> int:
         return self.forecast.shelf(untuned(view.backbone)).input_px(min(view.px, TUNED_PX))
@@ -65,7 +65,10 @@ class Tuner:
         if not memory.fits(TUNE_BYTES):
             self.report(f"{best.backbone}@{px} is not tuned: too little memory")
             return False
-        images, labels = self.bench.images[self.bench.size :], self.bench.fit_labels
+        images, labels = (
+            self.validation_set.images[self.validation_set.size :],
+            self.validation_set.fit_labels,
+        )
         spec = EncoderSpec(network=best.backbone, px=px, trainable=TUNED_STAGES)
         storage = Storage(TUNE_BYTES_SHARE * memory.left_bytes())
         try:

@@ -57,7 +57,7 @@ def broad(best_first: Sequence[Outcome], fits: Callable[[Iterable[View]], bool])
 
 
 @dataclass
-class Leaders:
+class BestOutcomes:
     """Best outcomes by pass; `affordable` says whether meta-test with some views may be reserved."""
 
     affordable: Callable[[Iterable[View]], bool]
@@ -70,7 +70,7 @@ class Leaders:
         kept[:] = of_own_metric([*kept, outcome])[:KEPT]
         self._reserved = None
 
-    def of(self, source: Source) -> Outcome | None:
+    def best_of(self, source: Source) -> Outcome | None:
         """The best outcome of a pass so far."""
         kept = self._of_source.get(source)
         return kept[0] if kept else None

@@ -10,7 +10,7 @@ from typing import Literal
 from autometa.backbones import View
 from autometa.core.budget import stopwatch
 from autometa.core.errors import AutometaError, BudgetExhausted
-from autometa.evaluation.metrics import interval95, paired_gain
+from autometa.evaluation.accuracy import interval95, paired_gain
 from autometa.evaluation.validation_episodes import Answer
 from autometa.heads import Params
 
@@ -36,15 +36,15 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a candidate; `answer` only where the status is ok, `glimpsed` (its accuracy on the first few
-    episodes) only where it was pruned."""
+    """What came of a candidate. `answer` is there only where the status is ok; `first_look_accuracy`, its accuracy on
+    the first few episodes, only where it was pruned."""
 
     candidate: Candidate
     status: Literal["ok", "failed", "timeout", "pruned"]
     seconds: float
     answer: Answer | None = None
     note: str = ""
-    glimpsed: float = -1.0
+    first_look_accuracy: float = -1.0
 
     @property
     def score(self) -> float:
@@ -83,7 +83,7 @@ def guarded(measure: Callable[[Candidate], Answer], candidate: Candidate) -> Out
     except BudgetExhausted as error:
         return Outcome(candidate, "timeout", elapsed(), note=str(error))
     except Pruned as behind:
-        return Outcome(candidate, "pruned", elapsed(), note=str(behind), glimpsed=behind.accuracy)
+        return Outcome(candidate, "pruned", elapsed(), note=str(behind), first_look_accuracy=behind.accuracy)
     except (AutometaError, RuntimeError, ValueError, ArithmeticError) as error:
         return Outcome(candidate, "failed", elapsed(), note=f"{type(error).__name__}: {error}")
     return Outcome(candidate, "ok", elapsed(), answer)

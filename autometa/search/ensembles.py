@@ -14,7 +14,7 @@ from autometa.search.family_trials import is_family
 
 CANDIDATES_TO_MIX, BEST_OF_ALL, BEST_OF_EACH = 24, 6, 2
 
-Weighted = tuple[Candidate, float, float]
+WeightedCandidate = tuple[Candidate, float, float]
 """A candidate with its temperature and its weight in the ensemble."""
 
 
@@ -24,7 +24,7 @@ def ensembles(
     fits: Callable[[Iterable[View]], bool],
     image_s: Callable[[View], float],
     max_members: int,
-) -> list[list[Weighted]]:
+) -> list[list[WeightedCandidate]]:
     """What fresh episodes are to decide between, out of outcomes that have answers on `episodes`: the best head
     alone; members added to it greedily; `broad`, with equal weights, what every backbone has with several metrics.
 

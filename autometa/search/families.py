@@ -11,7 +11,7 @@ from autometa.backbones import find_spec
 from autometa.core.errors import ConfigError
 from autometa.data.episodes import EpisodeSpec
 from autometa.heads import Params
-from autometa.heads.spec import Choice, Scale, Trial
+from autometa.heads.spec import Categorical, LogUniform, Trial
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.forms import usual_form
 from autometa.learners.recipe import Recipe, find_learner
@@ -29,20 +29,20 @@ TRAINING_RATE = "learning_rate"
 
 
 @dataclass(frozen=True)
-class FamilyRow:
+class FamilySpec:
     """A learner with options that are settled, the `space` of those that a search chooses, the first guess first, and
     how its training goes."""
 
     name: str
     settled: Mapping[str, Any]
-    space: Mapping[str, Scale | Choice]
+    space: Mapping[str, LogUniform | Categorical]
     training: TrainingSettings
 
     def suggest(self, trial: Trial) -> Params:
         """Options that a trial wants tried."""
         return {option: domain.ask(trial, f"{self.name}_{option}") for option, domain in self.space.items()}
 
-    def first_words(self) -> Params:
+    def first_search_params(self) -> Params:
         """The first guess, in the words of the search."""
         return {f"{self.name}_{option}": domain.first for option, domain in self.space.items()}
 
@@ -70,32 +70,42 @@ class FamilyRow:
 
 SLOW = TrainingSettings(meta_batch=2, learning_rate=1e-4)
 """For pretrained stages: few episodes a step, and a rate that does not undo pretraining."""
-SLOW_RATE = Scale(2e-5, 1e-3, 1e-4)
+SLOW_RATE = LogUniform(2e-5, 1e-3, 1e-4)
 CLASSIFYING = TrainingSettings(meta_batch=2, learning_rate=1e-4, classifier_rate=1e-3)
 OUTER = TrainingSettings(meta_batch=1, optimizer="sgd", learning_rate=0.5)
 PROTOTYPES = {"head": "prototypes"}
-FEW_STEPS = Choice((3, 5, 1))
+FEW_STEPS = Categorical((3, 5, 1))
 
 _ROWS = (
-    FamilyRow(
-        "reptile", PROTOTYPES, {"rate": Scale(5e-5, 2e-3, 3e-4), "test_steps": Choice((8, 16, 4))}, OUTER
+    FamilySpec(
+        "reptile",
+        PROTOTYPES,
+        {"rate": LogUniform(5e-5, 2e-3, 3e-4), "test_steps": Categorical((8, 16, 4))},
+        OUTER,
     ),
-    FamilyRow("prototypical", {"metric": "cosine"}, {TRAINING_RATE: SLOW_RATE}, SLOW),
-    FamilyRow("fomaml", PROTOTYPES, {"rate": Scale(2e-3, 0.2, 0.02), "test_steps": FEW_STEPS}, SLOW),
-    FamilyRow("maml", {}, {"rate": Scale(0.05, 5.0, 1.0), "test_steps": FEW_STEPS}, SLOW),
-    FamilyRow("anil", {}, {"rate": Scale(0.3, 10.0, 3.0)}, SLOW),
-    FamilyRow("proto_maml", {}, {"rate": Scale(2e-3, 0.2, 0.02)}, SLOW),
-    FamilyRow("pmf", {"rates": (0.0, 1e-3)}, {"steps": Choice((5, 10)), TRAINING_RATE: SLOW_RATE}, SLOW),
-    FamilyRow("adapters", {}, {"steps": Choice((8, 16)), "rate": Scale(0.02, 0.5, 0.1)}, CLASSIFYING),
-    FamilyRow(
-        "finetune", {}, {"scope": Choice(("head", "last_blocks")), "steps": Choice((20, 40))}, CLASSIFYING
+    FamilySpec("prototypical", {"metric": "cosine"}, {TRAINING_RATE: SLOW_RATE}, SLOW),
+    FamilySpec("fomaml", PROTOTYPES, {"rate": LogUniform(2e-3, 0.2, 0.02), "test_steps": FEW_STEPS}, SLOW),
+    FamilySpec("maml", {}, {"rate": LogUniform(0.05, 5.0, 1.0), "test_steps": FEW_STEPS}, SLOW),
+    FamilySpec("anil", {}, {"rate": LogUniform(0.3, 10.0, 3.0)}, SLOW),
+    FamilySpec("proto_maml", {}, {"rate": LogUniform(2e-3, 0.2, 0.02)}, SLOW),
+    FamilySpec(
+        "pmf", {"rates": (0.0, 1e-3)}, {"steps": Categorical((5, 10)), TRAINING_RATE: SLOW_RATE}, SLOW
+    ),
+    FamilySpec(
+        "adapters", {}, {"steps": Categorical((8, 16)), "rate": LogUniform(0.02, 0.5, 0.1)}, CLASSIFYING
+    ),
+    FamilySpec(
+        "finetune",
+        {},
+        {"scope": Categorical(("head", "last_blocks")), "steps": Categorical((20, 40))},
+        CLASSIFYING,
     ),
 )
 
-FAMILIES: dict[str, FamilyRow] = {row.name: row for row in _ROWS}
+FAMILIES: dict[str, FamilySpec] = {row.name: row for row in _ROWS}
 
 
-def find_family(name: str) -> FamilyRow:
+def find_family(name: str) -> FamilySpec:
     """The row of `FAMILIES`. ConfigError names those that there are."""
     if name not in FAMILIES:
         raise ConfigError(f"unknown family `{name}`; known: {', '.join(FAMILIES)}")

@@ -20,7 +20,7 @@ from autometa.data.splits import split_classes
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.learners.episodes import InputEpisodes
 from autometa.learners.forms import pool_source, training_form, usual_form
-from autometa.learners.hooks import Expecting
+from autometa.learners.hooks import BalanceAware
 from autometa.learners.prepared import PROBED, PreparedImages
 from autometa.learners.recipe import Recipe
 from autometa.learners.trained import TrainedCosts, TrainedLearner
@@ -40,7 +40,7 @@ SINGLE = 3
 
 
 @dataclass(frozen=True)
-class Material:
+class TrainingPool:
     """What families are trained on: images with labels int64 [n], the dataset of every class, and the form of the
     test's episodes. All classes that have images may be trained on or, a quarter of them, validated on."""
 
@@ -61,7 +61,7 @@ class Material:
 
 def train_family(
     recipe: Recipe,
-    material: Material,
+    material: TrainingPool,
     budget: TimeBudget,
     *,
     weights: dict[str, torch.Tensor] | None = None,
@@ -79,15 +79,15 @@ def train_family(
         raise DataError("there are no images to train on")
     with memory_as_budget(recipe.learner):
         fitted = TrainedLearner.untrained(recipe, material.device, weights)
-        if isinstance(fitted.learner, Expecting):
-            fitted.learner.expect(balanced=material.test.balanced)
+        if isinstance(fitted.learner, BalanceAware):
+            fitted.learner.declare_balance(balanced=material.test.balanced)
         _check_costs(measured(fitted, material, budget), recipe, budget, fits)
-        inputs = material.images.of(fitted.learner.encoder, budget.share(PREPARE_SHARE))
+        inputs = material.images.inputs_for(fitted.learner.encoder, budget.share(PREPARE_SHARE))
         _train(fitted, inputs, material, budget, report)
     return fitted
 
 
-def measured(fitted: TrainedLearner, material: Material, budget: TimeBudget) -> TrainedCosts:
+def measured(fitted: TrainedLearner, material: TrainingPool, budget: TimeBudget) -> TrainedCosts:
     """What the learner costs in meta-test at most, measured on a few images and one task of mean size."""
     image_s = material.images.image_s(fitted.learner.encoder, budget)
     task_s = answering_s(fitted, material.images.images[:PROBED], material.test)
@@ -109,7 +109,7 @@ def _check_costs(
 def _train(
     fitted: TrainedLearner,
     inputs: torch.Tensor,
-    material: Material,
+    material: TrainingPool,
     budget: TimeBudget,
     report: Callable[[str], None],
 ) -> None:
@@ -146,7 +146,7 @@ def answer_episodes(
     """The answer on paired episodes whose rows index `images`, and what an image and a task cost. BudgetExhausted as
     soon as the measured pace tells that the budget is too short, or where memory does not do."""
     with memory_as_budget(fitted.recipe.learner):
-        inputs = images.of(fitted.learner.encoder, budget)
+        inputs = images.inputs_for(fitted.learner.encoder, budget)
         answering = _Answering(fitted, inputs, episodes, budget)
         costs = TrainedCosts(
             images.image_s(fitted.learner.encoder, budget), answering.single_s(), fitted.load_s

@@ -18,7 +18,7 @@ from autometa.core.speed import SLOWDOWN
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.images import Rows
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
-from autometa.evaluation.validation_set import Bench
+from autometa.evaluation.validation_set import ValidationSet
 from autometa.learners.prepared import PreparedImages
 from autometa.learners.storage import Storage
 from autometa.learners.trained import TrainedCosts, TrainedLearner
@@ -26,8 +26,8 @@ from autometa.model.trained_ensemble import TrainedMember
 from autometa.planning.forecast import Forecast
 from autometa.search.backbone_tuning import TUNED_PX
 from autometa.search.candidates import Candidate
-from autometa.search.families import FAMILIES, FamilyRow, find_family
-from autometa.search.family_training import Material, answer_episodes, train_family
+from autometa.search.families import FAMILIES, FamilySpec, find_family
+from autometa.search.family_training import TrainingPool, answer_episodes, train_family
 
 SHARE = 0.25
 """Of the time left to search, that a family may take."""
@@ -44,7 +44,7 @@ Look = Callable[[Callable[[ValidationEpisodes], Answer]], None]
 
 
 @dataclass(frozen=True)
-class Learned:
+class TrainedCandidate:
     """A trained learner: its accuracy on the episodes for selection, its costs in meta-test, and the seconds that
     answering these episodes took."""
 
@@ -58,13 +58,13 @@ class Learned:
 class FamilyTrials:
     """Families on one bench; `dataset_of_class` of the pool that it comes from."""
 
-    bench: Bench
+    validation_set: ValidationSet
     dataset_of_class: Rows
     forecast: Forecast
     report: Callable[[str], None]
-    _learned: dict[View, Learned] = field(default_factory=dict, init=False)
+    _learned: dict[View, TrainedCandidate] = field(default_factory=dict, init=False)
 
-    def views(self, best: View, names: Sequence[str]) -> dict[View, FamilyRow]:
+    def views(self, best: View, names: Sequence[str]) -> dict[View, FamilySpec]:
         """Families on the backbone of a view, by the views that they count as."""
         backbone = untuned(best.backbone)
         px = self.forecast.shelf(backbone).input_px(min(best.px, TUNED_PX))
@@ -98,12 +98,12 @@ class FamilyTrials:
         )
         look(lambda episodes: answer_episodes(learner, self._held_out, episodes, budget)[0])
         elapsed = stopwatch()
-        answer, costs = answer_episodes(learner, self._held_out, self.bench.episodes, budget)
+        answer, costs = answer_episodes(learner, self._held_out, self.validation_set.episodes, budget)
         if not self._fits(candidate.view, costs):
             raise BudgetExhausted(f"meta-test with {candidate.head} does not fit in the time left")
         known = self._learned.get(candidate.view)
         if known is None or known.accuracy < answer.mean:
-            self._learned[candidate.view] = Learned(answer.mean, learner, costs, elapsed())
+            self._learned[candidate.view] = TrainedCandidate(answer.mean, learner, costs, elapsed())
             self.forecast.trained[candidate.view.backbone] = costs
         return answer
 
@@ -129,7 +129,7 @@ class FamilyTrials:
 
     def _answering_s(self, costs: TrainedCosts) -> float:
         """Predicted seconds until a learner of such costs has answered the episodes for selection, some at a time."""
-        return SLOWDOWN * len(self.bench.episodes.episodes) * costs.task_s / torch.get_num_threads()
+        return SLOWDOWN * len(self.validation_set.episodes.episodes) * costs.task_s / torch.get_num_threads()
 
     def _fits(self, view: View, costs: TrainedCosts) -> bool:
         """Whether meta-test with a learner of these costs, beside what is reserved anyway, would fit."""
@@ -141,14 +141,16 @@ class FamilyTrials:
             self.forecast.trained = kept
 
     @cached_property
-    def _material(self) -> Material:
-        bench, device = self.bench, self.forecast.shelf.device
-        images = PreparedImages(bench.images[bench.size :], self._storage)
-        return Material(images, bench.fit_labels.numpy(), self.dataset_of_class, self._form, device)
+    def _material(self) -> TrainingPool:
+        validation_set, device = self.validation_set, self.forecast.shelf.device
+        images = PreparedImages(validation_set.images[validation_set.size :], self._storage)
+        return TrainingPool(
+            images, validation_set.fit_labels.numpy(), self.dataset_of_class, self._form, device
+        )
 
     @cached_property
     def _held_out(self) -> PreparedImages:
-        return PreparedImages(self.bench.images[: self.bench.size], self._storage)
+        return PreparedImages(self.validation_set.images[: self.validation_set.size], self._storage)
 
     @property
     def _storage(self) -> Storage:

@@ -15,9 +15,9 @@ from autometa.heads import Metric
 from autometa.model.fitted_learner import FittedLearner, MetricKey
 from autometa.model.trained_ensemble import TrainedMember
 from autometa.planning.forecast import Forecast
-from autometa.planning.stage_log import Stages
+from autometa.planning.stage_log import StageLog
 from autometa.search.candidates import Candidate
-from autometa.search.ensembles import Weighted
+from autometa.search.ensembles import WeightedCandidate
 from autometa.search.family_trials import is_family
 from autometa.search.resume import BOOTSTRAP
 from autometa.search.trials import Trials
@@ -27,12 +27,12 @@ EVERY_S = 3.0
 
 
 @dataclass
-class Keeper:
+class Incumbent:
     """Saves learners in the folder `checkpoint` (None: only `latest` is kept); `report` gets a line for each."""
 
     checkpoint: Path | None
     forecast: Forecast
-    stages: Stages
+    stages: StageLog
     report: Callable[[str], None]
     latest: FittedLearner | None = field(default=None, init=False)
 
@@ -59,7 +59,7 @@ class Keeper:
         seconds += sum(
             forecast.test.embedded_images * c.image_s + forecast.test.tasks * c.task_s for c in costs
         )
-        self.stages.expect("meta_test", seconds)
+        self.stages.predict("meta_test", seconds)
         return forecast.limits.run.fits(seconds)
 
     def save_plain(self, view: View) -> FittedLearner:
@@ -68,7 +68,7 @@ class Keeper:
 
     def save(
         self,
-        members: list[Weighted],
+        members: list[WeightedCandidate],
         trials: Trials,
         record: dict[str, Any],
         temperature: ShotTemperature = AS_IT_IS,
@@ -82,7 +82,7 @@ class Keeper:
         for candidate, _, _ in heads:
             view, name = candidate.view, candidate.params["transform"]
             features = trials.features(view)
-            metrics[view, name] = trials.bench.metric(view, features, name, every_class=every_class)
+            metrics[view, name] = trials.validation_set.metric(view, features, name, every_class=every_class)
         trained = tuple(trials.families.member(*member) for member in members if member not in heads)
         heads_of = tuple(_member(*member) for member in heads)
         views = [candidate.view for candidate, _, _ in members]
@@ -110,7 +110,7 @@ class Keeper:
     ) -> FittedLearner:
         """`views` of all members, for what meta-test is predicted to take."""
         if self.forecast.probed:
-            self.stages.expect("meta_test", self.forecast.meta_test_s(views))
+            self.stages.predict("meta_test", self.forecast.meta_test_s(views))
         learner = FittedLearner(
             members,
             self.forecast.shelf,

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from autometa.backbones import View
 from autometa.core.errors import ArtifactError
 from autometa.data.images import ImagePool
-from autometa.evaluation.validation_set import Bench
+from autometa.evaluation.validation_set import ValidationSet
 from autometa.heads import HEADS, Params
 
 TABLE = Path(__file__).with_name("priors.json")
@@ -29,7 +29,7 @@ EDGE, TWO_TONE = 0.1, 0.1
 darkest or its lightest tone."""
 
 
-class Won(BaseModel):
+class PriorCandidate(BaseModel):
     """A candidate that did well: a head with its parameters on layers of a backbone at `px`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,14 +42,14 @@ class Won(BaseModel):
     accuracy: float
 
 
-class Row(BaseModel):
+class DatasetPrior(BaseModel):
     """A dataset: its features (see `features_of`) and what won there, best first."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dataset: str
     features: dict[str, float]
-    won: tuple[Won, ...]
+    won: tuple[PriorCandidate, ...]
 
 
 class Priors(BaseModel):
@@ -58,13 +58,13 @@ class Priors(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["autometa-priors-1"] = FORMAT
-    rows: tuple[Row, ...] = ()
+    rows: tuple[DatasetPrior, ...] = ()
 
     def without(self, names: Collection[str]) -> Priors:
         """The table less the rows of these datasets."""
         return self.model_copy(update={"rows": tuple(row for row in self.rows if row.dataset not in names)})
 
-    def nearest(self, features: Mapping[str, float], n: int = NEAREST) -> list[Row]:
+    def nearest(self, features: Mapping[str, float], n: int = NEAREST) -> list[DatasetPrior]:
         """The `n` rows most like a dataset with these features, or only some of them, the nearest first: Euclidean
         distance after every feature was divided by its standard deviation over the table."""
         if not self.rows:
@@ -92,21 +92,23 @@ def proposed(
     without: Collection[str],
     report: Callable[[str], None],
 ) -> list[Params]:
-    """What the search of `views` should ask for first on a dataset with these features (see `wishes`); nothing, with
-    a reported reason, where there is no table. Rows of the datasets `without` are left out."""
+    """What the search of `views` should ask for first on a dataset with these features (see `proposals`). Rows of the
+    datasets `without` are left out. Without a table there is nothing, and the reason is reported."""
     try:
         nearest = load_priors().without(without).nearest(features)
     except ArtifactError as error:
         report(f"no priors: {error}")
         return []
-    asked = wishes(nearest, views[0], views)
+    asked = proposals(nearest, views[0], views)
     report(
         f"priors: {len(asked)} candidates that won on {', '.join(row.dataset for row in nearest) or 'nothing'}"
     )
     return asked
 
 
-def wishes(rows: Sequence[Row], first: View, views: Collection[View], n: int = WISHES) -> list[Params]:
+def proposals(
+    rows: Sequence[DatasetPrior], first: View, views: Collection[View], n: int = WISHES
+) -> list[Params]:
     """Up to `n` distinct candidates that won on `rows`, in the words of the search: the best of every row, then the
     second ones and so on, on the `first` view, or that of `views` which is the same pass with the layers that won."""
     deepest = max((len(row.won) for row in rows), default=0)
@@ -116,15 +118,20 @@ def wishes(rows: Sequence[Row], first: View, views: Collection[View], n: int = W
         if won.head not in HEADS:  # of another version's table of heads
             continue
         view = View(first.backbone, first.px, won.layers)
-        words = HEADS[won.head].words(won.head, won.params)
-        wish = {"view": str(view if view in views else first), "flip": False, "head": won.head, **words}
-        if wish not in found:
-            found.append(wish)
+        search_params = HEADS[won.head].search_params(won.head, won.params)
+        proposal = {
+            "view": str(view if view in views else first),
+            "flip": False,
+            "head": won.head,
+            **search_params,
+        }
+        if proposal not in found:
+            found.append(proposal)
     return found[:n]
 
 
 def features_of(
-    pool: ImagePool, few: Bench, view: View, embedded: torch.Tensor | None = None
+    pool: ImagePool, few: ValidationSet, view: View, embedded: torch.Tensor | None = None
 ) -> dict[str, float]:
     """What tells datasets apart: numbers of classes and of images per class (logarithms), colourfulness, edges,
     how much of an image has one of two tones, and how accurate the nearest centroid is on the episodes of `few`,

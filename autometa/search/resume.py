@@ -8,7 +8,7 @@ from pathlib import Path
 
 from autometa.core.errors import AutometaError
 from autometa.core.files import DESCRIPTION
-from autometa.core.journals import mend
+from autometa.core.journals import cut_damaged_end
 from autometa.model.fitted_learner import FittedLearner
 from autometa.planning.stage_log import JOURNAL
 
@@ -18,7 +18,7 @@ BOOTSTRAP, FINAL = "bootstrap", "final"
 
 
 @dataclass(frozen=True)
-class Earlier:
+class EarlierRun:
     """A learner that an earlier run has saved, and what its record says."""
 
     learner: FittedLearner
@@ -34,13 +34,13 @@ class Earlier:
         return self.learner.validation.get("stage") == FINAL
 
 
-def load_earlier(folder: Path, report: Callable[[str], None]) -> Earlier | None:
+def load_earlier(folder: Path, report: Callable[[str], None]) -> EarlierRun | None:
     """The learner that an earlier run has saved in `folder`; None where there is none, where it is but a bootstrap,
     which any run makes anew, or, with a reported reason, where it can not be used."""
     if not (folder / DESCRIPTION).exists():
         return None
     try:
-        earlier = Earlier(FittedLearner.load(folder, report))
+        earlier = EarlierRun(FittedLearner.load(folder, report))
     except (AutometaError, RuntimeError, ValueError, KeyError) as error:
         report(f"the learner of an earlier run can not be used: {type(error).__name__}: {error}")
         return None
@@ -55,5 +55,5 @@ def tidy(folder: Path, report: Callable[[str], None]) -> None:
     for unfinished in folder.glob(".*.[0-9]*"):  # see `artifact.write_tensors`
         unfinished.unlink()
     for file in (folder / JOURNAL, folder / STUDY):
-        if cut := mend(file):
+        if cut := cut_damaged_end(file):
             report(f"{file.name}: its damaged end is cut off ({cut} bytes)")

@@ -11,7 +11,7 @@ from autometa.backbones import Source, View
 from autometa.heads import HEADS, HeadSpec, Params, find_metric
 from autometa.heads.spec import Trial
 from autometa.search.candidates import Candidate, Origin, Outcome
-from autometa.search.study import Study, Told, earlier_params, key_of
+from autometa.search.study import Study, TrialResult, earlier_params, key_of
 
 SAFE = 4
 """First guesses that come before all else: what there was no time for, then, matters least."""
@@ -33,7 +33,7 @@ class Family(Protocol):
 
     def suggest(self, trial: Trial) -> Params: ...
 
-    def first_words(self) -> Params: ...
+    def first_search_params(self) -> Params: ...
 
 
 class Search:
@@ -71,7 +71,7 @@ class Search:
         return list(self._known.values())
 
     @property
-    def earlier(self) -> list[Told]:
+    def earlier(self) -> list[TrialResult]:
         """What earlier runs have told of candidates that there still are."""
         return self._study.earlier
 
@@ -80,11 +80,11 @@ class Search:
         safest first guesses and what won elsewhere; the best of these on the other views; every head's first guesses
         on the first view; the best few of all on the others, and on the best view with mirrored images. All of it
         only while `goes_on()`, but for the very first, and nothing that was told before."""
-        for number, (wish, origin) in enumerate(self._wishes()):
+        for number, (proposal, origin) in enumerate(self._proposals()):
             if number and not goes_on():
                 self._cut_short = True
                 return
-            self._try(wish, origin)
+            self._try(proposal, origin)
 
     def widen(self, views: Sequence[View], goes_on: Callable[[], bool]) -> None:
         """Further views, on which the best few heads so far are tried while `goes_on()`."""
@@ -104,9 +104,9 @@ class Search:
         """On views that are cheap to try, what exploring had no time for, then what the sampler asks for: up to
         `max_trials` candidates in all, those of earlier runs included, or until no better one has come for
         `PATIENCE` trials, while `goes_on()`. It stops asking, too, when so many in all were for other views."""
-        for wish, origin in self._wishes() if self._cut_short else ():
-            if goes_on() and is_cheap(replace(self._views[wish["view"]], flip=wish["flip"])):
-                self._try(wish, origin)
+        for proposal, origin in self._proposals() if self._cut_short else ():
+            if goes_on() and is_cheap(replace(self._views[proposal["view"]], flip=proposal["flip"])):
+                self._try(proposal, origin)
         self._idle = refused = 0
         while goes_on() and len(self._told) < max_trials and self._idle < PATIENCE and refused < PATIENCE:
             refused += not self._try(is_cheap=is_cheap)
@@ -120,7 +120,7 @@ class Search:
             self._study.renew()
         for view, family in families.items():
             if goes_on():
-                self._try({"view": str(view), **family.first_words()}, "family")
+                self._try({"view": str(view), **family.first_search_params()}, "family")
 
     def _leave(self) -> None:
         """Families leave the space: what there is no time for now, there is none for later."""
@@ -128,26 +128,28 @@ class Search:
         self._families = {}
         self._study.renew()
 
-    def _wishes(self) -> Iterator[tuple[Params, Origin]]:
+    def _proposals(self) -> Iterator[tuple[Params, Origin]]:
         yield from ((told.params, "resumed") for told in self._to_resume())
         first, *others = (view for view in self._views if view not in self._families)
         guesses = [{"head": h, **guess} for h, spec in self._heads.items() for guess in spec.first_guesses(h)]
-        wishes = [_wish(first, guess) for guess in guesses]
-        yield from self._untold(wishes[:SAFE], "first guess")
+        proposals = [_proposal(first, guess) for guess in guesses]
+        yield from self._untold(proposals[:SAFE], "first guess")
         yield from self._untold(self._prior, "prior")
-        asked = [*self._prior, *wishes]
+        asked = [*self._prior, *proposals]
         for n in (AT_ONCE, CARRIED_ON):
             heads = self._best_heads(asked)[:n]
-            yield from self._untold([_wish(view, head) for view in others for head in heads], "carried on")
-            yield from self._untold(wishes, "first guess")
+            yield from self._untold(
+                [_proposal(view, head) for view in others for head in heads], "carried on"
+            )
+            yield from self._untold(proposals, "first guess")
         leader = self._best_first()[0].params["view"]
         best = self._best_heads(asked)[:CARRIED_ON]
-        yield from self._untold([_wish(leader, head, flip=True) for head in best], "carried on")
+        yield from self._untold([_proposal(leader, head, flip=True) for head in best], "carried on")
 
     def _best_heads(self, asked: Iterable[Params]) -> list[Params]:
         """Heads with their parameters, out of what was asked, the best so far first; see `_diverse`."""
-        answered = [wish for wish in asked if self._score(wish) >= 0]
-        return self._diverse(sorted(answered, key=lambda wish: -self._score(wish)))
+        answered = [proposal for proposal in asked if self._score(proposal) >= 0]
+        return self._diverse(sorted(answered, key=lambda proposal: -self._score(proposal)))
 
     def _diverse(self, best_first: Iterable[Params]) -> list[Params]:
         """Heads with their parameters: the best with a metric that whitens and the best with one that does not, then
@@ -163,22 +165,22 @@ class Search:
         )
         return [heads[place] for place in places]
 
-    def _to_resume(self) -> list[Told]:
+    def _to_resume(self) -> list[TrialResult]:
         """The best candidates of earlier runs, the best few of each pass of a network, best first."""
-        of_pass: dict[Source, list[Told]] = {}
+        of_pass: dict[Source, list[TrialResult]] = {}
         for told in sorted((told for told in self.earlier if told.score >= 0), key=lambda one: -one.score):
             view = replace(self._views[told.params["view"]], flip=told.params["flip"])
             of_pass.setdefault(view.source, []).append(told)
         best = [told for best in of_pass.values() for told in best[:RESUMED]]
         return sorted(best, key=lambda one: -one.score)
 
-    def _best_first(self) -> list[Told]:
+    def _best_first(self) -> list[TrialResult]:
         """What is known of heads, the best first."""
         heads = (told for told in self._told.values() if "head" in told.params)
         return sorted(heads, key=lambda one: -one.score)
 
-    def _untold(self, wishes: list[Params], origin: Origin) -> Iterator[tuple[Params, Origin]]:
-        return ((wish, origin) for wish in wishes if key_of(wish) not in self._told)
+    def _untold(self, proposals: list[Params], origin: Origin) -> Iterator[tuple[Params, Origin]]:
+        return ((proposal, origin) for proposal in proposals if key_of(proposal) not in self._told)
 
     def _score(self, params: Params) -> float:
         told = self._told.get(key_of(params))
@@ -186,13 +188,13 @@ class Search:
 
     def _try(
         self,
-        wish: Params | None = None,
+        proposal: Params | None = None,
         origin: Origin = "sampler",
         is_cheap: Callable[[View], bool] = lambda _: True,
     ) -> bool:
         """Measure the candidate wished for, in the words of the search, or one that the sampler chooses; a
         candidate is measured once. Whether its view `is_cheap`, as else it is not measured."""
-        trial = self._study.ask(wish)
+        trial = self._study.ask(proposal)
         candidate = replace(self._candidate(trial), origin=origin)
         if not is_cheap(candidate.view):
             self._study.tell(trial, None, None)
@@ -202,10 +204,10 @@ class Search:
         identity = candidate.identity
         outcome = self._known.get(identity) or self._attempt(candidate)
         self._known[identity] = outcome
-        self._told[key_of(trial.params)] = Told(trial.params, outcome.score)
+        self._told[key_of(trial.params)] = TrialResult(trial.params, outcome.score)
         pruned = outcome.status == "pruned"
         self._study.tell(
-            trial, outcome.score if outcome.answer else None, outcome.glimpsed if pruned else None
+            trial, outcome.score if outcome.answer else None, outcome.first_look_accuracy if pruned else None
         )
         self._idle = 0 if outcome.score > self._best else self._idle + 1
         self._best = max(self._best, outcome.score)
@@ -227,7 +229,7 @@ def _views_of_earlier_runs(journal: Path, views: Sequence[View]) -> dict[str, Vi
     return {name: View.of(name) for name in names if View.of(name).backbone in backbones}
 
 
-def _wish(view: str, guess: Params, *, flip: bool = False) -> Params:
+def _proposal(view: str, guess: Params, *, flip: bool = False) -> Params:
     return {"view": view, "flip": flip, **guess}
 
 

@@ -22,7 +22,7 @@ Key = tuple[tuple[str, Any], ...]
 
 
 @dataclass(frozen=True)
-class Told:
+class TrialResult:
     """What a trial has found: its `params`, in the words of the search, and the score, -1 where it was pruned."""
 
     params: Params
@@ -50,18 +50,18 @@ class Study:
         what is known."""
         self._study = self._begin(self._study.get_trials(states=_KNOWN))
 
-    def ask(self, wish: Params | None = None) -> Trial:
+    def ask(self, proposal: Params | None = None) -> Trial:
         """The trial wished for, or one that the sampler chooses."""
-        if wish is not None:
-            self._study.enqueue_trial(wish)
+        if proposal is not None:
+            self._study.enqueue_trial(proposal)
         return self._study.ask()
 
-    def tell(self, trial: Trial, score: float | None, glimpsed: float | None = None) -> None:
-        """What came of a trial: a score, or where it was pruned the one `glimpsed`, or neither."""
+    def tell(self, trial: Trial, score: float | None, first_look_accuracy: float | None = None) -> None:
+        """What came of a trial: a score, or where it was pruned the one `first_look_accuracy`, or neither."""
         if score is not None:
             self._study.tell(trial, score)
-        elif glimpsed is not None:
-            trial.report(glimpsed, step=0)
+        elif first_look_accuracy is not None:
+            trial.report(first_look_accuracy, step=0)
             self._study.tell(trial, state=TrialState.PRUNED)
         else:
             self._study.tell(trial, state=TrialState.FAIL)
@@ -117,10 +117,10 @@ def _with_choices_of(fixed: FixedTrial, trial: FrozenTrial) -> FrozenTrial:
     )
 
 
-def _told(trial: FrozenTrial) -> Told:
+def _told(trial: FrozenTrial) -> TrialResult:
     if trial.state != TrialState.COMPLETE or trial.value is None:  # of a pruned trial it is what was glimpsed
-        return Told(trial.params, -1.0)
-    return Told(trial.params, trial.value)
+        return TrialResult(trial.params, -1.0)
+    return TrialResult(trial.params, trial.value)
 
 
 def _latest(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:

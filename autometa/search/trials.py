@@ -13,18 +13,18 @@ from autometa.core.errors import BudgetExhausted
 from autometa.core.settings import Settings
 from autometa.core.speed import SLOWDOWN
 from autometa.data.images import Rows
-from autometa.evaluation.metrics import paired_gain
+from autometa.evaluation.accuracy import paired_gain
 from autometa.evaluation.mixing import calibrate
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
-from autometa.evaluation.validation_set import Bench
+from autometa.evaluation.validation_set import ValidationSet
 from autometa.heads import HEADS
 from autometa.planning.forecast import Forecast
-from autometa.planning.stage_log import Stages
-from autometa.search.backbone_tuning import LEAST_TUNE_S, Tuner
-from autometa.search.best_outcomes import Leaders, without_scores
+from autometa.planning.stage_log import StageLog
+from autometa.search.backbone_tuning import LEAST_TUNE_S, BackboneTuner
+from autometa.search.best_outcomes import BestOutcomes, without_scores
 from autometa.search.candidates import Candidate, Outcome, Pruned, guarded
 from autometa.search.family_trials import FamilyTrials, is_family
-from autometa.search.ranking import WORSE, Voice
+from autometa.search.ranking import WORSE, LogProbabilities
 from autometa.search.search import Search
 
 STAGES = ("last", "stage4", "stage3")
@@ -54,25 +54,25 @@ class Trials:
     """Candidates measured on a bench while the time allows it, and meta-test with the best of them besides.
     `announce` is told every outcome; `first` is the view that there is anyway."""
 
-    bench: Bench
+    validation_set: ValidationSet
     first: View
     forecast: Forecast
     announce: Callable[[Outcome], None]
     report: Callable[[str], None]
     settings: Settings
-    stages: Stages
+    stages: StageLog
     dataset_of_class: Rows
 
     def __post_init__(self) -> None:
         most_reserved_s = RESERVED_SHARE * self.forecast.limits.run.left_s()
-        self.leaders = Leaders(lambda views: self.forecast.meta_test_s(views) <= most_reserved_s)
+        self.best_outcomes = BestOutcomes(lambda views: self.forecast.meta_test_s(views) <= most_reserved_s)
         self._fresh: dict[Hashable, tuple[torch.Tensor, ...]] = {}
-        self.tuner = Tuner(self.bench, self.forecast, self.report, self.settings.tune_steps)
-        self.families = FamilyTrials(self.bench, self.dataset_of_class, self.forecast, self.report)
-        self._first_look = ValidationEpisodes(self.bench.episodes.episodes[:FIRST_LOOK])
+        self.tuner = BackboneTuner(self.validation_set, self.forecast, self.report, self.settings.tune_steps)
+        self.families = FamilyTrials(self.validation_set, self.dataset_of_class, self.forecast, self.report)
+        self._first_look = ValidationEpisodes(self.validation_set.episodes.episodes[:FIRST_LOOK])
 
     def run(self, search: Search, search_s: float) -> Iterator[None]:
-        """Explore, tune, train, refine; stops between these, so that what `leaders` have so far can be kept."""
+        """Explore, tune, train, refine; stops between these, so that what `best_outcomes` have so far can be kept."""
         later_s = LATER_SHARE * search_s
         if later_s < LEAST_TUNE_S / TUNE_SHARE:
             later_s = 0.0  # too little for what comes later
@@ -96,11 +96,11 @@ class Trials:
 
     def cost(self, view: View) -> float:
         """Share of the time left that a view takes, on the bench and in meta-test."""
-        images = len(self.bench.keys) + self.forecast.test.embedded_images
+        images = len(self.validation_set.keys) + self.forecast.test.embedded_images
         left_s = max(self.forecast.limits.run.left_s(), 1.0)
         return self._embed_s(view, images) / left_s
 
-    def glimpse(self, view: View, few: Bench) -> Voice:
+    def quick_answer(self, view: View, few: ValidationSet) -> LogProbabilities:
         """Calibrated log-probabilities on a few episodes of the better of two heads, on the last layer or several.
         BudgetExhausted where all fail, or time or room does not do."""
 
@@ -122,10 +122,10 @@ class Trials:
         return calibrate(best.answer, few.episodes)[1]
 
     def attempt(self, candidate: Candidate) -> Outcome:
-        """Measure a candidate; what goes wrong is an outcome too. What it answered is kept by `leaders` alone."""
+        """Measure a candidate; what goes wrong is an outcome too. Only `best_outcomes` keeps what it answered."""
         outcome = guarded(self._measure, candidate)
         if outcome.answer is not None:
-            self.leaders.add(outcome)
+            self.best_outcomes.add(outcome)
             self.forecast.members = len(self.reserved)
         self.announce(outcome)
         return without_scores(outcome)
@@ -141,7 +141,7 @@ class Trials:
         there is time for another."""
         if is_trained(view.backbone):
             return self._spare_for_family() > 0
-        missing = self.forecast.store.missing(view, self.bench.keys)
+        missing = self.forecast.store.missing(view, self.validation_set.keys)
         return self._embed_s(view, missing) <= CHEAP_SHARE * self.forecast.spare_s([*self.reserved, view])
 
     def _embed_s(self, view: View, images: float) -> float:
@@ -151,13 +151,17 @@ class Trials:
     @property
     def reserved(self) -> list[View]:
         """Views that have their place in the plan: of the best ensemble so far, as far as it is affordable."""
-        return self.leaders.reserved or [self.first]
+        return self.best_outcomes.reserved or [self.first]
 
-    def features(self, view: View, bench: Bench | None = None) -> torch.Tensor:
+    def features(self, view: View, validation_set: ValidationSet | None = None) -> torch.Tensor:
         """Features of all images of the bench, or of another one; BudgetExhausted where they do not fit in the
         time left, which does not include the seconds that finishing takes."""
-        forecast, store, bench = self.forecast, self.forecast.store, bench or self.bench
-        missing = store.missing(view, bench.keys)
+        forecast, store, validation_set = (
+            self.forecast,
+            self.forecast.store,
+            validation_set or self.validation_set,
+        )
+        missing = store.missing(view, validation_set.keys)
         embed_s = self._embed_s(view, missing)
         if missing and not (
             forecast.fits([view], {view: missing}) and forecast.fits(self.reserved, spare_s=embed_s)
@@ -165,7 +169,7 @@ class Trials:
             raise BudgetExhausted(f"{missing} images with {view} do not fit in the time left")
         train = forecast.limits.train
         budget = TimeBudget(train.deadline - forecast.finish_s, train.clock)
-        return store.embed(view, bench.images, bench.keys, budget)
+        return store.embed(view, validation_set.images, validation_set.keys, budget)
 
     def fresh_s(self, candidate: Candidate) -> float:
         """Predicted seconds of `fresh_scores`."""
@@ -182,9 +186,11 @@ class Trials:
 
     def _scores_on_fresh(self, candidate: Candidate) -> tuple[torch.Tensor, ...]:
         if is_family(candidate):
-            return self.families.fresh_scores(candidate, self.bench.fresh)
-        view, fresh = candidate.view, self.bench.fresh
-        return self.bench.answer(view, self.features(view), candidate.head, candidate.params, fresh).scores
+            return self.families.fresh_scores(candidate, self.validation_set.fresh)
+        view, fresh = candidate.view, self.validation_set.fresh
+        return self.validation_set.answer(
+            view, self.features(view), candidate.head, candidate.params, fresh
+        ).scores
 
     def _try_families(self, search: Search) -> None:
         """Families on the best backbone, as long as there is time for one."""
@@ -202,27 +208,29 @@ class Trials:
         features = self.features(view)
         if not self.forecast.fits([view]):
             raise BudgetExhausted(f"meta-test with {view} does not fit in the time left")
-        if best := self.leaders.of(view.source):
+        if best := self.best_outcomes.best_of(view.source):
             self._look(candidate, features, best)
-        return self.bench.answer(view, features, candidate.head, candidate.params)
+        return self.validation_set.answer(view, features, candidate.head, candidate.params)
 
     def _look(self, candidate: Candidate, features: torch.Tensor, best: Outcome) -> None:
         """Pruned where a candidate is far behind the best one of the same pass on the first few episodes; one that
         is alone on its view may still be of use in an ensemble."""
         look = self._first_look
         _check_hope(
-            self.bench.answer(candidate.view, features, candidate.head, candidate.params, look), best, 0.0
+            self.validation_set.answer(candidate.view, features, candidate.head, candidate.params, look),
+            best,
+            0.0,
         )
 
     def _look_at_family(self, answers: Callable[[ValidationEpisodes], Answer]) -> None:
         """Pruned where a trained learner is so far behind the best of all on the first few episodes that it would not
         be asked to join."""
-        if ranked := self.leaders.ranked:
+        if ranked := self.best_outcomes.ranked:
             _check_hope(answers(self._first_look), ranked[0], WORSE)
 
     def _to_tune(self) -> list[View]:
         """The best view of every backbone that the best ensemble has, then of others that are nearly as good."""
-        ranked = self.leaders.ranked
+        ranked = self.best_outcomes.ranked
         near = [one.candidate.view for one in ranked if one.score >= ranked[0].score - WORSE / 2]
         best: dict[str, View] = {}
         for view in [*self.reserved, *near]:

@@ -20,19 +20,19 @@ from autometa.core.speed import SLOWDOWN
 from autometa.data.images import ImagePool
 from autometa.data.test_spec import TestSpec
 from autometa.evaluation.mixing import fit_temperature
-from autometa.evaluation.validation_set import Bench
+from autometa.evaluation.validation_set import ValidationSet
 from autometa.heads import Params
 from autometa.model.fitted_learner import FittedLearner
 from autometa.planning.forecast import PROBE_IMAGES, Forecast
 from autometa.planning.plan import SAVE_S, make_plan
-from autometa.planning.stage_log import JOURNAL, Stages
+from autometa.planning.stage_log import JOURNAL, StageLog
 from autometa.search.candidates import Outcome
 from autometa.search.family_trials import is_family
-from autometa.search.final_choice import Finish
-from autometa.search.incumbent import Keeper
+from autometa.search.final_choice import FinalChoice
+from autometa.search.incumbent import Incumbent
 from autometa.search.priors import features_of, proposed
 from autometa.search.ranking import Ranking
-from autometa.search.resume import FINAL, STUDY, Earlier, load_earlier, tidy
+from autometa.search.resume import FINAL, STUDY, EarlierRun, load_earlier, tidy
 from autometa.search.search import Search
 from autometa.search.trials import Trials
 
@@ -62,7 +62,7 @@ class Controller:
     checkpoint: Path | None = None
     report: Callable[[str], None] = print
     start_s: float = 5.0
-    _earlier: Earlier | None = field(default=None, init=False)
+    _earlier: EarlierRun | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._shelf = BackboneShelf(Machine.detect().device, report=self.report)
@@ -75,9 +75,9 @@ class Controller:
         )
         self._forecast = Forecast(self.test, self.limits, self._shelf, self._store, self.start_s)
         self._rng = np.random.default_rng(self.settings.seed)
-        self.stages = Stages(self.checkpoint)
+        self.stages = StageLog(self.checkpoint)
         self._best = self._saved = -1.0
-        self._keeper = Keeper(self.checkpoint, self._forecast, self.stages, self.report)
+        self._incumbent = Incumbent(self.checkpoint, self._forecast, self.stages, self.report)
 
     def bootstrap(self) -> FittedLearner:
         """A valid learner, saved: what the search of an earlier run has chosen, else the cheapest backbone with
@@ -87,16 +87,16 @@ class Controller:
                 tidy(self.checkpoint, self.report)
                 self._earlier = load_earlier(self.checkpoint, self.report)
             if self._earlier is None:
-                return self._keeper.save_plain(self._plain_view)
+                return self._incumbent.save_plain(self._plain_view)
             if not self._earlier.is_final:
                 self._best = self._saved = self._earlier.accuracy
-            self._keeper.latest = self._earlier.learner
+            self._incumbent.latest = self._earlier.learner
             self._earlier.learner.limit_memory(self.limits.memory)
             return self._earlier.learner
 
     def run(self, pool: ImagePool) -> FittedLearner:
         """Everything after the images are known; a valid learner, whatever happens to the time."""
-        if self._keeper.latest is None:
+        if self._incumbent.latest is None:
             self.bootstrap()
         try:
             with self.stages.timed("probe"):
@@ -107,9 +107,9 @@ class Controller:
                 self._search(pool, first, plan.search_s)
         except BudgetExhausted as error:
             self.report(f"stopped early: {error}")
-        assert self._keeper.latest is not None
+        assert self._incumbent.latest is not None
         self.stages.tell("meta_test")
-        return self._keeper.latest
+        return self._incumbent.latest
 
     @cached_property
     def _plain_view(self) -> View:
@@ -149,7 +149,7 @@ class Controller:
         if view != wanted:
             self.report(f"{wanted} is too slow for meta-test here, {view} instead")
         if self._earlier is None and (view != wanted or self._shelf(view.backbone).expected(view.px)):
-            self._keeper.save_plain(view)  # with the engine that was chosen
+            self._incumbent.save_plain(view)  # with the engine that was chosen
         return view
 
     def _sizes(self, first: View) -> list[list[View]]:
@@ -167,21 +167,21 @@ class Controller:
     def _search(self, pool: ImagePool, first: View, search_s: float) -> None:
         with self.stages.timed("search", self._forecast.spare_s([first])):
             trials = self._trials(pool, first, search_s)
-            few = Bench.few(pool, self.test.episodes, self._rng)
+            few = ValidationSet.few(pool, self.test.episodes, self._rng)
             views = self._worthy_views(few, first, trials)
             search = self._begin_search(views, self._prior(pool, few, views, trials), trials)
             for _ in trials.run(search, search_s):
                 self._keep_so_far(trials)
-        if trials.leaders.heads:
+        if trials.best_outcomes.heads:
             self._mix(trials)
 
     def _trials(self, pool: ImagePool, first: View, search_s: float) -> Trials:
         """Trials on a bench of as many images as the time for the search is good for."""
         max_images = int(VALIDATION_SHARE * search_s / self._forecast.image_s(first))
         n_episodes = self.settings.validation_episodes
-        bench = Bench.of(pool, self.test, n_episodes, max_images, self._rng)
+        validation_set = ValidationSet.of(pool, self.test, n_episodes, max_images, self._rng)
         trials = Trials(
-            bench,
+            validation_set,
             first,
             self._forecast,
             lambda outcome: self._record(outcome, trials),
@@ -192,7 +192,7 @@ class Controller:
         )
         return trials
 
-    def _prior(self, pool: ImagePool, few: Bench, views: list[View], trials: Trials) -> list[Params]:
+    def _prior(self, pool: ImagePool, few: ValidationSet, views: list[View], trials: Trials) -> list[Params]:
         """What won on the datasets most like this one, in the words of the search."""
         if not self.settings.priors:
             return []
@@ -213,21 +213,21 @@ class Controller:
             self.report(f"resumed: {len(search.earlier)} trials of earlier runs are known")
         return search
 
-    def _worthy_views(self, few: Bench, first: View, trials: Trials) -> list[View]:
+    def _worthy_views(self, few: ValidationSet, first: View, trials: Trials) -> list[View]:
         """The first view, then the others that the episodes of `few` find worth a trial; each also with more
         layers, which come with the same pass."""
         looking = self.limits.train.share(RANKING_SHARE)
         look_s = SLOWDOWN * len(few.images)
         ranking = Ranking(
             few.episodes,
-            lambda view: trials.glimpse(view, few),
+            lambda view: trials.quick_answer(view, few),
             trials.cost,
             lambda view: looking.fits(look_s * self._forecast.image_s(view)) and trials.may_go_on(),
         )
         sizes = self._sizes(first)
         embed_s = len(few.images) * sum(self._forecast.image_s(view) for size in sizes for view in size)
         with self.stages.timed("rank", min(embed_s, looking.left_s())):
-            others = ranking.of(sizes)
+            others = ranking.rank(sizes)
             self._note("rank", f"worth a trial: {', '.join(map(str, others))}")
         return [each for view in dict.fromkeys([first, *others]) for each in trials.layered(view)]
 
@@ -243,16 +243,18 @@ class Controller:
                 journal.write(outcome.journal_line() + "\n")
         if outcome.answer is None or is_family(outcome.candidate):
             return  # a family joins in the end, beside heads
-        self._forecast.answered(outcome.candidate.view, outcome.seconds, len(trials.bench.episodes.episodes))
+        self._forecast.answered(
+            outcome.candidate.view, outcome.seconds, len(trials.validation_set.episodes.episodes)
+        )
         if outcome.score <= self._best:
             return
         self._best, candidate = outcome.score, outcome.candidate
         self.report(f"best so far: {outcome.answer.percent()} with {candidate.head} on {candidate.view}")
-        if self._keeper.is_due and not self._is_served and not self._keeper.has_ensemble:
+        if self._incumbent.is_due and not self._is_served and not self._incumbent.has_ensemble:
             self._saved = outcome.score
-            temperature = fit_temperature(outcome.answer, trials.bench.episodes)
+            temperature = fit_temperature(outcome.answer, trials.validation_set.episodes)
             record = {"stage": "search", **outcome.answer.figures()}
-            self._keeper.save([(candidate, temperature, 1.0)], trials, record)
+            self._incumbent.save([(candidate, temperature, 1.0)], trials, record)
 
     @property
     def _is_served(self) -> bool:
@@ -264,22 +266,22 @@ class Controller:
         """Save the ensemble of what is known before something dear begins, which may end the process."""
         if self.checkpoint is None or self._is_served or not trials.may_go_on():
             return
-        members, answer = Finish(trials, self.settings.max_members).so_far()
+        members, answer = FinalChoice(trials, self.settings.max_members).so_far()
         if answer is not None and answer.mean > self._saved:
             self._saved, self._best = answer.mean, max(self._best, answer.mean)
             self.report(f"best so far: {answer.percent()} with {len(members)} members")
-            self._keeper.save(members, trials, {"stage": "search", **answer.figures()})
+            self._incumbent.save(members, trials, {"stage": "search", **answer.figures()})
 
     def _mix(self, trials: Trials) -> None:
         """Choose the ensemble and save it with metrics fitted on all classes."""
-        finish = Finish(trials, self.settings.max_members)
+        finish = FinalChoice(trials, self.settings.max_members)
         with self.stages.timed("ensemble", self._forecast.finish_s - SAVE_S):
-            members, final = finish.chosen(trials.leaders.outcomes)
+            members, final = finish.chosen(trials.best_outcomes.outcomes)
             if self._earlier and self._is_served and final.mean < self._earlier.accuracy:
                 told = f"{final.percent()}: the learner of the earlier run is better"
-                if self._keeper.fits(self._earlier.learner):
+                if self._incumbent.fits(self._earlier.learner):
                     self._note("ensemble", f"{told}, it stays")
-                    self._keeper.keep(self._earlier.learner)
+                    self._incumbent.keep(self._earlier.learner)
                     return
                 self._note("ensemble", f"{told}, but there is no time for meta-test with it")
             temperature, final = finish.calibrated(final)
@@ -289,4 +291,4 @@ class Controller:
             self._note("ensemble", f"chosen: {told}, on fresh validation episodes with {names}")
         with self.stages.timed("save", SAVE_S):
             record = {"stage": FINAL, **figures}
-            self._keeper.save(members, trials, record, temperature, every_class=True)
+            self._incumbent.save(members, trials, record, temperature, every_class=True)

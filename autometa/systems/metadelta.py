@@ -24,11 +24,11 @@ from autometa.evaluation.validation_set import LEAST_IMAGES
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.episodes import PoolSource
 from autometa.learners.recipe import Recipe
+from autometa.learners.rotated import TURNS, RotatedImages
 from autometa.learners.storage import Storage
 from autometa.learners.trained import TrainedLearner
 from autometa.learners.training import Training, TrainingSettings, Validation
 from autometa.learners.transfer.classification import CLASSIFIED
-from autometa.learners.turned import TURNS, TurnedImages
 from autometa.model.trained_ensemble import TrainedEnsemble, TrainedMember
 from autometa.planning.forecast import PROBE_IMAGES, answering_s
 from autometa.planning.plan import CLOSING_S, TASK_OVERHEAD_S
@@ -69,10 +69,10 @@ class Worker:
 
 
 @dataclass(frozen=True)
-class Course:
+class SharedData:
     """What all workers get: images to prepare, and validation episodes over those that are not turned."""
 
-    images: TurnedImages
+    images: RotatedImages
     episodes: ValidationEpisodes
 
 
@@ -200,7 +200,7 @@ class MetaDeltaSystem:
     def _storage(self) -> Storage:
         return Storage(POOL_SHARE * self.limits.memory.left_bytes())
 
-    def _course(self, pool: ImagePool, workers: Sequence[Worker]) -> Course:
+    def _course(self, pool: ImagePool, workers: Sequence[Worker]) -> SharedData:
         """Of classes held out few rather than parts, of those to train on a share of each, then turned ones."""
         fit, held = split_classes(pool, HELD_OUT, self._rng)
         spec, most = self.test.episodes, self._affordable(TURNS * len(pool.images), workers)
@@ -214,7 +214,7 @@ class MetaDeltaSystem:
         rows = np.concatenate([asked, to_fit])
         share = (most - len(rows)) / ((TURNS - 1) * len(to_fit))
         some = share_of_classes(pool.labels[to_fit], share, self._rng) if share >= LEAST_TURNED else slice(0)
-        images = TurnedImages(pool, rows, to_fit[some], fit)
+        images = RotatedImages(pool, rows, to_fit[some], fit)
         part = replace(pool, images=pool.images[:, :, :1, :1][rows], labels=pool.labels[rows])
         episodes = sample_episodes(part, held, spec, EPISODES, self._rng)
         self.report(
@@ -222,9 +222,9 @@ class MetaDeltaSystem:
             f"reserved for meta-test; {len(rows)} of {len(pool.images)} images, {len(images.turned)} of them turned"
             + ("" if len(images.turned) else ": no rotation loss")
         )
-        return Course(images, ValidationEpisodes(episodes))
+        return SharedData(images, ValidationEpisodes(episodes))
 
-    def _prepared(self, worker: Worker, course: Course, share: TimeBudget) -> tuple[Worker, torch.Tensor]:
+    def _prepared(self, worker: Worker, course: SharedData, share: TimeBudget) -> tuple[Worker, torch.Tensor]:
         """The worker, with what an image turned out to cost, and its encoder inputs of the course's images."""
         images = course.images
         if images.turns < TURNS:
@@ -234,7 +234,7 @@ class MetaDeltaSystem:
         return replace(worker, image_s=elapsed() / len(inputs)), inputs
 
     def _trained(
-        self, worker: Worker, inputs: torch.Tensor, course: Course, share: TimeBudget, *, first: bool
+        self, worker: Worker, inputs: torch.Tensor, course: SharedData, share: TimeBudget, *, first: bool
     ) -> Worker:
         """The worker, trained until the clock stops it; while there is no other, its better states are saved."""
         fitted = worker.learner

@@ -21,7 +21,7 @@ from autometa.data.test_spec import TestSpec
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.learners.episodes import EpisodeSource, TaskSource
 from autometa.learners.forms import pool_source, training_form
-from autometa.learners.hooks import Expecting
+from autometa.learners.hooks import BalanceAware
 from autometa.learners.recipe import Recipe
 from autometa.learners.storage import Storage
 from autometa.learners.trained import TrainedLearner
@@ -41,7 +41,7 @@ ENDLESS = 1_000_000
 
 
 @dataclass
-class MetaTraining:
+class SingleLearnerSystem:
     """Trains what `recipe` says. A valid learner is on disk in `checkpoint` before any image is read, and a
     better one whenever validation finds it (None: only the caller saves)."""
 
@@ -59,8 +59,8 @@ class MetaTraining:
     def bootstrap(self) -> TrainedLearner:
         """The untrained learner, saved."""
         self._fitted = TrainedLearner.untrained(self.recipe, Machine.detect().device)
-        if isinstance(self._fitted.learner, Expecting):
-            self._fitted.learner.expect(balanced=self.test.episodes.balanced)
+        if isinstance(self._fitted.learner, BalanceAware):
+            self._fitted.learner.declare_balance(balanced=self.test.episodes.balanced)
         self._save()
         return self._fitted
 

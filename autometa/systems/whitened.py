@@ -21,7 +21,7 @@ from autometa.data.test_spec import TestSpec
 from autometa.evaluation.member import Member, plain_member
 from autometa.evaluation.mixing import fit_temperature
 from autometa.evaluation.validation_episodes import Answer
-from autometa.evaluation.validation_set import Bench
+from autometa.evaluation.validation_set import ValidationSet
 from autometa.heads import METRICS, FeatureStatistics, Metric, find_metric
 from autometa.model.fitted_learner import FittedLearner, MetricKey
 from autometa.planning.forecast import PROBE_IMAGES, Forecast
@@ -39,7 +39,7 @@ TRIAL_S = 2.0
 
 
 @dataclass
-class Whitened:
+class WhitenedSystem:
     """One meta-training: all images embedded once, every metric of `METRICS` measured on classes held out, under
     the nearest class mean by cosine, and the best one fitted again on all classes. A valid learner is on disk in
     `checkpoint` before any image is read (None: only the caller saves)."""
@@ -79,8 +79,8 @@ class Whitened:
         features = self._embed(pool, rows, view)
         # episodes need no pixels any more
         part = replace(pool, images=pool.images[:, :, :1, :1][rows], labels=pool.labels[rows])
-        bench = Bench.of(part, self.test, EPISODES, len(rows), self._rng)
-        best = self._choose(view, features[bench.keys], bench)
+        validation_set = ValidationSet.of(part, self.test, EPISODES, len(rows), self._rng)
+        best = self._choose(view, features[validation_set.keys], validation_set)
         name = str(best.candidate.params["transform"])
         metrics: dict[MetricKey, Metric] = {}
         if find_metric(name).learned:
@@ -88,8 +88,10 @@ class Whitened:
                 find_metric(name)
             )
         assert best.answer is not None
-        temperature = fit_temperature(best.answer, bench.episodes)
-        fresh = bench.answer(view, features[bench.keys], "centroid", best.candidate.params, bench.fresh)
+        temperature = fit_temperature(best.answer, validation_set.episodes)
+        fresh = validation_set.answer(
+            view, features[validation_set.keys], "centroid", best.candidate.params, validation_set.fresh
+        )
         self.report(
             f"chosen: {name}, {fresh.percent()} on fresh validation episodes before it was fitted on all classes"
         )
@@ -127,11 +129,11 @@ class Whitened:
         budget = TimeBudget(train.deadline - FINISH_S, train.clock)
         return self._store.embed(view, images, rows.tolist(), budget)
 
-    def _choose(self, view: View, features: torch.Tensor, bench: Bench) -> Outcome:
+    def _choose(self, view: View, features: torch.Tensor, validation_set: ValidationSet) -> Outcome:
         """The best of the metrics, as many as there is time to measure. BudgetExhausted where there is none."""
 
         def measure(candidate: Candidate) -> Answer:
-            return bench.answer(view, features, candidate.head, candidate.params)
+            return validation_set.answer(view, features, candidate.head, candidate.params)
 
         done: list[Outcome] = []
         for name in METRICS:

@@ -5,12 +5,12 @@ from pathlib import Path
 from api import Learner, MetaLearner, Predictor
 
 from autometa.submission import AutoLearner, AutoPredictor, SystemMetaLearner
-from autometa.systems.whitened import Whitened
+from autometa.systems.whitened import WhitenedSystem
 
 
 class MyMetaLearner(SystemMetaLearner, MetaLearner):
     bundle = Path(__file__).parent
-    system = Whitened
+    system = WhitenedSystem
 
 
 class MyLearner(AutoLearner, Learner):

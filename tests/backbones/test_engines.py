@@ -12,7 +12,7 @@ import torch
 from synthetic import FakeClock
 
 from autometa.backbones import Backbone, BackboneSpec, build
-from autometa.backbones.engines import ENGINES, TOLERANCE, Course, EngineSpec, Race, disagreement
+from autometa.backbones.engines import ENGINES, TOLERANCE, EngineSpec, Race, RaceInput, disagreement
 from autometa.backbones.engines import openvino as openvino_engine
 from autometa.backbones.network import PixelNetwork, Preprocessing
 from autometa.core.budget import TimeBudget
@@ -132,10 +132,10 @@ def fake(
 
 
 @pytest.fixture
-def ground() -> tuple[Course, FakeClock, Callable[..., Race]]:
+def ground() -> tuple[RaceInput, FakeClock, Callable[..., Race]]:
     """A course, its clock, and a way to start a race where eager takes 0.01 s an image."""
     clock = FakeClock()
-    track = Course(Means(), PX, "cpu", IMAGES, [3])  # type: ignore[arg-type]
+    track = RaceInput(Means(), PX, "cpu", IMAGES, [3])  # type: ignore[arg-type]
     eager = FakeEngine(track.network, clock, 0.01)
 
     def race(n_images: int, left_s: float = 1000, earlier: object = None) -> Race:

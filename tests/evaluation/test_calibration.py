@@ -11,7 +11,7 @@ import torch
 from synthetic import colour_pool
 
 from autometa.data.episodes import EpisodeSpec, sample_episodes
-from autometa.evaluation.metrics import calibration_error
+from autometa.evaluation.accuracy import calibration_error
 from autometa.evaluation.mixing import ShotTemperature, fit_temperature, log_probabilities
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from scoring.calibration import merge, reliability

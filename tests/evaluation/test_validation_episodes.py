@@ -8,7 +8,7 @@ import torch
 from synthetic import colour_pool
 
 from autometa.data.episodes import EpisodeSpec, sample_episodes
-from autometa.evaluation.metrics import interval95, normalised_accuracy, paired_gain
+from autometa.evaluation.accuracy import interval95, normalised_accuracy, paired_gain
 from autometa.evaluation.mixing import average, fit_temperature, log_probabilities, select
 from autometa.evaluation.validation_episodes import ValidationEpisodes
 from autometa.heads import METRICS, FeatureStatistics

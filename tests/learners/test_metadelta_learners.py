@@ -26,7 +26,7 @@ from autometa.learners.recipe import Recipe, build_learner
 from autometa.learners.trained import TrainedLearner
 from autometa.learners.training import Training, TrainingSettings
 from autometa.learners.transfer.classification import CLASSIFIED
-from autometa.systems.single_learner import MetaTraining
+from autometa.systems.single_learner import SingleLearnerSystem
 
 TEST = EpisodeSpec(ways=(5, 5), shots=(1, 3), queries_per_class=4)
 OT = {"sharpness": 10.0, "step": 0.2}
@@ -92,14 +92,14 @@ def test_the_untouched_body_is_kept_where_tuning_never_helps(
 
 def test_queries_are_transported_where_they_are_declared_balanced() -> None:
     learner, batch = built("metadelta_plus_plus"), even_batch()
-    learner.expect(balanced=True)
+    learner.declare_balance(balanced=True)
     torch.testing.assert_close(learner.compare(batch), ot_map(batch, **OT))
     mostly_one = replace(batch, query=batch.query[:, :7])
     torch.testing.assert_close(learner.compare(mostly_one), ot_map(mostly_one, **OT))
-    learner.expect(balanced=False)
+    learner.declare_balance(balanced=False)
     torch.testing.assert_close(learner.compare(mostly_one), without_transport(mostly_one, **OT))
     few = replace(batch, query=batch.query[:, :2])
-    learner.expect(balanced=True)
+    learner.declare_balance(balanced=True)
     torch.testing.assert_close(learner.compare(few), without_transport(few, **OT))
 
 
@@ -108,7 +108,7 @@ def test_what_is_declared_of_queries_is_kept_with_the_learner(tmp_path: Path) ->
     for balanced in (True, False):
         test = TestSpec(4, replace(TEST, balanced=balanced), 60, "within-domain")
         recipe = Recipe(learner="metadelta_plus_plus", encoder=SMALLEST)
-        training = MetaTraining(recipe, test, limits, tmp_path, lambda _: None)
+        training = SingleLearnerSystem(recipe, test, limits, tmp_path, lambda _: None)
         training.bootstrap()
         training.run(colour_pool(classes=8))
         learner: Any = TrainedLearner.load(tmp_path).learner
@@ -146,7 +146,7 @@ def settled(
         return Answer((), np.full(len(validation.episodes), accuracies[float(self.sharpness)]))
 
     monkeypatch.setattr(type(learner), "compared", compared)
-    told = learner.settle(training.validation.inputs, training.validation.episodes, budget)
+    told = learner.choose_options(training.validation.inputs, training.validation.episodes, budget)
     return float(learner.sharpness), told
 
 

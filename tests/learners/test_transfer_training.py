@@ -25,7 +25,7 @@ from autometa.learners.episodes import TaskSource, stacked
 from autometa.learners.recipe import Recipe, build_learner
 from autometa.learners.trained import TrainedLearner
 from autometa.learners.training import Training, TrainingSettings
-from autometa.systems.single_learner import MetaTraining
+from autometa.systems.single_learner import SingleLearnerSystem
 
 TEST = EpisodeSpec(ways=(5, 5), shots=(1, 3), queries_per_class=4)
 CLASSIFIED = EpisodeSpec(ways=(10, 10), shots=(1, 1), queries_per_class=1)
@@ -161,7 +161,7 @@ def settled(monkeypatch: pytest.MonkeyPatch, accuracies: dict[float, Any]) -> tu
         return Answer((), np.resize(np.asarray(accuracies[rate]), len(validation.episodes)))
 
     monkeypatch.setattr(type(learner), "validate", validate)
-    told = learner.settle(training.validation.inputs, training.validation.episodes, UNLIMITED)
+    told = learner.choose_options(training.validation.inputs, training.validation.episodes, UNLIMITED)
     return round(float(learner.rate), 7), told
 
 
@@ -183,7 +183,9 @@ def test_without_time_to_choose_nothing_is_fine_tuned() -> None:
     learner: Any = training.learner
     learner.rate.fill_(1e-2)
     clock = FakeClock()
-    told = learner.settle(training.validation.inputs, training.validation.episodes, TimeBudget.of(0.0, clock))
+    told = learner.choose_options(
+        training.validation.inputs, training.validation.episodes, TimeBudget.of(0.0, clock)
+    )
     assert float(learner.rate) == 0.0
     assert "time for 0 validation episodes, 8 are needed" in told
 
@@ -238,7 +240,7 @@ def test_a_meta_training_ends_with_a_learner_on_disk(name: str, data: Any, tmp_p
     limits = Limits(TimeBudget.of(60.0), TimeBudget.of(90.0), MemoryBudget(8 * 2**30))
     test = TestSpec(4, EpisodeSpec((2, 4), (1, 2), 2), 60, "within-domain")
     lines: list[str] = []
-    training = MetaTraining(recipe, test, limits, tmp_path, lines.append, start_s=1.0)
+    training = SingleLearnerSystem(recipe, test, limits, tmp_path, lines.append, start_s=1.0)
     training.bootstrap()
     pool = colour_pool(classes=16)
     fitted = training.run(pool, lambda n: (task([n % 3, 5, 7 + n % 2]) for _ in range(min(n, 100))))

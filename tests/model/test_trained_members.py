@@ -21,7 +21,7 @@ from autometa.evaluation.mixing import average
 from autometa.learners.trained import TrainedCosts, TrainedLearner
 from autometa.model.fitted_learner import FittedLearner
 from autometa.model.trained_ensemble import TrainedMember
-from autometa.planning.meta_test import Pace
+from autometa.planning.meta_test import MetaTestSchedule
 from autometa.search.families import find_family
 
 POOL = colour_pool()
@@ -165,25 +165,25 @@ def test_a_late_learner_drops_trained_members_first_and_for_good(tiny_backbone: 
     learner = learner_of(tiny_backbone, dear, cheap)
     learner.members += (second,)
     clock = FakeClock()
-    learner.pace = Pace(TimeBudget.of(1e6, clock), tasks_left=10, images=1000)
+    learner.schedule = MetaTestSchedule(TimeBudget.of(1e6, clock), tasks_left=10, images=1000)
     answer(learner)
-    assert learner.voices.members == (cheap, dear), "with time enough all of them speak"
+    assert learner.trained_members.members == (cheap, dear), "with time enough all of them speak"
     clock.now += 1e6 - 40
     answer(learner)
-    assert learner.voices.members == (cheap,), "9 tasks of 5 s no longer fit in 40 s"
+    assert learner.trained_members.members == (cheap,), "9 tasks of 5 s no longer fit in 40 s"
     clock.now -= 1e6 - 40
     answer(learner)
-    assert learner.voices.members == (cheap,), "it would have to prepare what it missed"
-    one, both = (learner.pace.cost_s(learner.members[:n], learner.store) for n in (1, 2))
-    clock.now += learner.pace.left_s() - (one + both) / 2
+    assert learner.trained_members.members == (cheap,), "it would have to prepare what it missed"
+    one, both = (learner.schedule.cost_s(learner.members[:n], learner.store) for n in (1, 2))
+    clock.now += learner.schedule.left_s() - (one + both) / 2
     predictor = learner.fit(*episode()[:2], 3)
     assert predictor.trained == [] and [m.px for m in predictor.members] == [32]
 
 
 def test_a_member_that_is_slower_than_foretold_is_taken_for_that(tiny_backbone: str) -> None:
     learner = learner_of(tiny_backbone, trained("pmf", tiny_backbone))
-    learner.pace = Pace(TimeBudget.of(1e6, FakeClock()), tasks_left=10, images=1000)
+    learner.schedule = MetaTestSchedule(TimeBudget.of(1e6, FakeClock()), tasks_left=10, images=1000)
     answer(learner)
     foretold_s = CHEAP.answering_s(1000, 9)
-    learner.voices.keep(2 * foretold_s, seen=21, images=979, tasks=9)
-    assert learner.voices.members == (), "it took thousands of times as long for the first task"
+    learner.trained_members.keep(2 * foretold_s, seen=21, images=979, tasks=9)
+    assert learner.trained_members.members == (), "it took thousands of times as long for the first task"

@@ -22,7 +22,15 @@ from autometa.evaluation.member import Member, plain_member
 from autometa.heads import METRICS, Metric, apply_head
 from autometa.model import fitted_learner as learner_module
 from autometa.model.fitted_learner import FittedLearner
-from autometa.planning.meta_test import CLEARLY, GUESS_STEPS, HEAD_S, REST_S, SMALLEST_PX, Pace, ladder
+from autometa.planning.meta_test import (
+    CLEARLY,
+    GUESS_STEPS,
+    HEAD_S,
+    REST_S,
+    SMALLEST_PX,
+    MetaTestSchedule,
+    fallback_levels,
+)
 from autometa.planning.plan import CLOSING_S
 
 IMAGES, TASKS = 1000, 100
@@ -52,32 +60,34 @@ class Race:
         self.clock = FakeClock()
         self.lines: list[str] = []
         self.members = members
-        self.pace = Pace(TimeBudget.of(1e6, self.clock), TASKS, IMAGES, report=self.lines.append)
+        self.schedule = MetaTestSchedule(
+            TimeBudget.of(1e6, self.clock), TASKS, IMAGES, report=self.lines.append
+        )
         self.store = store_of(lambda px: px)
         for each in members:
             self.store.speed(each.view).add((2 if each.flip else 1) * each.px**2 * 1e-6)
 
     def leave(self, seconds: float) -> None:
         """So much time is left for tasks."""
-        self.pace.budget.deadline += seconds - self.pace.left_s()
+        self.schedule.budget.deadline += seconds - self.schedule.left_s()
 
     def begin(self) -> tuple[Member, ...]:
-        return self.pace.begin(self.members, self.store)
+        return self.schedule.begin(self.members, self.store)
 
     def cost_s(self, *members: Member) -> float:
-        return self.pace.cost_s(members, self.store)
+        return self.schedule.cost_s(members, self.store)
 
     def answer(self, each: Member, seconds: float, times: int = 3) -> None:
         for _ in range(times):
-            with self.pace.times.answering(each):
+            with self.schedule.times.answering(each):
                 self.clock.now += seconds
 
 
 def test_the_ladder_goes_down_in_order() -> None:
-    rungs = [rung.members for rung in ladder(ALL, slow_head=True)]
+    rungs = [rung.members for rung in fallback_levels(ALL, slow_head=True)]
     quick = plain_member(PLAIN.view, "cl2n")
     assert rungs == [ALL, (PLAIN, SECOND, THIRD), (PLAIN, THIRD), (PLAIN,), (quick,)]
-    assert ladder((SECOND,), slow_head=False)[-1].members == (SECOND,)
+    assert fallback_levels((SECOND,), slow_head=False)[-1].members == (SECOND,)
 
 
 def test_what_is_late_costs_mirrored_images_first_then_members() -> None:
@@ -91,7 +101,7 @@ def test_what_is_late_costs_mirrored_images_first_then_members() -> None:
     assert len(race.lines) == len(said)
     assert all(words in line for words, line in zip(said, race.lines, strict=True))
     assert race.lines[0].startswith(f"meta-test is late ({TASKS} tasks need ")
-    assert race.pace.coarse is None
+    assert race.schedule.coarse is None
 
 
 def test_a_pass_that_members_share_is_paid_once() -> None:
@@ -106,18 +116,18 @@ def test_a_pass_that_members_share_is_paid_once() -> None:
 def test_images_left_are_those_that_a_view_has_not_seen_and_that_still_come() -> None:
     race = Race((SECOND,))
     race.store._tables[SECOND.view.source].add(list(range(300)), torch.zeros(300, 2))
-    assert race.pace.images_left(SECOND.view, race.store) == IMAGES - 300
-    assert race.pace.images_left(FIRST.view, race.store) == IMAGES
-    race.pace.shown_left = 500
-    race.pace.show(100)
-    assert race.pace.images_left(FIRST.view, race.store) == 400
+    assert race.schedule.images_left(SECOND.view, race.store) == IMAGES - 300
+    assert race.schedule.images_left(FIRST.view, race.store) == IMAGES
+    race.schedule.shown_left = 500
+    race.schedule.show(100)
+    assert race.schedule.images_left(FIRST.view, race.store) == 400
 
 
 def test_a_slow_head_gives_way_to_nearest_centroid_before_the_resolution_does() -> None:
     race = Race((PLAIN,))
     race.begin()
     race.answer(PLAIN, 2.0)
-    assert race.pace.times.head_s(PLAIN) == pytest.approx(LEAST_MARGIN * 2.0)
+    assert race.schedule.times.head_s(PLAIN) == pytest.approx(LEAST_MARGIN * 2.0)
     quick = plain_member(PLAIN.view, "cl2n")
     race.leave(race.cost_s(quick) + SPARE_S)
     assert race.begin() == (quick,)
@@ -156,7 +166,7 @@ def test_nothing_is_coarser_where_that_is_no_gain() -> None:
     embedded.leave(-5.0)
     assert embedded.begin() == (SECOND,)
     busy = Race((SECOND,))  # with other things than networks
-    busy.pace.images = 10
+    busy.schedule.images = 10
     busy.leave(0.1)
     assert busy.begin() == (SECOND,)
     fixed = Race((SECOND,))
@@ -198,24 +208,24 @@ def test_the_rest_of_a_task_is_measured_but_for_the_first_one() -> None:
     race = Race((PLAIN,))
     for rest_s in (50.0, *[0.5] * 7):
         race.begin()
-        with race.pace.times.embedding():
+        with race.schedule.times.embedding():
             race.clock.now += 7
         race.answer(PLAIN, 3.0, times=1)
         race.clock.now += rest_s
-        race.pace.answered()
+        race.schedule.answered()
     race.begin()
-    assert race.pace.times.rest_s() == pytest.approx(
+    assert race.schedule.times.rest_s() == pytest.approx(
         LEAST_MARGIN * (GUESS_STEPS * REST_S + 7 * 0.5) / (GUESS_STEPS + 7)
     )
-    assert race.pace.times.head_s(PLAIN) == pytest.approx(LEAST_MARGIN * 3.0)
-    assert race.pace.tasks_left == TASKS - 8
+    assert race.schedule.times.head_s(PLAIN) == pytest.approx(LEAST_MARGIN * 3.0)
+    assert race.schedule.tasks_left == TASKS - 8
 
 
 def test_the_pace_of_a_declared_test() -> None:
     spec = EpisodeSpec(ways=(2, 4), shots=(1, 5), queries_per_class=3)
-    pace = Pace.of(TestSpec(20, spec, 100, "x", 150), TimeBudget.of(60, FakeClock()), print)
-    assert (pace.tasks_left, pace.images, pace.shown_left) == (20, 100, 150)
-    assert pace.left_s() == 60 - CLOSING_S
+    schedule = MetaTestSchedule.of(TestSpec(20, spec, 100, "x", 150), TimeBudget.of(60, FakeClock()), print)
+    assert (schedule.tasks_left, schedule.images, schedule.shown_left) == (20, 100, 150)
+    assert schedule.left_s() == 60 - CLOSING_S
 
 
 @pytest.fixture
@@ -245,7 +255,7 @@ def test_every_task_is_answered_in_time(
 ) -> None:
     fitted, clock = slow_machine
     lines: list[str] = []
-    pace = fitted.pace = Pace(TimeBudget.of(seconds, clock), 40, 480, 480, lines.append)
+    schedule = fitted.schedule = MetaTestSchedule(TimeBudget.of(seconds, clock), 40, 480, 480, lines.append)
     pool = colour_pool(classes=40)
     labels = np.repeat(np.arange(3), 2)
     heads = []
@@ -256,8 +266,8 @@ def test_every_task_is_answered_in_time(
         p = predictor.predict(query)
         np.testing.assert_allclose(p.sum(1), 1)
         heads.append([each.head for each in predictor.members])
-    assert pace.tasks_left == 0
-    assert pace.left_s() >= 0
+    assert schedule.tasks_left == 0
+    assert schedule.left_s() >= 0
     assert heads[0] == ["ridge", "ridge"]
     assert last in heads and last == min(heads, key=lambda names: (len(names), names))
     assert [line for line in lines if "late" in line] == lines[: int(len(last) < 2)]
@@ -270,13 +280,15 @@ def test_without_mirrored_images_the_plain_pass_answers_with_the_same_metric(
     mirrored = fitted.members[0]
     metric = fitted.metrics[mirrored.view, "cl2n"]
     fitted.members = (mirrored,)
-    pace = fitted.pace = Pace(TimeBudget.of(2000, clock), 1, 1000, report=lambda line: None)
+    schedule = fitted.schedule = MetaTestSchedule(
+        TimeBudget.of(2000, clock), 1, 1000, report=lambda line: None
+    )
     fitted.store.speed(mirrored.view).add(3.0)
     pool = colour_pool()
     rows = np.concatenate([pool.rows_of_class[c][:4] for c in range(3)])
     predictor = fitted.fit(pool.images[rows], np.repeat(np.arange(3), 4), 3)
     plain = mirrored.model_copy(update={"flip": False})
-    assert predictor.members == (plain,) and pace.coarse is None
+    assert predictor.members == (plain,) and schedule.coarse is None
     assert (fitted.store.embedded(mirrored.view), fitted.store.embedded(plain.view)) == (0, len(rows))
     alone = FittedLearner((plain,), fitted.shelf, {(plain.view, "cl2n"): metric})
     expected = alone.fit(pool.images[rows], np.repeat(np.arange(3), 4), 3).predict(pool.images[:9])

@@ -9,15 +9,15 @@ import pytest
 from synthetic import FakeClock
 
 from autometa.core.errors import BudgetExhausted
-from autometa.planning.stage_log import JOURNAL, LONGEST_NOTE, STAGES_FILE, Stages, StageTime
+from autometa.planning.stage_log import JOURNAL, LONGEST_NOTE, STAGES_FILE, StageLog, StageTime
 
 
 def test_stages_are_written_when_they_end(tmp_path: Path) -> None:
     clock = FakeClock()
-    stages = Stages(tmp_path, clock)
+    stages = StageLog(tmp_path, clock)
     with stages.timed("bootstrap"):
         clock.now += 2
-    stages.expect("meta_test", 7.5)
+    stages.predict("meta_test", 7.5)
     with stages.timed("probe", 3.0):
         clock.now += 4
         stages.note("probe", "two networks")
@@ -35,7 +35,7 @@ def test_stages_are_written_when_they_end(tmp_path: Path) -> None:
 
 
 def test_a_note_does_not_grow_without_end() -> None:
-    stages = Stages(None)
+    stages = StageLog(None)
     for _ in range(100):
         stages.note("search", "a long story")
     assert len(stages.times[0].note) == LONGEST_NOTE
@@ -43,7 +43,7 @@ def test_a_note_does_not_grow_without_end() -> None:
 
 def test_a_stage_inside_another_one_counts_for_itself() -> None:
     clock = FakeClock()
-    stages = Stages(None, clock)
+    stages = StageLog(None, clock)
     with stages.timed("search", 20.0):
         clock.now += 1
         with stages.timed("rank", 4.0):
@@ -60,7 +60,7 @@ def test_a_stage_inside_another_one_counts_for_itself() -> None:
 
 def test_a_stage_that_comes_again_adds_up_and_one_that_fails_counts() -> None:
     clock = FakeClock()
-    stages = Stages(None, clock)
+    stages = StageLog(None, clock)
     for _ in range(2):
         with pytest.raises(BudgetExhausted), stages.timed("tune", 6.0):
             clock.now += 5

@@ -12,9 +12,9 @@ from synthetic import colour_pool
 from autometa.backbones import View
 from autometa.data.episodes import EpisodeSpec, sample_episodes
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
-from autometa.search.best_outcomes import KEPT, NEARLY_AS_GOOD, Leaders, of_own_metric
+from autometa.search.best_outcomes import KEPT, NEARLY_AS_GOOD, BestOutcomes, of_own_metric
 from autometa.search.candidates import Candidate, Outcome
-from autometa.search.ensembles import Weighted, ensembles
+from autometa.search.ensembles import WeightedCandidate, ensembles
 from autometa.search.final_choice import preferred
 
 POOL = colour_pool(classes=8)
@@ -47,7 +47,7 @@ DONE = [
 EXPECTED = {View("a", 128), View("a+tuned", 128), View("b", 128)}
 
 
-def broad(most_heads: int = 100, most_passes: int = 100) -> list[Weighted]:
+def broad(most_heads: int = 100, most_passes: int = 100) -> list[WeightedCandidate]:
     def fits(views: Iterable[View]) -> bool:
         views = list(views)
         return len(views) <= most_heads and len({view.source for view in views}) <= most_passes
@@ -82,25 +82,25 @@ def test_outcomes_of_one_metric_count_once() -> None:
     better, worse = outcome(view, "l2", 0.1), outcome(view, "l2", 0.9, head="ridge")
     other = outcome(view, "white", 0.5)
     assert of_own_metric([worse, other, better]) == [better, other]
-    leaders = Leaders(lambda views: True)
+    best_outcomes = BestOutcomes(lambda views: True)
     for one in (worse, other, better):
-        leaders.add(one)
-    assert leaders.outcomes == [better, other]
+        best_outcomes.add(one)
+    assert best_outcomes.outcomes == [better, other]
     for number in range(2 * KEPT):
-        leaders.add(outcome(view, "none", 0.2 + 0.01 * number))
-    assert len(leaders.outcomes) == 3
+        best_outcomes.add(outcome(view, "none", 0.2 + 0.01 * number))
+    assert len(best_outcomes.outcomes) == 3
 
 
 def test_meta_test_is_reserved_for_the_broad_ensemble_and_the_best_trained_learner() -> None:
-    leaders = Leaders(lambda views: len(list(views)) <= 100)
+    best_outcomes = BestOutcomes(lambda views: len(list(views)) <= 100)
     for one in DONE:
-        leaders.add(one)
+        best_outcomes.add(one)
     heads = sorted(c.view for c, _, _ in broad())
-    assert sorted(leaders.reserved) == heads
+    assert sorted(best_outcomes.reserved) == heads
     for name, noise in (("a~maml", 0.4), ("a~anil", 0.2), ("a~pmf", 5.0)):
-        leaders.add(outcome(View(name, 128), "", noise, head=name[2:]))
-    assert sorted(leaders.reserved[:-1]) == heads and leaders.reserved[-1] == View("a~anil", 128)
-    narrow = Leaders(lambda views: len(list(views)) <= 2)
+        best_outcomes.add(outcome(View(name, 128), "", noise, head=name[2:]))
+    assert sorted(best_outcomes.reserved[:-1]) == heads and best_outcomes.reserved[-1] == View("a~anil", 128)
+    narrow = BestOutcomes(lambda views: len(list(views)) <= 2)
     for one in DONE:
         narrow.add(one)
     assert len(narrow.reserved) == 2

@@ -23,7 +23,7 @@ from autometa.learners.trained import TrainedLearner
 from autometa.learners.training import FIRST_STEPS, Training
 from autometa.search import family_training
 from autometa.search.families import FAMILIES, find_family
-from autometa.search.family_training import Material, answer_episodes, train_family
+from autometa.search.family_training import TrainingPool, answer_episodes, train_family
 
 pytestmark = pytest.mark.slow
 """They train on a real, if tiny, network."""
@@ -36,9 +36,9 @@ def rows_of(classes: Any) -> Any:
     return np.flatnonzero(np.isin(POOL.labels, classes))
 
 
-def material() -> Material:
+def material() -> TrainingPool:
     rows = rows_of(FIT)
-    return Material(PreparedImages(POOL.images[rows]), POOL.labels[rows], POOL.dataset_of_class, SPEC)
+    return TrainingPool(PreparedImages(POOL.images[rows]), POOL.labels[rows], POOL.dataset_of_class, SPEC)
 
 
 def held_out(n: int = 12) -> tuple[PreparedImages, ValidationEpisodes]:
@@ -105,7 +105,7 @@ def test_answers_are_those_of_the_learner_and_of_its_predictor(tiny_backbone: st
     fitted = TrainedLearner.untrained(recipe("proto_maml", tiny_backbone))
     images, episodes = held_out(5)
     answer, _ = answer_episodes(fitted, images, episodes, TimeBudget.of(60))
-    whole = fitted.learner.validate(images.of(fitted.learner.encoder), episodes)
+    whole = fitted.learner.validate(images.inputs_for(fitted.learner.encoder), episodes)
     for ours, theirs in zip(answer.scores, whole.scores, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(answer.accuracies, whole.accuracies)
@@ -202,7 +202,7 @@ def test_steps_that_take_too_long_are_given_up(tiny_backbone: str, monkeypatch: 
 def test_answering_stops_when_the_pace_is_too_slow(tiny_backbone: str) -> None:
     fitted = TrainedLearner.untrained(recipe("anil", tiny_backbone))
     images, episodes = held_out(40)
-    images.of(fitted.learner.encoder)
+    images.inputs_for(fitted.learner.encoder)
     clock = TickingClock(1.0)
     with pytest.raises(BudgetExhausted, match="validation episodes"):
         answer_episodes(fitted, images, episodes, TimeBudget.of(30, clock))
@@ -245,14 +245,14 @@ def test_a_trunk_runs_over_every_image_once_for_all_families(tiny_backbone: str)
     recipes = recipe("fomaml", tiny_backbone), shallow, shallow.model_copy(update={"encoder": more})
     one, other, deeper = (TrainedLearner.untrained(made).learner.encoder for made in recipes)
     images, _ = held_out()
-    first = images.of(one)
-    assert images.of(other) is first
-    changed = images.of(deeper)
+    first = images.inputs_for(one)
+    assert images.inputs_for(other) is first
+    changed = images.inputs_for(deeper)
     assert changed is not first and changed.shape != first.shape
     images.image_s(one)
     with pytest.raises(BudgetExhausted, match="to prepare"):
-        images.of(one, TimeBudget.of(1e-6))
-    assert torch.equal(images.of(one), first)
+        images.inputs_for(one, TimeBudget.of(1e-6))
+    assert torch.equal(images.inputs_for(one), first)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -17,7 +17,7 @@ from autometa.core.errors import BudgetExhausted, Diverged
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.test_spec import TestSpec
 from autometa.evaluation.validation_episodes import Answer
-from autometa.evaluation.validation_set import Bench
+from autometa.evaluation.validation_set import ValidationSet
 from autometa.learners.recipe import Recipe
 from autometa.learners.trained import TrainedCosts
 from autometa.search import family_trials
@@ -63,8 +63,10 @@ def trials(monkeypatch: pytest.MonkeyPatch, tiny_backbone: str) -> FamilyTrials:
         make_room=lambda: None,
     )
     forecast.shelf = BackboneShelf("cpu")
-    bench = Bench.of(POOL, TestSpec(1, SPEC, None, "within-domain"), 10, 200, np.random.default_rng(0))
-    return FamilyTrials(bench, POOL.dataset_of_class, forecast, lambda line: None)
+    validation_set = ValidationSet.of(
+        POOL, TestSpec(1, SPEC, None, "within-domain"), 10, 200, np.random.default_rng(0)
+    )
+    return FamilyTrials(validation_set, POOL.dataset_of_class, forecast, lambda line: None)
 
 
 def test_of_several_options_the_best_are_kept_with_their_costs(
@@ -83,7 +85,7 @@ def test_of_several_options_the_best_are_kept_with_their_costs(
     with pytest.raises(Diverged):
         trials.measure(tried(3.0), 20.0, seen)
     assert trials.forecast.trained[view.backbone] == TrainedCosts(0.8, 0.8)
-    assert float(trials.fresh_scores(tried(0.8), trials.bench.fresh)[0]) == pytest.approx(0.8)
+    assert float(trials.fresh_scores(tried(0.8), trials.validation_set.fresh)[0]) == pytest.approx(0.8)
 
 
 def test_what_meta_test_has_no_time_for_is_not_kept(trials: FamilyTrials, tiny_backbone: str) -> None:
@@ -99,7 +101,7 @@ def test_what_the_first_look_refuses_is_not_kept(trials: FamilyTrials, tiny_back
     ((view, _),) = trials.views(View(tiny_backbone, 96), ["anil"]).items()
 
     def hopeless(answers: Any) -> None:
-        raise Pruned(answers(trials.bench.fresh).mean, "far behind")
+        raise Pruned(answers(trials.validation_set.fresh).mean, "far behind")
 
     with pytest.raises(Pruned) as caught:
         trials.measure(Candidate(view, "anil", {"rate": 0.5}), 20.0, hopeless)

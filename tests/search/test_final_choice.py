@@ -15,11 +15,11 @@ from autometa.core.errors import BudgetExhausted
 from autometa.evaluation.validation_episodes import Answer
 from autometa.search import final_choice as finish
 from autometa.search.candidates import Candidate
-from autometa.search.ensembles import Weighted
-from autometa.search.final_choice import Finish
+from autometa.search.ensembles import WeightedCandidate
+from autometa.search.final_choice import FinalChoice
 
 VIEWS = [View("a+tuned", 128), View("a+tuned", 224), View("b", 128)]
-MEMBERS: list[Weighted] = [(Candidate(view, "ot_map", {}), 1.0, 1.0) for view in VIEWS]
+MEMBERS: list[WeightedCandidate] = [(Candidate(view, "ot_map", {}), 1.0, 1.0) for view in VIEWS]
 
 
 @pytest.mark.parametrize(("left_s", "asked"), [(100.0, 3), (11.0, 2), (1.0, 1)])
@@ -32,11 +32,11 @@ def test_larger_ensembles_are_asked_only_where_meta_test_still_fits(
     answers = {1: 0.5, 2: 0.6, 3: 0.6}
     heard: list[int] = []
 
-    def fresh_answer(_: Finish, members: list[Weighted]) -> Answer:
+    def fresh_answer(_: FinalChoice, members: list[WeightedCandidate]) -> Answer:
         heard.append(len(members))
         return Answer((), np.full(9, answers[len(members)]))
 
-    monkeypatch.setattr(Finish, "_fresh_answer", fresh_answer)
+    monkeypatch.setattr(FinalChoice, "_fresh_answer", fresh_answer)
     clock = FakeClock()
     limits = SimpleNamespace(train=TimeBudget.of(1000, clock), run=TimeBudget.of(left_s, clock))
     forecast = SimpleNamespace(
@@ -46,11 +46,11 @@ def test_larger_ensembles_are_asked_only_where_meta_test_still_fits(
         image_s=None,
     )
     lines: list[str] = []
-    bench = SimpleNamespace(episodes=None)
+    validation_set = SimpleNamespace(episodes=None)
     trials: Any = SimpleNamespace(
-        forecast=forecast, bench=bench, report=lines.append, fresh_s=lambda candidate: 2.0
+        forecast=forecast, validation_set=validation_set, report=lines.append, fresh_s=lambda candidate: 2.0
     )
-    members, answer = Finish(trials, 4).chosen([])
+    members, answer = FinalChoice(trials, 4).chosen([])
     assert lines[0].count("members") == asked - 1 and "50.0 ± 0.0 with the best head" in lines[0]
     assert heard == [1, 2, 3][:asked]
     assert members == options[asked - 1] and answer.mean == answers[asked]
@@ -58,18 +58,18 @@ def test_larger_ensembles_are_asked_only_where_meta_test_still_fits(
 
 def test_members_that_are_late_on_fresh_episodes_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finish, "ensembles", lambda *_: [MEMBERS[:1], MEMBERS])
-    monkeypatch.setattr(Finish, "_may_ask", lambda *_: True)
+    monkeypatch.setattr(FinalChoice, "_may_ask", lambda *_: True)
 
-    def fresh_answer(_: Finish, members: list[Weighted]) -> Answer:
+    def fresh_answer(_: FinalChoice, members: list[WeightedCandidate]) -> Answer:
         if len(members) > 1:
             raise BudgetExhausted("maml needs 9 s more")
         return Answer((), np.full(9, 0.5))
 
-    monkeypatch.setattr(Finish, "_fresh_answer", fresh_answer)
+    monkeypatch.setattr(FinalChoice, "_fresh_answer", fresh_answer)
     lines: list[str] = []
     forecast = SimpleNamespace(fits=None, image_s=None)
     trials: Any = SimpleNamespace(
-        forecast=forecast, bench=SimpleNamespace(episodes=None), report=lines.append
+        forecast=forecast, validation_set=SimpleNamespace(episodes=None), report=lines.append
     )
-    assert Finish(trials, 4).chosen([])[0] == MEMBERS[:1]
+    assert FinalChoice(trials, 4).chosen([])[0] == MEMBERS[:1]
     assert lines[0] == "3 members are left out: maml needs 9 s more"

@@ -17,22 +17,22 @@ from autometa.core.settings import Settings
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.test_spec import TestSpec
 from autometa.evaluation.validation_episodes import Answer
-from autometa.evaluation.validation_set import Bench
+from autometa.evaluation.validation_set import ValidationSet
 from autometa.heads import HEADS
 from autometa.search.candidates import Candidate, Outcome
 from autometa.search.priors import (
     TABLE,
     WISHES,
+    DatasetPrior,
+    PriorCandidate,
     Priors,
-    Row,
-    Won,
     colourfulness,
     edges,
     features_of,
     load_priors,
+    proposals,
     proposed,
     two_tone,
-    wishes,
 )
 from autometa.search.search import AT_ONCE, CARRIED_ON, SAFE, Search
 from autometa.systems.autometa import Controller
@@ -43,13 +43,13 @@ DEEP = ("last", "stage4", "stage3")
 SMALL, LAYERED, LARGE = View("net", 64), View("net", 64, DEEP), View("net", 128)
 
 
-def won(head: str, layers: tuple[str, ...] = ("last",), **changed: object) -> Won:
+def won(head: str, layers: tuple[str, ...] = ("last",), **changed: object) -> PriorCandidate:
     params = {"transform": "l2", **HEADS[head].first_params(), **changed}
-    return Won(head=head, params=params, backbone="other", px=224, layers=layers, accuracy=0.5)
+    return PriorCandidate(head=head, params=params, backbone="other", px=224, layers=layers, accuracy=0.5)
 
 
-def row(name: str, *found: Won, classes: float = 1.0, grey: float = 0.0) -> Row:
-    return Row(dataset=name, features={"classes": classes, "grey": grey}, won=found)
+def row(name: str, *found: PriorCandidate, classes: float = 1.0, grey: float = 0.0) -> DatasetPrior:
+    return DatasetPrior(dataset=name, features={"classes": classes, "grey": grey}, won=found)
 
 
 def test_the_nearest_datasets_are_those_with_like_features_in_like_units() -> None:
@@ -67,15 +67,15 @@ def test_wishes_take_the_best_of_every_row_in_turn_on_the_first_view() -> None:
         row("A", won("ridge", strength=2.0), won("tim")),
         row("B", won("ridge", strength=2.0), won("qda", DEEP)),
     ]
-    asked = wishes(rows, SMALL, [SMALL, LAYERED, LARGE])
-    assert [wish["head"] for wish in asked] == ["ridge", "tim", "qda"]
+    asked = proposals(rows, SMALL, [SMALL, LAYERED, LARGE])
+    assert [proposal["head"] for proposal in asked] == ["ridge", "tim", "qda"]
     assert asked[0] == {
         "view": "net@64", "flip": False, "head": "ridge", "transform": "l2", "ridge_strength": 2.0
     }  # fmt: skip
     assert asked[2]["view"] == str(LAYERED) and asked[2]["qda_transform"] == "l2"
-    assert wishes(rows, LARGE, [LARGE])[2]["view"] == "net@128"
+    assert proposals(rows, LARGE, [LARGE])[2]["view"] == "net@128"
     many = [row(str(n), won("ridge", strength=0.1 * n)) for n in range(1, 20)]
-    assert len(wishes(many, SMALL, [SMALL])) == WISHES
+    assert len(proposals(many, SMALL, [SMALL])) == WISHES
 
 
 def test_the_search_asks_for_the_prior_first_and_carries_it_on() -> None:
@@ -86,8 +86,8 @@ def test_the_search_asks_for_the_prior_first_and_carries_it_on() -> None:
         mean = 0.9 if candidate.params.get("strength") == 2.0 else 0.4
         return Outcome(candidate, "ok", 0.0, Answer((), np.full(20, mean)))
 
-    good = wishes([row("A", won("ridge", strength=2.0))], SMALL, [SMALL])
-    beyond = wishes([row("A", won("ridge", strength=1e6))], SMALL, [SMALL])
+    good = proposals([row("A", won("ridge", strength=2.0))], SMALL, [SMALL])
+    beyond = proposals([row("A", won("ridge", strength=1e6))], SMALL, [SMALL])
     unknown = [{**good[0], "view": "gone@64"}, {**good[0], "head": "gone"}]
     search = Search([SMALL, LARGE], attempt, seed=0, prior=[*unknown, *beyond, *good])
     search.explore(lambda: True)
@@ -114,7 +114,7 @@ def test_features_tell_glyphs_from_photographs() -> None:
 
 def test_features_of_a_pool_are_numbers_of_its_own_bench() -> None:
     pool = colour_pool(classes=16, per_class=14, datasets=2)
-    few = Bench.few(pool, EpisodeSpec(), np.random.default_rng(0))
+    few = ValidationSet.few(pool, EpisodeSpec(), np.random.default_rng(0))
     colours = torch.from_numpy(few.images).float().mean((2, 3)) / 255
     found = features_of(pool, few, SMALL, colours)
     assert found["log_classes"] == pytest.approx(np.log(8))
@@ -130,7 +130,7 @@ def test_the_table_that_is_shipped_fits_this_version() -> None:
     table = load_priors(TABLE)
     assert table.rows
     for one in table.rows:
-        asked = wishes([one], SMALL, [SMALL, LAYERED], n=100)
+        asked = proposals([one], SMALL, [SMALL, LAYERED], n=100)
         assert len(asked) == len(one.won) > 0
         tried: list[Candidate] = []
 

@@ -34,18 +34,18 @@ def noisy(seed: int, noise: float) -> list[torch.Tensor]:
     return found
 
 
-def voice(view: View) -> list[torch.Tensor]:
+def answer(view: View) -> list[torch.Tensor]:
     """Backbones make mistakes of their own, in all sizes the same; finer sizes make fewer."""
     noise = NOISE[view.backbone] + {128: 0.0, 224: -0.05, 96: 0.6}[view.px]
     return noisy(NAMES.index(view.backbone), noise)
 
 
 def ranking(
-    listen: Callable[[View], list[torch.Tensor]] = voice,
+    answer: Callable[[View], list[torch.Tensor]] = answer,
     goes_on: Callable[[View], bool] = lambda view: True,
     cost: Callable[[View], float] = lambda view: 0.0,
 ) -> Ranking:
-    return Ranking(EPISODES, listen, cost, goes_on)
+    return Ranking(EPISODES, answer, cost, goes_on)
 
 
 def test_only_the_best_backbones_are_looked_at_in_all_sizes() -> None:
@@ -53,9 +53,9 @@ def test_only_the_best_backbones_are_looked_at_in_all_sizes() -> None:
 
     def watched(view: View) -> list[torch.Tensor]:
         asked.append(view)
-        return voice(view)
+        return answer(view)
 
-    found = ranking(watched).of(SIZES)
+    found = ranking(watched).rank(SIZES)
     # 96 is not needed any more; the last: a good backbone in the best size
     assert asked == [*SIZES[0], View("b", 224), View("c", 224), View("a", 224)]
     assert found[0].px == 224 and found[0].backbone in ("b", "c")
@@ -63,29 +63,29 @@ def test_only_the_best_backbones_are_looked_at_in_all_sizes() -> None:
 
 
 def test_what_another_backbone_adds_counts_more_than_the_same_one_again() -> None:
-    found = ranking().of(SIZES)
+    found = ranking().rank(SIZES)
     assert {view.backbone for view in found[:3]} == {"a", "b", "c"}
     again = View(found[0].backbone, 128)
     assert again not in found[:3]
-    assert EPISODES.measure(voice(again)).mean > EPISODES.measure(voice(View("a", 128))).mean
+    assert EPISODES.measure(answer(again)).mean > EPISODES.measure(answer(View("a", 128))).mean
 
 
 def test_a_view_that_costs_more_than_it_adds_is_left_out() -> None:
-    free = ranking().of(SIZES)
-    dear = ranking(cost=lambda view: 5.0 if view.px == 224 else 0.0).of(SIZES)
+    free = ranking().rank(SIZES)
+    dear = ranking(cost=lambda view: 5.0 if view.px == 224 else 0.0).rank(SIZES)
     assert free[0].px == 224
     assert dear and all(view.px == 128 for view in dear)
 
 
 def test_what_there_was_no_time_to_look_at_comes_last() -> None:
     answers = iter([True, True, False, False, False])
-    assert ranking(goes_on=lambda view: next(answers)).of(SIZES[:1]) == [
+    assert ranking(goes_on=lambda view: next(answers)).rank(SIZES[:1]) == [
         View("b", 128),
         View("a", 128),
         View("c", 128),
         View("d", 128),
     ]
-    assert ranking(goes_on=lambda view: False).of(SIZES[:1]) == SIZES[0]
+    assert ranking(goes_on=lambda view: False).rank(SIZES[:1]) == SIZES[0]
 
 
 def test_a_coarser_size_is_looked_at_where_a_finer_one_does_not_fit() -> None:
@@ -95,9 +95,9 @@ def test_a_coarser_size_is_looked_at_where_a_finer_one_does_not_fit() -> None:
         asked.append(view)
         if view.px == 224:
             raise BudgetExhausted("late")
-        return voice(view)
+        return answer(view)
 
-    ranking(dear).of(SIZES)
+    ranking(dear).rank(SIZES)
     assert View("b", 96) in asked
 
 
@@ -105,9 +105,9 @@ def test_a_view_that_does_not_fit_is_no_error() -> None:
     def late(view: View) -> list[torch.Tensor]:
         if view.backbone == "b":
             raise BudgetExhausted("late")
-        return voice(view)
+        return answer(view)
 
-    assert ranking(late).of(SIZES[:1]) == [View("c", 128), View("a", 128), View("b", 128)]
+    assert ranking(late).rank(SIZES[:1]) == [View("c", 128), View("a", 128), View("b", 128)]
 
 
 def test_the_ensemble_has_members_that_see_different_things() -> None:

@@ -14,7 +14,7 @@ from synthetic import colour_pool
 from autometa.backbones import View
 from autometa.core.budget import Limits, MemoryBudget, TimeBudget
 from autometa.core.files import DESCRIPTION
-from autometa.core.journals import mend
+from autometa.core.journals import cut_damaged_end
 from autometa.core.settings import Settings
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.test_spec import TestSpec
@@ -24,8 +24,8 @@ from autometa.heads import HEADS
 from autometa.model.artifact import load_description
 from autometa.model.fitted_learner import FittedLearner
 from autometa.search.candidates import Candidate, Outcome
-from autometa.search.ensembles import Weighted
-from autometa.search.final_choice import Finish
+from autometa.search.ensembles import WeightedCandidate
+from autometa.search.final_choice import FinalChoice
 from autometa.search.resume import JOURNAL, STUDY, load_earlier
 from autometa.search.search import RESUMED, Search
 from autometa.search.trials import Trials
@@ -47,7 +47,7 @@ class Attempts:
             raise KeyboardInterrupt
         self.tried.append(candidate)
         if candidate.head == "qda":
-            return Outcome(candidate, "pruned", 0.0, glimpsed=0.99)
+            return Outcome(candidate, "pruned", 0.0, first_look_accuracy=0.99)
         if candidate.head == "knn":
             return Outcome(candidate, "failed", 0.0, note="no luck")
         mean = 0.02 * list(HEADS).index(candidate.head) + 0.1 * (candidate.view.px == 128)
@@ -145,10 +145,10 @@ def test_half_a_line_at_the_end_is_cut_off(tmp_path: Path, tail: str) -> None:
     file = tmp_path / JOURNAL
     file.write_text('{"a": 1}\n{"b": 2}\n' + tail)
     whole = '{"a": 1}\n{"b": 2}\n' + ('{"whole": 1}\n' if "whole" in tail else "")
-    assert mend(file) == len(tail) - len(whole) + 18
+    assert cut_damaged_end(file) == len(tail) - len(whole) + 18
     assert file.read_text() == whole
-    assert mend(file) == 0
-    assert mend(tmp_path / "none") == 0
+    assert cut_damaged_end(file) == 0
+    assert cut_damaged_end(tmp_path / "none") == 0
 
 
 def test_a_study_is_read_wherever_it_was_cut(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_a_study_is_read_wherever_it_was_cut(tmp_path: Path) -> None:
     found = []
     for cut in np.linspace(0, len(content), 12).astype(int):
         file.write_bytes(content[:cut])
-        mend(file)
+        cut_damaged_end(file)
         found.append(len(Search([SMALL], Attempts(), seed=0, journal=file).earlier))
     assert found == sorted(found)
     assert found[0] == 0 and found[-1] == 5
@@ -228,9 +228,9 @@ def test_a_run_goes_on_with_the_journals_and_the_learner_of_a_killed_one(
 def test_a_kill_while_learners_are_trained_leaves_the_ensemble_of_what_is_known(
     tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    so_far, known = Finish.so_far, []
+    so_far, known = FinalChoice.so_far, []
 
-    def better(finish: Finish) -> tuple[list[Weighted], Answer | None]:
+    def better(finish: FinalChoice) -> tuple[list[WeightedCandidate], Answer | None]:
         members, answer = so_far(finish)
         assert answer is not None
         known.append(members)
@@ -239,7 +239,7 @@ def test_a_kill_while_learners_are_trained_leaves_the_ensemble_of_what_is_known(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Finish, "so_far", better)
+    monkeypatch.setattr(FinalChoice, "so_far", better)
     monkeypatch.setattr(Trials, "_try_families", killed)
     with pytest.raises(KeyboardInterrupt):
         controller(tmp_path, tiny_backbone, []).run(colour_pool(classes=16))
@@ -256,7 +256,7 @@ def test_a_learner_of_an_earlier_run_is_kept_whatever_networks_it_has(
     learner = replace(run.bootstrap(), members=(plain_member(View(f"{tiny_backbone}+tuned", 48)),))
     run._forecast._pixel_s[tiny_backbone] = 1e-6
     learner.save = lambda folder: None  # type: ignore[method-assign]
-    assert run._keeper.keep(learner) is learner
+    assert run._incumbent.keep(learner) is learner
 
 
 def test_a_better_final_learner_of_an_earlier_run_stays(

@@ -17,17 +17,17 @@ from autometa.core.settings import Settings
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.test_spec import TestSpec
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
-from autometa.evaluation.validation_set import Bench
-from autometa.planning.stage_log import Stages
+from autometa.evaluation.validation_set import ValidationSet
+from autometa.planning.stage_log import StageLog
 from autometa.search.best_outcomes import KEPT, without_scores
 from autometa.search.candidates import Candidate, Outcome, Pruned
-from autometa.search.final_choice import Finish
+from autometa.search.final_choice import FinalChoice
 from autometa.search.search import Search
 from autometa.search.trials import STAGES, Trials
 
 SPEC = EpisodeSpec(ways=(2, 4), shots=(1, 3), queries_per_class=4)
 POOL = colour_pool(classes=16)
-BENCH = Bench.of(POOL, TestSpec(1, SPEC, None, "within-domain"), 60, 10_000, np.random.default_rng(0))
+BENCH = ValidationSet.of(POOL, TestSpec(1, SPEC, None, "within-domain"), 60, 10_000, np.random.default_rng(0))
 A, B, C = View("a", 64), View("b", 64), View("c", 64)
 NOISE = {"a": 0.1, "b": 0.15, "c": 3.0}
 
@@ -58,7 +58,7 @@ def trials(told: list[Outcome], widths: tuple[str, ...] = STAGES, cost_s: float 
         finish_s=3.0,
     )
     return Trials(
-        BENCH, A, forecast, told.append, print, Settings(tune_steps=0), Stages(None), POOL.dataset_of_class
+        BENCH, A, forecast, told.append, print, Settings(tune_steps=0), StageLog(None), POOL.dataset_of_class
     )
 
 
@@ -86,7 +86,7 @@ def test_a_hopeless_candidate_of_the_same_pass_is_dropped_early(monkeypatch: pyt
     monkeypatch.setitem(NOISE, "a", 50.0)
     hopeless = run.attempt(centroid(A, "l2"))
     assert good.score > 0.5
-    assert hopeless.status == "pruned" and hopeless.glimpsed < good.score
+    assert hopeless.status == "pruned" and hopeless.first_look_accuracy < good.score
     assert "points from the best on 30 episodes" in hopeless.note
 
 
@@ -117,14 +117,14 @@ def test_scores_are_kept_for_the_best_of_every_pass_alone() -> None:
     ]
     ok = [outcome for outcome in seen if outcome.answer is not None]
     assert ok and all(outcome.answer.scores == () for outcome in ok if outcome.answer)
-    kept = run.leaders.outcomes
+    kept = run.best_outcomes.outcomes
     assert len(kept) == min(len(ok), KEPT) and all(one.answer and one.answer.scores for one in kept)
     assert kept[0].score == max(outcome.score for outcome in ok)
 
 
 def test_a_glimpse_fails_softly(monkeypatch: pytest.MonkeyPatch) -> None:
-    run, few = trials([]), Bench.few(POOL, SPEC, np.random.default_rng(0))
-    good, bad = (few.episodes.measure(run.glimpse(view, few)).mean for view in (A, C))
+    run, few = trials([]), ValidationSet.few(POOL, SPEC, np.random.default_rng(0))
+    good, bad = (few.episodes.measure(run.quick_answer(view, few)).mean for view in (A, C))
     assert good > bad > -1
 
     def broken(*_: Any) -> torch.Tensor:
@@ -132,25 +132,25 @@ def test_a_glimpse_fails_softly(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Store, "embed", broken)
     with pytest.raises(BudgetExhausted, match="broken engine"):
-        run.glimpse(A, few)
+        run.quick_answer(A, few)
 
 
 def test_what_is_known_so_far_makes_an_ensemble() -> None:
     run = trials([])
-    finish = Finish(run, 4)
+    finish = FinalChoice(run, 4)
     assert finish.so_far() == ([], None)
     for candidate in (centroid(A), centroid(A, "l2"), centroid(B), centroid(C)):
         run.attempt(candidate)
     members, answer = finish.so_far()
     assert {candidate.view for candidate, _, _ in members} == {A, B} and answer is not None
-    assert answer.mean >= max(one.score for one in run.leaders.outcomes) - 0.05
+    assert answer.mean >= max(one.score for one in run.best_outcomes.outcomes) - 0.05
 
 
 def test_what_is_known_can_be_kept_between_the_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     run = trials([])
     monkeypatch.setattr(Trials, "_try_families", lambda *_: None)
     monkeypatch.setattr(Trials, "_to_tune", lambda _: [])
-    known = [len(run.leaders.outcomes) for _ in run.run(Search([A], run.attempt, seed=0), search_s=0.0)]
+    known = [len(run.best_outcomes.outcomes) for _ in run.run(Search([A], run.attempt, seed=0), search_s=0.0)]
     assert len(known) == 2 and known[0] > 0  # before families, and before the sampler
 
 

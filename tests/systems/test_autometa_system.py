@@ -16,7 +16,7 @@ from autometa.core.errors import BudgetExhausted, WeightsError
 from autometa.core.settings import Settings
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.test_spec import TestSpec
-from autometa.evaluation.validation_set import Bench
+from autometa.evaluation.validation_set import ValidationSet
 from autometa.heads import HEADS
 from autometa.model.artifact import load_description
 from autometa.model.fitted_learner import FittedLearner
@@ -55,30 +55,30 @@ def test_views_are_affordable_together_or_not() -> None:
 
 def test_the_bench_keeps_classes_and_images_apart() -> None:
     pool = colour_pool(classes=16, datasets=2)
-    bench = Bench.of(pool, TEST, 10, 10_000, np.random.default_rng(0))
-    labels = pool.labels[bench.keys]
-    assert set(labels[: bench.size]).isdisjoint(labels[bench.size :])
-    assert len(set(bench.keys)) == len(bench.keys)
-    rows = np.concatenate([e.query_rows for e in bench.episodes.episodes])
-    assert rows.max() < bench.size
-    assert bench.episodes.episodes != bench.fresh.episodes
+    validation_set = ValidationSet.of(pool, TEST, 10, 10_000, np.random.default_rng(0))
+    labels = pool.labels[validation_set.keys]
+    assert set(labels[: validation_set.size]).isdisjoint(labels[validation_set.size :])
+    assert len(set(validation_set.keys)) == len(validation_set.keys)
+    rows = np.concatenate([e.query_rows for e in validation_set.episodes.episodes])
+    assert rows.max() < validation_set.size
+    assert validation_set.episodes.episodes != validation_set.fresh.episodes
 
 
 def test_metrics_are_fitted_on_all_classes_in_the_end() -> None:
     pool = colour_pool(classes=16)
-    bench = Bench.of(pool, TEST, 10, 10_000, np.random.default_rng(0))
-    features = torch.randn(len(bench.keys), 6, generator=torch.Generator().manual_seed(0))
-    features[: bench.size] += 5
-    half = bench.metric(SMALL, features, "cl2n").mean
-    whole = bench.metric(SMALL, features, "cl2n", every_class=True).mean
+    validation_set = ValidationSet.of(pool, TEST, 10, 10_000, np.random.default_rng(0))
+    features = torch.randn(len(validation_set.keys), 6, generator=torch.Generator().manual_seed(0))
+    features[: validation_set.size] += 5
+    half = validation_set.metric(SMALL, features, "cl2n").mean
+    whole = validation_set.metric(SMALL, features, "cl2n", every_class=True).mean
     assert half is not None and whole is not None
-    torch.testing.assert_close(half, features[bench.size :].mean(0))
+    torch.testing.assert_close(half, features[validation_set.size :].mean(0))
     torch.testing.assert_close(whole, features.mean(0))
 
 
 def test_few_images_are_enough_to_rank_views() -> None:
     pool = colour_pool(classes=40)
-    few = Bench.few(
+    few = ValidationSet.few(
         pool, EpisodeSpec(ways=(2, 20), shots=(1, 20), queries_per_class=20), np.random.default_rng(0)
     )
     assert len(few.images) == len(few.keys) == few.size <= 200
@@ -173,7 +173,7 @@ def test_time_running_out_in_the_search_is_no_error(
 
     lines: list[str] = []
     run = controller(tmp_path, tiny_backbone, 120, lines)
-    monkeypatch.setattr(Bench, "of", late)
+    monkeypatch.setattr(ValidationSet, "of", late)
     assert run.run(colour_pool()).members
     assert "stopped early: late" in lines
 

@@ -19,8 +19,8 @@ from autometa.data.episodes import EpisodeSpec, sample_episodes
 from autometa.data.test_spec import TestSpec
 from autometa.evaluation.mixing import fit_mixture, mixture
 from autometa.evaluation.validation_episodes import ValidationEpisodes
+from autometa.learners.rotated import RotatedImages
 from autometa.learners.storage import Storage
-from autometa.learners.turned import TurnedImages
 from autometa.model.load import load_learner
 from autometa.model.trained_ensemble import TrainedEnsemble
 from autometa.submission import AutoLearner, SystemMetaLearner
@@ -152,10 +152,10 @@ def test_where_images_are_left_out_classes_to_validate_on_stay_whole(
     assert max(episode.shots for episode in course.episodes.episodes) == SPEC.shots[1]
 
 
-def turned_images(fit: int = 12, turned: int = 20) -> TurnedImages:
+def turned_images(fit: int = 12, turned: int = 20) -> RotatedImages:
     rows = np.arange(len(POOL.images))[::2]
     of_fit = rows[POOL.labels[rows] < fit]
-    return TurnedImages(POOL, rows, of_fit[:: len(of_fit) // turned], np.arange(fit))
+    return RotatedImages(POOL, rows, of_fit[:: len(of_fit) // turned], np.arange(fit))
 
 
 def test_turned_images_are_classes_of_their_own() -> None:

@@ -30,7 +30,7 @@ from autometa.learners.training import TrainingSettings
 from autometa.model.fitted_learner import FittedLearner
 from autometa.model.load import load_learner
 from autometa.submission import AutoLearner, EpisodicMetaLearner
-from autometa.systems.single_learner import MetaTraining
+from autometa.systems.single_learner import SingleLearnerSystem
 
 SPEC = EpisodeSpec((2, 5), (1, 3), 4)
 TEST = TestSpec(4, SPEC, 60, "within-domain")
@@ -48,7 +48,7 @@ def limits(train_s: float = 30.0, run_s: float = 60.0, memory: int = 8 * 2**30) 
 
 def trained(folder: Path, what: Recipe, bounds: Limits | None = None) -> tuple[TrainedLearner, list[str]]:
     lines: list[str] = []
-    training = MetaTraining(what, TEST, bounds or limits(), folder, lines.append, start_s=1.0)
+    training = SingleLearnerSystem(what, TEST, bounds or limits(), folder, lines.append, start_s=1.0)
     training.bootstrap()
     return training.run(colour_pool(classes=16)), lines
 
@@ -61,7 +61,7 @@ def answer(learner: TrainedLearner, pool: ImagePool) -> np.ndarray[Any, Any]:
 
 
 def test_a_valid_learner_is_on_disk_before_any_image_is_read(tmp_path: Path) -> None:
-    MetaTraining(recipe(), TEST, limits(), tmp_path, print).bootstrap()
+    SingleLearnerSystem(recipe(), TEST, limits(), tmp_path, print).bootstrap()
     learner = TrainedLearner.load(tmp_path)
     assert learner.validation == {"stage": "untrained"}
     probabilities = answer(learner, colour_pool())
@@ -102,7 +102,7 @@ def test_images_that_memory_has_no_room_for_go_to_the_disk_if_there_is_one(
 
 def test_too_few_classes_to_hold_any_out_leave_the_learner_untrained(tmp_path: Path) -> None:
     lines: list[str] = []
-    training = MetaTraining(recipe(), TEST, limits(), tmp_path, lines.append)
+    training = SingleLearnerSystem(recipe(), TEST, limits(), tmp_path, lines.append)
     training.bootstrap()
     learner = training.run(colour_pool(classes=3, datasets=1))
     assert learner.validation == {"stage": "untrained"}
@@ -132,7 +132,7 @@ def stream(pool: ImagePool, n: int) -> Iterator[StreamTask]:
 
 def test_the_stream_of_tasks_trains_as_the_pool_does(tmp_path: Path) -> None:
     pool = colour_pool(classes=16)
-    training = MetaTraining(recipe(data="stream"), TEST, limits(), tmp_path, print)
+    training = SingleLearnerSystem(recipe(data="stream"), TEST, limits(), tmp_path, print)
     training.bootstrap()
     learner = training.run(pool, lambda n: stream(pool, n))
     assert learner.validation["stage"] == "final"
@@ -147,13 +147,13 @@ def test_a_frozen_backbone_travels_with_the_learner(tmp_path: Path, tiny_backbon
 
 
 def test_bad_support_sets_recipes_and_files_are_named(tmp_path: Path) -> None:
-    learner = MetaTraining(recipe(), TEST, limits(), tmp_path, print).bootstrap()
+    learner = SingleLearnerSystem(recipe(), TEST, limits(), tmp_path, print).bootstrap()
     with pytest.raises(DataError, match="each of 3 classes"):
         learner.fit(colour_pool().images[:2], np.array([0, 1]), 3)
     with pytest.raises(ConfigError, match="unknown learner `protonet`"):
-        MetaTraining(recipe(learner="protonet"), TEST, limits()).bootstrap()
+        SingleLearnerSystem(recipe(learner="protonet"), TEST, limits()).bootstrap()
     with pytest.raises(ConfigError, match=r"options of prototypical: .*metric"):
-        MetaTraining(recipe(options={"metrik": "cosine"}), TEST, limits()).bootstrap()
+        SingleLearnerSystem(recipe(options={"metrik": "cosine"}), TEST, limits()).bootstrap()
     (tmp_path / "learner.json").write_text("{")
     with pytest.raises(ArtifactError, match="damaged"):
         TrainedLearner.load(tmp_path)
@@ -213,7 +213,7 @@ def test_either_kind_of_learner_is_loaded_by_one_function(tmp_path: Path, tiny_b
 
 def test_a_stream_that_ends_leaves_the_best_state(tmp_path: Path) -> None:
     pool = colour_pool(classes=16)
-    training = MetaTraining(recipe(data="stream"), TEST, limits(), tmp_path, print)
+    training = SingleLearnerSystem(recipe(data="stream"), TEST, limits(), tmp_path, print)
     training.bootstrap()
     learner = training.run(pool, lambda _: stream(pool, 60))
     assert not learner.learner.training

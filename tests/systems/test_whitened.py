@@ -18,23 +18,23 @@ from autometa.data.episodes import EpisodeSpec
 from autometa.data.images import ImagePool
 from autometa.data.test_spec import TestSpec
 from autometa.evaluation.validation_episodes import Answer
-from autometa.evaluation.validation_set import Bench
+from autometa.evaluation.validation_set import ValidationSet
 from autometa.heads import METRICS, FeatureStatistics
 from autometa.model.artifact import load_description
 from autometa.model.fitted_learner import FittedLearner
 from autometa.systems import whitened
-from autometa.systems.whitened import Whitened
+from autometa.systems.whitened import WhitenedSystem
 
 SPEC = EpisodeSpec(ways=(2, 4), shots=(1, 5), queries_per_class=3)
 TEST = TestSpec(tasks=20, episodes=SPEC, images=100, protocol="within-domain")
 POOL = colour_pool(classes=16)
 
 
-def system(folder: Path, backbone: str, seconds: float = 120.0) -> tuple[Whitened, list[str]]:
+def system(folder: Path, backbone: str, seconds: float = 120.0) -> tuple[WhitenedSystem, list[str]]:
     lines: list[str] = []
     budget = TimeBudget.of(seconds)
     limits = Limits(budget, budget, MemoryBudget(8 * 2**30))
-    return Whitened(TEST, limits, folder, lines.append, start_s=1.0, view=View(backbone, 32)), lines
+    return WhitenedSystem(TEST, limits, folder, lines.append, start_s=1.0, view=View(backbone, 32)), lines
 
 
 def answer(learner: FittedLearner, order: tuple[int, ...] = (0, 1, 2)) -> np.ndarray[Any, Any]:
@@ -52,14 +52,14 @@ def few_episodes(monkeypatch: pytest.MonkeyPatch) -> None:
 def preferring(monkeypatch: pytest.MonkeyPatch, wanted: str) -> list[str]:
     """Have validation like one metric best; the metrics that it was asked about."""
     asked: list[str] = []
-    measured = Bench.answer
+    measured = ValidationSet.answer
 
-    def biased(self: Bench, *args: Any, **kwargs: Any) -> Answer:
+    def biased(self: ValidationSet, *args: Any, **kwargs: Any) -> Answer:
         found, name = measured(self, *args, **kwargs), args[3]["transform"]
         asked.append(name)
         return Answer(found.scores, np.full_like(found.accuracies, float(name == wanted)))
 
-    monkeypatch.setattr(Bench, "answer", biased)
+    monkeypatch.setattr(ValidationSet, "answer", biased)
     return asked
 
 
@@ -86,18 +86,18 @@ def test_every_metric_is_measured_and_the_best_fitted_again_on_all_classes(
 def test_metrics_are_measured_on_classes_that_they_were_not_fitted_on(
     tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    benches: list[tuple[Bench, ImagePool]] = []
-    made = Bench.of.__func__  # type: ignore[attr-defined]
+    benches: list[tuple[ValidationSet, ImagePool]] = []
+    made = ValidationSet.of.__func__  # type: ignore[attr-defined]
 
-    def noted(cls: Any, pool: ImagePool, *rest: Any) -> Bench:
+    def noted(cls: Any, pool: ImagePool, *rest: Any) -> ValidationSet:
         benches.append((made(cls, pool, *rest), pool))
         return benches[-1][0]
 
-    monkeypatch.setattr(Bench, "of", classmethod(noted))
+    monkeypatch.setattr(ValidationSet, "of", classmethod(noted))
     system(tmp_path, tiny_backbone)[0].run(POOL)
-    bench, pool = benches[0]
-    labels = pool.labels[bench.keys]
-    assert set(labels[: bench.size]).isdisjoint(labels[bench.size :])
+    validation_set, pool = benches[0]
+    labels = pool.labels[validation_set.keys]
+    assert set(labels[: validation_set.size]).isdisjoint(labels[validation_set.size :])
     assert set(labels) == set(range(16)), "all classes are on one side or the other"
 
 

@@ -8,18 +8,18 @@ from autometa.backbones.engines.base import (
     is_out_of_memory,
     layers_of,
 )
-from autometa.backbones.engines.race import Choice, Course, Race, build_checked
+from autometa.backbones.engines.race import EngineChoice, Race, RaceInput, build_checked
 from autometa.backbones.engines.table import EAGER, ENGINES
 
 __all__ = [
     "EAGER",
     "ENGINES",
     "TOLERANCE",
-    "Choice",
-    "Course",
     "Engine",
+    "EngineChoice",
     "EngineSpec",
     "Race",
+    "RaceInput",
     "build_checked",
     "disagreement",
     "is_out_of_memory",

@@ -28,7 +28,7 @@ HOPELESS = 0.7
 
 
 @dataclass(frozen=True)
-class Course:
+class RaceInput:
     """What is raced over: a network at a size on a device, some real images uint8 [n, 3, px, px] already of
     that size, and how long its layers are."""
 
@@ -40,7 +40,7 @@ class Course:
 
 
 @dataclass(frozen=True)
-class Choice:
+class EngineChoice:
     """The winner, ready to run (None: it rests), with the seconds that building it took; seconds per image of all
     that ran, and why the others did not."""
 
@@ -63,7 +63,7 @@ class Choice:
         return f"{self.name} ({'; '.join(filter(None, [*ran, *built, *skipped]))})"
 
 
-def build_checked(spec: EngineSpec, course: Course, reference: torch.Tensor) -> Engine | str:
+def build_checked(spec: EngineSpec, course: RaceInput, reference: torch.Tensor) -> Engine | str:
     """The engine, or the reason why it is refused: it can not be built or run here, or it does not agree
     with `reference`, the eager float32 embeddings of the course's first images."""
     try:
@@ -84,12 +84,12 @@ class Race:
 
     def __init__(
         self,
-        course: Course,
+        course: RaceInput,
         eager: Engine,
         *,
         n_images: int,
         budget: TimeBudget,
-        earlier: Choice | None = None,
+        earlier: EngineChoice | None = None,
     ) -> None:
         self._course, self._budget, self._n_images = course, budget, n_images
         self._earlier = earlier
@@ -103,7 +103,7 @@ class Race:
             image_s = self._once(eager)
         self._image_s = {self._name: image_s}
 
-    def run(self, specs: Mapping[str, EngineSpec]) -> Choice:
+    def run(self, specs: Mapping[str, EngineSpec]) -> EngineChoice:
         """Try the engines in order, each only if it fits and can still pay."""
         for spec in specs.values():
             if spec.name in self._image_s or self._course.device not in spec.devices:
@@ -112,7 +112,7 @@ class Race:
             if note:
                 self._notes[spec.name] = note
         to_onnx.cache_clear()
-        return Choice(self._name, self._engine, self._build_s, dict(self._image_s), self._notes)
+        return EngineChoice(self._name, self._engine, self._build_s, dict(self._image_s), self._notes)
 
     def _reason_to_skip(self, spec: EngineSpec) -> str | None:
         if not spec.installed:

@@ -82,7 +82,7 @@ class MetaDelta(ClassifyingLearner, MetricLearner):
             return to_nearest_mean(batch.cleaned(), sharpness=SCALE)
         return apply_head("soft_kmeans", {"sharpness": float(self.sharpness)}, batch)
 
-    def settle(self, inputs: torch.Tensor, validation: ValidationEpisodes, budget: TimeBudget) -> str:
+    def choose_options(self, inputs: torch.Tensor, validation: ValidationEpisodes, budget: TimeBudget) -> str:
         """Choose the sharpness that is most accurate; none, the nearest class mean, where none is better. Where
         time is out it is the first."""
         first = self.options.sharpnesses[0]

@@ -40,7 +40,7 @@ class MetaDeltaPlusPlus(ClassifyingLearner, MetricLearner):
 
     balanced: torch.Tensor
 
-    def expect(self, *, balanced: bool) -> None:
+    def declare_balance(self, *, balanced: bool) -> None:
         """Take queries to be as many of each class, or not."""
         self.balanced.fill_(balanced)
 

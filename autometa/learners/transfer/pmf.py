@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from autometa.backbones import sharing_tensors
 from autometa.core.budget import TimeBudget, stopwatch
 from autometa.core.speed import SLOWDOWN
-from autometa.evaluation.metrics import paired_gain
+from autometa.evaluation.accuracy import paired_gain
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.heads import FeatureBatch
 from autometa.learners.augmentation import Augmentation
@@ -94,7 +94,7 @@ class PMF(Prototypical):
             return super().validate(inputs, validation)
         return EpisodicLearner.validate(self, inputs, validation)
 
-    def settle(self, inputs: torch.Tensor, validation: ValidationEpisodes, budget: TimeBudget) -> str:
+    def choose_options(self, inputs: torch.Tensor, validation: ValidationEpisodes, budget: TimeBudget) -> str:
         """Choose the rate, on as many episodes as there is time for; on too few of them it is 0."""
         rates = [rate for rate in self.options.rates if rate > 0]
         episodes = validation.episodes[: self._affordable(inputs, validation, len(rates), budget)]

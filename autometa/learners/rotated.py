@@ -19,7 +19,7 @@ TURNS = 4
 
 
 @dataclass(frozen=True)
-class TurnedImages:
+class RotatedImages:
     """`rows` of a pool as they are and its rows `turned` by 90, 180 and 270° as well; `classes` to train on,
     which the turned ones are of. Class c turned t times counts as class c + t·(classes of the pool)."""
 
