@@ -7,24 +7,19 @@ check_environment()  # before timm, whose import would fail without saying why
 from autometa.backbones.build import Backbone, build_backbone  # noqa: E402
 from autometa.backbones.catalogue import (  # noqa: E402
     CATALOGUE,
-    TRAINED,
-    TUNED,
     BackboneSpec,
     find_spec,
     installed_backbones,
-    is_trained,
-    untuned,
 )
 from autometa.backbones.engines import EAGER  # noqa: E402
 from autometa.backbones.network import Preprocessing, sharing_tensors  # noqa: E402
 from autometa.backbones.split import Normalise, split, stages_of  # noqa: E402
-from autometa.backbones.view import LAYERS, Source, View  # noqa: E402
+from autometa.backbones.view import LAYERS, TUNED, Source, View, network_label  # noqa: E402
 
 __all__ = [
     "CATALOGUE",
     "EAGER",
     "LAYERS",
-    "TRAINED",
     "TUNED",
     "Backbone",
     "BackboneSpec",
@@ -35,9 +30,8 @@ __all__ = [
     "build_backbone",
     "find_spec",
     "installed_backbones",
-    "is_trained",
+    "network_label",
     "sharing_tensors",
     "split",
     "stages_of",
-    "untuned",
 ]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from timm.data.config import resolve_data_config
 from torch import nn
 
-from autometa.backbones.catalogue import BackboneSpec, find_spec, untuned
+from autometa.backbones.catalogue import BackboneSpec, find_spec
 from autometa.backbones.engines import (
     EAGER,
     ENGINES,
@@ -261,8 +261,6 @@ def build_backbone(name: str, device: str, state: dict[str, torch.Tensor] | None
         model = create_model(spec)
     except RuntimeError as error:
         raise WeightsError(f"timm knows no model `{spec.timm_name}`") from error
-    if state is None and untuned(name) != name:
-        raise WeightsError(f"`{name}` is a tuned copy, whose weights come with the learner that has it")
     if state is None:
         load_pretrained(spec, model)
     else:

@@ -74,23 +74,8 @@ CATALOGUE: dict[str, BackboneSpec] = {
 }
 
 
-TUNED, TRAINED = "+tuned", "~"
-"""What follows the name of a backbone in that of a tuned copy, and in that of a learner trained on it."""
-
-
-def untuned(name: str) -> str:
-    """The name of the backbone of which `name` is a tuned copy, or on which a learner is trained, or itself."""
-    return name.partition(TRAINED)[0].partition(TUNED)[0]
-
-
-def is_trained(name: str) -> bool:
-    """Whether a name stands for a learner trained on a backbone."""
-    return TRAINED in name
-
-
 def find_spec(name: str) -> BackboneSpec:
     """The catalogue's row, or one made for any other timm model, whose weights then come from the hub."""
-    name = untuned(name)
     if name in CATALOGUE:
         return CATALOGUE[name]
     return BackboneSpec(name, name, parameters_m=0.0, native_px=224, licence="see the model's page")

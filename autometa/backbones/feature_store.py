@@ -89,17 +89,17 @@ class FeatureTable:
 
 
 class FeatureStore:
-    """Features by view and image key, float32 on the CPU. Each image is embedded once per backbone and size:
-    a pass gives all layers, so that views that differ in layers only share it.
+    """Features by view and image key, float32 on the CPU. Each image is embedded once per backbone and size: a pass
+    gives all layers, so that views that differ in layers only share it.
 
-    `backbone_of` gives the network of a name; what an image costs is measured as it goes. `disk` keeps the
-    features for other runs (None: memory only). `ahead`: how many images will come besides those of a call;
-    it tells whether a faster engine pays.
+    `backbone_of` gives the network of a backbone and a variant; what an image costs is measured as it goes. `disk`
+    keeps the features for other runs (None: memory only). `ahead`: how many images will come besides those of a
+    call; it tells whether a faster engine pays.
     """
 
     def __init__(
         self,
-        backbone_of: Callable[[str], Backbone],
+        backbone_of: Callable[..., Backbone],
         memory: MemoryBudget,
         disk: FeatureFiles | None = None,
         ahead: int = 0,
@@ -124,7 +124,7 @@ class FeatureStore:
         BudgetExhausted where `budget` ends first; what was embedded by then is kept.
         """
         table = self._tables[view.source]
-        backbone = self._backbone_of(view.backbone)
+        backbone = self._backbone_of(view.backbone, view.variant)
         missing = [i for key, i in {k: i for i, k in enumerate(keys)}.items() if key not in table]
         if missing and self._disk is not None:
             missing = self._from_disk(view, images, keys, missing)
@@ -145,18 +145,21 @@ class FeatureStore:
         """How many images are embedded."""
         return len(self._tables[view.source])
 
-    def input_px(self, backbone: str, px: int) -> int:
-        """The size nearest to `px` at which a network works."""
-        return self._backbone_of(backbone).input_px(px)
+    def input_px(self, view: View, px: int) -> int:
+        """The size nearest to `px` at which the network of a view works."""
+        return self._backbone_of(view.backbone, view.variant).input_px(px)
 
     def speed(self, view: View) -> Speed:
         """What an image costs, as measured in recent chunks."""
         return self._speeds[view.source]
 
-    def measured(self, backbone: str) -> list[View]:
-        """The passes of a network whose speed was measured, as views of its last layer."""
-        sources = [source for source, speed in self._speeds.items() if source[0] == backbone and len(speed)]
-        return [View(name, px, flip=flip) for name, px, flip in sources]
+    def measured(self, view: View) -> list[View]:
+        """The passes of the network of a view whose speed was measured, as views of its last layer."""
+        return [
+            View(backbone, px, flip=flip, variant=variant)
+            for (backbone, variant, px, flip), speed in self._speeds.items()
+            if (backbone, variant) == (view.backbone, view.variant) and len(speed)
+        ]
 
     def seconds_per_image(self, view: View) -> float | None:
         """Measured cost of one image; None before the first measurement."""
@@ -170,7 +173,7 @@ class FeatureStore:
         missing: list[int],
         budget: TimeBudget | None,
     ) -> None:
-        backbone = self._backbone_of(view.backbone)
+        backbone = self._backbone_of(view.backbone, view.variant)
         table = self._tables[view.source]
         table.reserve(len(missing), sum(backbone.widths.values()))
         done: list[int] = []
@@ -215,7 +218,7 @@ class FeatureStore:
 
     def _kind(self, view: View) -> FeatureKind:
         assert self._disk is not None
-        description = self._backbone_of(view.backbone).description(view.px, flip=view.flip)
+        description = self._backbone_of(view.backbone, view.variant).description(view.px, flip=view.flip)
         kind = view.source, str(description["precision"])  # of the engine, which may change
         if kind not in self._kinds:
             self._kinds[kind] = self._disk.kind(description)

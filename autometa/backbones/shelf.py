@@ -7,11 +7,13 @@ from collections.abc import Callable
 import torch
 
 from autometa.backbones.build import Backbone, build_backbone
-from autometa.backbones.catalogue import untuned
+from autometa.backbones.view import network_label
+from autometa.core.errors import WeightsError
 
 
 class BackboneShelf:
-    """Networks by name, each built when first asked for: from `states` where given, else pretrained."""
+    """The networks of a run by backbone and variant, each built when first asked for: from `states` (by the labels of
+    `network_label`) where given, else pretrained. `report` gets a line for each engine that is chosen."""
 
     def __init__(
         self,
@@ -24,27 +26,31 @@ class BackboneShelf:
         self._report = report
         self._built: dict[str, Backbone] = {}
 
-    def __call__(self, name: str) -> Backbone:
-        """The network called `name`."""
-        if name not in self._built:
-            self._built[name] = build_backbone(name, self.device, self._states.get(name))
+    def __call__(self, backbone: str, variant: str = "") -> Backbone:
+        """The network. WeightsError where it has no weights here."""
+        label = network_label(backbone, variant)
+        if label not in self._built:
+            state = self._states.get(label)
+            if variant and state is None:
+                raise WeightsError(f"`{label}`: the weights of a variant come with the learner that has it")
+            self._built[label] = build_backbone(backbone, self.device, state)
             if self._report is not None:
-                self._built[name].report = self._report
-        return self._built[name]
+                self._built[label].report = self._report
+        return self._built[label]
 
-    def adopt(self, tuned: str, state: dict[str, torch.Tensor], px: int) -> None:
-        """Put a tuned copy of a network, by the copy's name, with these weights on the shelf, to run at `px` on the
-        same engine."""
-        self._states[tuned] = state
-        self._built.pop(tuned, None)
-        if choice := self(untuned(tuned)).expected(px):
-            self(tuned).prefer(choice.name, px)
+    def adopt(self, backbone: str, variant: str, state: dict[str, torch.Tensor], px: int) -> None:
+        """Add a variant of a backbone with these weights, to run at `px` on the same engine."""
+        label = network_label(backbone, variant)
+        self._states[label] = state
+        self._built.pop(label, None)
+        if choice := self(backbone).expected(px):
+            self(backbone, variant).prefer(choice.name, px)
 
     def rest(self) -> None:
         """Give back the memory of all engines; what is needed again is built again."""
         for network in self._built.values():
             network.rest()
 
-    def state(self, name: str) -> dict[str, torch.Tensor]:
+    def state(self, backbone: str, variant: str = "") -> dict[str, torch.Tensor]:
         """Its weights on the CPU, for saving."""
-        return {key: value.cpu() for key, value in self(name).model.state_dict().items()}
+        return {key: value.cpu() for key, value in self(backbone, variant).model.state_dict().items()}

@@ -4,6 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
+
+
+def append(file: Path, record: dict[str, Any]) -> None:
+    """Add a line to a journal, at once, so that a kill loses none that is done."""
+    with file.open("a", encoding="utf-8") as journal:
+        journal.write(json.dumps(record) + "\n")
+
+
+def read(file: Path) -> list[dict[str, Any]]:
+    """The records of a journal whose end is whole; none where there is no such file."""
+    return [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else []
 
 
 def cut_damaged_end(file: Path) -> int:

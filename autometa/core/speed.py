@@ -6,14 +6,14 @@ from collections import deque
 
 import numpy as np
 
+from autometa.core.time_policy import POLICY
+
 RECENT = 32
 """Steps that are remembered: other load on a machine comes and goes."""
-SLOWDOWN = 1.3
-"""How much slower than measured a step may be; other load on a machine comes and goes."""
+SLOWDOWN = POLICY.slowdown
 ENOUGH_STEPS = 8
 """Measured steps from which on their own 95th percentile says it."""
-LEAST_MARGIN, MOST_MARGIN = 1.1, 1.6
-"""Bounds of what the percentile may say, as multiples of the mean."""
+LEAST_MARGIN, MOST_MARGIN = POLICY.least_margin, POLICY.most_margin
 
 
 class Speed:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from autometa.core.time_policy import POLICY
 from autometa.data.episodes import EpisodeSpec
-
-STANDBY_SHARE = 0.3
-"""Of the start of a process, that is reserved where it has started already."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class TestSpec:
 
     def start_s(self, whole_s: float) -> float:
         """Seconds to reserve for starting a process, which takes `whole_s`. What stands by is slow at first, too."""
-        return STANDBY_SHARE * whole_s if self.standby else whole_s
+        return POLICY.standby_share * whole_s if self.standby else whole_s
 
     @property
     def shown_images(self) -> float:

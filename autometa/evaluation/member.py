@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from autometa.backbones import View
 
@@ -18,15 +18,25 @@ class Member(BaseModel):
     px: int
     layers: tuple[str, ...] = ("last",)
     flip: bool = False
+    variant: str = ""
     head: str
     params: dict[str, Any]
     temperature: float = Field(default=1.0, gt=0)
     weight: float = Field(default=1.0, gt=0)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _variant_of_first_release(cls, values: Any) -> Any:
+        """Version 0.1 wrote a tuned copy as `BACKBONE+tuned` in the field `backbone`."""
+        if isinstance(values, dict) and "+" in str(values.get("backbone", "")):
+            backbone, _, variant = values["backbone"].partition("+")
+            return {**values, "backbone": backbone, "variant": variant}
+        return values
+
     @property
     def view(self) -> View:
         """The view on which its head stands."""
-        return View(self.backbone, self.px, self.layers, self.flip)
+        return View(self.backbone, self.px, self.layers, self.flip, self.variant)
 
 
 def plain_member(view: View, transform: str = "l2") -> Member:
@@ -36,6 +46,7 @@ def plain_member(view: View, transform: str = "l2") -> Member:
         px=view.px,
         layers=view.layers,
         flip=view.flip,
+        variant=view.variant,
         head="centroid",
         params={"transform": transform, "metric": "cosine"},
         temperature=0.05,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autometa.backbones import EAGER, View
+from autometa.backbones import EAGER, View, network_label
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import Machine, MemoryBudget
@@ -145,7 +145,8 @@ class FittedLearner:
             temperature=(self.temperature.level, self.temperature.slope),
             validation=self.validation,
         )
-        states = {name: self.shelf.state(name) for name in sorted({m.backbone for m in self.members})}
+        networks = sorted({(m.backbone, m.variant) for m in self.members})
+        states = {network_label(*network): self.shelf.state(*network) for network in networks}
         tensors = {
             f"{view} {name} {part}": tensor
             for (view, name), metric in self.metrics.items()
@@ -156,8 +157,8 @@ class FittedLearner:
 
     def _engines(self) -> dict[str, str]:
         """Name of the engine by `name@px`, where one was chosen or is to be expected."""
-        views = sorted({View(view.backbone, view.px) for view in self.views})
-        engines = {str(view): self.shelf(view.backbone).engine_name(view.px) for view in views}
+        views = sorted({view.plain for view in self.views})
+        engines = {str(view): self.shelf(view.backbone, view.variant).engine_name(view.px) for view in views}
         return {name: engine for name, engine in engines.items() if engine is not None}
 
     @classmethod
@@ -178,8 +179,8 @@ class FittedLearner:
         }
         shelf = BackboneShelf(Machine.detect().device, states, report)
         for view, _ in wanted:
-            engine = description.engines.get(str(View(view.backbone, view.px)), EAGER)
-            shelf(view.backbone).prefer(engine, view.px)
+            engine = description.engines.get(str(view.plain), EAGER)
+            shelf(view.backbone, view.variant).prefer(engine, view.px)
         return cls(
             description.members,
             shelf,

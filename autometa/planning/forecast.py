@@ -8,22 +8,21 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from autometa.backbones import Source, View, untuned
+from autometa.backbones import Source, View
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import Limits, stopwatch
 from autometa.core.speed import ENOUGH_STEPS, Speed, margin
+from autometa.core.time_policy import POLICY, TimePolicy
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.test_spec import TestSpec
 from autometa.learners.hooks import OptionChooser
 from autometa.learners.trained import TrainedCosts, TrainedLearner
 from autometa.planning.meta_test import SMALLEST_PX
-from autometa.planning.plan import FINISH_S, HEADS_S, Costs, affordable, meta_test_s
+from autometa.planning.plan import HEADS_S, Costs, affordable, meta_test_s
 
 PROBE_PX = 128
 PROBE_IMAGES = 24
-ENGINE_SHARE = 0.3
-"""Share of the training time left in which choosing an engine must fit easily."""
 MORE_ANSWERS, ANSWER_S = 4, 0.2
 """Candidates besides the members of the broad ensemble that are asked about fresh episodes in the end, and seconds of
 that before some were tried."""
@@ -38,15 +37,15 @@ metric and for what many share."""
 
 @dataclass
 class Forecast:
-    """Predicted seconds of what is ahead, from measurements on this machine. `trained`: costs of learners that count
-    as views, by the name that stands for a backbone; `members`: how many the ensemble will have."""
+    """Predicted seconds of what is ahead, from measurements on this machine; `members`: how many heads the ensemble
+    is expected to have. Its questions change nothing: what is only considered comes as an argument."""
 
     test: TestSpec
     limits: Limits
     shelf: BackboneShelf
     store: FeatureStore
     start_s: float
-    trained: dict[str, TrainedCosts] = field(default_factory=dict, init=False)
+    policy: TimePolicy = POLICY
     members: int = field(default=4, init=False)
     _pixel_s: dict[str, float] = field(default_factory=dict, init=False)
     _heads: Speed = field(default_factory=Speed, init=False)
@@ -59,7 +58,9 @@ class Forecast:
         network = self.shelf(backbone)
         px = network.input_px(PROBE_PX)
         n_images = int(self.test.embedded_images) + to_come
-        network.prepare(images, px, n_images=n_images, budget=self.limits.train.share(ENGINE_SHARE))
+        network.prepare(
+            images, px, n_images=n_images, budget=self.limits.train.share(self.policy.engine_share)
+        )
         network.embed(images[:4], px)
         elapsed = stopwatch()
         network.embed(images[:PROBE_IMAGES], px)
@@ -78,16 +79,17 @@ class Forecast:
     def finish_s(self) -> float:
         """Seconds that choosing and saving the ensemble at the end of meta-training takes: some of the members are
         asked about fresh episodes first."""
-        return FINISH_S + (self.members + MORE_ANSWERS) * self.answer_s
+        return self.policy.finish_s + (self.members + MORE_ANSWERS) * self.answer_s
 
     @property
     def answer_s(self) -> float:
-        """Seconds that a head takes to answer the episodes of the bench."""
+        """Seconds that a head takes to answer the validation episodes."""
         enough = len(self._heads) >= ENOUGH_STEPS
         return self._episodes * self._heads.percentile_s(50) if enough else ANSWER_S
 
     def make_room(self) -> None:
-        """Have engines give back their memory where it is short: training needs it, and the bench is embedded."""
+        """Have engines give back their memory where it is short: training needs it, and the validation set is
+        embedded."""
         if not self.limits.memory.fits(ROOMY_BYTES):
             self.shelf.rest()
 
@@ -98,67 +100,60 @@ class Forecast:
 
     def image_s(self, view: View) -> float:
         """Seconds per image: as measured in this view, else by the number of pixels."""
-        if view.backbone in self.trained:
-            return self.trained[view.backbone].image_s
         passes = 2 if view.flip else 1
-        pixel_s = self._pixel_s[untuned(view.backbone)]
-        return self.store.seconds_per_image(view) or passes * pixel_s * view.px**2
+        return self.store.seconds_per_image(view) or passes * self._pixel_s[view.backbone] * view.px**2
 
     def coarsened(self, view: View) -> View:
         """The view, at a lower resolution where meta-test needs it."""
         while view.px > SMALLEST_PX and not self.fits([view]):
-            view = View(view.backbone, max(int(view.px * 0.75), SMALLEST_PX))
+            view = replace(view.plain, px=max(int(view.px * 0.75), SMALLEST_PX))
         return view
 
-    def costs(self, views: Iterable[View]) -> Costs:
-        """All measured costs; a view that comes several times has as many heads."""
+    def costs(self, views: Iterable[View], learners: Iterable[TrainedCosts] = ()) -> Costs:
+        """All measured costs of heads on these views, a view as often as it has heads, and of trained learners."""
         views = list(views)
+        task_s = HEADS_S
+        if len(self._heads) >= ENOUGH_STEPS:  # the median of late, as it is not known yet which are chosen
+            task_s = len(views) * (ALONE_S + ALONE * self._heads.percentile_s(50))
         return Costs(
             self.start_s,
             {view: self.image_s(view) for view in views},
-            task_s=self._tasks_s(views),
+            task_s,
             engine_s={view: self._engine_s(view) for view in views},
             margins={view: margin(self.store.speed(view)) for view in views},
+            learners=tuple(learners),
+            policy=self.policy,
         )
 
-    def spare_s(self, views: Iterable[View]) -> float:
-        """Seconds that can be spent now so that finishing and meta-test with `views` still fit."""
-        reserve_s = self.meta_test_s(views)
+    def spare_s(self, views: Iterable[View], learners: Iterable[TrainedCosts] = ()) -> float:
+        """Seconds that can be spent now so that finishing and meta-test with `views` and `learners` still fit."""
+        reserve_s = self.meta_test_s(views, learners)
         return min(self.limits.train.left_s(), self.limits.run.left_s() - reserve_s) - self.finish_s
 
-    def meta_test_s(self, views: Iterable[View]) -> float:
-        """Predicted seconds of meta-test with a head on each of these views."""
+    def meta_test_s(self, views: Iterable[View], learners: Iterable[TrainedCosts] = ()) -> float:
+        """Predicted seconds of meta-test with a head on each of these views, and with these learners."""
         views = list(views)
-        return meta_test_s(views, self.test, self.costs(views))
-
-    def _tasks_s(self, views: list[View]) -> float:
-        """Seconds that heads on these views take for a task, or learners that count as views."""
-        learners = [self.trained[view.backbone] for view in views if view.backbone in self.trained]
-        return self._heads_s(len(views) - len(learners)) + sum(costs.task_s for costs in learners)
-
-    def _heads_s(self, n: int) -> float:
-        """Seconds that `n` heads take for a task: the median of those tried of late, as it is not known yet which
-        are chosen; what is usual before some were tried."""
-        if len(self._heads) < ENOUGH_STEPS:
-            return HEADS_S
-        return n * (ALONE_S + ALONE * self._heads.percentile_s(50))
+        return meta_test_s(views, self.test, self.costs(views, learners))
 
     def _engine_s(self, view: View) -> float:
         """Seconds for building the engine of a view in a process that has not."""
-        if view.backbone in self.trained:
-            return self.trained[view.backbone].load_s
-        choice = self.shelf(view.backbone).expected(view.px)
+        choice = self.shelf(view.backbone, view.variant).expected(view.px)
         return choice.build_s if choice else 0.0
 
     def fits(
-        self, views: Iterable[View], to_embed: Mapping[View, int] | None = None, *, spare_s: float = 0.0
+        self,
+        views: Iterable[View],
+        to_embed: Mapping[View, int] | None = None,
+        *,
+        learners: Iterable[TrainedCosts] = (),
+        spare_s: float = 0.0,
     ) -> bool:
-        """Whether meta-test with a head on each of `views` still fits after embedding so many images more now and
-        finishing, with `spare_s` to spare."""
+        """Whether meta-test with a head on each of `views`, and with `learners`, still fits after embedding so many
+        images more now and finishing, with `spare_s` to spare."""
         views, to_embed = list(views), to_embed or {}
-        costs = self.costs(views)
+        costs = self.costs(views, learners)
         now_s = sum({v.source: costs.image_s[v] * n for v, n in to_embed.items()}.values())
-        unready = {v for v in to_embed if not self.shelf(v.backbone).is_ready(v.px)}
+        unready = {v for v in to_embed if not self.shelf(v.backbone, v.variant).is_ready(v.px)}
         now_s += sum(self._engine_s(v) + RACE_S for v in unready)
         spare_s += self.finish_s
         left_s = self.limits.run.left_s() - spare_s

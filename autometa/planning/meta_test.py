@@ -11,9 +11,10 @@ from autometa.backbones import View
 from autometa.backbones.feature_store import FeatureStore
 from autometa.core.budget import TimeBudget, stopwatch
 from autometa.core.speed import ENOUGH_STEPS, LEAST_MARGIN, Speed
+from autometa.core.time_policy import POLICY
 from autometa.data.test_spec import TestSpec
 from autometa.evaluation.member import Member, plain_member
-from autometa.planning.plan import CLOSING_S, one_per_pass
+from autometa.planning.plan import one_per_pass
 
 SMALLEST_PX = 48
 PX_STEP = 16
@@ -26,10 +27,6 @@ GUESS_STEPS = 3
 """Measured tasks that the guess of the former counts for: two odd tasks in the beginning tell little."""
 MUCH_SLOWER = 3.0
 """A head that takes more times as long as nearest centroid may be replaced by it."""
-CLEARLY = 0.85
-"""What was given up comes back where it needs no more than this share of the time left."""
-WORTH_IT = 0.9
-"""A lower resolution, which stays, must need no more than this share of what is needed without."""
 
 
 @dataclass(frozen=True)
@@ -181,10 +178,10 @@ class MetaTestSchedule:
 
     def left_s(self) -> float:
         """Seconds for tasks, which leave some to end in."""
-        return self.budget.left_s() - CLOSING_S
+        return self.budget.left_s() - POLICY.closing_s
 
     def _limit_s(self, rung: int) -> float:
-        return (CLEARLY if rung < self._rung else 1.0) * self.left_s()
+        return (POLICY.clearly_share if rung < self._rung else 1.0) * self.left_s()
 
     def _move(self, rungs: Sequence[FallbackLevel], costs: Sequence[float], to: int) -> None:
         if to > self._rung:
@@ -200,16 +197,16 @@ class MetaTestSchedule:
         nearly all is embedded, or other things than networks take the time; nor where a network has one size."""
         fine = member.view
         sizes = [
-            store.input_px(fine.backbone, max(int(fine.px * share) // PX_STEP * PX_STEP, SMALLEST_PX))
+            store.input_px(fine, max(int(fine.px * share) // PX_STEP * PX_STEP, SMALLEST_PX))
             for share in COARSER
         ]
-        options = [plain_member(View(fine.backbone, px)) for px in sizes if px < fine.px]
+        options = [plain_member(replace(fine.plain, px=px)) for px in sizes if px < fine.px]
         costs = [self.cost_s([option], store) for option in options]
         left_s = self.left_s()
         if now_s <= LEAST_MARGIN * left_s:
             return False
         best = next((n for n, cost_s in enumerate(costs) if cost_s <= left_s), len(options) - 1)
-        if not options or costs[best] > WORTH_IT * now_s:
+        if not options or costs[best] > POLICY.coarser_share * now_s:
             return False
         self.coarse = options[best]
         self.report(f"{self._late(now_s)}: only {self.coarse.view} from now on ({costs[best]:.1f} s)")
@@ -223,7 +220,7 @@ class MetaTestSchedule:
 def _image_s(view: View, store: FeatureStore) -> float:
     """Seconds per image to reserve: as measured in the view, else by the number of pixels from what was measured of
     its network, the most like it; 0 before any measurement."""
-    measured = [other for other in store.measured(view.backbone) if other.source != view.source]
+    measured = [other for other in store.measured(view) if other.source != view.source]
     if len(store.speed(view)) or not measured:
         return LEAST_MARGIN * _usual_s(store.speed(view))
     like = min(measured, key=lambda other: abs(other.px - view.px))

@@ -6,35 +6,35 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from autometa.backbones import View
-from autometa.core.speed import SLOWDOWN
+from autometa.core.time_policy import POLICY, TimePolicy
 from autometa.data.test_spec import TestSpec
+from autometa.learners.trained import TrainedCosts
 
 HEADS_S = 0.02
 """What all heads take for a task, until that is measured."""
 TASK_OVERHEAD_S = 0.01
 IMAGE_OVERHEAD_S = 0.0002
 """Meta-test beside the networks: tasks and their images travel between processes."""
-CLOSING_S = 1.5
-ENSEMBLE_S, SAVE_S = 2.0, 1.0
-FINISH_S = ENSEMBLE_S + SAVE_S
-"""Choosing and saving the ensemble at the end of meta-training."""
+CLOSING_S = POLICY.closing_s
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Measured seconds: starting a process with all imports, an image in each view, a task in all heads,
-    and building the engine of a view in a new process. `margins`: by how much more than measured an image in a
-    view may cost, `SLOWDOWN` where it is not told."""
+    """Measured seconds: starting a process with all imports, an image in each view, a task in all heads, and building
+    the engine of a view in a new process. `margins`: by how much more than measured an image in a view may cost,
+    `policy.slowdown` where a view has none. `learners`: what trained learners cost that answer beside the heads."""
 
     start_s: float
     image_s: Mapping[View, float]
     task_s: float = HEADS_S
     engine_s: Mapping[View, float] = field(default_factory=dict)
     margins: Mapping[View, float] = field(default_factory=dict)
+    learners: tuple[TrainedCosts, ...] = ()
+    policy: TimePolicy = POLICY
 
     def reserved_image_s(self, view: View) -> float:
         """Seconds per image in a view, with their margin."""
-        return self.margins.get(view, SLOWDOWN) * self.image_s[view]
+        return self.margins.get(view, self.policy.slowdown) * self.image_s[view]
 
 
 @dataclass(frozen=True)
@@ -52,25 +52,33 @@ def one_per_pass(views: Iterable[View]) -> list[View]:
 
 
 def meta_test_s(views: Iterable[View], test: TestSpec, costs: Costs) -> float:
-    """Predicted seconds of meta-test with these views, from process start to the last answer."""
-    passes = one_per_pass(views)
-    network = test.embedded_images * sum(costs.reserved_image_s(v) for v in passes)
-    engines = sum(costs.engine_s.get(v, 0.0) for v in passes)
-    overhead = test.tasks * (TASK_OVERHEAD_S + costs.task_s) + test.shown_images * IMAGE_OVERHEAD_S
-    return test.start_s(costs.start_s) + network + SLOWDOWN * (engines + overhead) + CLOSING_S
+    """Predicted seconds of meta-test with these views and the learners of `costs`, from the start of its process to
+    the last answer."""
+    passes, learners, policy = one_per_pass(views), costs.learners, costs.policy
+    image_s = sum(costs.reserved_image_s(v) for v in passes)
+    image_s += policy.slowdown * sum(learner.image_s for learner in learners)
+    load_s = sum(costs.engine_s.get(v, 0.0) for v in passes) + sum(learner.load_s for learner in learners)
+    task_s = TASK_OVERHEAD_S + costs.task_s + sum(learner.task_s for learner in learners)
+    others_s = load_s + test.tasks * task_s + test.shown_images * IMAGE_OVERHEAD_S
+    return (
+        test.start_s(costs.start_s)
+        + test.embedded_images * image_s
+        + policy.slowdown * others_s
+        + policy.closing_s
+    )
 
 
 def make_plan(left_s: float, views: Iterable[View], test: TestSpec, costs: Costs) -> Plan:
     """Split what is left: meta-test with the views chosen so far is reserved first, the ensemble and saving
     next, the rest is for the search (negative: there is no time for one)."""
     names = ", ".join(map(str, views := sorted(views)))
-    reserve = meta_test_s(views, test, costs)
-    search = left_s - reserve - FINISH_S
+    reserve_s, finish_s = meta_test_s(views, test, costs), costs.policy.finish_s
+    search_s = left_s - reserve_s - finish_s
     why = (
-        f"{left_s:.1f} s left: {reserve:.1f} s for meta-test ({test.tasks} tasks, at most "
-        f"{test.embedded_images:.0f} images, {names}), {FINISH_S:.1f} s to finish, {max(search, 0):.1f} s to search"
+        f"{left_s:.1f} s left: {reserve_s:.1f} s for meta-test ({test.tasks} tasks, at most "
+        f"{test.embedded_images:.0f} images, {names}), {finish_s:.1f} s to finish, {max(search_s, 0):.1f} s to search"
     )
-    return Plan(search, reserve, why)
+    return Plan(search_s, reserve_s, why)
 
 
 def affordable(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, RootModel
 
+from autometa.core import journals
 from autometa.core.budget import stopwatch
 from autometa.core.files import write_model
 
@@ -78,8 +78,7 @@ class StageLog:
     def tell(self, stage: str) -> None:
         """A line of the journal about a stage."""
         if self._folder is not None:
-            with (self._folder / JOURNAL).open("a", encoding="utf-8") as journal:
-                journal.write(json.dumps(self._time(stage).model_dump()) + "\n")
+            journals.append(self._folder / JOURNAL, self._time(stage).model_dump())
 
     def write(self) -> None:
         """Write `stages.json`, which appears whole or not at all."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from autometa.backbones import TUNED, View, build_backbone, untuned
+from autometa.backbones import TUNED, View, build_backbone
 from autometa.core.budget import TimeBudget
 from autometa.core.errors import BudgetExhausted, ConfigError
 from autometa.evaluation.validation_set import ValidationSet
@@ -16,8 +16,6 @@ from autometa.planning.forecast import RACE_S, Forecast
 
 TUNED_STAGES, TUNED_PX = 2, 128
 """Stages that are tuned, and the resolution from which on a coarser one does for it."""
-LEAST_TUNE_S = 12.0
-"""Tuning is not begun with less."""
 TUNE_BYTES, TUNE_BYTES_SHARE = 500 * 2**20, 0.4
 """Memory that must be there for it; share of it that activations may take, more of them go to the disk."""
 
@@ -37,31 +35,25 @@ class BackboneTuner:
         return min(within_s, self._last.prepare_s + self._last.train_s) if self._last else within_s
 
     def views(self, best: View, within_s: float) -> list[View]:
-        """The view's backbone, tuned on the classes to fit on, at the view's size and at that of the tuning; none
-        where there is no time or room, or the network can not be cut."""
-        if not (self.most_steps and len(self.validation_set.fit_labels)) or within_s < LEAST_TUNE_S:
+        """The view's backbone, tuned within `within_s` (0: not) on the classes to fit on, at the view's size and at
+        that of the tuning; none where there is no time or memory, or the network can not be cut."""
+        if not (self.most_steps and len(self.validation_set.fit_labels)) or not within_s:
             return []
         self.forecast.make_room()
-        name = best.backbone + TUNED
-        if not self._tune(name, best, self._budget(within_s)):
+        px = self.forecast.shelf(best.backbone).input_px(min(best.px, TUNED_PX))
+        train = self.forecast.limits.train
+        deadline = min(train.clock() + within_s, train.deadline - self.forecast.finish_s)
+        if not self._tune(best, px, TimeBudget(deadline, train.clock)):
             return []
-        sizes = dict.fromkeys((best.px, self._px(best)))
-        return [View(name, px) for px in sizes]
+        return [View(best.backbone, each, variant=TUNED) for each in dict.fromkeys((best.px, px))]
 
     def embed_s(self, view: View) -> float:
-        """Predicted seconds until a new copy has embedded the bench in a view."""
+        """Predicted seconds until a new copy has embedded the validation set in a view."""
         return len(self.validation_set.keys) * self.forecast.image_s(view) + RACE_S
 
-    def _px(self, view: View) -> int:
-        return self.forecast.shelf(untuned(view.backbone)).input_px(min(view.px, TUNED_PX))
-
-    def _budget(self, seconds: float) -> TimeBudget:
-        train = self.forecast.limits.train
-        return TimeBudget(min(train.clock() + seconds, train.deadline - self.forecast.finish_s), train.clock)
-
-    def _tune(self, name: str, best: View, budget: TimeBudget) -> bool:
-        """Put the copy `name` of a backbone on the shelf; False, after a report, where it came to nothing."""
-        shelf, memory, px = self.forecast.shelf, self.forecast.limits.memory, self._px(best)
+    def _tune(self, best: View, px: int, budget: TimeBudget) -> bool:
+        """Put the tuned copy of the view's backbone on the shelf; False, after a report, where it came to nothing."""
+        shelf, memory = self.forecast.shelf, self.forecast.limits.memory
         if not memory.fits(TUNE_BYTES):
             self.report(f"{best.backbone}@{px} is not tuned: too little memory")
             return False
@@ -77,7 +69,7 @@ class BackboneTuner:
         except (BudgetExhausted, ConfigError, RuntimeError, ValueError) as error:
             self.report(f"{best.backbone}@{px} is not tuned: {error}")
             return False
-        shelf.adopt(name, tuned.state, best.px)
+        shelf.adopt(best.backbone, TUNED, tuned.state, best.px)
         self._last = tuned
         self.report(
             f"tuned {best.backbone}@{px}: {tuned.steps} steps in {tuned.train_s:.1f} s, after "

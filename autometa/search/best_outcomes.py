@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from autometa.backbones import Source, View, is_trained, untuned
-from autometa.search.candidates import Outcome
+from autometa.backbones import View
+from autometa.search.candidates import Candidate, FamilyCandidate, HeadCandidate, Outcome
 from autometa.search.ranking import WORSE
 
+Fits = Callable[[Sequence[Candidate]], bool]
+"""Whether meta-test with these candidates fits in some time."""
 KEPT = 5
 """Outcomes of a pass whose scores are kept: a hundred candidates' scores would fill the memory. They have metrics of
 their own each: with others, the mistakes are others."""
@@ -29,48 +31,55 @@ def of_own_metric(outcomes: Iterable[Outcome]) -> list[Outcome]:
     """The best outcome with each metric, best first."""
     best: dict[object, Outcome] = {}
     for outcome in sorted(outcomes, key=lambda one: -one.score):
-        best.setdefault(outcome.candidate.params.get("transform"), outcome)
+        candidate = outcome.candidate
+        metric = candidate.params["transform"] if isinstance(candidate, HeadCandidate) else None
+        best.setdefault(metric, outcome)
     return list(best.values())
 
 
-def broad(best_first: Sequence[Outcome], fits: Callable[[Iterable[View]], bool]) -> list[Outcome]:
-    """The best pass of every good network, then of tuned and untuned copies of these, as far as meta-test with a
-    head on each of their views `fits`, each with the metrics that are nearly as good as its best. Mirrored images
-    cost as much as another network, which is worth more."""
+def broad(best_first: Sequence[Outcome], fits: Fits) -> list[Outcome]:
+    """The best pass of every good network, then of tuned and untuned copies of these, as far as meta-test with these
+    heads `fits`, each with the metrics that are nearly as good as its best. Mirrored images cost as much as another
+    network, which is worth more."""
     least = max((outcome.score for outcome in best_first), default=0.0) - WORSE
-    good = [one for one in best_first if one.score >= least and not one.candidate.view.flip]
+    good = [one for one in best_first if one.score >= least and not one.view.flip]
     members: list[Outcome] = []
-    for name_of in (
-        lambda one: untuned(one.candidate.view.backbone),
-        lambda one: one.candidate.view.backbone,
-    ):
+    for same in (_same_backbone, _same_weights):
         for outcome in good:
-            if name_of(outcome) in map(name_of, members):
+            if any(same(outcome.view, member.view) for member in members):
                 continue
-            alike = [one for one in best_first if one.candidate.view.source == outcome.candidate.view.source]
+            alike = [one for one in best_first if one.view.source == outcome.view.source]
             team = of_own_metric(one for one in alike if one.score >= outcome.score - NEARLY_AS_GOOD)
             for grown in ([*members, *team], [*members, outcome]):
-                if fits([member.candidate.view for member in grown]):
+                if fits([member.candidate for member in grown]):
                     members = grown
                     break
     return members
 
 
+def _same_backbone(one: View, other: View) -> bool:
+    return one.backbone == other.backbone
+
+
+def _same_weights(one: View, other: View) -> bool:
+    return one.label == other.label
+
+
 @dataclass
 class BestOutcomes:
-    """Best outcomes by pass; `affordable` says whether meta-test with some views may be reserved."""
+    """Best outcomes by pass; `affordable` says whether meta-test with some candidates may be reserved."""
 
-    affordable: Callable[[Iterable[View]], bool]
-    _of_source: dict[Source, list[Outcome]] = field(default_factory=lambda: defaultdict(list), init=False)
-    _reserved: list[View] | None = field(default=None, init=False)
+    affordable: Fits
+    _of_source: dict[Hashable, list[Outcome]] = field(default_factory=lambda: defaultdict(list), init=False)
+    _reserved: list[Candidate] | None = field(default=None, init=False)
 
     def add(self, outcome: Outcome) -> None:
         """Keep an outcome that has an answer, if it is among the best of its pass."""
-        kept = self._of_source[outcome.candidate.view.source]
+        kept = self._of_source[outcome.candidate.source]
         kept[:] = of_own_metric([*kept, outcome])[:KEPT]
         self._reserved = None
 
-    def best_of(self, source: Source) -> Outcome | None:
+    def best_of(self, source: Hashable) -> Outcome | None:
         """The best outcome of a pass so far."""
         kept = self._of_source.get(source)
         return kept[0] if kept else None
@@ -83,7 +92,7 @@ class BestOutcomes:
     @property
     def heads(self) -> list[Outcome]:
         """Those of them that are heads, not trained learners, best first."""
-        heads = (one for one in self.outcomes if not is_trained(one.candidate.view.backbone))
+        heads = (one for one in self.outcomes if isinstance(one.candidate, HeadCandidate))
         return sorted(heads, key=lambda one: -one.score)
 
     @property
@@ -92,16 +101,16 @@ class BestOutcomes:
         return sorted((kept[0] for kept in self._of_source.values() if kept), key=lambda one: -one.score)
 
     @property
-    def reserved(self) -> list[View]:
-        """Views of the broad ensemble of what is known so far, as far as it is affordable, or the best view alone;
-        none before the first outcome. Then that of the best trained learner, if it is good."""
+    def reserved(self) -> list[Candidate]:
+        """The broad ensemble of what is known so far, as far as it is affordable, or the best head alone; then the
+        best trained learner, if it is good. Empty before the first outcome."""
         if self._reserved is None:
             self._reserved = self._to_reserve()
         return self._reserved
 
-    def _to_reserve(self) -> list[View]:
+    def _to_reserve(self) -> list[Candidate]:
         heads, ranked = self.heads, self.ranked
-        views = [one.candidate.view for one in broad(heads, self.affordable) or heads[:1]]
-        good = [one.candidate.view for one in ranked if one.score >= ranked[0].score - WORSE]
-        trained = [view for view in good if is_trained(view.backbone)][:1]
-        return [*views, *trained] if self.affordable([*views, *trained]) else views
+        members = [one.candidate for one in broad(heads, self.affordable) or heads[:1]]
+        good = [one.candidate for one in ranked if one.score >= ranked[0].score - WORSE]
+        trained = [one for one in good if isinstance(one, FamilyCandidate)][:1]
+        return [*members, *trained] if self.affordable([*members, *trained]) else members

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Hashable
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from autometa.backbones import View
 from autometa.core.budget import stopwatch
@@ -19,9 +18,8 @@ Origin = Literal["", "resumed", "prior", "first guess", "carried on", "family", 
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """What is tried: a head with its parameters on a view, or a family of learners with its options; `origin` tells
-    who proposed it."""
+class HeadCandidate:
+    """A head with its parameters on a view; `origin` tells who proposed it."""
 
     view: View
     head: str
@@ -32,6 +30,56 @@ class Candidate:
     def identity(self) -> Hashable:
         """The same for all candidates that differ in nothing but who proposed them."""
         return self.view, self.head, tuple(sorted(self.params.items()))
+
+    @property
+    def source(self) -> Hashable:
+        """The same for all candidates that share a pass of a network."""
+        return self.view.source
+
+    def record(self) -> dict[str, Any]:
+        """What the journal says of it."""
+        return {"view": str(self.view), "head": self.head, "params": self.params, "origin": self.origin}
+
+    def __str__(self) -> str:
+        return f"{self.head} on {self.view}"
+
+
+@dataclass(frozen=True)
+class FamilyCandidate:
+    """A learner of `FAMILIES` with its options, trained on the last stages of a pretrained backbone at `px`; `origin`
+    tells who proposed it."""
+
+    family: str
+    backbone: str
+    px: int
+    options: Params = field(default_factory=dict)
+    origin: Origin = field(default="", compare=False, repr=False)
+
+    @property
+    def identity(self) -> Hashable:
+        """The same for all candidates that differ in nothing but who proposed them."""
+        return *self.source, tuple(sorted(self.options.items()))
+
+    @property
+    def source(self) -> tuple[str, str, int]:
+        """The same for all candidates that differ in options only."""
+        return self.family, self.backbone, self.px
+
+    @property
+    def label(self) -> str:
+        """What the search calls it, whatever its options."""
+        return f"{self.family} of {self.backbone}@{self.px}"
+
+    def record(self) -> dict[str, Any]:
+        """What the journal says of it."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return self.label
+
+
+Candidate = HeadCandidate | FamilyCandidate
+AnyCandidate = TypeVar("AnyCandidate", bound=Candidate)
 
 
 @dataclass(frozen=True)
@@ -47,23 +95,28 @@ class Outcome:
     first_look_accuracy: float = -1.0
 
     @property
+    def view(self) -> View:
+        """The view of a head."""
+        assert isinstance(self.candidate, HeadCandidate), f"{self.candidate} has no view"
+        return self.candidate.view
+
+    @property
     def score(self) -> float:
         """Mean normalised accuracy, -1 without an answer."""
         return self.answer.mean if self.answer else -1.0
 
-    def journal_line(self) -> str:
-        """One JSON line."""
+    def record(self) -> dict[str, Any]:
+        """What the journal says of it; `search.resume` reads it again."""
         accuracy = {"accuracy": self.score, "ci95": interval95(self.answer.accuracies)} if self.answer else {}
-        return json.dumps(
-            {
-                **asdict(self.candidate),
-                "view": str(self.candidate.view),
-                "status": self.status,
-                "seconds": round(self.seconds, 4),
-                **accuracy,
-                "note": self.note,
-            }
-        )
+        looked = {"first_look_accuracy": self.first_look_accuracy} if self.status == "pruned" else {}
+        return {
+            **self.candidate.record(),
+            "status": self.status,
+            "seconds": round(self.seconds, 4),
+            **accuracy,
+            **looked,
+            "note": self.note,
+        }
 
 
 class Pruned(Exception):
@@ -74,7 +127,7 @@ class Pruned(Exception):
         self.accuracy = accuracy
 
 
-def guarded(measure: Callable[[Candidate], Answer], candidate: Candidate) -> Outcome:
+def guarded(measure: Callable[[AnyCandidate], Answer], candidate: AnyCandidate) -> Outcome:
     """The outcome of measuring a candidate, who may run out of time or memory or meet numbers that can not
     be solved: that is an outcome too."""
     elapsed = stopwatch()
@@ -96,7 +149,7 @@ def one_error_rule(ranked: list[Outcome], cost: Callable[[View], float]) -> list
     assert best.answer is not None
     for other in ranked[1:]:
         assert other.answer is not None
-        if cost(other.candidate.view) < 0.9 * cost(best.candidate.view):
+        if cost(other.view) < 0.9 * cost(best.view):
             loss, error = paired_gain(best.answer.accuracies, other.answer.accuracies)
             if loss <= error:
                 return [other, *(outcome for outcome in ranked if outcome is not other)]

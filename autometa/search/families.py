@@ -42,9 +42,13 @@ class FamilySpec:
         """Options that a trial wants tried."""
         return {option: domain.ask(trial, f"{self.name}_{option}") for option, domain in self.space.items()}
 
+    def search_params(self, options: Params) -> Params:
+        """The words of the search for options."""
+        return {f"{self.name}_{option}": value for option, value in options.items()}
+
     def first_search_params(self) -> Params:
         """The first guess, in the words of the search."""
-        return {f"{self.name}_{option}": domain.first for option, domain in self.space.items()}
+        return self.search_params({option: domain.first for option, domain in self.space.items()})
 
     def recipe(self, backbone: str, px: int, test: EpisodeSpec, chosen: Params | None = None) -> Recipe:
         """What to train on a backbone for tests of this form. `chosen` options count before first guesses. The

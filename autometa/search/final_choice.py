@@ -9,7 +9,6 @@ from autometa.core.errors import BudgetExhausted
 from autometa.evaluation.accuracy import paired_gain
 from autometa.evaluation.mixing import ShotTemperature, at_temperature, calibrate, combine
 from autometa.evaluation.validation_episodes import Answer
-from autometa.planning.plan import SAVE_S
 from autometa.search.best_outcomes import broad
 from autometa.search.candidates import Outcome
 from autometa.search.ensembles import WeightedCandidate, ensembles
@@ -27,7 +26,9 @@ class FinalChoice:
         """The broadest ensemble that there is time to ask about fresh episodes, or another that is better there by
         more than the paired standard error; and what it answers there."""
         forecast, validation_set = self.trials.forecast, self.trials.validation_set
-        options = ensembles(done, validation_set.episodes, forecast.fits, forecast.image_s, self.max_members)
+        options = ensembles(
+            done, validation_set.episodes, self.trials.fits, forecast.image_s, self.max_members
+        )
         found: list[tuple[list[WeightedCandidate], Answer]] = []
         for members in options:
             if not found or self._may_ask(members):
@@ -43,7 +44,7 @@ class FinalChoice:
         """The broad ensemble of what is known, and what it answers on the episodes for selection; nothing before the
         first outcome."""
         episodes = self.trials.validation_set.episodes
-        wide = broad(self.trials.best_outcomes.heads, self.trials.forecast.fits)
+        wide = broad(self.trials.best_outcomes.heads, self.trials.fits)
         found = [(one.candidate, *calibrate(one.answer, episodes)) for one in wide if one.answer is not None]
         if not found:
             return [], None
@@ -61,8 +62,9 @@ class FinalChoice:
     def _may_ask(self, members: list[WeightedCandidate]) -> bool:
         """Whether there is time to ask these members about fresh episodes, to save them, and to meta-test them."""
         forecast = self.trials.forecast
-        asking_s = SAVE_S + sum(self.trials.fresh_s(candidate) for candidate, _, _ in members)
-        reserve_s = forecast.meta_test_s(candidate.view for candidate, _, _ in members)
+        candidates = [candidate for candidate, _, _ in members]
+        asking_s = forecast.policy.save_s + sum(map(self.trials.fresh_s, candidates))
+        reserve_s = self.trials.meta_test_s(candidates)
         limits = forecast.limits
         return limits.train.fits(asking_s) and limits.run.fits(asking_s + reserve_s)
 

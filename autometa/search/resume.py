@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from autometa.backbones import View
 from autometa.core.errors import AutometaError
 from autometa.core.files import DESCRIPTION
-from autometa.core.journals import cut_damaged_end
+from autometa.core.journals import cut_damaged_end, read
+from autometa.heads import HEADS, Params
 from autometa.model.fitted_learner import FittedLearner
 from autometa.planning.stage_log import JOURNAL
+from autometa.search.candidates import FamilyCandidate
+from autometa.search.families import FAMILIES, find_family
+from autometa.search.study import TrialResult
 
-STUDY = "study.log"
 BOOTSTRAP, FINAL = "bootstrap", "final"
 """Stages of a learner's record: before the search, and after it."""
 
@@ -50,10 +55,33 @@ def load_earlier(folder: Path, report: Callable[[str], None]) -> EarlierRun | No
     return earlier
 
 
+def earlier_results(folder: Path) -> list[TrialResult]:
+    """What the journal in `folder` says of candidates, in the words of the search; not those that ran out of time or
+    failed, which may do better now, nor those of heads and families that there are no more."""
+    rows = [row for row in read(folder / JOURNAL) if row.get("status") in ("ok", "pruned")]
+    found = []
+    for row in rows:
+        params = _search_params(row)
+        if params is not None:
+            found.append(TrialResult(params, row.get("accuracy", -1.0), row.get("first_look_accuracy")))
+    return found
+
+
+def _search_params(row: dict[str, Any]) -> Params | None:
+    """The words of the search for a candidate of the journal; None where it knows no such head or family."""
+    if row.get("family") in FAMILIES:
+        candidate = FamilyCandidate(row["family"], row["backbone"], row["px"], row["options"])
+        return {"view": candidate.label, **find_family(candidate.family).search_params(candidate.options)}
+    if row.get("head") in HEADS:
+        view, head = View.of(row["view"]), row["head"]
+        params = HEADS[head].search_params(head, row["params"])
+        return {"view": str(replace(view, flip=False)), "flip": view.flip, "head": head, **params}
+    return None
+
+
 def tidy(folder: Path, report: Callable[[str], None]) -> None:
-    """Cut off what a kill has left half written at the end of the journals in `folder`; half files go too."""
+    """Cut off what a kill has left half written at the end of the journal in `folder`; half files go too."""
     for unfinished in folder.glob(".*.[0-9]*"):  # see `artifact.write_tensors`
         unfinished.unlink()
-    for file in (folder / JOURNAL, folder / STUDY):
-        if cut := cut_damaged_end(file):
-            report(f"{file.name}: its damaged end is cut off ({cut} bytes)")
+    if cut := cut_damaged_end(folder / JOURNAL):
+        report(f"{JOURNAL}: its damaged end is cut off ({cut} bytes)")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Protocol
 
 from autometa.backbones import Source, View
 from autometa.heads import HEADS, HeadSpec, Params, find_metric
 from autometa.heads.spec import Trial
-from autometa.search.candidates import Candidate, Origin, Outcome
-from autometa.search.study import Study, TrialResult, earlier_params, key_of
+from autometa.search.candidates import Candidate, FamilyCandidate, HeadCandidate, Origin, Outcome
+from autometa.search.study import Study, TrialResult, key_of
 
 SAFE = 4
 """First guesses that come before all else: what there was no time for, then, matters least."""
@@ -23,13 +22,11 @@ PATIENCE = 60
 """Trials without a better one after which the search ends early."""
 
 Attempt = Callable[[Candidate], Outcome]
+IsCheap = Callable[[Candidate], bool]
 
 
 class Family(Protocol):
-    """A family of trained learners: its name, and the part of the space that holds its options."""
-
-    @property
-    def name(self) -> str: ...
+    """The part of the space that holds the options of a family of trained learners."""
 
     def suggest(self, trial: Trial) -> Params: ...
 
@@ -37,10 +34,9 @@ class Family(Protocol):
 
 
 class Search:
-    """One study over `views`, in the order given, and `heads`. `attempt` measures a candidate and never
-    raises. `prior`: parameters, in the words of the search, that won elsewhere; those not in the space are left
-    out. `journal` is the file that keeps the study (None: memory does); what earlier runs have left in it is
-    known, and their views join those given where these have the same backbone; other views are no more."""
+    """One study over `views`, in the order given, and `heads`. `attempt` measures a candidate and never raises.
+    `prior`: parameters of the search that won elsewhere; those that are not in the space are left out. `earlier`: the
+    results of earlier runs; their views join those given where these have the same backbone."""
 
     def __init__(
         self,
@@ -50,17 +46,17 @@ class Search:
         heads: Mapping[str, HeadSpec] = HEADS,
         *,
         prior: Sequence[Params] = (),
-        journal: Path | None = None,
+        earlier: Sequence[TrialResult] = (),
     ) -> None:
         self._views = {str(view): view for view in views}
-        self._views |= _views_of_earlier_runs(journal, views) if journal else {}
+        self._views |= _views_of_earlier_runs(earlier, views)
         self._heads = dict(heads)
-        self._families: dict[str, Family] = {}
+        self._families: dict[str, tuple[FamilyCandidate, Family]] = {}
         self._attempt = attempt
-        self._study = Study(self._candidate, seed, journal)
+        self._study = Study(self._candidate, seed, earlier)
         self._prior = [params for params in prior if self._study.allows(params)]
         self._known: dict[Hashable, Outcome] = {}
-        self._told = {key_of(told.params): told for told in self._study.earlier}
+        self._results = {key_of(told.params): told for told in self._study.earlier}
         self._idle = 0
         self._best = -1.0
         self._cut_short = False
@@ -99,38 +95,36 @@ class Search:
                     self._try({"view": str(view), "flip": False, **params}, "carried on")
 
     def refine(
-        self, goes_on: Callable[[], bool], max_trials: int, is_cheap: Callable[[View], bool] = lambda _: True
+        self, goes_on: Callable[[], bool], max_trials: int, is_cheap: IsCheap = lambda _: True
     ) -> None:
         """On views that are cheap to try, what exploring had no time for, then what the sampler asks for: up to
         `max_trials` candidates in all, those of earlier runs included, or until no better one has come for
         `PATIENCE` trials, while `goes_on()`. It stops asking, too, when so many in all were for other views."""
         for proposal, origin in self._proposals() if self._cut_short else ():
-            if goes_on() and is_cheap(replace(self._views[proposal["view"]], flip=proposal["flip"])):
+            if goes_on() and is_cheap(self._candidate(self._study.fixed(proposal))):
                 self._try(proposal, origin)
         self._idle = refused = 0
-        while goes_on() and len(self._told) < max_trials and self._idle < PATIENCE and refused < PATIENCE:
+        while goes_on() and len(self._results) < max_trials and self._idle < PATIENCE and refused < PATIENCE:
             refused += not self._try(is_cheap=is_cheap)
 
-    def join(self, families: Mapping[View, Family], goes_on: Callable[[], bool]) -> None:
-        """Families of trained learners, each a view with options of its own instead of heads: their first guesses,
-        in turn, while `goes_on()`. From then on the sampler may ask for them too."""
-        self._views |= {str(view): view for view in families}
-        self._families |= {str(view): family for view, family in families.items()}
+    def join(self, families: Sequence[tuple[FamilyCandidate, Family]], is_cheap: IsCheap) -> None:
+        """Families of trained learners, each a choice beside the views with options of its own instead of heads:
+        their first guesses, in turn, where there is time. From then on the sampler may ask for them too."""
+        self._families |= {candidate.label: (candidate, family) for candidate, family in families}
         if families:
             self._study.renew()
-        for view, family in families.items():
-            if goes_on():
-                self._try({"view": str(view), **family.first_search_params()}, "family")
+        for candidate, family in families:
+            if is_cheap(candidate):
+                self._try({"view": candidate.label, **family.first_search_params()}, "family")
 
     def _leave(self) -> None:
         """Families leave the space: what there is no time for now, there is none for later."""
-        self._views = {name: view for name, view in self._views.items() if name not in self._families}
         self._families = {}
         self._study.renew()
 
     def _proposals(self) -> Iterator[tuple[Params, Origin]]:
         yield from ((told.params, "resumed") for told in self._to_resume())
-        first, *others = (view for view in self._views if view not in self._families)
+        first, *others = self._views
         guesses = [{"head": h, **guess} for h, spec in self._heads.items() for guess in spec.first_guesses(h)]
         proposals = [_proposal(first, guess) for guess in guesses]
         yield from self._untold(proposals[:SAFE], "first guess")
@@ -176,35 +170,35 @@ class Search:
 
     def _best_first(self) -> list[TrialResult]:
         """What is known of heads, the best first."""
-        heads = (told for told in self._told.values() if "head" in told.params)
+        heads = (told for told in self._results.values() if "head" in told.params)
         return sorted(heads, key=lambda one: -one.score)
 
     def _untold(self, proposals: list[Params], origin: Origin) -> Iterator[tuple[Params, Origin]]:
-        return ((proposal, origin) for proposal in proposals if key_of(proposal) not in self._told)
+        return ((proposal, origin) for proposal in proposals if key_of(proposal) not in self._results)
 
     def _score(self, params: Params) -> float:
-        told = self._told.get(key_of(params))
+        told = self._results.get(key_of(params))
         return told.score if told else -1.0
 
     def _try(
         self,
         proposal: Params | None = None,
         origin: Origin = "sampler",
-        is_cheap: Callable[[View], bool] = lambda _: True,
+        is_cheap: IsCheap = lambda _: True,
     ) -> bool:
         """Measure the candidate wished for, in the words of the search, or one that the sampler chooses; a
-        candidate is measured once. Whether its view `is_cheap`, as else it is not measured."""
+        candidate is measured once. Whether it `is_cheap`, as else it is not measured."""
         trial = self._study.ask(proposal)
         candidate = replace(self._candidate(trial), origin=origin)
-        if not is_cheap(candidate.view):
+        if not is_cheap(candidate):
             self._study.tell(trial, None, None)
-            if str(candidate.view) in self._families:
+            if isinstance(candidate, FamilyCandidate):
                 self._leave()
             return False
         identity = candidate.identity
         outcome = self._known.get(identity) or self._attempt(candidate)
         self._known[identity] = outcome
-        self._told[key_of(trial.params)] = TrialResult(trial.params, outcome.score)
+        self._results[key_of(trial.params)] = TrialResult(trial.params, outcome.score)
         pruned = outcome.status == "pruned"
         self._study.tell(
             trial, outcome.score if outcome.answer else None, outcome.first_look_accuracy if pruned else None
@@ -214,19 +208,20 @@ class Search:
         return True
 
     def _candidate(self, trial: Trial) -> Candidate:
-        view = self._views[trial.suggest_categorical("view", list(self._views))]
-        if family := self._families.get(str(view)):
-            return Candidate(view, family.name, family.suggest(trial))
-        view = replace(view, flip=trial.suggest_categorical("flip", [False, True]))
+        name = trial.suggest_categorical("view", [*self._views, *self._families])
+        if name in self._families:
+            candidate, family = self._families[name]
+            return replace(candidate, options=family.suggest(trial))
+        view = replace(self._views[name], flip=trial.suggest_categorical("flip", [False, True]))
         head = trial.suggest_categorical("head", list(self._heads))
-        return Candidate(view, head, self._heads[head].suggest(trial, head))
+        return HeadCandidate(view, head, self._heads[head].suggest(trial, head))
 
 
-def _views_of_earlier_runs(journal: Path, views: Sequence[View]) -> dict[str, View]:
+def _views_of_earlier_runs(earlier: Sequence[TrialResult], views: Sequence[View]) -> dict[str, View]:
     """Another run may find other sizes worth a trial: how busy the machine is decides too."""
-    names = dict.fromkeys(str(params["view"]) for params in earlier_params(journal))
-    backbones = {view.backbone for view in views}
-    return {name: View.of(name) for name in names if View.of(name).backbone in backbones}
+    backbones = {view.label for view in views}
+    known = [View.of(result.params["view"]) for result in earlier if "head" in result.params]
+    return {str(view): view for view in known if view.label in backbones}
 
 
 def _proposal(view: str, guess: Params, *, flip: bool = False) -> Params:

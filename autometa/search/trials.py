@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
-from autometa.backbones import View, is_trained
+from autometa.backbones import View
 from autometa.core.budget import TimeBudget
 from autometa.core.errors import BudgetExhausted
 from autometa.core.settings import Settings
@@ -18,12 +18,14 @@ from autometa.evaluation.mixing import calibrate
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.evaluation.validation_set import ValidationSet
 from autometa.heads import HEADS
+from autometa.learners.trained import TrainedCosts
 from autometa.planning.forecast import Forecast
 from autometa.planning.stage_log import StageLog
-from autometa.search.backbone_tuning import LEAST_TUNE_S, BackboneTuner
+from autometa.search.backbone_tuning import BackboneTuner
 from autometa.search.best_outcomes import BestOutcomes, without_scores
-from autometa.search.candidates import Candidate, Outcome, Pruned, guarded
-from autometa.search.family_trials import FamilyTrials, is_family
+from autometa.search.candidates import Candidate, FamilyCandidate, HeadCandidate, Outcome, Pruned, guarded
+from autometa.search.families import find_family
+from autometa.search.family_trials import FamilyTrials
 from autometa.search.ranking import WORSE, LogProbabilities
 from autometa.search.search import Search
 
@@ -31,27 +33,18 @@ STAGES = ("last", "stage4", "stage3")
 """Layers that are tried together beside the last one: glyphs and textures prefer earlier ones."""
 QUICK_HEADS, QUICK_TRANSFORM = ("centroid", "ot_map"), "root_l2"
 """What views are ranked with."""
-TRIAL_S, TRIAL_BYTES = 2.0, 350 * 2**20
+TRIAL_BYTES = 350 * 2**20
 """What a trial with its metric may take."""
-LATER_SHARE = 0.3
-"""Share of the search time that untouched views leave to tuning and refining."""
 FIRST_LOOK, HOPELESS = 30, 2.0
 """Episodes after which a candidate is dropped if it is behind the best one of the same pass by so many paired
 standard errors."""
-RESERVED_SHARE = 0.4
-"""Meta-test is reserved for several of the best passes as long as they take no more than this share of the time
-that there was at the beginning."""
-CHEAP_SHARE = 0.2
-"""Share of the time left to search that embedding the bench may take where it is only to refine."""
-TUNE_SHARE = 0.5
-"""Share of the time left to search that tuning a backbone may take."""
 MOST_TUNED = 3
 """Backbones that are tuned, one after the other, while there is time."""
 
 
 @dataclass
 class Trials:
-    """Candidates measured on a bench while the time allows it, and meta-test with the best of them besides.
+    """Candidates measured on a validation set while the time allows it, and meta-test with the best of them besides.
     `announce` is told every outcome; `first` is the view that there is anyway."""
 
     validation_set: ValidationSet
@@ -64,8 +57,8 @@ class Trials:
     dataset_of_class: Rows
 
     def __post_init__(self) -> None:
-        most_reserved_s = RESERVED_SHARE * self.forecast.limits.run.left_s()
-        self.best_outcomes = BestOutcomes(lambda views: self.forecast.meta_test_s(views) <= most_reserved_s)
+        most_reserved_s = self.forecast.policy.reserved_share * self.forecast.limits.run.left_s()
+        self.best_outcomes = BestOutcomes(lambda candidates: self.meta_test_s(candidates) <= most_reserved_s)
         self._fresh: dict[Hashable, tuple[torch.Tensor, ...]] = {}
         self.tuner = BackboneTuner(self.validation_set, self.forecast, self.report, self.settings.tune_steps)
         self.families = FamilyTrials(self.validation_set, self.dataset_of_class, self.forecast, self.report)
@@ -73,13 +66,11 @@ class Trials:
 
     def run(self, search: Search, search_s: float) -> Iterator[None]:
         """Explore, tune, train, refine; stops between these, so that what `best_outcomes` have so far can be kept."""
-        later_s = LATER_SHARE * search_s
-        if later_s < LEAST_TUNE_S / TUNE_SHARE:
-            later_s = 0.0  # too little for what comes later
-        search.explore(lambda: self.forecast.spare_s(self.reserved) > later_s and self.may_go_on())
+        later_s = self.forecast.policy.later_s(search_s)
+        search.explore(lambda: self.spare_s() > later_s and self.may_go_on())
         for best in self._to_tune():
             yield
-            within_s = TUNE_SHARE * (self.forecast.spare_s(self.reserved) - self.tuner.embed_s(best))
+            within_s = self.forecast.policy.tuning_s(self.spare_s() - self.tuner.embed_s(best))
             with self.stages.timed("tune", self.tuner.predicted_s(within_s)):
                 tuned = self.tuner.views(best, within_s)
             search.widen([each for view in tuned for each in self.layered(view)], self.may_go_on)
@@ -91,11 +82,11 @@ class Trials:
 
     def layered(self, view: View) -> list[View]:
         """The view, and the same pass with more layers, where the network has them."""
-        has = self.forecast.shelf(view.backbone).widths
+        has = self.forecast.shelf(view.backbone, view.variant).widths
         return [view, replace(view, layers=STAGES)] if has.keys() >= set(STAGES) else [view]
 
     def cost(self, view: View) -> float:
-        """Share of the time left that a view takes, on the bench and in meta-test."""
+        """Share of the time left that a view takes, on the validation set and in meta-test."""
         images = len(self.validation_set.keys) + self.forecast.test.embedded_images
         left_s = max(self.forecast.limits.run.left_s(), 1.0)
         return self._embed_s(view, images) / left_s
@@ -104,14 +95,14 @@ class Trials:
         """Calibrated log-probabilities on a few episodes of the better of two heads, on the last layer or several.
         BudgetExhausted where all fail, or time or room does not do."""
 
-        def measure(candidate: Candidate) -> Answer:
+        def measure(candidate: HeadCandidate) -> Answer:
             features = self.features(candidate.view, few)
             return few.answer(candidate.view, features, candidate.head, candidate.params)
 
         found = [
             guarded(
                 measure,
-                Candidate(each, head, {"transform": QUICK_TRANSFORM, **HEADS[head].first_params()}),
+                HeadCandidate(each, head, {"transform": QUICK_TRANSFORM, **HEADS[head].first_params()}),
             )
             for each in self.layered(view)
             for head in QUICK_HEADS
@@ -132,26 +123,46 @@ class Trials:
 
     def may_go_on(self) -> bool:
         """Whether there is time and memory for another trial, and then for meta-test with the best so far."""
-        return self.forecast.fits(self.reserved, spare_s=TRIAL_S) and self.forecast.limits.memory.fits(
-            TRIAL_BYTES
-        )
+        trial_s = self.forecast.policy.trial_s
+        return self.fits(self.reserved, spare_s=trial_s) and self.forecast.limits.memory.fits(TRIAL_BYTES)
 
-    def is_cheap(self, view: View) -> bool:
-        """Whether the bench is embedded in a view, or would be in a small part of the time left; of a family, whether
-        there is time for another."""
-        if is_trained(view.backbone):
-            return self._spare_for_family() > 0
-        missing = self.forecast.store.missing(view, self.validation_set.keys)
-        return self._embed_s(view, missing) <= CHEAP_SHARE * self.forecast.spare_s([*self.reserved, view])
+    def is_cheap(self, candidate: Candidate) -> bool:
+        """Whether the validation set is embedded in the view of a head, or would be in a small part of the time left;
+        of a family, whether there is time for another."""
+        if isinstance(candidate, FamilyCandidate):
+            return self.families.within_s(self.spare_s()) > 0
+        missing = self.forecast.store.missing(candidate.view, self.validation_set.keys)
+        spare_s = self.forecast.policy.cheap_share * self.spare_s([*self.reserved, candidate])
+        return self._embed_s(candidate.view, missing) <= spare_s
+
+    def fits(self, candidates: Sequence[Candidate], *, spare_s: float = 0.0) -> bool:
+        """Whether meta-test with these candidates still fits after finishing, with `spare_s` to spare."""
+        views, learners = self._costs(candidates)
+        return self.forecast.fits(views, learners=learners, spare_s=spare_s)
+
+    def meta_test_s(self, candidates: Sequence[Candidate]) -> float:
+        """Predicted seconds of meta-test with these candidates."""
+        return self.forecast.meta_test_s(*self._costs(candidates))
+
+    def spare_s(self, candidates: Sequence[Candidate] | None = None) -> float:
+        """Seconds that can be spent now so that finishing and meta-test with these candidates, or with what is
+        reserved, still fit."""
+        return self.forecast.spare_s(*self._costs(self.reserved if candidates is None else candidates))
+
+    def _costs(self, candidates: Sequence[Candidate]) -> tuple[list[View], list[TrainedCosts]]:
+        """Views of the heads, and costs of the trained learners, of which meta-test consists."""
+        views = [one.view for one in candidates if isinstance(one, HeadCandidate)]
+        return views, [self.families.costs(one) for one in candidates if isinstance(one, FamilyCandidate)]
 
     def _embed_s(self, view: View, images: float) -> float:
         """Seconds to allow for embedding so many images in a view."""
         return SLOWDOWN * images * self.forecast.image_s(view)
 
     @property
-    def reserved(self) -> list[View]:
-        """Views that have their place in the plan: of the best ensemble so far, as far as it is affordable."""
-        return self.best_outcomes.reserved or [self.first]
+    def reserved(self) -> list[Candidate]:
+        """What has its place in the plan: the best ensemble so far, as far as it is affordable, or a head on the view
+        that there is anyway."""
+        return self.best_outcomes.reserved or [HeadCandidate(self.first, "centroid", {})]
 
     def features(self, view: View, validation_set: ValidationSet | None = None) -> torch.Tensor:
         """Features of all images of the bench, or of another one; BudgetExhausted where they do not fit in the
@@ -164,7 +175,7 @@ class Trials:
         missing = store.missing(view, validation_set.keys)
         embed_s = self._embed_s(view, missing)
         if missing and not (
-            forecast.fits([view], {view: missing}) and forecast.fits(self.reserved, spare_s=embed_s)
+            forecast.fits([view], {view: missing}) and self.fits(self.reserved, spare_s=embed_s)
         ):
             raise BudgetExhausted(f"{missing} images with {view} do not fit in the time left")
         train = forecast.limits.train
@@ -175,7 +186,9 @@ class Trials:
         """Predicted seconds of `fresh_scores`."""
         if candidate.identity in self._fresh:
             return 0.0
-        return self.families.answer_s(candidate) if is_family(candidate) else self.forecast.answer_s
+        if isinstance(candidate, FamilyCandidate):
+            return self.families.answer_s(candidate)
+        return self.forecast.answer_s
 
     def fresh_scores(self, candidate: Candidate) -> tuple[torch.Tensor, ...]:
         """Scores [b, q, n] per batch of the bench's fresh episodes, computed once. BudgetExhausted where a trained
@@ -185,7 +198,7 @@ class Trials:
         return self._fresh[candidate.identity]
 
     def _scores_on_fresh(self, candidate: Candidate) -> tuple[torch.Tensor, ...]:
-        if is_family(candidate):
+        if isinstance(candidate, FamilyCandidate):
             return self.families.fresh_scores(candidate, self.validation_set.fresh)
         view, fresh = candidate.view, self.validation_set.fresh
         return self.validation_set.answer(
@@ -194,25 +207,27 @@ class Trials:
 
     def _try_families(self, search: Search) -> None:
         """Families on the best backbone, as long as there is time for one."""
-        if self._spare_for_family():
-            families = self.families.views(self.reserved[0], self.settings.families)
-            search.join(families, lambda: self._spare_for_family() > 0)
-
-    def _spare_for_family(self) -> float:
-        return self.families.within_s(self.forecast.spare_s(self.reserved))
+        best = next((one for one in self.reserved if isinstance(one, HeadCandidate)), None)
+        if best is None or not self.forecast.policy.family_s(self.spare_s()):
+            return
+        self.forecast.make_room()
+        families = self.families.candidates(best.view, self.settings.families)
+        if any(map(self.is_cheap, families)):
+            search.join([(one, find_family(one.family)) for one in families], self.is_cheap)
 
     def _measure(self, candidate: Candidate) -> Answer:
-        if is_family(candidate):
-            return self.families.measure(candidate, self._spare_for_family(), self._look_at_family)
+        if isinstance(candidate, FamilyCandidate):
+            within_s = self.families.within_s(self.spare_s())
+            return self.families.measure(candidate, within_s, self._look_at_family)
         view = candidate.view
         features = self.features(view)
         if not self.forecast.fits([view]):
             raise BudgetExhausted(f"meta-test with {view} does not fit in the time left")
-        if best := self.best_outcomes.best_of(view.source):
+        if best := self.best_outcomes.best_of(candidate.source):
             self._look(candidate, features, best)
         return self.validation_set.answer(view, features, candidate.head, candidate.params)
 
-    def _look(self, candidate: Candidate, features: torch.Tensor, best: Outcome) -> None:
+    def _look(self, candidate: HeadCandidate, features: torch.Tensor, best: Outcome) -> None:
         """Pruned where a candidate is far behind the best one of the same pass on the first few episodes; one that
         is alone on its view may still be of use in an ensemble."""
         look = self._first_look
@@ -231,10 +246,11 @@ class Trials:
     def _to_tune(self) -> list[View]:
         """The best view of every backbone that the best ensemble has, then of others that are nearly as good."""
         ranked = self.best_outcomes.ranked
-        near = [one.candidate.view for one in ranked if one.score >= ranked[0].score - WORSE / 2]
+        near = [one.candidate for one in ranked if one.score >= ranked[0].score - WORSE / 2]
         best: dict[str, View] = {}
-        for view in [*self.reserved, *near]:
-            best.setdefault(view.backbone, view)
+        for one in [*self.reserved, *near]:
+            if isinstance(one, HeadCandidate):
+                best.setdefault(one.view.backbone, one.view)
         return list(best.values())[:MOST_TUNED]
 
 

@@ -13,10 +13,10 @@ from autometa.backbones import View, find_spec, installed_backbones
 from autometa.backbones.feature_files import FeatureFiles
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
+from autometa.core import journals
 from autometa.core.budget import Limits, Machine
 from autometa.core.errors import BudgetExhausted, WeightsError
 from autometa.core.settings import Settings
-from autometa.core.speed import SLOWDOWN
 from autometa.data.images import ImagePool
 from autometa.data.test_spec import TestSpec
 from autometa.evaluation.mixing import fit_temperature
@@ -24,30 +24,22 @@ from autometa.evaluation.validation_set import ValidationSet
 from autometa.heads import Params
 from autometa.model.fitted_learner import FittedLearner
 from autometa.planning.forecast import PROBE_IMAGES, Forecast
-from autometa.planning.plan import SAVE_S, make_plan
+from autometa.planning.plan import make_plan
 from autometa.planning.stage_log import JOURNAL, StageLog
-from autometa.search.candidates import Outcome
-from autometa.search.family_trials import is_family
+from autometa.search.candidates import HeadCandidate, Outcome
 from autometa.search.final_choice import FinalChoice
 from autometa.search.incumbent import Incumbent
 from autometa.search.priors import features_of, proposed
 from autometa.search.ranking import Ranking
-from autometa.search.resume import FINAL, STUDY, EarlierRun, load_earlier, tidy
+from autometa.search.resume import FINAL, EarlierRun, earlier_results, load_earlier, tidy
 from autometa.search.search import Search
 from autometa.search.trials import Trials
 
 START_PX = 128
-PROBE_SHARE = 0.1
-"""Share of the time left after which no further backbone is measured."""
-VALIDATION_SHARE = 0.08
-"""Share of the search time that embedding the validation images in the first view may take, and again as much for
-the images that metrics are fitted on: finer views take several times as long, and there are to be some of them."""
 PROBE_BYTES = 600 * 2**20
 """Memory that a further backbone with its engines may take."""
 BENCH_IMAGES = 600
 """Images that a good view is shown in the search, about: what building an engine must pay for."""
-RANKING_SHARE = 0.15
-"""Share of the time left that ranking the views may take."""
 
 
 @dataclass
@@ -137,7 +129,7 @@ class Controller:
         """Measure the backbones; returns the bootstrap's view, or a coarser one if meta-test needs it."""
         rows = self._rng.choice(len(pool.images), min(PROBE_IMAGES, len(pool.images)), replace=False)
         forecast = self._forecast
-        probing = self.limits.train.share(PROBE_SHARE)
+        probing = self.limits.train.share(self._forecast.policy.probe_share)
         for name in self._available:
             if forecast.probed and not (
                 probing.left_s() > 0 and forecast.fits([wanted]) and self.limits.memory.fits(PROBE_BYTES)
@@ -177,7 +169,7 @@ class Controller:
 
     def _trials(self, pool: ImagePool, first: View, search_s: float) -> Trials:
         """Trials on a bench of as many images as the time for the search is good for."""
-        max_images = int(VALIDATION_SHARE * search_s / self._forecast.image_s(first))
+        max_images = self._forecast.policy.validation_images(search_s, self._forecast.image_s(first))
         n_episodes = self.settings.validation_episodes
         validation_set = ValidationSet.of(pool, self.test, n_episodes, max_images, self._rng)
         trials = Trials(
@@ -207,8 +199,8 @@ class Controller:
 
     def _begin_search(self, views: list[View], prior: list[Params], trials: Trials) -> Search:
         """A search that asks for `prior` first and knows what earlier runs have left in its journal."""
-        journal = self.checkpoint / STUDY if self.checkpoint else None
-        search = Search(views, trials.attempt, self.settings.seed, prior=prior, journal=journal)
+        earlier = earlier_results(self.checkpoint) if self.checkpoint else []
+        search = Search(views, trials.attempt, self.settings.seed, prior=prior, earlier=earlier)
         if search.earlier:
             self.report(f"resumed: {len(search.earlier)} trials of earlier runs are known")
         return search
@@ -216,8 +208,8 @@ class Controller:
     def _worthy_views(self, few: ValidationSet, first: View, trials: Trials) -> list[View]:
         """The first view, then the others that the episodes of `few` find worth a trial; each also with more
         layers, which come with the same pass."""
-        looking = self.limits.train.share(RANKING_SHARE)
-        look_s = SLOWDOWN * len(few.images)
+        looking = self.limits.train.share(self._forecast.policy.ranking_share)
+        look_s = self._forecast.policy.slowdown * len(few.images)
         ranking = Ranking(
             few.episodes,
             lambda view: trials.quick_answer(view, few),
@@ -239,17 +231,16 @@ class Controller:
     def _record(self, outcome: Outcome, trials: Trials) -> None:
         """Journal an outcome; announce and now and then save the best one so far."""
         if self.checkpoint is not None:
-            with (self.checkpoint / JOURNAL).open("a") as journal:
-                journal.write(outcome.journal_line() + "\n")
-        if outcome.answer is None or is_family(outcome.candidate):
+            journals.append(self.checkpoint / JOURNAL, outcome.record())
+        candidate = outcome.candidate
+        if outcome.answer is None or not isinstance(candidate, HeadCandidate):
             return  # a family joins in the end, beside heads
-        self._forecast.answered(
-            outcome.candidate.view, outcome.seconds, len(trials.validation_set.episodes.episodes)
-        )
+        n_episodes = len(trials.validation_set.episodes.episodes)
+        self._forecast.answered(candidate.view, outcome.seconds, n_episodes)
         if outcome.score <= self._best:
             return
-        self._best, candidate = outcome.score, outcome.candidate
-        self.report(f"best so far: {outcome.answer.percent()} with {candidate.head} on {candidate.view}")
+        self._best = outcome.score
+        self.report(f"best so far: {outcome.answer.percent()} with {candidate}")
         if self._incumbent.is_due and not self._is_served and not self._incumbent.has_ensemble:
             self._saved = outcome.score
             temperature = fit_temperature(outcome.answer, trials.validation_set.episodes)
@@ -275,20 +266,22 @@ class Controller:
     def _mix(self, trials: Trials) -> None:
         """Choose the ensemble and save it with metrics fitted on all classes."""
         finish = FinalChoice(trials, self.settings.max_members)
-        with self.stages.timed("ensemble", self._forecast.finish_s - SAVE_S):
+        with self.stages.timed("ensemble", self._forecast.finish_s - self._forecast.policy.save_s):
             members, final = finish.chosen(trials.best_outcomes.outcomes)
             if self._earlier and self._is_served and final.mean < self._earlier.accuracy:
                 told = f"{final.percent()}: the learner of the earlier run is better"
-                if self._incumbent.fits(self._earlier.learner):
+                meta_test_s = self._incumbent.meta_test_s(self._earlier.learner)
+                self.stages.predict("meta_test", meta_test_s)
+                if self.limits.run.fits(meta_test_s):
                     self._note("ensemble", f"{told}, it stays")
                     self._incumbent.keep(self._earlier.learner)
                     return
                 self._note("ensemble", f"{told}, but there is no time for meta-test with it")
             temperature, final = finish.calibrated(final)
             figures = final.figures()
-            names = ", ".join(f"{c.head} on {c.view}" for c, _, _ in members)
+            names = ", ".join(str(candidate) for candidate, _, _ in members)
             told = f"{final.percent()}, calibration error {100 * figures['calibration_error']:.1f} %"
             self._note("ensemble", f"chosen: {told}, on fresh validation episodes with {names}")
-        with self.stages.timed("save", SAVE_S):
+        with self.stages.timed("save", self._forecast.policy.save_s):
             record = {"stage": FINAL, **figures}
             self._incumbent.save(members, trials, record, temperature, every_class=True)

@@ -15,27 +15,23 @@ from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import Limits, Machine, TimeBudget, process_age_s
 from autometa.core.errors import BudgetExhausted, DataError
-from autometa.core.speed import SLOWDOWN
+from autometa.core.time_policy import POLICY
 from autometa.data.images import ImagePool, Rows, share_of_classes
 from autometa.data.test_spec import TestSpec
 from autometa.evaluation.member import Member, plain_member
 from autometa.evaluation.mixing import fit_temperature
 from autometa.evaluation.validation_episodes import Answer
 from autometa.evaluation.validation_set import ValidationSet
-from autometa.heads import METRICS, FeatureStatistics, Metric, find_metric
+from autometa.heads import METRICS, FeatureStatistics, Metric, Params, find_metric
 from autometa.model.fitted_learner import FittedLearner, MetricKey
 from autometa.planning.forecast import PROBE_IMAGES, Forecast
-from autometa.planning.plan import FINISH_S, make_plan
-from autometa.search.candidates import Candidate, Outcome, guarded
+from autometa.planning.plan import make_plan
+from autometa.search.candidates import HeadCandidate, guarded
 
 STRONGEST = View("tf_efficientnet_lite0", 128)
 """Of the backbones that every installation has."""
 EPISODES = 120
 """Validation episodes that choose the metric, and as many for the final figure."""
-EMBED_SHARE = 0.7
-"""Share of the time for meta-training that embedding may take; where it does not do, fewer images are used."""
-TRIAL_S = 2.0
-"""What measuring a metric may take."""
 
 
 @dataclass
@@ -80,24 +76,21 @@ class WhitenedSystem:
         # episodes need no pixels any more
         part = replace(pool, images=pool.images[:, :, :1, :1][rows], labels=pool.labels[rows])
         validation_set = ValidationSet.of(part, self.test, EPISODES, len(rows), self._rng)
-        best = self._choose(view, features[validation_set.keys], validation_set)
-        name = str(best.candidate.params["transform"])
+        params, answer = self._choose(view, features[validation_set.keys], validation_set)
+        name = str(params["transform"])
         metrics: dict[MetricKey, Metric] = {}
         if find_metric(name).learned:
             metrics[view, name] = FeatureStatistics(features, torch.from_numpy(part.labels)).fit(
                 find_metric(name)
             )
-        assert best.answer is not None
-        temperature = fit_temperature(best.answer, validation_set.episodes)
+        temperature = fit_temperature(answer, validation_set.episodes)
         fresh = validation_set.answer(
-            view, features[validation_set.keys], "centroid", best.candidate.params, validation_set.fresh
+            view, features[validation_set.keys], "centroid", params, validation_set.fresh
         )
         self.report(
             f"chosen: {name}, {fresh.percent()} on fresh validation episodes before it was fitted on all classes"
         )
-        member = plain_member(view).model_copy(
-            update={"params": best.candidate.params, "temperature": temperature}
-        )
+        member = plain_member(view).model_copy(update={"params": params, "temperature": temperature})
         return self._save(member, metrics, {"stage": "final", "metric": name, **fresh.figures()})
 
     def _probe(self, pool: ImagePool) -> View:
@@ -115,10 +108,10 @@ class WhitenedSystem:
         """Rows of the images that there is time to embed, the same share of every class."""
         plan = make_plan(self.limits.run.left_s(), [view], self.test, self._forecast.costs([view]))
         self.report(f"plan: {plan.why}")
-        left_s = min(plan.search_s, self.limits.train.left_s() - FINISH_S)
+        left_s = min(plan.search_s, self.limits.train.left_s() - POLICY.finish_s)
         if left_s <= 0:
             raise BudgetExhausted("no time is left to embed images in")
-        most = int(EMBED_SHARE * left_s / (SLOWDOWN * self._forecast.image_s(view)))
+        most = int(POLICY.embed_share * left_s / (POLICY.slowdown * self._forecast.image_s(view)))
         if most < len(pool.images):
             self.report(f"{most} of {len(pool.images)} images fit")
         return share_of_classes(pool.labels, most / len(pool.images), self._rng)
@@ -126,28 +119,31 @@ class WhitenedSystem:
     def _embed(self, pool: ImagePool, rows: Rows, view: View) -> torch.Tensor:
         images = pool.images if len(rows) == len(pool.images) else pool.images[rows]
         train = self.limits.train
-        budget = TimeBudget(train.deadline - FINISH_S, train.clock)
+        budget = TimeBudget(train.deadline - POLICY.finish_s, train.clock)
         return self._store.embed(view, images, rows.tolist(), budget)
 
-    def _choose(self, view: View, features: torch.Tensor, validation_set: ValidationSet) -> Outcome:
-        """The best of the metrics, as many as there is time to measure. BudgetExhausted where there is none."""
+    def _choose(
+        self, view: View, features: torch.Tensor, validation_set: ValidationSet
+    ) -> tuple[Params, Answer]:
+        """The best of the metrics, as parameters of the nearest centroid, out of as many as there is time to measure;
+        and what it answers. BudgetExhausted where there is none."""
 
-        def measure(candidate: Candidate) -> Answer:
+        def measure(candidate: HeadCandidate) -> Answer:
             return validation_set.answer(view, features, candidate.head, candidate.params)
 
-        done: list[Outcome] = []
+        found: list[tuple[Params, Answer]] = []
         for name in METRICS:
-            if not self._forecast.fits([view], spare_s=TRIAL_S):
+            if not self._forecast.fits([view], spare_s=POLICY.trial_s):
                 self.report(f"no time for the metrics from {name} on")
                 break
             params = {**plain_member(view).params, "transform": name}
-            outcome = guarded(measure, Candidate(view, "centroid", params))
-            told = outcome.answer.percent() if outcome.answer else outcome.note
-            self.report(f"metric {name}: {told}")
-            done.append(outcome)
-        if not any(outcome.answer for outcome in done):
+            outcome = guarded(measure, HeadCandidate(view, "centroid", params))
+            self.report(f"metric {name}: {outcome.answer.percent() if outcome.answer else outcome.note}")
+            if outcome.answer:
+                found.append((params, outcome.answer))
+        if not found:
             raise BudgetExhausted("no metric could be measured")
-        return max(done, key=lambda outcome: outcome.score)
+        return max(found, key=lambda one: one[1].mean)
 
     def _save(
         self, member: Member, metrics: dict[MetricKey, Metric], record: dict[str, Any]

@@ -107,7 +107,11 @@ def test_learners_keep_their_layers(tiny_backbone: str, tmp_path) -> None:  # ty
 
 @pytest.mark.parametrize(
     "view",
-    [View("a.b@c", 64), View("net", 96, ("last", "stage4"), flip=True), View("net+tuned", 32, flip=True)],
+    [
+        View("a.b@c", 64),
+        View("net", 96, ("last", "stage4"), flip=True),
+        View("net", 32, flip=True, variant="tuned"),
+    ],
 )
 def test_a_view_is_known_by_its_name(view: View) -> None:
     assert View.of(str(view)) == view

@@ -33,8 +33,8 @@ class CountingShelf(BackboneShelf):
         super().__init__("cpu")
         self.embedded: list[int] = []
 
-    def __call__(self, name: str):  # type: ignore[no-untyped-def]
-        backbone = super().__call__(name)
+    def __call__(self, name: str, variant: str = ""):  # type: ignore[no-untyped-def]
+        backbone = super().__call__(name, variant)
         original = type(backbone).embed_layers
 
         def counting(images, px, *, flip):  # type: ignore[no-untyped-def]

@@ -16,6 +16,7 @@ from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import MemoryBudget, TimeBudget
 from autometa.core.speed import LEAST_MARGIN
+from autometa.core.time_policy import POLICY
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.test_spec import TestSpec
 from autometa.evaluation.member import Member, plain_member
@@ -23,7 +24,6 @@ from autometa.heads import METRICS, Metric, apply_head
 from autometa.model import fitted_learner as learner_module
 from autometa.model.fitted_learner import FittedLearner
 from autometa.planning.meta_test import (
-    CLEARLY,
     GUESS_STEPS,
     HEAD_S,
     REST_S,
@@ -31,7 +31,6 @@ from autometa.planning.meta_test import (
     MetaTestSchedule,
     fallback_levels,
 )
-from autometa.planning.plan import CLOSING_S
 
 IMAGES, TASKS = 1000, 100
 SPARE_S = 1e-6
@@ -50,11 +49,11 @@ PLAIN = FIRST.model_copy(update={"flip": False})
 def store_of(input_px: Callable[[int], int]) -> FeatureStore:
     """A store of networks that work at these sizes, and of nothing else."""
     network: Any = SimpleNamespace(input_px=input_px)
-    return FeatureStore(lambda name: network, MemoryBudget(2**40))
+    return FeatureStore(lambda *_: network, MemoryBudget(2**40))
 
 
 class Race:
-    """A pace whose clock, and a store whose speeds, the test sets."""
+    """A schedule whose clock, and a store whose speeds, the test sets."""
 
     def __init__(self, members: tuple[Member, ...]) -> None:
         self.clock = FakeClock()
@@ -199,7 +198,7 @@ def test_what_was_given_up_comes_back_only_where_the_time_clearly_allows_it() ->
     assert race.begin() == (PLAIN,)
     race.leave(race.cost_s(*ALL))
     assert race.begin() != ALL
-    race.leave(race.cost_s(*ALL) / CLEARLY + SPARE_S)
+    race.leave(race.cost_s(*ALL) / POLICY.clearly_share + SPARE_S)
     assert race.begin() == ALL
     assert "has time again: all members answer from now on" in race.lines[-1]
 
@@ -225,7 +224,7 @@ def test_the_pace_of_a_declared_test() -> None:
     spec = EpisodeSpec(ways=(2, 4), shots=(1, 5), queries_per_class=3)
     schedule = MetaTestSchedule.of(TestSpec(20, spec, 100, "x", 150), TimeBudget.of(60, FakeClock()), print)
     assert (schedule.tasks_left, schedule.images, schedule.shown_left) == (20, 100, 150)
-    assert schedule.left_s() == 60 - CLOSING_S
+    assert schedule.left_s() == 60 - POLICY.closing_s
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ from autometa.backbones import View
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import MemoryBudget, TimeBudget
 from autometa.core.errors import BudgetExhausted, Diverged
+from autometa.core.time_policy import POLICY
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.test_spec import TestSpec
 from autometa.evaluation.validation_episodes import Answer
@@ -21,7 +23,7 @@ from autometa.evaluation.validation_set import ValidationSet
 from autometa.learners.recipe import Recipe
 from autometa.learners.trained import TrainedCosts
 from autometa.search import family_trials
-from autometa.search.candidates import Candidate, Pruned
+from autometa.search.candidates import FamilyCandidate, Pruned
 from autometa.search.family_trials import FamilyTrials
 
 POOL = colour_pool()
@@ -45,6 +47,10 @@ class Training:
         return Answer((torch.full((1,), learner),), np.full(9, learner)), TrainedCosts(learner, learner)
 
 
+def anil(backbone: str) -> FamilyCandidate:
+    return FamilyCandidate("anil", backbone, 96, {"rate": 0.5})
+
+
 def seen(answers: Any) -> None:
     """A look at the first answers that finds nothing wrong."""
 
@@ -56,8 +62,8 @@ def trials(monkeypatch: pytest.MonkeyPatch, tiny_backbone: str) -> FamilyTrials:
     monkeypatch.setattr(family_trials, "answer_episodes", training.answer)
     memory = MemoryBudget.of_machine()
     forecast: Any = SimpleNamespace(
-        trained={},
-        fits=lambda views: True,
+        policy=POLICY,
+        fits=lambda views, learners: True,
         test=SimpleNamespace(episodes=SPEC),
         limits=SimpleNamespace(train=TimeBudget.of(100), memory=memory),
         make_room=lambda: None,
@@ -72,49 +78,48 @@ def trials(monkeypatch: pytest.MonkeyPatch, tiny_backbone: str) -> FamilyTrials:
 def test_of_several_options_the_best_are_kept_with_their_costs(
     trials: FamilyTrials, tiny_backbone: str
 ) -> None:
-    ((view, row),) = trials.views(View(f"{tiny_backbone}+tuned", 224), ["anil"]).items()
-    assert (view, row.name) == (View(f"{tiny_backbone}~anil", 128), "anil")
+    (family,) = trials.candidates(View(tiny_backbone, 224, variant="tuned"), ["anil"])
+    assert family == FamilyCandidate("anil", tiny_backbone, 128)
 
-    def tried(rate: float) -> Candidate:
-        return Candidate(view, "anil", {"rate": rate})
+    def tried(rate: float) -> FamilyCandidate:
+        return replace(family, options={"rate": rate})
 
     for rate, kept in ((0.5, 0.5), (0.4, 0.5), (0.8, 0.8), (0.1, 0.8)):
         assert trials.measure(tried(rate), 20.0, seen).mean == rate
-        assert trials.forecast.trained[view.backbone] == TrainedCosts(kept, kept)
+        assert trials.costs(tried(rate)) == TrainedCosts(kept, kept)
         assert trials.member(tried(rate), 1.0, 1.0).learner == kept
     with pytest.raises(Diverged):
         trials.measure(tried(3.0), 20.0, seen)
-    assert trials.forecast.trained[view.backbone] == TrainedCosts(0.8, 0.8)
+    assert trials.costs(family) == TrainedCosts(0.8, 0.8)
     assert float(trials.fresh_scores(tried(0.8), trials.validation_set.fresh)[0]) == pytest.approx(0.8)
 
 
 def test_what_meta_test_has_no_time_for_is_not_kept(trials: FamilyTrials, tiny_backbone: str) -> None:
-    ((view, _),) = trials.views(View(tiny_backbone, 96), ["anil"]).items()
-    trials.forecast.fits = lambda views: False  # type: ignore[method-assign, assignment]
+    candidate = anil(tiny_backbone)
+    trials.forecast.fits = lambda views, learners: False  # type: ignore[method-assign, assignment]
     with pytest.raises(BudgetExhausted, match="does not fit"):
-        trials.measure(Candidate(view, "anil", {"rate": 0.5}), 20.0, seen)
+        trials.measure(candidate, 20.0, seen)
     with pytest.raises(KeyError):
-        trials.member(Candidate(view, "anil", {"rate": 0.5}), 1.0, 1.0)
+        trials.member(candidate, 1.0, 1.0)
 
 
 def test_what_the_first_look_refuses_is_not_kept(trials: FamilyTrials, tiny_backbone: str) -> None:
-    ((view, _),) = trials.views(View(tiny_backbone, 96), ["anil"]).items()
+    candidate = anil(tiny_backbone)
 
     def hopeless(answers: Any) -> None:
         raise Pruned(answers(trials.validation_set.fresh).mean, "far behind")
 
     with pytest.raises(Pruned) as caught:
-        trials.measure(Candidate(view, "anil", {"rate": 0.5}), 20.0, hopeless)
+        trials.measure(candidate, 20.0, hopeless)
     assert caught.value.accuracy == 0.5
     with pytest.raises(KeyError):
-        trials.answer_s(Candidate(view, "anil", {"rate": 0.5}))
+        trials.answer_s(candidate)
 
 
 def test_a_family_needs_memory_and_time_to_answer(
     trials: FamilyTrials, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ((view, _),) = trials.views(View(tiny_backbone, 96), ["anil"]).items()
-    candidate = Candidate(view, "anil", {"rate": 0.5})
+    candidate = anil(tiny_backbone)
     asked: list[bool] = []
 
     def train(*_: Any, fits: Any, **__: Any) -> float:

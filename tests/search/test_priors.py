@@ -19,7 +19,7 @@ from autometa.data.test_spec import TestSpec
 from autometa.evaluation.validation_episodes import Answer
 from autometa.evaluation.validation_set import ValidationSet
 from autometa.heads import HEADS
-from autometa.search.candidates import Candidate, Outcome
+from autometa.search.candidates import HeadCandidate, Outcome
 from autometa.search.priors import (
     TABLE,
     WISHES,
@@ -79,9 +79,9 @@ def test_wishes_take_the_best_of_every_row_in_turn_on_the_first_view() -> None:
 
 
 def test_the_search_asks_for_the_prior_first_and_carries_it_on() -> None:
-    tried: list[Candidate] = []
+    tried: list[HeadCandidate] = []
 
-    def attempt(candidate: Candidate) -> Outcome:
+    def attempt(candidate: HeadCandidate) -> Outcome:
         tried.append(candidate)
         mean = 0.9 if candidate.params.get("strength") == 2.0 else 0.4
         return Outcome(candidate, "ok", 0.0, Answer((), np.full(20, mean)))
@@ -97,7 +97,7 @@ def test_the_search_asks_for_the_prior_first_and_carries_it_on() -> None:
         SMALL, LARGE, View("net", 64, flip=True)
     ]  # fmt: skip
     assert sum(c.origin == "carried on" for c in tried) == 2 * CARRIED_ON
-    assert json.loads(search.outcomes[SAFE].journal_line())["origin"] == "prior"
+    assert search.outcomes[SAFE].record()["origin"] == "prior"
 
 
 def test_features_tell_glyphs_from_photographs() -> None:
@@ -132,9 +132,9 @@ def test_the_table_that_is_shipped_fits_this_version() -> None:
     for one in table.rows:
         asked = proposals([one], SMALL, [SMALL, LAYERED], n=100)
         assert len(asked) == len(one.won) > 0
-        tried: list[Candidate] = []
+        tried: list[HeadCandidate] = []
 
-        def attempt(candidate: Candidate, tried: list[Candidate] = tried) -> Outcome:
+        def attempt(candidate: HeadCandidate, tried: list[HeadCandidate] = tried) -> Outcome:
             tried.append(candidate)
             return Outcome(candidate, "failed", 0.0)
 

@@ -12,7 +12,7 @@ from autometa.backbones import View
 from autometa.core.errors import BudgetExhausted
 from autometa.data.episodes import EpisodeSpec, sample_episodes
 from autometa.evaluation.validation_episodes import ValidationEpisodes
-from autometa.search.candidates import Candidate, Outcome
+from autometa.search.candidates import HeadCandidate, Outcome
 from autometa.search.ensembles import ensembles
 from autometa.search.ranking import Ranking
 
@@ -115,7 +115,7 @@ def test_the_ensemble_has_members_that_see_different_things() -> None:
 
     def outcome(view: View, number: int, seed: int, noise: float) -> Outcome:
         answer = EPISODES.measure(noisy(seed, noise))
-        return Outcome(Candidate(view, "ridge", {"n": number}), "ok", 0.0, answer)
+        return Outcome(HeadCandidate(view, "ridge", {"n": number, "transform": "l2"}), "ok", 0.0, answer)
 
     alike = [outcome(SIZES[0][0], n, 0, 0.5 + 0.001 * n) for n in range(30)]
     other = outcome(SIZES[0][1], 0, 1, 0.6)
@@ -123,7 +123,7 @@ def test_the_ensemble_has_members_that_see_different_things() -> None:
     done = [*alike, other]
     alone, grown, *even = ensembles(done, EPISODES, lambda _: True, lambda _: 1.0, 4)
     assert len(alone) == 1
-    assert SIZES[0][1] in {candidate.view for candidate, _, _ in grown}
+    assert SIZES[0][1].source in {candidate.source for candidate, _, _ in grown}
     assert [weight for _, _, weight in even[0]] == [1.0, 1.0] if even else grown[0][2] == 1.0
-    cheap = ensembles(done, EPISODES, lambda views: len(set(views)) == 1, lambda _: 1.0, 4)
-    assert all(len({candidate.view for candidate, _, _ in members}) == 1 for members in cheap)
+    cheap = ensembles(done, EPISODES, lambda candidates: len({one.source for one in candidates}) == 1, lambda _: 1.0, 4)
+    assert all(len({candidate.source for candidate, _, _ in members}) == 1 for members in cheap)

@@ -1,4 +1,4 @@
-"""A killed search goes on where it was: the study, its journals, the learner of the earlier run."""
+"""A killed search goes on where it was: the study, its journal, the learner of the earlier run."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import pytest
 from synthetic import colour_pool
 
 from autometa.backbones import View
+from autometa.core import journals
 from autometa.core.budget import Limits, MemoryBudget, TimeBudget
 from autometa.core.files import DESCRIPTION
 from autometa.core.journals import cut_damaged_end
 from autometa.core.settings import Settings
+from autometa.core.time_policy import TimePolicy
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.test_spec import TestSpec
 from autometa.evaluation.member import plain_member
@@ -23,29 +25,37 @@ from autometa.evaluation.validation_episodes import Answer
 from autometa.heads import HEADS
 from autometa.model.artifact import load_description
 from autometa.model.fitted_learner import FittedLearner
-from autometa.search.candidates import Candidate, Outcome
+from autometa.search.candidates import FamilyCandidate, HeadCandidate, Outcome
 from autometa.search.ensembles import WeightedCandidate
 from autometa.search.final_choice import FinalChoice
-from autometa.search.resume import JOURNAL, STUDY, load_earlier
+from autometa.search.resume import JOURNAL, earlier_results, load_earlier
 from autometa.search.search import RESUMED, Search
+from autometa.search.study import TrialResult
 from autometa.search.trials import Trials
 from autometa.systems.autometa import Controller
 
-SMALL, LARGE, TUNED = View("net", 64), View("net", 128), View("net+tuned", 64)
+SMALL, LARGE, TUNED = View("net", 64), View("net", 128), View("net", 64, variant="tuned")
 
 
 class Attempts:
-    """Measures candidates: better the later their head stands in the table, better still on the large view;
-    `qda` is pruned, `knn` fails, and after `killed_after` of them the process is gone."""
+    """Measures candidates and writes the journal in `folder` (None: none): better the later their head stands in the
+    table, better still on the large view; `qda` is pruned, `knn` fails, and after `killed_after` of them the process
+    is gone."""
 
-    def __init__(self, killed_after: int = 10_000) -> None:
-        self.tried: list[Candidate] = []
-        self._killed_after = killed_after
+    def __init__(self, folder: Path | None = None, killed_after: int = 10_000) -> None:
+        self.tried: list[HeadCandidate] = []
+        self._folder, self._killed_after = folder, killed_after
 
-    def __call__(self, candidate: Candidate) -> Outcome:
+    def __call__(self, candidate: Any) -> Outcome:
         if len(self.tried) == self._killed_after:
             raise KeyboardInterrupt
         self.tried.append(candidate)
+        outcome = self.outcome(candidate)
+        if self._folder is not None:
+            journals.append(self._folder / JOURNAL, outcome.record())
+        return outcome
+
+    def outcome(self, candidate: HeadCandidate) -> Outcome:
         if candidate.head == "qda":
             return Outcome(candidate, "pruned", 0.0, first_look_accuracy=0.99)
         if candidate.head == "knn":
@@ -55,10 +65,11 @@ class Attempts:
 
 
 def explored(
-    journal: Path | None, views: list[View], killed_after: int = 10_000
-) -> tuple[Search, list[Candidate]]:
-    attempts = Attempts(killed_after)
-    search = Search(views, attempts, seed=0, journal=journal)
+    folder: Path | None, views: list[View], killed_after: int = 10_000
+) -> tuple[Search, list[HeadCandidate]]:
+    """A search that goes on with the journal in a folder, and what it has tried."""
+    attempts = Attempts(folder, killed_after)
+    search = Search(views, attempts, seed=0, earlier=earlier_results(folder) if folder else ())
     try:
         search.explore(lambda: True)
     except KeyboardInterrupt:
@@ -68,8 +79,8 @@ def explored(
 
 def test_a_killed_search_measures_its_best_again_and_then_goes_on(tmp_path: Path) -> None:
     _, whole = explored(None, [SMALL, LARGE])
-    _, before = explored(tmp_path / STUDY, [SMALL, LARGE], killed_after=len(whole) - 6)
-    search, after = explored(tmp_path / STUDY, [SMALL, LARGE])
+    _, before = explored(tmp_path, [SMALL, LARGE], killed_after=len(whole) - 6)
+    search, after = explored(tmp_path, [SMALL, LARGE])
     again = [c for c in after if c.origin == "resumed"]
     assert after[: len(again)] == again and len(again) == 2 * RESUMED  # on both views
     assert again[0].view == LARGE
@@ -83,36 +94,33 @@ def test_a_killed_search_measures_its_best_again_and_then_goes_on(tmp_path: Path
 
 
 def test_the_sampler_knows_what_earlier_runs_have_found(tmp_path: Path) -> None:
-    tried: list[Candidate] = []
+    class LikesTim(Attempts):
+        def outcome(self, candidate: HeadCandidate) -> Outcome:
+            return Outcome(candidate, "ok", 0.0, Answer((), np.full(20, float(candidate.head == "tim"))))
 
-    def attempt(candidate: Candidate) -> Outcome:
-        tried.append(candidate)
-        return Outcome(candidate, "ok", 0.0, Answer((), np.full(20, float(candidate.head == "tim"))))
-
-    Search([SMALL], attempt, seed=0, journal=tmp_path / STUDY).explore(lambda: True)
-    tried.clear()
-    search = Search([SMALL], attempt, seed=0, journal=tmp_path / STUDY)
+    Search([SMALL], LikesTim(tmp_path), seed=0).explore(lambda: True)
+    informed, ignorant = LikesTim(), LikesTim()
+    search = Search([SMALL], informed, seed=0, earlier=earlier_results(tmp_path))
     search.refine(lambda: True, len(search.earlier) + 10)
-    informed = [c.head for c in tried]
-    assert {c.origin for c in tried} == {"sampler"}
-    tried.clear()
-    Search([SMALL], attempt, seed=0).refine(lambda: True, 10)
-    assert informed.count("tim") > [c.head for c in tried].count("tim") + 2
+    assert {c.origin for c in informed.tried} == {"sampler"}
+    Search([SMALL], ignorant, seed=0).refine(lambda: True, 10)
+    heads = [[c.head for c in attempts.tried] for attempts in (informed, ignorant)]
+    assert heads[0].count("tim") > heads[1].count("tim") + 2
 
 
 def test_trials_of_earlier_runs_count_for_the_most_that_there_may_be(tmp_path: Path) -> None:
-    explored(tmp_path / STUDY, [SMALL])
+    explored(tmp_path, [SMALL])
     attempts = Attempts()
-    search = Search([SMALL], attempts, seed=0, journal=tmp_path / STUDY)
+    search = Search([SMALL], attempts, seed=0, earlier=earlier_results(tmp_path))
     search.refine(lambda: True, len(search.earlier))
     assert not attempts.tried
 
 
 def test_views_that_are_no_more_are_left_out_and_new_ones_come(tmp_path: Path) -> None:
-    search, _ = explored(tmp_path / STUDY, [SMALL])
+    search, _ = explored(tmp_path, [SMALL])
     search.widen([TUNED], lambda: True)
-    resumed, tried = explored(tmp_path / STUDY, [LARGE, SMALL])
-    assert {told.params["view"] for told in resumed.earlier} == {str(SMALL)}
+    resumed, tried = explored(tmp_path, [LARGE, SMALL])
+    assert {result.params["view"] for result in resumed.earlier} == {str(SMALL)}
     assert not [c for c in tried if c.view == TUNED]
     again = [c.view for c in tried if c.origin == "resumed"]
     assert again.count(SMALL) == again.count(replace(SMALL, flip=True)) == RESUMED
@@ -123,21 +131,21 @@ def test_views_that_are_no_more_are_left_out_and_new_ones_come(tmp_path: Path) -
 
 
 def test_views_of_the_same_backbones_come_back(tmp_path: Path) -> None:
-    explored(tmp_path / STUDY, [LARGE])
-    search, tried = explored(tmp_path / STUDY, [SMALL])
+    explored(tmp_path, [LARGE])
+    search, tried = explored(tmp_path, [SMALL])
     assert {c.view.px for c in tried if c.origin == "resumed"} == {LARGE.px}
-    assert {told.params["view"] for told in search.earlier} == {str(LARGE)}
+    assert {result.params["view"] for result in search.earlier} == {str(LARGE)}
     assert SMALL in {c.view for c in tried if c.origin == "first guess"}
-    _, other = explored(tmp_path / STUDY, [View("other", 64)])
+    _, other = explored(tmp_path, [View("other", 64)])
     assert {c.view.backbone for c in other} == {"other"}
 
 
 def test_a_second_kill_loses_nothing_of_the_first_run(tmp_path: Path) -> None:
-    _, first = explored(tmp_path / STUDY, [SMALL], killed_after=12)
-    _, second = explored(tmp_path / STUDY, [SMALL], killed_after=RESUMED + 3)
-    third, _ = explored(tmp_path / STUDY, [SMALL])
+    _, first = explored(tmp_path, [SMALL], killed_after=12)
+    _, second = explored(tmp_path, [SMALL], killed_after=RESUMED + 3)
+    third, _ = explored(tmp_path, [SMALL])
     done = [c for c in (*first, *second) if c.head != "knn"]
-    assert len(third.earlier) == len({str(c) for c in done})
+    assert len(third.earlier) == len({c.identity for c in done})
 
 
 @pytest.mark.parametrize("tail", ['{"op_code": 4, "worker', "\x00\x00\x00", "7\n", '{"whole": 1}\n{"half'])
@@ -151,17 +159,36 @@ def test_half_a_line_at_the_end_is_cut_off(tmp_path: Path, tail: str) -> None:
     assert cut_damaged_end(tmp_path / "none") == 0
 
 
-def test_a_study_is_read_wherever_it_was_cut(tmp_path: Path) -> None:
-    file = tmp_path / STUDY
-    explored(file, [SMALL], killed_after=5)
+def test_a_journal_is_read_wherever_it_was_cut(tmp_path: Path) -> None:
+    file = tmp_path / JOURNAL
+    explored(tmp_path, [SMALL], killed_after=5)
     content = file.read_bytes()
     found = []
     for cut in np.linspace(0, len(content), 12).astype(int):
         file.write_bytes(content[:cut])
         cut_damaged_end(file)
-        found.append(len(Search([SMALL], Attempts(), seed=0, journal=file).earlier))
+        found.append(len(Search([SMALL], Attempts(), seed=0, earlier=earlier_results(tmp_path)).earlier))
     assert found == sorted(found)
     assert found[0] == 0 and found[-1] == 5
+
+
+def test_the_journal_tells_the_search_what_was_asked_for(tmp_path: Path) -> None:
+    family = FamilyCandidate("maml", "net", 64, {"rate": 0.5, "test_steps": 3})
+    flipped = HeadCandidate(replace(LARGE, flip=True), "ridge", {"transform": "l2", "strength": 2.0})
+    for outcome in (
+        Outcome(family, "ok", 1.0, Answer((), np.full(20, 0.5))),
+        Outcome(flipped, "pruned", 0.1, first_look_accuracy=0.2),
+        Outcome(flipped, "timeout", 0.1),
+        Outcome(HeadCandidate(LARGE, "of an older version", {}), "ok", 0.1, Answer((), np.full(20, 0.5))),
+    ):
+        journals.append(tmp_path / JOURNAL, outcome.record())
+    assert earlier_results(tmp_path) == [
+        TrialResult({"view": "maml of net@64", "maml_rate": 0.5, "maml_test_steps": 3}, 0.5),
+        TrialResult(
+            {"view": "net@128", "flip": True, "head": "ridge", "transform": "l2", "ridge_strength": 2.0},
+            first_look_accuracy=0.2,
+        ),
+    ]
 
 
 SPEC = EpisodeSpec(ways=(2, 4), shots=(1, 5), queries_per_class=3)
@@ -197,15 +224,15 @@ def test_a_run_goes_on_with_the_journals_and_the_learner_of_a_killed_one(
 
     pool = colour_pool(classes=16)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("autometa.search.incumbent.EVERY_S", 0.0)
         patch.setattr(Controller, "_mix", killed)
-        controller(tmp_path, tiny_backbone, []).run(pool)
+        run = controller(tmp_path, tiny_backbone, [])
+        run._forecast.policy = TimePolicy(save_every_s=0.0)
+        run.run(pool)
     saved = load_description(tmp_path)
     assert saved.validation["stage"] == "search"
     before = journal_of(tmp_path)
-    for name in (JOURNAL, STUDY):
-        with (tmp_path / name).open("a") as stream:
-            stream.write('{"half')
+    with (tmp_path / JOURNAL).open("a") as stream:
+        stream.write('{"half')
     (tmp_path / ".statistics-1.safetensors.17").write_text("half")
     lines: list[str] = []
     run = controller(tmp_path, tiny_backbone, lines, trials=200)
@@ -217,7 +244,6 @@ def test_a_run_goes_on_with_the_journals_and_the_learner_of_a_killed_one(
     told = "\n".join(lines)
     assert "serves at once" in told and "trials of earlier runs are known" in told
     assert f"{JOURNAL}: its damaged end is cut off (6 bytes)" in told
-    assert f"{STUDY}: its damaged end is cut off (6 bytes)" in told
     rows = journal_of(tmp_path)
     assert rows[: len(before)] == before
     assert rows[len(before)]["origin"] == "resumed"
@@ -230,8 +256,8 @@ def test_a_kill_while_learners_are_trained_leaves_the_ensemble_of_what_is_known(
 ) -> None:
     so_far, known = FinalChoice.so_far, []
 
-    def better(finish: FinalChoice) -> tuple[list[WeightedCandidate], Answer | None]:
-        members, answer = so_far(finish)
+    def better(choice: FinalChoice) -> tuple[list[WeightedCandidate], Answer | None]:
+        members, answer = so_far(choice)
         assert answer is not None
         known.append(members)
         return members, replace(answer, accuracies=answer.accuracies + len(known))
@@ -253,7 +279,7 @@ def test_a_learner_of_an_earlier_run_is_kept_whatever_networks_it_has(
 ) -> None:
     """It may have a tuned copy of a network, which this run knows nothing of."""
     run = controller(tmp_path, tiny_backbone, [])
-    learner = replace(run.bootstrap(), members=(plain_member(View(f"{tiny_backbone}+tuned", 48)),))
+    learner = replace(run.bootstrap(), members=(plain_member(View(tiny_backbone, 48, variant="tuned")),))
     run._forecast._pixel_s[tiny_backbone] = 1e-6
     learner.save = lambda folder: None  # type: ignore[method-assign]
     assert run._incumbent.keep(learner) is learner

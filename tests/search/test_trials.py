@@ -14,20 +14,23 @@ from autometa.backbones import View
 from autometa.core.budget import Limits, MemoryBudget, TimeBudget
 from autometa.core.errors import BudgetExhausted
 from autometa.core.settings import Settings
+from autometa.core.time_policy import POLICY
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.test_spec import TestSpec
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.evaluation.validation_set import ValidationSet
 from autometa.planning.stage_log import StageLog
 from autometa.search.best_outcomes import KEPT, without_scores
-from autometa.search.candidates import Candidate, Outcome, Pruned
+from autometa.search.candidates import HeadCandidate, Outcome, Pruned
 from autometa.search.final_choice import FinalChoice
 from autometa.search.search import Search
 from autometa.search.trials import STAGES, Trials
 
 SPEC = EpisodeSpec(ways=(2, 4), shots=(1, 3), queries_per_class=4)
 POOL = colour_pool(classes=16)
-BENCH = ValidationSet.of(POOL, TestSpec(1, SPEC, None, "within-domain"), 60, 10_000, np.random.default_rng(0))
+VALIDATION_SET = ValidationSet.of(
+    POOL, TestSpec(1, SPEC, None, "within-domain"), 60, 10_000, np.random.default_rng(0)
+)
 A, B, C = View("a", 64), View("b", 64), View("c", 64)
 NOISE = {"a": 0.1, "b": 0.15, "c": 3.0}
 
@@ -49,21 +52,29 @@ def trials(told: list[Outcome], widths: tuple[str, ...] = STAGES, cost_s: float 
     budget = TimeBudget.of(100)
     forecast: Any = SimpleNamespace(
         store=Store(),
-        shelf=lambda name: SimpleNamespace(widths=dict.fromkeys(widths, 8)),
+        shelf=lambda name, variant="": SimpleNamespace(widths=dict.fromkeys(widths, 8)),
         limits=Limits(budget, budget, MemoryBudget(2**40)),
+        policy=POLICY,
         image_s=lambda view: 0.0,
-        fits=lambda views, to_embed=None, spare_s=0.0: True,
-        meta_test_s=lambda views: cost_s * len(set(views)),
-        spare_s=lambda views: 50.0,
+        fits=lambda views, to_embed=None, *, learners=(), spare_s=0.0: True,
+        meta_test_s=lambda views, learners=(): cost_s * len(set(views)),
+        spare_s=lambda views, learners=(): 50.0,
         finish_s=3.0,
     )
     return Trials(
-        BENCH, A, forecast, told.append, print, Settings(tune_steps=0), StageLog(None), POOL.dataset_of_class
+        VALIDATION_SET,
+        A,
+        forecast,
+        told.append,
+        print,
+        Settings(tune_steps=0),
+        StageLog(None),
+        POOL.dataset_of_class,
     )
 
 
-def centroid(view: View, transform: str = "none") -> Candidate:
-    return Candidate(view, "centroid", {"transform": transform, "metric": "euclidean"})
+def centroid(view: View, transform: str = "none") -> HeadCandidate:
+    return HeadCandidate(view, "centroid", {"transform": transform, "metric": "euclidean"})
 
 
 def test_layers_that_a_network_lacks_are_not_tried() -> None:
@@ -91,11 +102,14 @@ def test_a_hopeless_candidate_of_the_same_pass_is_dropped_early(monkeypatch: pyt
 
 
 def test_meta_test_is_reserved_for_the_best_of_several_passes() -> None:
+    def reserved(run: Trials) -> list[View]:
+        return [one.view for one in run.reserved if isinstance(one, HeadCandidate)]
+
     run = trials([])
-    assert run.reserved == [A]
+    assert reserved(run) == [A]
     for view in (A, B, C):
         run.attempt(centroid(view))
-    assert run.reserved[0] in (A, B) and set(run.reserved) == {A, B}  # c is far behind
+    assert reserved(run)[0] in (A, B) and set(reserved(run)) == {A, B}  # c is far behind
     dear = trials([], cost_s=40.0)
     for view in (A, B):
         dear.attempt(centroid(view))
@@ -122,7 +136,7 @@ def test_scores_are_kept_for_the_best_of_every_pass_alone() -> None:
     assert kept[0].score == max(outcome.score for outcome in ok)
 
 
-def test_a_glimpse_fails_softly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quick_answer_fails_softly(monkeypatch: pytest.MonkeyPatch) -> None:
     run, few = trials([]), ValidationSet.few(POOL, SPEC, np.random.default_rng(0))
     good, bad = (few.episodes.measure(run.quick_answer(view, few)).mean for view in (A, C))
     assert good > bad > -1
@@ -137,12 +151,15 @@ def test_a_glimpse_fails_softly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_known_so_far_makes_an_ensemble() -> None:
     run = trials([])
-    finish = FinalChoice(run, 4)
-    assert finish.so_far() == ([], None)
+    choice = FinalChoice(run, 4)
+    assert choice.so_far() == ([], None)
     for candidate in (centroid(A), centroid(A, "l2"), centroid(B), centroid(C)):
         run.attempt(candidate)
-    members, answer = finish.so_far()
-    assert {candidate.view for candidate, _, _ in members} == {A, B} and answer is not None
+    members, answer = choice.so_far()
+    assert {one.view for one, _, _ in members if isinstance(one, HeadCandidate)} == {
+        A,
+        B,
+    } and answer is not None
     assert answer.mean >= max(one.score for one in run.best_outcomes.outcomes) - 0.05
 
 

@@ -1,0 +1,120 @@
+"""How a time budget is divided: every share, margin and floor in one place.
+
+`docs/architecture.md` works a budget of 60 s through this table, number by number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TimePolicy:
+    """Shares are of the time left at that moment, unless they say otherwise; names that end in `_s` are seconds. The
+    defaults are what was found to work on two cores; a test or a benchmark may give others."""
+
+    # Margins: how much more than measured to reserve
+    slowdown: float = 1.3
+    """Where there are too few measurements: other load on a machine comes and goes."""
+    least_margin: float = 1.1
+    most_margin: float = 1.6
+    """Bounds of the margin that the 95th percentile of many measurements gives, as multiples of their mean."""
+
+    # The end, which is reserved before anything else is planned
+    standby_share: float = 0.3
+    """Of the start of a process, reserved for one that has started already: it is slow at first, too."""
+    closing_s: float = 1.5
+    """Between the last answer and the end of the budget."""
+    ensemble_s: float = 2.0
+    """For choosing the ensemble."""
+    save_s: float = 1.0
+    """For saving a learner at the end of meta-training."""
+    small_finish_s: float = 1.5
+    """For choosing and saving in systems that train one learner or a few."""
+
+    # Before the search
+    stream_share: float = 0.1
+    """For reading the images, where they come as a stream of tasks."""
+    engine_share: float = 0.3
+    """In which choosing an engine must fit easily."""
+    probe_share: float = 0.1
+    """After which no further backbone is measured."""
+    ranking_share: float = 0.15
+    """For ranking the views."""
+    validation_share: float = 0.08
+    """Of the time to search: embedding the validation images in the first view; as much again for the images that
+    metrics are fitted on. Finer views take several times as long, and there are to be some of them."""
+
+    # The search
+    trial_s: float = 2.0
+    """What a trial with its metric may take: without it, none is begun."""
+    later_share: float = 0.3
+    """Of the time to search: what exploring leaves to tuning, families and the sampler."""
+    reserved_share: float = 0.4
+    """Of the whole time: the most that meta-test is reserved for several good views."""
+    cheap_share: float = 0.2
+    """For embedding the validation set in a view that only the sampler asks for."""
+    tune_share: float = 0.5
+    """For tuning a backbone."""
+    least_tune_s: float = 12.0
+    """Tuning is not begun with less."""
+    tune_prepare_share: float = 0.5
+    """Of the time for tuning: preparing the images."""
+    family_share: float = 0.25
+    """For a family of trained learners."""
+    least_family_s: float = 15.0
+    """A family is not begun with less."""
+    family_train_share: float = 0.6
+    """Of the time of a family: training; the rest is for the validation episodes."""
+    family_prepare_share: float = 0.5
+    """Of the time for training a family: preparing the images."""
+    family_late: float = 1.5
+    """How many times as long as the episodes for selection fresh ones may take a family."""
+    save_every_s: float = 3.0
+    """Between two learners that a search saves."""
+
+    # Systems that train one learner or a few
+    prepare_share: float = 0.4
+    """Preparing the images."""
+    embed_share: float = 0.7
+    """Embedding all images with one backbone."""
+    workers_share: float = 0.15
+    """After which no further backbone of MetaDelta is measured."""
+    worker_train_share: float = 0.9
+    """Of a worker's time after preparing: training; the rest is for its answer on all validation episodes."""
+    save_training_every_s: float = 5.0
+    """Between two states that a training saves."""
+
+    # Meta-test
+    clearly_share: float = 0.85
+    """What was given up comes back where it needs no more than this."""
+    coarser_share: float = 0.9
+    """A lower resolution, which stays, must need no more than this share of what is needed without."""
+
+    @property
+    def finish_s(self) -> float:
+        """Seconds for choosing and saving the ensemble at the end of meta-training."""
+        return self.ensemble_s + self.save_s
+
+    def later_s(self, search_s: float) -> float:
+        """Seconds that exploring leaves to what comes later; none where they would not be enough to tune."""
+        later_s = self.later_share * search_s
+        return later_s if later_s >= self.least_tune_s / self.tune_share else 0.0
+
+    def tuning_s(self, spare_s: float) -> float:
+        """Seconds for tuning a backbone; 0 where they would be too few."""
+        seconds = self.tune_share * spare_s
+        return seconds if seconds >= self.least_tune_s else 0.0
+
+    def family_s(self, spare_s: float) -> float:
+        """Seconds for a family; 0 where they would be too few."""
+        seconds = self.family_share * spare_s
+        return seconds if seconds >= self.least_family_s else 0.0
+
+    def validation_images(self, search_s: float, image_s: float) -> int:
+        """How many images to validate on, where one takes `image_s` to embed."""
+        return int(self.validation_share * search_s / image_s)
+
+
+POLICY = TimePolicy()
+"""What is used where nothing else is said."""
