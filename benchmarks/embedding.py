@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from autometa.backbones import Backbone, build_backbone, installed_backbones
-from autometa.backbones.engines import EAGER, ENGINES, Course, EngineSpec, build_checked
+from autometa.backbones.engines import EAGER, ENGINES, EngineSpec, RaceInput, build_checked
 from autometa.core.budget import Machine
 
 QUICK_S = 10.0
@@ -56,7 +56,7 @@ def engine_runs(backbone: Backbone, images: torch.Tensor, specs: list[EngineSpec
     """The engines that can be built and agree with eager; prints what building took."""
     size = images.shape[-1]
     widths = list(backbone.widths.values())
-    course = Course(backbone.network, size, backbone.device, images, widths)
+    course = RaceInput(backbone.network, size, backbone.device, images, widths)
     reference = backbone.embed_layers(images[:4], size)
     runs: dict[str, Run] = {}
     for spec in specs:

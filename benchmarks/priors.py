@@ -31,8 +31,8 @@ from autometa.data.episodes import EpisodeSpec
 from autometa.data.images import ImagePool
 from autometa.data.test_spec import TestSpec
 from autometa.evaluation.validation_set import ValidationSet
+from autometa.planning.stage_log import JOURNAL
 from autometa.search.priors import TABLE, DatasetPrior, PriorCandidate, Priors, features_of, load_priors
-from autometa.search.resume import JOURNAL
 from autometa.systems.autometa import Controller
 
 KEPT = 4

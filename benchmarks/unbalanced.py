@@ -29,7 +29,7 @@ from autometa.evaluation.accuracy import interval95
 from autometa.evaluation.mixing import at_temperature, combine
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.heads import HEADS, FeatureStatistics, HeadSpec, Metric, find_metric
-from autometa.search.candidates import Candidate, Outcome
+from autometa.search.candidates import Candidate, HeadCandidate, Outcome
 from autometa.search.ensembles import WeightedCandidate, ensembles
 
 ROOT = Path(__file__).parents[1]
@@ -52,10 +52,13 @@ def with_counterparts() -> None:
 
 def inductive(members: Sequence[WeightedCandidate]) -> list[WeightedCandidate]:
     """The ensemble with every transductive head replaced by its counterpart."""
-    return [
-        (replace(c, head=c.head + ALONE) if c.head + ALONE in HEADS else c, temperature, weight)
-        for c, temperature, weight in members
-    ]
+    return [(_alone(candidate), temperature, weight) for candidate, temperature, weight in members]
+
+
+def _alone(candidate: Candidate) -> Candidate:
+    if isinstance(candidate, HeadCandidate) and candidate.head + ALONE in HEADS:
+        return replace(candidate, head=candidate.head + ALONE)
+    return candidate
 
 
 class Tasks:
@@ -68,7 +71,7 @@ class Tasks:
     def outcomes(self) -> list[Outcome]:
         """What the first guesses of all heads answer with each metric that they can have."""
         candidates = [
-            Candidate(VIEW, head, {"transform": name, **spec.first_params()})
+            HeadCandidate(VIEW, head, {"transform": name, **spec.first_params()})
             for head, spec in HEADS.items()
             if not head.endswith(ALONE)
             for name in self._moved

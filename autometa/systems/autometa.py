@@ -17,6 +17,7 @@ from autometa.core import journals
 from autometa.core.budget import Limits, Machine
 from autometa.core.errors import BudgetExhausted, WeightsError
 from autometa.core.settings import Settings
+from autometa.core.time_policy import POLICY, TimePolicy
 from autometa.data.images import ImagePool
 from autometa.data.test_spec import TestSpec
 from autometa.evaluation.mixing import fit_temperature
@@ -44,9 +45,10 @@ BENCH_IMAGES = 600
 
 @dataclass
 class Controller:
-    """One meta-training. `checkpoint` is the folder where valid learners are saved as soon as they are known
-    (None: only the caller saves), beside the journal of an earlier run with which the search goes on; `report`
-    gets a line for whoever watches; `start_s` is what starting a process with all imports takes."""
+    """One meta-training. `checkpoint` is the folder where valid learners are saved as soon as they are known (None:
+    only the caller saves), beside the journal of an earlier run with which the search goes on; `report` gets a line
+    for whoever watches; `start_s` is what starting a process with all imports takes; `policy` says how the time is
+    divided."""
 
     settings: Settings
     test: TestSpec
@@ -54,6 +56,7 @@ class Controller:
     checkpoint: Path | None = None
     report: Callable[[str], None] = print
     start_s: float = 5.0
+    policy: TimePolicy = POLICY
     _earlier: EarlierRun | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -65,7 +68,7 @@ class Controller:
             FeatureFiles(cache, self.settings.feature_cache_size) if cache else None,
             ahead=int(self.test.embedded_images),
         )
-        self._forecast = Forecast(self.test, self.limits, self._shelf, self._store, self.start_s)
+        self._forecast = Forecast(self.test, self.limits, self._shelf, self._store, self.start_s, self.policy)
         self._rng = np.random.default_rng(self.settings.seed)
         self.stages = StageLog(self.checkpoint)
         self._best = self._saved = -1.0
@@ -129,7 +132,7 @@ class Controller:
         """Measure the backbones; returns the bootstrap's view, or a coarser one if meta-test needs it."""
         rows = self._rng.choice(len(pool.images), min(PROBE_IMAGES, len(pool.images)), replace=False)
         forecast = self._forecast
-        probing = self.limits.train.share(self._forecast.policy.probe_share)
+        probing = self.limits.train.share(self.policy.probe_share)
         for name in self._available:
             if forecast.probed and not (
                 probing.left_s() > 0 and forecast.fits([wanted]) and self.limits.memory.fits(PROBE_BYTES)
@@ -169,7 +172,7 @@ class Controller:
 
     def _trials(self, pool: ImagePool, first: View, search_s: float) -> Trials:
         """Trials on a bench of as many images as the time for the search is good for."""
-        max_images = self._forecast.policy.validation_images(search_s, self._forecast.image_s(first))
+        max_images = self.policy.validation_images(search_s, self._forecast.image_s(first))
         n_episodes = self.settings.validation_episodes
         validation_set = ValidationSet.of(pool, self.test, n_episodes, max_images, self._rng)
         trials = Trials(
@@ -208,8 +211,8 @@ class Controller:
     def _worthy_views(self, few: ValidationSet, first: View, trials: Trials) -> list[View]:
         """The first view, then the others that the episodes of `few` find worth a trial; each also with more
         layers, which come with the same pass."""
-        looking = self.limits.train.share(self._forecast.policy.ranking_share)
-        look_s = self._forecast.policy.slowdown * len(few.images)
+        looking = self.limits.train.share(self.policy.ranking_share)
+        look_s = self.policy.slowdown * len(few.images)
         ranking = Ranking(
             few.episodes,
             lambda view: trials.quick_answer(view, few),
@@ -266,7 +269,7 @@ class Controller:
     def _mix(self, trials: Trials) -> None:
         """Choose the ensemble and save it with metrics fitted on all classes."""
         finish = FinalChoice(trials, self.settings.max_members)
-        with self.stages.timed("ensemble", self._forecast.finish_s - self._forecast.policy.save_s):
+        with self.stages.timed("ensemble", self._forecast.finish_s - self.policy.save_s):
             members, final = finish.chosen(trials.best_outcomes.outcomes)
             if self._earlier and self._is_served and final.mean < self._earlier.accuracy:
                 told = f"{final.percent()}: the learner of the earlier run is better"
@@ -282,6 +285,6 @@ class Controller:
             names = ", ".join(str(candidate) for candidate, _, _ in members)
             told = f"{final.percent()}, calibration error {100 * figures['calibration_error']:.1f} %"
             self._note("ensemble", f"chosen: {told}, on fresh validation episodes with {names}")
-        with self.stages.timed("save", self._forecast.policy.save_s):
+        with self.stages.timed("save", self.policy.save_s):
             record = {"stage": FINAL, **figures}
             self._incumbent.save(members, trials, record, temperature, every_class=True)

@@ -125,5 +125,7 @@ def test_the_ensemble_has_members_that_see_different_things() -> None:
     assert len(alone) == 1
     assert SIZES[0][1].source in {candidate.source for candidate, _, _ in grown}
     assert [weight for _, _, weight in even[0]] == [1.0, 1.0] if even else grown[0][2] == 1.0
-    cheap = ensembles(done, EPISODES, lambda candidates: len({one.source for one in candidates}) == 1, lambda _: 1.0, 4)
+    cheap = ensembles(
+        done, EPISODES, lambda candidates: len({one.source for one in candidates}) == 1, lambda _: 1.0, 4
+    )
     assert all(len({candidate.source for candidate, _, _ in members}) == 1 for members in cheap)

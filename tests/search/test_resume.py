@@ -225,9 +225,7 @@ def test_a_run_goes_on_with_the_journals_and_the_learner_of_a_killed_one(
     pool = colour_pool(classes=16)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Controller, "_mix", killed)
-        run = controller(tmp_path, tiny_backbone, [])
-        run._forecast.policy = TimePolicy(save_every_s=0.0)
-        run.run(pool)
+        replace(controller(tmp_path, tiny_backbone, []), policy=TimePolicy(save_every_s=0.0)).run(pool)
     saved = load_description(tmp_path)
     assert saved.validation["stage"] == "search"
     before = journal_of(tmp_path)

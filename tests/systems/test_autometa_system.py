@@ -14,6 +14,7 @@ from autometa.backbones import View
 from autometa.core.budget import Limits, MemoryBudget, TimeBudget
 from autometa.core.errors import BudgetExhausted, WeightsError
 from autometa.core.settings import Settings
+from autometa.core.time_policy import POLICY, TimePolicy
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.test_spec import TestSpec
 from autometa.evaluation.validation_set import ValidationSet
@@ -21,7 +22,6 @@ from autometa.heads import HEADS
 from autometa.model.artifact import load_description
 from autometa.model.fitted_learner import FittedLearner
 from autometa.planning.plan import Costs, affordable, make_plan, meta_test_s
-from autometa.search import family_trials
 from autometa.systems.autometa import Controller
 
 SPEC = EpisodeSpec(ways=(2, 4), shots=(1, 5), queries_per_class=3)
@@ -92,7 +92,9 @@ def limits(seconds: float) -> Limits:
     return Limits(budget, budget, MemoryBudget(8 * 2**30))
 
 
-def controller(tmp_path: Path, backbone: str, seconds: float, lines: list[str]) -> Controller:
+def controller(
+    tmp_path: Path, backbone: str, seconds: float, lines: list[str], policy: TimePolicy = POLICY
+) -> Controller:
     settings = Settings(
         backbones=(backbone,),
         resolutions=(32, 48),
@@ -101,28 +103,29 @@ def controller(tmp_path: Path, backbone: str, seconds: float, lines: list[str]) 
         tune_steps=40,
         families=("prototypical",),
     )
-    return Controller(settings, TEST, limits(seconds), tmp_path, lines.append, start_s=1.0)
+    return Controller(settings, TEST, limits(seconds), tmp_path, lines.append, 1.0, policy)
 
 
 @pytest.mark.slow
 def test_a_run_ends_with_a_saved_learner_that_it_can_explain(
     tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(family_trials, "SHARE", 0.06)  # families take what they are given
-    monkeypatch.setattr(family_trials, "LEAST_S", 1.0)
     lines: list[str] = []
-    learner = controller(tmp_path, tiny_backbone, 120, lines).run(colour_pool(classes=16))
+    policy = TimePolicy(family_share=0.06, least_family_s=1.0)  # families take what they are given
+    learner = controller(tmp_path, tiny_backbone, 120, lines, policy).run(colour_pool(classes=16))
     saved = FittedLearner.load(tmp_path)
     assert saved.members == learner.members
     assert saved.validation["stage"] == "final"
     assert 0.5 < saved.validation["normalised_accuracy"] <= 1
     assert 0 <= saved.validation["calibration_error"] < 1
     lines_of_journal = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
-    journal = [row for row in lines_of_journal if "head" in row]
-    assert {row["head"] for row in journal} == set(HEADS) | {"prototypical"}
-    assert {row["status"] for row in journal if row["head"] in HEADS} <= {"ok", "pruned"}
-    assert any(row["status"] == "ok" for row in journal if row["head"] == "prototypical")
-    assert any(row["view"].startswith(f"{tiny_backbone}+tuned@") for row in journal)
+    heads = [row for row in lines_of_journal if "head" in row]
+    families = [row for row in lines_of_journal if "family" in row]
+    assert {row["head"] for row in heads} == set(HEADS)
+    assert {row["status"] for row in heads} <= {"ok", "pruned"}
+    assert {row["family"] for row in families} == {"prototypical"}
+    assert "ok" in {row["status"] for row in families}
+    assert any(row["view"].startswith(f"{tiny_backbone}+tuned@") for row in heads)
     assert any(line.startswith("tuned") for line in lines)
     assert any(line.startswith("plan:") for line in lines)
     assert any(line.startswith("chosen:") and "calibration error" in line for line in lines)
@@ -130,17 +133,15 @@ def test_a_run_ends_with_a_saved_learner_that_it_can_explain(
     assert sorted(stages, key=str) == sorted((row for row in lines_of_journal if "stage" in row), key=str)
     told = {row.pop("stage"): row for row in stages}
     assert set(told) == {
-        *(
-            "bootstrap",
-            "probe",
-            "rank",
-            "search",
-            "tune",
-            "families",
-            "ensemble",
-            "save",
-            "meta_test",
-        )
+        "bootstrap",
+        "probe",
+        "rank",
+        "search",
+        "tune",
+        "families",
+        "ensemble",
+        "save",
+        "meta_test",
     }
     assert told["rank"]["note"].startswith("worth a trial:") and "chosen:" in told["ensemble"]["note"]
     assert "priors" in told["search"]["note"]
