@@ -84,8 +84,8 @@ class FittedLearner:
         self.store.ahead = int(images_left)
         spare_s = schedule.left_s() - schedule.cost_s(self.members, self.store)
         seen = int(schedule.images - images_left)
-        self.trained_members.keep(spare_s, seen=seen, images=images_left, tasks=schedule.tasks_left)
-        return schedule.begin(self.members, self.store)
+        self.trained_members.drop_late(spare_s, seen=seen, images=images_left, tasks=schedule.tasks_left)
+        return schedule.begin_task(self.members, self.store)
 
     def _aside(self) -> AbstractContextManager[None]:
         """Around what is measured for itself, not as the rest of a task."""
@@ -95,7 +95,7 @@ class FittedLearner:
         keys = image_keys(images)
         if self.schedule is None:
             return {view: self.store.embed(view, images, keys) for view in views}
-        self.schedule.show(len(images))
+        self.schedule.count_images(len(images))
         with self.schedule.times.embedding():
             return {view: self.store.embed(view, images, keys) for view in views}
 
@@ -105,19 +105,21 @@ class FittedLearner:
         log_p = []
         for member in predictor.members:
             with self.schedule.times.answering(member) if self.schedule else nullcontext():
-                log_p.append(self._voice(member, predictor, query[member.view]))
+                log_p.append(self._answer_of(member, predictor, query[member.view]))
         weights = [member.weight for member in predictor.members]
         with self._aside():
             log_p += self.trained_members.log_probabilities(predictor.trained, images)
         weights += [member.weight for member, _ in predictor.trained]
         if self.schedule is not None:
-            self.schedule.answered()
+            self.schedule.end_task()
         shots = len(predictor.labels) / predictor.ways
         return self.temperature(average(log_p, weights), shots).exp().numpy()
 
-    def _voice(self, member: Member, predictor: FittedPredictor, query: torch.Tensor) -> torch.Tensor:
+    def _answer_of(self, member: Member, predictor: FittedPredictor, query: torch.Tensor) -> torch.Tensor:
         """Log-probabilities float64 [q, ways] of one member for queries with features float32 [q, d]."""
-        metric = self._metric(member)
+        view, name = member.view, str(member.params["transform"])
+        with_mirrored = self.metrics.get((replace(view, flip=True), name))  # where these were dropped since
+        metric = self.metrics.get((view, name)) or with_mirrored or Metric(find_metric(name))
         batch = FeatureBatch(
             support=metric(predictor.support[member.view])[None],
             support_labels=predictor.labels[None],
@@ -128,19 +130,17 @@ class FittedLearner:
         scores = apply_head(member.head, member.params, batch, balanced=self.balanced)
         return log_probabilities(scores[0].double(), member.temperature)
 
-    def _metric(self, member: Member) -> Metric:
-        """The member's metric; where mirrored images were dropped, the one fitted with them."""
-        view, name = member.view, str(member.params["transform"])
-        fitted = self.metrics.get((view, name)) or self.metrics.get((replace(view, flip=True), name))
-        return fitted or Metric(find_metric(name))
-
     def save(self, folder: Path) -> None:
         """Write everything that `load` needs into `folder`, atomically; folders of earlier members go last."""
         shares = save_members(folder, self.trained)
+        engines = {  # where one was chosen, or is to be expected
+            str(view): self.shelf(view.backbone, view.variant).engine_name(view.px)
+            for view in sorted({view.plain for view in self.views})
+        }
         description = Description(
             members=self.members,
             trained=shares,
-            engines=self._engines(),
+            engines={name: engine for name, engine in engines.items() if engine is not None},
             balanced=self.balanced,
             temperature=(self.temperature.level, self.temperature.slope),
             validation=self.validation,
@@ -154,12 +154,6 @@ class FittedLearner:
         }
         save_learner(folder, description, states, tensors)
         remove_other_members(folder, shares)
-
-    def _engines(self) -> dict[str, str]:
-        """Name of the engine by `name@px`, where one was chosen or is to be expected."""
-        views = sorted({view.plain for view in self.views})
-        engines = {str(view): self.shelf(view.backbone, view.variant).engine_name(view.px) for view in views}
-        return {name: engine for name, engine in engines.items() if engine is not None}
 
     @classmethod
     def load(cls, folder: Path, report: Callable[[str], None] | None = None) -> FittedLearner:

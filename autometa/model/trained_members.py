@@ -1,4 +1,4 @@
-"""Trained learners as members of a fitted learner: which of them there is time for, and what they say."""
+"""Trained learners as members of a fitted learner: which of them there is time for, and what they answer."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class TrainedMembers:
         self._spent_s = dict.fromkeys((member.name for member in members), 0.0)
         self._tasks = 0
 
-    def keep(self, spare_s: float, *, seen: int, images: float, tasks: float) -> None:
-        """Keep as many, in order, as can answer so many tasks with so many images more in these seconds; `seen` were
-        there before, and tell by how much a member is slower than it was foretold."""
+    def drop_late(self, spare_s: float, *, seen: int, images: float, tasks: float) -> None:
+        """Keep as many, in order, as can answer so many `tasks` with so many `images` more in these seconds. The
+        images `seen` before say by how much a member is slower than predicted."""
         kept, cost_s = [], 0.0
         for member in self.members:
-            foretold_s = member.costs.answering_s(seen, self._tasks)
-            slower = max(self._spent_s[member.name] / foretold_s, 1.0) if foretold_s else 1.0
+            predicted_s = member.costs.answering_s(seen, self._tasks)
+            slower = max(self._spent_s[member.name] / predicted_s, 1.0) if predicted_s else 1.0
             cost_s += SLOWDOWN * slower * member.costs.answering_s(images, tasks)
             if cost_s > spare_s:
                 break

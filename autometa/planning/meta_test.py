@@ -1,4 +1,4 @@
-"""The pace of meta-test: what a late learner gives up, step by step, instead of missing tasks."""
+"""Keeping meta-test on time: what a late learner gives up, step by step, instead of missing tasks."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ MUCH_SLOWER = 3.0
 
 @dataclass(frozen=True)
 class FallbackLevel:
-    """What answers on a step of the ladder, and in words what that is."""
+    """The members that answer at a level, and what that is, for people."""
 
     members: tuple[Member, ...]
-    words: str
+    description: str
 
 
 def fallback_levels(members: Sequence[Member], *, slow_head: bool) -> list[FallbackLevel]:
     """What a learner with these members answers with where time is short, the best first: all members, all without
     mirrored images, fewer and fewer of them (the least weight goes first), and, if the last one has a slow head,
     nearest centroid instead."""
-    rungs = [FallbackLevel(tuple(members), "all members answer")]
+    levels = [FallbackLevel(tuple(members), "all members answer")]
     plain = [member.model_copy(update={"flip": False}) for member in members]
     if plain != list(members):
-        rungs.append(FallbackLevel(tuple(plain), "no mirrored images"))
+        levels.append(FallbackLevel(tuple(plain), "no mirrored images"))
     by_weight = sorted(plain, key=lambda member: -member.weight)
     for n in range(len(plain) - 1, 0, -1):
-        rungs.append(FallbackLevel(tuple(by_weight[:n]), f"only {n} of {len(plain)} members"))
+        levels.append(FallbackLevel(tuple(by_weight[:n]), f"only {n} of {len(plain)} members"))
     if slow_head:
         last = by_weight[0]
         quick = plain_member(last.view, str(last.params["transform"]))
-        rungs.append(FallbackLevel((quick,), f"nearest centroid instead of {last.head}"))
-    return rungs
+        levels.append(FallbackLevel((quick,), f"nearest centroid instead of {last.head}"))
+    return levels
 
 
 class TaskTimes:
@@ -115,8 +115,8 @@ def _head_of(member: Member) -> tuple[View, str]:
 
 @dataclass
 class MetaTestSchedule:
-    """How much is still to answer, and with what the time left allows to answer it. `tasks_left` tasks, `images`
-    distinct images over all tasks at most, `shown_left` with repeats; `report` gets a line for every change."""
+    """How much is still to answer, and which members the time left allows for it: `tasks_left` tasks, at most
+    `images` distinct images over all tasks, `shown_left` with repeats. `report` gets a line for every change."""
 
     budget: TimeBudget
     tasks_left: int
@@ -124,7 +124,7 @@ class MetaTestSchedule:
     shown_left: float = float("inf")
     report: Callable[[str], None] = print
     coarse: Member | None = field(default=None, init=False)
-    _rung: int = field(default=0, init=False)
+    _level: int = field(default=0, init=False)
     _slow_head: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
@@ -132,33 +132,38 @@ class MetaTestSchedule:
 
     @classmethod
     def of(cls, test: TestSpec, budget: TimeBudget, report: Callable[[str], None]) -> MetaTestSchedule:
-        """The pace of a declared meta-test that is still to come."""
+        """The schedule of a declared meta-test that is still to come."""
         return cls(budget, test.tasks, test.embedded_images, test.shown_images, report)
 
-    def show(self, n_images: int) -> None:
+    def begin_task(self, members: tuple[Member, ...], store: FeatureStore) -> tuple[Member, ...]:
+        """The members that are to answer the task that begins: the best that the time left allows. What was given
+        up comes back where the time clearly allows it, except a resolution: that would mean to embed every image
+        again."""
+        self.times.begin()
+        if (coarse := self.coarse) is not None:
+            cost_s = self.cost_s([coarse], store)
+            late = cost_s > self.left_s()
+            return ((self._coarsened(coarse, cost_s, store) if late else None) or coarse,)
+        if self.times.is_slow(max(members, key=lambda member: member.weight)):
+            self._slow_head = True  # for good, so that levels keep their places
+        levels = fallback_levels(members, slow_head=self._slow_head)
+        costs = [self.cost_s(level.members, store) for level in levels]
+        left_s = self.left_s()
+        limits = [POLICY.clearly_share * left_s] * self._level + [left_s] * (len(levels) - self._level)
+        allowed = [n for n, limit_s in enumerate(limits) if costs[n] <= limit_s]
+        cheapest = min(range(len(levels)), key=lambda n: costs[n])
+        if not allowed and (coarser := self._coarsened(levels[-1].members[0], costs[cheapest], store)):
+            return (coarser,)
+        self._move(levels, costs, allowed[0] if allowed else cheapest)
+        return levels[self._level].members
+
+    def count_images(self, n_images: int) -> None:
         """So many images have come, repeats counted."""
         self.shown_left = max(self.shown_left - n_images, 0)
 
-    def answered(self) -> None:
+    def end_task(self) -> None:
         """A task is answered."""
         self.tasks_left = max(self.tasks_left - 1, 0)
-
-    def begin(self, members: tuple[Member, ...], store: FeatureStore) -> tuple[Member, ...]:
-        """A task begins: what is to answer it, the best that the time left allows. What was given up comes back
-        where the time clearly allows it, but for a resolution: that would mean to embed every image again."""
-        self.times.begin()
-        if self.coarse is None:
-            rungs = self._rungs(members)
-            costs = [self.cost_s(rung.members, store) for rung in rungs]
-            allowed = [n for n, cost_s in enumerate(costs) if cost_s <= self._limit_s(n)]
-            cheapest = min(range(len(rungs)), key=lambda n: costs[n])
-            if allowed or not self._coarsen(rungs[-1].members[0], costs[cheapest], store):
-                self._move(rungs, costs, allowed[0] if allowed else cheapest)
-                return rungs[self._rung].members
-        elif (cost_s := self.cost_s([self.coarse], store)) > self.left_s():
-            self._coarsen(self.coarse, cost_s, store)
-        assert self.coarse is not None
-        return (self.coarse,)
 
     def cost_s(self, members: Sequence[Member], store: FeatureStore) -> float:
         """Predicted seconds, with margins, until these members have answered the last task."""
@@ -171,30 +176,25 @@ class MetaTestSchedule:
         """Images that are still to be embedded in a view, at most."""
         return min(max(self.images - store.embedded(view), 0), self.shown_left)
 
-    def _rungs(self, members: tuple[Member, ...]) -> list[FallbackLevel]:
-        if self.times.is_slow(max(members, key=lambda member: member.weight)):
-            self._slow_head = True  # for good, so that rungs keep their places
-        return fallback_levels(members, slow_head=self._slow_head)
-
     def left_s(self) -> float:
         """Seconds for tasks, which leave some to end in."""
         return self.budget.left_s() - POLICY.closing_s
 
-    def _limit_s(self, rung: int) -> float:
-        return (POLICY.clearly_share if rung < self._rung else 1.0) * self.left_s()
-
-    def _move(self, rungs: Sequence[FallbackLevel], costs: Sequence[float], to: int) -> None:
-        if to > self._rung:
-            self.report(f"{self._late(costs[self._rung])}: {rungs[to].words} from now on ({costs[to]:.1f} s)")
-        elif to < self._rung:
+    def _move(self, levels: Sequence[FallbackLevel], costs: Sequence[float], to: int) -> None:
+        if to > self._level:
+            self.report(
+                f"{self._late(costs[self._level])}: {levels[to].description} from now on ({costs[to]:.1f} s)"
+            )
+        elif to < self._level:
             need = f"{costs[to]:.1f} of {self.left_s():.1f} s left"
-            self.report(f"meta-test has time again: {rungs[to].words} from now on ({need})")
-        self._rung = to
+            self.report(f"meta-test has time again: {levels[to].description} from now on ({need})")
+        self._level = to
 
-    def _coarsen(self, member: Member, now_s: float, store: FeatureStore) -> bool:
-        """Fall back to the first coarser view that the time left allows, else to the coarsest; whether it was done.
-        Not while the margin may do for what is missing, nor where it is little gain, since nothing is measured yet,
-        nearly all is embedded, or other things than networks take the time; nor where a network has one size."""
+    def _coarsened(self, member: Member, now_s: float, store: FeatureStore) -> Member | None:
+        """Nearest centroid on the first coarser view that the time left allows, else on the coarsest, from now on.
+        None while the margin may be enough for what is missing; where it is little gain, since nothing is measured
+        yet, nearly all is embedded, or other things than networks take the time; and where a network has one
+        size."""
         fine = member.view
         sizes = [
             store.input_px(fine, max(int(fine.px * share) // PX_STEP * PX_STEP, SMALLEST_PX))
@@ -204,13 +204,13 @@ class MetaTestSchedule:
         costs = [self.cost_s([option], store) for option in options]
         left_s = self.left_s()
         if now_s <= LEAST_MARGIN * left_s:
-            return False
+            return None
         best = next((n for n, cost_s in enumerate(costs) if cost_s <= left_s), len(options) - 1)
         if not options or costs[best] > POLICY.coarser_share * now_s:
-            return False
+            return None
         self.coarse = options[best]
-        self.report(f"{self._late(now_s)}: only {self.coarse.view} from now on ({costs[best]:.1f} s)")
-        return True
+        self.report(f"{self._late(now_s)}: only {options[best].view} from now on ({costs[best]:.1f} s)")
+        return self.coarse
 
     def _late(self, needed_s: float) -> str:
         need = f"{self.tasks_left} tasks need {needed_s:.1f} of {self.left_s():.1f} s left"

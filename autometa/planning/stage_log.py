@@ -60,7 +60,7 @@ class StageLog:
     def timed(self, stage: str, predicted_s: float | None = None) -> Iterator[None]:
         """Around a stage, however it ends; its figures are written then."""
         if predicted_s is not None:
-            self._foresee(stage, max(predicted_s, 0.0))
+            self._add_prediction(stage, max(predicted_s, 0.0))
         time_of_stage = self._time(stage)
         self._open.append(stage)
         self._inside_s.append(0.0)
@@ -72,10 +72,10 @@ class StageLog:
             self._open.pop()
             self._inside_s[-1] += whole_s
             time_of_stage.actual_s = round((time_of_stage.actual_s or 0.0) + whole_s - inside_s, 3)
-            self.tell(stage)
+            self.write_line(stage)
             self.write()
 
-    def tell(self, stage: str) -> None:
+    def write_line(self, stage: str) -> None:
         """A line of the journal about a stage."""
         if self._folder is not None:
             journals.append(self._folder / JOURNAL, self._time(stage).model_dump())
@@ -88,7 +88,8 @@ class StageLog:
     def _time(self, stage: str) -> StageTime:
         return self._times.setdefault(stage, StageTime(stage=stage))
 
-    def _foresee(self, stage: str, predicted_s: float) -> None:
+    def _add_prediction(self, stage: str, predicted_s: float) -> None:
+        """To what the stage was predicted to take before; and off the stage around it."""
         own = self._time(stage)
         own.predicted_s = round((own.predicted_s or 0.0) + predicted_s, 3)
         if self._open and (around := self._time(self._open[-1])).predicted_s is not None:

@@ -103,7 +103,7 @@ class Controller:
         except BudgetExhausted as error:
             self.report(f"stopped early: {error}")
         assert self._incumbent.latest is not None
-        self.stages.tell("meta_test")
+        self.stages.write_line("meta_test")
         return self._incumbent.latest
 
     @cached_property

@@ -185,5 +185,5 @@ def test_a_member_that_is_slower_than_foretold_is_taken_for_that(tiny_backbone: 
     learner.schedule = MetaTestSchedule(TimeBudget.of(1e6, FakeClock()), tasks_left=10, images=1000)
     answer(learner)
     foretold_s = CHEAP.answering_s(1000, 9)
-    learner.trained_members.keep(2 * foretold_s, seen=21, images=979, tasks=9)
+    learner.trained_members.drop_late(2 * foretold_s, seen=21, images=979, tasks=9)
     assert learner.trained_members.members == (), "it took thousands of times as long for the first task"

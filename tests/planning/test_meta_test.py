@@ -71,7 +71,7 @@ class Race:
         self.schedule.budget.deadline += seconds - self.schedule.left_s()
 
     def begin(self) -> tuple[Member, ...]:
-        return self.schedule.begin(self.members, self.store)
+        return self.schedule.begin_task(self.members, self.store)
 
     def cost_s(self, *members: Member) -> float:
         return self.schedule.cost_s(members, self.store)
@@ -83,9 +83,9 @@ class Race:
 
 
 def test_the_ladder_goes_down_in_order() -> None:
-    rungs = [rung.members for rung in fallback_levels(ALL, slow_head=True)]
+    levels = [level.members for level in fallback_levels(ALL, slow_head=True)]
     quick = plain_member(PLAIN.view, "cl2n")
-    assert rungs == [ALL, (PLAIN, SECOND, THIRD), (PLAIN, THIRD), (PLAIN,), (quick,)]
+    assert levels == [ALL, (PLAIN, SECOND, THIRD), (PLAIN, THIRD), (PLAIN,), (quick,)]
     assert fallback_levels((SECOND,), slow_head=False)[-1].members == (SECOND,)
 
 
@@ -118,7 +118,7 @@ def test_images_left_are_those_that_a_view_has_not_seen_and_that_still_come() ->
     assert race.schedule.images_left(SECOND.view, race.store) == IMAGES - 300
     assert race.schedule.images_left(FIRST.view, race.store) == IMAGES
     race.schedule.shown_left = 500
-    race.schedule.show(100)
+    race.schedule.count_images(100)
     assert race.schedule.images_left(FIRST.view, race.store) == 400
 
 
@@ -211,7 +211,7 @@ def test_the_rest_of_a_task_is_measured_but_for_the_first_one() -> None:
             race.clock.now += 7
         race.answer(PLAIN, 3.0, times=1)
         race.clock.now += rest_s
-        race.schedule.answered()
+        race.schedule.end_task()
     race.begin()
     assert race.schedule.times.rest_s() == pytest.approx(
         LEAST_MARGIN * (GUESS_STEPS * REST_S + 7 * 0.5) / (GUESS_STEPS + 7)

@@ -28,7 +28,7 @@ def test_stages_are_written_when_they_end(tmp_path: Path) -> None:
         {"stage": "probe", "predicted_s": 3.0, "actual_s": 4.0, "note": "two networks; one left out"},
     ]
     assert json.loads((tmp_path / STAGES_FILE).read_text()) == told
-    stages.tell("meta_test")
+    stages.write_line("meta_test")
     lines = [json.loads(line) for line in (tmp_path / JOURNAL).read_text().splitlines()]
     assert lines == [told[0], told[2], told[1]]
     assert {file.name for file in tmp_path.iterdir()} == {STAGES_FILE, JOURNAL}
