@@ -1,0 +1,70 @@
+"""The budget of 60 s that `docs/architecture.md` works through the time policy, number by number, is true."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from autometa.backbones import View
+from autometa.core.time_policy import POLICY
+from autometa.data.episodes import EpisodeSpec
+from autometa.data.test_spec import TestSpec
+from autometa.planning.plan import Costs, make_plan, meta_test_s
+
+PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
+ROW = re.compile(r"^\| (?P<label>[^|]+) \|[^|]*\| (?P<value>[\d.,]+) ?(?P<unit>s|images)? \|$", re.M)
+
+BUDGET_S, START_S, POOL_S, PROBE_S = 60.0, 5.0, 2.0, 3.0
+VIEW, IMAGE_S = View("tf_efficientnet_lite0", 128), 1 / 300
+SPEC = EpisodeSpec(ways=(2, 20), shots=(1, 10), queries_per_class=5)
+TEST = TestSpec(tasks=40, episodes=SPEC, images=800, protocol="within-domain", standby=True)
+
+
+def worked() -> dict[str, float]:
+    """Every number of the example, computed by the code that a run uses."""
+    costs = Costs(START_S, {VIEW: IMAGE_S})
+    before_probe_s = BUDGET_S - START_S - POOL_S
+    left_s = before_probe_s - PROBE_S
+    plan = make_plan(left_s, [VIEW], TEST, costs)
+    more = TestSpec(2 * TEST.tasks, SPEC, 2 * TEST.images, "within-domain", standby=True)  # type: ignore[operator]
+    assert meta_test_s([VIEW], more, costs) > plan.meta_test_s
+    spare_s = 15.0
+    return {
+        "start of Python, imports": START_S,
+        "bootstrap and pool": POOL_S,
+        "no further backbone is measured after": POLICY.probe_share * before_probe_s,
+        "three backbones measured": PROBE_S,
+        "left for all that follows": left_s,
+        "reserved for meta-test": plan.meta_test_s,
+        "reserved to finish": POLICY.finish_s,
+        "to search": plan.search_s,
+        "ranking the views, at most": POLICY.ranking_share * left_s,
+        "images to validate on": POLICY.validation_images(plan.search_s, IMAGE_S),
+        "embedding these": POLICY.validation_images(plan.search_s, IMAGE_S) * IMAGE_S,
+        "a trial is begun with, at least": POLICY.trial_s,
+        "what exploring leaves for later": POLICY.later_s(plan.search_s),
+        "meta-test of several good views, at most": POLICY.reserved_share * left_s,
+        "tuning, with 15 s to spare": POLICY.tuning_s(spare_s),
+        "a family, with 15 s to spare": POLICY.family_s(spare_s),
+        "embedding another view for the sampler, at most": POLICY.cheap_share * spare_s,
+        "choosing the ensemble": POLICY.ensemble_s,
+        "saving": POLICY.save_s,
+        "between the last answer and the end": POLICY.closing_s,
+    }
+
+
+def test_the_worked_example_is_true() -> None:
+    section = PAGE.read_text(encoding="utf-8").split("## Where 60 seconds go")[1].split("\n## ")[0]
+    told = {match["label"].strip(): float(match["value"].replace(",", "")) for match in ROW.finditer(section)}
+    computed = worked()
+    assert told.keys() == computed.keys()
+    for label, value in computed.items():
+        assert told[label] == pytest.approx(value, abs=0.051), label
+
+
+def test_the_example_says_what_it_takes_for_granted() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    for fact in ("300 images a second", "40 tasks", "800 distinct images", "2 to 20 ways", "1 to 10 shots"):
+        assert fact in page
