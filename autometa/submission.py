@@ -57,10 +57,17 @@ def read_test_spec(settings: Settings, environment: Mapping[str, str] = os.envir
         test = settings.test
         spec = EpisodeSpec(test.ways, test.shots, test.queries_per_class, test.balanced)
         return TestSpec(test.tasks, spec, test.images, test.protocol)
-    told = json.loads(environment["METADL_TEST_SPEC"])
-    spec = EpisodeSpec(tuple(told["ways"]), tuple(told["shots"]), told["queries_per_class"], told["balanced"])
+    declared = json.loads(environment["METADL_TEST_SPEC"])
+    spec = EpisodeSpec(
+        tuple(declared["ways"]), tuple(declared["shots"]), declared["queries_per_class"], declared["balanced"]
+    )
     return TestSpec(
-        told["tasks"], spec, told["images"], told["protocol"], told["drawn_images"], told["standby"]
+        declared["tasks"],
+        spec,
+        declared["images"],
+        declared["protocol"],
+        declared["drawn_images"],
+        declared["standby"],
     )
 
 

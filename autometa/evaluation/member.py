@@ -1,4 +1,4 @@
-"""One voice of an ensemble: a head on a view."""
+"""A member of an ensemble: a head on a view."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from autometa.backbones import View
 
 
 class Member(BaseModel):
-    """One voice of the ensemble: a head on a view, its temperature and its weight."""
+    """A member of the ensemble: a head on a view, its temperature and its weight."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

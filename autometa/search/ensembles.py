@@ -42,10 +42,8 @@ def ensembles(
     ranked = _diverse(best_first)
     ranked += [outcome for outcome in [*wide, *trained] if all(outcome is not one for one in ranked)]
     answers = [outcome.answer for outcome in ranked if outcome.answer is not None]
-    temperatures, voices = zip(*(calibrate(answer, episodes) for answer in answers), strict=True)
-    weights = select(
-        voices, episodes, lambda places: fits([ranked[p].candidate for p in places]), max_members
-    )
+    temperatures, log_p = zip(*(calibrate(answer, episodes) for answer in answers), strict=True)
+    weights = select(log_p, episodes, lambda places: fits([ranked[p].candidate for p in places]), max_members)
     even = {place: 1 for place, one in enumerate(ranked) if any(one is member for member in wide)}
     found = [{0: 1}, dict(weights), even]
     distinct = [one for place, one in enumerate(found) if one and one not in found[:place]]

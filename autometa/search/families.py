@@ -43,11 +43,11 @@ class FamilySpec:
         return {option: domain.ask(trial, f"{self.name}_{option}") for option, domain in self.space.items()}
 
     def search_params(self, options: Params) -> Params:
-        """The words of the search for options."""
+        """The search parameters for options."""
         return {f"{self.name}_{option}": value for option, value in options.items()}
 
     def first_search_params(self) -> Params:
-        """The first guess, in the words of the search."""
+        """The first guess, as search parameters."""
         return self.search_params({option: domain.first for option, domain in self.space.items()})
 
     def recipe(self, backbone: str, px: int, test: EpisodeSpec, chosen: Params | None = None) -> Recipe:
@@ -68,8 +68,8 @@ class FamilySpec:
         if issubclass(find_learner(self.name).cls, ClassifyingLearner):
             return recipe
         form = usual_form(test)
-        told = {"ways": form.ways, "shots": form.shots, "queries_per_class": form.queries_per_class}
-        return recipe.model_copy(update=told)
+        lowered = {"ways": form.ways, "shots": form.shots, "queries_per_class": form.queries_per_class}
+        return recipe.model_copy(update=lowered)
 
 
 SLOW = TrainingSettings(meta_batch=2, learning_rate=1e-4)

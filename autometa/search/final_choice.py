@@ -36,8 +36,10 @@ class FinalChoice:
                     found.append((members, self._fresh_answer(members)))
                 except BudgetExhausted as error:
                     self.trials.report(f"{len(members)} members are left out: {error}")
-        told = ", ".join(f"{answer.percent()} with {_told(len(members))}" for members, answer in found)
-        self.trials.report(f"fresh validation episodes: {told}")
+        described = ", ".join(
+            f"{answer.percent()} with {_described(len(members))}" for members, answer in found
+        )
+        self.trials.report(f"fresh validation episodes: {described}")
         return preferred(found)
 
     def so_far(self) -> tuple[list[WeightedCandidate], Answer | None]:
@@ -48,12 +50,12 @@ class FinalChoice:
         found = [(one.candidate, *calibrate(one.answer, episodes)) for one in wide if one.answer is not None]
         if not found:
             return [], None
-        mixed = combine([voice for _, _, voice in found], [1.0] * len(found))
+        mixed = combine([log_p for _, _, log_p in found], [1.0] * len(found))
         return [(candidate, temperature, 1.0) for candidate, temperature, _ in found], episodes.measure(mixed)
 
     def calibrated(self, answer: Answer) -> tuple[ShotTemperature, Answer]:
         """The temperature by shots that fits the answer on fresh episodes best, and the answer at that. Its
-        calibration error is measured where two numbers were fitted, of no account over thousands of queries."""
+        calibration error is measured where two numbers were fitted, which is negligible over thousands of queries."""
         fresh = self.trials.validation_set.fresh
         temperature = ShotTemperature.fit(answer.scores, fresh)
         scores = [temperature(*pair) for pair in zip(answer.scores, fresh.shots, strict=True)]
@@ -79,7 +81,7 @@ class FinalChoice:
         )
 
 
-def _told(n: int) -> str:
+def _described(n: int) -> str:
     return f"{n} members" if n > 1 else "the best head"
 
 

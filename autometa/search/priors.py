@@ -23,7 +23,7 @@ FORMAT: Literal["autometa-priors-1"] = "autometa-priors-1"
 NEAREST, WISHES = 3, 6
 """Datasets that are asked, and candidates that they propose in all."""
 LOOKED_AT = 200
-"""Images from which colours and edges are told."""
+"""Images from which colours and edges are measured."""
 EDGE, TWO_TONE = 0.1, 0.1
 """Steps of grey between neighbours that make an edge, and the share of an image's range of greys that counts as its
 darkest or its lightest tone."""
@@ -109,7 +109,7 @@ def proposed(
 def proposals(
     rows: Sequence[DatasetPrior], first: View, views: Collection[View], n: int = WISHES
 ) -> list[Params]:
-    """Up to `n` distinct candidates that won on `rows`, in the words of the search: the best of every row, then the
+    """Up to `n` distinct candidates that won on `rows`, as search parameters: the best of every row, then the
     second ones and so on, on the `first` view, or that of `views` which is the same pass with the layers that won."""
     deepest = max((len(row.won) for row in rows), default=0)
     in_turn = [row.won[place] for place in range(deepest) for row in rows if place < len(row.won)]

@@ -31,8 +31,8 @@ LogProbabilities = Sequence[torch.Tensor]
 
 @dataclass(frozen=True)
 class Ranking:
-    """Ranks views: `answer` gives the voice of a view on `episodes` or raises BudgetExhausted, `cost` the share of
-    the time left that having it takes, `goes_on` whether there is time to look at a view."""
+    """Ranks views: `answer` gives the log-probabilities of a view on `episodes` or raises BudgetExhausted, `cost`
+    the share of the time left that having it takes, `goes_on` whether there is time to look at a view."""
 
     episodes: ValidationEpisodes
     answer: Callable[[View], LogProbabilities]
@@ -65,7 +65,7 @@ class Ranking:
         return all(view in answers for view in views)
 
     def _value(self, answers: Sequence[LogProbabilities]) -> float:
-        """Mean normalised accuracy of voices together."""
+        """Mean normalised accuracy of these answers averaged."""
         queries = self.episodes.queries
         rows = torch.stack([queries.rows(answer) for answer in answers]).clamp(min=LEAST_LOG)
         return float(queries.accuracy(rows.sum(0)))

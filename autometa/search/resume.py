@@ -56,7 +56,7 @@ def load_earlier(folder: Path, report: Callable[[str], None]) -> EarlierRun | No
 
 
 def earlier_results(folder: Path) -> list[TrialResult]:
-    """What the journal in `folder` says of candidates, in the words of the search; not those that ran out of time or
+    """What the journal in `folder` says of candidates, as search parameters; not those that ran out of time or
     failed, which may do better now, nor those of heads and families that there are no more."""
     rows = [row for row in read(folder / JOURNAL) if row.get("status") in ("ok", "pruned")]
     found = []
@@ -68,7 +68,7 @@ def earlier_results(folder: Path) -> list[TrialResult]:
 
 
 def _search_params(row: dict[str, Any]) -> Params | None:
-    """The words of the search for a candidate of the journal; None where it knows no such head or family."""
+    """The search parameters for a candidate of the journal; None where it knows no such head or family."""
     if row.get("family") in FAMILIES:
         candidate = FamilyCandidate(row["family"], row["backbone"], row["px"], row["options"])
         return {"view": candidate.label, **find_family(candidate.family).search_params(candidate.options)}

@@ -56,7 +56,7 @@ class Search:
         self._study = Study(self._candidate, seed, earlier)
         self._prior = [params for params in prior if self._study.allows(params)]
         self._known: dict[Hashable, Outcome] = {}
-        self._results = {key_of(told.params): told for told in self._study.earlier}
+        self._results = {key_of(result.params): result for result in self._study.earlier}
         self._idle = 0
         self._best = -1.0
         self._cut_short = False
@@ -68,14 +68,14 @@ class Search:
 
     @property
     def earlier(self) -> list[TrialResult]:
-        """What earlier runs have told of candidates that there still are."""
+        """Results of earlier runs for candidates that there still are."""
         return self._study.earlier
 
     def explore(self, goes_on: Callable[[], bool]) -> None:
         """The best few of an earlier run once more, since their answers are not kept. Then on the first view the
         safest first guesses and what won elsewhere; the best of these on the other views; every head's first guesses
         on the first view; the best few of all on the others, and on the best view with mirrored images. All of it
-        only while `goes_on()`, but for the very first, and nothing that was told before."""
+        only while `goes_on()`, but for the very first, and nothing that was measured before."""
         for number, (proposal, origin) in enumerate(self._proposals()):
             if number and not goes_on():
                 self._cut_short = True
@@ -123,22 +123,22 @@ class Search:
         self._study.renew()
 
     def _proposals(self) -> Iterator[tuple[Params, Origin]]:
-        yield from ((told.params, "resumed") for told in self._to_resume())
+        yield from ((result.params, "resumed") for result in self._to_resume())
         first, *others = self._views
         guesses = [{"head": h, **guess} for h, spec in self._heads.items() for guess in spec.first_guesses(h)]
         proposals = [_proposal(first, guess) for guess in guesses]
-        yield from self._untold(proposals[:SAFE], "first guess")
-        yield from self._untold(self._prior, "prior")
+        yield from self._unmeasured(proposals[:SAFE], "first guess")
+        yield from self._unmeasured(self._prior, "prior")
         asked = [*self._prior, *proposals]
         for n in (AT_ONCE, CARRIED_ON):
             heads = self._best_heads(asked)[:n]
-            yield from self._untold(
+            yield from self._unmeasured(
                 [_proposal(view, head) for view in others for head in heads], "carried on"
             )
-            yield from self._untold(proposals, "first guess")
+            yield from self._unmeasured(proposals, "first guess")
         leader = self._best_first()[0].params["view"]
         best = self._best_heads(asked)[:CARRIED_ON]
-        yield from self._untold([_proposal(leader, head, flip=True) for head in best], "carried on")
+        yield from self._unmeasured([_proposal(leader, head, flip=True) for head in best], "carried on")
 
     def _best_heads(self, asked: Iterable[Params]) -> list[Params]:
         """Heads with their parameters, out of what was asked, the best so far first; see `_diverse`."""
@@ -162,23 +162,25 @@ class Search:
     def _to_resume(self) -> list[TrialResult]:
         """The best candidates of earlier runs, the best few of each pass of a network, best first."""
         of_pass: dict[Source, list[TrialResult]] = {}
-        for told in sorted((told for told in self.earlier if told.score >= 0), key=lambda one: -one.score):
-            view = replace(self._views[told.params["view"]], flip=told.params["flip"])
-            of_pass.setdefault(view.source, []).append(told)
-        best = [told for best in of_pass.values() for told in best[:RESUMED]]
+        for result in sorted(
+            (result for result in self.earlier if result.score >= 0), key=lambda one: -one.score
+        ):
+            view = replace(self._views[result.params["view"]], flip=result.params["flip"])
+            of_pass.setdefault(view.source, []).append(result)
+        best = [result for best in of_pass.values() for result in best[:RESUMED]]
         return sorted(best, key=lambda one: -one.score)
 
     def _best_first(self) -> list[TrialResult]:
         """What is known of heads, the best first."""
-        heads = (told for told in self._results.values() if "head" in told.params)
+        heads = (result for result in self._results.values() if "head" in result.params)
         return sorted(heads, key=lambda one: -one.score)
 
-    def _untold(self, proposals: list[Params], origin: Origin) -> Iterator[tuple[Params, Origin]]:
+    def _unmeasured(self, proposals: list[Params], origin: Origin) -> Iterator[tuple[Params, Origin]]:
         return ((proposal, origin) for proposal in proposals if key_of(proposal) not in self._results)
 
     def _score(self, params: Params) -> float:
-        told = self._results.get(key_of(params))
-        return told.score if told else -1.0
+        result = self._results.get(key_of(params))
+        return result.score if result else -1.0
 
     def _try(
         self,
@@ -186,7 +188,7 @@ class Search:
         origin: Origin = "sampler",
         is_cheap: IsCheap = lambda _: True,
     ) -> bool:
-        """Measure the candidate wished for, in the words of the search, or one that the sampler chooses; a
+        """Measure the candidate proposed as search parameters, or one that the sampler chooses; a
         candidate is measured once. Whether it `is_cheap`, as else it is not measured."""
         trial = self._study.ask(proposal)
         candidate = replace(self._candidate(trial), origin=origin)
@@ -229,5 +231,5 @@ def _proposal(view: str, guess: Params, *, flip: bool = False) -> Params:
 
 
 def without_view(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The head and its parameters, in the words of the search."""
+    """The head and its parameters among search parameters."""
     return {name: value for name, value in params.items() if name not in ("view", "flip")}

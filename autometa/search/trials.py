@@ -45,7 +45,7 @@ MOST_TUNED = 3
 @dataclass
 class Trials:
     """Candidates measured on a validation set while the time allows it, and meta-test with the best of them besides.
-    `announce` is told every outcome; `first` is the view that there is anyway."""
+    `announce` gets every outcome; `first` is the view that there is anyway."""
 
     validation_set: ValidationSet
     first: View
@@ -93,7 +93,7 @@ class Trials:
 
     def quick_answer(self, view: View, few: ValidationSet) -> LogProbabilities:
         """Calibrated log-probabilities on a few episodes of the better of two heads, on the last layer or several.
-        BudgetExhausted where all fail, or time or room does not do."""
+        BudgetExhausted where all fail, or there is too little time or memory."""
 
         def measure(candidate: HeadCandidate) -> Answer:
             features = self.features(candidate.view, few)
@@ -259,5 +259,5 @@ def _check_hope(answer: Answer, best: Outcome, behind: float) -> None:
     assert best.answer is not None
     gain, error = paired_gain(answer.accuracies, best.answer.accuracies[: len(answer.accuracies)])
     if gain + HOPELESS * error < -behind:
-        told = f"{100 * gain:+.1f} ± {196 * error:.1f} points from the best"
-        raise Pruned(answer.mean, f"{told} on {len(answer.accuracies)} episodes")
+        behind_by = f"{100 * gain:+.1f} ± {196 * error:.1f} points from the best"
+        raise Pruned(answer.mean, f"{behind_by} on {len(answer.accuracies)} episodes")

@@ -188,7 +188,7 @@ class Controller:
         return trials
 
     def _prior(self, pool: ImagePool, few: ValidationSet, views: list[View], trials: Trials) -> list[Params]:
-        """What won on the datasets most like this one, in the words of the search."""
+        """What won on the datasets most like this one, as search parameters."""
         if not self.settings.priors:
             return []
         view = views[0]
@@ -268,23 +268,23 @@ class Controller:
 
     def _mix(self, trials: Trials) -> None:
         """Choose the ensemble and save it with metrics fitted on all classes."""
-        finish = FinalChoice(trials, self.settings.max_members)
+        choice = FinalChoice(trials, self.settings.max_members)
         with self.stages.timed("ensemble", self._forecast.finish_s - self.policy.save_s):
-            members, final = finish.chosen(trials.best_outcomes.outcomes)
+            members, final = choice.chosen(trials.best_outcomes.outcomes)
             if self._earlier and self._is_served and final.mean < self._earlier.accuracy:
-                told = f"{final.percent()}: the learner of the earlier run is better"
+                described = f"{final.percent()}: the learner of the earlier run is better"
                 meta_test_s = self._incumbent.meta_test_s(self._earlier.learner)
                 self.stages.predict("meta_test", meta_test_s)
                 if self.limits.run.fits(meta_test_s):
-                    self._note("ensemble", f"{told}, it stays")
+                    self._note("ensemble", f"{described}, it stays")
                     self._incumbent.keep(self._earlier.learner)
                     return
-                self._note("ensemble", f"{told}, but there is no time for meta-test with it")
-            temperature, final = finish.calibrated(final)
+                self._note("ensemble", f"{described}, but there is no time for meta-test with it")
+            temperature, final = choice.calibrated(final)
             figures = final.figures()
             names = ", ".join(str(candidate) for candidate, _, _ in members)
-            told = f"{final.percent()}, calibration error {100 * figures['calibration_error']:.1f} %"
-            self._note("ensemble", f"chosen: {told}, on fresh validation episodes with {names}")
+            described = f"{final.percent()}, calibration error {100 * figures['calibration_error']:.1f} %"
+            self._note("ensemble", f"chosen: {described}, on fresh validation episodes with {names}")
         with self.stages.timed("save", self.policy.save_s):
             record = {"stage": FINAL, **figures}
             self._incumbent.save(members, trials, record, temperature, every_class=True)
