@@ -17,7 +17,7 @@ from rich.console import Console
 
 from autometa.core.budget import MemoryBudget, process_age_s
 from autometa.core.errors import ConfigError
-from autometa.core.settings import RunOptions, load_yaml, validated
+from autometa.core.settings import RunOptions, load_yaml, validate_settings
 from autometa.display import Display, score_table
 from ingestion import IngestionSettings, InputError
 from ingestion import run as run_ingestion
@@ -120,7 +120,7 @@ def read_options(config: Path | None, given: dict[str, Any]) -> RunOptions:
     """Options of the command line over those of the file; ConfigError names the option and the mend."""
     options = load_yaml(config, RunOptions).model_dump(exclude_unset=True) if config else {}
     chosen = {name: value for name, value in given.items() if value is not None}
-    return validated(RunOptions, options | chosen, "options")
+    return validate_settings(RunOptions, options | chosen, "options")
 
 
 def ingestion_settings(options: RunOptions, started: float) -> IngestionSettings:

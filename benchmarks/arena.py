@@ -24,7 +24,7 @@ from _arena_runs import Runner, Unit, bundle_name, stored
 from _learner_report import Report
 
 from autometa.core.errors import ConfigError
-from autometa.core.settings import RunOptions, validated
+from autometa.core.settings import RunOptions, validate_settings
 from ingestion import IngestionSettings, InputError
 from ingestion.images import decode_dataset, default_cache_dir
 from ingestion.splits import read_source
@@ -90,7 +90,7 @@ def budgets_of(options: argparse.Namespace, text: str) -> list[float]:
     parts = settings_of(options).split()
     shared = {name[2:].replace("-", "_"): value for name, value in zip(parts[::2], parts[1::2], strict=True)}
     checked = [
-        validated(RunOptions, shared | {"time_budget": budget, "seed": seed}, "options")
+        validate_settings(RunOptions, shared | {"time_budget": budget, "seed": seed}, "options")
         for budget in words(text)
         for seed in words(options.seeds or DEFAULTS["seeds"])
     ]

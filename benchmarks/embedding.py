@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from autometa.backbones import Backbone, build_backbone, installed_backbones
-from autometa.backbones.engines import EAGER, ENGINES, Course, EngineSpec, build_checked
+from autometa.backbones.engines import EAGER, ENGINES, EngineSpec, RaceInput, build_checked
 from autometa.core.budget import Machine
 
 QUICK_S = 10.0
@@ -56,12 +56,12 @@ def engine_runs(backbone: Backbone, images: torch.Tensor, specs: list[EngineSpec
     """The engines that can be built and agree with eager; prints what building took."""
     size = images.shape[-1]
     widths = list(backbone.widths.values())
-    course = Course(backbone.network, size, backbone.device, images, widths)
+    race_input = RaceInput(backbone.network, size, backbone.device, images, widths)
     reference = backbone.embed_layers(images[:4], size)
     runs: dict[str, Run] = {}
     for spec in specs:
         began = time.perf_counter()
-        engine = build_checked(spec, course, reference)
+        engine = build_checked(spec, race_input, reference)
         if isinstance(engine, str):
             print(f"    {spec.name:<16} {engine}")
             continue

@@ -96,7 +96,7 @@ def winners(journal: list[dict[str, Any]], n: int = KEPT) -> tuple[PriorCandidat
 def row_of(folder: Path, seconds: float, asked: dict[str, Any], report: Report) -> DatasetPrior:
     """What a search finds on one dataset, with its features; the best and the first accuracy are reported."""
     pool = read_pool(folder)
-    few = ValidationSet.few(pool, SPEC, np.random.default_rng(0))
+    few = ValidationSet.small(pool, SPEC, np.random.default_rng(0))
     embedded = BackboneShelf("cpu")(FIRST.backbone).embed(few.images, FIRST.px)
     features = features_of(pool, few, FIRST, embedded)
     rounded = {name: round(value, 4) for name, value in features.items()}

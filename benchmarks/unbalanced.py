@@ -26,7 +26,7 @@ from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import MemoryBudget
 from autometa.data.episodes import EpisodeSpec, sample_episodes
 from autometa.evaluation.accuracy import interval95
-from autometa.evaluation.mixing import at_temperature, combine
+from autometa.evaluation.mixing import apply_temperature, average_batches
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.heads import HEADS, FeatureStatistics, HeadSpec, Metric, find_metric
 from autometa.search.candidates import Candidate, Outcome
@@ -79,10 +79,12 @@ class Tasks:
     def accuracies(self, members: Sequence[WeightedCandidate]) -> np.ndarray:
         """Normalised accuracy of an ensemble on every episode, float64 [episodes]."""
         calibrated = [
-            at_temperature(self._answer(candidate).scores, temperature)
+            apply_temperature(self._answer(candidate).scores, temperature)
             for candidate, temperature, _ in members
         ]
-        return self.episodes.measure(combine(calibrated, [weight for _, _, weight in members])).accuracies
+        return self.episodes.measure(
+            average_batches(calibrated, [weight for _, _, weight in members])
+        ).accuracies
 
     def _answer(self, candidate: Candidate) -> Answer:
         metric, features = self._moved[candidate.params["transform"]]

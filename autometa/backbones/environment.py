@@ -7,7 +7,7 @@ import importlib.metadata
 
 from autometa.core.errors import BrokenEnvironment
 
-MEND = "install both from one place: pip install --force-reinstall torch torchvision timm"
+FIX = "install both from one place: pip install --force-reinstall torch torchvision timm"
 
 
 def check_environment() -> None:
@@ -19,7 +19,7 @@ def check_environment() -> None:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise BrokenEnvironment(
             f"torchvision {_version('torchvision')} can not be imported with torch {_version('torch')} "
-            f"({reason}); {MEND}"
+            f"({reason}); {FIX}"
         ) from None
 
 

@@ -80,7 +80,7 @@ class PixelNetwork(nn.Module):
         an exported graph need not resample them; all other weights are shared."""
         if not hasattr(self.model, "set_input_size") or not hasattr(self.model, "pos_embed"):
             return self
-        fitted = sharing_tensors(self)
+        fitted = copy_sharing_tensors(self)
         fitted.model.set_input_size(img_size=px)  # type: ignore[operator]
         return fitted
 
@@ -96,7 +96,7 @@ def _taps(model: nn.Module) -> list[int]:
     return [round(0.75 * depth) - 1, depth - 1]
 
 
-def sharing_tensors(module: AnyModule) -> AnyModule:
+def copy_sharing_tensors(module: AnyModule) -> AnyModule:
     """A copy with modules of its own, which may hold other state, over the same parameters and buffers."""
     tensors = itertools.chain(module.parameters(), module.buffers())
     return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})

@@ -11,7 +11,7 @@ from torch import nn
 from autometa.core.errors import ConfigError
 
 
-def stages_of(model: nn.Module) -> list[nn.Module]:
+def list_stages(model: nn.Module) -> list[nn.Module]:
     """The stages whose composition takes normalised pixels to the last feature map [n, c, h, w], stem first.
 
     ConfigError for an architecture that is no such chain: it can be frozen or trained as a whole.
@@ -35,7 +35,7 @@ def stages_of(model: nn.Module) -> list[nn.Module]:
 def split(model: nn.Module, trainable: int) -> tuple[nn.Sequential, nn.Sequential]:
     """Trunk and tail of a model: the last `trainable` stages are the tail. ConfigError for fewer than one or
     more than there are."""
-    stages = stages_of(model)
+    stages = list_stages(model)
     if not 1 <= trainable <= len(stages):
         raise ConfigError(f"trainable = {trainable}; {type(model).__name__} has 1 to {len(stages)} stages")
     cut = len(stages) - trainable

@@ -12,7 +12,7 @@ import torch
 
 from autometa.heads.features import FeatureBatch, Prior
 from autometa.heads.fitting import FeatureStatistics
-from autometa.heads.guard import trusted
+from autometa.heads.guard import find_trusted
 from autometa.heads.metrics import METRICS, Metric, MetricSpec, find_metric
 from autometa.heads.spec import HeadSpec, Params
 from autometa.heads.table import HEADS
@@ -42,7 +42,7 @@ def apply_head(name: str, params: Params, batch: FeatureBatch, *, balanced: bool
     rest = {key: value for key, value in params.items() if key != "transform"}
     if spec.counterpart is None:
         return spec.function(batch, **rest)
-    fit = trusted(batch, needs_balance=spec.needs_balance, balanced=balanced)
+    fit = find_trusted(batch, needs_balance=spec.needs_balance, balanced=balanced)
     if bool(fit.all()):
         return spec.function(batch, **rest)
     careful = spec.counterpart(batch, **rest)

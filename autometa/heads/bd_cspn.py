@@ -15,8 +15,8 @@ def bd_cspn(batch: FeatureBatch, *, sharpness: float = 10.0, shift: float = 1.0)
     exp(sharpness·cosine with the class mean).
     """
     batch = batch.unit()
-    asked = batch.asked[..., None].to(batch.query.dtype)
-    real = batch.real.sum(1)[:, None, None]
+    asked = batch.query_mask[..., None].to(batch.query.dtype)
+    real = batch.support_mask.sum(1)[:, None, None]
     support_mean = batch.support.sum(1, keepdim=True) / real
     query_mean = batch.query.sum(1, keepdim=True) / asked.sum(1, keepdim=True).clamp(min=1)
     moved = unit(batch.query + shift * (support_mean - query_mean)) * asked

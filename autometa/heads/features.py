@@ -57,12 +57,12 @@ class FeatureBatch:
         return self.one_hot.sum(1)
 
     @property
-    def real(self) -> torch.Tensor:
+    def support_mask(self) -> torch.Tensor:
         """Which support rows are images, bool [b, s]."""
         return self.support_labels >= 0
 
     @property
-    def asked(self) -> torch.Tensor:
+    def query_mask(self) -> torch.Tensor:
         """Which query rows are images, bool [b, q]."""
         if self.query_real is not None:
             return self.query_real
@@ -84,9 +84,9 @@ class FeatureBatch:
 
     def cleaned(self) -> FeatureBatch:
         """The batch with zeros in padded rows."""
-        if bool(self.real.all()) and bool(self.asked.all()):
+        if bool(self.support_mask.all()) and bool(self.query_mask.all()):
             return self
-        support, query = self.support * self.real[..., None], self.query
+        support, query = self.support * self.support_mask[..., None], self.query
         if self.query_real is not None:
             query = query * self.query_real[..., None]
         return replace(self, support=support, query=query)
@@ -101,10 +101,10 @@ def unit(features: torch.Tensor) -> torch.Tensor:
     return F.normalize(features, dim=-1, eps=1e-15)
 
 
-def guessed_prior(batch: FeatureBatch) -> Prior:
+def guess_prior(batch: FeatureBatch) -> Prior:
     """A prior from the support sets alone, [b, 1, d], the same for all dimensions: for learners that have
     seen no meta-train images. Classes with one shot tell nothing about spread; then half is taken for it."""
-    real, d = batch.real[..., None], batch.support.shape[-1]
+    real, d = batch.support_mask[..., None], batch.support.shape[-1]
     count = real.sum(1, keepdim=True)
     mean = batch.support.sum(1, keepdim=True) / count
     total = ((batch.support - mean) * real).square().sum((1, 2), keepdim=True) / d

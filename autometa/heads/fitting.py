@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from autometa.heads.features import Prior
-from autometa.heads.metrics import SPREAD_SHRINKAGE, Metric, MetricSpec, powered, rank_knots
+from autometa.heads.metrics import SPREAD_SHRINKAGE, Metric, MetricSpec, apply_power, rank_knots
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class FeatureStatistics:
                 spec, knots, metric.mean, None, _counted_prior(metric(self._features), self._labels)
             )
         scatter = self._scatter(spec.power)
-        projection, between = whitening(scatter, spec.shrinkage)
+        projection, between = compute_whitening(scatter, spec.shrinkage)
         if spec.discriminants:
             kept = min(len(scatter.sizes) - 1, len(projection))
             projection, between = projection[:, :kept], between[:kept]
@@ -58,16 +58,16 @@ class FeatureStatistics:
     def _power(self, power: str) -> tuple[torch.Tensor, torch.Tensor | None]:
         if power not in self._powered:
             knots = rank_knots(self._features) if power == "rank" else None
-            self._powered[power] = powered(self._features, power, knots), knots
+            self._powered[power] = apply_power(self._features, power, knots), knots
         return self._powered[power]
 
     def _scatter(self, power: str) -> Scatter:
         if power not in self._scatters:
-            self._scatters[power] = scatter_of(self._power(power)[0], self._labels)
+            self._scatters[power] = compute_scatter(self._power(power)[0], self._labels)
         return self._scatters[power]
 
 
-def scatter_of(features: torch.Tensor, labels: torch.Tensor) -> Scatter:
+def compute_scatter(features: torch.Tensor, labels: torch.Tensor) -> Scatter:
     """Statistics of features [n, d] with labels 0..c-1. ValueError where no class has two images, or there
     is only one class."""
     classes = int(labels.max()) + 1
@@ -84,7 +84,7 @@ def scatter_of(features: torch.Tensor, labels: torch.Tensor) -> Scatter:
     return Scatter(mean.double(), means.double() + mean.double(), sizes, within)
 
 
-def whitening(scatter: Scatter, shrinkage: float) -> tuple[torch.Tensor, torch.Tensor]:
+def compute_whitening(scatter: Scatter, shrinkage: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Projection [d, d] under which the shrunk covariance within classes, (1-a)S_w + a·tr(S_w)/d·I, becomes
     the identity and that of class means diagonal, largest first; and the variances [d] of class means there,
     less what their finite number of images explains. Float64; one Cholesky factorisation."""

@@ -36,7 +36,7 @@ def _products(batch: FeatureBatch) -> list[torch.Tensor]:
         ]
     s = batch.support.shape[1]
     both = batch.products()
-    real = torch.cat([batch.real, batch.asked], dim=1).to(both.dtype)
+    real = torch.cat([batch.support_mask, batch.query_mask], dim=1).to(both.dtype)
     both = both * real[:, :, None] * real[:, None, :]
     return [both[:, :s, :s], both[:, :s, s:], both[:, s:, s:]]
 
@@ -44,11 +44,11 @@ def _products(batch: FeatureBatch) -> list[torch.Tensor]:
 @dataclass(frozen=True)
 class Joint:
     """All images of b episodes, support first: `gram` float32 [b, m, m], the `labels` of the support as
-    one-hot [b, n, m] (zero for queries), `asked` float32 [b, m] (one for queries that are images)."""
+    one-hot [b, n, m] (zero for queries), `query_mask` float32 [b, m] (one for queries that are images)."""
 
     gram: torch.Tensor
     labels: torch.Tensor
-    asked: torch.Tensor
+    query_mask: torch.Tensor
     present: torch.Tensor
 
     @classmethod
@@ -60,7 +60,7 @@ class Joint:
         """
         counts = [
             real.sum(1).clamp(min=1)[:, None, None].to(batch.support.dtype)
-            for real in (batch.real, batch.asked)
+            for real in (batch.support_mask, batch.query_mask)
         ]
         parts = _products(batch)
         energy = torch.cat([parts[0].diagonal(dim1=1, dim2=2), parts[2].diagonal(dim1=1, dim2=2)], dim=1)
@@ -72,12 +72,14 @@ class Joint:
         )
         length = gram.diagonal(dim1=1, dim2=2)
         # what is left of a feature after centring may be nothing but rounding
-        real = torch.cat([batch.real, batch.asked], dim=1) & (length > (ROUNDING if centred else 0) * energy)
+        real = torch.cat([batch.support_mask, batch.query_mask], dim=1) & (
+            length > (ROUNDING if centred else 0) * energy
+        )
         scale = length.clamp(min=1e-30).rsqrt() * real
         gram = gram * scale[:, :, None] * scale[:, None, :]
         s, q = batch.support.shape[1], batch.query.shape[1]
         labels = torch.nn.functional.pad(batch.one_hot, (0, 0, 0, q)).transpose(1, 2)
-        asked = torch.nn.functional.pad(batch.asked.to(gram.dtype), (s, 0))
+        asked = torch.nn.functional.pad(batch.query_mask.to(gram.dtype), (s, 0))
         return cls(gram, labels.contiguous(), asked, batch.present)
 
     @property
@@ -100,7 +102,7 @@ class Joint:
     def softmax(self, logits: torch.Tensor) -> torch.Tensor:
         """Probabilities [b, n, m] over the classes that an episode has; zero for all but real queries."""
         logits = logits.masked_fill(~self.present[..., None], float("-inf"))
-        return logits.softmax(1) * self.asked[:, None, :]
+        return logits.softmax(1) * self.query_mask[:, None, :]
 
     def query_scores(self, batch: FeatureBatch, scores: torch.Tensor) -> torch.Tensor:
         """Scores [b, q, n] of the queries out of [b, n, m]."""

@@ -14,7 +14,7 @@ def kernel_neighbours(batch: FeatureBatch, *, sharpness: float) -> torch.Tensor:
     great sharpness the nearest neighbour decides."""
     batch = batch.unit()
     logits = sharpness * (batch.query @ batch.support.transpose(1, 2))
-    logits = logits.masked_fill(~batch.real[:, None, :], float("-inf"))
+    logits = logits.masked_fill(~batch.support_mask[:, None, :], float("-inf"))
     nearest = logits.amax(-1, keepdim=True)
     votes = (logits - nearest).exp() @ batch.one_hot
     return batch.mask_absent(votes.clamp(min=LEAST_VOTE).log() + nearest)

@@ -32,7 +32,7 @@ def without_neighbours(batch: FeatureBatch, *, sharpness: float, agreement: floa
 
 def _graph(batch: FeatureBatch, neighbours: int) -> torch.Tensor:
     """Adjacency [b, q, q] of the nearest neighbours among the queries, symmetric, without padding."""
-    asked = batch.asked
+    asked = batch.query_mask
     both = asked[:, :, None] & asked[:, None, :]
     similar = batch.query @ batch.query.transpose(1, 2)
     itself = torch.eye(similar.shape[1], dtype=torch.bool, device=similar.device)

@@ -22,7 +22,7 @@ def logistic_regression(batch: FeatureBatch, *, strength: float) -> torch.Tensor
     is at most K(K/(2s) + strength) (Böhning 1992), whose inverse turns the gradient into a step; Nesterov's
     momentum restarts where it points uphill (O'Donoghue & Candès 2015).
     """
-    real, one_hot = batch.real[..., None], batch.one_hot
+    real, one_hot = batch.support_mask[..., None], batch.one_hot
     count = real.sum(dim=1, keepdim=True).to(one_hot.dtype)
     centre = batch.support.sum(1, keepdim=True) / count
     support = (batch.support - centre) * real
@@ -36,7 +36,7 @@ def logistic_regression(batch: FeatureBatch, *, strength: float) -> torch.Tensor
 
 def _minimise(batch: FeatureBatch, gram: torch.Tensor, count: torch.Tensor, strength: float) -> torch.Tensor:
     """Dual weights A [b, s, n] at the optimum."""
-    real, one_hot = batch.real[..., None], batch.one_hot
+    real, one_hot = batch.support_mask[..., None], batch.one_hot
     bound = gram / (2 * count)
     bound.diagonal(dim1=1, dim2=2).add_(strength)
     inverse = torch.cholesky_inverse(cholesky(bound)).to(gram.dtype)

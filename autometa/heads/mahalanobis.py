@@ -16,7 +16,7 @@ def mahalanobis(batch: FeatureBatch, *, ridge: float, own: float = 1.0) -> torch
     """
     batch = in_support_span(batch)
     support, query, one_hot = batch.support, batch.query, batch.one_hot
-    real = batch.real[..., None].to(support.dtype)
+    real = batch.support_mask[..., None].to(support.dtype)
     count = real.sum(1, keepdim=True)
     centred = (support - support.sum(1, keepdim=True) / count) * real
     overall = centred.transpose(1, 2) @ centred / (count - 1)

@@ -76,7 +76,7 @@ class Metric:
         """Features float32 [..., d] → [..., d']. ValueError where the metric must be fitted first."""
         if self.spec.learned and self.mean is None:
             raise ValueError("this metric is learned, and there were no meta-train features to learn it from")
-        features = powered(features, self.spec.power, self.knots)
+        features = apply_power(features, self.spec.power, self.knots)
         if self.mean is not None:
             features = features - self.mean.to(features)
         if self.projection is not None:
@@ -90,7 +90,7 @@ class Metric:
         return {name: tensor for name, tensor in parts.items() if tensor is not None}
 
     @classmethod
-    def of_tensors(cls, spec: MetricSpec, tensors: Mapping[str, torch.Tensor]) -> Metric:
+    def from_tensors(cls, spec: MetricSpec, tensors: Mapping[str, torch.Tensor]) -> Metric:
         """The metric that `tensors()` came from."""
         prior = None
         if "prior_mean" in tensors:
@@ -105,7 +105,7 @@ def find_metric(name: str) -> MetricSpec:
     return METRICS[name]
 
 
-def powered(features: torch.Tensor, power: str, knots: torch.Tensor | None) -> torch.Tensor:
+def apply_power(features: torch.Tensor, power: str, knots: torch.Tensor | None) -> torch.Tensor:
     """Features [..., d] raised to a power of `MetricSpec`; `knots` for ranks."""
     if power == "root":
         return features.abs().sqrt() * features.sign()

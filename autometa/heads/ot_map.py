@@ -32,7 +32,9 @@ def ot_map(batch: FeatureBatch, *, sharpness: float = 10.0, step: float = 0.4) -
     for _ in range(ROUNDS):
         logits = -sharpness * joint.distances(prototypes)
         plan, potential = transport(logits, joint, potential, SINKHORN_ROUNDS)
-        prototypes = prototypes + step * (joint.means_with(plan.exp() * joint.asked[:, None, :]) - prototypes)
+        prototypes = prototypes + step * (
+            joint.means_with(plan.exp() * joint.query_mask[:, None, :]) - prototypes
+        )
     logits = -sharpness * joint.distances(prototypes)
     plan, _ = transport(logits, joint, potential, LAST_SINKHORN_ROUNDS)
     return joint.query_scores(batch, plan)
@@ -41,7 +43,7 @@ def ot_map(batch: FeatureBatch, *, sharpness: float = 10.0, step: float = 0.4) -
 def without_transport(batch: FeatureBatch, *, sharpness: float = 10.0, step: float = 0.4) -> torch.Tensor:
     """Scores [b, q, n] of the same model for a query alone: log softmax of -sharpness·|f-c|², centred on
     the support only. What `ot_map` falls back to; `step` plays no part."""
-    real = batch.real[..., None]
+    real = batch.support_mask[..., None]
     centre = batch.support.sum(1, keepdim=True) / real.sum(1, keepdim=True)
     batch = replace(batch, support=(batch.support - centre) * real, query=batch.query - centre).unit()
     means = batch.class_means
@@ -55,8 +57,8 @@ def transport(
     """Log of the plan [b, n, m] that is proportional to exp(logits) up to factors of rows and columns: each
     real query sums to one and each class to (queries / ways), after `rounds` of Sinkhorn's algorithm in the
     log domain (Cuturi 2013). `potential` [b, n, 1] are the log-factors of the classes to start with."""
-    mass = (joint.asked.sum(-1) / joint.present.sum(-1)).clamp(min=LEAST_MASS)[:, None, None]
-    asked = joint.asked[..., None]
+    mass = (joint.query_mask.sum(-1) / joint.present.sum(-1)).clamp(min=LEAST_MASS)[:, None, None]
+    asked = joint.query_mask[..., None]
     logits = logits.masked_fill(~joint.present[..., None], float("-inf"))
     done = 0
     while done < rounds:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from autometa.heads.features import FeatureBatch, Prior, guessed_prior
+from autometa.heads.features import FeatureBatch, Prior, guess_prior
 
 
 def plda(batch: FeatureBatch, *, between_shrinkage: float) -> torch.Tensor:
@@ -15,7 +15,7 @@ def plda(batch: FeatureBatch, *, between_shrinkage: float) -> torch.Tensor:
     class mean has precision 1/S_b + k/S_w. S_b is shrunk to its mean over dimensions, since class means
     that meta-train has not seen vary in all directions.
     """
-    prior = batch.prior or guessed_prior(batch)
+    prior = batch.prior or guess_prior(batch)
     average = prior.between.mean(-1, keepdim=True)
     between = (1 - between_shrinkage) * prior.between + between_shrinkage * average
     return batch.mask_absent(_log_density(batch, prior, between))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from autometa.heads.features import FeatureBatch, Prior, guessed_prior
+from autometa.heads.features import FeatureBatch, Prior, guess_prior
 from autometa.heads.solve import solve
 
 
@@ -27,11 +27,11 @@ def qda(batch: FeatureBatch, *, dof: float, mean_strength: float = 1.0) -> torch
     expected covariance S_w (diagonal), weight of the mean κ₀ = mean_strength·tr S_w/tr S_b images; `dof` > 0
     says, in images, how much the expected covariance counts. All but Gram matrices of a class is avoided.
     """
-    prior = batch.prior or guessed_prior(batch)
+    prior = batch.prior or guess_prior(batch)
     d = batch.support.shape[-1]
     scale = prior.within.clamp(min=1e-30).rsqrt()
     query = (batch.query - prior.mean) * scale
-    support = (batch.support - prior.mean) * scale * batch.real[..., None]
+    support = (batch.support - prior.mean) * scale * batch.support_mask[..., None]
     strength = mean_strength * _ratio(prior)
     evidence = _by_class(batch, support, query)
     # in these coordinates Ψ₀ = dof·I, and ν₀ = dof + d + 1 makes S_w the expected covariance

@@ -13,6 +13,6 @@ def ridge_regression(batch: FeatureBatch, *, strength: float) -> torch.Tensor:
     s × s system; labels are centred (1 - 1/ways for the class, -1/ways for others)."""
     gram = batch.support @ batch.support.transpose(1, 2)
     gram.diagonal(dim1=1, dim2=2).add_(strength)
-    targets = batch.one_hot - batch.real[..., None] / batch.ways[:, None, None]
+    targets = batch.one_hot - batch.support_mask[..., None] / batch.ways[:, None, None]
     weights = solve(gram, targets)
     return batch.mask_absent(batch.query @ batch.support.transpose(1, 2) @ weights)

@@ -38,5 +38,5 @@ def in_support_span(batch: FeatureBatch) -> FeatureBatch:
     factor = cholesky(batch.support @ batch.support.transpose(1, 2))
     cross = (batch.support @ batch.query.transpose(1, 2)).double()
     query = torch.linalg.solve_triangular(factor, cross, upper=False).transpose(1, 2)
-    support = factor.to(batch.support.dtype) * batch.real[..., None]
+    support = factor.to(batch.support.dtype) * batch.support_mask[..., None]
     return replace(batch, support=support, query=query.to(support.dtype), prior=None)

@@ -48,7 +48,7 @@ def _slope(joint: Joint, logits: torch.Tensor, alpha: float, confidence: float) 
     own = (p * joint.labels).sum(1, keepdim=True).clamp(min=LEAST)
     shown = joint.labels.sum((1, 2))[:, None, None]
     cross_entropy = own ** (alpha - 1) * (p * joint.labels.sum(1, keepdim=True) - joint.labels) / shown
-    asked = joint.asked[:, None, :] / joint.asked.sum(-1)[:, None, None].clamp(min=1)
+    asked = joint.query_mask[:, None, :] / joint.query_mask.sum(-1)[:, None, None].clamp(min=1)
     marginal = (p * asked).sum(-1, keepdim=True)
     wanted = confidence * entropy_slope(p, alpha) - entropy_slope(marginal, alpha)
     return cross_entropy + asked * p * (wanted - (p * wanted).sum(1, keepdim=True))

@@ -6,7 +6,7 @@ from autometa.backbones.engines.base import (
     EngineSpec,
     disagreement,
     is_out_of_memory,
-    layers_of,
+    split_layers,
 )
 from autometa.backbones.engines.race import EngineChoice, Race, RaceInput, build_checked
 from autometa.backbones.engines.table import EAGER, ENGINES
@@ -23,5 +23,5 @@ __all__ = [
     "build_checked",
     "disagreement",
     "is_out_of_memory",
-    "layers_of",
+    "split_layers",
 ]

@@ -47,12 +47,12 @@ class EngineSpec:
         return all(importlib.util.find_spec(package) is not None for package in self.packages)
 
 
-def in_parts(images: torch.Tensor, size: int) -> list[torch.Tensor]:
+def split_into_chunks(images: torch.Tensor, size: int) -> list[torch.Tensor]:
     """The images in parts of `size`, the last one maybe shorter."""
     return [images[start : start + size] for start in range(0, len(images), size)]
 
 
-def layers_of(output: torch.Tensor, widths: Sequence[int]) -> list[torch.Tensor]:
+def split_layers(output: torch.Tensor, widths: Sequence[int]) -> list[torch.Tensor]:
     """Embeddings [n, sum(widths)] → [n, width] each."""
     return list(torch.split(output, list(widths), dim=1))
 
@@ -63,7 +63,7 @@ def disagreement(reference: torch.Tensor, output: torch.Tensor, widths: Sequence
     if reference.shape != output.shape or not bool(torch.isfinite(output).all()):
         return float("inf")
     worst = 0.0
-    for wanted, got in zip(layers_of(reference, widths), layers_of(output, widths), strict=True):
+    for wanted, got in zip(split_layers(reference, widths), split_layers(output, widths), strict=True):
         scale = wanted.abs().amax(1).clamp_min(1e-12)
         worst = max(worst, float(((got - wanted).abs().amax(1) / scale).max()))
     return worst

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from autometa.backbones.engines.base import in_parts
+from autometa.backbones.engines.base import split_into_chunks
 from autometa.backbones.network import PixelNetwork
 
 CHUNK = {"cpu": 16, "cuda": 64}
@@ -30,7 +30,7 @@ class Compiled:
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 [n, 3, px, px] → float32 [n, d]."""
         outputs = []
-        for chunk in in_parts(images, self._chunk):
+        for chunk in split_into_chunks(images, self._chunk):
             padded = F.pad(chunk, (0, 0, 0, 0, 0, 0, 0, self._chunk - len(chunk)))
             batch = padded.to(self._device).contiguous(memory_format=torch.channels_last)
             outputs.append(self._run(batch)[: len(chunk)].float().cpu())

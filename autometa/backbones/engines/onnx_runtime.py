@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from autometa.backbones.engines.base import in_parts
+from autometa.backbones.engines.base import split_into_chunks
 from autometa.backbones.engines.onnx_export import INPUT, to_onnx
 from autometa.backbones.network import PixelNetwork
 from autometa.core.budget import Machine
@@ -32,6 +32,6 @@ class OnnxRuntime:
         """uint8 [n, 3, px, px] → float32 [n, d]."""
         outputs = [
             torch.from_numpy(self._session.run(None, {INPUT: chunk.contiguous().numpy()})[0])
-            for chunk in in_parts(images, CHUNK)
+            for chunk in split_into_chunks(images, CHUNK)
         ]
         return torch.cat(outputs)

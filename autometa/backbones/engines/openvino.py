@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from autometa.backbones.engines.base import in_parts
+from autometa.backbones.engines.base import split_into_chunks
 from autometa.backbones.engines.onnx_export import to_onnx
 from autometa.backbones.network import PixelNetwork
 from autometa.core.budget import Machine
@@ -37,7 +37,7 @@ class OpenVino:
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 [n, 3, px, px] → float32 [n, d]."""
         outputs = []
-        for chunk in in_parts(images, CHUNK):
+        for chunk in split_into_chunks(images, CHUNK):
             result = self._request.infer({0: chunk.contiguous().numpy()}, share_inputs=True)
             outputs.append(torch.from_numpy(result[0].copy()))
         return torch.cat(outputs)
