@@ -35,7 +35,7 @@ def test_the_tokens_of_a_transformer_become_a_map() -> None:
 
 
 def test_what_can_not_be_cut_is_said() -> None:
-    with pytest.raises(ConfigError, match="Linear can not be cut"):
+    with pytest.raises(ConfigError, match="Linear cannot be split"):
         list_stages(torch.nn.Linear(2, 2))
     model = timm.create_model("test_resnet", pretrained=False, num_classes=0)
     with pytest.raises(ConfigError, match="trainable = 9; ResNet has 1 to 5"):

@@ -199,9 +199,9 @@ def test_more_stages_than_there_are_can_not_be_trained(trainable: int) -> None:
 
 
 def test_a_backbone_that_is_no_chain_can_be_frozen_only() -> None:
-    with pytest.raises(ConfigError, match="can not be cut into stages"):
+    with pytest.raises(ConfigError, match="cannot be split into stages"):
         encoder_of("test_convnext", trainable=1)
-    with pytest.raises(ConfigError, match="can not be cut into stages"):
+    with pytest.raises(ConfigError, match="cannot be split into stages"):
         encoder_of("test_convnext", maps=True)
     encoder, backbone = encoder_of("test_convnext")
     assert encoder.shape == (backbone.features, 1, 1)

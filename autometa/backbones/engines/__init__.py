@@ -1,4 +1,5 @@
-"""Engines: ways to run a frozen network, each faster than the others somewhere."""
+"""Engines: ways to run a frozen network. Which one is the fastest depends on the machine, the network and the
+size."""
 
 from autometa.backbones.engines.base import (
     TOLERANCE,

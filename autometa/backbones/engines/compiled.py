@@ -1,4 +1,4 @@
-"""torch.compile: dear to build (5 to 30 s), so for long runs only."""
+"""torch.compile, which takes 5 to 30 s to build, so that it only pays off in long runs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ CHUNK = {"cpu": 16, "cuda": 64}
 
 
 class Compiled:
-    """The network compiled for chunks of one size; the last chunk is padded, since another size would be
-    compiled anew."""
+    """The network, compiled for chunks of one size. The last chunk is padded, since another size would need another
+    compilation."""
 
     def __init__(self, network: PixelNetwork, px: int, device: str) -> None:
         self._device, self._chunk = device, CHUNK.get(device, 16)
         self._run: Any = torch.compile(
-            network.at(px).to(device),
+            network.fit_to_size(px).to(device),
             dynamic=False,
             options={"freezing": True},
         )

@@ -1,4 +1,4 @@
-"""ONNX Runtime."""
+"""The engine ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from autometa.backbones.network import PixelNetwork
 from autometa.core.budget import Machine
 
 CHUNK = 8
-"""As fast as 32; a session keeps for good what the largest chunk took, and there is one for every size."""
+"""As fast as 32. A session never frees the memory of its largest chunk, and there is a session for every size."""
 
 
 class OnnxRuntime:
-    """A session on the CPU with all cores of the process."""
+    """A session on the CPU with all cores that the process may use."""
 
     def __init__(self, network: PixelNetwork, px: int, device: str) -> None:
-        import onnxruntime  # noqa: PLC0415 - an extra
+        import onnxruntime  # noqa: PLC0415 - an optional package
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = Machine.detect().cores

@@ -1,4 +1,4 @@
-"""OpenVINO."""
+"""The engine OpenVINO."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from autometa.backbones.network import PixelNetwork
 from autometa.core.budget import Machine
 
 CHUNK = 16
-"""Faster than 32 or 64 on the CPUs tried: its activations stay in the caches."""
+"""Faster than 32 or 64 on the CPUs we measured: the activations stay in the caches of the CPU."""
 
 
 class OpenVino:
-    """A model compiled for the CPU with all cores of the process, in float32, for any number of images."""
+    """A model compiled for the CPU with all cores that the process may use, in float32, for any number of images."""
 
     def __init__(self, network: PixelNetwork, px: int, device: str) -> None:
-        import openvino  # noqa: PLC0415 - an extra
+        import openvino  # noqa: PLC0415 - an optional package
 
         core = openvino.Core()
         compiled = core.compile_model(
-            _read(openvino, core, network, px),
+            _read_model(openvino, core, network, px),
             "CPU",
             {
                 "PERFORMANCE_HINT": "LATENCY",
@@ -43,12 +43,14 @@ class OpenVino:
         return torch.cat(outputs)
 
 
-def _read(openvino: Any, core: Any, network: PixelNetwork, px: int) -> Any:
-    """By way of ONNX, which takes half the time of OpenVINO's own conversion, else by that."""
+def _read_model(openvino: Any, core: Any, network: PixelNetwork, px: int) -> Any:
+    """Read the network through ONNX, which takes half the time of the converter of OpenVINO, or else through that."""
     try:
         return core.read_model(to_onnx(network, px))
-    except Exception:  # noqa: BLE001 - exporters raise anything; the other way may still work
+    except Exception:  # noqa: BLE001 - exporters raise anything; the converter may still work
         example = torch.zeros(2, 3, px, px, dtype=torch.uint8)
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            return openvino.convert_model(network.at(px), example_input=example, input=[(-1, 3, px, px)])
+            return openvino.convert_model(
+                network.fit_to_size(px), example_input=example, input=[(-1, 3, px, px)]
+            )
