@@ -59,7 +59,7 @@ def test_yaml_takes_people_s_units(tmp_path: Path) -> None:
         ("resolutions: [4]", "16 to 1024"),
     ],
 )
-def test_errors_name_the_file_the_key_and_the_mend(tmp_path: Path, text: str, named: str) -> None:
+def test_errors_name_the_file_the_key_and_the_fix(tmp_path: Path, text: str, named: str) -> None:
     file = tmp_path / "s.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=named) as caught:
