@@ -30,11 +30,11 @@ def read_dinov2(file: Path, depth: int) -> dict[str, torch.Tensor]:
         raise WeightsError("DINOv2 weights need the package `onnx`; run: pip install onnx") from error
     graph = onnx.load(str(file)).graph
     arrays = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
-    linear = _linear_weights(graph, arrays)
+    linear = _find_linear_weights(graph, arrays)
     try:
-        state = _embeddings(arrays)
+        state = _read_embeddings(arrays)
         for block in range(depth):
-            state |= _block(block, arrays, linear)
+            state |= _read_block(block, arrays, linear)
         for part in ("weight", "bias"):
             state[f"norm.{part}"] = arrays[f"{PREFIX}layernorm.{part}"]
     except KeyError as error:
@@ -44,7 +44,7 @@ def read_dinov2(file: Path, depth: int) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(np.array(a, dtype=np.float32)) for name, a in state.items()}
 
 
-def _linear_weights(graph: Any, arrays: dict[str, Any]) -> dict[str, Any]:
+def _find_linear_weights(graph: Any, arrays: dict[str, Any]) -> dict[str, Any]:
     """For the name of each bias, the matrix [out, in] to whose product it is added."""
     products = {node.output[0]: node for node in graph.node if node.op_type == "MatMul"}
     found = {}
@@ -58,7 +58,7 @@ def _linear_weights(graph: Any, arrays: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _embeddings(arrays: dict[str, Any]) -> dict[str, Any]:
+def _read_embeddings(arrays: dict[str, Any]) -> dict[str, Any]:
     """The part of the state dict before the blocks. KeyError for a missing tensor."""
     anonymous = [a for name, a in arrays.items() if name.startswith("onnx::")]
     width = arrays[f"{PREFIX}embeddings.cls_token"].shape[-1]
@@ -74,7 +74,7 @@ def _embeddings(arrays: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _block(number: int, arrays: dict[str, Any], linear: dict[str, Any]) -> dict[str, Any]:
+def _read_block(number: int, arrays: dict[str, Any], linear: dict[str, Any]) -> dict[str, Any]:
     """The part of the state dict of one block. KeyError for a missing tensor."""
     theirs, ours = f"{PREFIX}encoder.layer.{number}.", f"blocks.{number}."
     attention = [f"{theirs}attention.attention.{part}.bias" for part in ("query", "key", "value")]

@@ -25,18 +25,18 @@ def load_pretrained(spec: BackboneSpec, model: nn.Module) -> None:
     WeightsError, naming the package or hub that would have them, if they are unavailable or do not fit.
     """
     if spec.packaged is None:
-        model.load_state_dict(_from_hub(spec), strict=True)
+        model.load_state_dict(_fetch_from_hub(spec), strict=True)
         return
-    file = _packaged_file(spec, spec.packaged)
+    file = _find_packaged_file(spec, spec.packaged)
     if spec.packaged.layout == "dinov2_onnx":
         state = read_dinov2(file, depth=spec.depth or 12)
     else:
-        state = _in_timm_order(file, spec)
+        state = _read_in_timm_order(file, spec)
     wanted = model.state_dict()
     model.load_state_dict({name: state[name] for name in wanted if name in state}, strict=True)
 
 
-def _packaged_file(spec: BackboneSpec, packaged: PackagedWeights) -> Path:
+def _find_packaged_file(spec: BackboneSpec, packaged: PackagedWeights) -> Path:
     """The file with the weights in an installed package."""
     found = importlib.util.find_spec(packaged.module)
     if found is None or not found.submodule_search_locations:
@@ -57,7 +57,7 @@ def _packaged_file(spec: BackboneSpec, packaged: PackagedWeights) -> Path:
     return file
 
 
-def _in_timm_order(file: Path, spec: BackboneSpec) -> StateDict:
+def _read_in_timm_order(file: Path, spec: BackboneSpec) -> StateDict:
     """The state dict of a file with other names than in timm but in the same order; every shape is checked."""
     theirs: Mapping[str, torch.Tensor] = torch.load(file, map_location="cpu", weights_only=True)
     ours = timm.create_model(spec.timm_name, pretrained=False).state_dict()
@@ -70,7 +70,7 @@ def _in_timm_order(file: Path, spec: BackboneSpec) -> StateDict:
     return dict(zip(ours, theirs.values(), strict=True))
 
 
-def _from_hub(spec: BackboneSpec) -> StateDict:
+def _fetch_from_hub(spec: BackboneSpec) -> StateDict:
     """The state dict that timm downloads, or finds in its local cache."""
     try:
         model: nn.Module = timm.create_model(spec.timm_name, pretrained=True, num_classes=0)

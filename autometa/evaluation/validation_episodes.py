@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from autometa.evaluation.accuracy import (
     interval95,
     normalised_accuracy,
 )
-from autometa.heads import FeatureBatch, Metric, Params, Prior, apply_head
+from autometa.heads import FeatureBatch, Metric, Params, apply_head
 
 MAX_BATCH_IMAGES = 6000
 """Number of images, padding included, that are answered at once."""
@@ -166,7 +166,15 @@ class ValidationEpisodes:
         products = _SharedProducts(features, self.batches)
         scores = []
         for _, batch in self._batches:
-            gathered = _gather(features, batch, prior, products)
+            gathered = FeatureBatch(
+                support=features[batch.support_rows.to(self._device)],
+                support_labels=batch.support_labels.to(self._device),
+                query=features[batch.query_rows.to(self._device)],
+                ways=batch.ways.to(self._device),
+                query_real=(batch.query_labels >= 0).to(self._device),
+                prior=prior,
+                products=partial(products.look_up, batch) if products.saves_work else None,
+            )
             scores.append(apply_head(head, params, gathered, balanced=balanced).cpu())
         return self.measure(scores)
 
@@ -196,18 +204,3 @@ class _SharedProducts:
         places = torch.searchsorted(self._used, rows).to(self._features.device)
         flat = places[:, :, None] * len(self._used) + places[:, None, :]
         return self._matrix.flatten().take(flat)
-
-
-def _gather(
-    features: torch.Tensor, batch: EpisodeBatch, prior: Prior | None, products: _SharedProducts
-) -> FeatureBatch:
-    device = features.device
-    return FeatureBatch(
-        support=features[batch.support_rows.to(device)],
-        support_labels=batch.support_labels.to(device),
-        query=features[batch.query_rows.to(device)],
-        ways=batch.ways.to(device),
-        query_real=(batch.query_labels >= 0).to(device),
-        prior=prior,
-        products=(lambda: products.look_up(batch)) if products.saves_work else None,
-    )

@@ -19,8 +19,6 @@ KNOTS = 65
 SPREAD_SHRINKAGE = 0.1
 """Shrinkage of the variances of a prior towards their mean over dimensions, if they do not come from a whitening."""
 
-Tensors = dict[str, torch.Tensor]
-
 
 @dataclass(frozen=True)
 class MetricSpec:
@@ -89,7 +87,7 @@ class Metric:
             features = features @ self.projection.to(features)
         return unit(features) if self.spec.unit else features
 
-    def tensors(self) -> Tensors:
+    def tensors(self) -> dict[str, torch.Tensor]:
         """The tensors to save beside the spec, by name."""
         prior = {f"prior_{k}": v for k, v in vars(self.prior).items()} if self.prior else {}
         parts = {"knots": self.knots, "mean": self.mean, "projection": self.projection, **prior}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from autometa.heads.features import FeatureBatch, Prior, guess_prior
+from autometa.heads.features import FeatureBatch, guess_prior
 
 
 def plda(batch: FeatureBatch, *, between_shrinkage: float) -> torch.Tensor:
@@ -17,11 +17,6 @@ def plda(batch: FeatureBatch, *, between_shrinkage: float) -> torch.Tensor:
     prior = batch.prior or guess_prior(batch)
     average = prior.between.mean(-1, keepdim=True)
     between = (1 - between_shrinkage) * prior.between + between_shrinkage * average
-    return batch.mask_absent(_log_density(batch, prior, between))
-
-
-def _log_density(batch: FeatureBatch, prior: Prior, between: torch.Tensor) -> torch.Tensor:
-    """Predictive log-density [b, q, n] of the queries, up to a constant."""
     spread = prior.within / batch.shots.clamp(min=1)[..., None]
     trust = between / (between + spread).clamp(min=1e-30)
     means = trust * (batch.class_means - prior.mean)
@@ -30,4 +25,4 @@ def _log_density(batch: FeatureBatch, prior: Prior, between: torch.Tensor) -> to
     square = query.square() @ precision.transpose(1, 2)
     cross = query @ (means * precision).transpose(1, 2)
     rest = (means.square() * precision - precision.log()).sum(-1)
-    return cross - (square + rest[:, None, :]) / 2
+    return batch.mask_absent(cross - (square + rest[:, None, :]) / 2)
