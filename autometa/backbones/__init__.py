@@ -12,8 +12,8 @@ from autometa.backbones.catalogue import (  # noqa: E402
     installed_backbones,
 )
 from autometa.backbones.engines import EAGER  # noqa: E402
-from autometa.backbones.network import Preprocessing, sharing_tensors  # noqa: E402
-from autometa.backbones.split import Normalise, split, stages_of  # noqa: E402
+from autometa.backbones.network import Preprocessing, copy_sharing_tensors  # noqa: E402
+from autometa.backbones.split import Normalise, list_stages, split  # noqa: E402
 from autometa.backbones.view import LAYERS, TUNED, Source, View, network_label  # noqa: E402
 
 __all__ = [
@@ -28,10 +28,10 @@ __all__ = [
     "Source",
     "View",
     "build_backbone",
+    "copy_sharing_tensors",
     "find_spec",
     "installed_backbones",
+    "list_stages",
     "network_label",
-    "sharing_tensors",
     "split",
-    "stages_of",
 ]

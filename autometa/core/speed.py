@@ -1,4 +1,4 @@
-"""What a kind of work costs: the seconds of its recent steps."""
+"""How fast a kind of work is, measured over its recent steps, and the safety margin to plan with."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Speed:
         return len(self._steps)
 
     def add(self, seconds: float, items: int = 1) -> None:
-        """A step of so many items has taken so long."""
+        """Record a step that took `seconds` for this number of items."""
         self._steps.append((seconds, items))
 
     @property
@@ -38,10 +38,15 @@ class Speed:
         return sum(seconds for seconds, _ in self._steps) / sum(items for _, items in self._steps)
 
     def percentile_s(self, percent: float) -> float:
-        """Seconds per item that `percent` of the items do not exceed, each taken as slow as its step: a step of a
-        few items, whose fixed costs weigh more, counts less. ValueError before the first step."""
+        """Seconds per item that `percent` % of the items do not exceed; an item is as slow as its step on average.
+
+        Weighting by items makes small steps count less, whose fixed costs weigh more. ValueError before the first
+        step.
+        """
         if not self._steps:
-            raise ValueError(f"no step to take the {percent:g}th percentile of")
+            raise ValueError(
+                f"no step was added yet, so there is no {percent:g}th percentile; call `add` first"
+            )
         rates = np.array([seconds / items for seconds, items in self._steps])
         items = np.array([items for _, items in self._steps])
         order = np.argsort(rates)
@@ -50,9 +55,11 @@ class Speed:
         return float(rates[order[min(place, len(order) - 1)]])
 
 
-def margin(speed: Speed | None) -> float:
-    """By how much more than its mean to reserve for work of a measured speed: up to the 95th percentile of its
-    recent steps within bounds, or `SLOWDOWN` where they are too few."""
+def estimate_margin(speed: Speed | None) -> float:
+    """Factor by which to multiply the mean seconds of this work to plan safely.
+
+    The 95th percentile of the recent steps over their mean, within bounds; `SLOWDOWN` if there are too few steps.
+    """
     if speed is None or len(speed) < ENOUGH_STEPS or not speed.mean_s:
         return SLOWDOWN
     return min(max(speed.percentile_s(95) / speed.mean_s, LEAST_MARGIN), MOST_MARGIN)

@@ -12,7 +12,7 @@ from autometa.backbones import Source, View
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import Limits, stopwatch
-from autometa.core.speed import ENOUGH_STEPS, Speed, margin
+from autometa.core.speed import ENOUGH_STEPS, Speed, estimate_margin
 from autometa.core.time_policy import POLICY, TimePolicy
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.test_spec import TestSpec
@@ -120,7 +120,7 @@ class Forecast:
             {view: self.image_s(view) for view in views},
             task_s,
             engine_s={view: self._engine_s(view) for view in views},
-            margins={view: margin(self.store.speed(view)) for view in views},
+            margins={view: estimate_margin(self.store.speed(view)) for view in views},
             learners=tuple(learners),
             policy=self.policy,
         )

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from autometa.backbones import Source, View
-from autometa.evaluation.mixing import calibrate, select
+from autometa.evaluation.mixing import calibrate, select_members
 from autometa.evaluation.validation_episodes import ValidationEpisodes
 from autometa.search.best_outcomes import Fits, broad
 from autometa.search.candidates import Candidate, FamilyCandidate, HeadCandidate, Outcome, one_error_rule
@@ -43,7 +43,9 @@ def ensembles(
     ranked += [outcome for outcome in [*wide, *trained] if all(outcome is not one for one in ranked)]
     answers = [outcome.answer for outcome in ranked if outcome.answer is not None]
     temperatures, log_p = zip(*(calibrate(answer, episodes) for answer in answers), strict=True)
-    weights = select(log_p, episodes, lambda places: fits([ranked[p].candidate for p in places]), max_members)
+    weights = select_members(
+        log_p, episodes, lambda places: fits([ranked[p].candidate for p in places]), max_members
+    )
     even = {place: 1 for place, one in enumerate(ranked) if any(one is member for member in wide)}
     found = [{0: 1}, dict(weights), even]
     distinct = [one for place, one in enumerate(found) if one and one not in found[:place]]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from autometa.core.errors import BudgetExhausted
 from autometa.evaluation.accuracy import paired_gain
-from autometa.evaluation.mixing import ShotTemperature, at_temperature, calibrate, combine
+from autometa.evaluation.mixing import ShotTemperature, apply_temperature, average_batches, calibrate
 from autometa.evaluation.validation_episodes import Answer
 from autometa.search.best_outcomes import broad
 from autometa.search.candidates import Outcome
@@ -50,7 +50,7 @@ class FinalChoice:
         found = [(one.candidate, *calibrate(one.answer, episodes)) for one in wide if one.answer is not None]
         if not found:
             return [], None
-        mixed = combine([log_p for _, _, log_p in found], [1.0] * len(found))
+        mixed = average_batches([log_p for _, _, log_p in found], [1.0] * len(found))
         return [(candidate, temperature, 1.0) for candidate, temperature, _ in found], episodes.measure(mixed)
 
     def calibrated(self, answer: Answer) -> tuple[ShotTemperature, Answer]:
@@ -73,11 +73,11 @@ class FinalChoice:
     def _fresh_answer(self, members: list[WeightedCandidate]) -> Answer:
         """What an ensemble answers on fresh episodes."""
         calibrated = [
-            at_temperature(self.trials.fresh_scores(candidate), temperature)
+            apply_temperature(self.trials.fresh_scores(candidate), temperature)
             for candidate, temperature, _ in members
         ]
         return self.trials.validation_set.fresh.measure(
-            combine(calibrated, [weight for _, _, weight in members])
+            average_batches(calibrated, [weight for _, _, weight in members])
         )
 
 

@@ -15,7 +15,7 @@ from autometa.core.budget import Limits, Machine, TimeBudget, process_age_s, sto
 from autometa.core.errors import BudgetExhausted, DataError
 from autometa.core.speed import SLOWDOWN
 from autometa.data.episodes import sample_episodes
-from autometa.data.images import ImagePool, Rows, share_of_classes
+from autometa.data.images import ImagePool, Rows, take_share_of_each_class
 from autometa.data.splits import split_classes
 from autometa.data.test_spec import TestSpec
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
@@ -134,7 +134,7 @@ class SingleLearnerSystem:
                 f"{most} of {len(pool.images)} images fit: {1 / image_s:.0f} images/s are prepared here"
             )
         share = min(most / len(pool.images), 1.0)
-        return share_of_classes(pool.labels, share, self._rng), storage, reserve_s
+        return take_share_of_each_class(pool.labels, share, self._rng), storage, reserve_s
 
     def _meta_test_s(self, images: NDArray[np.uint8], image_s: float) -> float:
         """Predicted seconds of meta-test."""

@@ -9,11 +9,11 @@ import pytest
 import torch
 from synthetic import colour_pool
 
-from autometa.backbones import TUNED, View, build_backbone, find_spec, untuned
+from autometa.backbones import TUNED, View
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import TimeBudget
 from autometa.core.errors import BudgetExhausted, WeightsError
-from autometa.evaluation.member import Member
+from autometa.evaluation.member import plain_member
 from autometa.learners.encoder import EncoderSpec, build_encoder
 from autometa.learners.storage import Storage
 from autometa.learners.tail_tuning import Tuned, tune_tail
@@ -29,9 +29,9 @@ def tuned(backbone: str, seconds: float = 60.0, steps: int = 40) -> Tuned:
     return tune_tail(encoder, POOL.images, labels, TimeBudget.of(seconds), Storage(), steps)
 
 
-def apart(shelf: BackboneShelf, name: str) -> float:
+def apart(shelf: BackboneShelf, backbone: str, variant: str = "") -> float:
     """How much nearer, by cosine, images are to the mean of their class than to the nearest other one."""
-    features = torch.nn.functional.normalize(shelf(name).embed(POOL.images, 32), dim=1)
+    features = torch.nn.functional.normalize(shelf(backbone, variant).embed(POOL.images, 32), dim=1)
     labels = torch.from_numpy(POOL.labels)
     means = torch.stack([features[labels == c].mean(0) for c in range(POOL.classes)])
     cosines = features @ torch.nn.functional.normalize(means, dim=1).T
@@ -43,10 +43,8 @@ def test_tuning_tells_the_classes_apart_and_leaves_the_trunk(tiny_backbone: str)
     result = tuned(tiny_backbone)
     assert result.steps == 40 and result.train_s > 0
     shelf = BackboneShelf("cpu")
-    name = tiny_backbone + TUNED
-    shelf.adopt(name, result.state, 32)
-    assert untuned(name) == tiny_backbone and find_spec(name) == find_spec(tiny_backbone)
-    assert apart(shelf, name) > apart(shelf, tiny_backbone)
+    shelf.adopt(tiny_backbone, TUNED, result.state, 32)
+    assert apart(shelf, tiny_backbone, TUNED) > apart(shelf, tiny_backbone)
     before = shelf.state(tiny_backbone)
     changed = {key for key, value in result.state.items() if not torch.equal(value, before[key])}
     assert changed and not any(key.startswith(("conv_stem", "bn1", "blocks.0")) for key in changed)
@@ -59,20 +57,20 @@ def test_too_little_time_is_no_training(tiny_backbone: str) -> None:
 
 def test_a_tuned_copy_is_saved_with_the_learner(tiny_backbone: str, tmp_path: Path) -> None:
     shelf = BackboneShelf("cpu")
-    name = tiny_backbone + TUNED
-    shelf.adopt(name, tuned(tiny_backbone).state, 32)
-    member = Member(backbone=name, px=32, head="centroid", params={"transform": "l2", "metric": "cosine"})
-    FittedLearner((member,), shelf).save(tmp_path)
+    shelf.adopt(tiny_backbone, TUNED, tuned(tiny_backbone).state, 32)
+    view = View(tiny_backbone, 32, variant=TUNED)
+    FittedLearner((plain_member(view),), shelf).save(tmp_path)
     loaded = FittedLearner.load(tmp_path)
-    assert loaded.views == [View(name, 32)]
+    assert loaded.views == [view]
     torch.testing.assert_close(
-        loaded.shelf(name).embed(POOL.images[:4], 32), shelf(name).embed(POOL.images[:4], 32)
+        loaded.shelf(tiny_backbone, TUNED).embed(POOL.images[:4], 32),
+        shelf(tiny_backbone, TUNED).embed(POOL.images[:4], 32),
     )
 
 
 def test_a_tuned_copy_without_weights_is_an_error(tiny_backbone: str) -> None:
-    with pytest.raises(WeightsError, match="tuned copy"):
-        build_backbone(f"{tiny_backbone}+tuned", "cpu")
+    with pytest.raises(WeightsError, match="weights of a variant"):
+        BackboneShelf("cpu")(tiny_backbone, TUNED)
 
 
 def test_images_of_one_class_can_not_be_told_apart_and_do_no_harm(tiny_backbone: str) -> None:

@@ -108,8 +108,8 @@ class MemoryLearner(MetricLearner):
 
     def _reading(self, batch: FeatureBatch, reading: int | None) -> torch.Tensor:
         """Scores [b, q, n] of one order and one assignment of slots; random where no `reading` is given."""
-        order = self._order(batch.real, reading)
-        real = batch.real.gather(1, order)
+        order = self._order(batch.support_mask, reading)
+        real = batch.support_mask.gather(1, order)
         named = batch.one_hot.gather(1, order[..., None].expand(-1, -1, batch.one_hot.shape[-1]))
         slots = self._slots(named, reading)
         labels = named @ F.one_hot(slots, self.max_ways).to(named.dtype)
@@ -148,5 +148,5 @@ def repeated(batch: FeatureBatch, n: int) -> FeatureBatch:
         support_labels=batch.support_labels.repeat(n, 1),
         query=batch.query.repeat(n, 1, 1),
         ways=batch.ways.repeat(n),
-        query_real=batch.asked.repeat(n, 1),
+        query_real=batch.query_mask.repeat(n, 1),
     )
