@@ -265,7 +265,7 @@ def test_of_states_that_are_equally_accurate_the_surest_is_kept(losses: list[flo
 
     def recorded() -> None:
         step()
-        states[training.progress.step] = state_of(training.learner)
+        states[training._schedule.steps] = state_of(training.learner)
 
     training._step = recorded  # type: ignore[method-assign]
     record = training.run()

@@ -198,7 +198,7 @@ def test_training_ends_with_the_choice_and_keeps_time_for_it(tmp_path: Path) -> 
     assert lines[-1].startswith("rate 0") and "24 validation episodes" in lines[-1]
     late = training_of("pmf", budget=TimeBudget.of(100.0, FakeClock()))
     late._start()
-    assert late._whole_s == pytest.approx(85.0)
+    assert late._schedule.whole_s == pytest.approx(85.0)
     rate = training.learner.state_dict()["rate"]
     trained = TrainedLearner(Recipe(learner="pmf", encoder=SMALL), training.learner)
     trained.save(tmp_path)

@@ -19,8 +19,9 @@ from autometa.data.splits import split_classes
 from autometa.evaluation.validation_episodes import ValidationEpisodes
 from autometa.learners.prepared import PreparedImages
 from autometa.learners.recipe import Recipe
+from autometa.learners.schedule import FIRST_STEPS
 from autometa.learners.trained import TrainedLearner
-from autometa.learners.training import FIRST_STEPS, Training
+from autometa.learners.training import Training
 from autometa.search import family_training
 from autometa.search.families import FAMILIES, find_family
 from autometa.search.family_training import TrainingPool, answer_episodes, train_family
@@ -192,7 +193,7 @@ def test_steps_that_take_too_long_are_given_up(tiny_backbone: str, monkeypatch: 
     def slow(training: Training) -> None:
         clock.now += 5
         step(training)
-        training._latest_s = 5
+        training._schedule.last_step_s = 5
 
     monkeypatch.setattr(Training, "_step", slow)
     with pytest.raises(BudgetExhausted, match="a training step takes 5"):
