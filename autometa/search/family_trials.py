@@ -27,7 +27,7 @@ from autometa.planning.forecast import Forecast
 from autometa.search.backbone_tuning import TUNED_PX
 from autometa.search.candidates import Candidate
 from autometa.search.families import FAMILIES, FamilySpec, find_family
-from autometa.search.family_training import TrainingPool, answer_episodes, train_family
+from autometa.search.family_training import TrainingSet, answer_episodes, train_family
 
 SHARE = 0.25
 """Of the time left to search, that a family may take."""
@@ -89,7 +89,7 @@ class FamilyTrials:
         recipe = find_family(candidate.head).recipe(backbone, px, self._form, candidate.params)
         learner = train_family(
             recipe,
-            self._material,
+            self._training_set,
             budget.share(TRAIN_SHARE),
             fits=lambda costs: (
                 self._fits(candidate.view, costs) and self._answering_s(costs) <= (1 - TRAIN_SHARE) * within_s
@@ -141,10 +141,10 @@ class FamilyTrials:
             self.forecast.trained = kept
 
     @cached_property
-    def _material(self) -> TrainingPool:
+    def _training_set(self) -> TrainingSet:
         validation_set, device = self.validation_set, self.forecast.shelf.device
         images = PreparedImages(validation_set.images[validation_set.size :], self._storage)
-        return TrainingPool(
+        return TrainingSet(
             images, validation_set.fit_labels.numpy(), self.dataset_of_class, self._form, device
         )
 

@@ -25,7 +25,7 @@ from autometa.heads.soft_kmeans import soft_kmeans, to_nearest_mean
 from autometa.learners.recipe import Recipe, build_learner
 from autometa.learners.trained import TrainedLearner
 from autometa.learners.training import Training, TrainingSettings
-from autometa.learners.transfer.classification import CLASSIFIED
+from autometa.learners.transfer.classification import CLASSIFICATION_SPEC
 from autometa.systems.single_learner import SingleLearnerSystem
 
 TEST = EpisodeSpec(ways=(5, 5), shots=(1, 3), queries_per_class=4)
@@ -37,7 +37,7 @@ def training_of(name: str, options: dict[str, Any] | None = None, **settings: An
     encoder = SMALLEST.model_copy(update={"px": 8, "pools": 2})
     return Training(
         build_learner(Recipe(learner=name, encoder=encoder, options=options or {})),
-        pool_source(pool, CLASSIFIED, classes=10),
+        pool_source(pool, CLASSIFICATION_SPEC, classes=10),
         held_out(pool, TEST, 10, episodes=8),
         TrainingSettings(**settings),
         UNLIMITED,

@@ -28,7 +28,7 @@ from autometa.learners.training import Training, TrainingSettings
 from autometa.systems.single_learner import SingleLearnerSystem
 
 TEST = EpisodeSpec(ways=(5, 5), shots=(1, 3), queries_per_class=4)
-CLASSIFIED = EpisodeSpec(ways=(10, 10), shots=(1, 1), queries_per_class=1)
+CLASSIFICATION_SPEC = EpisodeSpec(ways=(10, 10), shots=(1, 1), queries_per_class=1)
 SMALL = EncoderSpec(network="conv4", px=8, channels=8, pools=2)
 FITTED = 10
 
@@ -43,7 +43,7 @@ def training_of(
     pool = red_pool()
     return Training(
         build_learner(Recipe(learner=name, encoder=SMALL, options=options or {})),
-        pool_source(pool, CLASSIFIED if name in CLASSIFYING else TEST, classes=FITTED),
+        pool_source(pool, CLASSIFICATION_SPEC if name in CLASSIFYING else TEST, classes=FITTED),
         held_out(pool, TEST, FITTED, episodes=episodes),
         TrainingSettings(**settings),
         budget,

@@ -12,7 +12,7 @@ from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import Held
 from autometa.learners.episodes import InputEpisodes
 
-CLASSIFIED = EpisodeSpec(ways=(32, 32), shots=(1, 1), queries_per_class=1)
+CLASSIFICATION_SPEC = EpisodeSpec(ways=(32, 32), shots=(1, 1), queries_per_class=1)
 """Form of training episodes where classification is learned: many classes, and two images of each."""
 
 
