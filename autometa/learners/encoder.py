@@ -60,13 +60,13 @@ class EncoderSpec(BaseModel):
         return USUAL_PX.get(info.data.get("network", ""), BACKBONE_PX) if value is None else value
 
 
-class Held(Generic[Network]):
+class Unregistered(Generic[Network]):
     """A network that is no part of the module that holds it: not trained, moved, saved or copied with it."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Held[Network]:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Unregistered[Network]:
         return self
 
 
@@ -127,7 +127,7 @@ class ScratchEncoder(Encoder):
         self, images: Images, budget: TimeBudget = UNLIMITED, storage: Storage = MEMORY
     ) -> torch.Tensor:
         """uint8 images [n, 3, h, w] → uint8 [n, 3, px, px]."""
-        return in_chunks(lambda chunk: self._resize(chunk, self._px), images, budget, storage)
+        return prepare_in_chunks(lambda chunk: self._resize(chunk, self._px), images, budget, storage)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """uint8 [n, 3, px, px] → maps [n, c, h, w]."""
@@ -146,10 +146,12 @@ class TailEncoder(Encoder):
         self._resize = backbone.preprocessing.resize
         normalise = Normalise(backbone.preprocessing.mean, backbone.preprocessing.std)
         model = backbone.model.requires_grad_(True)
-        self._model = Held(model)
+        self._model = Unregistered(model)
         trunk, tail = split(model, len(stages_of(model)) if whole else int(spec.trainable))
         self.tail = nn.Sequential(normalise, tail) if whole else tail
-        self._trunk = None if whole else Held(nn.Sequential(normalise, trunk).requires_grad_(False).eval())
+        self._trunk = (
+            None if whole else Unregistered(nn.Sequential(normalise, trunk).requires_grad_(False).eval())
+        )
         self.shape = _shape_of(self, self.prepare(np.zeros((2, 3, spec.px, spec.px), np.uint8)))
 
     def prepare(
@@ -158,15 +160,15 @@ class TailEncoder(Encoder):
         """uint8 images [n, 3, h, w] → activations of the trunk float16 [n, c, h, w] (clamped to its range),
         or uint8 pixels where everything is trained."""
         if self._trunk is None:
-            return in_chunks(lambda chunk: self._resize(chunk, self._px), images, budget, storage)
-        device = device_of(self)
+            return prepare_in_chunks(lambda chunk: self._resize(chunk, self._px), images, budget, storage)
+        device = get_device(self)
         trunk = self._trunk.network.to(device)
 
         def run(chunk: torch.Tensor) -> torch.Tensor:
             pixels = self._resize(chunk.to(device), self._px)
-            return half(trunk(pixels.contiguous(memory_format=torch.channels_last)))
+            return to_float16(trunk(pixels.contiguous(memory_format=torch.channels_last)))
 
-        return in_chunks(run, images, budget, storage)
+        return prepare_in_chunks(run, images, budget, storage)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """What `prepare` gives → maps float32 [n, c, h, w]."""
@@ -191,7 +193,7 @@ class FrozenEncoder(Encoder):
 
     def __init__(self, backbone: Backbone, spec: EncoderSpec) -> None:
         super().__init__()
-        self._backbone, self._px, self._maps = Held(backbone), spec.px, spec.maps
+        self._backbone, self._px, self._maps = Unregistered(backbone), spec.px, spec.maps
         example = self.prepare(np.zeros((2, 3, spec.px, spec.px), np.uint8))
         channels = example.shape[1]
         last = nn.Conv2d(ADAPTER_WIDTH, channels, 1)
@@ -205,10 +207,10 @@ class FrozenEncoder(Encoder):
     ) -> torch.Tensor:
         """uint8 images [n, 3, h, w] → features of the backbone: float32 [n, d, 1, 1], of length √d so that
         their numbers are of order one, or maps float16 [n, c, h, w] where maps are wanted."""
-        backbone = self._backbone.network = on_device(self._backbone.network, device_of(self))
+        backbone = self._backbone.network = move_backbone(self._backbone.network, get_device(self))
         if self._maps:
-            return in_chunks(
-                lambda chunk: half(backbone.final_maps(chunk, self._px)), images, budget, storage
+            return prepare_in_chunks(
+                lambda chunk: to_float16(backbone.final_maps(chunk, self._px)), images, budget, storage
             )
 
         if len(images) >= WORTH_A_RACE:
@@ -218,7 +220,7 @@ class FrozenEncoder(Encoder):
             features = backbone.embed(chunk, self._px)
             return nn.functional.normalize(features, dim=1)[..., None, None] * features.shape[1] ** 0.5
 
-        return in_chunks(pooled, images, budget, storage)
+        return prepare_in_chunks(pooled, images, budget, storage)
 
     def backbone_state(self) -> dict[str, torch.Tensor]:
         """The frozen network."""
@@ -241,7 +243,7 @@ def build_encoder(spec: EncoderSpec, weights: dict[str, torch.Tensor] | None = N
     return FrozenEncoder(backbone, spec) if spec.trainable == 0 else TailEncoder(backbone, spec)
 
 
-def in_chunks(
+def prepare_in_chunks(
     work: Callable[[torch.Tensor], torch.Tensor], images: Images, budget: TimeBudget, storage: Storage
 ) -> torch.Tensor:
     """`work` on uint8 tensors of up to `CHUNK` images, without gradients; BudgetExhausted when time is out."""
@@ -258,12 +260,12 @@ def in_chunks(
     return result
 
 
-def device_of(module: nn.Module) -> torch.device:
+def get_device(module: nn.Module) -> torch.device:
     """Where its parameters are; the CPU for a module that has none yet."""
     return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
 
 
-def on_device(backbone: Backbone, device: torch.device) -> Backbone:
+def move_backbone(backbone: Backbone, device: torch.device) -> Backbone:
     """The backbone, or, where it runs on another kind of device, one with the same network that runs there."""
     if backbone.device == device.type:
         return backbone
@@ -272,7 +274,7 @@ def on_device(backbone: Backbone, device: torch.device) -> Backbone:
     return moved
 
 
-def half(maps: torch.Tensor) -> torch.Tensor:
+def to_float16(maps: torch.Tensor) -> torch.Tensor:
     """Float16, clamped to its range."""
     most = torch.finfo(torch.float16).max
     return maps.clamp(-most, most).half()

@@ -67,7 +67,7 @@ class EpisodeSource(Protocol):
         ...
 
 
-def random_subset(rng: np.random.Generator, valid: NDArray[np.bool_], size: int) -> Rows:
+def draw_subset(rng: np.random.Generator, valid: NDArray[np.bool_], size: int) -> Rows:
     """Indices [..., size] of entries drawn without replacement, in random order, of the valid ones along the
     last axis [..., m]; each row has at least `size` valid entries."""
     keys = rng.random(valid.shape, dtype=np.float32)
@@ -116,9 +116,9 @@ class EpisodeSampler:
         group = self._groups[int(self.rng.integers(len(self._groups)))]
         ways, shots, queries, spare = self._form(group)
         roomy = group[self._sizes[group] >= shots + queries + spare]
-        classes = roomy[random_subset(self.rng, np.ones((n, len(roomy)), dtype=bool), ways)]
+        classes = roomy[draw_subset(self.rng, np.ones((n, len(roomy)), dtype=bool), ways)]
         valid = np.arange(self._table.shape[1]) < self._sizes[classes][..., None]
-        picked = random_subset(self.rng, valid, shots + queries + spare)
+        picked = draw_subset(self.rng, valid, shots + queries + spare)
         rows = torch.from_numpy(np.take_along_axis(self._table[classes], picked, axis=-1))
         labels = torch.arange(ways).expand(n, ways)
         batch = EpisodeBatch(
@@ -130,7 +130,7 @@ class EpisodeSampler:
         )
         return batch, rows[..., shots + queries :].flatten(1)
 
-    def numbers(self, batch: EpisodeBatch) -> torch.Tensor:
+    def number_classes(self, batch: EpisodeBatch) -> torch.Tensor:
         """For every label of drawn episodes the place of its class among those to draw from, [n, ways]."""
         rows = batch.support_rows.unflatten(1, (int(batch.ways[0]), -1))[..., 0]
         return torch.from_numpy(self._place[self._labels[rows.numpy()]])
@@ -188,7 +188,7 @@ class PoolSource:
             batch.query_labels,
             batch.ways,
             images[:, s + q :] if unlabelled.shape[1] else None,
-            self.sampler.numbers(batch),
+            self.sampler.number_classes(batch),
         )
 
 
@@ -217,7 +217,7 @@ class TaskSource:
 
     def draw(self, n: int) -> InputEpisodes:
         """The next `n` tasks."""
-        return stacked([self._next() for _ in range(n)])
+        return stack_episodes([self._next() for _ in range(n)])
 
     def _next(self) -> InputEpisodes:
         try:
@@ -249,7 +249,7 @@ class TaskSource:
         return torch.tensor([numbers])
 
 
-def stacked(episodes: Sequence[InputEpisodes]) -> InputEpisodes:
+def stack_episodes(episodes: Sequence[InputEpisodes]) -> InputEpisodes:
     """Episodes of any ways and shots as one padded batch (without their images without labels)."""
 
     def padded(tensors: list[torch.Tensor], fill: int) -> torch.Tensor:

@@ -11,7 +11,7 @@ from autometa.core.errors import BudgetExhausted, ConfigError
 from autometa.evaluation.validation_set import ValidationSet
 from autometa.learners.encoder import EncoderSpec, TailEncoder
 from autometa.learners.storage import Storage
-from autometa.learners.tail_tuning import Tuned, tune_tail
+from autometa.learners.tail_classification import TunedBackbone, tune_tail
 from autometa.planning.forecast import RACE_S, Forecast
 
 TUNED_STAGES, TUNED_PX = 2, 128
@@ -30,7 +30,7 @@ class BackboneTuner:
     forecast: Forecast
     report: Callable[[str], None]
     most_steps: int
-    _last: Tuned | None = field(default=None, init=False)
+    _last: TunedBackbone | None = field(default=None, init=False)
 
     def predicted_s(self, within_s: float) -> float:
         """Predicted seconds of tuning one more backbone: as many as the one before took, else all that it may."""

@@ -16,7 +16,7 @@ from autometa.heads import FeatureBatch
 from autometa.learners.augmentation import NO_AUGMENTATION, Augmentation
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import EncoderSpec
-from autometa.learners.episodes import EpisodeSampler, InputEpisodes, PoolSource, stacked
+from autometa.learners.episodes import EpisodeSampler, InputEpisodes, PoolSource, stack_episodes
 from autometa.learners.metric.base import MetricLearner
 from autometa.learners.recipe import LEARNERS, Recipe, build_learner
 from autometa.learners.training import Validation
@@ -133,7 +133,7 @@ def assert_batch_is_one_by_one(
 ) -> None:
     """Episodes of several forms are answered in one padded batch as each by itself; classes that an episode does
     not have are out of the question."""
-    together = learner(stacked(alone)).detach()
+    together = learner(stack_episodes(alone)).detach()
     for place, episodes in enumerate(alone):
         ways, queries = int(episodes.ways), episodes.query.shape[1]
         scores, own = together[place, :queries], learner(episodes)[0].detach()

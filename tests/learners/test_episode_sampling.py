@@ -15,7 +15,7 @@ from autometa.core.errors import DataError
 from autometa.data.episodes import EpisodeBatch, EpisodeSpec
 from autometa.data.images import Rows
 from autometa.learners.augmentation import Augmentation
-from autometa.learners.episodes import EpisodeSampler, TaskSource, random_subset, stacked
+from autometa.learners.episodes import EpisodeSampler, TaskSource, draw_subset, stack_episodes
 
 ALMOST_SURELY = 5.0
 """Standard deviations that a fair draw does not stray in tests with a fixed seed."""
@@ -182,7 +182,7 @@ def test_a_source_goes_on_from_its_state() -> None:
 def test_random_subsets_hold_valid_places_once() -> None:
     valid = np.random.default_rng(0).random((500, 9)) < 0.6
     valid[:, :3] = True
-    chosen = random_subset(np.random.default_rng(1), valid, 3)
+    chosen = draw_subset(np.random.default_rng(1), valid, 3)
     assert np.take_along_axis(valid, chosen, axis=1).all()
     assert all(len(set(row)) == 3 for row in chosen.tolist())
 
@@ -236,7 +236,7 @@ def test_tasks_of_all_forms_are_padded() -> None:
     assert (episodes.support[1, :4] == 255).all()
     assert (episodes.support[1, 4:] == 0).all()
     one = TaskSource([task(2, 3, 1, 0.2)], torch.from_numpy).draw(1)
-    assert torch.equal(stacked([one]).support, one.support)
+    assert torch.equal(stack_episodes([one]).support, one.support)
 
 
 def test_a_stream_that_ends_is_told() -> None:

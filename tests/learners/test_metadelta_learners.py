@@ -145,7 +145,7 @@ def settled(
     def compared(self: Any, batches: Any, validation: Any) -> Answer:
         return Answer((), np.full(len(validation.episodes), accuracies[float(self.sharpness)]))
 
-    monkeypatch.setattr(type(learner), "compared", compared)
+    monkeypatch.setattr(type(learner), "answer_embedded", compared)
     told = learner.choose_options(training.validation.inputs, training.validation.episodes, budget)
     return float(learner.sharpness), told
 

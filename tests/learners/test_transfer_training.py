@@ -21,7 +21,7 @@ from autometa.data.test_spec import TestSpec
 from autometa.evaluation.validation_episodes import Answer
 from autometa.learners import episodes as sources
 from autometa.learners.encoder import EncoderSpec
-from autometa.learners.episodes import TaskSource, stacked
+from autometa.learners.episodes import TaskSource, stack_episodes
 from autometa.learners.recipe import Recipe, build_learner
 from autometa.learners.trained import TrainedLearner
 from autometa.learners.training import Training, TrainingSettings
@@ -130,7 +130,7 @@ def test_a_stream_with_too_many_classes_or_none_named_is_told(monkeypatch: pytes
     unnamed = task([1, 2])
     del unnamed.original_class_idx
     known, unknown = (TaskSource([t], torch.from_numpy).draw(1) for t in (task([1, 2]), unnamed))
-    assert unknown.classes is None and stacked([known, unknown]).classes is None
+    assert unknown.classes is None and stack_episodes([known, unknown]).classes is None
 
 
 def test_turned_images_are_of_classes_that_no_classifier_has() -> None:

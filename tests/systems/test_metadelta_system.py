@@ -167,7 +167,7 @@ def test_turned_images_are_classes_of_their_own() -> None:
     seen = set()
     for _ in range(20):
         batch, _ = sampler.draw(4)
-        numbers, rows = sampler.numbers(batch).numpy(), batch.support_rows.numpy()
+        numbers, rows = sampler.number_classes(batch).numpy(), batch.support_rows.numpy()
         assert (numbers % 12 == every[rows]).all() and (numbers // 12 == turns[rows]).all()
         seen |= set((numbers // 12).flatten().tolist())
     assert seen == {0, 1, 2, 3}

@@ -16,7 +16,7 @@ from torch.func import vmap
 from autometa.core.budget import stopwatch
 from autometa.learners.episodes import InputEpisodes
 from autometa.learners.gradient.norm import under_vmap
-from autometa.learners.gradient.parallel import on_all_cores
+from autometa.learners.gradient.parallel import map_on_cores
 from autometa.learners.gradient.tasks import Task
 
 Accumulate = Callable[[Any, InputEpisodes], float]
@@ -24,19 +24,19 @@ Accumulate = Callable[[Any, InputEpisodes], float]
 CHUNK = 4
 """Tasks at once on a CPU: more fall out of its caches."""
 Gradients = list[torch.Tensor | None]
-Way = Literal["loop", "cores", "vmap"]
+TaskMode = Literal["loop", "cores", "vmap"]
 PROBED = 4
 """Tasks by which the ways are measured."""
 ROUNDS = 3
 
 
-def uniform(episodes: InputEpisodes) -> bool:
+def is_uniform(episodes: InputEpisodes) -> bool:
     """Whether all episodes have the same ways and shots, so that nothing is padded."""
     whole = bool((episodes.support_labels >= 0).all()) and bool((episodes.query_labels >= 0).all())
     return whole and bool((episodes.ways == episodes.ways[0]).all())
 
 
-def in_a_loop(learner: Any, episodes: InputEpisodes) -> float:
+def accumulate_in_loop(learner: Any, episodes: InputEpisodes) -> float:
     """One task after the other."""
     total = 0.0
     for place in range(len(episodes.ways)):
@@ -46,7 +46,7 @@ def in_a_loop(learner: Any, episodes: InputEpisodes) -> float:
     return total
 
 
-def on_cores(learner: Any, episodes: InputEpisodes) -> float:
+def accumulate_on_cores(learner: Any, episodes: InputEpisodes) -> float:
     """As many tasks at a time as there are cores, summed in order."""
     trained = [p for p in learner.parameters() if p.requires_grad]
 
@@ -55,7 +55,7 @@ def on_cores(learner: Any, episodes: InputEpisodes) -> float:
         return float(loss.detach()), torch.autograd.grad(loss, trained, allow_unused=True)
 
     total = 0.0
-    for loss, gradients in on_all_cores(learner, work, len(episodes.ways)):
+    for loss, gradients in map_on_cores(learner, work, len(episodes.ways)):
         total += loss
         for parameter, gradient in zip(trained, gradients, strict=True):
             if gradient is not None:
@@ -63,7 +63,7 @@ def on_cores(learner: Any, episodes: InputEpisodes) -> float:
     return total
 
 
-def all_at_once(learner: Any, episodes: InputEpisodes) -> float:
+def accumulate_vmapped(learner: Any, episodes: InputEpisodes) -> float:
     """All tasks of a uniform batch under `vmap`; in ever smaller chunks where memory does not do."""
     with under_vmap(learner):
         return _all_at_once(learner, episodes)
@@ -111,11 +111,13 @@ def _chunk(
     return float(loss.detach())
 
 
-def fastest(learner: Any, episodes: InputEpisodes, wanted: Way | Literal["auto"] = "auto") -> Accumulate:
+def find_fastest(
+    learner: Any, episodes: InputEpisodes, wanted: TaskMode | Literal["auto"] = "auto"
+) -> Accumulate:
     """The wanted way, or the one that was fastest on the first few tasks of a uniform batch (the best of some
     rounds; the gradients of the learner are left as they were)."""
     if wanted != "auto":
-        return WAYS[wanted]
+        return MODES[wanted]
     ways = _worth_trying(episodes.query)
     if len(ways) == 1:
         return ways[0]
@@ -141,9 +143,13 @@ def _worth_trying(query: torch.Tensor) -> tuple[Accumulate, ...]:
     """The ways to race for queries [b, q, ...]. Maps on a CPU have none: `vmap` over their convolutions was
     never the faster (`benchmarks/maml.py` has the row), and trying it takes several times the memory."""
     if query.is_cuda:
-        return in_a_loop, all_at_once
+        return accumulate_in_loop, accumulate_vmapped
     maps = query.ndim == 5 and query.shape[-1] * query.shape[-2] > 1
-    return (on_cores,) if maps else (on_cores, all_at_once)
+    return (accumulate_on_cores,) if maps else (accumulate_on_cores, accumulate_vmapped)
 
 
-WAYS: dict[Way, Accumulate] = {"loop": in_a_loop, "cores": on_cores, "vmap": all_at_once}
+MODES: dict[TaskMode, Accumulate] = {
+    "loop": accumulate_in_loop,
+    "cores": accumulate_on_cores,
+    "vmap": accumulate_vmapped,
+}

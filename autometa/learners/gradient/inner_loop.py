@@ -14,7 +14,7 @@ Rate = Callable[[str, int], torch.Tensor | float]
 """Rate of a parameter, by name, in an inner step; a number or anything that broadcasts to it."""
 
 
-def adapted(
+def adapt_params(
     loss: Loss,
     params: Params,
     moving: Collection[str],
@@ -40,7 +40,7 @@ def adapted(
     return path
 
 
-def clipped(gradients: Mapping[str, torch.Tensor], most: float) -> Params:
+def clip_gradients(gradients: Mapping[str, torch.Tensor], most: float) -> Params:
     """Gradients scaled so that their joint length is at most `most`."""
     squares = [gradient.square().sum() for gradient in gradients.values()]
     length = torch.stack(squares).sum().clamp(min=1e-20).sqrt()

@@ -87,7 +87,7 @@ class MemoryLearner(MetricLearner):
     ) -> torch.Tensor:
         """The mean over readings in training."""
         if self.training:
-            batch, query_labels = repeated(batch, self.readings), query_labels.repeat(self.readings, 1)
+            batch, query_labels = repeat_tasks(batch, self.readings), query_labels.repeat(self.readings, 1)
         return super().embedded_loss(batch, unlabelled, query_labels)
 
     def compare(self, batch: FeatureBatch, unlabelled: Unlabelled | None = None) -> torch.Tensor:
@@ -140,7 +140,7 @@ class MemoryLearner(MetricLearner):
         return torch.from_numpy(drawn).to(named.device)[rank]
 
 
-def repeated(batch: FeatureBatch, n: int) -> FeatureBatch:
+def repeat_tasks(batch: FeatureBatch, n: int) -> FeatureBatch:
     """All tasks of a batch, n times."""
     return replace(
         batch,

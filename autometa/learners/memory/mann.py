@@ -115,12 +115,12 @@ class MemoryNetwork(nn.Module):
         hidden, cell = self.controller(torch.cat([x, last.read], dim=-1), (last.hidden, last.cell))
         keys = self.keys(hidden).tanh().unflatten(1, (self.options.heads, -1))
         gates = self.gates(hidden).sigmoid()[..., None]
-        least = least_used(last.usage, self.options.heads)
+        least = mark_least_used(last.usage, self.options.heads)
         writes = gates * last.weights + (1 - gates) * least[:, None, :]
         kept = last.memory * (1 - least)[..., None]
         memory = torch.baddbmm(kept, writes.transpose(1, 2), keys)
         read_from = last.memory if self.options.read == "before" else memory
-        weights = by_content(keys, read_from, self.log_sharpness.exp())
+        weights = address_by_content(keys, read_from, self.log_sharpness.exp())
         usage = self.options.usage_decay * last.usage + (weights + writes).sum(1)
         return State(memory, weights, usage, (weights @ read_from).flatten(1), hidden, cell)
 
@@ -129,13 +129,13 @@ class MemoryNetwork(nn.Module):
         return torch.cat([state.hidden, state.read], dim=-1)
 
 
-def least_used(usage: torch.Tensor, n: int) -> torch.Tensor:
+def mark_least_used(usage: torch.Tensor, n: int) -> torch.Tensor:
     """1 at the n rows of least usage [b, rows] (the first of equals), else 0; no gradient goes through."""
     order = usage.detach().argsort(dim=1, stable=True)
     return torch.zeros_like(usage).scatter(1, order[:, :n], 1.0)
 
 
-def by_content(keys: torch.Tensor, memory: torch.Tensor, sharpness: torch.Tensor) -> torch.Tensor:
+def address_by_content(keys: torch.Tensor, memory: torch.Tensor, sharpness: torch.Tensor) -> torch.Tensor:
     """Weights [b, heads, rows] of a memory [b, rows, width] for keys [b, heads, width]: the softmax over rows
     of the cosine, times a sharpness for each head [heads]; an empty row has cosine 0 (see `FULL`)."""
     lengths = torch.linalg.vector_norm(memory, dim=-1).clamp(min=FULL)

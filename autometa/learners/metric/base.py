@@ -50,7 +50,7 @@ class MetricLearner(EpisodicLearner):
             return self.encoder(inputs).flatten(1)
         return self.encoder.vectors(inputs)
 
-    def embedded(self, episodes: InputEpisodes) -> tuple[FeatureBatch, Unlabelled | None]:
+    def embed_episodes(self, episodes: InputEpisodes) -> tuple[FeatureBatch, Unlabelled | None]:
         """All images of a batch of episodes through the encoder at once; padding becomes zero."""
         parts = [episodes.support, episodes.query]
         if episodes.unlabelled is not None:
@@ -84,11 +84,11 @@ class MetricLearner(EpisodicLearner):
 
     def forward(self, episodes: InputEpisodes) -> torch.Tensor:
         """Scores [b, q, n] of the queries."""
-        return self.compare(*self.embedded(episodes))
+        return self.compare(*self.embed_episodes(episodes))
 
     def loss(self, episodes: InputEpisodes) -> torch.Tensor:
         """The loss of the embedded episodes; they are compared in float32 whatever they are embedded in."""
-        batch, unlabelled = self.embedded(episodes)
+        batch, unlabelled = self.embed_episodes(episodes)
         with torch.autocast(batch.query.device.type, enabled=False):
             return self.embedded_loss(batch, unlabelled, episodes.query_labels)
 
@@ -100,9 +100,9 @@ class MetricLearner(EpisodicLearner):
 
     def validate(self, inputs: torch.Tensor, validation: ValidationEpisodes) -> Answer:
         """The answer on validation episodes; every image is embedded once, whatever the episodes."""
-        return self.compared(self.embedded_batches(inputs, validation), validation)
+        return self.answer_embedded(self.embed_validation(inputs, validation), validation)
 
-    def embedded_batches(self, inputs: torch.Tensor, validation: ValidationEpisodes) -> list[FeatureBatch]:
+    def embed_validation(self, inputs: torch.Tensor, validation: ValidationEpisodes) -> list[FeatureBatch]:
         """The batches of validation episodes over images whose `inputs` [n, ...] are given."""
         self.eval()
         device = next(self.parameters()).device
@@ -111,15 +111,15 @@ class MetricLearner(EpisodicLearner):
                 [rows.flatten() for b in validation.batches for rows in (b.support_rows, b.query_rows)]
             ).unique()
             features = torch.cat([self.embed(inputs[part].to(device)) for part in used.split(CHUNK)])
-            return [gathered(features, used, batch) for batch in validation.batches]
+            return [gather_episodes(features, used, batch) for batch in validation.batches]
 
-    def compared(self, batches: Sequence[FeatureBatch], validation: ValidationEpisodes) -> Answer:
+    def answer_embedded(self, batches: Sequence[FeatureBatch], validation: ValidationEpisodes) -> Answer:
         """The answer on validation episodes that are embedded already."""
         with torch.no_grad():
             return validation.measure_with_loss([self.compare(batch).float().cpu() for batch in batches])
 
 
-def gathered(features: torch.Tensor, used: torch.Tensor, batch: EpisodeBatch) -> FeatureBatch:
+def gather_episodes(features: torch.Tensor, used: torch.Tensor, batch: EpisodeBatch) -> FeatureBatch:
     """A batch of episodes out of the features of the rows `used` (ascending); padding becomes zero."""
     device = features.device
     return FeatureBatch(

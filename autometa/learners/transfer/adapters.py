@@ -13,9 +13,9 @@ from autometa.heads.centroid import nearest_centroid
 from autometa.learners.base import Options
 from autometa.learners.encoder import Encoder
 from autometa.learners.episodes import InputEpisodes
-from autometa.learners.gradient.tasks import Task, each_task
+from autometa.learners.gradient.tasks import Task, answer_each_task
 from autometa.learners.transfer.classification import ClassifyingLearner
-from autometa.learners.transfer.tuning import Params, embedded, tuned
+from autometa.learners.transfer.support_training import Params, embed_in_parts, train_on_support
 
 MAP = "map"
 
@@ -52,7 +52,7 @@ class Adapters(ClassifyingLearner):
 
     def forward(self, episodes: InputEpisodes) -> torch.Tensor:
         """Scores [b, q, n] of the queries."""
-        return each_task(self, episodes, Adapters.task_logits)
+        return answer_each_task(self, episodes, Adapters.task_logits)
 
     def task_logits(self, task: Task) -> torch.Tensor:
         """Logits [q, ways] of the queries of one task."""
@@ -62,7 +62,9 @@ class Adapters(ClassifyingLearner):
             return F.cross_entropy(self._scores(support, support, task), task.support_labels)
 
         start = self.initial()
-        params = tuned(loss, start, lambda name: self.options.rate / start[name].shape[1], self.options.steps)
+        params = train_on_support(
+            loss, start, lambda name: self.options.rate / start[name].shape[1], self.options.steps
+        )
         support, query = (self.features(params, part) for part in (task.support, task.query))
         return self._scores(support, query, task)
 
@@ -80,7 +82,7 @@ class Adapters(ClassifyingLearner):
             name: weight + F.pad(params[name][..., None, None], _around(weight))
             for name, weight in convolutions(self.encoder).items()
         }
-        return embedded(self.encoder, body, inputs) @ params[MAP].T
+        return embed_in_parts(self.encoder, body, inputs) @ params[MAP].T
 
     def _scores(self, support: torch.Tensor, query: torch.Tensor, task: Task) -> torch.Tensor:
         ways = torch.tensor([task.ways], device=support.device)

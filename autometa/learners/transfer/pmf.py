@@ -17,9 +17,15 @@ from autometa.learners.augmentation import Augmentation
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import Encoder
 from autometa.learners.episodes import InputEpisodes
-from autometa.learners.gradient.tasks import Task, each_task
+from autometa.learners.gradient.tasks import Task, answer_each_task
 from autometa.learners.metric.prototypical import Prototypical, PrototypicalOptions
-from autometa.learners.transfer.tuning import Params, Scope, embedded, scoped, tuned
+from autometa.learners.transfer.support_training import (
+    Params,
+    Scope,
+    embed_in_parts,
+    select_params,
+    train_on_support,
+)
 
 VIEWS = Augmentation(shift=0.125, brightness=0.3)
 """What makes pseudo-queries of support images; a mirrored letter may be another one."""
@@ -68,20 +74,20 @@ class PMF(Prototypical):
         """Scores [b, q, n] of the queries; without fine-tuning in training."""
         if self.training or not self.rate:
             return super().forward(episodes)
-        return each_task(self, episodes, PMF.task_logits)
+        return answer_each_task(self, episodes, PMF.task_logits)
 
     def task_logits(self, task: Task) -> torch.Tensor:
         """Logits [q, ways] of the queries of one task after fine-tuning."""
         rate, rng = float(self.rate), np.random.default_rng(SEED)
 
         def loss(params: Params) -> torch.Tensor:
-            both = torch.cat([task.support, pseudo_queries(task.support, rng)])
-            support, query = embedded(self.encoder, params, both).chunk(2)
+            both = torch.cat([task.support, make_pseudo_queries(task.support, rng)])
+            support, query = embed_in_parts(self.encoder, params, both).chunk(2)
             return F.cross_entropy(self._scores(support, query, task), task.support_labels)
 
-        start = scoped(self.encoder, self.options.scope)
-        params = tuned(loss, start, lambda _: rate, self.options.steps)
-        support, query = (embedded(self.encoder, params, part) for part in (task.support, task.query))
+        start = select_params(self.encoder, self.options.scope)
+        params = train_on_support(loss, start, lambda _: rate, self.options.steps)
+        support, query = (embed_in_parts(self.encoder, params, part) for part in (task.support, task.query))
         return self._scores(support, query, task)
 
     def _scores(self, support: torch.Tensor, query: torch.Tensor, task: Task) -> torch.Tensor:
@@ -130,7 +136,7 @@ class PMF(Prototypical):
         return copy
 
 
-def pseudo_queries(support: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+def make_pseudo_queries(support: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Support inputs [s, ...] as they might look in a query: images uint8 [s, c, h, w] moved and dimmed or lit;
     features of a frozen trunk, whose images are gone, without some of their channels.
 

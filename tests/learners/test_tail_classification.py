@@ -16,13 +16,13 @@ from autometa.core.errors import BudgetExhausted, WeightsError
 from autometa.evaluation.member import Member
 from autometa.learners.encoder import EncoderSpec, build_encoder
 from autometa.learners.storage import Storage
-from autometa.learners.tail_tuning import Tuned, tune_tail
+from autometa.learners.tail_classification import TunedBackbone, tune_tail
 from autometa.model.fitted_learner import FittedLearner
 
 POOL = colour_pool(classes=8)
 
 
-def tuned(backbone: str, seconds: float = 60.0, steps: int = 40) -> Tuned:
+def tuned(backbone: str, seconds: float = 60.0, steps: int = 40) -> TunedBackbone:
     torch.manual_seed(0)
     encoder = build_encoder(EncoderSpec(network=backbone, px=32, trainable=2))
     labels = torch.from_numpy(POOL.labels)

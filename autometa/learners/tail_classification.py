@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from autometa.core.budget import TimeBudget, stopwatch
 from autometa.core.errors import BudgetExhausted
-from autometa.learners.encoder import Encoder, TailEncoder, device_of
+from autometa.learners.encoder import Encoder, TailEncoder, get_device
 from autometa.learners.storage import Storage
 
 SEED, BATCH = 0, 64
@@ -30,7 +30,7 @@ FEW = 64
 
 
 @dataclass(frozen=True)
-class Tuned:
+class TunedBackbone:
     """Weights of the whole network after `steps`, and what preparing and training took, in seconds."""
 
     state: dict[str, torch.Tensor]
@@ -46,7 +46,7 @@ def tune_tail(
     budget: TimeBudget,
     storage: Storage,
     most_steps: int,
-) -> Tuned:
+) -> TunedBackbone:
     """Train what an encoder trains of a pretrained backbone to tell apart the classes of images uint8
     [n, 3, h, w] with labels int64 [n], for `most_steps` or until the budget ends. BudgetExhausted where that is
     too soon.
@@ -61,7 +61,7 @@ def tune_tail(
     prepared_s = elapsed()
     training = _TailTraining(encoder, inputs, torch.unique(labels, return_inverse=True)[1])
     steps = training.run(budget, most_steps)
-    return Tuned(encoder.backbone_state(), steps, prepared_s, elapsed() - prepared_s)
+    return TunedBackbone(encoder.backbone_state(), steps, prepared_s, elapsed() - prepared_s)
 
 
 def _check_affordable(encoder: Encoder, images: NDArray[np.uint8], budget: TimeBudget) -> None:
@@ -81,7 +81,7 @@ class _TailTraining:
 
     def __init__(self, encoder: Encoder, inputs: torch.Tensor, labels: torch.Tensor) -> None:
         self._encoder, self._inputs, self._labels = encoder, inputs, labels
-        self._device = device_of(encoder)
+        self._device = get_device(encoder)
         self._rng = np.random.default_rng(SEED)
         self._classifier = torch.nn.Parameter(self._class_means())
         self._tail = [p for p in encoder.parameters() if p.requires_grad]
