@@ -91,7 +91,11 @@ def network(params: Params, x: torch.Tensor) -> torch.Tensor:
 def fine_tuned(params: Params, x: torch.Tensor, y: torch.Tensor, steps: int, rate: float) -> list[Params]:
     """Parameters before and after every gradient step on the points [n, 1] of one task."""
     return adapt_params(
-        lambda p, _: F.mse_loss(network(p, x), y), params, list(params), lambda *_: rate, steps
+        lambda p, _: F.mse_loss(network(p, x), y),
+        params,
+        list(params),
+        lambda gradients, _: {name: rate * gradient for name, gradient in gradients.items()},
+        steps,
     )
 
 

@@ -32,8 +32,8 @@ LENGTH = 4.0
 """Length of the embeddings of pretrained networks."""
 WORTH_A_RACE = 300
 """Images from which on choosing the fastest engine pays."""
-HALF = 0.5
-"""Mean and standard deviation that networks trained from scratch take for granted."""
+MIDDLE = 0.5
+"""Mean and standard deviation by which networks trained from scratch normalise pixels in 0..1."""
 
 Images = NDArray[np.uint8]
 Network = TypeVar("Network")
@@ -43,7 +43,7 @@ class EncoderSpec(BaseModel):
     """`network`: of `SCRATCH`, or a backbone. `px`: size of the images; None, the default, becomes what is
     usual for the network. `channels`, `pools`: width and number of halvings of a network from scratch.
     `trainable`: how many of the last stages of a backbone are trained, `all` of it, or 0: it is frozen and
-    followed by a small adapter. `maps`: feature maps are wanted, not only their mean over the image."""
+    followed by a small adapter. `maps`: it gives feature maps, not only their mean over the image."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -56,12 +56,12 @@ class EncoderSpec(BaseModel):
 
     @field_validator("px", mode="before")
     @classmethod
-    def _usual_px(cls, value: object, info: ValidationInfo) -> object:
+    def _fill_px(cls, value: object, info: ValidationInfo) -> object:
         return USUAL_PX.get(info.data.get("network", ""), BACKBONE_PX) if value is None else value
 
 
 class Unregistered(Generic[Network]):
-    """A network that is no part of the module that holds it: not trained, moved, saved or copied with it."""
+    """A network that a module uses but does not register: it is not trained, moved, saved or copied with it."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
@@ -104,12 +104,12 @@ class ScratchEncoder(Encoder):
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
         self._px = spec.px
-        self._resize = Preprocessing((HALF,) * 3, (HALF,) * 3, "bilinear").resize
-        self.normalise = Normalise((HALF,) * 3, (HALF,) * 3)
+        self._resize = Preprocessing((MIDDLE,) * 3, (MIDDLE,) * 3, "bilinear").resize
+        self.normalise = Normalise((MIDDLE,) * 3, (MIDDLE,) * 3)
         network = SCRATCH[spec.network](spec.channels, spec.pools)
         # convolutions go by the layout of their weights, inside vmap too
         self.network = network.to(memory_format=torch.channels_last)
-        self.shape = _shape_of(self, torch.zeros(2, 3, spec.px, spec.px, dtype=torch.uint8))
+        self.shape = _measure_shape(self, torch.zeros(2, 3, spec.px, spec.px, dtype=torch.uint8))
         self._flat = spec.network == "conv4"
 
     @property
@@ -152,7 +152,7 @@ class TailEncoder(Encoder):
         self._trunk = (
             None if whole else Unregistered(nn.Sequential(normalise, trunk).requires_grad_(False).eval())
         )
-        self.shape = _shape_of(self, self.prepare(np.zeros((2, 3, spec.px, spec.px), np.uint8)))
+        self.shape = _measure_shape(self, self.prepare(np.zeros((2, 3, spec.px, spec.px), np.uint8)))
 
     def prepare(
         self, images: Images, budget: TimeBudget = UNLIMITED, storage: Storage = MEMORY
@@ -200,7 +200,7 @@ class FrozenEncoder(Encoder):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(cast(torch.Tensor, last.bias))
         self.adapter = nn.Sequential(nn.Conv2d(channels, ADAPTER_WIDTH, 1), nn.ReLU(), last)
-        self.shape = _shape_of(self, example)
+        self.shape = _measure_shape(self, example)
 
     def prepare(
         self, images: Images, budget: TimeBudget = UNLIMITED, storage: Storage = MEMORY
@@ -216,11 +216,11 @@ class FrozenEncoder(Encoder):
         if len(images) >= WORTH_A_RACE:
             backbone.prepare(images[:CHUNK], self._px, n_images=len(images), budget=budget)
 
-        def pooled(chunk: torch.Tensor) -> torch.Tensor:
+        def embed(chunk: torch.Tensor) -> torch.Tensor:
             features = backbone.embed(chunk, self._px)
             return nn.functional.normalize(features, dim=1)[..., None, None] * features.shape[1] ** 0.5
 
-        return prepare_in_chunks(pooled, images, budget, storage)
+        return prepare_in_chunks(embed, images, budget, storage)
 
     def backbone_state(self) -> dict[str, torch.Tensor]:
         """The frozen network."""
@@ -235,7 +235,7 @@ class FrozenEncoder(Encoder):
 def build_encoder(spec: EncoderSpec, weights: dict[str, torch.Tensor] | None = None) -> Encoder:
     """The encoder of a spec on the CPU; a backbone is pretrained, or gets `weights` of a saved learner.
 
-    WeightsError where a backbone has no weights here, ConfigError where it can not be cut.
+    WeightsError where a backbone has no weights here, ConfigError where it cannot be split.
     """
     if spec.network in SCRATCH:
         return ScratchEncoder(spec)
@@ -251,7 +251,7 @@ def prepare_in_chunks(
     for start in range(0, max(len(images), 1), CHUNK):
         budget.check("preparing images for an encoder")
         with torch.inference_mode():
-            # a copy: images of a pool may be read-only, or turned
+            # a copy: images of a pool may be read-only, or rotated views
             done = work(torch.from_numpy(np.array(images[start : start + CHUNK], order="C")))
         if result is None:  # written to in place: a list of parts would need twice the memory
             result = storage.empty((len(images), *done.shape[1:]), done.dtype)
@@ -280,7 +280,7 @@ def to_float16(maps: torch.Tensor) -> torch.Tensor:
     return maps.clamp(-most, most).half()
 
 
-def _shape_of(encoder: Encoder, inputs: torch.Tensor) -> tuple[int, int, int]:
+def _measure_shape(encoder: Encoder, inputs: torch.Tensor) -> tuple[int, int, int]:
     encoder.eval()
     with torch.no_grad():
         channels, height, width = encoder(inputs.clone()).shape[1:]

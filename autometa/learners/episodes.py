@@ -114,7 +114,7 @@ class EpisodeSampler:
     def draw(self, n: int) -> tuple[EpisodeBatch, torch.Tensor]:
         """`n` episodes, and the rows of their images without labels [n, ways * unlabelled_per_class]."""
         group = self._groups[int(self.rng.integers(len(self._groups)))]
-        ways, shots, queries, spare = self._form(group)
+        ways, shots, queries, spare = self._draw_sizes(group)
         roomy = group[self._sizes[group] >= shots + queries + spare]
         classes = roomy[draw_subset(self.rng, np.ones((n, len(roomy)), dtype=bool), ways)]
         valid = np.arange(self._table.shape[1]) < self._sizes[classes][..., None]
@@ -135,7 +135,7 @@ class EpisodeSampler:
         rows = batch.support_rows.unflatten(1, (int(batch.ways[0]), -1))[..., 0]
         return torch.from_numpy(self._place[self._labels[rows.numpy()]])
 
-    def _form(self, group: Rows) -> tuple[int, int, int, int]:
+    def _draw_sizes(self, group: Rows) -> tuple[int, int, int, int]:
         """Ways, shots, queries and images without labels per class."""
         spec, rng = self._spec, self.rng
         most = min(spec.ways[1], len(group))
@@ -208,7 +208,7 @@ class TaskSource:
         self._known: dict[tuple[str, int], int] = {}
 
     def state(self) -> dict[str, Any]:
-        """The numbers of classes, as JSON; a stream itself can not be taken back."""
+        """The numbers of classes, as JSON; a stream itself cannot be rewound."""
         return {"classes": [list(key) for key in self._known]}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -217,9 +217,9 @@ class TaskSource:
 
     def draw(self, n: int) -> InputEpisodes:
         """The next `n` tasks."""
-        return stack_episodes([self._next() for _ in range(n)])
+        return stack_episodes([self._take_task() for _ in range(n)])
 
-    def _next(self) -> InputEpisodes:
+    def _take_task(self) -> InputEpisodes:
         try:
             task = next(self._tasks)
         except StopIteration as error:
@@ -233,9 +233,9 @@ class TaskSource:
         )
         labels = [labels[None].long() for labels in (task.support_set[1], task.query_set[1])]
         ways = torch.tensor([int(task.num_ways)])
-        return InputEpisodes(support, labels[0], query, labels[1], ways, classes=self._numbers(task))
+        return InputEpisodes(support, labels[0], query, labels[1], ways, classes=self._number_classes(task))
 
-    def _numbers(self, task: Any) -> torch.Tensor | None:
+    def _number_classes(self, task: Any) -> torch.Tensor | None:
         """Numbers of the classes of a task [1, ways]; None where it does not say which they are."""
         own = getattr(task, "original_class_idx", None)
         if own is None:
@@ -252,16 +252,16 @@ class TaskSource:
 def stack_episodes(episodes: Sequence[InputEpisodes]) -> InputEpisodes:
     """Episodes of any ways and shots as one padded batch (without their images without labels)."""
 
-    def padded(tensors: list[torch.Tensor], fill: int) -> torch.Tensor:
+    def pad_all(tensors: list[torch.Tensor], fill: int) -> torch.Tensor:
         flat = [row for tensor in tensors for row in tensor]
         return torch.nn.utils.rnn.pad_sequence(flat, batch_first=True, padding_value=fill)
 
     classes = [e.classes for e in episodes if e.classes is not None]
     return InputEpisodes(
-        padded([e.support for e in episodes], 0),
-        padded([e.support_labels for e in episodes], -1),
-        padded([e.query for e in episodes], 0),
-        padded([e.query_labels for e in episodes], -1),
+        pad_all([e.support for e in episodes], 0),
+        pad_all([e.support_labels for e in episodes], -1),
+        pad_all([e.query for e in episodes], 0),
+        pad_all([e.query_labels for e in episodes], -1),
         torch.cat([e.ways for e in episodes]),
-        classes=padded(classes, -1) if len(classes) == len(episodes) else None,
+        classes=pad_all(classes, -1) if len(classes) == len(episodes) else None,
     )

@@ -74,7 +74,7 @@ def build_untrained(
 ) -> TrainedLearner:
     """The untrained learner of a recipe for tests of this form; its backbone is pretrained or has `weights`.
 
-    ConfigError for an unknown learner or option, or a backbone that can not be cut; WeightsError where weights are
+    ConfigError for an unknown learner or option, or a backbone that cannot be split; WeightsError where weights are
     missing.
     """
     fitted = TrainedLearner.untrained(recipe, device, weights)

@@ -10,6 +10,7 @@ from autometa.core.budget import TimeBudget
 from autometa.core.errors import BudgetExhausted, ConfigError
 from autometa.evaluation.validation_set import ValidationSet
 from autometa.learners.encoder import EncoderSpec, TailEncoder
+from autometa.learners.prepared import PreparedImages
 from autometa.learners.storage import Storage
 from autometa.learners.tail_classification import TunedBackbone, tune_tail
 from autometa.planning.forecast import RACE_S, Forecast
@@ -70,10 +71,10 @@ class BackboneTuner:
             self.validation_set.fit_labels,
         )
         spec = EncoderSpec(network=best.backbone, px=px, trainable=TUNED_STAGES)
-        storage = Storage(TUNE_BYTES_SHARE * memory.left_bytes())
+        prepared = PreparedImages(images, Storage(TUNE_BYTES_SHARE * memory.left_bytes()))
         try:
             encoder = TailEncoder(build_backbone(best.backbone, "cpu"), spec).to(shelf.device)
-            tuned = tune_tail(encoder, images, labels, budget, storage, self.most_steps)
+            tuned = tune_tail(encoder, prepared, labels, budget, self.most_steps)
         except (BudgetExhausted, ConfigError, RuntimeError, ValueError) as error:
             self.report(f"{best.backbone}@{px} is not tuned: {error}")
             return False

@@ -164,7 +164,7 @@ def test_tasks_at_once_give_the_gradients_of_a_loop(name: str, norm: str) -> Non
 def test_less_memory_gives_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = stack_episodes([image_episode(2, 1, 1, seed=s) for s in range(5)])
     whole = gradients_of(built("maml", tasks="vmap"), batch)
-    chunk = batching._chunk
+    chunk = batching._accumulate_chunk
 
     def scarce(one: Any, tensors: Any, start: int, size: int) -> float:
         if size > 1 and start > 0:
@@ -173,7 +173,7 @@ def test_less_memory_gives_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -
             raise torch.OutOfMemoryError
         return chunk(one, tensors, start, size)
 
-    monkeypatch.setattr(batching, "_chunk", scarce)
+    monkeypatch.setattr(batching, "_accumulate_chunk", scarce)
     assert close(gradients_of(built("maml", tasks="vmap"), batch), whole, 1e-8)
     learner = built("maml", tasks="vmap").train()
     for _ in range(2):

@@ -35,8 +35,8 @@ HeadStart = Literal["shared", "prototypes", "zero"]
 class InnerLoop(Options):
     """`steps` gradient steps of `rate` on the support in training, `test_steps` outside; `head`: where the
     head of a task starts; `norm`: see `NormMode`, for networks trained from scratch; inner gradients count
-    as constants if `first_order`; `clip`: their most length. Training takes `tasks` one after the other (`loop`),
-    one on every core (`cores`) or all at once (`vmap`), whichever a first measurement finds fastest."""
+    as constants if `first_order`; `clip`: their greatest joint length. Training takes `tasks` one after the other
+    (`loop`), one on every core (`cores`) or all at once (`vmap`), whichever a first measurement finds fastest."""
 
     steps: int = Field(default=2, ge=1)
     test_steps: int = Field(default=5, ge=0)
@@ -84,16 +84,14 @@ class GradientLearner(EpisodicLearner):
 
     def accumulate(self, episodes: InputEpisodes) -> float:
         """Gradients of the mean query loss; the loss. A loop over tasks needs the memory of one."""
-        return self._way(episodes)(self, episodes)
-
-    def _way(self, episodes: InputEpisodes) -> Accumulate:
         if self.options.norm == "per_step":  # tasks share running statistics
-            return accumulate_in_loop
+            return accumulate_in_loop(self, episodes)
         if not self.vectorised or not is_uniform(episodes):
-            return accumulate_in_loop if episodes.query.is_cuda else accumulate_on_cores
+            one_by_one = accumulate_in_loop if episodes.query.is_cuda else accumulate_on_cores
+            return one_by_one(self, episodes)
         if self._fastest is None:
             self._fastest = find_fastest(self, episodes, self.options.tasks)
-        return self._fastest
+        return self._fastest(self, episodes)
 
     def task_loss(self, task: Task) -> torch.Tensor:
         """What one task adds to the loss: cross-entropy of its queries after adaptation."""
@@ -118,12 +116,14 @@ class GradientLearner(EpisodicLearner):
             logits = self.logits(params, task.support, step, recording=True)
             return F.cross_entropy(logits, task.support_labels)
 
-        def finish(gradients: Params) -> Params:
+        def update(gradients: Params, step: int) -> Params:
             if self.first_order:
                 gradients = {name: gradient.detach() for name, gradient in gradients.items()}
-            return gradients if self.options.clip is None else clip_gradients(gradients, self.options.clip)
+            if self.options.clip is not None:
+                gradients = clip_gradients(gradients, self.options.clip)
+            return {name: self.rate(name, step) * gradient for name, gradient in gradients.items()}
 
-        return adapt_params(loss, params, moving, self.rate, steps, finish)
+        return adapt_params(loss, params, moving, update, steps)
 
     @property
     def first_order(self) -> bool:

@@ -1,8 +1,8 @@
 """A meta-batch task by task, a task on every core, or all tasks at once under `vmap`: which is fastest is
 measured, not known.
 
-With weights of its own for every task, a convolution under `vmap` is a grouped one, which a CPU does not do well;
-networks without convolutions, and GPUs, which small tasks leave idle, gain from it.
+With weights of its own for every task, a convolution under `vmap` is a grouped one, which is slow on a CPU;
+networks without convolutions gain from it, and GPUs, which small tasks leave idle.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ CHUNK = 4
 """Tasks at once on a CPU: more fall out of its caches."""
 Gradients = list[torch.Tensor | None]
 TaskMode = Literal["loop", "cores", "vmap"]
-PROBED = 4
-"""Tasks by which the ways are measured."""
-ROUNDS = 3
+PROBED, ROUNDS = 4, 3
+"""Tasks by which the modes are measured, in so many rounds."""
 
 
 def is_uniform(episodes: InputEpisodes) -> bool:
@@ -64,63 +63,65 @@ def accumulate_on_cores(learner: Any, episodes: InputEpisodes) -> float:
 
 
 def accumulate_vmapped(learner: Any, episodes: InputEpisodes) -> float:
-    """All tasks of a uniform batch under `vmap`; in ever smaller chunks where memory does not do."""
-    with under_vmap(learner):
-        return _all_at_once(learner, episodes)
+    """All tasks of a uniform batch under `vmap`; in ever smaller chunks where memory is too small."""
+    tasks, ways = len(episodes.ways), int(episodes.ways[0])
+    chunk = tasks if episodes.query.is_cuda else CHUNK
 
-
-def _all_at_once(learner: Any, episodes: InputEpisodes) -> float:
-    ways = int(episodes.ways[0])
-    chunk = len(episodes.ways) if episodes.query.is_cuda else CHUNK
-
-    def one(
+    def task_loss(
         support: torch.Tensor, labels: torch.Tensor, query: torch.Tensor, query_labels: torch.Tensor
     ) -> torch.Tensor:
         loss: torch.Tensor = learner.task_loss(Task(support, labels, query, query_labels, ways))
         return loss
 
     tensors = (episodes.support, episodes.support_labels, episodes.query, episodes.query_labels)
-    held = _gradients(learner)
-    while True:
-        try:
-            return sum(_chunk(one, tensors, start, chunk) for start in range(0, len(episodes.ways), chunk))
-        except torch.OutOfMemoryError:
-            if chunk == 1:
-                raise
-        chunk //= 2  # outside the handler, whose frames hold memory
-        _restore_gradients(learner, held)
+    before = _copy_gradients(learner)
+    with under_vmap(learner):
+        while True:
+            try:
+                return sum(
+                    _accumulate_chunk(task_loss, tensors, start, chunk) for start in range(0, tasks, chunk)
+                )
+            except torch.OutOfMemoryError:
+                if chunk == 1:
+                    raise
+            chunk //= 2  # outside the handler, whose frames hold memory
+            _restore_gradients(learner, before)
 
 
-def _gradients(learner: Any) -> Gradients:
-    """Copies of the gradients that are there."""
-    return [None if p.grad is None else p.grad.clone() for p in learner.parameters()]
-
-
-def _restore_gradients(learner: Any, held: Gradients) -> None:
-    """Put copies of them back: backward passes add in place."""
-    for parameter, gradient in zip(learner.parameters(), held, strict=True):
-        parameter.grad = None if gradient is None else gradient.clone()
-
-
-def _chunk(
-    one: Callable[..., torch.Tensor], tensors: tuple[torch.Tensor, ...], start: int, size: int
+def _accumulate_chunk(
+    task_loss: Callable[..., torch.Tensor], tensors: tuple[torch.Tensor, ...], start: int, size: int
 ) -> float:
-    losses = vmap(one, randomness="different")(*(tensor[start : start + size] for tensor in tensors))
+    """What `size` tasks from `start` on add to the gradients and to the mean loss."""
+    losses = vmap(task_loss, randomness="different")(*(tensor[start : start + size] for tensor in tensors))
     loss = losses.sum() / len(tensors[0])
     loss.backward()
     return float(loss.detach())
 
 
+def _copy_gradients(learner: Any) -> Gradients:
+    return [None if p.grad is None else p.grad.clone() for p in learner.parameters()]
+
+
+def _restore_gradients(learner: Any, before: Gradients) -> None:
+    """Put copies of them back: backward passes add in place."""
+    for parameter, gradient in zip(learner.parameters(), before, strict=True):
+        parameter.grad = None if gradient is None else gradient.clone()
+
+
 def find_fastest(
     learner: Any, episodes: InputEpisodes, wanted: TaskMode | Literal["auto"] = "auto"
 ) -> Accumulate:
-    """The wanted way, or the one that was fastest on the first few tasks of a uniform batch (the best of some
+    """The wanted mode, or the one that was fastest on the first few tasks of a uniform batch (the best of some
     rounds; the gradients of the learner are left as they were)."""
     if wanted != "auto":
         return MODES[wanted]
-    ways = _worth_trying(episodes.query)
-    if len(ways) == 1:
-        return ways[0]
+    candidates: list[Accumulate] = [accumulate_on_cores, accumulate_vmapped]
+    if episodes.query.is_cuda:
+        candidates = [accumulate_in_loop, accumulate_vmapped]
+    elif episodes.query.ndim == 5 and episodes.query.shape[-1] * episodes.query.shape[-2] > 1:
+        # `vmap` over convolutions was never faster on a CPU (`benchmarks/maml.py` has the row), and trying it takes
+        # several times the memory
+        return accumulate_on_cores
     few = InputEpisodes(
         episodes.support[:PROBED],
         episodes.support_labels[:PROBED],
@@ -128,24 +129,15 @@ def find_fastest(
         episodes.query_labels[:PROBED],
         episodes.ways[:PROBED],
     )
-    held = _gradients(learner)
+    before = _copy_gradients(learner)
     times: dict[Accumulate, float] = {}
     for _ in range(ROUNDS):
-        for way in ways:
+        for accumulate in candidates:
             elapsed = stopwatch()
-            way(learner, few)  # ends with a loss on the CPU, so that a GPU has finished too
-            times[way] = min(times.get(way, float("inf")), elapsed())
-    _restore_gradients(learner, held)
-    return min(times, key=lambda way: times[way])
-
-
-def _worth_trying(query: torch.Tensor) -> tuple[Accumulate, ...]:
-    """The ways to race for queries [b, q, ...]. Maps on a CPU have none: `vmap` over their convolutions was
-    never the faster (`benchmarks/maml.py` has the row), and trying it takes several times the memory."""
-    if query.is_cuda:
-        return accumulate_in_loop, accumulate_vmapped
-    maps = query.ndim == 5 and query.shape[-1] * query.shape[-2] > 1
-    return (accumulate_on_cores,) if maps else (accumulate_on_cores, accumulate_vmapped)
+            accumulate(learner, few)  # ends with a loss on the CPU, so that a GPU has finished too
+            times[accumulate] = min(times.get(accumulate, float("inf")), elapsed())
+    _restore_gradients(learner, before)
+    return min(times, key=lambda accumulate: times[accumulate])
 
 
 MODES: dict[TaskMode, Accumulate] = {

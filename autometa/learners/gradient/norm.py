@@ -74,7 +74,15 @@ class TaskNorm(nn.Module):
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """Maps [n, c, h, w] → the same shape."""
         if self.mode == "per_step":
-            return self._of_step(maps)
+            step = min(self.step, len(self.weight) - 1)
+            weight, bias = self.weight[step], self.bias[step]
+            mean, variance = self.running_mean[step], self.running_var[step]
+            if not (self.training or self.recording) or has_single_value(maps):
+                return F.batch_norm(maps, mean, variance, weight, bias, eps=self.eps)
+            if not self.recording:
+                mean.lerp_(maps.detach().mean((0, 2, 3)), self.momentum)
+                variance.lerp_(maps.detach().var((0, 2, 3)), self.momentum)
+            return self.normalise_by_torch(maps, weight, bias)
         if self.can_use_torch(maps):
             return self.normalise_by_torch(maps, self.weight, self.bias)
         scale, shift = self.affine(lambda: measure_moments(maps), self.weight)
@@ -105,19 +113,6 @@ class TaskNorm(nn.Module):
             mean, variance = self.recorded
         scale = weight * (variance + self.eps).rsqrt()
         return scale, self.bias - mean * scale
-
-    def _of_step(self, maps: torch.Tensor) -> torch.Tensor:
-        step = min(self.step, len(self.weight) - 1)
-        weight, bias = self.weight[step], self.bias[step]
-        if (self.training or self.recording) and not has_single_value(maps):
-            if not self.recording:
-                self._remember(maps.detach(), step)
-            return self.normalise_by_torch(maps, weight, bias)
-        return F.batch_norm(maps, self.running_mean[step], self.running_var[step], weight, bias, eps=self.eps)
-
-    def _remember(self, maps: torch.Tensor, step: int) -> None:
-        self.running_mean[step].lerp_(maps.mean((0, 2, 3)), self.momentum)
-        self.running_var[step].lerp_(maps.var((0, 2, 3)), self.momentum)
 
 
 class TaskBlock(nn.Module):

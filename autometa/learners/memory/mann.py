@@ -41,7 +41,7 @@ class MANNOptions(MemoryOptions):
     read: Literal["before", "after"] = "before"
 
     @model_validator(mode="after")
-    def _heads_have_rows(self) -> Self:
+    def _check_heads(self) -> Self:
         if self.heads > self.rows:
             raise ValueError(f"{self.heads} heads write to as many rows: give the memory that many rows")
         return self
@@ -166,7 +166,11 @@ class MANN(MemoryLearner):
         state = self.remember(sequences)
         queries = sequences.asked
         at_once = queries.shape[1] if self.training else max(COPIES // len(queries), 1)
-        return torch.cat([self._ask(part, state) for part in queries.split(at_once, dim=1)], dim=1)
+        logits = []
+        for part in queries.split(at_once, dim=1):
+            asked = self.network.step(part.flatten(0, 1), state.copies(part.shape[1]))
+            logits.append(self.answer(self.network.output(asked)).unflatten(0, part.shape[:2]))
+        return torch.cat(logits, dim=1)
 
     def remember(self, sequences: Sequences) -> State:
         """The state after the support."""
@@ -174,8 +178,3 @@ class MANN(MemoryLearner):
         for x, real in zip(sequences.labelled.unbind(1), sequences.real.unbind(1), strict=True):
             state = self.network.step(x, state).where(real, state)
         return state
-
-    def _ask(self, queries: torch.Tensor, state: State) -> torch.Tensor:
-        asked = self.network.step(queries.flatten(0, 1), state.copies(queries.shape[1]))
-        logits: torch.Tensor = self.answer(self.network.output(asked))
-        return logits.unflatten(0, queries.shape[:2])

@@ -59,8 +59,9 @@ class MetricLearner(EpisodicLearner):
         images = torch.cat([part.flatten(0, 1) for part in parts])
         real = torch.cat([(episodes.support_labels >= 0).flatten(), (episodes.query_labels >= 0).flatten()])
         real = F.pad(real, (0, len(images) - len(real)), value=True)
-        images_given = images if bool(real.all()) else images[real]
-        features = self._embed_all(images_given).float()
+        given = images if bool(real.all()) else images[real]
+        parts_given = [given] if self.training else given.split(CHUNK)  # batch norm trains on all at once
+        features = torch.cat([self.embed(part) for part in parts_given]).float()
         if len(features) < len(images):  # padding must not touch the statistics of batch norm
             features = features.new_zeros(len(images), self.width).index_put((real,), features)
         counts = [int(b * m) for b, m in sizes]
@@ -75,12 +76,6 @@ class MetricLearner(EpisodicLearner):
             real = torch.ones(rest[0].shape[:2], dtype=torch.bool, device=rest[0].device)
             unlabelled = Unlabelled(rest[0], real)
         return batch, unlabelled
-
-    def _embed_all(self, images: torch.Tensor) -> torch.Tensor:
-        """Embeddings of many inputs: at once in training, where batch norm wants it, else a chunk at a time."""
-        if self.training:
-            return self.embed(images)
-        return torch.cat([self.embed(part) for part in images.split(CHUNK)])
 
     def forward(self, episodes: InputEpisodes) -> torch.Tensor:
         """Scores [b, q, n] of the queries."""

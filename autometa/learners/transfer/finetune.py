@@ -54,24 +54,19 @@ class Finetune(ClassifyingLearner):
 
     def task_logits(self, task: Task) -> torch.Tensor:
         """Logits [q, ways] of the queries of one task."""
-        options, start = self.options, self._start(task)
-        fixed = None if options.scope != "head" else embed_in_parts(self.encoder, {}, task.support)
+        options, encoder = self.options, self.encoder
+        body = {} if options.scope == "head" else select_params(encoder, options.scope)
+        fixed = embed_in_parts(encoder, {}, task.support) if options.scope == "head" else None
 
         def loss(params: Params) -> torch.Tensor:
-            features = self._features(params, task.support) if fixed is None else fixed
+            features = self._embed(params, task.support) if fixed is None else fixed
             return F.cross_entropy(compute_logits(params, features), task.support_labels)
 
         def rate(name: str) -> float:
             return options.body_rate if name.startswith(BODY) else options.rate
 
-        params = train_on_support(loss, start, rate, options.steps)
-        return compute_logits(params, self._features(params, task.query))
+        params = train_on_support(loss, add_head(body, encoder.width, task), rate, options.steps)
+        return compute_logits(params, self._embed(params, task.query))
 
-    def _start(self, task: Task) -> Params:
-        scope = self.options.scope
-        return add_head(
-            {} if scope == "head" else select_params(self.encoder, scope), self.encoder.width, task
-        )
-
-    def _features(self, params: Params, inputs: torch.Tensor) -> torch.Tensor:
+    def _embed(self, params: Params, inputs: torch.Tensor) -> torch.Tensor:
         return embed_in_parts(self.encoder, extract_body(params), inputs)

@@ -31,7 +31,7 @@ class MetaDeltaOptions(Options):
 
     @field_validator("sharpnesses")
     @classmethod
-    def _positive(cls, sharpnesses: tuple[float, ...]) -> tuple[float, ...]:
+    def _check_sharpnesses(cls, sharpnesses: tuple[float, ...]) -> tuple[float, ...]:
         if not sharpnesses or min(sharpnesses) <= 0:
             raise ValueError("give at least one sharpness, all above 0")
         return sharpnesses

@@ -46,7 +46,7 @@ class PMFOptions(PrototypicalOptions):
 
     @field_validator("rates")
     @classmethod
-    def _rates(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
+    def _check_rates(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
         if not rates or min(rates) < 0:
             raise ValueError("give at least one rate, none below 0; 0 is always tried as well")
         return rates
@@ -83,14 +83,14 @@ class PMF(Prototypical):
         def loss(params: Params) -> torch.Tensor:
             both = torch.cat([task.support, make_pseudo_queries(task.support, rng)])
             support, query = embed_in_parts(self.encoder, params, both).chunk(2)
-            return F.cross_entropy(self._scores(support, query, task), task.support_labels)
+            return F.cross_entropy(self._score(support, query, task), task.support_labels)
 
         start = select_params(self.encoder, self.options.scope)
         params = train_on_support(loss, start, lambda _: rate, self.options.steps)
         support, query = (embed_in_parts(self.encoder, params, part) for part in (task.support, task.query))
-        return self._scores(support, query, task)
+        return self._score(support, query, task)
 
-    def _scores(self, support: torch.Tensor, query: torch.Tensor, task: Task) -> torch.Tensor:
+    def _score(self, support: torch.Tensor, query: torch.Tensor, task: Task) -> torch.Tensor:
         ways = torch.tensor([task.ways], device=support.device)
         return self.compare(FeatureBatch(support[None], task.support_labels[None], query[None], ways))[0]
 
@@ -103,22 +103,22 @@ class PMF(Prototypical):
     def choose_options(self, inputs: torch.Tensor, validation: ValidationEpisodes, budget: TimeBudget) -> str:
         """Choose the rate, on as many episodes as there is time for; on too few of them it is 0."""
         rates = [rate for rate in self.options.rates if rate > 0]
-        episodes = validation.episodes[: self._affordable(inputs, validation, len(rates), budget)]
+        episodes = validation.episodes[: self._count_affordable(inputs, validation, len(rates), budget)]
         self.rate.zero_()
         if not rates or len(episodes) < FEWEST:
             return f"rate 0: time for {len(episodes)} validation episodes, {FEWEST} are needed to choose"
         part = ValidationEpisodes(episodes)
         plain = self.validate(inputs, part).accuracies
-        chosen, best, told = 0.0, 0.0, "no other rate gained more than chance"
+        chosen, best, why = 0.0, 0.0, "no other rate gained more than chance"
         for rate in rates:
             self.rate.fill_(rate)
             gain, error = paired_gain(self.validate(inputs, part).accuracies, plain)
             if gain > max(error, best):
-                chosen, best, told = rate, gain, f"gains {100 * gain:.1f} ± {100 * error:.1f}"
+                chosen, best, why = rate, gain, f"gains {100 * gain:.1f} ± {100 * error:.1f}"
         self.rate.fill_(chosen)
-        return f"rate {chosen:g}: {told} ({len(episodes)} validation episodes)"
+        return f"rate {chosen:g}: {why} ({len(episodes)} validation episodes)"
 
-    def _affordable(
+    def _count_affordable(
         self, inputs: torch.Tensor, validation: ValidationEpisodes, rates: int, budget: TimeBudget
     ) -> int:
         """How many validation episodes can be answered with so many rates in time."""

@@ -62,12 +62,14 @@ class TrainFromScratch(EpisodicLearner):
         """Logits [q, ways] of the queries of one task."""
 
         def loss(params: Params) -> torch.Tensor:
-            return F.cross_entropy(self._logits(params, task.support, recording=True), task.support_labels)
+            return F.cross_entropy(
+                self._compute_logits(params, task.support, recording=True), task.support_labels
+            )
 
         start = add_head(dict(self.encoder.named_parameters()), self.encoder.width, task)
         params = train_on_support(loss, start, lambda _: self.options.rate, self.steps(len(task.support)))
-        self._logits(params, task.support, recording=True)
-        logits = self._logits(params, task.query, recording=False)
+        self._compute_logits(params, task.support, recording=True)
+        logits = self._compute_logits(params, task.query, recording=False)
         forget_statistics(self.encoder)
         return logits
 
@@ -75,7 +77,7 @@ class TrainFromScratch(EpisodicLearner):
         """Steps on a support of so many images."""
         return min(self.options.steps, max(self.options.images // images, FEWEST_STEPS))
 
-    def _logits(self, params: Params, inputs: torch.Tensor, *, recording: bool) -> torch.Tensor:
+    def _compute_logits(self, params: Params, inputs: torch.Tensor, *, recording: bool) -> torch.Tensor:
         set_phase(self.encoder, 0, recording=recording)
         return compute_logits(
             params, embed_in_parts(self.encoder, extract_body(params), inputs, whole=recording)
