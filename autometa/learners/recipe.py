@@ -47,8 +47,8 @@ from autometa.learners.transfer.train_from_scratch import TrainFromScratch
 
 @dataclass(frozen=True)
 class LearnerSpec:
-    """A row of `LEARNERS`: the class, its family, and what its encoder has to be like besides what is
-    asked for."""
+    """A row of `LEARNERS`: the class, its family, and what its encoder must be like, whatever a
+    recipe asks for."""
 
     cls: type[EpisodicLearner]
     family: Literal["metric", "gradient", "memory", "transfer"]

@@ -102,7 +102,7 @@ def _reserve(fd: int, size_bytes: int) -> None:
 
 
 def _file_system(folder: Path) -> str:
-    """Type of the file system that a folder is on; empty where the system does not tell (it is not Linux)."""
+    """Type of the file system that a folder is on; empty where the system does not say (it is not Linux)."""
     if not MOUNTS.exists():
         return ""
     device = folder.stat().st_dev

@@ -45,7 +45,7 @@ def tune_tail(
 
     Activations of the frozen stages are computed once per image. A cosine classifier starts at the class means,
     so the first steps do no harm; it is thrown away at the end. Activations of pairs of images are mixed, as
-    their labels are (manifold mixup, Verma et al. 2019), without which few classes are learned by heart.
+    their labels are (manifold mixup, Verma et al. 2019), without which the training images are memorised.
     """
     elapsed = stopwatch(budget.clock)
     needed_s, left_s = images.image_s(encoder, budget) * len(images), budget.left_s()

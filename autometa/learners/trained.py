@@ -59,7 +59,7 @@ class TrainedCosts:
 
 
 UNMEASURED = TrainedCosts()
-"""For those who do not ask."""
+"""Where costs were not measured."""
 
 
 @dataclass

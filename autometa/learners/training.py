@@ -43,7 +43,7 @@ class TrainingSettings(BaseModel):
     classifier that only training needs) falling along a cosine to zero at the end of the budget or at
     `max_steps`; gradients clipped to length `clip`. Validation every `validate_every` steps,
     or as often as it takes a fixed share of the time; training ends after `patience` of them without a better
-    one, which also are a fixed share of the steps or of the time."""
+    one, if these also took a fixed share of the steps or of the time."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

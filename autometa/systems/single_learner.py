@@ -73,8 +73,10 @@ class SingleLearnerSystem:
         return self._fitted
 
     def _train(self, pool: ImagePool, tasks: Any) -> None:
-        """The training run on as many images as fit."""
-        costs = self._measure(pool)
+        """Measure on a few images, reserve meta-test, prepare as many images as fit, train, save."""
+        n = min(PROBE_IMAGES, len(pool.images))
+        probe = PreparedImages(pool.images[self._rng.choice(len(pool.images), n, replace=False)])
+        costs = measure_costs(self._fitted, probe, self.test.episodes)
         learners_s = costs.answering_s(self.test.embedded_images, self.test.tasks)
         reserve_s = predict_meta_test_s(self.test, self.start_s, learners_s)
         storage = Storage(self.shares.storage * self.limits.memory.left_bytes())
@@ -87,12 +89,6 @@ class SingleLearnerSystem:
         record = train_learner(self._fitted, data, budget, listener=listener)
         self.report(f"{self.recipe.learner}: {record.summary()}")
         self._save()
-
-    def _measure(self, pool: ImagePool) -> TrainedCosts:
-        """Costs on a few images, drawn at random."""
-        n = min(PROBE_IMAGES, len(pool.images))
-        probe = PreparedImages(pool.images[self._rng.choice(len(pool.images), n, replace=False)])
-        return measure_costs(self._fitted, probe, self.test.episodes)
 
     def _choose_rows(self, pool: ImagePool, costs: TrainedCosts, reserve_s: float, storage: Storage) -> Rows:
         """Rows of the pool that time and room allow to prepare, as large a share of every class."""

@@ -127,7 +127,7 @@ class GradientLearner(EpisodicLearner):
 
     @property
     def first_order(self) -> bool:
-        """Whether inner gradients count as constants; outside training nobody asks for more."""
+        """Whether inner gradients count as constants; outside training no second-order gradient is needed."""
         return self.options.first_order or not self.training
 
     def initial(self, task: Task) -> Params:

@@ -1,4 +1,4 @@
-"""Batch norm for learners that adapt: which statistics normalise the queries is said, not assumed."""
+"""Batch norm for learners that adapt: it is stated which statistics normalise the queries."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ class TaskNorm(nn.Module):
         return maps * scale[:, None, None] + shift[:, None, None]
 
     def can_use_torch(self, maps: torch.Tensor) -> bool:
-        """Whether torch's own batch norm does, which is faster where gradients of gradients are not asked for, as
-        for queries: not where its gradients are wrong, or it refuses (a single number a channel)."""
+        """Whether torch's own batch norm will do, which is faster where no gradients of gradients are needed, as for
+        queries. It will not where its gradients are wrong, or where it refuses (a single number a channel)."""
         return self.mode == "transductive" and not (
             self.recording or self.vectorised or has_single_value(maps)
         )

@@ -19,7 +19,7 @@ AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 def map_on_cores(learner: AnyModule, work: Callable[[AnyModule, int], Result], n: int) -> Iterator[Result]:
     """`work` on copies of `learner` for each of 0..n-1, in order; as many at a time as torch has threads.
-    Results are let go of as they are taken.
+    Each result is released once it is taken.
 
     The copies share all tensors with `learner`. What `work` changes besides is lost, and gradients that it
     adds to shared parameters race: it has to return them.

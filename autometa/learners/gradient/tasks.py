@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from autometa.heads import FeatureBatch
 from autometa.learners.encoder import Encoder
 from autometa.learners.episodes import InputEpisodes
 from autometa.learners.gradient.parallel import map_on_cores
@@ -39,6 +40,11 @@ class Task:
             episodes.query_labels[place][asked],
             int(episodes.ways[place]),
         )
+
+    def embedded_batch(self, support: torch.Tensor, query: torch.Tensor) -> FeatureBatch:
+        """The task as a batch of one, its images given as embeddings: support [s, d] and query [q, d]."""
+        ways = torch.tensor([self.ways], device=support.device)
+        return FeatureBatch(support[None], self.support_labels[None], query[None], ways)
 
 
 def answer_each_task(

@@ -22,7 +22,7 @@ as a trace of a key is written to them."""
 FORGETFUL = -2.0
 EAGER = 2.0
 """What the first bias of the forget gate is moved by, and how many times the usual size the first weights of the
-input are: keys then tell of the present image, not of the way to it, and like images get like keys."""
+input are: keys then depend on the present image, not on those before it, and like images get like keys."""
 CLOSED = -3.0
 """The first α of the learner: keys go to rows not used yet. With a label beside each image there is nothing to
 add to the row that was read last."""

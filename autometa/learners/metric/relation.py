@@ -31,7 +31,7 @@ class Relation(MetricLearner):
     """r = g([c_n, f(x)]) on feature maps, c_n the sum (or the mean) of the support maps of class n, g two
     convolution blocks and two fully connected layers with a sigmoid; mean squared error to 1 for the query's
     own class and 0 for the others (Sung et al. 2018). The mean over what is left of the map comes before
-    the fully connected layers, so that any size of image does."""
+    the fully connected layers, so that images of any size work."""
 
     options_type = RelationOptions
 
@@ -73,7 +73,7 @@ class Relation(MetricLearner):
         if self.merge == "sum":
             classes = classes * batch.shots[..., None]
         classes, query = classes.unflatten(-1, self.maps), batch.query.unflatten(-1, self.maps)
-        if self.training:  # batch norm wants all pairs at once
+        if self.training:  # batch norm needs all pairs at once
             return self._relate_pairs(
                 classes, query, (batch.asked[..., None] & batch.present[:, None, :]).flatten()
             )

@@ -59,14 +59,14 @@ class Adapters(ClassifyingLearner):
 
         def loss(params: Params) -> torch.Tensor:
             support = self.features(params, task.support)
-            return F.cross_entropy(self._score(support, support, task), task.support_labels)
+            return F.cross_entropy(self._score(task.embedded_batch(support, support)), task.support_labels)
 
         start = self.initial()
         params = train_on_support(
             loss, start, lambda name: self.options.rate / start[name].shape[1], self.options.steps
         )
         support, query = (self.features(params, part) for part in (task.support, task.query))
-        return self._score(support, query, task)
+        return self._score(task.embedded_batch(support, query))
 
     def initial(self) -> Params:
         """A convolution [out, in] of zeros for every one of the body, by the name of its weights; the
@@ -84,9 +84,8 @@ class Adapters(ClassifyingLearner):
             body[name] = weight + F.pad(params[name][..., None, None], (width, width, height, height))
         return embed_in_parts(self.encoder, body, inputs) @ params[MAP].T
 
-    def _score(self, support: torch.Tensor, query: torch.Tensor, task: Task) -> torch.Tensor:
-        ways = torch.tensor([task.ways], device=support.device)
-        batch = FeatureBatch(support[None], task.support_labels[None], query[None], ways)
+    def _score(self, batch: FeatureBatch) -> torch.Tensor:
+        """Logits [q, ways] of an embedded task."""
         return self.options.scale * nearest_centroid(batch, metric="cosine")[0]
 
 

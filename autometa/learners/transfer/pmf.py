@@ -12,7 +12,6 @@ from autometa.core.budget import TimeBudget, stopwatch
 from autometa.core.speed import SLOWDOWN
 from autometa.evaluation.accuracy import paired_gain
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
-from autometa.heads import FeatureBatch
 from autometa.learners.augmentation import Augmentation
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import Encoder
@@ -83,16 +82,12 @@ class PMF(Prototypical):
         def loss(params: Params) -> torch.Tensor:
             both = torch.cat([task.support, make_pseudo_queries(task.support, rng)])
             support, query = embed_in_parts(self.encoder, params, both).chunk(2)
-            return F.cross_entropy(self._score(support, query, task), task.support_labels)
+            return F.cross_entropy(self.compare(task.embedded_batch(support, query))[0], task.support_labels)
 
         start = select_params(self.encoder, self.options.scope)
         params = train_on_support(loss, start, lambda _: rate, self.options.steps)
         support, query = (embed_in_parts(self.encoder, params, part) for part in (task.support, task.query))
-        return self._score(support, query, task)
-
-    def _score(self, support: torch.Tensor, query: torch.Tensor, task: Task) -> torch.Tensor:
-        ways = torch.tensor([task.ways], device=support.device)
-        return self.compare(FeatureBatch(support[None], task.support_labels[None], query[None], ways))[0]
+        return self.compare(task.embedded_batch(support, query))[0]
 
     def validate(self, inputs: torch.Tensor, validation: ValidationEpisodes) -> Answer:
         """The answer on validation episodes, with fine-tuning where a rate was chosen."""
@@ -138,7 +133,7 @@ class PMF(Prototypical):
 
 def make_pseudo_queries(support: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Support inputs [s, ...] as they might look in a query: images uint8 [s, c, h, w] moved and dimmed or lit;
-    features of a frozen trunk, whose images are gone, without some of their channels.
+    features of a frozen trunk without some of their channels.
 
     Whatever is drawn is done to all of them, so that their order does not matter. With one mask for all, the
     classes are compared in a random subspace, in which what tells them apart has to hold as well.
