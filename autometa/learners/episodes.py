@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from autometa.core.errors import DataError
 from autometa.data.episodes import EpisodeBatch, EpisodeSpec
-from autometa.data.images import Rows, as_uint8
+from autometa.data.images import ImagePool, Rows, as_uint8
 from autometa.learners.augmentation import NO_AUGMENTATION, Augmentation
 
 Prepare = Callable[[NDArray[np.uint8]], torch.Tensor]
@@ -80,32 +80,31 @@ def draw_subset(rng: np.random.Generator, valid: NDArray[np.bool_], size: int) -
 class EpisodeSampler:
     """Draws batches of episodes as row numbers, without a Python loop over episodes, classes or images.
 
-    The episodes of one batch have the same ways, shots and queries, drawn from `spec` and clamped to what the
-    classes have room for, and come from one dataset. DataError where no dataset has two classes of two
-    images.
+    They are of these `classes` (ids) of a pool, which may come without its pixels. The episodes of one batch have the
+    same ways, shots and queries, drawn from `spec` and clamped to what the classes have images for, and come from one
+    dataset. DataError where no dataset has two classes of two images.
     """
 
     def __init__(
         self,
-        labels: Rows,
+        pool: ImagePool,
         classes: Rows,
-        dataset_of_class: Rows,
         spec: EpisodeSpec,
         rng: np.random.Generator,
         unlabelled_per_class: int = 0,
     ) -> None:
         self._spec, self.rng, self._unlabelled = spec, rng, unlabelled_per_class
         self.classes = len(classes)
+        labels = self._labels = pool.labels
         order = np.argsort(labels, kind="stable")
         sizes = np.bincount(labels, minlength=int(classes.max(initial=0)) + 1)
         self._place = np.full(len(sizes), -1)
         self._place[classes] = np.arange(len(classes))
-        self._labels = labels
         starts = np.cumsum(sizes) - sizes
         wide = np.arange(sizes[classes].max(initial=1))
         places = np.minimum(starts[classes][:, None] + wide, len(order) - 1)
         self._sizes, self._table = sizes[classes], order[places]
-        datasets = dataset_of_class[classes]
+        datasets = pool.dataset_of_class[classes]
         groups = [np.flatnonzero((datasets == d) & (self._sizes >= 2)) for d in np.unique(datasets)]
         self._groups = [group for group in groups if len(group) >= 2]
         if not self._groups:

@@ -52,10 +52,11 @@ class RotatedImages:
         """Draws rows of the prepared images, from the classes to train on in every rotation."""
         pool, shifts = self.pool, [times * self.pool.classes for times in range(self.rotations)]
         labels = [pool.labels[self.rows], *(pool.labels[self.rotated_rows] + shift for shift in shifts[1:])]
-        return EpisodeSampler(
+        rotated_pool = ImagePool(
+            np.zeros((sum(map(len, labels)), 3, 1, 1), np.uint8),  # only labels are read
             np.concatenate(labels),
-            np.concatenate([self.classes + shift for shift in shifts]),
             np.tile(pool.dataset_of_class, self.rotations),
-            spec,
-            rng,
+            pool.datasets,
         )
+        classes = np.concatenate([self.classes + shift for shift in shifts])
+        return EpisodeSampler(rotated_pool, classes, spec, rng)

@@ -2,7 +2,7 @@
 
 In the order in which a caller takes the steps:
 
-1. `build_untrained`: the learner of a recipe, told about the test.
+1. `build_untrained`: the learner of a recipe, which knows the form of the test.
 2. `measure_costs`: what an image and a task cost it here.
 3. `count_affordable`: how many images there is time to prepare and room to keep.
 4. `Encoder.prepare`, or `PreparedImages.inputs_for` where several learners share images: the encoder inputs.
@@ -139,9 +139,7 @@ def build_pool_source(
     recipe = fitted.recipe
     spec = choose_training_spec(recipe, fitted.learner, test)
     rng = np.random.default_rng([recipe.training.seed, 1])
-    sampler = EpisodeSampler(
-        pool.labels, classes, pool.dataset_of_class, spec, rng, recipe.unlabelled_per_class
-    )
+    sampler = EpisodeSampler(pool, classes, spec, rng, recipe.unlabelled_per_class)
     return PoolSource(inputs, sampler, recipe.augmentation)
 
 

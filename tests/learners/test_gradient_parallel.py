@@ -21,7 +21,7 @@ def _two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def tasks(n: int = 5) -> InputEpisodes:
-    """Tasks of one form, told apart by their seeds."""
+    """Tasks of one form, which differ by their seeds."""
     return stack_episodes([image_episode(3, 2, 2, seed) for seed in range(n)])
 
 

@@ -151,7 +151,7 @@ def test_what_has_nothing_to_train_is_measured_and_left_alone() -> None:
     assert all(torch.equal(t, before[n]) for n, t in training.learner.state_dict().items())
 
 
-def settled(monkeypatch: pytest.MonkeyPatch, accuracies: dict[float, Any]) -> tuple[float, str]:
+def choose_among(monkeypatch: pytest.MonkeyPatch, accuracies: dict[float, Any]) -> tuple[float, str]:
     """The rate that is chosen where validation gives these accuracies by rate."""
     training = training_of("pmf")
     learner: Any = training.learner
@@ -161,21 +161,23 @@ def settled(monkeypatch: pytest.MonkeyPatch, accuracies: dict[float, Any]) -> tu
         return Answer((), np.resize(np.asarray(accuracies[rate]), len(validation.episodes)))
 
     monkeypatch.setattr(type(learner), "validate", validate)
-    told = learner.choose_options(training.validation.inputs, training.validation.episodes, UNLIMITED)
-    return round(float(learner.rate), 7), told
+    message = learner.choose_options(training.validation.inputs, training.validation.episodes, UNLIMITED)
+    return round(float(learner.rate), 7), message
 
 
 def test_the_rate_that_gains_most_on_validation_episodes_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    rate, told = settled(monkeypatch, {0.0: [0.5, 0.6], 1e-4: [0.6, 0.6], 1e-3: [0.7, 0.8], 1e-2: [0.1, 0.2]})
+    rate, message = choose_among(
+        monkeypatch, {0.0: [0.5, 0.6], 1e-4: [0.6, 0.6], 1e-3: [0.7, 0.8], 1e-2: [0.1, 0.2]}
+    )
     assert rate == 1e-3
-    assert told == "rate 0.001: gains 20.0 ± 0.0 (24 validation episodes)"
+    assert message == "rate 0.001: gains 20.0 ± 0.0 (24 validation episodes)"
 
 
 def test_no_fine_tuning_stays_where_nothing_gains_more_than_chance(monkeypatch: pytest.MonkeyPatch) -> None:
     noise = np.tile([0.9, 0.12], 12)
-    rate, told = settled(monkeypatch, {0.0: 0.5, 1e-4: 0.5, 1e-3: noise, 1e-2: 0.4})
+    rate, message = choose_among(monkeypatch, {0.0: 0.5, 1e-4: 0.5, 1e-3: noise, 1e-2: 0.4})
     assert rate == 0.0
-    assert "rate 0: no other rate gained" in told
+    assert "rate 0: no other rate gained" in message
 
 
 def test_without_time_to_choose_nothing_is_fine_tuned() -> None:
@@ -183,11 +185,11 @@ def test_without_time_to_choose_nothing_is_fine_tuned() -> None:
     learner: Any = training.learner
     learner.rate.fill_(1e-2)
     clock = FakeClock()
-    told = learner.choose_options(
+    message = learner.choose_options(
         training.validation.inputs, training.validation.episodes, TimeBudget.of(0.0, clock)
     )
     assert float(learner.rate) == 0.0
-    assert "time for 0 validation episodes, 8 are needed" in told
+    assert "time for 0 validation episodes, 8 are needed" in message
 
 
 def test_training_ends_with_the_choice_and_keeps_time_for_it(tmp_path: Path) -> None:

@@ -62,10 +62,10 @@ def test_a_run_trains_every_backbone_weighs_them_and_survives_saving(
     run.bootstrap()
     assert TrainedEnsemble.load(tmp_path).validation == {"stage": "untrained"}
     learner = run.run(POOL)
-    told = "\n".join(lines)
-    assert all(f"{name}: untrained" in told for name in networks), told
+    report = "\n".join(lines)
+    assert all(f"{name}: untrained" in report for name in networks), report
     assert learner.validation["stage"] == "final"
-    assert "192 of 224 images, 168 of them rotated" in told
+    assert "192 of 224 images, 168 of them rotated" in report
     weights = [member.weight for member in learner.members]
     assert weights == sorted(weights, reverse=True) and sum(weights) <= 1 + 1e-6
     again = load_learner(tmp_path)
