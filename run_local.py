@@ -17,7 +17,7 @@ from rich.console import Console
 
 from autometa.core.budget import MemoryBudget, process_age_s
 from autometa.core.errors import ConfigError
-from autometa.core.settings import RunOptions, load_yaml, validated
+from autometa.core.settings import RunOptions, load_yaml, validate_settings
 from autometa.display import Display, score_table
 from ingestion import IngestionSettings, InputError
 from ingestion import run as run_ingestion
@@ -47,13 +47,13 @@ MARK_FILE = ".autometa-run"
 @click.option(
     "--memory-budget",
     metavar="SIZE",
-    help="All processes of the submission, as 4GB. Default: 80 % of what is free.",
+    help="All processes of the submission, such as 4GB. Default: 80 % of the free memory.",
 )
 @click.option("--tasks-per-dataset", metavar="N", help="Meta-test tasks of each dataset. Default: 30.")
 @click.option(
     "--query-per-class",
     metavar="N",
-    help="Query images per class. Default: 20, fewer where classes are small.",
+    help="Query images per class. Default: 20, fewer if classes are small.",
 )
 @click.option("--ways", metavar="LOW-HIGH", help="Classes per task. Default: 2-20.")
 @click.option("--shots", metavar="LOW-HIGH", help="Labelled images per class. Default: 1-20.")
@@ -64,14 +64,14 @@ MARK_FILE = ".autometa-run"
     help="Hold out classes, or whole datasets. Default: auto.",
 )
 @click.option(
-    "--sandbox", metavar="auto|none|bubblewrap|landlock", help="What confines the submission. Default: auto."
+    "--sandbox", metavar="auto|none|bubblewrap|landlock", help="Sandbox of the submission. Default: auto."
 )
 @click.option("--output", metavar="DIR", help="Where results go. Default: output/NAME-TIME.")
 @click.option(
     "--overwrite", is_flag=True, default=None, help="Replace the results of an earlier run in --output."
 )
 @click.option(
-    "--resume", is_flag=True, default=None, help="Go on with the earlier run in --output, which was killed."
+    "--resume", is_flag=True, default=None, help="Continue the earlier run in --output, which was killed."
 )
 @click.option(
     "--config",
@@ -98,7 +98,7 @@ def main(config: Path | None, **given: Any) -> None:
         raise click.UsageError(str(error)) from error
     folder = settings.output_dir.parent
     if options.resume:
-        shutil.rmtree(folder / "scoring", ignore_errors=True)  # a kill may have left half of it
+        shutil.rmtree(folder / "scoring", ignore_errors=True)  # it may be incomplete after a kill
     try:
         summary = score(
             ScoringSettings(
@@ -117,14 +117,15 @@ def main(config: Path | None, **given: Any) -> None:
 
 
 def read_options(config: Path | None, given: dict[str, Any]) -> RunOptions:
-    """Options of the command line over those of the file; ConfigError names the option and the mend."""
+    """Options of the command line and of the file; the former take precedence. ConfigError names the option and the
+    fix."""
     options = load_yaml(config, RunOptions).model_dump(exclude_unset=True) if config else {}
     chosen = {name: value for name, value in given.items() if value is not None}
-    return validated(RunOptions, options | chosen, "options")
+    return validate_settings(RunOptions, options | chosen, "options")
 
 
 def ingestion_settings(options: RunOptions, started: float) -> IngestionSettings:
-    """What ingestion is asked for; ConfigError for an unknown baseline."""
+    """The settings of ingestion. ConfigError for an unknown baseline."""
     dataset = options.dataset or DEMO
     name = f"{dataset.resolve().name}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = options.output or Path("output") / name
@@ -146,15 +147,17 @@ def ingestion_settings(options: RunOptions, started: float) -> IngestionSettings
 
 
 def claim_output(folder: Path, *, overwrite: bool, resume: bool = False) -> IO[str]:
-    """Make `folder` this run's own, emptied of an earlier run where `overwrite`, with all of it where `resume`;
-    held while the file returned is open. ConfigError where it holds other things, or another run uses it, or
-    it can not be written."""
+    """Reserve `folder` for this run, as long as the returned file is open.
+
+    `overwrite` deletes an earlier run in it, `resume` keeps it. ConfigError if the folder holds other files, another
+    run uses it, or it cannot be written.
+    """
     mark = folder / MARK_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
         ours = mark.exists()
         if any(folder.iterdir()) and not ((overwrite or resume) and ours):
-            advice = "add --overwrite or --resume, or name" if ours else "no run has made it: name"
+            advice = "add --overwrite or --resume, or name" if ours else "it is not the output of a run: name"
             raise ConfigError(f"--output {folder}: exists and is not empty; {advice} another folder")
         claim = mark.open("a")
         fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -164,19 +167,21 @@ def claim_output(folder: Path, *, overwrite: bool, resume: bool = False) -> IO[s
         raise ConfigError(f"--output {folder}: another run is using it; name another folder") from error
     except OSError as error:
         raise ConfigError(
-            f"--output {folder}: can not be used ({error.strerror}); name another folder"
+            f"--output {folder}: cannot be used ({error.strerror}); name another folder"
         ) from error
     return claim
 
 
 def find_submission(name: str) -> Path:
-    """A bundle by path, or a baseline by name; ConfigError lists what there is."""
+    """A bundle by path, or a baseline by name. ConfigError lists the baselines."""
     baselines = sorted(p.parent.name for p in BASELINES.glob("*/model.py"))
     if name in baselines and not (Path(name) / "model.py").exists():
         return BASELINES / name
     if Path(name).exists():
         return Path(name)
-    raise ConfigError(f"--submission {name}: no such file or folder, nor a baseline ({', '.join(baselines)})")
+    raise ConfigError(
+        f"--submission {name}: no such file or folder, and no baseline ({', '.join(baselines)})"
+    )
 
 
 if __name__ == "__main__":

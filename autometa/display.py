@@ -1,4 +1,4 @@
-"""What a run shows on the terminal: the stage, the budget, what the submission says, the scores."""
+"""The display of a run on the terminal: stage, time budget, output of the submission, scores."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STYLES = {"line": "dim", "note": "cyan", "failure": "bold red"}
 
 
 class Event(Protocol):
-    """What ingestion tells: see `ingestion.Event`."""
+    """An event of ingestion: see `ingestion.Event`."""
 
     @property
     def kind(self) -> str: ...
@@ -52,7 +52,7 @@ class Group(Protocol):
 
 
 class _Spent(TextColumn):
-    """Seconds spent of the budget, computed anew at every refresh."""
+    """Seconds used of the budget, computed again at every refresh."""
 
     def __init__(self, started: float) -> None:
         super().__init__("")
@@ -66,7 +66,7 @@ class _Spent(TextColumn):
 
 
 class Display:
-    """Live bars for the budget and the stage; everything else scrolls by above them."""
+    """Live progress bars for the budget and the stage; all other output scrolls above them."""
 
     def __init__(self, console: Console, budget_s: float, started: float) -> None:
         self._console = console

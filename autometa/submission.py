@@ -20,7 +20,7 @@ from autometa.core.errors import ConfigError
 from autometa.core.settings import Settings, load_yaml
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.images import ImagePool, as_uint8
-from autometa.data.pool import pool_from_generator
+from autometa.data.pool import collect_pool
 from autometa.data.test_spec import TestSpec
 from autometa.learners.recipe import Recipe
 from autometa.model.fitted_learner import FittedLearner
@@ -115,7 +115,7 @@ class AutoMetaLearner:
         controller = Controller(settings, test, limits, read_model_dir(), _say, process_age_s())
         controller.bootstrap()
         with controller.stages.timed("pool"):
-            pool = pool_from_generator(meta_train_generator, limits.train, limits.memory, _say)
+            pool = collect_pool(meta_train_generator, limits.train, limits.memory, _say)
         return AutoLearner.of(controller.run(pool))
 
 
@@ -134,7 +134,7 @@ class EpisodicMetaLearner:
         training.bootstrap()
         stream = self.recipe.data == "stream"
         images = meta_valid_generator if stream and meta_valid_generator is not None else meta_train_generator
-        pool = pool_from_generator(images, limits.train, limits.memory, _say)
+        pool = collect_pool(images, limits.train, limits.memory, _say)
         return AutoLearner.of(training.run(pool, meta_train_generator))
 
 
@@ -152,7 +152,7 @@ class SystemMetaLearner:
         system = type(self).system(test, limits, read_model_dir(), _say, process_age_s())
         system.bootstrap()
         return AutoLearner.of(
-            system.run(pool_from_generator(meta_train_generator, limits.train, limits.memory, _say))
+            system.run(collect_pool(meta_train_generator, limits.train, limits.memory, _say))
         )
 
 

@@ -44,7 +44,7 @@ def write_plots(results: Sequence[Result], folder: Path, ours: str) -> list[Path
 def draw(
     curves: dict[str, Curve], names: Sequence[str], ours: str, title: str, *, downwards: bool = False
 ) -> Figure:
-    """A curve for every bundle, its colour fixed by its place among `names`; `downwards`: 1 is on top."""
+    """One curve per bundle, whose colour depends on its place among `names`; `downwards`: 1 is at the top."""
     figure = Figure(figsize=(7, 4), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()

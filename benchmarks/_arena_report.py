@@ -1,4 +1,4 @@
-"""What the results of the arena say: estimates, ranks, wins and losses, as rows and as tables."""
+"""Evaluating the results of the arena: estimates, ranks, wins and losses, as rows and as tables."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ CONTROLLER = "autometa"
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one unit. `accuracies`: normalised accuracy of every task, empty where the run was not
-    scored; `drawn`: a fingerprint of the tasks; `overrun`: the run took longer than its budget, or the
-    submission had to be stopped for it; `first_learner_s`: from the start of the run, where the bundle tells."""
+    """The result of one unit.
+
+    `accuracies`: normalised accuracy of every task, empty if the run was not scored; `drawn`: a fingerprint of the
+    tasks; `overrun`: the run took longer than its budget, or the submission had to be stopped; `first_learner_s`:
+    seconds from the start of the run to the first saved learner, if the bundle reports it.
+    """
 
     bundle: str
     dataset: str
@@ -41,7 +44,7 @@ class Result:
 
     @property
     def failed(self) -> bool:
-        """Whether the run did not end well."""
+        """Whether the run failed."""
         return self.exit_status != 0 or not self.accuracies
 
     @property
@@ -97,7 +100,7 @@ class Round:
         return Round(self.budget_s, kept)
 
     def of(self, *bundles: str, dataset: str | None = None) -> list[tuple[Result, ...]]:
-        """The results of these bundles, side by side, where all of them were scored."""
+        """The results of these bundles, side by side, for the cells in which all were scored."""
         return [
             tuple(cell[name] for name in bundles)
             for (where, _), cell in sorted(self.cells.items())
@@ -106,7 +109,7 @@ class Round:
 
 
 def rounds(results: Iterable[Result]) -> list[Round]:
-    """The scored results by budget; ValueError where bundles did not meet the same tasks."""
+    """The scored results by budget; ValueError if bundles had different tasks."""
     found: dict[float, dict[tuple[str, int], dict[str, Result]]] = {}
     drawn: dict[tuple[str, int], Result] = {}
     for result in results:
@@ -115,13 +118,13 @@ def rounds(results: Iterable[Result]) -> list[Round]:
         cell = result.dataset, result.seed
         first = drawn.setdefault(cell, result)
         if (first.drawn, len(first.accuracies)) != (result.drawn, len(result.accuracies)):
-            raise ValueError(f"{first} and {result} met other tasks: has the dataset changed in between?")
+            raise ValueError(f"{first} and {result} had different tasks: did the dataset change in between?")
         found.setdefault(result.budget_s, {}).setdefault(cell, {})[result.bundle] = result
     return [Round(budget_s, found[budget_s]) for budget_s in sorted(found)]
 
 
 def interval(scores: Scores) -> float:
-    """Half-width of the 95 % interval of a mean difference; infinite for a single one, which decides nothing."""
+    """Half-width of the 95 % interval of a mean difference; infinite for a single one, which says nothing."""
     return interval95(scores) if len(scores) > 1 else math.inf
 
 
@@ -134,7 +137,7 @@ def estimate(results: Sequence[Result]) -> Estimate:
 
 
 def average_ranks(of: Round) -> dict[str, float]:
-    """Average rank of every bundle over the cells that all have, 1 is best, ties shared; empty without one."""
+    """Average rank of every bundle over the cells that all have, 1 is best, ties shared; empty if there is none."""
     bundles, cells = of.bundles, of.common().cells.values()
     if not cells:
         return {}
@@ -143,12 +146,12 @@ def average_ranks(of: Round) -> dict[str, float]:
 
 
 def differences(pairs: Sequence[tuple[Result, ...]]) -> Scores:
-    """First less second on every task, in % points."""
+    """First minus second on every task, in % points."""
     return 100 * np.concatenate([np.subtract(a.accuracies, b.accuracies) for a, b in pairs])
 
 
 def compare(of: Round, ours: str, theirs: str) -> Comparison | None:
-    """One bundle against another over the cells that both have; None without one."""
+    """One bundle against another over the cells that both have; None if there is none."""
     if not (pairs := of.of(ours, theirs)):
         return None
     verdicts: dict[str, list[str]] = {"better": [], "same": [], "worse": []}
@@ -204,7 +207,7 @@ def markdown(results: Sequence[Result], ours: str) -> str:
 
 
 def round_table(of: Round, results: Sequence[Result]) -> list[str]:
-    """A line a bundle, best rank first; the mean of the worst seed in brackets where there are several."""
+    """One line per bundle, best rank first; the mean of the worst seed in brackets if there are several."""
     common, ranks = of.common(), average_ranks(of)
     datasets = " | ".join(of.datasets)
     n = len(common.cells)

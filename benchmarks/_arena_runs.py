@@ -1,4 +1,4 @@
-"""Units of the arena: each is a run of `run_local.py` in a process of its own, whose result is kept in a file."""
+"""Units of the arena: each is a run of `run_local.py` in a separate process, whose result is saved to a file."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from run_local import ROOT
 PROGRAM = ROOT / "run_local.py"
 FIRST_LEARNER = re.compile(r"learner on disk \(.*?([0-9.]+) s after the start\)")
 OUT_OF_TIME = ("ran out of time", "time budget was used up")
-"""What ingestion says where it stops a submission for its budget."""
+"""Messages of ingestion when it stops a submission for its budget."""
 GRACE_S = 600.0
 """Seconds beyond its budget after which a run is ended from outside."""
 POLL_S = 0.5
-"""Between two looks at whether runs were stopped."""
+"""Seconds between two checks whether runs were stopped."""
 END_S = 60.0
-"""Seconds that a run has to end when it is told to."""
+"""Seconds that a run has to end after a signal."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def bundle_name(path: Path) -> str:
 
 
 def without_own_prior(unit: Unit, scratch: Path) -> Unit:
-    """The unit with a copy of the bundle that leaves out what is known from its own dataset; others as they are."""
+    """The unit with a copy of the bundle that ignores priors from its own dataset; other bundles are unchanged."""
     if unit.name != CONTROLLER or not unit.bundle.is_dir():
         return unit
     bundle = scratch / unit.name
@@ -80,7 +80,7 @@ def without_own_prior(unit: Unit, scratch: Path) -> Unit:
 
 
 def stored(folder: Path) -> dict[str, Result]:
-    """The results in a folder by the names of their files; ValueError names one that is none."""
+    """The results in a folder by the names of their files; ValueError names a file that is no result."""
     found = {}
     for file in sorted(folder.glob("*--*--*--*.json")):
         try:
@@ -93,7 +93,7 @@ def stored(folder: Path) -> dict[str, Result]:
 
 @dataclass
 class Runner:
-    """Runs units and keeps their results; `stop` ends the runs under way, which then leave none."""
+    """Runs units and keeps their results; `stop` ends the current runs, which then have no result."""
 
     folder: Path
     settings: str
@@ -101,7 +101,7 @@ class Runner:
     _stopped: bool = False
 
     def run_all(self, units: Sequence[Unit], jobs: int) -> Iterator[Result]:
-        """The results of all units as they come, so many at a time."""
+        """Yield the results of all units as they finish, some at a time."""
         self.folder.mkdir(parents=True, exist_ok=True)
         pool = ThreadPoolExecutor(jobs)
         try:
@@ -113,7 +113,7 @@ class Runner:
             pool.shutdown(cancel_futures=True)
 
     def run(self, unit: Unit) -> Result | None:
-        """Run one unit and keep its result; None where it was stopped."""
+        """Run one unit and keep its result; None if it was stopped."""
         with tempfile.TemporaryDirectory(prefix="arena-") as scratch:
             output, printed = Path(scratch) / "run", Path(scratch) / "printed.txt"
             own = without_own_prior(unit, Path(scratch))
@@ -126,18 +126,18 @@ class Runner:
             said = printed.read_text(encoding="utf-8", errors="replace")
             result = collected(unit, self.settings, output, process.returncode, said)
             log = output / "ingestion" / "submission.log"
-            if log.exists():  # what the submission did with its time
+            if log.exists():  # how the submission used its time
                 (self.folder / unit.file).with_suffix(".log").write_bytes(log.read_bytes())
         write_atomically(self.folder / unit.file, json.dumps(asdict(result)))
         return result
 
     def stop(self) -> None:
-        """Let the runs under way be told to end, and start no other."""
+        """Ask the current runs to end, and start no others."""
         with self._lock:
             self._stopped = True
 
     def _start(self, command: list[str], printed: Path) -> subprocess.Popen[bytes] | None:
-        """A run that prints to a file, in a session of its own: Ctrl-C comes to it from `stop` alone."""
+        """A run that prints to a file, in its own session, so that Ctrl-C only reaches it through `stop`."""
         environment = os.environ | {"COLUMNS": "200"}
         with self._lock, printed.open("wb") as out:
             if self._stopped:
@@ -152,8 +152,8 @@ class Runner:
             )
 
     def _wait(self, process: subprocess.Popen[bytes], seconds: float) -> None:
-        """Until the run has ended; one that does not in time, or when all are to stop, is told to, then killed: a
-        signal that comes while Python starts may be lost."""
+        """Wait until the run has ended. If it is late, or all runs should stop, it gets signals and is killed at
+        last, since a signal can be lost while Python starts."""
         deadline = time.monotonic() + seconds
         while not self._stopped and time.monotonic() < deadline:
             if _ended(process, POLL_S):
@@ -165,7 +165,7 @@ class Runner:
 
 
 def _ended(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Whether a process ends within so many seconds."""
+    """Whether a process ends within this many seconds."""
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -174,7 +174,7 @@ def _ended(process: subprocess.Popen[bytes], seconds: float) -> bool:
 
 
 def collected(unit: Unit, settings: str, output: Path, exit_status: int, said: str) -> Result:
-    """The result of a run from the files that it left. A run that was interrupted counts as not scored."""
+    """The result of a run, from its files. A run that was interrupted counts as not scored."""
     record = content(output / "ingestion" / "ingestion.json")
     truth = output / "ingestion" / "truth.json"
     notes = [*record.get("notes", []), *record.get("failures", {}).values()]
@@ -204,8 +204,8 @@ def collected(unit: Unit, settings: str, output: Path, exit_status: int, said: s
 
 
 def first_learner_s(log: Path, record: dict[str, Any]) -> float | None:
-    """Seconds from the start of the run to the first line of the submission that tells of a learner on disk;
-    its clock starts when ingestion has prepared the data."""
+    """Seconds from the start of the run to the first line of the submission about a learner on disk. The clock of the
+    submission starts after ingestion has prepared the data."""
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
     prepared_s = sum(stage["seconds"] for stage in record.get("stages", []) if stage["name"] == "prepare")
     found = FIRST_LEARNER.search(text)
@@ -213,7 +213,7 @@ def first_learner_s(log: Path, record: dict[str, Any]) -> float | None:
 
 
 def content(file: Path) -> dict[str, Any]:
-    """A JSON object in a file; empty where there is none."""
+    """The JSON object in a file; empty if there is no file."""
     try:
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):

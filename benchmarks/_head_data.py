@@ -58,7 +58,7 @@ def embedded(folder: Path) -> Cached:
 
 
 def made_up(classes: int = 60, each: int = 30, d: int = 1280) -> Cached:
-    """Non-negative features that are about as hard to tell apart as those of icons."""
+    """Non-negative features whose classes are about as hard to distinguish as those of icons."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(classes).repeat_interleave(each)
     means = torch.randn(classes, d, generator=generator) * 0.35
@@ -77,7 +77,7 @@ def seconds(work: Callable[[], Any]) -> float:
 
 
 class Report:
-    """Prints results as they come and keeps them for `--json`."""
+    """Prints results as they come and collects them for `--json`."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []

@@ -36,7 +36,7 @@ RIVALS = (
     Rival("laplacian_vs_easyfsl", "laplacian", "l2", "LaplacianShot", {"sharpness": 20.0, "agreement": 1.0}),
     Rival("tim_vs_easyfsl", "tim", "l2", "TIM", {"sharpness": 10.0}),
 )
-"""easyfsl has no counterpart of the other heads."""
+"""easyfsl has no method for the other heads."""
 
 
 def compare_easyfsl(report: Report, data: Cached, n: int, n_theirs: int) -> None:
@@ -63,7 +63,7 @@ def compare_easyfsl(report: Report, data: Cached, n: int, n_theirs: int) -> None
         ours, right = seconds(answer) / n, answer().accuracies
         common = tasks if rival.method == "PTMAP" else tasks[:n_theirs]
         found, theirs = their_accuracies(getattr(methods, rival.method), given(data, rival, metric), common)
-        # accuracies in points: 5 ways, so normalised ones are 5/4 as far apart
+        # plain accuracies in points: with 5 ways, differences of normalised ones are 5/4 as large
         gain = 80 * right[: len(common)] + 20 - found
         note = f"{data.name}: accuracy {gain.mean():+.2f} ± {interval95(gain):.2f} points"
         note += f", {len(common)} tasks, {shots} shots"
@@ -71,8 +71,8 @@ def compare_easyfsl(report: Report, data: Cached, n: int, n_theirs: int) -> None
 
 
 def given(data: Cached, rival: Rival, metric: Any) -> torch.Tensor:
-    """What the rival's features are [n, d]: PT-MAP takes the root itself and forgets to scale, and of features
-    that sum to one the root has unit length."""
+    """The features [n, d] for easyfsl. Its PT-MAP takes the square root itself but does not scale; the root of
+    features that sum to one has unit length."""
     if rival.method == "PTMAP":
         return F.normalize(data.features, p=1.0, dim=-1)
     moved: torch.Tensor = metric(data.features)

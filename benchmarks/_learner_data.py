@@ -31,7 +31,7 @@ from autometa.learners.training import Training, TrainingSettings, Validation
 
 SPLIT_SEED, VALIDATION_SEED, TEST_SEED = 0, 1, 2
 FIT, VALIDATION = 0.6, 0.15
-"""Shares of the classes; the others are for the test."""
+"""Shares of the classes to fit and to validate on; the others are for the test."""
 QUERIES = 5
 SAMPLING_FORM = EpisodeSpec((5, 5), (5, 5), 15)
 SAMPLING_PX = 28
@@ -52,7 +52,7 @@ class Dataset:
 
     @property
     def form(self) -> EpisodeSpec:
-        """Of tasks to validate and to test on."""
+        """Seeds of the tasks to validate and to test on."""
         return EpisodeSpec((self.ways, self.ways), (self.shots, self.shots), QUERIES)
 
     def validation_tasks(self, n: int) -> ValidationEpisodes:
@@ -66,8 +66,8 @@ class Dataset:
         return ValidationEpisodes(sample_episodes(self.pool, self.test, self.form, n, rng))
 
     def source(self, inputs: torch.Tensor, recipe: Recipe) -> PoolSource:
-        """Training episodes as a recipe wants them, the same for the same seed of its training: unless it says
-        more, of the ways of the test, of one shot up to some more than there."""
+        """Training episodes for a recipe, the same for the same seed: by default with the ways of the test, and from
+        one shot to a few more than in the test."""
         rng = np.random.default_rng((recipe.training.seed, 3))
         form = EpisodeSpec(
             recipe.ways or self.form.ways,
@@ -96,13 +96,13 @@ def load(folder: Path) -> Dataset:
 
 @lru_cache(maxsize=2)
 def prepared(folder: Path, spec: EncoderSpec) -> torch.Tensor:
-    """All images of a dataset as an encoder takes them, [n, ...]: the same for all learners, as nothing that
-    is trained comes before."""
+    """All images of a dataset as inputs of an encoder, [n, ...]. They are the same for all learners, since nothing
+    before is trained."""
     return build_encoder(spec).prepare(load(folder).pool.images)
 
 
 class PerImageLoader:
-    """What opens, resizes and stacks the images of an episode one by one."""
+    """A loader that opens, resizes and stacks the images of an episode one by one."""
 
     def __init__(self, files: tuple[Path, ...]) -> None:
         self._files = files
@@ -122,8 +122,8 @@ class PerImageLoader:
 
 @dataclass(frozen=True)
 class SamplingSpeed:
-    """Episodes per second, as float32 pixels in [0, 1], out of a pool in memory and image by image; seconds
-    that making the pool took."""
+    """Episodes per second, as float32 pixels in [0, 1], from a pool in memory and image by image, and the seconds
+    for making the pool."""
 
     pool: float
     per_image: float
@@ -132,7 +132,7 @@ class SamplingSpeed:
 
 def compare_sampling(folder: Path, batches: int) -> SamplingSpeed | None:
     """The same 5-way 5-shot 15-query episodes of 28 px in meta-batches of 16, drawn from a pool of bytes and
-    loaded from files in the file cache (whose rows are drawn before the clock starts); the pixels have to be
+    loaded from files in the file cache (whose rows are drawn before the clock starts); the pixels must be
     equal. None for a dataset without five classes of 20 images."""
     data = load(folder)
     if (np.bincount(data.pool.labels) >= SAMPLING_FORM.shots[0] + SAMPLING_FORM.queries_per_class).sum() < 5:
@@ -180,7 +180,7 @@ def plain_conv4() -> nn.Sequential:
 
 
 def pixels(images: torch.Tensor, network: nn.Module) -> torch.Tensor:
-    """uint8 → floats in [-1, 1] as wide as the weights of a network."""
+    """uint8 → floats in [-1, 1], in the precision of the weights of a network."""
     return images.to(next(network.parameters()).dtype) / 127.5 - 1
 
 
@@ -200,7 +200,7 @@ def reference_loss(network: nn.Module, episodes: InputEpisodes) -> torch.Tensor:
 
 
 def train_reference(network: nn.Module, source: PoolSource, settings: TrainingSettings) -> None:
-    """As many steps of Adam as `max_steps`, the rate falling along a cosine, clipped gradients."""
+    """`max_steps` steps of Adam with a cosine schedule and clipped gradients."""
     steps = settings.max_steps or 1
     optimizer = torch.optim.Adam(network.parameters(), settings.learning_rate)
     network.train()
@@ -237,8 +237,8 @@ def copied(learner: EpisodicLearner) -> nn.Sequential:
 
 
 def float64_difference(recipe: Recipe, source: PoolSource, steps: int = 5) -> float:
-    """Largest relative difference of both losses over some steps of plain gradient descent in float64. In
-    float32 rounding errors, which Adam makes larger, lead to other weights within a few steps."""
+    """Largest relative difference between both losses over some steps of plain gradient descent in float64. In
+    float32, rounding errors, which Adam amplifies, lead to other weights within a few steps."""
     learner = build_learner(recipe)
     network, worst = copied(learner).double(), 0.0
     optimizers = [torch.optim.SGD(m.parameters(), 1e-3) for m in (learner.double().train(), network.train())]
@@ -261,9 +261,9 @@ def same_steps(
     tests: ValidationEpisodes,
     validations: ValidationEpisodes,
 ) -> tuple[Scores, Scores]:
-    """Normalised accuracies of the test tasks of our prototypical network and the reference after `max_steps`
-    on the same episodes from the same weights; of both the last state, or the first where that is as good on
-    the validation tasks."""
+    """Normalised accuracies of the test tasks of our prototypical network and the reference after `max_steps` on the
+    same episodes from the same weights; of both, the last state, or the first if it is as good on the validation
+    tasks."""
     learner = build_learner(recipe)
     network = copied(learner)
     first = {name: tensor.clone() for name, tensor in network.state_dict().items()}

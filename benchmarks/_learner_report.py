@@ -1,4 +1,4 @@
-"""The rows that benchmarks print, keep in a file and make tables of."""
+"""Rows of results, which benchmarks print, save and put into tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Row = dict[str, Any]
 
 
 class Report:
-    """Prints rows as they come and keeps them in a file, if there is one."""
+    """Prints rows as they come and saves them to a file, if there is one."""
 
     def __init__(self, file: Path | None, settings: str, *, resume: bool) -> None:
         self.rows: list[Row] = []
@@ -64,6 +64,6 @@ class Report:
 
 
 def row(name: str, value: float, unit: str, reference: float | None = None, **more: Any) -> Row:
-    """A result; its ratio is that to the reference, where there is one above zero."""
+    """A result; its ratio is to the reference, if that is above zero."""
     ratio = value / reference if reference is not None and reference > 0 else None
     return {"name": name, "value": value, "unit": unit, "reference": reference, "ratio": ratio} | more

@@ -4,9 +4,9 @@
     python benchmarks/arena.py --results DIR --report-only [--markdown FILE] [--plots DIR] [--json FILE]
     python benchmarks/arena.py --quick
 
-A unit is one run of `run_local.py`; its seed decides the split of the classes and the tasks. What has been
-measured stays in the results folder, and a second start measures what is missing; Ctrl-C loses only the runs
-under way. --bundles, --datasets, --budgets and --seeds narrow the report, too.
+A unit is one run of `run_local.py`; its seed determines the split of the classes and the tasks. Results
+stay in the results folder, and a second start measures only what is missing; Ctrl-C loses only the current runs.
+--bundles, --datasets, --budgets and --seeds also restrict the report.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from _arena_runs import Runner, Unit, bundle_name, stored
 from _learner_report import Report
 
 from autometa.core.errors import ConfigError
-from autometa.core.settings import RunOptions, validated
+from autometa.core.settings import RunOptions, validate_settings
 from ingestion import IngestionSettings, InputError
 from ingestion.images import decode_dataset, default_cache_dir
 from ingestion.splits import read_source
@@ -34,7 +34,7 @@ from run_local import DEMO, find_submission
 QUICK = {"bundles": "random,prototypical", "datasets": "LETTERS", "budgets": "20", "seeds": "0", "tasks": 10}
 DEFAULTS = {"bundles": f"{CONTROLLER},prototypical,random", "budgets": "60", "seeds": "0"}
 PASSED = {"tasks": "tasks-per-dataset", "ways": "ways", "shots": "shots", "queries": "query-per-class"}
-"""Options that every run gets, by the names that they have there."""
+"""Options of every run, under their names in `run_local.py`."""
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -46,22 +46,24 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         "--data",
         type=Path,
         default=DEMO,
-        help="folder of datasets in Meta-Album layout; the demo unless told",
+        help="folder of datasets in Meta-Album layout; the demo by default",
     )
-    add("--results", type=Path, help="folder of results; output/arena unless told, a passing one if quick")
-    add("--bundles", help=f"baselines by name, others by path; {DEFAULTS['bundles']} unless told")
-    add("--datasets", help="all of --data unless told")
-    add("--budgets", help="seconds, or 10m, 2h; 60 unless told")
-    add("--seeds", help="of splits and tasks; 0 unless told")
-    add("--tasks", type=int, help="meta-test tasks of a dataset and seed; 30 unless told, 10 if quick")
+    add(
+        "--results", type=Path, help="folder of results; output/arena by default, a temporary folder if quick"
+    )
+    add("--bundles", help=f"baselines by name, others by path; {DEFAULTS['bundles']} by default")
+    add("--datasets", help="all of --data by default")
+    add("--budgets", help="seconds, or 10m, 2h; 60 by default")
+    add("--seeds", help="of splits and tasks; 0 by default")
+    add("--tasks", type=int, help="meta-test tasks of a dataset and seed; 30 by default, 10 if quick")
     add("--ways", default="2-20", help="classes per task")
     add("--shots", default="1-10", help="labelled images per class")
     add("--queries", type=int, default=5, help="query images per class")
     add("--memory", default="4GB", help="budget of every run")
     add("--jobs", type=int, default=1, help="runs at a time; they share the cores")
-    add("--retry-failed", action="store_true", help="measure what has failed again")
-    add("--report-only", action="store_true", help="measure nothing, report what there is")
-    add("--ours", help=f"the bundle that tables set against the others; {CONTROLLER} unless told")
+    add("--retry-failed", action="store_true", help="measure failed runs again")
+    add("--report-only", action="store_true", help="measure nothing, only report")
+    add("--ours", help=f"the bundle that tables compare with the others; {CONTROLLER} by default")
     add("--markdown", type=Path, help="write tables to this file")
     add("--plots", type=Path, help="write plots to this folder")
     add("--json", type=Path, help="write the rows to this file")
@@ -86,11 +88,11 @@ def settings_of(options: argparse.Namespace) -> str:
 
 
 def budgets_of(options: argparse.Namespace, text: str) -> list[float]:
-    """Budgets in seconds; ConfigError where a run would refuse one, or another of its options."""
+    """Budgets in seconds; ConfigError if a run would refuse one of them or another option."""
     parts = settings_of(options).split()
     shared = {name[2:].replace("-", "_"): value for name, value in zip(parts[::2], parts[1::2], strict=True)}
     checked = [
-        validated(RunOptions, shared | {"time_budget": budget, "seed": seed}, "options")
+        validate_settings(RunOptions, shared | {"time_budget": budget, "seed": seed}, "options")
         for budget in words(text)
         for seed in words(options.seeds or DEFAULTS["seeds"])
     ]
@@ -98,7 +100,7 @@ def budgets_of(options: argparse.Namespace, text: str) -> list[float]:
 
 
 def datasets_of(data: Path, names: Sequence[str]) -> list[Path]:
-    """The named datasets of a folder, or all; ConfigError lists what there is."""
+    """The named datasets of a folder, or all; ConfigError lists the datasets of the folder."""
     there = sorted(file.parent.name for file in data.glob("*/labels.csv"))
     if unknown := [name for name in names if name not in there]:
         raise ConfigError(f"--datasets {', '.join(unknown)}: {data} has {', '.join(there) or 'none'}")
@@ -108,7 +110,7 @@ def datasets_of(data: Path, names: Sequence[str]) -> list[Path]:
 
 
 def bundles_of(names: Iterable[str]) -> list[Path]:
-    """The bundles, with names of their own; ConfigError lists the baselines."""
+    """The bundles, with unique names; ConfigError lists the baselines."""
     found: dict[str, Path] = {}
     for name in names:
         try:
@@ -122,7 +124,8 @@ def bundles_of(names: Iterable[str]) -> list[Path]:
 
 
 def units_of(options: argparse.Namespace) -> list[Unit]:
-    """All units that the options ask for. Bundles take turns, so that load on the machine meets all of them."""
+    """All units that the options ask for. Bundles take turns, so that other load on the machine affects all of
+    them."""
     bundles = bundles_of(words(options.bundles or DEFAULTS["bundles"]))
     datasets = datasets_of(options.data, words(options.datasets))
     budgets = budgets_of(options, options.budgets or DEFAULTS["budgets"])
@@ -131,7 +134,7 @@ def units_of(options: argparse.Namespace) -> list[Unit]:
 
 
 def decode(datasets: Iterable[Path]) -> None:
-    """Fill the cache of images, so that the first run on a dataset pays no more than the others."""
+    """Fill the cache of images, so that the first run on a dataset is not slower than the others."""
     px = IngestionSettings.model_fields["image_size"].default
     for folder in datasets:
         try:
@@ -142,7 +145,7 @@ def decode(datasets: Iterable[Path]) -> None:
 
 
 def measure(options: argparse.Namespace, folder: Path) -> None:
-    """Measure the units that have no result; ValueError where other results were measured otherwise."""
+    """Measure the units that have no result. ValueError if other results were measured with other settings."""
     units, settings, known = units_of(options), settings_of(options), stored(folder)
     if other := {result.settings for result in known.values()} - {settings}:
         raise ValueError(
@@ -161,7 +164,7 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
 
 
 def narrowed(results: Sequence[Result], options: argparse.Namespace) -> list[Result]:
-    """The results that the options speak of; ValueError for what no result is about."""
+    """The results that the options select. ValueError for an option without results."""
     bundles = [bundle_name(Path(name)) for name in words(options.bundles)]
     budgets = budgets_of(options, options.budgets or "")
     seeds = [int(seed) for seed in words(options.seeds)]
@@ -180,7 +183,7 @@ def narrowed(results: Sequence[Result], options: argparse.Namespace) -> list[Res
 
 
 def report(options: argparse.Namespace, folder: Path) -> None:
-    """Print and write what the results say; ValueError where there are none or they are no pairs."""
+    """Print and write the report. ValueError if there are no results, or they are not on the same tasks."""
     results = narrowed(list(stored(folder).values()), options)
     if not results:
         raise ValueError(f"{folder}: no results to report")

@@ -2,9 +2,9 @@
 
     python benchmarks/embedding.py [--quick] [--json FILE] [--backbone NAME ...] [--px N ...]
 
-The reference is what one gets without thinking about it: `model(batch)` with contiguous float32 images that
-are normalised already, in inference mode. Engines start from bytes and normalise themselves, and give pooled
-stages 3 and 4 besides. `channels-last` is the reference in that memory format. Medians over rounds; in every
+The reference is the simplest code: `model(batch)` with contiguous float32 images that
+are already normalised, in inference mode. Engines start from bytes, normalise them, and return pooled stages 3 and 4
+too. `channels-last` is the reference in that memory format. Medians over rounds; in every
 round each engine runs once.
 """
 
@@ -23,13 +23,13 @@ from typing import Any
 import torch
 
 from autometa.backbones import Backbone, build_backbone, installed_backbones
-from autometa.backbones.engines import EAGER, ENGINES, Course, EngineSpec, build_checked
+from autometa.backbones.engines import EAGER, ENGINES, EngineSpec, RaceInput, build_checked
 from autometa.core.budget import Machine
 
 QUICK_S = 10.0
 """Seconds of rounds for all backbones together with --quick; building engines takes longer than that."""
 LONGEST_BUILD_S = 10.0
-"""With --quick, engines that expect to take longer to build are left out."""
+"""With --quick, engines that are expected to take longer to build are left out."""
 
 Run = Callable[[], Any]
 
@@ -53,15 +53,15 @@ def plain_runs(backbone: Backbone, images: torch.Tensor) -> dict[str, Run]:
 
 
 def engine_runs(backbone: Backbone, images: torch.Tensor, specs: list[EngineSpec]) -> dict[str, Run]:
-    """The engines that can be built and agree with eager; prints what building took."""
+    """The engines that can be built and agree with eager; prints the seconds of building."""
     size = images.shape[-1]
     widths = list(backbone.widths.values())
-    course = Course(backbone.network, size, backbone.device, images, widths)
+    race_input = RaceInput(backbone.network, size, backbone.device, images, widths)
     reference = backbone.embed_layers(images[:4], size)
     runs: dict[str, Run] = {}
     for spec in specs:
         began = time.perf_counter()
-        engine = build_checked(spec, course, reference)
+        engine = build_checked(spec, race_input, reference)
         if isinstance(engine, str):
             print(f"    {spec.name:<16} {engine}")
             continue

@@ -2,8 +2,8 @@
 
     python benchmarks/heads.py [--quick] [--json FILE] [--data DIR]
 
-DIR holds datasets in Meta-Album layout; without it the features are made up and only speeds mean something.
-The comparison with easyfsl wants `pip install easyfsl --no-deps`.
+DIR holds datasets in Meta-Album layout; without it the features are synthetic, and only speeds are meaningful.
+The comparison with easyfsl needs `pip install easyfsl --no-deps`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PUBLISHED = {
     "TUXPHOTO": (50.6, 2.1),
     "FLAGS": (86.8, 1.4),
 }
-"""The same protocol with a split of classes of its own, measured before this code: accuracy and interval."""
+"""Accuracy and interval by the same protocol, with another split of classes, measured before this code existed."""
 
 
 def balanced_episodes(
@@ -96,8 +96,8 @@ def time_heads(report: Report, data: Cached, n: int) -> None:
 
 
 def small_class_tasks(data: Cached, classes: np.ndarray[Any, Any], n: int, seed: int) -> list[Episode]:
-    """`n` tasks of 2-20 ways and 5 queries a class over classes drawn whatever their size, with 1 to as many
-    shots, at most 10, as the smallest of them has room for: how the reference values were drawn."""
+    """`n` tasks of 2-20 ways and 5 queries per class, as for the reference values: classes of any size, and 1 to 10
+    shots, but no more than the smallest class allows."""
     rng, rows_of = np.random.default_rng(seed), data.pool.rows_of_class
     usable = np.array([c for c in classes if len(rows_of[c]) > 5])
     tasks = []
@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer tasks, two datasets: under a minute")
     parser.add_argument("--json", type=Path, help="also write the results to this file")
     parser.add_argument("--data", type=Path, help="folder of datasets in Meta-Album layout")
-    parser.add_argument("--threads", type=int, help="of both sides; all cores unless told")
+    parser.add_argument("--threads", type=int, help="of both sides; all cores by default")
     options = parser.parse_args()
     torch.set_num_threads(options.threads or torch.get_num_threads())
     warnings.filterwarnings("ignore", category=FutureWarning)

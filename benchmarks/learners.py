@@ -1,10 +1,10 @@
-"""What training makes of the learners on classes held out, against an independent implementation.
+"""What learners gain from training, on held-out classes, compared with an independent implementation.
 
     python benchmarks/learners.py --data DIR [--quick] [--json FILE [--resume]] [--markdown FILE] [--jobs 2]
 
 DIR holds datasets in Meta-Album layout. Tasks (`--ways`, `--shots`, 5 queries a class) over test classes, the same
 for all learners; accuracies are normalised (0 % is chance), intervals are those over tasks. The comparison
-with another implementation of prototypical networks wants `pip install easyfsl --no-deps`.
+with another implementation of prototypical networks needs `pip install easyfsl --no-deps`.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ CLASSIFICATION = {
     "shots": CLASSIFICATION_SPEC.shots,
     "queries_per_class": CLASSIFICATION_SPEC.queries_per_class,
 }
-"""Of learners that are trained by plain classification, as `meta_training` has it."""
+"""Learners that are trained by plain classification."""
 OVERRIDES: dict[str, dict[str, Any]] = {
     "semi_supervised_prototypical": {"unlabelled_per_class": 5, "options": {"transductive": True}},
     "reptile": {"training": {"optimizer": "sgd", "learning_rate": 1.0}, "options": {"rate": 0.01}},
     **{name: CLASSIFICATION for name, spec in LEARNERS.items() if issubclass(spec.cls, ClassTrained)},
 }
-"""Fields of the recipes of learners that are not trained as the others are. A semi-supervised learner takes
-the queries of a test for its images without labels: it sees more than the others do."""
+"""Recipe fields of learners that are trained in another way. A semi-supervised learner uses the queries of a test
+task as its unlabelled images, so it sees more than the others."""
 FROM_SCRATCH = ("train_from_scratch",)
-"""Learners that take no pretrained network."""
+"""Learners that do not use a pretrained network."""
 REFERENCE = "easyfsl"
 TIMED = 20
 
@@ -80,7 +80,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Unit:
-    """What is measured in one go: a learner on an encoder, or the reference in place of an encoder."""
+    """One measurement: a learner on an encoder, or the reference instead of an encoder."""
 
     dataset: str
     encoder: str
@@ -93,7 +93,7 @@ class Unit:
 
     @property
     def last(self) -> str:
-        """The row that tells that the unit has been measured."""
+        """The row that shows that the unit was measured."""
         return self.name("reference" if self.encoder == REFERENCE else "episode_s")
 
     def recipe(self, **training: Any) -> Recipe:
@@ -178,7 +178,7 @@ def measure(unit: Unit, settings: Settings) -> list[Row]:
 
 
 def measured(units: Sequence[Unit], settings: Settings, jobs: int, threads: int) -> Iterator[list[Row]]:
-    """The rows of all units as they come, in this process or in so many others."""
+    """Yield the rows of all units as they finish, in this process or in several others."""
     if jobs == 1:
         yield from (measure(unit, settings) for unit in units)
         return
@@ -189,14 +189,14 @@ def measured(units: Sequence[Unit], settings: Settings, jobs: int, threads: int)
 
 
 def sampling(report: Report, datasets: Sequence[str], settings: Settings, batches: int) -> None:
-    """Episodes per second out of a pool against a loader of single images, on the first dataset that can."""
+    """Episodes per second from a pool, compared with a loader of single images, on the first suitable dataset."""
     name = "sampling/vs_per_image_loader"
     for dataset in datasets if name not in report.names else ():
         if speed := compare_sampling(settings.data / dataset, batches):
             note = f"{dataset}, equal pixels, pool made in {speed.building_s:.1f} s"
             report.add([row(name, speed.pool, "episodes/s", speed.per_image, note=note)])
             return
-        print(f"{name}: {dataset} has no five classes of 20 images", flush=True)
+        print(f"{name}: {dataset} does not have five classes of 20 images", flush=True)
 
 
 def arguments() -> argparse.Namespace:
@@ -209,15 +209,17 @@ def arguments() -> argparse.Namespace:
         "--quick", action="store_true", help="one dataset, Conv-4, 3 s a learner, fewer tasks"
     )
     parser.add_argument("--json", type=Path, help="also write the results to this file")
-    parser.add_argument("--resume", action="store_true", help="keep what is in that file, measure the rest")
+    parser.add_argument(
+        "--resume", action="store_true", help="keep the results in that file and measure the rest"
+    )
     parser.add_argument("--markdown", type=Path, help="also write a table to this file")
     parser.add_argument("--datasets", default="SCRIPTS,ICONS,FLAGS")
     parser.add_argument("--learners", default=",".join(LEARNERS))
     parser.add_argument("--encoders", default="conv4,tf_efficientnet_lite0")
     parser.add_argument("--ways", type=int, default=5, help="of tasks")
     parser.add_argument("--shots", type=int, default=3, help="of tasks")
-    parser.add_argument("--tests", type=int, help="test tasks; 400 unless told, 100 if quick")
-    parser.add_argument("--seconds", type=float, help="of training; 45 unless told, 3 if quick")
+    parser.add_argument("--tests", type=int, help="test tasks; 400 by default, 100 if quick")
+    parser.add_argument("--seconds", type=float, help="of training; 45 by default, 3 if quick")
     parser.add_argument("--seeds", default="0", help="of training; results are averaged over them")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--threads", type=int, help="of each process; all cores, or 1 with several jobs")

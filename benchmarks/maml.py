@@ -40,7 +40,7 @@ Way = Literal["auto", "vmap"]
 
 
 def episodes(tasks: int, shots: int) -> InputEpisodes:
-    """Made-up images of `tasks` tasks."""
+    """Synthetic images of `tasks` tasks."""
     generator = torch.Generator().manual_seed(0)
     support, query = (
         torch.randint(256, (tasks, WAYS * n, 3, PX, PX), dtype=torch.uint8, generator=generator)
@@ -71,7 +71,7 @@ def ours(batch: InputEpisodes, *, first_order: bool, tasks: Way = "auto") -> tup
 
 
 class Network(nn.Module):
-    """Conv-4 as learn2learn's examples have it: convolution, batch norm, ReLU, pooling; head of zeros."""
+    """Conv-4 as in the examples of learn2learn: convolution, batch norm, ReLU, pooling; head of zeros."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -156,7 +156,7 @@ def offer_learn2learn(source: Path | None) -> bool:
 
 
 def seconds(steps: dict[str, Step], rounds: int) -> dict[str, float]:
-    """The shortest of some rounds, in which all take turns, so that other load meets all."""
+    """The shortest time over some rounds, in which all take turns, so that other load affects all."""
     best = dict.fromkeys(steps, float("inf"))
     for round_ in range(rounds + 1):
         for name, step in steps.items():
@@ -170,14 +170,14 @@ def seconds(steps: dict[str, Step], rounds: int) -> dict[str, float]:
 
 
 def peak_bytes(name: str, first_order: bool, tasks: int, shots: int, source: Path | None) -> int:
-    """Most memory of three meta-steps in a process of its own, beyond what importing and building take."""
+    """Peak memory of three meta-steps in a separate process, without the memory for importing and building."""
     if name == "learn2learn":
         offer_learn2learn(source)
     step, _ = WAYS_OF[name](episodes(tasks, shots), first_order=first_order)
     if DEVICE == "cuda":
         before = torch.cuda.memory_allocated()
     else:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is measured from here
         before = resident("VmRSS")
     for _ in range(3):
         step()
@@ -216,7 +216,7 @@ def measure(
     took = seconds(steps, rounds)
     off = same_gradients(batch, first_order=first_order)
     context = multiprocessing.get_context("spawn")
-    with context.Pool(1, maxtasksperchild=1) as pool:  # a process for each
+    with context.Pool(1, maxtasksperchild=1) as pool:  # a separate process for each
         peaks = {n: pool.apply(peak_bytes, (n, first_order, tasks, shots, source)) for n in steps}
     rows = []
     for rival in rivals:

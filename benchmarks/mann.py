@@ -1,9 +1,9 @@
 """Accuracy by instance number when labels come one step late, of MANN and of an LSTM without a memory, on the same
-episodes of classes held out.
+episodes of held-out classes.
 
     python benchmarks/mann.py [--quick] [--json FILE] [--data DIR] [--iterations N] [--seed N]
 
-What is trained and asked is that of `examples/mann_instances.py`. Rows `mann/instance_<i>`: accuracy in % at the
+Training and test are those of `examples/mann_instances.py`. Rows `mann/instance_<i>`: accuracy in % at the
 i-th image of a class (20 % is chance), the LSTM's as the reference.
 """
 
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     iterations = example.QUICK if given.quick else given.iterations
-    torch.set_num_threads(1)  # steps this small gain nothing from more
+    torch.set_num_threads(1)  # more threads do not help with steps this small
     found = example.compared(given.data, iterations, given.seed)
     report = Report(given.json, f"{given.data.name}, {iterations} iterations", resume=False)
     (mann, lstm), widths = (

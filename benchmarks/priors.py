@@ -4,9 +4,9 @@
         [--exclude NAME ...] [--table FILE] [--json FILE]
 
 DIR holds datasets in Meta-Album layout; N is seconds per dataset. The table is `autometa/priors.json` unless named;
-rows of datasets that are not in DIR stay, but for those of `--exclude`, so that a benchmark does not profit from its
-own.
-Prints, and writes to `--json`, the accuracy of the best candidate against that of the first one for each dataset.
+rows of datasets that are not in DIR are kept, except those of `--exclude`, so that a benchmark does not profit from
+its own dataset. Prints, and writes to `--json`, the accuracy of the best candidate and of the first one for each
+dataset.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ def say(line: str) -> None:
 
 
 def searched(pool: ImagePool, seconds: float, asked: dict[str, Any]) -> list[dict[str, Any]]:
-    """The journal of a search of so many seconds on frozen backbones that asks no priors; `asked`: other settings."""
+    """The journal of a search of so many seconds on frozen backbones without priors; `asked`: other settings."""
     budget = TimeBudget.of(seconds)
     limits = Limits(budget, budget, MemoryBudget.of_machine())
     test = TestSpec(
         tasks=1, episodes=SPEC, images=1, protocol="within-domain"
-    )  # no meta-test to reserve time for
+    )  # no time is reserved for meta-test
     with tempfile.TemporaryDirectory(prefix="priors-") as folder:
         settings = Settings(tune_steps=0, families=(), priors=False, **asked)
         controller = Controller(settings, test, limits, Path(folder), say, start_s=0.0)
@@ -94,9 +94,9 @@ def winners(journal: list[dict[str, Any]], n: int = KEPT) -> tuple[PriorCandidat
 
 
 def row_of(folder: Path, seconds: float, asked: dict[str, Any], report: Report) -> DatasetPrior:
-    """What a search finds on one dataset, with its features; the best and the first accuracy are reported."""
+    """The result of a search on one dataset, with its features; reports the best and the first accuracy."""
     pool = read_pool(folder)
-    few = ValidationSet.few(pool, SPEC, np.random.default_rng(0))
+    few = ValidationSet.small(pool, SPEC, np.random.default_rng(0))
     embedded = BackboneShelf("cpu")(FIRST.backbone).embed(few.images, FIRST.px)
     features = features_of(pool, few, FIRST, embedded)
     rounded = {name: round(value, 4) for name, value in features.items()}

@@ -1,13 +1,13 @@
-"""Steps per second of training the last stage of a backbone from cached activations of its trunk, against the
-whole network from pixels in every step, measured in one run.
+"""Steps per second of training the last stage of a backbone from cached activations of its trunk, compared with
+the whole network from pixels in every step, measured in one run.
 
     python benchmarks/tail.py [--quick] [--json FILE] [--backbone NAME ...]
 
 Prototypical networks, meta-batches of 4 episodes, 5 ways, 3 shots, 5 queries a class, at 128 px; a step draws the
 rows of a fixed meta-batch from the pool, and computes the loss, its gradients and Adam's step. The reference is
-written with PyTorch alone: pixels through the frozen trunk without gradients, then through the tail. Both start at
-the same weights. Their first gradients must be the same up to the rounding of activations to float16: equal
-to `EXACT` once the reference rounds them too, and within `ROUNDED` as it is. `memory_map_vs_memory` is the same
+written with PyTorch alone: pixels through the frozen trunk without gradients, then through the tail. Both start from
+the same weights. Their first gradients must be the same up to the rounding of activations to float16: equal within
+`EXACT` if the reference rounds them too, and within `ROUNDED` if it does not. `memory_map_vs_memory` is the same
 step with activations in a file that is mapped into memory: in the file cache, and, `cold`, dropped from it before
 every step.
 """
@@ -40,7 +40,7 @@ TASKS, WAYS, SHOTS, QUERIES = 4, 5, 3, 5
 IMAGES = TASKS * WAYS * (SHOTS + QUERIES)
 RATE = 1e-4
 TRAINABLE = {"vit_small_patch14_dinov2.depth10": 2}
-"""Stages to train; one where a backbone is not listed. The last one of a transformer is a norm only."""
+"""Stages to train; one where a backbone is not listed. The last stage of a transformer is only a norm."""
 EXACT, ROUNDED = 1e-4, 2e-2
 """Largest relative differences of gradients."""
 ROWS = 20_000
@@ -106,15 +106,15 @@ class Tuning:
         self._optimizer.step()
 
     def gradients(self) -> torch.Tensor:
-        """Of all that is trained, side by side."""
+        """The gradients of everything that is trained, side by side."""
         self._optimizer.zero_grad()
         self.loss().backward()
         return torch.cat([p.grad.flatten() for p in self.learner.parameters() if p.grad is not None])
 
 
 def rounds(steps: dict[str, Step], limit_s: float, before: dict[str, Step] | None = None) -> dict[str, float]:
-    """Shortest time of each in seconds, in turns until `limit_s` is over, so that other load meets all; `before` a
-    step, something that does not count."""
+    """Shortest time of each in seconds, in turns until `limit_s` is over, so that other load affects all; `before`
+    runs before each step and is not timed."""
     took: dict[str, list[float]] = {name: [] for name in steps}
     for step in steps.values():
         step()  # the first one warms up
@@ -140,7 +140,7 @@ def row(name: str, seconds: float, reference_s: float, note: str) -> dict[str, A
 
 
 def cached_against_full(name: str, px: int | None, limit_s: float) -> dict[str, Any]:
-    """A row for one backbone. AssertionError where the two steps are not the same."""
+    """A row for one backbone. AssertionError if the two steps differ."""
     trainable = TRAINABLE.get(name, 1)
     spec = EncoderSpec.model_validate({"network": name, "px": px, "trainable": trainable})
     encoder, whole = build_encoder(spec), WholeNetwork(name, trainable, spec.px)
@@ -204,7 +204,7 @@ def map_against_memory(limit_s: float) -> list[dict[str, Any]]:
 
 
 def drop_from_file_cache(mapped: torch.Tensor) -> None:
-    """Have the next access of a mapped tensor read the disk (Linux)."""
+    """Make the next access of a mapped tensor read the disk (Linux)."""
     files = [file for file in [*Path("/proc/self/fd").iterdir()] if file.exists()]
     fd = next(int(file.name) for file in files if file.stat().st_size == mapped.nbytes)
     os.fdatasync(fd)
@@ -216,7 +216,7 @@ def drop_from_file_cache(mapped: torch.Tensor) -> None:
 
 
 def made_up_images(n: int, px: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """uint8 [n, 3, px, px]: soft patterns, so that activations are not those of noise."""
+    """uint8 [n, 3, px, px]: smooth patterns, so that activations differ from those of noise."""
     generator = torch.Generator().manual_seed(0)
     patterns = torch.rand(n, 3, 8, 8, generator=generator) * 255
     images = nn.functional.interpolate(patterns, (px, px), mode="bilinear").to(torch.uint8)

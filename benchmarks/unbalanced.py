@@ -1,11 +1,10 @@
-"""Does transduction do harm where queries are not balanced? An ensemble of transductive heads against its own
-inductive ensemble, on tasks whose queries are shared out by a Dirichlet distribution (Veilleux et al. 2021).
+"""Does transduction harm if queries are not balanced? An ensemble of transductive heads against its own
+inductive ensemble, on tasks whose class shares come from a Dirichlet distribution (Veilleux et al. 2021).
 
     python benchmarks/unbalanced.py [--data DIR] [--datasets A,B] [--episodes N] [--quick] [--json FILE]
 
-The ensemble is the broad one that the search would end with out of first guesses with three metrics on frozen
-Lite0, by classes held out; tasks are of other classes. Nothing tells the heads whether queries are balanced: the
-guard decides.
+The ensemble is the broad one that the search would choose among first guesses with three metrics on frozen Lite0, on
+held-out classes; tasks have other classes. Heads do not know whether queries are balanced: the guard decides.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import MemoryBudget
 from autometa.data.episodes import EpisodeSpec, sample_episodes
 from autometa.evaluation.accuracy import interval95
-from autometa.evaluation.mixing import at_temperature, combine
+from autometa.evaluation.mixing import apply_temperature, average_batches
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.heads import HEADS, FeatureStatistics, HeadSpec, Metric, find_metric
 from autometa.search.candidates import Candidate, Outcome
@@ -38,7 +37,7 @@ VIEW = View("tf_efficientnet_lite0", 128)
 SPEC = EpisodeSpec(ways=(2, 20), shots=(1, 10), queries_per_class=10)
 METRICS = ("root_white_weak", "root_cl2n", "root_l2")
 ALONE = " alone"
-"""What the name of the inductive counterpart of a head ends with."""
+"""Suffix of the name of the inductive counterpart of a head."""
 CHOSEN_ON, REPORTED_ON = 1, 2
 """Seeds of episodes to choose on and to report."""
 
@@ -59,14 +58,14 @@ def inductive(members: Sequence[WeightedCandidate]) -> list[WeightedCandidate]:
 
 
 class Tasks:
-    """Episodes of some classes on features; `moved` has, by its name, a metric and features float32 [n, d] that it
-    has been applied to."""
+    """Episodes of some classes on features; `moved` has, by name, each metric and the features float32 [n, d] after
+    it."""
 
     def __init__(self, episodes: ValidationEpisodes, moved: dict[str, tuple[Metric, torch.Tensor]]) -> None:
         self.episodes, self._moved = episodes, moved
 
     def outcomes(self) -> list[Outcome]:
-        """What the first guesses of all heads answer with each metric that they can have."""
+        """The answers of the first guesses of all heads with each metric that they allow."""
         candidates = [
             Candidate(VIEW, head, {"transform": name, **spec.first_params()})
             for head, spec in HEADS.items()
@@ -79,10 +78,12 @@ class Tasks:
     def accuracies(self, members: Sequence[WeightedCandidate]) -> np.ndarray:
         """Normalised accuracy of an ensemble on every episode, float64 [episodes]."""
         calibrated = [
-            at_temperature(self._answer(candidate).scores, temperature)
+            apply_temperature(self._answer(candidate).scores, temperature)
             for candidate, temperature, _ in members
         ]
-        return self.episodes.measure(combine(calibrated, [weight for _, _, weight in members])).accuracies
+        return self.episodes.measure(
+            average_batches(calibrated, [weight for _, _, weight in members])
+        ).accuracies
 
     def _answer(self, candidate: Candidate) -> Answer:
         metric, features = self._moved[candidate.params["transform"]]
@@ -134,9 +135,9 @@ def main() -> None:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument(
-        "--data", type=Path, default=DEMO, help="datasets in Meta-Album layout; the demo unless told"
+        "--data", type=Path, default=DEMO, help="datasets in Meta-Album layout; the demo by default"
     )
-    parser.add_argument("--datasets", help="names, comma-separated; all unless told")
+    parser.add_argument("--datasets", help="names, comma-separated; all by default")
     parser.add_argument("--episodes", type=int, default=300, help="tasks of each kind")
     parser.add_argument("--quick", action="store_true", help="60 tasks of one dataset")
     parser.add_argument("--json", type=Path, help="write the rows to this file")

@@ -3,7 +3,7 @@
     python examples/classify.py MODEL_DIR LABELLED_DIR IMAGE [IMAGE ...]
 
 MODEL_DIR is `output/…/ingestion/model` of any run; LABELLED_DIR has one subfolder per class with a few images
-each: any number of classes, also ones that the run has never seen.
+each: any number of classes, also new ones that the run has not seen.
 """
 
 import sys

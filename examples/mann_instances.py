@@ -1,17 +1,17 @@
-"""A memory that learns new letters while it is asked about them: accuracy by instance number.
+"""A memory that learns new letters during a test: accuracy by instance number.
 
     python examples/mann_instances.py [--quick] [--iterations N] [--data DIR] [--output PNG] [--seed N]
 
 The protocol of Santoro et al. 2016, "Meta-learning with memory-augmented neural networks", section 3.1, on
 the memory of autometa's learner `mann`. An episode shows images of five classes in random order, ten of each,
-under labels that are shuffled anew for every episode. The label of an image comes one step late: at step t the
-network is given (x_t, y_{t-1}) and has to say y_t. When it sees a class for the first time it can only guess;
-from the second time on it can know, if it has bound the image to the label that came after it. An LSTM without
-a memory, trained in the same way, is drawn for comparison.
+under labels that are shuffled again for every episode. The label of an image comes one step late: at step t the
+network gets (x_t, y_{t-1}) and must predict y_t. When it sees a class for the first time it can only guess;
+from the second time on it can know, if it has stored the image with the label that came after it. An LSTM without
+a memory, trained in the same way, is shown for comparison.
 
-DIR is a dataset in Meta-Album layout (default: the letters of examples/demo). A third of its classes is only for the
-test; turning images by 90° gives more classes to train on, as in the paper. Prints the accuracies at the 1st, 2nd, …
-10th image of a class with 95% intervals over episodes, and draws them.
+DIR is a dataset in Meta-Album layout (default: the letters of examples/demo). A third of its classes is used only
+for the test; turning images by 90° gives more classes to train on, as in the paper. Prints the accuracies at the
+1st, 2nd, … 10th image of a class with 95% intervals over episodes, and draws them.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ COLOURS = {True: "#2166ac", False: "#999999"}
 
 @dataclass(frozen=True)
 class Classes:
-    """Images uint8 [classes, each, 3, px, px]; all classes have as many."""
+    """Images uint8 [classes, each, 3, px, px]; all classes have the same number."""
 
     images: torch.Tensor
 
@@ -175,7 +175,7 @@ def draw(found: dict[bool, torch.Tensor], output: Path) -> None:
         axis.fill_between(numbers, mean - half, mean + half, color=COLOURS[memory], alpha=0.2, lw=0)
     axis.axhline(100 / WAYS, color="#b2182b", ls=":", label="guessing")
     axis.set(xticks=numbers, ylim=(0, 100), xlabel="instance of the class", ylabel="accuracy (%)")
-    axis.set_title("New letters, labels one step late: what is remembered")
+    axis.set_title("New letters, labels one step late: what the network remembers")
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(loc="lower right", frameon=False)
@@ -194,7 +194,7 @@ def compared(folder: Path, iterations: int, seed: int) -> dict[bool, torch.Tenso
 
 def main() -> None:
     """Train, print, draw."""
-    parser = argparse.ArgumentParser(description="A memory that learns letters while it is asked.")
+    parser = argparse.ArgumentParser(description="A memory that learns letters during a test.")
     parser.add_argument("--iterations", type=int, default=DEFAULT, help="meta-batches (default %(default)s)")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK} iterations")
     parser.add_argument("--data", type=Path, default=LETTERS, help="default: %(default)s")

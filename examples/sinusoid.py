@@ -6,7 +6,7 @@ The regression experiment of Finn et al. 2017, "Model-agnostic meta-learning for
 networks", section 5.1, on the inner loop of autometa's gradient-based learners. A task is y = a sin(x - φ) with an
 amplitude a in [0.1, 5], a phase φ in [0, π] and K = 10 points with x in [-5, 5]; the network is an MLP
 1-40-40-1. MAML learns an initialisation from which one gradient step fits a new sinusoid; the pretrained network
-learns to fit all tasks at once, whose mean is far from each of them. Both are then fine-tuned on the same
+learns to fit all tasks at once, but their mean is far from each of them. Both are then fine-tuned on the same
 points of the same new tasks; the pretrained network with the best of several rates, as in the paper.
 
 Prints the mean squared errors after 0, 1, 5 and 10 gradient steps with 95% intervals, and draws two of the
@@ -50,7 +50,7 @@ Curves = tuple[str, list[torch.Tensor]]
 
 @dataclass(frozen=True)
 class Sinusoids:
-    """Tasks, by amplitudes and phases [t, 1, 1], and the `x`, `y` [t, POINTS, 1] that are given of each."""
+    """Tasks, by amplitudes and phases [t, 1, 1], and the `x`, `y` [t, POINTS, 1] that are known of each."""
 
     amplitude: torch.Tensor
     phase: torch.Tensor
@@ -71,7 +71,7 @@ class Sinusoids:
 
 
 def initial(generator: torch.Generator) -> Params:
-    """Parameters of the MLP, uniform within 1/√inputs as PyTorch has them."""
+    """Parameters of the MLP, uniform within 1/√inputs as in PyTorch."""
     params = {}
     for layer, (m, n) in enumerate(itertools.pairwise(SIZES)):
         params[f"{layer}.weight"] = (2 * torch.rand(n, m, generator=generator) - 1) / m**0.5
@@ -175,7 +175,7 @@ def show_errors(tasks: Sinusoids, both: list[Curves]) -> None:
 
 
 def draw(tasks: Sinusoids, both: list[Curves], output: Path) -> None:
-    """Two tasks, one of a large and one of a middling amplitude, in two rows, a network a column."""
+    """Two tasks, one of a large and one of a middling amplitude, in two rows, one column per network."""
     amplitudes = tasks.amplitude.flatten()
     shown = [int((amplitudes - wanted).abs().argmin()) for wanted in (4.5, 2.0)]
     figure, axes = plt.subplots(2, 2, figsize=(11, 7), sharex=True, sharey="row", layout="constrained")
@@ -190,7 +190,7 @@ def draw(tasks: Sinusoids, both: list[Curves], output: Path) -> None:
     for axis in axes[-1]:
         axis.set_xlabel("x")
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
-    figure.suptitle("Ten points of a new sinusoid: what a few gradient steps make of them", fontsize=14)
+    figure.suptitle("Ten points of a new sinusoid: after a few gradient steps", fontsize=14)
     figure.savefig(output, dpi=130)
     plt.close(figure)
 
@@ -217,7 +217,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("sinusoid.png"), help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    torch.set_num_threads(1)  # tasks this small gain nothing from more
+    torch.set_num_threads(1)  # more threads do not help with tasks this small
     start = time.perf_counter()
     tasks, both = compared(QUICK if given.quick else given.iterations, given.seed)
     show_errors(tasks, both)

@@ -1,4 +1,4 @@
-"""Ingestion: feeds meta-train datasets to a submission and hidden tasks to the learner it leaves behind."""
+"""Ingestion: gives meta-train datasets to a submission, and hidden tasks to the learner that it saves."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: the submission's process needs little of this package, and needs it fast."""
+    """Import on first use: the process of the submission needs few of these modules and must start fast."""
     if name not in __all__:
         raise AttributeError(f"module `ingestion` has no attribute `{name}`")
     return getattr(importlib.import_module(f"ingestion.{_HOMES.get(name, 'errors')}"), name)

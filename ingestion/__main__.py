@@ -40,7 +40,7 @@ class Range(click.ParamType[tuple[int, int]]):
 
 
 def flag(name: str, **attributes: Any) -> Callable[[F], F]:
-    """An option that is known under its original name and with dashes."""
+    """An option under its original name or with dashes."""
     spellings = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}"))
     return click.option(*spellings, name, show_default=True, **attributes)
 
@@ -59,7 +59,7 @@ def flag(name: str, **attributes: Any) -> Callable[[F], F]:
 )
 @flag("image_size", type=int, default=128)
 @flag("overwrite_previous_results", type=bool, default=False)
-@flag("resume", type=bool, default=False, help="Go on with the earlier run in the output folder.")
+@flag("resume", type=bool, default=False, help="Continue the earlier run in the output folder.")
 @flag(
     "max_time", type=float, default=1000, help="Seconds a meta-test task may take (with debug_mode 1 or 2)."
 )
@@ -75,7 +75,7 @@ def flag(name: str, **attributes: Any) -> Callable[[F], F]:
 def main(
     debug_mode: int, max_time: float, overwrite_previous_results: bool, resume: bool, **flags: Any
 ) -> None:
-    """Meta-train a submission, have it answer the meta-test tasks, and write what scoring needs."""
+    """Meta-train a submission, let it answer the meta-test tasks, and write what scoring needs."""
     started = time.monotonic() - seconds_since_start()
     prepare_process()
     if debug_mode == 3:

@@ -23,7 +23,8 @@ VALID_DEFAULTS: dict[str, Any] = {"N": None, "query_images_per_class": 20}
 
 
 class SubmissionConfig(BaseModel):
-    """The optional `config.json` of a bundle (Cross-Domain MetaDL); unknown keys are left alone, as there."""
+    """The optional `config.json` of a bundle (Cross-Domain MetaDL); unknown keys are ignored, as in the original
+    program."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -55,14 +56,14 @@ class SubmissionConfig(BaseModel):
 
     @property
     def data_format(self) -> Literal["task", "batch"]:
-        """Anything but "task" means batches, as in the original."""
+        """Any value but "task" means batches, as in the original program."""
         return "task" if self.train_data_format == "task" else "batch"
 
 
 def open_bundle(path: Path, scratch: Path) -> Path:
     """The folder of the bundle's files: `path` itself, or `scratch/bundle` with the zip unpacked.
 
-    Raises InputError where there is no `model.py` at its root or the zip is unsafe.
+    Raises InputError if there is no `model.py` at its root or the zip file is unsafe.
     """
     folder = path
     if path.is_file():

@@ -27,7 +27,7 @@ _SAFE_KINDS = "iufb"
 
 @dataclass(frozen=True)
 class Message:
-    """`kind` says what it is, `fields` are JSON values, `array` is numeric data that came along."""
+    """`kind` is the type of the message, `fields` are JSON values, `array` is optional numeric data."""
 
     kind: str
     fields: dict[str, Any] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Channel:
         self._socket = socket.socket(fileno=fd)
 
     def send(self, kind: str, array: NDArray[Any] | None = None, **fields: Any) -> None:
-        """Send one message. OSError: the other end is gone. TypeError: the array does not hold numbers."""
+        """Send one message. OSError: the other end has closed. TypeError: the array does not hold numbers."""
         header: dict[str, Any] = {"kind": kind, "fields": fields}
         payload = b""
         if array is not None:
@@ -54,9 +54,9 @@ class Channel:
         self._socket.sendall(_LENGTH.pack(len(raw)) + raw)
 
     def receive(self, over: Callable[[], bool] = lambda: False) -> Message:
-        """Wait for the next message, or until `over()` although the other end may still be open.
+        """Wait for the next message, or until `over()` is true, even if the other end is still open.
 
-        EOFError: the other end is gone, or it is over. SubmissionError: what came is no message.
+        EOFError: the other end has closed, or `over()` is true. SubmissionError: the bytes received are no message.
         """
         (length,) = _LENGTH.unpack(self._read(_LENGTH.size, over))
         if length > MAX_MESSAGE_BYTES:
@@ -106,8 +106,8 @@ def _parse(raw: bytes) -> Message:
 
 
 def anonymous_file(n_bytes: int) -> int:
-    """File descriptor of a nameless memory-backed file of `n_bytes`: it has no path and ends with its
-    holders. (On systems without memfd it is an unlinked temporary file.)"""
+    """File descriptor of an anonymous file of `n_bytes` in memory. It has no path and is freed with its last
+    descriptor. (On systems without memfd it is an unlinked temporary file.)"""
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("images")
     else:
@@ -120,7 +120,7 @@ def anonymous_file(n_bytes: int) -> int:
 def map_array(
     fd: int, shape: tuple[int, ...], *, offset: int = 0, writable: bool = False
 ) -> NDArray[np.uint8]:
-    """uint8 array of `shape` over the bytes of an open file, shared with whoever else maps it."""
+    """uint8 array of `shape` over the bytes of an open file, shared with all other processes that map it."""
     access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
     count = int(np.prod(shape))
     view = mmap.mmap(fd, offset + count, access=access)

@@ -1,7 +1,7 @@
-"""The submission's process: imports the bundle's `model.py` and does what the parent asks.
+"""The submission's process: imports `model.py` of the bundle and does what the parent asks.
 
-It is given file descriptors, never a path of the data, and no query label. Everything that the submission
-raises goes back with its traceback.
+It gets file descriptors, but no path of the data and no query label. Every exception of the submission is sent back
+with its traceback.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ MAX_FILE_BYTES = 16 * 2**30
 
 
 class Stage:
-    """What the child is at, for the report of a failure."""
+    """The stage that the child is in, for the report of a failure."""
 
     name = "start"
 
 
 def main(fd: int) -> None:
-    """Serve one parent over the channel `fd` until it hangs up."""
+    """Serve one parent over the channel `fd` until the parent closes it."""
     die_with_parent()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -50,7 +50,7 @@ def main(fd: int) -> None:
             _meta_test(channel, setup, model)
     except EOFError:
         return
-    except BaseException as error:  # noqa: BLE001 - the boundary to foreign code: everything is reported
+    except BaseException as error:  # noqa: BLE001 - the boundary to code of others: everything is reported
         _report(channel, error, fatal=True)
 
 
@@ -60,7 +60,7 @@ def _report(channel: Channel, error: BaseException, *, fatal: bool) -> None:
     while own is not None and own.tb_frame.f_code.co_filename == __file__:
         own = own.tb_next  # the submission's frames only
     text = "".join(traceback.format_exception(type(error), error, own or error.__traceback__))
-    if getattr(error, "plain", False):  # an error whose message says it all
+    if getattr(error, "plain", False):  # the message of this error is enough, without a traceback
         text = ""
     channel.send("error", stage=Stage.name, summary=summary[:2000], traceback=text[-100_000:], fatal=fatal)
 
@@ -126,7 +126,7 @@ def _meta_test(channel: Channel, setup: Message, model: ModuleType) -> None:
             _one_task(channel, setup.fields, task, model)
         except EOFError:
             raise
-        except Exception as error:  # noqa: BLE001 - a failed task is an outcome, the next one may do
+        except Exception as error:  # noqa: BLE001 - a failed task is a result; the next one may succeed
             _report(channel, error, fatal=False)
 
 
@@ -158,4 +158,4 @@ def _one_task(channel: Channel, setup: dict[str, Any], task: Message, model: Mod
 if __name__ == "__main__":
     main(int(sys.argv[1]))
     sys.stdout.flush()
-    os._exit(0)  # a submission's threads must not keep the process
+    os._exit(0)  # threads of the submission must not keep the process alive

@@ -6,8 +6,8 @@
 | `METADL_DEADLINE` | end of the run on the clock of `time.monotonic()` |
 | `METADL_META_TRAIN_DEADLINE` | when meta-training is stopped at the latest, on the same clock |
 | `METADL_MAX_TASK_S` | seconds that one meta-test task may take at most |
-| `METADL_MEMORY_BYTES` | memory that all processes of the submission may hold together |
-| `METADL_MODEL_DIR` | the folder that `save` and `load` get; what is saved there early survives a stop |
+| `METADL_MEMORY_BYTES` | memory that all processes of the submission may use together |
+| `METADL_MODEL_DIR` | the folder that `save` and `load` get; what is saved there early is kept after a stop |
 | `METADL_TEST_SPEC` | JSON, see `TestSpec` |
 
 Without a limit the variable is absent. The original platform sets none of them.
@@ -22,8 +22,9 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class TestSpec:
-    """The declared meta-test: how many tasks of what form; `images` distinct ones at most, `drawn_images`
-    over all tasks, repeats counted; `standby`: its process has already imported the submission."""
+    """The declared meta-test: the number of tasks and their form. `images`: number of distinct images at most;
+    `drawn_images`: number over all tasks, repeats included; `standby`: its process has already imported the
+    submission."""
 
     tasks: int
     datasets: int
@@ -42,7 +43,7 @@ class TestSpec:
 
 @dataclass(frozen=True)
 class Limits:
-    """Moments are on the clock of `time.monotonic()`; None where there is no limit."""
+    """Deadlines are on the clock of `time.monotonic()`; None if there is no limit."""
 
     time_budget_s: float | None
     deadline: float | None
@@ -70,24 +71,26 @@ STANDBY_LEAST_BYTES = 2 * 2**30
 
 
 def wants_standby(time_budget_s: float | None, memory_bytes: int | None) -> bool:
-    """Whether the process of meta-test is started beside meta-training, so that its imports cost no time:
-    where the budget is short, and memory is not."""
+    """Whether to start the process of meta-test during meta-training, so that its imports take no extra time: if the
+    time budget is short and there is enough memory."""
     roomy = memory_bytes is None or memory_bytes >= STANDBY_LEAST_BYTES
     return roomy and time_budget_s is not None and time_budget_s <= STANDBY_UP_TO_S
 
 
 def meta_test_reserve_s(budget_s: float, tasks: int) -> float:
-    """Seconds at the end of the budget that meta-training can never take, whatever the submission does:
-    a process start, and a share of time per task. A submission should plan to stop earlier than that."""
+    """Seconds at the end of the budget that are reserved for meta-test, whatever the submission does: the start of a
+    process, and time for each task. A submission should plan to stop earlier than that."""
     return min(max(0.15 * budget_s, 5.0 + 0.05 * tasks), 0.5 * budget_s)
 
 
 def task_limit_s(
     max_task_s: float | None, left_s: float | None, tasks_left: int, *, first: bool = False
 ) -> float | None:
-    """Seconds that the next task may take: ten times its fair share of what is left, never under 5 s, but
-    half of what is left at most unless it is the last, so that one task that hangs does not eat the time
-    of the others. The `first` task of a process, which loads and builds what all of them need, may take that half."""
+    """Seconds that the next task may take: ten times its equal share of the time left, and 5 s at least.
+
+    Unless it is the last one, at most half of the time left, so that one task that hangs does not use the time of the
+    others. The `first` task of a process may take that half, since it loads and builds what all tasks need.
+    """
     if left_s is None:
         return max_task_s
     fair = left_s if first else max(5.0, 10.0 * left_s / max(tasks_left, 1))

@@ -41,7 +41,7 @@ class Dataset:
         return np.bincount(self.labels, minlength=len(self.class_names))
 
     def without(self, rows: Iterable[int]) -> Dataset:
-        """The dataset less some rows (images that can not be read)."""
+        """The dataset without some rows (images that cannot be read)."""
         gone = set(rows)
         keep = [i for i in range(len(self.files)) if i not in gone]
         return dataset_from_names(
@@ -57,7 +57,7 @@ def dataset_from_names(name: str, files: Sequence[Path], names: Sequence[str]) -
     """A dataset from one file and one class name per row."""
     ids: dict[str, int] = {}
     labels = np.array([ids.setdefault(n, len(ids)) for n in names], dtype=np.int64)
-    name = name.encode("utf-8", "backslashreplace").decode()  # a folder's name may be any bytes
+    name = name.encode("utf-8", "backslashreplace").decode()  # the name of a folder can be any bytes
     return Dataset(name, tuple(files), labels, tuple(ids))
 
 
@@ -125,7 +125,7 @@ def read_json(file: Path) -> object:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{file}: can not be read as JSON ({error})") from error
+        raise InputError(f"{file}: cannot be read as JSON ({error})") from error
 
 
 def _images_in(folder: Path) -> list[Path]:

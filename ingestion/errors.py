@@ -1,8 +1,8 @@
-"""What can go wrong in ingestion, as one tree.
+"""The errors of ingestion, as one tree.
 
 IngestionError
-├── InputError        the operator's input is at fault: an option, a dataset, a bundle (exit status 2)
-└── SubmissionError   the submission's own code is at fault: it crashed, hung or broke the protocol
+├── InputError        an input is wrong: an option, a dataset or a bundle (exit status 2)
+└── SubmissionError   the code of the submission failed: it crashed, hung or broke the protocol
 """
 
 
@@ -11,12 +11,12 @@ class IngestionError(Exception):
 
 
 class InputError(IngestionError):
-    """A bad option, dataset or bundle; the message names it, the value and the mend."""
+    """A bad option, dataset or bundle; the message names it, the value and the fix."""
 
 
 class SubmissionError(IngestionError):
-    """The submission failed; `reason` is one line, `traceback` is the submission's own, or empty where it
-    raised nothing. `fatal`: its process can not be used any more."""
+    """The submission failed. `reason` is one line; `traceback` is that of the submission, or empty if it raised
+    nothing; `fatal`: its process cannot be used any more."""
 
     def __init__(self, reason: str, traceback: str = "", *, fatal: bool = False) -> None:
         super().__init__(reason)

@@ -1,4 +1,4 @@
-"""What a submission reads in meta-training: tasks, or batches, as tensors (runs in the child)."""
+"""The meta-training data that a submission gets: tasks or batches, as tensors. Runs in the child."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def _image_set(dataset: TrainingSet, rows: Rows, labels: Rows, classes: Rows) ->
 class TaskGenerator:
     """`generator(n)` yields n tasks; each call starts again from the seed, as in the original program.
 
-    `image_sets` is an addition of this program: the datasets themselves, for learners that would
-    otherwise collect them task by task.
+    `image_sets` is an addition of this program: the whole datasets, so that learners need not collect them task by
+    task.
     """
 
     def __init__(self, image_sets: Sequence[TrainingSet], config: TaskConfig, seed: int) -> None:
@@ -91,7 +91,7 @@ class TaskGenerator:
 
 class BatchGenerator:
     """`generator(n)` yields n batches [images, labels] over all datasets, labels renumbered globally.
-    One shuffled stream: successive calls continue it, the last batch of an epoch may be short."""
+    One shuffled stream: successive calls continue it, the last batch of an epoch can be smaller."""
 
     def __init__(self, image_sets: Sequence[TrainingSet], batch_size: int, seed: int) -> None:
         self.image_sets = tuple(image_sets)
@@ -101,7 +101,7 @@ class BatchGenerator:
         rows = range(len(self._labels))
         shuffler = torch.Generator().manual_seed(seed)
         loader: DataLoader[int] = DataLoader(
-            rows,  # type: ignore[arg-type] # anything with a length and items will do
+            rows,  # type: ignore[arg-type] # only needs a length and items
             batch_size,
             shuffle=True,
             generator=shuffler,

@@ -1,7 +1,7 @@
 """Images of a dataset, decoded once into a memory-mapped uint8 cache that is keyed by content.
 
-The cache file is written beside its final name and renamed when complete, so a kill leaves no half file
-and two runs at once do the work twice but never harm each other.
+A cache file is written under another name and renamed when it is complete, so that a kill leaves no half file. Two
+runs at once both do the work, but do not disturb each other.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ingestion.errors import InputError
 FORMAT = "autometa-images-2"
 BLOCK_BYTES = 2**20
 CACHE_CAP_BYTES = 20 * 2**30
-"""Above this the least recently used cache files go."""
+"""Above this size, the least recently used cache files are deleted."""
 
 Pixels = NDArray[np.uint8]
 
@@ -37,7 +37,7 @@ Pixels = NDArray[np.uint8]
 @dataclass(frozen=True)
 class DecodedDataset:
     """A dataset and its images, uint8 [n, 3, px, px], RGB; row i is row i of the dataset. `broken` names
-    the files that could not be read and are not in the dataset any more. `file` holds the same array."""
+    the files that could not be read and were removed from the dataset. `file` holds the same array."""
 
     dataset: Dataset
     images: Pixels
@@ -46,17 +46,17 @@ class DecodedDataset:
 
 
 def default_cache_dir() -> Path:
-    """`$AUTOMETA_CACHE_DIR`, else the user's cache folder."""
+    """`$AUTOMETA_CACHE_DIR`, or else the cache folder of the user."""
     if chosen := os.environ.get("AUTOMETA_CACHE_DIR"):
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "autometa"
 
 
 def decode_image(data: bytes, px: int) -> Pixels:
-    """One encoded image → uint8 [3, px, px], RGB; transparency on white, the whole image squeezed to a
+    """One encoded image → uint8 [3, px, px], RGB; transparency on white, the whole image resized to a
     square with Pillow's bilinear filter (what the original loader does).
 
-    Raises OSError, ValueError or Image.DecompressionBombError where the data is not a usable image.
+    Raises OSError, ValueError or Image.DecompressionBombError if the data is not a usable image.
     """
     with Image.open(io.BytesIO(data)) as image:
         image.draft("RGB", (px, px))
@@ -84,7 +84,7 @@ def decode_dataset(
 ) -> DecodedDataset:
     """Decode every image of `dataset` at `px` pixels, or map the cache file of an earlier run.
 
-    Raises InputError where no image can be read or the cache folder can not be written.
+    Raises InputError if no image can be read or the cache folder cannot be written.
     """
     folder = cache_dir / "images"
     try:
@@ -117,7 +117,7 @@ def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError:
-        return b""  # a missing or unreadable file is set aside when it comes to decoding
+        return b""  # a missing or unreadable file is reported when it is decoded
 
 
 def _content_key(dataset: Dataset, px: int) -> str:
@@ -181,8 +181,8 @@ def _trim(folder: Path, keep: Path) -> None:
 
 
 def _reserve(file: BinaryIO, start: int, size_bytes: int) -> None:
-    """Have the disk hold what will be written through a memory map: a full one is an error here, and a signal
-    that ends the process when a page is written."""
+    """Reserve the space on disk before writing through a memory map: a full disk raises an error here, but would end
+    the process by a signal later."""
     if sys.platform == "linux":
         os.posix_fallocate(file.fileno(), start, size_bytes)
     else:

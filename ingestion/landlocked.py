@@ -1,8 +1,8 @@
-"""Run a command that can open only what lies in the folders named:
+"""Run a command that can only open files in the named folders:
 
     python -m ingestion.landlocked --list=DIR --read=DIR --write=DIR -- COMMAND
 
-(`--list` gives the names in the folder and below, not the files.) The kernel keeps the restriction over
+(`--list` gives the names in the folder and below, not the files.) The kernel keeps the restriction after
 exec and for all children.
 """
 
@@ -15,7 +15,7 @@ from landlock import FSAccess, Ruleset
 
 READABLE_FOLDERS = ("/proc/self", "/proc/sys", "/sys")
 READABLE_FILES = ("/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/version", "/proc/filesystems")
-"""Of `/proc` only what tells about the machine and about this process, not about others."""
+"""The parts of `/proc` about the machine and this process, not about other processes."""
 DEVICES = "/dev"
 
 

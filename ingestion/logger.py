@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 def task_metrics(labels: NDArray[np.int64], predictions: NDArray[Any], ways: int | None) -> dict[str, float]:
-    """The format's metrics of one task or batch (`ways` None: a batch, without Normalized Accuracy)."""
+    """The format's metrics of one task or batch (`ways` is None for a batch, which has no Normalized Accuracy)."""
     from sklearn.metrics import accuracy_score, precision_recall_fscore_support  # noqa: PLC0415
 
     chosen = predictions.argmax(axis=1) if predictions.ndim == 2 else predictions.astype(np.int64)
@@ -36,7 +36,7 @@ def _as_array(values: Any) -> NDArray[Any]:
 class Logger:
     """Writes `meta_train/` (an iteration per call) and `meta_validation/step_N/` under `folder`.
 
-    Tasks are told from batches by their attributes, so a bundle's own task class works too.
+    Tasks differ from batches by their attributes, so that the task class of a bundle works too.
     """
 
     def __init__(self, folder: Path, *, verbose: bool = True) -> None:

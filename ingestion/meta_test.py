@@ -1,6 +1,6 @@
 """The meta-test phase: task after task, in a child that is replaced when it dies.
 
-A failure costs the task that it happened in and no other.
+A failure only affects the task in which it happened.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LEAST_TIME_S = 0.1
 
 @dataclass
 class MetaTest:
-    """Runs the tasks; `failures` says for every task that was not done why. Close it at the end."""
+    """Runs the tasks; `failures` gives the reason for every task that was not done. Close it at the end."""
 
     prepared: Prepared
     plan: LaunchPlan
@@ -49,11 +49,11 @@ class MetaTest:
         self._failed_starts = 0
 
     def warm_up(self) -> int:
-        """Start the child now, so that its imports run beside meta-training; returns its process id."""
+        """Start the child now, so that its imports run during meta-training; returns its process id."""
         return self._spawn().pid
 
     def close(self) -> None:
-        """End the child and give its memory back."""
+        """End the child and free its memory."""
         self._end_child()
         self._buffer.close()
 
@@ -108,7 +108,7 @@ class MetaTest:
         return child
 
     def _ready_child(self) -> SubmissionProcess:
-        """A child that has imported the submission; a start that fails is tried again and costs no task."""
+        """A child that has imported the submission; a failed start is tried again and fails no task."""
         while not (self._child is not None and self._ready):
             try:
                 child = self._child or self._spawn()

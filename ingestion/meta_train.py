@@ -1,4 +1,4 @@
-"""The meta-train phase: one child, which must leave a learner in the model folder."""
+"""The meta-train phase: one child, which must save a learner in the model folder."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def meta_train(
     *,
     beside: tuple[int, ...] = (),
 ) -> str:
-    """Let the submission meta-train and save. Returns "" or why it ended early; what it has saved by then
-    serves meta-test. Processes of the submission `beside` count for its memory."""
+    """Let the submission meta-train and save. Returns "" or why it ended early; meta-test then uses what
+    was saved before. The memory of the processes `beside` counts too."""
     model_dir, log_dir = settings.output_dir / "model", settings.output_dir / "logs"
     copies = plan.access.scratch.parent
     with (
@@ -51,9 +51,7 @@ def meta_train(
 def _ended_early(error: SubmissionError, model_dir: Path, on_event: OnEvent) -> str:
     if error.traceback:
         on_event(Event("failure", error.traceback.rstrip()))
-    goes_on = (
-        "meta-test goes on with the learner saved before" if has_learner(model_dir) else "nothing was saved"
-    )
+    goes_on = "meta-test uses the learner saved before" if has_learner(model_dir) else "nothing was saved"
     on_event(Event("failure", f"meta-train ended early: {error.reason}; {goes_on}"))
     return error.reason
 

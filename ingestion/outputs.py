@@ -1,4 +1,4 @@
-"""The files of a run: predictions, metadata, truth and the record of what happened."""
+"""Writing the files of a run: predictions, metadata, truth and the log of what happened."""
 
 from __future__ import annotations
 
@@ -37,24 +37,22 @@ def write_atomically(file: Path, text: str) -> None:
 
 
 def prepare_output_dir(folder: Path, *, overwrite: bool) -> None:
-    """An empty output folder. An earlier one is renamed with the time, or emptied where `overwrite` and it
-    really is an ingestion output (else InputError)."""
+    """An empty output folder. An earlier one is renamed with the time. With `overwrite` it is emptied, or InputError
+    if it is not an ingestion output."""
     if folder.exists() and any(folder.iterdir()):
         if not overwrite:
             folder.rename(folder.with_name(f"{folder.name}_{time.strftime('%y-%m-%d-%H-%M-%S')}"))
         elif (folder / RECORD_FILE).exists() or (folder / LOG_FILE).exists():
             shutil.rmtree(folder)
         else:
-            raise InputError(
-                f"output folder {folder}: holds other files, it will not be emptied; name another"
-            )
+            raise InputError(f"output folder {folder}: holds other files, so it is not emptied; name another")
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     (folder / "model").mkdir(exist_ok=True)
 
 
 def check_predictions(predictions: NDArray[Any] | None, draw: TaskDraw) -> NDArray[Any]:
-    """Predictions of a task if they have the right form, scores [n, ways] or labels [n]; else
-    SubmissionError says what is wrong."""
+    """The predictions of a task, scores [n, ways] or labels [n]; SubmissionError says what is wrong with their
+    form."""
     n, ways = draw.query_labels.size, draw.ways
     if predictions is None or predictions.shape not in ((n, ways), (n,)):
         shape = None if predictions is None else list(predictions.shape)
@@ -79,12 +77,12 @@ def write_predictions(folder: Path, task: int, predictions: NDArray[Any]) -> Non
 
 
 def write_missing(folder: Path, task: int, draw: TaskDraw) -> None:
-    """A task that was not done: all NaN, in the right shape, so that any scoring counts it."""
+    """Mark a task as not done: all NaN in the right shape, so that any scoring program counts it."""
     write_predictions(folder, task, np.full((draw.query_labels.size, draw.ways), np.nan))
 
 
 def write_truth(file: Path, parts: Sequence[Part], draws: Sequence[TaskDraw], seed: int) -> None:
-    """Query labels of all tasks, for scoring. Written only once no submission runs any more."""
+    """Query labels of all tasks, for scoring. Written only after the last process of the submission has ended."""
     tasks = [
         {
             "task": number,
@@ -101,7 +99,7 @@ def write_truth(file: Path, parts: Sequence[Part], draws: Sequence[TaskDraw], se
 
 
 def write_metadata(folder: Path, seconds: dict[str, float], datasets: int, tasks_per_dataset: int) -> None:
-    """`metadata_ingestion` in the format's words; `seconds` has total, meta_train and meta_test."""
+    """`metadata_ingestion`, with the names of the format; `seconds` has total, meta_train and meta_test."""
     lines = (
         f"Total execution time: {seconds['total']}",
         f"Meta-train time: {seconds['meta_train']}",
@@ -113,7 +111,7 @@ def write_metadata(folder: Path, seconds: dict[str, float], datasets: int, tasks
 
 
 def machine_summary() -> dict[str, Any]:
-    """What the run runs on: Python, system, cores, GPUs."""
+    """The machine: Python, system, cores, GPUs."""
     summary: dict[str, Any] = {
         "python": platform.python_version(),
         "system": platform.platform(),

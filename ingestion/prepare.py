@@ -22,7 +22,7 @@ from ingestion.splits import Part, Source, Split, read_source, split_source
 from ingestion.tasks import TaskDraw, draw_test_tasks
 
 VALIDATION_CLASSES = 0.25
-"""Share of the classes that validate where a bundle asks for validation datasets and there is only one."""
+"""Share of the classes for validation if a bundle asks for validation datasets and there is only one dataset."""
 COPY_ROWS = 512
 
 
@@ -42,7 +42,7 @@ class Prepared:
 
     @property
     def test_spec(self) -> TestSpec:
-        """The declared meta-test, as the submission learns it."""
+        """The declared meta-test, as the submission sees it."""
         config = self.split.test_config
         assert config.min_N and config.max_N and config.min_k and config.max_k
         most_ways = min(config.max_N, max(len(p.class_names) for p in self.split.test))
@@ -64,13 +64,13 @@ class Prepared:
     def task_images(
         self, draw: TaskDraw, rows: NDArray[np.int64]
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """The image array of the task's dataset and the rows of it that `rows` of its part mean."""
+        """The image array of the dataset of a task, and the rows of this array for `rows` of the part."""
         part = self.split.test[draw.dataset]
         return self.images[part.name].images, part.rows[rows]
 
 
 def prepare(settings: IngestionSettings, scratch: Path, on_event: OnEvent) -> Prepared:
-    """Read and check every input; InputError where one is at fault."""
+    """Read and check every input. InputError names the one that is wrong."""
     if settings.output_dir.resolve().is_relative_to(settings.input_data_dir.resolve()):
         raise InputError(
             f"output folder {settings.output_dir}: lies inside the dataset {settings.input_data_dir}, "
@@ -116,7 +116,7 @@ def _decode(
 def _validation(
     parts: tuple[Part, ...], config: SubmissionConfig, seed: int, on_event: OnEvent
 ) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
-    """Whole datasets for validation, as the bundle's config.json asks; fewer where there are too few."""
+    """Whole datasets for validation, as config.json of the bundle asks; fewer if there are too few."""
     asked = config.validation_datasets
     if not asked:
         return parts, ()
@@ -125,7 +125,7 @@ def _validation(
         return _hold_out_classes(parts[0], seed)
     n_valid = min(asked, len(parts) - 1)
     if n_valid < asked:
-        on_event(Event("note", f"validation_datasets = {asked}: only {n_valid} can be had here"))
+        on_event(Event("note", f"validation_datasets = {asked}: only {n_valid} available here"))
     order = list(range(len(parts)))
     np.random.RandomState(seed).shuffle(order)
     return tuple(parts[i] for i in order[n_valid:]), tuple(parts[i] for i in order[:n_valid])
@@ -144,7 +144,7 @@ def _hold_out_classes(part: Part, seed: int) -> tuple[tuple[Part, ...], tuple[Pa
 
 @contextmanager
 def shared_parts(parts: tuple[Part, ...], prepared: Prepared, folder: Path) -> Iterator[list[dict[str, Any]]]:
-    """Descriptions of the parts for the child, with open files that hold their images and nothing else."""
+    """Descriptions of the parts for the child, with open files that hold only their images."""
     with ExitStack() as files:
         described = []
         for part in parts:
@@ -158,8 +158,8 @@ def shared_parts(parts: tuple[Part, ...], prepared: Prepared, folder: Path) -> I
 
 
 def _image_file(decoded: DecodedDataset, part: Part, folder: Path) -> tuple[int, int]:
-    """File descriptor and offset of the part's images: the cache file where the part is the whole dataset,
-    else a nameless copy, so that images of meta-test classes can not be reached through it."""
+    """File descriptor and offset of the images of a part: the cache file if the part is the whole dataset, else an
+    anonymous copy, so that images of meta-test classes cannot be reached through it."""
     if len(part.rows) == len(decoded.images) and isinstance(decoded.images, np.memmap):
         return os.open(decoded.file, os.O_RDONLY), decoded.images.offset
     with tempfile.TemporaryFile(dir=folder) as copy:

@@ -24,7 +24,7 @@ from ingestion.watch import Watchdog, end_strays, kill_processes, process_tree
 
 EXIT_GRACE_S = 0.5
 MARK_VARIABLE = "METADL_PROCESS"
-"""Tells the processes of one child from those of another, wherever they went."""
+"""Identifies all processes of one child, even after they leave its process tree."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class LaunchPlan:
 
 
 class SubmissionProcess:
-    """One child. Use as a context manager: leaving it ends the child and all that it started."""
+    """One child. Use as a context manager: leaving it ends the child and all processes that it started."""
 
     def __init__(self, plan: LaunchPlan, *, fds: tuple[int, ...] = (), beside: tuple[int, ...] = ()) -> None:
         self._mark = uuid.uuid4().hex
@@ -63,7 +63,7 @@ class SubmissionProcess:
 
     @property
     def pid(self) -> int:
-        """Process id of the child, or of what confines it."""
+        """Process id of the child, or of its sandbox."""
         return self._process.pid
 
     def __enter__(self) -> SubmissionProcess:
@@ -73,7 +73,7 @@ class SubmissionProcess:
         self.end()
 
     def send(self, kind: str, array: NDArray[Any] | None = None, **fields: Any) -> None:
-        """Send one message; SubmissionError where the child is gone."""
+        """Send one message. SubmissionError if the child has ended."""
         try:
             self._channel.send(kind, array, **fields)
         except OSError as error:
@@ -82,8 +82,8 @@ class SubmissionProcess:
     def await_reply(self, expected: str, deadline: float | None, what: str) -> Message:
         """The child's next message, of kind `expected`, by `deadline` (monotonic seconds).
 
-        Raises SubmissionError where the submission raised (with its traceback), died, ran out of time or
-        memory, or answered something else; its `fatal` tells whether the child can go on.
+        Raises SubmissionError if the submission raised (with its traceback), died, ran out of time or memory, or sent
+        something else; `fatal` says whether the child cannot go on.
         """
         self.watchdog.allow_until(deadline, what)
         try:
@@ -100,12 +100,13 @@ class SubmissionProcess:
             )
         if message.kind != expected:
             raise SubmissionError(
-                plain(f"answered `{message.kind[:100]}` where `{expected}` was due"), fatal=True
+                plain(f"answered `{message.kind[:100]}` instead of `{expected}`"), fatal=True
             )
         return message
 
     def _is_over(self) -> bool:
-        """Whether no answer will come, even if a process that the child left behind holds the channel."""
+        """Whether no answer can come any more, even if another process that the child started still has the channel
+        open."""
         return bool(self.watchdog.verdict) or self._process.poll() is not None
 
     def _gone(self) -> SubmissionError:
@@ -120,7 +121,7 @@ class SubmissionProcess:
         return SubmissionError(f"the submission's process {how} before it had answered", fatal=True)
 
     def end(self) -> None:
-        """Close the channel, so that a willing child exits, and kill whatever is still there."""
+        """Close the channel, so that the child can exit, and kill what is left."""
         self._channel.close()
         kill_processes(process_tree(self._process.pid))
         self._process.wait()
@@ -144,16 +145,16 @@ class SharedImages:
         return shape
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         os.close(self.fd)
 
 
 def earlier(*moments: float | None) -> float | None:
-    """The first of some moments, None meaning never."""
+    """The earliest of some deadlines; None means never."""
     given = [m for m in moments if m is not None]
     return min(given) if given else None
 
 
 def after(seconds: float | None) -> float | None:
-    """The moment `seconds` from now, None meaning never."""
+    """The deadline in `seconds` from now; None means never."""
     return None if seconds is None else time.monotonic() + seconds

@@ -40,7 +40,7 @@ from ingestion.watch import adopt_orphans, descendants, end_strays
 
 @dataclass
 class IngestionResult:
-    """What a run left behind. `failures`: task number → why it was not done; seconds per stage."""
+    """The result of a run. `failures`: task number → why it was not done; `seconds` per stage."""
 
     output_dir: Path
     tasks: int
@@ -51,7 +51,7 @@ class IngestionResult:
 
     @property
     def succeeded(self) -> bool:
-        """Whether the run came to its end and at least one task was answered."""
+        """Whether the run finished and at least one task was answered."""
         return not self.interrupted and len(self.failures) < self.tasks
 
     def fail(self, tasks: Iterator[int] | range | set[int], reason: str) -> None:
@@ -77,11 +77,11 @@ def run(
 ) -> IngestionResult:
     """Meta-train and meta-test the submission within the limits and write everything that scoring needs.
 
-    `resume`: keep what an earlier run of the same kind has left in the model folder, so that the submission can go
-    on with it. Raises InputError before anything runs; what the submission does wrong is recorded, never raised.
+    `resume`: keep what an earlier run of the same kind saved in the model folder, so that the submission can
+    continue it. Raises InputError before anything runs; failures of the submission are recorded, never raised.
     """
     if overwrite and resume:
-        raise InputError("overwrite and resume: one empties what the other goes on with; give one of them")
+        raise InputError("overwrite would delete what resume continues; give only one of them")
     adopt_orphans()
     notes: list[str] = []
 
@@ -108,8 +108,8 @@ def run(
 
 def _resume_line(folder: Path, *, resumed: bool) -> str:
     if resumed:
-        return f"resume: the submission finds what the earlier run has left in {folder / MODEL_FOLDER}"
-    return f"resume: no earlier run in {folder}, this one starts afresh"
+        return f"resume: the submission finds what the earlier run saved in {folder / MODEL_FOLDER}"
+    return f"resume: no earlier run in {folder}, this one starts from the beginning"
 
 
 @dataclass
@@ -129,7 +129,7 @@ class _Run:
         write_environment(output_dir, self.machine)
         self._write_settings()
         if self.sandbox != "none":
-            self._write_truth()  # out of the submission's reach; a run that is killed can then be scored
+            self._write_truth()  # out of reach of the submission; it lets a killed run be scored
         self.log = SubmissionLog(output_dir / LOG_FILE, lambda line: self.on_event(Event("line", line)))
         try:
             self._train_and_test()
@@ -181,7 +181,7 @@ class _Run:
         budget = settings.time_budget_s
         if budget is None:
             return Limits(None, None, None, settings.max_time_s, settings.memory_budget_bytes)
-        closing_s = 0.75 + 0.003 * self.result.tasks  # to end the child and write what is missing
+        closing_s = 0.75 + 0.003 * self.result.tasks  # to end the child and write the missing files
         deadline = settings.started + budget - closing_s
         train_deadline = deadline - meta_test_reserve_s(budget, self.result.tasks)
         return Limits(budget, deadline, train_deadline, settings.max_time_s, settings.memory_budget_bytes)
@@ -192,7 +192,7 @@ class _Run:
         model_dir, log_dir = ((self.settings.output_dir / name).resolve() for name in ("model", "logs"))
         variables = contract_variables(limits, model_dir, self.prepared.test_spec)
         if self.sandbox == "bubblewrap":
-            variables["HF_HUB_OFFLINE"] = "1"  # no network there: clients need not try
+            variables["HF_HUB_OFFLINE"] = "1"  # there is no network: tell clients not to try
         environment = child_environment(scratch, variables)
         readable = (*readable_folders(environment), self.prepared.bundle)
         access = Access(readable, (model_dir, log_dir), scratch, self._hidden())
@@ -210,13 +210,13 @@ class _Run:
         )
 
     def _hidden(self) -> tuple[Path, ...]:
-        """Folders that a submission must not see even where they lie in one that it may read."""
+        """Folders that a submission must not see even if they lie in one that it may read."""
         settings = self.settings
         folders = (settings.input_data_dir, settings.output_dir, settings.cache_dir or default_cache_dir())
         return tuple(folder.resolve() for folder in folders)
 
     def _write_settings(self) -> None:
-        """`logs/experimental_settings.txt`: what was asked for and what came of it, paths left out."""
+        """`logs/experimental_settings.txt`: the settings and what they led to, without paths."""
         hidden = {"started", "input_data_dir", "output_dir", "cache_dir", "submission"}
         shown = self.settings.model_dump(mode="json", exclude=hidden) | {"sandbox used": self.sandbox}
         lines = [f"{name}: {value}" for name, value in shown.items()]

@@ -1,4 +1,4 @@
-"""Going on with a run that was killed: what must be the same, and what is kept of it."""
+"""Resuming a run that was killed: what must be the same, and what is kept of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WHOLE_BYTES = 2**20
 
 
 class RunIdentity(BaseModel):
-    """What two runs must have in common for the second to go on with the learner of the first. `dataset` and
+    """What two runs must have in common for the second to continue with the learner of the first. `dataset` and
     `bundle` are a name with a digest: of file names and classes, and of the bundle's files."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,7 +36,7 @@ class RunIdentity(BaseModel):
 
 
 def identity_of(settings: IngestionSettings, prepared: Prepared) -> RunIdentity:
-    """The identity of a run that is about to begin."""
+    """The identity of a run that is about to start."""
     datasets = [decoded.dataset for decoded in prepared.images.values()]
     described = [[d.name, d.class_names, d.labels.tolist(), [f.name for f in d.files]] for d in datasets]
     form = prepared.split.test_config.model_dump()
@@ -51,22 +51,22 @@ def identity_of(settings: IngestionSettings, prepared: Prepared) -> RunIdentity:
 
 
 def take_over(folder: Path, identity: RunIdentity) -> bool:
-    """Whether `folder` holds a run to go on with: then its model folder stays and all else goes. InputError, and
-    nothing is touched, where that run was of another kind."""
+    """Whether `folder` holds a run to continue: then its model folder is kept and everything else is deleted.
+    InputError if that run was of another kind; then nothing is changed."""
     file = folder / IDENTITY_FILE
     if not file.is_file() or not (folder / MODEL_FOLDER).is_dir():
         return False
     try:
         earlier = RunIdentity.model_validate_json(file.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, ValidationError) as error:
-        raise InputError(f"--resume: {file} is damaged ({error}); use --overwrite to start afresh") from error
+        raise InputError(f"--resume: {file} is damaged ({error}); use --overwrite to start again") from error
     there, here = earlier.model_dump(), identity.model_dump()
     if differing := [
         _difference(name, there[name], here[name]) for name in here if there[name] != here[name]
     ]:
         raise InputError(
             f"--resume: the run in {folder} differs in {'; '.join(differing)}; give the same options, or start "
-            "afresh with --overwrite"
+            "again with --overwrite"
         )
     for entry in folder.iterdir():
         if entry.name not in (IDENTITY_FILE, MODEL_FOLDER):
@@ -79,7 +79,7 @@ def take_over(folder: Path, identity: RunIdentity) -> bool:
 
 
 def write_identity(folder: Path, identity: RunIdentity) -> None:
-    """Leave the identity for a later run."""
+    """Save the identity for a later run."""
     write_atomically(folder / IDENTITY_FILE, identity.model_dump_json(indent=1))
 
 

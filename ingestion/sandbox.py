@@ -1,9 +1,9 @@
 """What the submission's process may touch: read-only programs, its own bundle, and a few folders of its own.
 
-Two ways, both a command put before the child's: bubblewrap (no network, a file system and process table of
-its own) and Landlock (a Linux kernel facility without privileges: files outside the lists can not be
-opened). Without either, the child still gets no path of the data, no label and a scrubbed environment, but
-nothing stops it from searching the disk.
+There are two sandboxes; each is a command that starts the child: bubblewrap (no network, its own file system and
+process table) and Landlock (a feature of the Linux kernel that needs no privileges: files outside the lists cannot be
+opened). Without a sandbox, the child still gets no path of the data, no label and a clean environment, but it can
+search the disk.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ PASSED_VARIABLES = (
 
 @dataclass(frozen=True)
 class Access:
-    """Folders that the child may read, and those that it may also write; `scratch` is its home; `hidden`
-    ones it must not see even within readable ones."""
+    """Folders that the child may read, and those that it may also write; `scratch` is its home. It must not see
+    `hidden` ones, even within readable ones."""
 
     readable: tuple[Path, ...]
     writable: tuple[Path, ...]
@@ -48,7 +48,7 @@ class Access:
 
 
 def choose_sandbox(choice: SandboxChoice) -> tuple[Literal["none", "bubblewrap", "landlock"], str]:
-    """The sandbox to use and a line that says why. InputError where the one asked for does not work."""
+    """The sandbox to use, and a line that says why. InputError if the requested one does not work."""
     if choice == "none":
         return "none", "sandbox: none, as asked; the submission can read what you can read"
     if choice in ("auto", "bubblewrap"):
@@ -93,7 +93,7 @@ def _landlock_trouble() -> str:
 def child_environment(scratch: Path, extra: dict[str, str]) -> dict[str, str]:
     """Environment of the child: a few harmless variables, a home of its own, and the documented `extra`.
 
-    OpenMP threads wait without spinning: on a machine with other load, PyTorch is several times faster so.
+    OpenMP threads wait without spinning, which makes PyTorch several times faster if the machine has other load.
     """
     kept = {name: os.environ[name] for name in PASSED_VARIABLES if name in os.environ}
     hub = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
@@ -119,8 +119,8 @@ def _extra_python_path() -> list[str]:
 
 
 def readable_folders(environment: dict[str, str]) -> tuple[Path, ...]:
-    """Folders that any Python program needs here: the system's, Python's, installed packages, the packages
-    beside this one (not the folder they lie in, which may hold data), and local caches of weights."""
+    """Folders that any Python program needs here: those of the system, of Python and of installed packages, the
+    packages beside this one (not their parent folder, which may hold data), and local caches of weights."""
     prefixes = [Path(p) for p in (sys.prefix, sys.base_prefix, sys.exec_prefix)]
     found = [Path(p) for p in sys.path if {"site-packages", "dist-packages"} & set(Path(p).parts)]
     beside = [init.parent for init in PACKAGE_ROOT.glob("*/__init__.py")]
@@ -131,7 +131,7 @@ def readable_folders(environment: dict[str, str]) -> tuple[Path, ...]:
 
 
 def confine(sandbox: str, command: list[str], access: Access) -> list[str]:
-    """`command` with what confines it put before."""
+    """`command`, with the command of the sandbox before it."""
     if sandbox == "bubblewrap":
         binds: list[str] = []
         for folder in access.readable:

@@ -1,4 +1,4 @@
-"""Settings of one ingestion, and what it tells those who watch."""
+"""Settings of one ingestion run, and the events that it reports."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ingestion.tasks import TaskConfig
 
 
 class IngestionSettings(BaseModel):
-    """Everything that decides a run. Times in seconds; `query_images_per_class` None: chosen from the data
-    (a MetaDL root always has 20). `started`: when the budget began to run, on `time.monotonic()`."""
+    """Everything that determines a run. Times in seconds; `query_images_per_class` None: chosen from the data
+    (a MetaDL root always has 20). `started`: when the time budget started, on `time.monotonic()`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -60,8 +60,8 @@ class IngestionSettings(BaseModel):
 
 @dataclass(frozen=True)
 class Event:
-    """Something worth showing. stage: a new one begins, `total` steps long (0: unknown); progress: `done`
-    of `total`; line: printed by the submission; note, failure: one message."""
+    """Something to show. stage: a new stage of `total` steps (0: unknown); progress: `done` of `total`; line:
+    printed by the submission; note, failure: one message."""
 
     kind: Literal["stage", "progress", "line", "note", "failure"]
     text: str = ""
@@ -73,7 +73,7 @@ OnEvent = Callable[[Event], None]
 
 
 def print_event(event: Event) -> None:
-    """The plain view: one line per event, progress left out."""
+    """Print one line per event, without progress."""
     if event.kind != "progress":
         mark = {"stage": "==", "line": "  |", "note": "--", "failure": "!!"}[event.kind]
         print(f"{mark} {event.text}", flush=True)

@@ -30,13 +30,13 @@ Protocol = Literal["auto", "within-domain", "cross-domain"]
 TRAIN_CLASSES = 0.6
 """Share of a dataset's classes that goes to meta-training in the within-domain protocol."""
 CLASSES_KEPT = 0.8
-"""A class is set aside so that others may have more shots only while this share of classes stays."""
+"""Small classes are left out, so that others can have more shots, only while this share of the classes is kept."""
 MOST_QUERIES = 20
 
 
 @dataclass(frozen=True)
 class Source:
-    """Datasets found under the input folder; the two lists are None where no splits file names them."""
+    """Datasets found under the input folder; the two lists are None if there is no splits file."""
 
     datasets: dict[str, Dataset]
     train_names: tuple[str, ...] | None = None
@@ -79,7 +79,7 @@ class Part:
 @dataclass(frozen=True)
 class Split:
     """Parts for meta-training, for its validation (whole datasets, cross-domain format only) and for
-    meta-test, the task configuration of meta-test, and what was set aside and why."""
+    meta-test, the task configuration of meta-test, and what was left out and why."""
 
     protocol: str
     train: tuple[Part, ...]
@@ -127,8 +127,8 @@ def split_source(
 ) -> Split:
     """Decide meta-train and meta-test; where `auto_queries`, also the queries per class.
 
-    A splits file is followed as it is. Otherwise classes are split, seeded and disjoint, within each
-    dataset, or whole datasets where the cross-domain protocol is asked for.
+    If there is a splits file, it decides. Otherwise classes are split at random, by the seed, within each dataset, or
+    whole datasets if the cross-domain protocol is asked for.
     """
     if source.is_metadl_root and protocol != "within-domain":
         assert source.train_names and source.test_names
@@ -162,8 +162,8 @@ def split_source(
 
 
 def queries_for(datasets: Sequence[Dataset]) -> int:
-    """Queries per class where none were asked for: a quarter of the median class, at most the format's 20
-    (reached only by classes of 40 images and more, which Meta-Album's all are)."""
+    """Queries per class if the user sets none: a quarter of the median class size, but at most 20 as in the format,
+    which needs classes of 40 images or more, as in Meta-Album."""
     median = float(np.median(np.concatenate([d.class_sizes for d in datasets])))
     return MOST_QUERIES if median >= 2 * MOST_QUERIES else min(max(int(median // 4), 1), MOST_QUERIES)
 
@@ -173,7 +173,7 @@ def _whole(dataset: Dataset) -> Part:
 
 
 def _split_classes(part: Part, seed: int) -> tuple[Part, Part]:
-    """Disjoint classes, seeded by the dataset's name too, so that other datasets change nothing."""
+    """Disjoint classes, seeded by the name of the dataset too, so that other datasets have no effect."""
     classes = len(part.class_names)
     order = np.random.default_rng([seed, zlib.crc32(part.name.encode())]).permutation(classes)
     n_train = min(max(round(TRAIN_CLASSES * classes), 2), classes - 2)
@@ -184,8 +184,8 @@ def _split_classes(part: Part, seed: int) -> tuple[Part, Part]:
 def _enough_images(
     datasets: Sequence[Dataset], config: TaskConfig, *, clamp: bool
 ) -> tuple[list[Part], list[str]]:
-    """Leave out classes with too few images for a task and say so. The smallest class of a dataset caps its
-    shots; `clamp` accepts that (the format's rule), otherwise small classes go while most classes stay."""
+    """Leave out classes with too few images for a task and say so. The smallest class of a dataset limits its
+    shots. `clamp` accepts that (the rule of the format); otherwise small classes are left out while most are kept."""
     queries = config.query_images_per_class
     parts, aside = [], []
     for dataset in datasets:

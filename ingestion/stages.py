@@ -1,4 +1,4 @@
-"""The submission's own account of its stages: predicted and actual seconds, copied for scoring to show."""
+"""Copying what the submission reports about its stages, predicted and actual seconds, so that scoring can show it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ MAX_BYTES = 64 * 2**10
 def take_stages(model_dir: Path, output_dir: Path) -> str:
     """Copy `stages.json` from `model_dir`, if the submission left one there, into `output_dir`, unread.
 
-    Returns "" or why it was not copied. No link is followed, that of the folder neither: it could lead to what
-    the submission itself may not read. Call it when no submission runs any more.
+    Returns "" or why it was not copied. No link is followed, not even of the folder: it could lead to files that the
+    submission may not read. Call it after the last process of the submission has ended.
     """
     try:
         text = _read(model_dir, STAGES_FILE).decode("utf-8", "replace")
@@ -28,7 +28,7 @@ def take_stages(model_dir: Path, output_dir: Path) -> str:
     except SubmissionError as error:
         return f"the submission's {STAGES_FILE} {error.reason}: ignored"
     except OSError as error:
-        why = "is a symbolic link" if error.errno == errno.ELOOP else f"can not be copied ({error.strerror})"
+        why = "is a symbolic link" if error.errno == errno.ELOOP else f"cannot be copied ({error.strerror})"
         return f"the submission's {STAGES_FILE} {why}: ignored"
     return ""
 

@@ -1,4 +1,4 @@
-"""What the submission prints: kept in a file up to a cap, shown at a bounded rate."""
+"""The output of the submission: written to a file up to a maximum size, and shown at a limited rate."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ MAX_LINES_PER_S = 100
 
 
 def plain(text: str) -> str:
-    """Text of a submission without what a terminal or a file could choke on: control characters, lone
-    surrogates."""
+    """Text of a submission without control characters and lone surrogates, which a terminal or a file may not
+    accept."""
     printable = "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
     return printable.encode("utf-8", "replace").decode("utf-8")
 
 
 class SubmissionLog:
-    """The log of a run. `file` must not exist; it is opened once, so that nobody can put a link there."""
+    """The log of a run. `file` must not exist; it is opened once, so that nobody can replace it by a link."""
 
     def __init__(self, file: Path, on_line: Callable[[str], None]) -> None:
         self._file = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
@@ -32,8 +32,8 @@ class SubmissionLog:
         self._hidden = 0
 
     def follow(self, stream: IO[bytes]) -> None:
-        """Take everything from `stream` until it ends; never stops reading, whatever the log or the display
-        does, since a full pipe would stop the submission."""
+        """Read `stream` until it ends. Reading never stops, even if the log or the display fails, since a full pipe
+        would stop the submission."""
         with stream:
             while line := stream.readline(8192):
                 if self._room > 0:

@@ -1,6 +1,6 @@
 """The seed-exact draw of tasks (Cross-Domain MetaDL, `metadl-format` §1.2).
 
-A task is first a cheap description, row numbers and labels, and only later images. The order in which
+A task is first a description that costs little, row numbers and labels; images come later. The order in which
 random numbers are taken is part of the format: the same seed gives the tasks of the original program.
 """
 
@@ -44,7 +44,7 @@ class TaskConfig(BaseModel):
 
 
 class ClassedDataset(Protocol):
-    """What the draw needs to know of a dataset."""
+    """The part of a dataset that drawing tasks needs."""
 
     @property
     def name(self) -> str: ...
@@ -87,8 +87,8 @@ def draw_task(
 ) -> TaskDraw:
     """The next task of one dataset; `rng` moves on exactly as in the original program.
 
-    Where the smallest class has too few images for the queries, which the original does not survive, a task
-    has fewer. Raises ValueError where a class has a single image.
+    If the smallest class has too few images for the queries, a task has fewer queries; the original program fails
+    then. Raises ValueError if a class has a single image.
     """
     smallest = min(len(rows) for rows in rows_of_class)
     queries = min(config.query_images_per_class, max(smallest - 1, 1))
@@ -125,8 +125,8 @@ def draw_test_tasks(
 def draw_train_tasks(
     datasets: Sequence[ClassedDataset], config: TaskConfig, tasks: int, seed: int
 ) -> Iterator[TaskDraw]:
-    """Meta-train and meta-validation: each task from a dataset drawn at random. Every call starts anew
-    from the seed, so equal calls give equal tasks (the format's behaviour)."""
+    """Meta-train and meta-validation: each task from a dataset drawn at random. Every call starts again
+    from the seed, so that equal calls give equal tasks, as in the format."""
     rng = np.random.RandomState(seed)
     for _ in range(tasks):
         index = int(rng.randint(0, len(datasets)))

@@ -1,4 +1,4 @@
-"""How a program that runs submissions meets its terminal and its end."""
+"""Preparing a program that runs submissions for signals and odd terminals."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import sys
 
 
 def prepare_process() -> None:
-    """SIGTERM ends a run as Ctrl-C does, so that what is done is kept and scored; text of a submission that
-    the terminal can not show is escaped instead of ending the run."""
+    """Make SIGTERM end a run as Ctrl-C does, so that finished tasks are kept and scored, and escape text of a
+    submission that the terminal cannot show."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # TextIO hides the method

@@ -1,6 +1,6 @@
 """`python -m ingestion.truth`: the truth of the tasks that a seed draws, without running a submission.
 
-Needed to score predictions of the original ingestion program, which keeps no truth.
+Needed to score predictions of the original ingestion program, which saves no truth.
 """
 
 from __future__ import annotations

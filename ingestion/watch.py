@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 import psutil
 
 WALL_TO_PROCESSOR = 1.5
-"""Seconds that starting a program takes for a second of the processor."""
+"""Seconds that pass for each second of processor time while a program starts."""
 TICK_S = 0.05
 MEMORY_EVERY_TICKS = 4
 _PR_SET_PDEATHSIG = 1
@@ -23,8 +23,8 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 class Watchdog:
-    """Watches one child and all that it starts; `verdict` says why it was ended, or is empty. The memory
-    of the processes `beside` counts too."""
+    """Watches one child and all processes that it starts; `verdict` says why they were ended, or is empty. The
+    memory of the processes `beside` counts too."""
 
     def __init__(self, pid: int, memory_bytes: int | None, beside: tuple[int, ...] = ()) -> None:
         self.verdict = ""
@@ -39,11 +39,11 @@ class Watchdog:
         self._thread.start()
 
     def allow_until(self, deadline: float | None, what: str) -> None:
-        """From now on the child must be done with `what` by `deadline` (monotonic seconds, None: never)."""
+        """From now on the child must finish `what` by `deadline` (monotonic seconds, None: never)."""
         self._what, self._deadline = what, deadline
 
     def stop(self) -> None:
-        """End the watch."""
+        """Stop watching."""
         self._over.set()
         self._thread.join()
 
@@ -55,7 +55,7 @@ class Watchdog:
             if deadline is not None and time.monotonic() > deadline:
                 self._end(f"ran out of time: {self._what}")
                 return
-            with contextlib.suppress(psutil.Error):  # a process that ends while it is looked at
+            with contextlib.suppress(psutil.Error):  # the process ended in the meantime
                 if ticks % MEMORY_EVERY_TICKS == 0 and self._too_much_memory():
                     return
 
@@ -73,7 +73,7 @@ class Watchdog:
 
 
 def process_tree(pid: int) -> list[psutil.Process]:
-    """The process and its descendants; empty where it is gone."""
+    """The process and its descendants; empty if it has ended."""
     try:
         root = psutil.Process(pid)
         return [root, *root.children(recursive=True)]
@@ -82,19 +82,19 @@ def process_tree(pid: int) -> list[psutil.Process]:
 
 
 def kill_processes(processes: Iterable[psutil.Process]) -> None:
-    """Kill without appeal; those already gone are fine."""
+    """Kill the processes; those that have ended are ignored."""
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             process.kill()
 
 
 def descendants() -> set[int]:
-    """Process ids of all that this process has started and adopted."""
+    """Process ids of all processes that this process has started or adopted."""
     return {process.pid for process in psutil.Process().children(recursive=True)}
 
 
 def end_strays(is_stray: Callable[[psutil.Process], bool]) -> None:
-    """Kill those descendants of this process that are strays, and wait for their end."""
+    """Kill those descendants of this process that are strays, and wait until they have ended."""
     strays = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
@@ -105,7 +105,7 @@ def end_strays(is_stray: Callable[[psutil.Process], bool]) -> None:
 
 
 def _private_bytes(process: psutil.Process) -> int:
-    """Resident memory that is the process's own: mapped files and shared pages cost nobody."""
+    """Resident memory of the process without mapped files and shared pages."""
     try:
         info = process.memory_info()
     except (psutil.NoSuchProcess, psutil.AccessDenied):
@@ -114,13 +114,13 @@ def _private_bytes(process: psutil.Process) -> int:
 
 
 def adopt_orphans() -> None:
-    """Make this process inherit what its children leave running, so that it can be ended (Linux)."""
+    """Make this process adopt processes that its children leave running, so that it can end them (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent goes (Linux)."""
+    """Let the kernel kill this process when its parent ends (Linux)."""
     if sys.platform == "linux":
         parent = os.getppid()
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -129,17 +129,18 @@ def die_with_parent() -> None:
 
 
 def _age_s() -> float:
-    """Age of this program. A process keeps its start time when a shell gives way to a program in it, as
-    `sh -c "install && run"` does: where others were waited for before, processor time tells the age."""
+    """Age of this program. The start time of the process is too early if a shell replaced itself by this program, as
+    `sh -c "install && run"` does. Then the process has waited for children before, and the processor time tells the
+    age."""
     age_s = max(time.time() - psutil.Process().create_time(), 0.0)
     if resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt:
         age_s = min(age_s, WALL_TO_PROCESSOR * time.process_time())
     return age_s
 
 
-_BEGAN = time.monotonic() - _age_s()  # now, before this program starts others
+_BEGAN = time.monotonic() - _age_s()  # on import, before this program starts child processes
 
 
 def seconds_since_start() -> float:
-    """Age of this program: the budget of a run starts with it, imports included."""
+    """Age of this program, imports included: the time budget of a run starts with it."""
     return time.monotonic() - _BEGAN

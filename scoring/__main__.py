@@ -15,7 +15,7 @@ _Command = Callable[..., None]
 
 
 def _flag(name: str, kind: Any, default: Any, text: str) -> Callable[[_Command], _Command]:
-    """Declare a flag that may be spelled with underscores, as the original does, or with dashes."""
+    """Declare a flag with underscores, as in the original program, or with dashes."""
     spellings = dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"])
     return click.option(
         *spellings, name, type=kind, default=default, show_default=default is not None, help=text
@@ -25,7 +25,7 @@ def _flag(name: str, kind: Any, default: Any, text: str) -> Callable[[_Command],
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @_flag("seed", click.IntRange(min=0), _DEFAULT.seed, "Seed of ingestion; used only to draw the truth again.")
 @_flag("verbose", bool, True, "Print the scores.")
-@_flag("debug_mode", click.IntRange(min=0), _DEFAULT.debug_mode, "0: compute the main metric alone.")
+@_flag("debug_mode", click.IntRange(min=0), _DEFAULT.debug_mode, "0: compute only the main metric.")
 @_flag("private_information", bool, False, 'Write "Dataset i" instead of the names of datasets.')
 @_flag(
     "overwrite_previous_results",
@@ -39,11 +39,11 @@ def _flag(name: str, kind: Any, default: Any, text: str) -> Callable[[_Command],
     _DEFAULT.test_tasks_per_dataset,
     "Tasks per dataset; used only to draw the truth again.",
 )
-@_flag(
-    "input_data_dir", click.Path(path_type=Path), None, "Data, to draw the truth again where it is absent."
-)
+@_flag("input_data_dir", click.Path(path_type=Path), None, "Data, to draw the truth again if it is missing.")
 @_flag("results_dir", click.Path(path_type=Path), _DEFAULT.results_dir, "Output of the ingestion program.")
-@_flag("output_dir_scoring", click.Path(path_type=Path), _DEFAULT.output_dir_scoring, "Where the scores go.")
+@_flag(
+    "output_dir_scoring", click.Path(path_type=Path), _DEFAULT.output_dir_scoring, "Folder for the scores."
+)
 @_flag("truth", click.Path(path_type=Path), None, "Ground truth  [default: <results_dir>/truth.json]")
 def main(verbose: bool, **settings: Any) -> None:
     """Score the predictions of an ingestion run and write scores.json, scores.txt, plots and a report."""

@@ -1,7 +1,7 @@
-"""How far the probabilities that a submission names can be believed: the expected calibration error.
+"""Whether the probabilities of a submission match its accuracy: the expected calibration error.
 
 Source: Guo et al., "On calibration of modern neural networks", ICML 2017. The largest probability of a query
-is its confidence. Queries are put into bins of equal width by confidence; the error is the mean, over all
+is its confidence. Queries are sorted into bins of equal width by confidence; the error is the mean, over all
 queries, of the distance between the accuracy of a bin and its mean confidence.
 """
 
@@ -16,15 +16,17 @@ from scoring.metrics import Labels
 Values = NDArray[np.float64]
 
 BINS = 15
-# Probabilities come rounded, at the worst from bfloat16, which moves their sum by up to 2^-9.
+# Probabilities are rounded, at worst to bfloat16, which changes their sum by up to 2^-9.
 SUM_TOLERANCE = 2e-3
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """What the queries of some tasks tell: per bin of confidence ((i/15, (i+1)/15], i from 0) `counts`, the sum
-    of `confidences` and the number of `hits`, each float64 [15]. Left out of the bins: `unanswered` queries, whose
-    task has no usable prediction, and those for which labels or scores came that are `no_probabilities`.
+    """Calibration over the queries of some tasks.
+
+    Per bin of confidence ((i/15, (i+1)/15], i from 0): `counts`, the number of queries, the sum of their
+    `confidences` and the number of `hits`, each float64 [15]. Not in the bins: `unanswered` queries, whose task has
+    no usable prediction, and `no_probabilities`, queries with labels or with scores that are not probabilities.
     """
 
     counts: Values
@@ -40,17 +42,17 @@ class Reliability:
 
     @property
     def expected_error(self) -> float | None:
-        """Expected calibration error in 0 … 1; None where no query came with probabilities."""
+        """Expected calibration error in 0 … 1; None if no query has probabilities."""
         return float(np.abs(self.hits - self.confidences).sum() / self.queries) if self.queries else None
 
     @property
     def accuracy(self) -> float | None:
-        """Share of the queries in the bins that are right; None where there are none."""
+        """Share of the queries in the bins that are answered correctly; None if there are none."""
         return float(self.hits.sum() / self.queries) if self.queries else None
 
     @property
     def confidence(self) -> float | None:
-        """Mean confidence of the queries in the bins; None where there are none."""
+        """Mean confidence of the queries in the bins; None if there are none."""
         return float(self.confidences.sum() / self.queries) if self.queries else None
 
 
@@ -58,7 +60,7 @@ def reliability(scores: Values, predicted: Labels, truth: Labels) -> Reliability
     """Sort the queries of a task into bins.
 
     `scores`: [n_query, ways] as the submission wrote them, `predicted` and `truth`: [n_query]. A row counts
-    where it holds probabilities: none negative, of sum one up to `SUM_TOLERANCE`.
+    if it holds probabilities: none is negative, and their sum is one up to `SUM_TOLERANCE`.
     """
     rows = np.flatnonzero(((scores >= 0) & (scores <= 1 + SUM_TOLERANCE)).all(axis=1))
     rows = rows[np.abs(scores[rows].sum(axis=1) - 1) <= SUM_TOLERANCE]
@@ -74,13 +76,13 @@ def reliability(scores: Values, predicted: Labels, truth: Labels) -> Reliability
 
 
 def left_out(*, unanswered: int = 0, no_probabilities: int = 0) -> Reliability:
-    """Account for queries of which nothing can be said."""
+    """The calibration of queries without a usable prediction."""
     nothing = np.zeros(BINS)
     return Reliability(nothing, nothing, nothing, unanswered, no_probabilities)
 
 
 def merge(parts: Sequence[Reliability]) -> Reliability:
-    """Put at least one account together, query by query: large tasks weigh more than small ones."""
+    """Merge one or more calibrations. Queries count equally, so that large tasks weigh more than small ones."""
     return Reliability(
         counts=np.sum([part.counts for part in parts], axis=0),
         confidences=np.sum([part.confidences for part in parts], axis=0),

@@ -1,11 +1,11 @@
 """The exception tree of the scoring program.
 
-ScoringError                 what a user can mend; the command prints it and exits with status 1
-├── InputError               the results folder can not be used
-├── TruthError               the ground truth is absent, malformed, or could not be drawn again
-├── OutputError              the output folder must not be, or can not be, replaced
+ScoringError                 what a user can fix; the command prints it and exits with status 1
+├── InputError               the results folder cannot be used
+├── TruthError               the ground truth is missing or malformed, or could not be drawn again
+├── OutputError              the output folder must not or cannot be replaced
 ├── UnreadableFileError      one file is refused: a link, not a regular file, too large
-└── PredictionError          one prediction file is wrong: costs its task, never the scoring
+└── PredictionError          one prediction file is wrong: its task scores as chance, and scoring goes on
 """
 
 
@@ -14,20 +14,20 @@ class ScoringError(Exception):
 
 
 class InputError(ScoringError):
-    """The results folder can not be used."""
+    """The results folder cannot be used."""
 
 
 class TruthError(ScoringError):
-    """The ground truth is absent, malformed, or could not be drawn again."""
+    """The ground truth is missing or malformed, or could not be drawn again."""
 
 
 class OutputError(ScoringError):
-    """The output folder must not be, or can not be, replaced."""
+    """The output folder must not or cannot be replaced."""
 
 
 class UnreadableFileError(ScoringError):
-    """One file is refused: a link, not a regular file, too large, or closed to us."""
+    """One file is refused: it is a link, no regular file, too large, or not readable."""
 
 
 class PredictionError(ScoringError):
-    """One prediction file does not hold what its task asks for."""
+    """One prediction file does not have the form that its task needs."""

@@ -1,4 +1,4 @@
-"""Reading files nobody vouches for, and writing files that are never half there."""
+"""Reading untrusted files, and writing files atomically."""
 
 import errno
 import os
@@ -9,14 +9,14 @@ from pathlib import Path
 from scoring.errors import UnreadableFileError
 
 MAX_FILE_BYTES = 64 * 2**20
-# O_NONBLOCK: opening a named pipe must not wait for a writer. Absent flags are those of other systems.
+# O_NONBLOCK: opening a named pipe must not wait for a writer. Flags that a system lacks are 0.
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def read_bytes(path: Path, max_bytes: int = MAX_FILE_BYTES, *, follow_link: bool = False) -> bytes:
     """Return the content of a regular file of at most `max_bytes` bytes.
 
-    Raises FileNotFoundError where nothing lies, and UnreadableFileError (whose text is a predicate, "is a
+    Raises FileNotFoundError if there is no file, and UnreadableFileError (whose text is a predicate, "is a
     symbolic link") for links unless `follow_link`, for folders, pipes and devices, and for larger files.
     """
     flags = _OPEN_FLAGS | (0 if follow_link else getattr(os, "O_NOFOLLOW", 0))
@@ -25,7 +25,7 @@ def read_bytes(path: Path, max_bytes: int = MAX_FILE_BYTES, *, follow_link: bool
     except FileNotFoundError:
         raise
     except OSError as error:
-        why = "is a symbolic link" if error.errno == errno.ELOOP else f"can not be opened ({error.strerror})"
+        why = "is a symbolic link" if error.errno == errno.ELOOP else f"cannot be opened ({error.strerror})"
         raise UnreadableFileError(why) from error
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -44,7 +44,7 @@ def _read_capped(descriptor: int, max_bytes: int) -> bytes:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file that is either whole or absent: a temporary neighbour, then a rename."""
+    """Write a file atomically: to a temporary file in the same folder, which is then renamed."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)
     try:
@@ -57,5 +57,5 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text as UTF-8, whole or not at all; what UTF-8 can not hold becomes a question mark."""
+    """Write text as UTF-8, atomically; characters that UTF-8 cannot encode become question marks."""
     write_bytes(path, text.encode("utf-8", errors="replace"))

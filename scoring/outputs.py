@@ -18,7 +18,7 @@ from scoring.text import safe_keys
 
 @dataclass(frozen=True)
 class Result:
-    """All that a scoring run found out, as the writers of files need it."""
+    """All results of a scoring run, for the writers of files."""
 
     summary: Summary
     tasks: tuple[TaskScore, ...]
@@ -29,16 +29,16 @@ class Result:
 
     @property
     def calibration(self) -> bool:
-        """Whether calibration is told: not where the main metric alone was asked for."""
+        """Whether to report calibration: not if only the main metric was asked for."""
         return len(self.metrics) > 1
 
 
 def prepare_folder(folder: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
-    """Leave `folder` existing and empty.
+    """Make sure that `folder` exists and is empty.
 
-    An empty folder is taken as it is. One with content is renamed `<folder>_<yy-mm-dd-HH-MM-SS>`, or, with
-    `overwrite`, emptied where it holds a `scores.txt`. Raises OutputError where `folder` is a file, holds
-    one of `inputs`, is to be emptied but is no old scoring output, or can not be changed.
+    A folder with content is renamed `<folder>_<yy-mm-dd-HH-MM-SS>`, or, with `overwrite`, emptied if it holds a
+    `scores.txt`. Raises OutputError if `folder` is a file, holds one of `inputs`, should be emptied but is no old
+    scoring output, or cannot be changed.
     """
     for path in inputs:
         if path.resolve().is_relative_to(folder.resolve()):
@@ -55,7 +55,7 @@ def prepare_folder(folder: Path, inputs: Sequence[Path], *, overwrite: bool) -> 
                 folder.rename(_free_name(folder))
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"the output folder {folder} can not be prepared: {error}") from error
+        raise OutputError(f"the output folder {folder} cannot be prepared: {error}") from error
 
 
 def _empty(folder: Path) -> None:
@@ -83,8 +83,8 @@ def _free_name(folder: Path) -> Path:
 def scores_json(result: Result) -> str:
     """Return the flat table of numbers that Codabench reads, one key for each leaderboard column.
 
-    `dataset_{i}` repeats a dataset's main metric under a key that is known before its name is. A calibration
-    error that can not be told has no key: any number would be read as a good or a bad one.
+    `dataset_{i}` repeats the main metric of a dataset under a key that does not depend on its name. An unknown
+    calibration error has no key, since any number would look like a good or a bad one.
     """
     overall, run = result.summary.overall, result.run
     main = overall.estimates[MAIN_METRIC.key]
@@ -107,7 +107,7 @@ def scores_json(result: Result) -> str:
 
 
 def details_json(result: Result) -> str:
-    """Return everything: groups with intervals, each task, failures, and the account of the run."""
+    """Return everything: groups with intervals, each task, failures, and the information about the run."""
     summary = result.summary
     details = {
         "format": "autometa-scores-1",

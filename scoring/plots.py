@@ -1,7 +1,7 @@
 """The plots of the original program: a histogram of all tasks, and heat maps per dataset, ways and shots; and
 a reliability diagram.
 
-Drawn on figures of their own: nothing here touches pyplot or a screen.
+Figures are drawn directly, without pyplot or a screen.
 """
 
 import io
@@ -25,7 +25,7 @@ _DPI = 80
 _COLOUR = "#2f6f9f"
 _HISTOGRAM_BINS = 40
 _HEATMAP_BINS = 10
-_MAX_ROWS = 100  # a figure with more is neither readable nor quick
+_MAX_ROWS = 100  # a figure with more is unreadable and slow
 _LABEL_CHARACTERS = 24
 
 Values = NDArray[np.float64]
@@ -41,7 +41,7 @@ def draw_plots(tasks: Sequence[TaskScore], summary: Summary, metrics: Sequence[M
     )
     plots: dict[str, Png] = {}
     with warnings.catch_warnings():
-        # Names may hold characters that the font lacks: a box is drawn, and nobody needs to be told.
+        # Names may have characters that the font lacks: a box is drawn instead, so no warning is needed.
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         for metric in metrics:
             values = np.array([task.values[metric.key] for task in tasks])
@@ -98,13 +98,13 @@ def _histogram(values: Values, metric: str) -> Png:
 
 
 def _density(values: Values, grid: Values) -> Values | None:
-    """Gaussian kernel density [grid] with Scott's bandwidth; None where the values do not vary."""
+    """Gaussian kernel density [grid] with the bandwidth of Scott; None if all values are equal."""
     spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
     if spread < 1e-9:
         return None
     bandwidth = spread * len(values) ** -0.2
     total = np.zeros_like(grid)
-    for value in values:  # one at a time: the memory stays that of one curve
+    for value in values:  # one at a time, so that memory is only needed for one curve
         total += np.exp(-0.5 * ((grid - value) / bandwidth) ** 2)
     return np.asarray(total / (len(values) * bandwidth * np.sqrt(2 * np.pi)), dtype=np.float64)
 
@@ -139,7 +139,7 @@ def _span(values: Values) -> tuple[float, float]:
 
 
 def _new_figure(width_in: float, height_in: float, *, left_in: float) -> tuple[Figure, Axes]:
-    """Make a figure with fixed margins in inches: a layout that measures its texts draws them twice."""
+    """Make a figure with fixed margins in inches, since an automatic layout draws all texts twice."""
     figure = Figure(figsize=(width_in, height_in), dpi=_DPI)
     FigureCanvasAgg(figure)
     bottom, top = 0.55 / height_in, 1 - 0.12 / height_in

@@ -1,7 +1,8 @@
-"""Reading `task_{i}.predict` files, which a submission wrote and nobody vouches for.
+"""Reading `task_{i}.predict` files, which a submission wrote and which are not trusted.
 
-A file holds text, one row per query image: either `ways` scores (probabilities or logits; the highest one
-is the prediction, the lowest class wins ties), or one whole-numbered label. Anything else costs the task.
+A file holds text, one row per query image: either `ways` scores (probabilities or logits; the highest one is the
+prediction, the lowest class wins ties), or one whole-numbered label. With any other content the task scores as
+chance.
 """
 
 import re
@@ -19,15 +20,15 @@ from scoring.metrics import Labels
 Status = Literal["ok", "missing", "malformed"]
 
 FILE_NAME = re.compile(r"task_([1-9][0-9]*)\.predict")
-# Room for one value: "%.18e" takes 26 characters. Refusing more keeps a task's cost bounded by its size.
+# Space for one value: "%.18e" takes 26 characters. The limit bounds the time to read a task by its size.
 _BYTES_PER_VALUE = 64
 _BYTES_SPARE = 4096
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a file says: `labels` [n_query] with status "ok", else None and the reason; `scores` [n_query, ways]
-    as they were written, None where the file holds labels or nothing usable."""
+    """The content of a file: `labels` [n_query] with status "ok", else None and the reason; `scores` [n_query, ways]
+    as they were written, None if the file holds labels or nothing usable."""
 
     labels: Labels | None
     status: Status
@@ -36,9 +37,9 @@ class Prediction:
 
 
 def read_prediction(path: Path, n_query: int, ways: int) -> Prediction:
-    """Read one prediction file; never raises for what the file holds.
+    """Read one prediction file; never raises, whatever the file holds.
 
-    A file in which every value is NaN is how the ingestion program marks a task that was not done: it
+    A file in which every value is NaN is how the ingestion program marks a task that was not done; it
     counts as missing.
     """
     max_bytes = min(MAX_FILE_BYTES, _BYTES_PER_VALUE * n_query * ways + _BYTES_SPARE)
@@ -57,7 +58,7 @@ def read_prediction(path: Path, n_query: int, ways: int) -> Prediction:
 
 
 def stray_files(results_dir: Path, tasks: frozenset[int]) -> list[str]:
-    """Return the sorted names of `.predict` files in `results_dir` that belong to none of `tasks`."""
+    """Return the sorted names of `.predict` files in `results_dir` that belong to no task."""
     names = (entry.name for entry in results_dir.iterdir() if ".predict" in entry.name)
     return sorted(name for name in names if not _belongs(name, tasks))
 
@@ -68,7 +69,7 @@ def _belongs(name: str, tasks: frozenset[int]) -> bool:
 
 
 def _parse(data: bytes) -> NDArray[np.float64]:
-    """Turn text into a table [rows, columns] of float64, by hand: no pickles, no comments, no quotes."""
+    """Parse text as a table [rows, columns] of float64, without support for pickles, comments or quotes."""
     if b"_" in data:  # Python reads 1_000 as a number; no other program does
         raise PredictionError("an underscore is no part of a number")
     rows: list[list[float]] = []

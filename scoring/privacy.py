@@ -1,4 +1,4 @@
-"""Hiding the names of hidden datasets: "Dataset i" wherever a name would be written."""
+"""Hiding the names of datasets: "Dataset i" replaces every name."""
 
 import re
 from dataclasses import replace
@@ -11,8 +11,8 @@ from scoring.truth import Truth
 def hide_names(truth: Truth, run: RunInfo) -> tuple[Truth, RunInfo]:
     """Replace every dataset name by "Dataset i", i from 1 in natural order of the names.
 
-    Names inside reasons and notes are replaced where they stand as words. The list of what was set aside
-    names classes, which tell a dataset as well as its name: only its length is kept.
+    In reasons and notes, names are replaced where they are whole words. Of the list of what was left out, only the
+    length is kept, since it names classes, which identify a dataset too.
     """
     aliases = {name: f"Dataset {i}" for i, name in enumerate(sorted(truth.datasets, key=natural_key), 1)}
     longest_first = sorted(map(re.escape, aliases), key=len, reverse=True)

@@ -21,9 +21,9 @@ _STRAYS_NAMED = 5
 def score(settings: ScoringSettings) -> ScoreSummary:
     """Score the predictions in `settings.results_dir` and write everything to `settings.output_dir_scoring`.
 
-    No prediction can make it fail: an unusable one scores as chance. Raises a ScoringError where the results
-    folder or the truth can not be used or the output folder must not be replaced; until then nothing is
-    touched. Raises OSError where writing fails.
+    No prediction can make it fail: an unusable one scores as chance. Raises a ScoringError, before anything is
+    changed, if the results folder or the truth cannot be used or the output folder must not be replaced. Raises
+    OSError if writing fails.
     """
     if not settings.results_dir.is_dir():
         raise InputError(f"--results_dir: {settings.results_dir} is not a folder")
@@ -61,7 +61,7 @@ def _inputs(settings: ScoringSettings) -> list[Path]:
 
 
 def _notes(results_dir: Path, truth: Truth, run: RunInfo, tasks: Sequence[TaskScore]) -> list[str]:
-    """Say what does not fit together, although every task got its score."""
+    """Notes on what does not fit together, although every task has a score."""
     notes = []
     strays = stray_files(results_dir, frozenset(task.task for task in truth.tasks))
     if strays:
@@ -70,7 +70,7 @@ def _notes(results_dir: Path, truth: Truth, run: RunInfo, tasks: Sequence[TaskSc
         notes.append(f"prediction files of no known task, ignored: {named}{more}")
     if run.datasets and run.tasks_per_dataset and run.datasets * run.tasks_per_dataset != len(tasks):
         notes.append(
-            f"metadata_ingestion tells of {run.datasets:g} datasets with {run.tasks_per_dataset:g} tasks "
+            f"metadata_ingestion says {run.datasets:g} datasets with {run.tasks_per_dataset:g} tasks "
             f"each, the truth of {len(tasks)} tasks"
         )
     malformed = sum(task.status == "malformed" for task in tasks)
@@ -106,7 +106,7 @@ def _write(result: Result, folder: Path) -> ScoreSummary:
 
 
 def _write_plots(result: Result, folder: Path) -> tuple[dict[str, bytes], list[str]]:
-    """Draw and write the plots. The scores stand without them: what goes wrong is a note."""
+    """Draw and write the plots. Scores do not need them, so a failure only becomes a note."""
     try:
         from scoring.plots import draw_plots, draw_reliability  # noqa: PLC0415  (matplotlib is slow to import)
 

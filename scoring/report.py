@@ -1,4 +1,4 @@
-"""The HTML report: one page that needs nothing beside itself, safe for names and reasons of any origin."""
+"""The HTML report: one page without other files, safe for untrusted names and reasons."""
 
 import base64
 from pathlib import Path
@@ -16,7 +16,7 @@ _MINUS = "\N{MINUS SIGN}"
 
 
 def render_report(result: Result, plots: dict[str, bytes], notes: tuple[str, ...]) -> str:
-    """Return the page; `plots` holds PNG data by file name, `notes` what the reader should know."""
+    """Return the page; `plots` holds PNG data by file name, `notes` are shown to the reader."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -55,7 +55,7 @@ def _sections(result: Result) -> list[dict[str, Any]]:
 
 
 def _calibration(result: Result) -> list[tuple[str, Reliability]]:
-    """Name the rows of the table of calibration; empty where it is not told."""
+    """The rows of the table of calibration; empty if it is not reported."""
     if not result.calibration:
         return []
     rows = [(group.name, group.reliability) for group in result.summary.datasets]
@@ -63,7 +63,7 @@ def _calibration(result: Result) -> list[tuple[str, Reliability]]:
 
 
 def _facts(result: Result) -> list[tuple[str, str]]:
-    """Collect what ran, as pairs of a name and a text; what was not told is left out."""
+    """What ran, as pairs of a name and a text; what is unknown is left out."""
     run = result.run
     facts = [(name, run.facts[name]) for name in ("submission", "protocol") if name in run.facts]
     seed = run.facts.get("seed") or (None if result.seed is None else str(result.seed))
@@ -84,13 +84,13 @@ def _duration(duration_s: float | None, budget_s: float | None) -> str:
 
 
 def _number(value: float, digits: int = 3) -> str:
-    """Write a score with a true minus sign, and without one where it rounds to nought."""
+    """Write a score with a true minus sign, and without one if it rounds to zero."""
     text = f"{value:.{digits}f}"
     return text.lstrip("-") if float(text) == 0 else text.replace("-", _MINUS)
 
 
 def _told(value: float | None, form: str) -> str:
-    """Write a number that may not be told."""
+    """Write a number that may be unknown."""
     return "–" if value is None else format(value, form)
 
 

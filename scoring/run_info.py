@@ -1,6 +1,6 @@
-"""What is told about a run: `metadata_ingestion` and `ingestion.json`, and the submission's own `stages.json`.
+"""Information about a run: `metadata_ingestion`, `ingestion.json` and `stages.json` of the submission.
 
-All are optional and only inform: a missing or malformed one becomes a note, never an error.
+All files are optional and have no effect on scores: a missing or malformed one becomes a note, never an error.
 """
 
 import json
@@ -24,8 +24,8 @@ _FACTS = ("submission", "protocol", "seed", "sandbox")
 
 @dataclass(frozen=True)
 class RunInfo:
-    """The account of one ingestion run; None or empty where it is not told. Times in seconds: `stages` as
-    ingestion measured them, `stage_times` as the submission tells them."""
+    """Information about one ingestion run; None or empty if unknown. Times in seconds: `stages` as ingestion
+    measured them, `stage_times` as the submission reports them."""
 
     duration_s: float | None = None
     meta_train_s: float | None = None
@@ -43,7 +43,7 @@ class RunInfo:
 
 
 def read_run_info(results_dir: Path) -> RunInfo:
-    """Read the files in `results_dir`; what is absent or unusable is told in `notes`."""
+    """Read the files in `results_dir`; `notes` say what is missing or unusable."""
     times, time_notes = _read_metadata(results_dir / "metadata_ingestion")
     info, info_notes = _read_ingestion(results_dir / "ingestion.json")
     stage_times, stage_notes = read_stage_times(results_dir, times.get("Meta-test time"))
@@ -63,7 +63,7 @@ def _read_metadata(path: Path) -> tuple[dict[str, float | None], list[str]]:
     try:
         content = yaml.safe_load(read_bytes(path, _MAX_BYTES))
     except FileNotFoundError:
-        return {}, [f"{path.name} is missing: the duration is not known"]
+        return {}, [f"{path.name} is missing: the duration is unknown"]
     except UnreadableFileError as error:
         return {}, [f"{path.name} {error}: ignored"]
     except (yaml.YAMLError, RecursionError, ValueError) as error:
@@ -125,7 +125,7 @@ def _stages(value: object) -> tuple[tuple[str, float], ...]:
 
 
 def _words(value: object, depth: int = 4) -> str:
-    """Write any JSON value for people: "cores: 4, device: cpu" rather than braces and quotes."""
+    """Write any JSON value for people: "cores: 4, device: cpu" without braces and quotes."""
     if isinstance(value, dict | list) and depth == 0:
         return "…"
     if isinstance(value, dict):
@@ -138,7 +138,7 @@ def _words(value: object, depth: int = 4) -> str:
 
 
 def _number(value: object) -> float | None:
-    """Return a finite number ≥ 0, or None. Text counts: YAML 1.1 reads Python's 1e-05 as a word."""
+    """Return a finite number ≥ 0, or None. Text is accepted too, since YAML 1.1 reads 1e-05 as text."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

@@ -1,4 +1,4 @@
-"""What a caller gives to `scoring.score`, and what it gets back."""
+"""Settings and result of `scoring.score`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +8,12 @@ from scoring.summary import Estimate
 
 @dataclass(frozen=True)
 class ScoringSettings:
-    """One scoring run. The names and defaults are those of the original program, where it has them.
+    """One scoring run. Names and defaults are those of the original program if it has them.
 
-    `truth`: default `<results_dir>/truth.json`; where that is absent and `input_data_dir` is given, the truth
-    is drawn again with `seed` and `test_tasks_per_dataset`, which serve nothing else.
-    `debug_mode`: 0 computes the main metric alone. `overwrite_previous_results`: False renames an existing
-    output folder, True empties it. `private_information`: True hides the names of datasets.
+    `truth`: default `<results_dir>/truth.json`; if it is missing and `input_data_dir` is given, the truth is drawn
+    again with `seed` and `test_tasks_per_dataset`, which have no other use. `debug_mode`: 0 computes only the main
+    metric. `overwrite_previous_results`: False renames an existing output folder, True empties it.
+    `private_information`: True hides the names of datasets.
     """
 
     results_dir: Path = Path("../../ingestion_output")
@@ -45,7 +45,7 @@ class GroupScore:
 
 @dataclass(frozen=True)
 class ScoreSummary:
-    """The result: `overall`, `datasets` in natural order, times in seconds (None: not told), files, notes."""
+    """The result: `overall`, `datasets` in natural order, times in seconds (None: unknown), files, notes."""
 
     overall: GroupScore
     datasets: tuple[GroupScore, ...]

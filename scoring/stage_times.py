@@ -1,4 +1,4 @@
-"""What a submission told of its stages, predicted and actual seconds: `stages.json`, which nobody vouches for."""
+"""Predicted and actual seconds of the stages of a submission: `stages.json`, which is not trusted."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ _LEAST_PREDICTED_S = 1e-3
 
 @dataclass(frozen=True)
 class StageTime:
-    """One stage; seconds are None where they are not told; `note`: what the submission says came of it."""
+    """One stage; seconds are None if unknown; `note`: the result, as the submission reports it."""
 
     stage: str
     predicted_s: float | None
@@ -25,17 +25,17 @@ class StageTime:
 
     @property
     def ratio(self) -> float | None:
-        """Actual over predicted seconds; None where either is not told or the prediction is below 1 ms."""
+        """Actual over predicted seconds; None if one is unknown or the prediction is below 1 ms."""
         if self.actual_s is None or self.predicted_s is None or self.predicted_s < _LEAST_PREDICTED_S:
             return None
         return self.actual_s / self.predicted_s
 
 
 def read_stage_times(results_dir: Path, meta_test_s: float | None) -> tuple[tuple[StageTime, ...], list[str]]:
-    """Return the stages, none where the file is absent or unusable, and notes that say what was ignored.
+    """Return the stages, none if the file is missing or unusable, and notes that say what was ignored.
 
-    `meta_test_s`: what ingestion measured, in place of what the submission says of that stage, as it can not
-    know; None or 0: not measured, nothing ran.
+    `meta_test_s`: the time that ingestion measured; it replaces the actual time of that stage, which the submission
+    cannot know. None or 0: not measured, nothing ran.
     """
     path = results_dir / STAGES_FILE
     try:

@@ -1,4 +1,5 @@
-"""The format of `stages.json`, checked field by field. Slow to import: `stage_times` does so when it reads."""
+"""The format of `stages.json`, checked field by field. Slow to import, so `stage_times` imports it only to read a
+file."""
 
 from typing import Annotated
 
@@ -9,7 +10,7 @@ _Seconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 
 
 class StageRow(BaseModel):
-    """One stage with its seconds and what came of it; further keys are left alone."""
+    """One stage with its seconds and its result; other keys are ignored."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
@@ -23,7 +24,7 @@ _STAGES = TypeAdapter(Annotated[list[StageRow], Field(max_length=_MAX_STAGES)])
 
 
 def parse_stages(data: bytes) -> list[StageRow]:
-    """Check the text of a stages file; raises ValueError naming the first field at fault."""
+    """Check the text of a stages file; raises ValueError naming the first wrong field."""
     try:
         return _STAGES.validate_json(data)
     except ValidationError as error:

@@ -28,7 +28,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class TaskScore:
-    """One scored task: `values` by metric key; `reason` tells why it scores as chance, else None."""
+    """One scored task: `values` by metric key; `reason` says why it scores as chance, else None."""
 
     task: int
     dataset: str
@@ -64,7 +64,7 @@ class Summary:
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Average at least one value; the interval rests on the standard error with n−1."""
+    """Average one or more values; the interval uses the standard error with n−1."""
     n = len(values)
     mean = float(np.mean(values))
     if n < 2:
@@ -122,7 +122,7 @@ def _reliability(task: TruthTask, prediction: Prediction) -> Reliability:
 
 
 def summarise(tasks: Sequence[TaskScore]) -> Summary:
-    """Aggregate at least one task: a plain mean over tasks, and the same per dataset, ways and shots."""
+    """Aggregate one or more tasks: the plain mean over all, and per dataset, ways and shots."""
     return Summary(
         overall=_group("overall", tasks),
         datasets=_groups(tasks, lambda task: task.dataset),

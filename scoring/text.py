@@ -1,4 +1,4 @@
-"""Small text work: natural order, safe display, numbers and durations for people."""
+"""Helpers for text: natural order, safe display, numbers and durations for people."""
 
 import re
 
@@ -23,7 +23,7 @@ def one_line(text: str, limit: int = 200) -> str:
 
 
 def seconds_text(seconds: float | None) -> str:
-    """Write a duration as people say it: "0.4 s", "12 s", "3 min 05 s", "2 h 07 min"."""
+    """Write a duration for people: "0.4 s", "12 s", "3 min 05 s", "2 h 07 min"."""
     if seconds is None:
         return "unknown"
     if seconds < 9.95:
@@ -38,9 +38,9 @@ def seconds_text(seconds: float | None) -> str:
 
 
 def safe_keys(names: list[str]) -> list[str]:
-    """Turn names into distinct keys of ASCII letters, digits and underscores, one for one.
+    """Turn names into distinct keys of ASCII letters, digits and underscores, one for each name.
 
-    What is left empty becomes "dataset"; a key that is taken gets the first free suffix _2, _3, …
+    An empty key becomes "dataset"; a key that is already used gets the first free suffix _2, _3, …
     """
     keys: list[str] = []
     for name in names:

@@ -1,8 +1,8 @@
 """The ground truth: read from `truth.json`, or drawn again for the output of the original program.
 
-The ingestion program of this project leaves the labels in a file, so that scoring needs neither the images
-nor the random stream. The original program leaves none: from its output the truth is drawn again by
-`python -m ingestion.truth`, a separate process, since this package imports nothing of ingestion.
+The ingestion program of this project saves the labels in a file, so that scoring needs neither the images nor the
+random numbers. The original program does not: for its output, the truth is drawn again by `python -m
+ingestion.truth`, a separate process, since this package imports nothing of ingestion.
 """
 
 import os
@@ -51,7 +51,7 @@ class Truth:
 
 
 def read_truth(path: Path, *, follow_link: bool = False) -> Truth:
-    """Read and check a truth file; raises TruthError naming the file and the field at fault."""
+    """Read and check a truth file; raises TruthError naming the file and the wrong field."""
     from scoring.truth_file import parse_truth  # noqa: PLC0415  (pydantic is slow to import)
 
     try:
@@ -72,9 +72,9 @@ def _freeze(file: "TruthFile") -> Truth:
 
 
 def draw_truth(input_data_dir: Path, seed: int, tasks_per_dataset: int) -> Truth:
-    """Draw the test tasks again from the data, by the ingestion package in a process of its own.
+    """Draw the test tasks again from the data, by the ingestion package in a separate process.
 
-    Raises TruthError with the process's output where the module is missing, fails or takes over an hour.
+    Raises TruthError, with the output of the process, if the module is missing, fails or takes over an hour.
     """
     if not input_data_dir.is_dir():
         raise TruthError(f"--input_data_dir: {input_data_dir} is not a folder")
@@ -87,7 +87,7 @@ def draw_truth(input_data_dir: Path, seed: int, tasks_per_dataset: int) -> Truth
 
 
 def _run(command: list[str]) -> None:
-    # The folder that holds this package holds ingestion too, installed or not.
+    # The parent folder of this package also holds ingestion, installed or not.
     path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": path}
     try:

@@ -1,4 +1,5 @@
-"""The format "autometa-truth-1", checked field by field. Slow to import: `truth` does so when it reads."""
+"""The format "autometa-truth-1", checked field by field. Slow to import, so `truth` imports it only to read a
+file."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -55,7 +56,7 @@ class TruthFile(BaseModel):
 
 
 def parse_truth(data: bytes, path: Path) -> TruthFile:
-    """Check the text of a truth file; raises TruthError naming `path` and the first field at fault."""
+    """Check the text of a truth file; raises TruthError naming `path` and the first wrong field."""
     try:
         return TruthFile.model_validate_json(data)
     except ValidationError as error:

@@ -30,7 +30,7 @@ SIDE = 128  # of every image, in pixels
 LETTER_BOX, ICON_BOX, CLIP_BOX = 92, 96, 116  # the longer side of what is drawn
 SAME = 4.0  # mean grey difference of 16x16 thumbnails below which two images count as one
 LEAST = 16  # images of a class; a class with fewer is left out
-UNDRAWN = ("<mask", "<animate", "<pattern")  # what the SVG renderer does not draw well
+UNDRAWN = ("<mask", "<animate", "<pattern")  # features that the SVG renderer does not draw well
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Item:
 
 @dataclass
 class Dataset:
-    """A dataset in the making: (class, group, image), and a thumbnail of every image."""
+    """A dataset while it is made: (class, group, image), and a thumbnail of every image."""
 
     name: str
     description: str
@@ -54,7 +54,7 @@ class Dataset:
     thumbs: list[np.ndarray] = field(default_factory=list)
 
     def is_new(self, image: Image.Image) -> bool:
-        """Say whether the image is not blank and no other looks the same, and remember it if so."""
+        """Whether the image is neither blank nor a copy of another one; if so, remember it."""
         thumb = np.asarray(image.convert("L").resize((16, 16), Image.Resampling.BOX), dtype=np.float32)
         others = np.stack([np.full_like(thumb, 255), *self.thumbs])
         if np.abs(others - thumb).mean(axis=(1, 2)).min() < SAME:
@@ -74,7 +74,7 @@ class Dataset:
 
 
 def centred(image: Image.Image, box: int) -> Image.Image:
-    """Scale what is drawn on a transparent ground into a box in the middle of a white square."""
+    """Scale a drawing with a transparent background into a box in the middle of a white square."""
     image = image.convert("RGBA")
     image = ImageOps.contain(
         image.crop(image.getchannel("A").getbbox()), (box, box), Image.Resampling.LANCZOS
@@ -92,7 +92,7 @@ def one_line(text: str | None, limit: int = 90) -> str:
 
 @dataclass
 class Font:
-    """A font file and what its name table says."""
+    """A font file and the entries of its name table."""
 
     path: Path
     family: str
@@ -104,7 +104,7 @@ class Font:
 
 
 def font_licence(text: str) -> str:
-    """SPDX name of the licence a font states; empty when it is not one of those wanted."""
+    """SPDX name of the licence a font states; empty if it is not a permissive one."""
     if "GPL" in text or "General Public" in text:
         return ""
     if any(words in text for words in ("Open Font License", "OPEN FONT LICENSE", "OFL")):
@@ -168,7 +168,7 @@ def make_letters(folder: Path, spec: Json, count: int, seed: int) -> Dataset:
 
 
 def read_icon_sets(folder: Path, spec: Json) -> list[Json]:
-    """Icon sets of one colour under a licence that is wanted."""
+    """Icon sets of one colour under a permissive licence."""
     sets = []
     for prefix, info in sorted(json.loads((folder / "collections.json").read_text(encoding="utf-8")).items()):
         wanted = info["license"].get("spdx") in spec["icon_licences"] and not info.get("palette")
@@ -222,7 +222,7 @@ def clip_items(root: Path, folder: str, skip: list[str], rng: random.Random) -> 
 
 
 def make_clipart(folder: Path, spec: Json, count: int, seed: int) -> Dataset:
-    """Clip art: class = theme, that is a folder of the library."""
+    """Clip art: class = theme, which is a folder of the library."""
     data = Dataset("CLIPART", "Clip art drawings; class = theme")
     root = folder / "usr/share/openclipart/png"
     for theme in spec["themes"]:

@@ -117,9 +117,9 @@ def test_differences_are_paired(report: ModuleType) -> None:
 
 
 def test_bundles_that_met_other_tasks_are_refused(report: ModuleType) -> None:
-    with pytest.raises(ValueError, match="other tasks"):
+    with pytest.raises(ValueError, match="different tasks"):
         report.rounds([result(report, "x", [0.5]), result(report, "y", [0.5], drawn="others")])
-    with pytest.raises(ValueError, match="other tasks"):
+    with pytest.raises(ValueError, match="different tasks"):
         report.rounds([result(report, "x", [0.5]), result(report, "y", [0.5, 0.5], budget_s=180.0)])
 
 

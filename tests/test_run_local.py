@@ -47,12 +47,10 @@ def scores(output: Path) -> dict[str, float]:
         (["--protocol", "both"], "protocol"),
         (["--colour", "red"], "--colour"),
         (["--memory-budget", "1MB"], "memory_budget"),
-        (["--resume", "--overwrite"], "give one of them"),
+        (["--resume", "--overwrite"], "give only one of them"),
     ],
 )
-def test_bad_arguments_exit_with_2_and_name_the_mend(
-    arguments: list[str], named: str, tmp_path: Path
-) -> None:
+def test_bad_arguments_exit_with_2_and_name_the_fix(arguments: list[str], named: str, tmp_path: Path) -> None:
     code, output = run_local(*arguments, "--output", tmp_path / "out")
     assert code == 2, output
     assert named in output
@@ -72,11 +70,11 @@ def test_an_output_in_use_is_not_overwritten(tmp_path: Path) -> None:
     for options in ([], ["--overwrite"]):
         code, output = run_local("--output", tmp_path, "--submission", "random", *options)
         assert code == 2
-        assert "no run has made it" in output
+        assert "it is not the output of a run" in output
     assert (tmp_path / "mine.txt").exists()
     code, output = run_local("--output", tmp_path / "mine.txt", "--submission", "random")
     assert code == 2
-    assert "can not be used" in output
+    assert "cannot be used" in output
 
 
 def test_an_output_that_another_run_holds_is_refused(tmp_path: Path) -> None:
@@ -95,14 +93,14 @@ def test_a_run_is_resumed_in_its_folder_if_it_is_of_the_same_kind(
     common = ("--dataset", data, "--submission", make_bundle(), "--output", out, "--tasks-per-dataset", 3)
     code, output = run_local(*common, "--resume")
     assert code == 0, output
-    assert "this one starts afresh" in output
+    assert "this one starts from the beginning" in output
     code, output = run_local(*common)
     assert code == 2
     assert "add --overwrite or --resume" in output
     (out / "scoring" / "scores.txt").unlink()  # as a kill may leave it
     code, output = run_local(*common, "--resume")
     assert code == 0, output
-    assert "finds what the earlier run has left" in output
+    assert "finds what the earlier run saved" in output
     assert scores(out)["tasks_missing"] == 0
     code, output = run_local(*common, "--resume", "--seed", 5)
     assert code == 2

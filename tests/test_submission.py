@@ -18,7 +18,7 @@ from autometa.core.budget import MemoryBudget, TimeBudget
 from autometa.core.errors import DataError
 from autometa.core.settings import Settings
 from autometa.data.images import ImagePool, as_uint8
-from autometa.data.pool import pool_from_generator
+from autometa.data.pool import collect_pool
 from autometa.submission import AutoLearner, AutoMetaLearner, read_limits, read_test_spec
 
 MEMORY = MemoryBudget(8 * 2**30)
@@ -90,7 +90,7 @@ def test_float_images_become_the_bytes_they_were() -> None:
 
 def test_a_pool_comes_whole_from_our_ingestion() -> None:
     truth = colour_pool()
-    pool = pool_from_generator(Generator(truth), TimeBudget.of(100), MEMORY, quiet)
+    pool = collect_pool(Generator(truth), TimeBudget.of(100), MEMORY, quiet)
     assert len(pool.images) == len(truth.images)
     assert pool.datasets == truth.datasets
     assert same_classes(pool, truth)
@@ -99,13 +99,13 @@ def test_a_pool_comes_whole_from_our_ingestion() -> None:
 def test_little_memory_means_fewer_images_of_every_class() -> None:
     truth = colour_pool(per_class=20)
     small = MemoryBudget(1)
-    pool = pool_from_generator(Generator(truth), TimeBudget.of(100), small, quiet)
+    pool = collect_pool(Generator(truth), TimeBudget.of(100), small, quiet)
     assert np.bincount(pool.labels).tolist() == [2] * truth.classes
 
 
 def test_a_pool_is_collected_from_a_stream_of_tasks() -> None:
     truth = colour_pool()
-    pool = pool_from_generator(lambda n: task_stream(truth, n), TimeBudget.of(100), MEMORY, quiet)
+    pool = collect_pool(lambda n: task_stream(truth, n), TimeBudget.of(100), MEMORY, quiet)
     assert len(pool.images) > 0.9 * len(truth.images)
     assert sorted(pool.datasets) == sorted(truth.datasets)
     assert same_classes(pool, truth)
@@ -120,7 +120,7 @@ def test_a_pool_is_collected_from_batches() -> None:
             part = rows[np.arange(i * 16, i * 16 + 16) % len(rows)]
             yield [torch.from_numpy(truth.images[part]).float() / 255, torch.from_numpy(truth.labels[part])]
 
-    pool = pool_from_generator(batches, TimeBudget.of(100), MEMORY, quiet)
+    pool = collect_pool(batches, TimeBudget.of(100), MEMORY, quiet)
     assert len(pool.images) == len(truth.images)
     assert pool.datasets == ("all",)
     assert same_classes(pool, truth)
@@ -128,7 +128,7 @@ def test_a_pool_is_collected_from_batches() -> None:
 
 def test_an_empty_generator_is_an_error() -> None:
     with pytest.raises(DataError, match="no image"):
-        pool_from_generator(lambda n: iter(()), TimeBudget.of(100), MEMORY, quiet)
+        collect_pool(lambda n: iter(()), TimeBudget.of(100), MEMORY, quiet)
 
 
 def test_limits_come_from_ingestion_or_from_the_settings() -> None:

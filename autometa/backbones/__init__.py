@@ -16,8 +16,8 @@ from autometa.backbones.catalogue import (  # noqa: E402
     untuned,
 )
 from autometa.backbones.engines import EAGER  # noqa: E402
-from autometa.backbones.network import Preprocessing, sharing_tensors  # noqa: E402
-from autometa.backbones.split import Normalise, split, stages_of  # noqa: E402
+from autometa.backbones.network import Preprocessing, copy_sharing_tensors  # noqa: E402
+from autometa.backbones.split import Normalise, list_stages, split  # noqa: E402
 from autometa.backbones.view import LAYERS, Source, View  # noqa: E402
 
 __all__ = [
@@ -33,11 +33,11 @@ __all__ = [
     "Source",
     "View",
     "build_backbone",
+    "copy_sharing_tensors",
     "find_spec",
     "installed_backbones",
     "is_trained",
-    "sharing_tensors",
+    "list_stages",
     "split",
-    "stages_of",
     "untuned",
 ]

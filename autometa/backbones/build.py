@@ -27,12 +27,12 @@ from autometa.backbones.engines import (
     RaceInput,
     build_checked,
     is_out_of_memory,
-    layers_of,
+    split_layers,
 )
 from autometa.backbones.engines.eager import Eager
 from autometa.backbones.engines.race import CHECK_IMAGES
 from autometa.backbones.network import PixelNetwork, Preprocessing
-from autometa.backbones.split import stages_of
+from autometa.backbones.split import list_stages
 from autometa.backbones.view import LAYERS
 from autometa.backbones.weights import load_pretrained
 from autometa.core.budget import UNLIMITED, TimeBudget, stopwatch
@@ -104,7 +104,7 @@ class Backbone:
     def final_maps(self, images: Images, px: int) -> torch.Tensor:
         """uint8 images [n, 3, h, w] → the last feature map float32 [n, c, h', w'], eagerly; ConfigError where
         the network can not be cut into stages."""
-        maps: torch.Tensor = nn.Sequential(*stages_of(self.model))(
+        maps: torch.Tensor = nn.Sequential(*list_stages(self.model))(
             self.network.normalise(self._resized(images, px))
         )
         return maps.float().cpu()
@@ -115,7 +115,7 @@ class Backbone:
         if missing := [layer for layer in layers if layer not in self.widths]:
             known = ", ".join(self.widths)
             raise ConfigError(f"{self.spec.name} has no layer {', '.join(missing)}; it has {known}")
-        blocks = dict(zip(self.widths, layers_of(output, list(self.widths.values())), strict=True))
+        blocks = dict(zip(self.widths, split_layers(output, list(self.widths.values())), strict=True))
         if len(layers) == 1:
             return blocks[layers[0]].contiguous()
         return torch.cat([nn.functional.normalize(blocks[layer], dim=1) for layer in layers], dim=1)

@@ -1,7 +1,7 @@
-"""DINOv2-S weights out of an ONNX file with the names of the Hugging Face implementation, for timm.
+"""Reading DINOv2-S weights for timm from an ONNX file that was exported from the Hugging Face implementation.
 
-Biases, norms and layer scales keep their names in such a file; matrices of linear layers are anonymous and
-are found through the graph: a matrix belongs to the bias that is added to its product.
+In such a file, biases, norms and layer scales keep their names, but the matrices of linear layers have none. The
+graph tells which is which: a matrix belongs to the bias that is added to its product.
 """
 
 from __future__ import annotations
@@ -15,36 +15,37 @@ import torch
 from autometa.core.errors import WeightsError
 
 PATCH_TOKENS = 37 * 37
+"""Of an image of 518 px with patches of 14 px."""
 PREFIX = "backbone."
 
 
 def read_dinov2(file: Path, depth: int) -> dict[str, torch.Tensor]:
-    """State dict of timm's `vit_small_patch14_dinov2` (at 518 px) with its first `depth` blocks.
+    """State dict of `vit_small_patch14_dinov2` of timm (at 518 px) with its first `depth` blocks.
 
-    Raises WeightsError where `onnx` is not installed or the file is not of the known form.
+    WeightsError if `onnx` is not installed, or if the file does not have the expected tensors.
     """
     try:
-        import onnx  # noqa: PLC0415 - only those who ask for DINOv2 need it
+        import onnx  # noqa: PLC0415 - only needed for DINOv2
     except ImportError as error:
         raise WeightsError("DINOv2 weights need the package `onnx`; run: pip install onnx") from error
     graph = onnx.load(str(file)).graph
     arrays = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
-    linear = _linear_weights(graph, arrays)
+    linear = _find_linear_weights(graph, arrays)
     try:
-        state = _embeddings(arrays)
+        state = _read_embeddings(arrays)
         for block in range(depth):
-            state |= _block(block, arrays, linear)
+            state |= _read_block(block, arrays, linear)
         for part in ("weight", "bias"):
             state[f"norm.{part}"] = arrays[f"{PREFIX}layernorm.{part}"]
     except KeyError as error:
         raise WeightsError(
-            f"{file.name}: no tensor {error}; another version of its package is needed"
+            f"{file.name}: no tensor {error}; install another version of its package"
         ) from error
     return {name: torch.from_numpy(np.array(a, dtype=np.float32)) for name, a in state.items()}
 
 
-def _linear_weights(graph: Any, arrays: dict[str, Any]) -> dict[str, Any]:
-    """Name of a bias → the matrix [out, in] whose product it is added to."""
+def _find_linear_weights(graph: Any, arrays: dict[str, Any]) -> dict[str, Any]:
+    """For the name of each bias, the matrix [out, in] to whose product it is added."""
     products = {node.output[0]: node for node in graph.node if node.op_type == "MatMul"}
     found = {}
     for node in graph.node:
@@ -57,7 +58,8 @@ def _linear_weights(graph: Any, arrays: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _embeddings(arrays: dict[str, Any]) -> dict[str, Any]:
+def _read_embeddings(arrays: dict[str, Any]) -> dict[str, Any]:
+    """The part of the state dict before the blocks. KeyError for a missing tensor."""
     anonymous = [a for name, a in arrays.items() if name.startswith("onnx::")]
     width = arrays[f"{PREFIX}embeddings.cls_token"].shape[-1]
     positions = {n: [a for a in anonymous if a.shape == (1, n, width)] for n in (1, PATCH_TOKENS)}
@@ -72,7 +74,8 @@ def _embeddings(arrays: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _block(number: int, arrays: dict[str, Any], linear: dict[str, Any]) -> dict[str, Any]:
+def _read_block(number: int, arrays: dict[str, Any], linear: dict[str, Any]) -> dict[str, Any]:
+    """The part of the state dict of one block. KeyError for a missing tensor."""
     theirs, ours = f"{PREFIX}encoder.layer.{number}.", f"blocks.{number}."
     attention = [f"{theirs}attention.attention.{part}.bias" for part in ("query", "key", "value")]
     state = {

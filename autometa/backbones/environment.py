@@ -1,4 +1,4 @@
-"""Whether the installed packages fit together."""
+"""Checking that the installed packages fit together."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import importlib.metadata
 
 from autometa.core.errors import BrokenEnvironment
 
-MEND = "install both from one place: pip install --force-reinstall torch torchvision timm"
+FIX = "install both from the same source: pip install --force-reinstall torch torchvision timm"
 
 
 def check_environment() -> None:
-    """BrokenEnvironment, in one line with the mend, where torchvision can not be imported with this torch
-    (as a CPU-only torch beside a CUDA torchvision)."""
+    """BrokenEnvironment, one line with the fix, if torchvision cannot be imported with the installed torch, such as a
+    CUDA torchvision with a CPU-only torch."""
     try:
         importlib.import_module("torchvision")
     except (ImportError, RuntimeError, OSError, AttributeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise BrokenEnvironment(
-            f"torchvision {_version('torchvision')} can not be imported with torch {_version('torch')} "
-            f"({reason}); {MEND}"
+            f"torchvision {_version('torchvision')} cannot be imported with torch {_version('torch')} "
+            f"({reason}); {FIX}"
         ) from None
 
 

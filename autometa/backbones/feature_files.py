@@ -1,9 +1,10 @@
-"""Features on disk, for the runs to come: by everything that decides them, under a size cap.
+"""A cache of features on disk for later runs, with a maximum size.
 
-A folder per kind of feature, named by a digest of its description; in it append-only shards that are written
-beside their place and renamed, so that any number of processes may write and be killed. A shard is a header,
-the keys, the features; its checksum is tested when it is opened, and one that fails is deleted. Shards are
-mapped into memory, not read. Those used longest ago go first when the cap is passed.
+Each kind of feature has a folder, named by a digest of everything that determines the features. A folder holds
+shards, which are never changed: a shard is written under another name and renamed, so that any number of processes
+can write and can be killed. A shard has a header, the keys and the features. Its checksum is tested when it is
+opened; a damaged shard is deleted. Shards are mapped into memory, not read. When the cache is full, the least
+recently used shards are deleted.
 """
 
 from __future__ import annotations
@@ -25,33 +26,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 HEADER = struct.Struct("<8sIIII")
-"""Magic word, rows, floats per row, bytes per key, checksum of all that follows."""
+"""Magic word, rows, floats per row, bytes per key, checksum of everything after the header."""
 MAGIC = b"autofea1"
 KEY_BYTES = 16
 SUFFIX = ".features"
 ABANDONED_S = 3600.0
-"""Age after which a file that was never renamed is what a killed process left."""
+"""A file that was not renamed within this time was left by a killed process."""
 FULL_SHARE = 0.9
-"""Eviction goes on down to this share of the cap, so that it is not needed at every write."""
+"""Eviction deletes shards until this share of the maximum is used, so that not every write evicts."""
 
 Features = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class FeatureFiles:
-    """A cache folder that never holds much more than `cap_bytes`."""
+    """A cache folder of about `cap_bytes` at most."""
 
     root: Path
     cap_bytes: int = 4 * 2**30
 
     def kind(self, description: Mapping[str, Any]) -> FeatureKind:
-        """The part of the cache for features with this description (JSON values)."""
+        """The part of the cache for features with this description, whose values must be JSON values."""
         text = json.dumps(description, sort_keys=True)
         folder = self.root / hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
         return FeatureKind(self, folder)
 
     def evict(self) -> None:
-        """Delete the shards used longest ago until the cap holds, and what killed writers left."""
+        """If the cache is too large, delete the least recently used shards; delete what killed processes left."""
         shards = []
         for file in self.root.glob("*/*"):
             try:
@@ -60,7 +61,7 @@ class FeatureFiles:
                     shards.append((status.st_mtime, status.st_size, file))
                 elif time.time() - status.st_mtime > ABANDONED_S:
                     file.unlink()
-            except FileNotFoundError:  # another process was faster
+            except FileNotFoundError:  # another process deleted it
                 continue
         total = sum(size for _, size, _ in shards)
         if total <= self.cap_bytes:
@@ -73,42 +74,42 @@ class FeatureFiles:
 
 
 class FeatureKind:
-    """Features of one description: rows by key (16 bytes each)."""
+    """Features with one description: float32 [d] by key of 16 bytes."""
 
     def __init__(self, files: FeatureFiles, folder: Path) -> None:
         self._files = files
         self._folder = folder
         self._seen: dict[str, Features] = {}
-        self._place: dict[bytes, tuple[str, int]] = {}
+        self._places: dict[bytes, tuple[str, int]] = {}
 
     def find(self, keys: list[bytes]) -> dict[bytes, Features]:
-        """Those of `keys` that are on disk, with their features float32 [d]; marks their shards as used."""
-        self._look()
-        found = {key: self._place[key] for key in keys if key in self._place}
+        """The features float32 [d] of those `keys` that are on disk; marks their shards as used."""
+        self._open_new_shards()
+        found = {key: self._places[key] for key in keys if key in self._places}
         for name in {name for name, _ in found.values()}:
             try:
                 os.utime(self._folder / name)
-            except OSError:  # evicted meanwhile: the mapping is still good
+            except OSError:  # evicted in the meantime: the mapping is still valid
                 continue
         return {key: self._seen[name][row] for key, (name, row) in found.items()}
 
     def add(self, keys: list[bytes], features: Features) -> None:
-        """Keep `features` float32 [n, d] of `keys` [n] in a new shard. A disk that is full, read-only or gone
-        costs the cache, not the run: OSErrors end here."""
+        """Write `features` float32 [n, d] of `keys` [n] to a new shard. OSErrors are ignored: if the disk is full or
+        read-only, the run goes on without the cache."""
         body = b"".join(keys) + np.ascontiguousarray(features, dtype="<f4").tobytes()
         header = HEADER.pack(MAGIC, len(keys), features.shape[1], KEY_BYTES, zlib.crc32(body))
         name = uuid.uuid4().hex
-        writing = self._folder / f"{name}.{os.getpid()}.writing"
+        partial = self._folder / f"{name}.{os.getpid()}.writing"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            writing.write_bytes(header + body)
-            writing.replace(self._folder / f"{name}{SUFFIX}")
+            partial.write_bytes(header + body)
+            partial.replace(self._folder / f"{name}{SUFFIX}")
             self._files.evict()
         except OSError:
             return
 
-    def _look(self) -> None:
-        """Open the shards that appeared since the last look."""
+    def _open_new_shards(self) -> None:
+        """Open the shards that other processes or this one added since the last call."""
         try:
             names = sorted(e.name for e in os.scandir(self._folder) if e.name.endswith(SUFFIX))
         except OSError:
@@ -116,28 +117,30 @@ class FeatureKind:
         for name in names:
             if name in self._seen:
                 continue
-            opened = _open(self._folder / name)
+            opened = _open_shard(self._folder / name)
             if opened is not None:
                 keys, self._seen[name] = opened
-                self._place.update({key: (name, row) for row, key in enumerate(keys)})
+                self._places.update({key: (name, row) for row, key in enumerate(keys)})
 
 
-def _open(file: Path) -> tuple[list[bytes], Features] | None:
-    """Keys and mapped features of a shard; None for a file that is gone or damaged, which is then deleted."""
+def _open_shard(file: Path) -> tuple[list[bytes], Features] | None:
+    """Keys and mapped features [n, d] of a shard. None if the file is missing, or if it is damaged: then it is
+    deleted."""
     try:
         with file.open("rb") as stream:
             mapped = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
-    except (OSError, ValueError) as error:  # ValueError: an empty file can not be mapped
+    except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
         if isinstance(error, ValueError):
             file.unlink(missing_ok=True)
         return None
-    content = _parse(mapped)
+    content = _parse_shard(mapped)
     if content is None:
         file.unlink(missing_ok=True)
     return content
 
 
-def _parse(mapped: memoryview) -> tuple[list[bytes], Features] | None:
+def _parse_shard(mapped: memoryview) -> tuple[list[bytes], Features] | None:
+    """Keys and features [n, d] in the bytes of a shard; None if they are damaged."""
     if len(mapped) < HEADER.size:
         return None
     magic, rows, width, key_bytes, checksum = HEADER.unpack(mapped[: HEADER.size])

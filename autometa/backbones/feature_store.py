@@ -17,7 +17,7 @@ from autometa.backbones.feature_files import FeatureFiles, FeatureKind
 from autometa.core.budget import UNLIMITED, MemoryBudget, TimeBudget, stopwatch
 from autometa.core.errors import BudgetExhausted
 from autometa.core.speed import Speed
-from autometa.data.images import image_keys
+from autometa.data.images import hash_images
 
 BYTES_PER_PIXEL = 400
 """Working memory of a forward pass per input pixel: a generous figure for the catalogue's networks."""
@@ -196,7 +196,7 @@ class FeatureStore:
         self, view: View, images: NDArray[np.uint8], keys: Sequence[Hashable], missing: list[int]
     ) -> list[int]:
         """Read what the disk has; returns what is missing still."""
-        content = image_keys(images[missing])
+        content = hash_images(images[missing])
         found = self._kind(view).find(content)
         hits = [(row, found[key]) for row, key in zip(missing, content, strict=True) if key in found]
         if hits:
@@ -210,7 +210,7 @@ class FeatureStore:
         """Write rows of the table and forget that they are to be written."""
         if self._disk is not None and rows:
             features = self._tables[view.source].take([keys[row] for row in rows])
-            self._kind(view).add(image_keys(images[rows]), features.numpy())
+            self._kind(view).add(hash_images(images[rows]), features.numpy())
         rows.clear()
 
     def _kind(self, view: View) -> FeatureKind:

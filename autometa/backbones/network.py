@@ -1,4 +1,4 @@
-"""A frozen network with its preprocessing inside, and with several layers as one output: what engines run."""
+"""The network that engines run: a frozen model with its preprocessing inside and several layers as one output."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from torch import nn
 
 from autometa.backbones.split import Normalise
 
-MILD_RANGE = 255.0
+LARGEST_BYTE = 255.0
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a network expects of its images: mean and standard deviation per channel, of pixels in [0, 1],
-    and how they are resized."""
+    """What a network expects of its images: mean and standard deviation per channel, of pixels in [0, 1], and how to
+    resize."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -29,17 +29,17 @@ class Preprocessing:
 
     @classmethod
     def of(cls, model: nn.Module) -> Preprocessing:
-        """As timm records it for this model."""
+        """As timm records it for this model; bilinear if timm names an interpolation that torch does not have."""
         config = resolve_data_config({}, model=model)  # type: ignore[no-untyped-call]
         known = config["interpolation"] in ("bilinear", "bicubic")
         interpolation = config["interpolation"] if known else "bilinear"
         return cls(tuple(config["mean"]), tuple(config["std"]), interpolation)
 
     def resize(self, images: torch.Tensor, px: int) -> torch.Tensor:
-        """uint8 [n, 3, h, w] → uint8 [n, 3, px, px], smoothed where it shrinks, as Pillow does it.
+        """uint8 [n, 3, h, w] → uint8 [n, 3, px, px], with antialiasing, as Pillow does it.
 
-        In bytes on the CPU (2 to 5 times faster than in floats); in floats on a GPU, which has no such
-        kernel, so that single pixels may differ there.
+        On the CPU it computes with bytes, 2 to 5 times faster than with floats. GPUs have no kernel for bytes, so it
+        computes with floats there, and single pixels can differ.
         """
         if images.shape[-2:] == (px, px):
             return images
@@ -47,27 +47,27 @@ class Preprocessing:
             images = images.contiguous(memory_format=torch.channels_last)
             return F.interpolate(images, (px, px), mode=self.interpolation, antialias=True)
         floats = F.interpolate(images.float(), (px, px), mode=self.interpolation, antialias=True)
-        return floats.round_().clamp_(0, MILD_RANGE).to(torch.uint8)
+        return floats.round_().clamp_(0, LARGEST_BYTE).to(torch.uint8)
 
 
 class PixelNetwork(nn.Module):
-    """uint8 pixels [n, 3, px, px] → the layers of `LAYERS` that the model offers, float32 [n, sum of widths].
+    """uint8 pixels [n, 3, px, px] → the layers of `LAYERS` that the model has, float32 [n, sum of widths].
 
-    The embeddings of a model that has no `forward_intermediates` consist of its last layer only.
+    A model without `forward_intermediates` has its last layer only.
     """
 
     def __init__(self, model: nn.Module, preprocessing: Preprocessing) -> None:
         super().__init__()
         self.model = model
         self.normalise = Normalise(preprocessing.mean, preprocessing.std)
-        self.taps = _taps(model)
+        self.taps = _find_taps(model)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """All layers of these images, side by side."""
+        """All layers, side by side."""
         return torch.cat(self.blocks(images), dim=1)
 
     def blocks(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """The layers `last`, `stage3`, `stage4` (or the first alone), each [n, width]."""
+        """The layers `last`, `stage3` and `stage4`, or `last` alone, each float32 [n, width]."""
         pixels = self.normalise(images)
         model: Any = self.model
         if not self.taps:
@@ -75,18 +75,23 @@ class PixelNetwork(nn.Module):
         final, maps = model.forward_intermediates(pixels, indices=self.taps)
         return [model.forward_head(final).float(), *(m.mean((2, 3)).float() for m in maps)]
 
-    def at(self, px: int) -> PixelNetwork:
-        """This network with its position embeddings, if it has any, fitted to images of this size, so that
-        an exported graph need not resample them; all other weights are shared."""
+    def fit_to_size(self, px: int) -> PixelNetwork:
+        """This network with its position embeddings resampled to images of this size, if it has any.
+
+        An exported graph then does not resample them for every batch. All other weights are shared with this network.
+        """
         if not hasattr(self.model, "set_input_size") or not hasattr(self.model, "pos_embed"):
             return self
-        fitted = sharing_tensors(self)
+        fitted = copy_sharing_tensors(self)
         fitted.model.set_input_size(img_size=px)  # type: ignore[operator]
         return fitted
 
 
-def _taps(model: nn.Module) -> list[int]:
-    """Indices for `forward_intermediates` of the feature maps that count as the last two stages."""
+def _find_taps(model: nn.Module) -> list[int]:
+    """Indices for `forward_intermediates` of the last feature maps of stages 3 and 4; empty if the model has none.
+
+    In a transformer, all blocks have the same resolution: stage 3 ends at three quarters of its depth.
+    """
     stages = getattr(model, "feature_info", None)
     if not isinstance(stages, list) or len(stages) < 2 or not hasattr(model, "forward_intermediates"):
         return []
@@ -96,7 +101,7 @@ def _taps(model: nn.Module) -> list[int]:
     return [round(0.75 * depth) - 1, depth - 1]
 
 
-def sharing_tensors(module: AnyModule) -> AnyModule:
-    """A copy with modules of its own, which may hold other state, over the same parameters and buffers."""
+def copy_sharing_tensors(module: AnyModule) -> AnyModule:
+    """A copy of a module that shares all parameters and buffers, but can hold other state."""
     tensors = itertools.chain(module.parameters(), module.buffers())
     return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})

@@ -1,4 +1,4 @@
-"""A network as a chain of stages, so that the first ones can be frozen and run once per image."""
+"""Splitting a network into a frozen trunk, which runs once per image, and a tail that can be trained."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import nn
 from autometa.core.errors import ConfigError
 
 
-def stages_of(model: nn.Module) -> list[nn.Module]:
-    """The stages whose composition takes normalised pixels to the last feature map [n, c, h, w], stem first.
+def list_stages(model: nn.Module) -> list[nn.Module]:
+    """The stages of a network, stem first, which map normalised pixels to the last feature map [n, c, h, w].
 
-    ConfigError for an architecture that is no such chain: it can be frozen or trained as a whole.
+    ConfigError for an unknown architecture: it can only be frozen or trained as a whole.
     """
     parts: Any = model
     if all(hasattr(model, name) for name in ("conv_stem", "bn1", "blocks", "conv_head", "bn2")):
@@ -26,16 +26,15 @@ def stages_of(model: nn.Module) -> list[nn.Module]:
     if all(hasattr(model, name) for name in ("patch_embed", "blocks", "norm", "num_prefix_tokens")):
         return [TokenStem(model), *parts.blocks, TokenMaps(parts.norm, parts.num_prefix_tokens)]
     raise ConfigError(
-        f"{type(model).__name__} can not be cut into stages (EfficientNets, MobileNetV2, ResNets and vision "
-        "transformers can): "
-        "set trainable to 0 or choose another backbone"
+        f"{type(model).__name__} cannot be split into stages: set trainable to 0, or choose an EfficientNet, "
+        "MobileNetV2, ResNet or vision transformer"
     )
 
 
 def split(model: nn.Module, trainable: int) -> tuple[nn.Sequential, nn.Sequential]:
-    """Trunk and tail of a model: the last `trainable` stages are the tail. ConfigError for fewer than one or
-    more than there are."""
-    stages = stages_of(model)
+    """Trunk and tail of a model; the tail has the last `trainable` stages. ConfigError if the model does not have
+    that many stages, or fewer than one is asked for."""
+    stages = list_stages(model)
     if not 1 <= trainable <= len(stages):
         raise ConfigError(f"trainable = {trainable}; {type(model).__name__} has 1 to {len(stages)} stages")
     cut = len(stages) - trainable
@@ -43,11 +42,11 @@ def split(model: nn.Module, trainable: int) -> tuple[nn.Sequential, nn.Sequentia
 
 
 class TokenStem(nn.Module):
-    """Pixels → tokens [n, t, c] of a vision transformer, with their positions, before its first block."""
+    """The part of a vision transformer before its first block: pixels → tokens with position embeddings."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self._model = (model,)  # not a submodule: its blocks are stages of their own
+        self._model = (model,)  # in a tuple, so that it is no submodule: its blocks are separate stages
         self.patch_embed, self.norm_pre = model.patch_embed, model.norm_pre
         for name in ("pos_embed", "cls_token", "reg_token"):
             setattr(self, name, getattr(model, name, None))
@@ -60,15 +59,17 @@ class TokenStem(nn.Module):
 
 
 class TokenMaps(nn.Module):
-    """Tokens [n, t, c] of a square image → the final norm → a feature map [n, c, h, w], without the `prefix`
-    tokens that stand for no patch."""
+    """The part of a vision transformer after its last block: the final norm, and patch tokens as a square map.
+
+    The first `prefix` tokens, such as the class token, are dropped.
+    """
 
     def __init__(self, norm: nn.Module, prefix: int) -> None:
         super().__init__()
         self.norm, self.prefix = norm, prefix
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """[n, t, c] → [n, c, h, w]."""
+        """Tokens [n, t, c] → feature map [n, c, h, w] with h = w."""
         patches = self.norm(tokens)[:, self.prefix :].transpose(1, 2)
         side = math.isqrt(patches.shape[-1])
         maps: torch.Tensor = patches.unflatten(-1, (side, side))
@@ -76,7 +77,7 @@ class TokenMaps(nn.Module):
 
 
 class Normalise(nn.Module):
-    """uint8 pixels → what a pretrained network takes."""
+    """uint8 pixels → normalised pixels, the input of a pretrained network."""
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Pretrained weights: from packages on this machine, else from timm's hub or its local cache."""
+"""Loading pretrained weights: from an installed package, or from the hub of timm or its local cache."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ StateDict = dict[str, torch.Tensor]
 
 
 def load_pretrained(spec: BackboneSpec, model: nn.Module) -> None:
-    """Put the pretrained weights of `spec` into `model` (made by timm without classifier), strictly.
+    """Load the pretrained weights of `spec` into `model`, which timm made without a classifier.
 
-    Raises WeightsError naming the package or hub that would have them.
+    WeightsError, naming the package or hub that would have them, if they are unavailable or do not fit.
     """
     if spec.packaged is None:
-        model.load_state_dict(_from_hub(spec), strict=True)
+        model.load_state_dict(_fetch_from_hub(spec), strict=True)
         return
-    file = _packaged_file(spec, spec.packaged)
+    file = _find_packaged_file(spec, spec.packaged)
     if spec.packaged.layout == "dinov2_onnx":
         state = read_dinov2(file, depth=spec.depth or 12)
     else:
-        state = _in_timm_order(file, spec)
+        state = _read_in_timm_order(file, spec)
     wanted = model.state_dict()
     model.load_state_dict({name: state[name] for name in wanted if name in state}, strict=True)
 
 
-def _packaged_file(spec: BackboneSpec, packaged: PackagedWeights) -> Path:
+def _find_packaged_file(spec: BackboneSpec, packaged: PackagedWeights) -> Path:
+    """The file with the weights in an installed package."""
     found = importlib.util.find_spec(packaged.module)
     if found is None or not found.submodule_search_locations:
         raise WeightsError(
@@ -51,29 +52,32 @@ def _packaged_file(spec: BackboneSpec, packaged: PackagedWeights) -> Path:
         file = next(folder.rglob(packaged.locate), folder / packaged.locate)
     if not file.is_file():
         raise WeightsError(
-            f"package `{packaged.distribution}` holds no {file.name}; another version is needed"
+            f"package `{packaged.distribution}` has no file {file.name}; install another version of it"
         )
     return file
 
 
-def _in_timm_order(file: Path, spec: BackboneSpec) -> StateDict:
-    """A state dict under other names but in timm's order: renamed by position, every shape checked."""
+def _read_in_timm_order(file: Path, spec: BackboneSpec) -> StateDict:
+    """The state dict of a file with other names than in timm but in the same order; every shape is checked."""
     theirs: Mapping[str, torch.Tensor] = torch.load(file, map_location="cpu", weights_only=True)
     ours = timm.create_model(spec.timm_name, pretrained=False).state_dict()
     shapes_theirs = [tuple(t.shape) for t in theirs.values()]
     shapes_ours = [tuple(t.shape) for t in ours.values()]
     if shapes_theirs != shapes_ours:
-        raise WeightsError(f"{file.name} does not match timm's {spec.timm_name}; another version is needed")
+        raise WeightsError(
+            f"{file.name} does not match {spec.timm_name} of timm; install another version of its package"
+        )
     return dict(zip(ours, theirs.values(), strict=True))
 
 
-def _from_hub(spec: BackboneSpec) -> StateDict:
+def _fetch_from_hub(spec: BackboneSpec) -> StateDict:
+    """The state dict that timm downloads, or finds in its local cache."""
     try:
         model: nn.Module = timm.create_model(spec.timm_name, pretrained=True, num_classes=0)
-    except (OSError, RuntimeError, ValueError) as error:  # hub client errors are OSErrors; timm: RuntimeError
+    except (OSError, RuntimeError, ValueError) as error:  # the hub client raises OSErrors, timm RuntimeErrors
         raise WeightsError(
-            f"weights of {spec.name} can not be had from the hub or its local cache "
+            f"weights of {spec.name} are unavailable from the hub and its local cache "
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}); "
-            "connect once to fill the cache, or choose a packaged backbone"
+            "connect to the internet once to fill the cache, or choose a backbone whose weights come in a package"
         ) from error
     return model.state_dict()

@@ -1,4 +1,4 @@
-"""Time, memory and the machine: the only place that reads clocks, psutil, cgroups and GPU memory."""
+"""Budgets of time and memory, and the machine: the only module that reads clocks, psutil and cgroups."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ import psutil
 
 from autometa.core.errors import BudgetExhausted
 
-CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-WALL_TO_PROCESSOR = 1.5
-"""Seconds that starting a program takes for a second of the processor."""
 SAFE_SHARE = 0.8
-"""Share of the free memory that is taken where no memory budget is given."""
+"""Share of the free memory to use if no memory budget is given."""
+CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""Files with the memory limit of a container: cgroup version 2, then version 1."""
+WALL_PER_CPU_SECOND = 1.5
+"""Seconds that pass for each second of processor time while a program starts."""
 
 
 class TimeBudget:
-    """A deadline on a monotonic clock (`clock` gives seconds and can be replaced in tests)."""
+    """A deadline on a monotonic clock; `clock` returns seconds and can be replaced in tests."""
 
     def __init__(self, deadline: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.deadline = deadline
@@ -29,7 +30,7 @@ class TimeBudget:
 
     @classmethod
     def of(cls, seconds: float, clock: Callable[[], float] = time.monotonic) -> TimeBudget:
-        """A budget of so many seconds from now."""
+        """A budget of this many seconds from now."""
         return cls(clock() + seconds, clock)
 
     def left_s(self) -> float:
@@ -37,59 +38,51 @@ class TimeBudget:
         return self.deadline - self.clock()
 
     def share(self, fraction: float, *, reserve_s: float = 0.0) -> TimeBudget:
-        """A budget that ends after `fraction` of what is left besides `reserve_s`; never after its parent."""
+        """A budget of this fraction of the time left after `reserve_s`; never ends after its parent."""
         return TimeBudget(self.clock() + max(self.left_s() - reserve_s, 0.0) * fraction, self.clock)
 
     def fits(self, cost_s: float) -> bool:
-        """Whether a step of this predicted cost ends before the deadline."""
+        """Whether a step of this predicted cost would end before the deadline."""
         return cost_s <= self.left_s()
 
     def check(self, what: str) -> None:
-        """BudgetExhausted if the deadline is past."""
+        """Raise BudgetExhausted if the deadline has passed; `what` names the step in the message."""
         if self.left_s() <= 0:
             raise BudgetExhausted(f"{what}: the time budget ended {-self.left_s():.1f} s ago")
 
 
 UNLIMITED = TimeBudget(float("inf"))
-"""For callers who have no deadline."""
+"""For callers without a deadline."""
 
 
 @dataclass(frozen=True)
 class MemoryBudget:
-    """Bytes that the processes of a run may hold together."""
+    """Bytes that the processes of a run may use together."""
 
     total_bytes: int
 
     @classmethod
     def of_machine(cls) -> MemoryBudget:
-        """A safe share of what is free now, within the container's limit."""
+        """A safe share of the memory that is free now, within the limit of the container."""
         return cls(int(SAFE_SHARE * min(psutil.virtual_memory().available, _container_bytes())))
 
     def left_bytes(self) -> int:
-        """What is left after this process's own memory."""
+        """Bytes left after the memory of this process."""
         return self.total_bytes - own_bytes()
 
     def fits(self, n_bytes: int) -> bool:
-        """Whether a step that takes about so much memory may be begun."""
+        """Whether a step that needs about this much memory may start."""
         return n_bytes <= self.left_bytes()
 
 
-@dataclass(frozen=True)
-class Limits:
-    """`train` ends when meta-training must be over at the latest, `run` when meta-test must be."""
-
-    train: TimeBudget
-    run: TimeBudget
-    memory: MemoryBudget
-
-
 def own_bytes() -> int:
-    """Memory of this process alone: mapped files and shared pages cost nobody."""
+    """Bytes of memory of this process alone, without mapped files and shared pages."""
     info = psutil.Process().memory_info()
     return int(info.rss - getattr(info, "shared", 0))
 
 
 def _container_bytes() -> int:
+    """Memory limit of the container, or all memory of the machine if there is none."""
     for name in CGROUP_LIMITS:
         file = Path(name)
         if file.exists() and (text := file.read_text().strip()).isdigit():
@@ -98,8 +91,17 @@ def _container_bytes() -> int:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """Limits of a run: `train` is the deadline of meta-training, `run` that of meta-test."""
+
+    train: TimeBudget
+    run: TimeBudget
+    memory: MemoryBudget
+
+
+@dataclass(frozen=True)
 class Machine:
-    """What a run computes on."""
+    """The machine that a run computes on: `device` is `cpu` or `cuda`."""
 
     device: str
     cores: int
@@ -107,32 +109,36 @@ class Machine:
 
     @classmethod
     def detect(cls) -> Machine:
-        """This machine; a GPU where torch sees one."""
-        import torch  # noqa: PLC0415 - heavy, and not needed by those who only read clocks
+        """This machine, with a GPU if torch finds one; cores and memory within the limits of the container."""
+        import torch  # noqa: PLC0415 - slow to import, and not needed to read clocks
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return cls(device, cores, min(psutil.virtual_memory().total, _container_bytes()))
 
 
-def _age_s() -> float:
-    """Age of this program. A process keeps its start time when a shell gives way to a program in it, as
-    `sh -c "install && run"` does: where others were waited for before, processor time tells the age."""
+def stopwatch(clock: Callable[[], float] = time.perf_counter) -> Callable[[], float]:
+    """Start a stopwatch: a function that returns the seconds since this call."""
+    start = clock()
+    return lambda: clock() - start
+
+
+def _measure_start() -> float:
+    """Monotonic time at which this program began.
+
+    The start time of the process is too early if a shell replaced itself by this program, as `sh -c "install && run"`
+    does. Then the process has waited for children before, and the processor time tells the age.
+    """
     age_s = max(time.time() - psutil.Process().create_time(), 0.0)
-    if resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt:
-        age_s = min(age_s, WALL_TO_PROCESSOR * time.process_time())
-    return age_s
+    has_waited_for_children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt > 0
+    if has_waited_for_children:
+        age_s = min(age_s, WALL_PER_CPU_SECOND * time.process_time())
+    return time.monotonic() - age_s
 
 
-_BEGAN = time.monotonic() - _age_s()  # now, as importing torch starts processes too
+_START = _measure_start()  # on import, since importing torch starts child processes
 
 
 def process_age_s() -> float:
-    """Seconds since this process began: what starting Python and importing everything has cost."""
-    return time.monotonic() - _BEGAN
-
-
-def stopwatch(clock: Callable[[], float] = time.perf_counter) -> Callable[[], float]:
-    """A function that gives the seconds since this call."""
-    began = clock()
-    return lambda: clock() - began
+    """Seconds since this program began: the cost of starting Python and importing everything."""
+    return time.monotonic() - _START

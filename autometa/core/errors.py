@@ -1,12 +1,12 @@
-"""What can go wrong in autometa, as one tree.
+"""The errors that autometa raises on purpose, as one tree.
 
 AutometaError
-├── ConfigError        a setting is unknown, mistyped or out of range
-├── WeightsError       pretrained weights can not be had here
-├── BudgetExhausted    a step was begun although time or memory was used up
+├── ConfigError        a setting is unknown, of the wrong type or out of range
+├── WeightsError       pretrained weights are unavailable on this machine
+├── BudgetExhausted    no time or memory is left for a step
 ├── ArtifactError      a saved learner is missing, damaged or of another version
-├── DataError          images or labels do not have the form that they must have
-├── Diverged           the loss of a training is no number any more, and nothing better was found before
+├── DataError          images or labels do not have the required form
+├── Diverged           the loss of a training became NaN or infinite before anything was learned
 └── BrokenEnvironment  the installed packages do not fit together
 """
 
@@ -16,15 +16,16 @@ class AutometaError(Exception):
 
 
 class ConfigError(AutometaError):
-    """A setting is unknown, mistyped or out of range; the message names it, its value and the mend."""
+    """A setting is unknown, of the wrong type or out of range. The message names it, its value and the fix."""
 
 
 class WeightsError(AutometaError):
-    """Pretrained weights can not be had here; the message says which package or cache would hold them."""
+    """Pretrained weights are unavailable on this machine. The message names the package or cache that would have
+    them."""
 
 
 class BudgetExhausted(AutometaError):
-    """A step was begun although time or memory was used up."""
+    """No time or memory is left for a step."""
 
 
 class ArtifactError(AutometaError):
@@ -32,15 +33,15 @@ class ArtifactError(AutometaError):
 
 
 class DataError(AutometaError):
-    """Images or labels do not have the form that they must have."""
+    """Images or labels do not have the required form."""
 
 
 class Diverged(AutometaError):
-    """The loss of a training is no number any more, and nothing better than the start was found before."""
+    """The loss of a training became NaN or infinite before the learner was better than at the start."""
 
 
 class BrokenEnvironment(AutometaError):
-    """The installed packages do not fit together; the message is one line with the mend."""
+    """The installed packages do not fit together. The message is one line, with the fix."""
 
     plain = True
-    """Ingestion shows such an error without its traceback."""
+    """Tells ingestion to show this error without its traceback."""

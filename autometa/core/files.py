@@ -1,5 +1,8 @@
-"""Files of saved learners, written so that a kill leaves the old one or the new: tensors (safetensors, named by
-content) and descriptions (JSON). No pickle."""
+"""Files of saved learners: tensors as safetensors, descriptions as JSON, never pickle.
+
+A file is written under another name and then renamed, so that a kill leaves the old file or the new one, never half
+of one.
+"""
 
 from __future__ import annotations
 
@@ -17,52 +20,32 @@ from safetensors.torch import load_file, save_file
 from autometa.core.errors import ArtifactError
 
 DESCRIPTION = "learner.json"
-
+"""Name of the file that makes a folder a saved learner; it names the files with tensors."""
 
 Tensors = Mapping[str, torch.Tensor]
-
-
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def write_description(folder: Path, description: BaseModel) -> None:
-    """Write `learner.json`, which makes the files that it names a learner, by an atomic rename."""
-    write_model(folder / DESCRIPTION, description)
+class _AnyDescription(BaseModel):
+    """What all descriptions have in common."""
+
+    format: str = "autometa-learner"
 
 
 def write_model(file: Path, model: BaseModel) -> None:
-    """Write a model as JSON to a file, which appears whole or not at all."""
-    writing = file.with_name(f".{file.name}.{os.getpid()}")
-    writing.write_text(model.model_dump_json(indent=1), encoding="utf-8")
-    writing.replace(file)
+    """Write a pydantic model to a JSON file, atomically."""
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    partial.write_text(model.model_dump_json(indent=1), encoding="utf-8")
+    partial.replace(file)
 
 
-def save_tensors(folder: Path, stem: str, tensors: Tensors) -> str:
-    """Write tensors to a file named by their content, unless it is there; its name."""
-    digest = hashlib.blake2b(digest_size=6)
-    for name, tensor in sorted(tensors.items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    file = folder / f"{stem}-{digest.hexdigest()}.safetensors"
-    if not file.exists():
-        write_tensors(file, tensors)
-    return file.name
-
-
-def write_tensors(file: Path, tensors: Tensors) -> None:
-    """Write tensors to a safetensors file, which appears whole or not at all."""
-    writing = file.with_name(f".{file.name}.{os.getpid()}")
-    save_file({name: _own(tensor) for name, tensor in tensors.items()}, writing)
-    writing.replace(file)
-
-
-def _own(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy in main memory that shares it with no other tensor, as the format wants it."""
-    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+def write_description(folder: Path, description: BaseModel) -> None:
+    """Write `learner.json`, atomically. Write it last: it turns the files that it names into a learner."""
+    write_model(folder / DESCRIPTION, description)
 
 
 def read_description(folder: Path, model: type[Model]) -> Model:
-    """The checked `learner.json` of a folder. ArtifactError names the file and what is wrong with it."""
+    """The validated `learner.json` of a folder. ArtifactError names the file and what is wrong with it."""
     file = folder / DESCRIPTION
     try:
         return model.model_validate_json(file.read_text(encoding="utf-8"))
@@ -73,19 +56,38 @@ def read_description(folder: Path, model: type[Model]) -> Model:
         raise ArtifactError(f"{file}: damaged, or of another version than {expected} ({error})") from error
 
 
-class _AnyDescription(BaseModel):
-    """What all descriptions have in common."""
-
-    format: str = "autometa-learner"
-
-
-def format_of(folder: Path) -> str:
-    """Which kind of learner a folder holds. ArtifactError where it holds none."""
+def read_format(folder: Path) -> str:
+    """The `format` of the learner in a folder, which tells its kind and version. ArtifactError if there is none."""
     return read_description(folder, _AnyDescription).format
 
 
+def write_tensors(file: Path, tensors: Tensors) -> None:
+    """Write tensors to a safetensors file, atomically."""
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    # the format needs contiguous tensors in main memory that share no storage
+    copies = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    save_file(copies, partial)
+    partial.replace(file)
+
+
+def save_tensors(folder: Path, stem: str, tensors: Tensors) -> str:
+    """Write tensors to `STEM-DIGEST.safetensors`, unless a file with this content exists; returns the file name."""
+    digest = hashlib.blake2b(digest_size=6)
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    file = folder / f"{stem}-{digest.hexdigest()}.safetensors"
+    if not file.exists():
+        write_tensors(file, tensors)
+    return file.name
+
+
 def load_tensors(folder: Path, name: str) -> dict[str, torch.Tensor]:
-    """Tensors of one file of a saved learner; ArtifactError where it is missing or damaged."""
+    """The tensors in one file of a saved learner. ArtifactError if the file is missing or damaged, or if `name` leads
+    out of the folder."""
     if Path(name).name != name:
         raise ArtifactError(f"{folder / DESCRIPTION}: `{name}` is not a file name")
     try:

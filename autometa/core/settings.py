@@ -1,4 +1,4 @@
-"""Settings: one validated model, read from YAML; units that people write (`90s`, `4GB`, `2-20`)."""
+"""Settings as validated models, read from YAML, with the units that people write (`90s`, `4GB`, `2-20`)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def parse_duration(value: object) -> float:
-    """Seconds of `90s`, `10m`, `1.5h` or a plain number of seconds; ValueError says what is accepted."""
+    """`90s`, `10m`, `1.5h` or a plain number of seconds → seconds. ValueError says what is accepted."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(value).lower())
     if not match or match[2] not in _UNITS_S:
         raise ValueError(f"`{value}` is not a duration; write 90s, 10m or 2h")
@@ -35,12 +35,12 @@ def parse_duration(value: object) -> float:
 
 
 def parse_range(value: object) -> tuple[int, int]:
-    """The two ends of `2-20`, `[2, 20]` or `5` (both ends); ValueError says what is accepted."""
+    """`2-20`, `[2, 20]` or `5` (both ends) → (low, high). ValueError says what is accepted."""
     if isinstance(value, (list, tuple)) and len(value) == 2:
         return int(value[0]), int(value[1])
     match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+))?\s*", str(value))
     if not match:
-        raise ValueError(f"`{value}` is not a range; write LOW-HIGH, as in 2-20, or one number")
+        raise ValueError(f"`{value}` is not a range; write LOW-HIGH, such as 2-20, or one number")
     low, high = int(match[1]), int(match[2] or match[1])
     if low > high:
         raise ValueError(f"`{value}` runs backwards; write {high}-{low}")
@@ -52,7 +52,7 @@ Range = Annotated[tuple[int, int], BeforeValidator(parse_range)]
 
 
 class TestSettings(BaseModel):
-    """The meta-test to plan for where ingestion declares none: the Cross-Domain MetaDL challenge's."""
+    """The meta-test to plan for if ingestion declares none; by default that of the Cross-Domain MetaDL challenge."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     __test__ = False
@@ -70,11 +70,11 @@ Family = Literal[
     "reptile", "pmf", "prototypical", "finetune", "proto_maml", "anil", "fomaml", "adapters", "maml"
 ]
 FAMILIES_IN_ORDER: tuple[Family, ...] = get_args(Family)
-"""By what they gained on frozen trunks in the same time."""
+"""The most useful first: by their gain over frozen backbones in the same time."""
 
 
 class Settings(BaseModel):
-    """What a user may decide about autometa. Budgets hold only where ingestion gives none."""
+    """What a user can set. The budgets apply only if ingestion gives none."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -88,22 +88,22 @@ class Settings(BaseModel):
     max_trials: int = Field(default=200, ge=1)
     max_members: int = Field(default=4, ge=1)
     tune_steps: int = Field(default=600, ge=0)
-    """Steps of tuning the last stages of the best backbone, at most; 0: all backbones stay as they are."""
+    """Maximum number of steps for tuning the last stages of the best backbone; 0: no backbone is tuned."""
     families: tuple[Family, ...] = FAMILIES_IN_ORDER
-    """Families of trained learners that are tried, in this order, where there is time."""
+    """Families of trained learners to try, in this order, as far as time allows."""
     priors: bool = True
-    """Whether the search asks first for what won on similar datasets."""
+    """Whether the search starts with the candidates that were best on similar datasets."""
     priors_without: tuple[str, ...] = ()
-    """Datasets whose rows of the table of priors are left out, as a benchmark on them must."""
+    """Datasets whose rows of the table of priors are ignored. A benchmark on a dataset must name it here."""
     feature_cache: Path | None = None
-    """Folder where features are kept for other runs; off by default, since a sandbox is thrown away."""
+    """Folder that keeps features for later runs. Off by default, since a sandbox is deleted after the run."""
     feature_cache_size: ByteSize = ByteSize(4 * 2**30)
 
     @field_validator("resolutions")
     @classmethod
-    def _sizes(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+    def _check_sizes(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if not value or min(value) < 16 or max(value) > 1024:
-            raise ValueError("give at least one size from 16 to 1024 pixels")
+            raise ValueError("give one or more sizes, each from 16 to 1024 pixels")
         return value
 
 
@@ -129,41 +129,41 @@ class RunOptions(BaseModel):
 
     @field_validator("resume")
     @classmethod
-    def _not_both(cls, value: bool, info: ValidationInfo) -> bool:
+    def _check_resume(cls, value: bool, info: ValidationInfo) -> bool:
         if value and info.data.get("overwrite"):
-            raise ValueError("overwrite empties what resume goes on with; give one of them")
+            raise ValueError("overwrite would delete what resume continues; give only one of them")
         if value and info.data.get("output") is None:
-            raise ValueError("name the folder of the earlier run with output")
+            raise ValueError("set output to the folder of the run to resume")
         return value
 
     @field_validator("ways", "shots")
     @classmethod
-    def _least(cls, value: tuple[int, int], info: ValidationInfo) -> tuple[int, int]:
+    def _check_range(cls, value: tuple[int, int], info: ValidationInfo) -> tuple[int, int]:
         least = 2 if info.field_name == "ways" else 1
         if value[0] < least:
-            raise ValueError(f"starts at {value[0]}, at least {least} is needed")
+            raise ValueError(f"starts at {value[0]}; use {least} or more")
         return value
 
 
 def load_yaml(file: Path, model: type[Model]) -> Model:
-    """The settings in a YAML file. ConfigError names the file, the key, its value and, for an unknown key,
-    the closest one that exists."""
+    """The settings in a YAML file. ConfigError names the file, the key, its value and, for an unknown key, the
+    closest known one."""
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{file}: can not be read as YAML ({error})") from error
+        raise ConfigError(f"{file}: cannot be read as YAML ({error})") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{file}: must hold `key: value` lines, not {type(content).__name__}")
-    return validated(model, with_underscores(content), str(file))
+    return validate_settings(model, use_underscores(content), str(file))
 
 
-def with_underscores(values: dict[Any, Any]) -> dict[str, Any]:
-    """The same values with `time_budget` for `time-budget`."""
+def use_underscores(values: dict[Any, Any]) -> dict[str, Any]:
+    """The same values under keys with underscores: `time-budget` becomes `time_budget`."""
     return {str(key).replace("-", "_"): value for key, value in values.items()}
 
 
-def validated(model: type[Model], values: dict[str, Any], where: str) -> Model:
-    """`model` made from `values`; ConfigError with `where`, the key, its value and the mend."""
+def validate_settings(model: type[Model], values: dict[str, Any], where: str) -> Model:
+    """A `model` with these values. ConfigError names the place (`where`), the key, its value and the fix."""
     try:
         return model.model_validate(values)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""What a kind of work costs: the seconds of its recent steps."""
+"""How fast a kind of work is, measured over its recent steps, and the safety margin to plan with."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections import deque
 import numpy as np
 
 RECENT = 32
-"""Steps that are remembered: other load on a machine comes and goes."""
+"""Number of steps to remember. Older ones are forgotten, since the load of a machine changes."""
 SLOWDOWN = 1.3
-"""How much slower than measured a step may be; other load on a machine comes and goes."""
+"""Margin to plan with until enough steps are measured: a step may be this much slower than measured."""
 ENOUGH_STEPS = 8
-"""Measured steps from which on their own 95th percentile says it."""
+"""Number of measured steps from which their own 95th percentile gives the margin."""
 LEAST_MARGIN, MOST_MARGIN = 1.1, 1.6
-"""Bounds of what the percentile may say, as multiples of the mean."""
+"""Bounds of the measured margin, as multiples of the mean."""
 
 
 class Speed:
@@ -27,7 +27,7 @@ class Speed:
         return len(self._steps)
 
     def add(self, seconds: float, items: int = 1) -> None:
-        """A step of so many items has taken so long."""
+        """Record a step that took `seconds` for this number of items."""
         self._steps.append((seconds, items))
 
     @property
@@ -38,10 +38,15 @@ class Speed:
         return sum(seconds for seconds, _ in self._steps) / sum(items for _, items in self._steps)
 
     def percentile_s(self, percent: float) -> float:
-        """Seconds per item that `percent` of the items do not exceed, each taken as slow as its step: a step of a
-        few items, whose fixed costs weigh more, counts less. ValueError before the first step."""
+        """Seconds per item that `percent` % of the items do not exceed; an item is as slow as its step on average.
+
+        Weighting by items makes small steps count less, whose fixed costs weigh more. ValueError before the first
+        step.
+        """
         if not self._steps:
-            raise ValueError(f"no step to take the {percent:g}th percentile of")
+            raise ValueError(
+                f"no step was added yet, so there is no {percent:g}th percentile; call `add` first"
+            )
         rates = np.array([seconds / items for seconds, items in self._steps])
         items = np.array([items for _, items in self._steps])
         order = np.argsort(rates)
@@ -50,9 +55,11 @@ class Speed:
         return float(rates[order[min(place, len(order) - 1)]])
 
 
-def margin(speed: Speed | None) -> float:
-    """By how much more than its mean to reserve for work of a measured speed: up to the 95th percentile of its
-    recent steps within bounds, or `SLOWDOWN` where they are too few."""
+def estimate_margin(speed: Speed | None) -> float:
+    """Factor by which to multiply the mean seconds of this work to plan safely.
+
+    The 95th percentile of the recent steps over their mean, within bounds; `SLOWDOWN` if there are too few steps.
+    """
     if speed is None or len(speed) < ENOUGH_STEPS or not speed.mean_s:
         return SLOWDOWN
     return min(max(speed.percentile_s(95) / speed.mean_s, LEAST_MARGIN), MOST_MARGIN)

@@ -1,4 +1,4 @@
-"""Episodes: first a cheap description (row numbers of an image pool), then batches of padded indices."""
+"""Episodes as row numbers of an image pool, which cost little, and batches of episodes as padded index tensors."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from autometa.core.errors import DataError
 from autometa.data.images import ImagePool, Rows
 
 DIRICHLET = 2.0
-"""Concentration of the shares of classes among unbalanced queries."""
+"""Concentration of the Dirichlet distribution of class shares in unbalanced queries; 1 is more uneven than 2."""
 
 
 @dataclass(frozen=True)
 class EpisodeSpec:
-    """The form of episodes: any number of ways and shots within the bounds, `queries_per_class` each; where
-    queries are not `balanced`, as many in all, but shared out among the classes at random."""
+    """The form of episodes: bounds of `ways` and `shots`, both inclusive, and `queries_per_class`.
+
+    If `balanced` is false, an episode has as many queries in all, but random numbers of each class.
+    """
 
     ways: tuple[int, int] = (2, 20)
     shots: tuple[int, int] = (1, 20)
@@ -27,14 +29,16 @@ class EpisodeSpec:
 
     @property
     def mean_images(self) -> float:
-        """Images of an average episode."""
+        """Number of images in an average episode."""
         return sum(self.ways) / 2 * (sum(self.shots) / 2 + self.queries_per_class)
 
 
 @dataclass(frozen=True)
 class Episode:
-    """One N-way k-shot episode as rows of a pool: support [ways * shots] and query [ways * queries] rows,
-    each with labels 0..ways-1."""
+    """One N-way k-shot episode as rows of a pool.
+
+    Support rows and labels int64 [ways * shots], query rows and labels int64 [queries]; labels are 0..ways-1.
+    """
 
     ways: int
     shots: int
@@ -48,40 +52,45 @@ class Episode:
 def sample_episodes(
     pool: ImagePool, classes: Rows, spec: EpisodeSpec, n: int, rng: np.random.Generator
 ) -> list[Episode]:
-    """`n` episodes over `classes`, each within one dataset; bounds that the data can not meet are clamped.
+    """Draw `n` episodes over `classes`; the datasets take turns, and an episode has classes of one dataset only.
 
-    Raises DataError where no dataset has two classes of at least two images.
+    If the data has too few classes or images for `spec`, an episode has fewer ways, shots or queries.
+    DataError if no dataset has two classes of two images each.
     """
-    groups = [classes[pool.dataset_of_class[classes] == d] for d in range(len(pool.datasets))]
-    groups = [_big_enough(pool, group) for group in groups]
+    large = [c for c in classes if len(pool.rows_of_class[c]) >= 2]
+    groups = [
+        np.array([c for c in large if pool.dataset_of_class[c] == d], dtype=np.int64)
+        for d in range(len(pool.datasets))
+    ]
     usable = [group for group in groups if len(group) >= 2]
     if not usable:
-        raise DataError("no dataset has two classes with two images each: no episode can be drawn")
+        raise DataError(
+            f"no episode can be drawn from {len(classes)} classes of {len(pool.datasets)} dataset(s): give a "
+            "dataset with two classes of two images each"
+        )
     return [_sample_episode(pool, usable[i % len(usable)], spec, rng) for i in range(n)]
 
 
-def _big_enough(pool: ImagePool, classes: Rows) -> Rows:
-    return np.array([c for c in classes if len(pool.rows_of_class[c]) >= 2], dtype=np.int64)
-
-
 def _sample_episode(pool: ImagePool, group: Rows, spec: EpisodeSpec, rng: np.random.Generator) -> Episode:
+    """One episode over the classes of a dataset that have two images or more."""
     ways = int(rng.integers(min(spec.ways[0], len(group)), min(spec.ways[1], len(group)) + 1))
     sizes = np.array([len(pool.rows_of_class[c]) for c in group])
     shots = int(rng.integers(spec.shots[0], spec.shots[1] + 1))
     queries = spec.queries_per_class
-    roomy = group[sizes >= shots + queries]
-    if len(roomy) < ways:  # too few large classes: take the largest, fewer shots, then fewer queries
-        roomy = group[np.argsort(-sizes, kind="stable")[:ways]]
-        room = int(min(len(pool.rows_of_class[c]) for c in roomy))
+    candidates = group[sizes >= shots + queries]
+    if len(candidates) < ways:  # too few large classes: take the largest, fewer shots, then fewer queries
+        candidates = group[np.argsort(-sizes, kind="stable")[:ways]]
+        room = int(min(len(pool.rows_of_class[c]) for c in candidates))
         queries = max(min(queries, room - 1), 1)
         shots = max(min(shots, room - queries), 1)
-    chosen = rng.choice(roomy, ways, replace=False)
-    asked = np.full(ways, queries)
+    chosen = rng.choice(candidates, ways, replace=False)
+    query_counts = np.full(ways, queries)
     if not spec.balanced:
-        asked = _uneven(queries, np.array([len(pool.rows_of_class[c]) for c in chosen]) - shots, rng)
+        spare = np.array([len(pool.rows_of_class[c]) for c in chosen]) - shots
+        query_counts = _draw_uneven_counts(queries, spare, rng)
     picked = [
         rng.choice(pool.rows_of_class[c], shots + n, replace=False)
-        for c, n in zip(chosen, asked, strict=True)
+        for c, n in zip(chosen, query_counts, strict=True)
     ]
     labels = np.arange(ways)
     return Episode(
@@ -90,16 +99,18 @@ def _sample_episode(pool: ImagePool, group: Rows, spec: EpisodeSpec, rng: np.ran
         support_rows=np.concatenate([rows[:shots] for rows in picked]),
         support_labels=labels.repeat(shots),
         query_rows=np.concatenate([rows[shots:] for rows in picked]),
-        query_labels=labels.repeat(asked),
+        query_labels=labels.repeat(query_counts),
         dataset=int(pool.dataset_of_class[chosen[0]]),
     )
 
 
-def _uneven(queries: int, room: Rows, rng: np.random.Generator) -> Rows:
-    """Queries of each class, `queries` on average where there is room, by shares drawn from a symmetric
-    Dirichlet distribution (the protocol of Veilleux et al. 2021); at least one in all."""
-    shares = rng.dirichlet(np.full(len(room), DIRICHLET))
-    counts = np.minimum(rng.multinomial(queries * len(room), shares), room)
+def _draw_uneven_counts(queries: int, spare: Rows, rng: np.random.Generator) -> Rows:
+    """Number of queries of each class: `queries` on average, but no more than its `spare` images, and one in all.
+
+    Class shares come from a symmetric Dirichlet distribution (the protocol of Veilleux et al. 2021).
+    """
+    shares = rng.dirichlet(np.full(len(spare), DIRICHLET))
+    counts = np.minimum(rng.multinomial(queries * len(spare), shares), spare)
     if counts.sum() == 0:
         counts[int(shares.argmax())] = 1
     return counts
@@ -107,8 +118,10 @@ def _uneven(queries: int, room: Rows, rng: np.random.Generator) -> Rows:
 
 @dataclass(frozen=True)
 class EpisodeBatch:
-    """Episodes padded to common size, as index tensors: support rows and labels [b, s], query rows and
-    labels [b, q] (int64; label -1 marks padding, its row is 0), ways [b]."""
+    """Episodes padded to a common size, as int64 tensors.
+
+    Support rows and labels [b, s], query rows and labels [b, q], ways [b]. Padding has label -1 and row 0.
+    """
 
     support_rows: torch.Tensor
     support_labels: torch.Tensor
@@ -118,37 +131,39 @@ class EpisodeBatch:
 
     @classmethod
     def of(cls, episodes: Sequence[Episode]) -> EpisodeBatch:
-        """Pad and stack."""
+        """Pad and stack episodes."""
         return cls(
-            _padded([e.support_rows for e in episodes], 0),
-            _padded([e.support_labels for e in episodes], -1),
-            _padded([e.query_rows for e in episodes], 0),
-            _padded([e.query_labels for e in episodes], -1),
+            _pad([e.support_rows for e in episodes], 0),
+            _pad([e.support_labels for e in episodes], -1),
+            _pad([e.query_rows for e in episodes], 0),
+            _pad([e.query_labels for e in episodes], -1),
             torch.tensor([e.ways for e in episodes]),
         )
 
 
-def _padded(arrays: Sequence[Rows], fill: int) -> torch.Tensor:
+def _pad(arrays: Sequence[Rows], fill: int) -> torch.Tensor:
+    """Arrays [n] of any lengths → one tensor [b, longest]."""
     return torch.nn.utils.rnn.pad_sequence(
         [torch.from_numpy(np.array(a)) for a in arrays], batch_first=True, padding_value=fill
     )
 
 
-def batches_of(episodes: Sequence[Episode], max_images: int) -> list[tuple[list[int], EpisodeBatch]]:
-    """Batches of episodes of like size, each of at most `max_images` padded images (at least one episode);
-    with the places of its episodes in the list."""
+def make_batches(episodes: Sequence[Episode], max_images: int) -> list[tuple[list[int], EpisodeBatch]]:
+    """Batches of episodes of similar size, each with the places of its episodes in the list.
+
+    A batch has at most `max_images` images, padding included, or a single episode.
+    """
     order = sorted(range(len(episodes)), key=lambda i: episodes[i].support_rows.size)
     batches: list[tuple[list[int], EpisodeBatch]] = []
     group: list[int] = []
     for i in order:
-        trial = [*group, i]
-        widest = max(episodes[j].support_rows.size for j in trial) + max(
-            episodes[j].query_rows.size for j in trial
-        )
-        if group and widest * len(trial) > max_images:
+        larger = [*group, i]
+        support = max(episodes[j].support_rows.size for j in larger)
+        query = max(episodes[j].query_rows.size for j in larger)
+        if group and (support + query) * len(larger) > max_images:
             batches.append((group, EpisodeBatch.of([episodes[j] for j in group])))
-            trial = [i]
-        group = trial
+            larger = [i]
+        group = larger
     if group:
         batches.append((group, EpisodeBatch.of([episodes[j] for j in group])))
     return batches

@@ -1,4 +1,4 @@
-"""Images in memory: a pool with labels, digests, and shares of it."""
+"""Images in memory: a pool with labels, conversion and digests of images, and samples of a pool."""
 
 from __future__ import annotations
 
@@ -12,33 +12,18 @@ from numpy.typing import NDArray
 
 from autometa.core.errors import DataError
 
-
-def image_keys(images: NDArray[np.uint8]) -> list[bytes]:
-    """A digest per image, so that equal images are embedded once."""
-    return [hashlib.blake2b(i.tobytes(), digest_size=16).digest() for i in images]
-
-
 Rows = NDArray[np.int64]
-
-
-def as_uint8(images: torch.Tensor) -> NDArray[np.uint8]:
-    """Images float32 [n, 3, h, w] in [0, 1] → uint8; exact for images that were uint8 before."""
-    array: NDArray[np.uint8] = (images * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
-    return array
-
-
-def check_support(images: NDArray[np.uint8], labels: Rows, ways: int) -> None:
-    """DataError where support images and labels do not fit or a class of 0..ways-1 has no image."""
-    if len(images) != len(labels) or set(labels.tolist()) != set(range(ways)):
-        raise DataError(
-            f"{len(images)} support images, {len(labels)} labels: each of {ways} classes needs one"
-        )
+"""Row numbers of images in a pool, class ids or labels, int64 [n]."""
 
 
 @dataclass(frozen=True)
 class ImagePool:
-    """Images in memory: uint8 [n, 3, h, w]; labels int64 [n], class ids 0..classes-1 over all datasets;
-    `dataset_of_class` int64 [classes]; `datasets` their names."""
+    """Labelled images in memory, of one or more datasets.
+
+    `images` uint8 [n, 3, h, w]; `labels` int64 [n], class ids 0..classes-1 that are unique over all datasets;
+    `dataset_of_class` int64 [classes], for each class the place of its dataset in `datasets`, their names.
+    DataError if shapes or types differ from this.
+    """
 
     images: NDArray[np.uint8]
     labels: Rows
@@ -51,7 +36,9 @@ class ImagePool:
                 f"pool images must be uint8 [n, 3, h, w], not {self.images.dtype} {self.images.shape}"
             )
         if len(self.labels) != len(self.images):
-            raise DataError(f"{len(self.images)} images but {len(self.labels)} labels")
+            raise DataError(
+                f"{len(self.images)} images but {len(self.labels)} labels; give one label per image"
+            )
 
     @property
     def classes(self) -> int:
@@ -60,17 +47,39 @@ class ImagePool:
 
     @cached_property
     def rows_of_class(self) -> tuple[Rows, ...]:
-        """For every class its row numbers."""
+        """The row numbers of each class."""
         order = np.argsort(self.labels, kind="stable")
         sizes = np.bincount(self.labels, minlength=self.classes)
         return tuple(np.split(order, np.cumsum(sizes)[:-1]))
 
 
-def share_of_classes(
-    labels: NDArray[np.int64], share: float, rng: np.random.Generator | None = None
-) -> NDArray[np.int64]:
-    """Rows, ascending: this share of the images of every class, the first or, with `rng`, any; at least two
-    where it has them."""
+def as_uint8(images: torch.Tensor) -> NDArray[np.uint8]:
+    """float32 [n, 3, h, w] in [0, 1] → uint8 [n, 3, h, w]; exact for images that were uint8 before."""
+    array: NDArray[np.uint8] = (images * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    return array
+
+
+def hash_images(images: NDArray[np.uint8]) -> list[bytes]:
+    """A digest of 16 bytes per image; equal images have equal digests, so that they are embedded only once."""
+    return [hashlib.blake2b(i.tobytes(), digest_size=16).digest() for i in images]
+
+
+def check_support(images: NDArray[np.uint8], labels: Rows, ways: int) -> None:
+    """DataError if the numbers of support images and labels differ, or a class of 0..ways-1 has no image."""
+    if len(images) != len(labels):
+        raise DataError(f"{len(images)} support images but {len(labels)} labels; give one label per image")
+    if set(labels.tolist()) != set(range(ways)):
+        raise DataError(
+            f"each of {ways} classes needs a support image, but the labels are {sorted(set(labels.tolist()))}; "
+            f"give one image or more of each class 0 to {ways - 1}"
+        )
+
+
+def take_share_of_each_class(labels: Rows, share: float, rng: np.random.Generator | None = None) -> Rows:
+    """Rows, ascending, of this share of the images of every class, and of two at least if the class has them.
+
+    The first images of a class, or random ones if `rng` is given.
+    """
     if share >= 1:
         return np.arange(len(labels))
     rows = [np.flatnonzero(labels == c) for c in np.unique(labels)]
@@ -79,21 +88,21 @@ def share_of_classes(
     return np.sort(np.concatenate([r[: max(int(share * len(r)), 2)] for r in rows]))
 
 
-def rows_within(pool: ImagePool, classes: Rows, per_class: int, limit: int, rng: np.random.Generator) -> Rows:
-    """About `limit` rows of these classes: at most `per_class` of each, and fewer classes if needed
-    (datasets in turn, so that none is left out)."""
+def choose_rows(pool: ImagePool, classes: Rows, per_class: int, limit: int, rng: np.random.Generator) -> Rows:
+    """About `limit` rows, ascending, of random images of these classes, at most `per_class` of each.
+
+    Takes whole classes in random order until the limit is reached. Datasets take turns, and each gives two classes or
+    more, so that none is left out.
+    """
     datasets = range(len(pool.datasets))
     queues = [rng.permutation(classes[pool.dataset_of_class[classes] == d]) for d in datasets]
-    turns = [
-        c
-        for turn in range(max(map(len, queues), default=0))
-        for c in (q[turn] for q in queues if turn < len(q))
-    ]
+    longest = max(map(len, queues), default=0)
+    in_turns = [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]
+    if not in_turns:
+        return np.empty(0, dtype=np.int64)
     rows: list[Rows] = []
     count = 0
-    if not turns:
-        return np.empty(0, dtype=np.int64)
-    for place, c in enumerate(turns):
+    for place, c in enumerate(in_turns):
         if count >= limit and place >= 2 * len(queues):
             break
         rows.append(rng.permutation(pool.rows_of_class[c])[:per_class])

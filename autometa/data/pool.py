@@ -1,8 +1,7 @@
-"""The image pool of a meta-training, from whatever the challenge's generator gives."""
+"""Collecting the image pool from the meta-train generator of the challenge."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
@@ -11,42 +10,45 @@ from numpy.typing import NDArray
 
 from autometa.core.budget import MemoryBudget, TimeBudget
 from autometa.core.errors import DataError
-from autometa.data.images import ImagePool, as_uint8, image_keys, share_of_classes
+from autometa.data.images import ImagePool, as_uint8, hash_images, take_share_of_each_class
 
 STREAM_SHARE = 0.1
-"""Share of the time left that reading a stream may take."""
+"""Share of the time left to spend on reading a stream."""
 MEMORY_SHARE = 0.4
+"""Share of the memory left to fill with images."""
 WINDOW = 12
-FRESH_ENOUGH = 0.05
-"""A stream is read out once its last `WINDOW` items bring a smaller share of new images than this."""
+LEAST_NEW_SHARE = 0.05
+"""Reading a stream ends once a smaller share than this of the images in its last `WINDOW` items is new."""
 ENDLESS = 1_000_000
+"""Number of items to ask a stream for, which ends it in no practical case."""
 
-Row = tuple[NDArray[np.uint8], Hashable, str]
+LabelledImage = tuple[NDArray[np.uint8], Hashable, str]
+"""An image uint8 [3, h, w], its label within its dataset, and the name of the dataset."""
 
 
-def pool_from_generator(
+def collect_pool(
     generator: Any, time: TimeBudget, memory: MemoryBudget, report: Callable[[str], None]
 ) -> ImagePool:
-    """All meta-train images that time and memory allow: directly from `generator.image_sets` where our
-    ingestion offers them, else collected from the stream of tasks or batches.
+    """All meta-train images that time and memory allow.
 
-    Raises DataError where the generator gives no image.
+    Our ingestion offers whole datasets as `generator.image_sets`. From the original ingestion, images are collected
+    from the stream of tasks or batches. DataError if the generator gives no image.
     """
     sets = getattr(generator, "image_sets", None)
-    pool = _from_sets(sets, memory) if sets else _from_stream(generator, time, memory)
+    pool = _join_datasets(sets, memory) if sets else _read_stream(generator, time, memory)
     report(f"pool: {len(pool.images)} images, {pool.classes} classes, {len(pool.datasets)} dataset(s)")
     return pool
 
 
-def _from_sets(sets: Any, memory: MemoryBudget) -> ImagePool:
-    """Join the datasets; where memory is short, the same share of every class."""
+def _join_datasets(sets: Any, memory: MemoryBudget) -> ImagePool:
+    """Join the datasets. If memory is short, take the same share of the images of every class."""
     need = sum(s.images.nbytes for s in sets)
     share = min(1.0, MEMORY_SHARE * max(memory.left_bytes(), 0) / max(need, 1))
     images, labels, dataset_of_class = [], [], []
     first = 0
     for number, dataset in enumerate(sets):
         classes = int(dataset.labels.max()) + 1
-        rows = share_of_classes(dataset.labels, share)
+        rows = take_share_of_each_class(dataset.labels, share)
         images.append(dataset.images[rows] if len(sets) > 1 or share < 1 else dataset.images)
         labels.append(dataset.labels[rows] + first)
         dataset_of_class += [number] * classes
@@ -57,47 +59,50 @@ def _from_sets(sets: Any, memory: MemoryBudget) -> ImagePool:
     )
 
 
-def _from_stream(generator: Any, time: TimeBudget, memory: MemoryBudget) -> ImagePool:
-    rows: dict[bytes, Row] = {}
+def _read_stream(generator: Any, time: TimeBudget, memory: MemoryBudget) -> ImagePool:
+    """Read a stream until it brings hardly any new image, or time or memory is used up."""
+    collected: dict[bytes, LabelledImage] = {}
     reading = time.share(STREAM_SHARE)
     most_bytes = MEMORY_SHARE * memory.left_bytes()
     used = 0
     recent: list[float] = []
     for item in generator(ENDLESS):
-        seen = fresh = 0
-        for image, name, dataset in itertools.chain.from_iterable(_rows_of(item)):
-            key = image_keys(image[None])[0]
+        seen = new = 0
+        for image, label, dataset in _images_in(item):
+            key = hash_images(image[None])[0]
             seen += 1
-            if key not in rows:
-                rows[key] = image, name, dataset
-                fresh += 1
+            if key not in collected:
+                collected[key] = image, label, dataset
+                new += 1
                 used += image.nbytes
-        recent = [*recent[1 - WINDOW :], fresh / max(seen, 1)]
-        read_out = len(recent) == WINDOW and sum(recent) / WINDOW < FRESH_ENOUGH
-        if read_out or reading.left_s() <= 0 or used > most_bytes:
+        recent = [*recent[1 - WINDOW :], new / max(seen, 1)]
+        is_read = len(recent) == WINDOW and sum(recent) / WINDOW < LEAST_NEW_SHARE
+        if is_read or reading.left_s() <= 0 or used > most_bytes:
             break
-    if not rows:
-        raise DataError("the meta-train generator gave no image")
-    return _from_rows(list(rows.values()))
+    if not collected:
+        raise DataError("the meta-train generator gave no image: check that the dataset has images")
+    return _build_pool(list(collected.values()))
 
 
-def _rows_of(item: Any) -> Iterator[list[Row]]:
-    """Images of a task (both sets, with their dataset) or of a batch [images, labels]."""
+def _images_in(item: Any) -> Iterator[LabelledImage]:
+    """The images of a task, support and query, or of a batch (images, labels), which names no dataset."""
     if hasattr(item, "support_set"):
-        for images, _, original in (item.support_set, item.query_set):
-            labels = original.tolist()
-            yield [(i, c, item.dataset) for i, c in zip(as_uint8(images), labels, strict=True)]
+        dataset = item.dataset
+        parts = [(images, original) for images, _, original in (item.support_set, item.query_set)]
     else:
-        images, labels = item
-        yield [(i, c, "all") for i, c in zip(as_uint8(images), labels.tolist(), strict=True)]
+        dataset, parts = "all", [item]
+    for images, labels in parts:
+        for image, label in zip(as_uint8(images), labels.tolist(), strict=True):
+            yield image, label, dataset
 
 
-def _from_rows(rows: list[Row]) -> ImagePool:
-    datasets = {name: i for i, name in enumerate(dict.fromkeys(dataset for _, _, dataset in rows))}
-    classes = {c: i for i, c in enumerate(dict.fromkeys((dataset, label) for _, label, dataset in rows))}
+def _build_pool(collected: list[LabelledImage]) -> ImagePool:
+    """A pool with classes and datasets numbered in the order in which they were seen."""
+    datasets = {name: i for i, name in enumerate(dict.fromkeys(dataset for _, _, dataset in collected))}
+    classes = {c: i for i, c in enumerate(dict.fromkeys((dataset, label) for _, label, dataset in collected))}
     return ImagePool(
-        np.stack([image for image, _, _ in rows]),
-        np.array([classes[dataset, label] for _, label, dataset in rows]),
+        np.stack([image for image, _, _ in collected]),
+        np.array([classes[dataset, label] for _, label, dataset in collected]),
         np.array([datasets[dataset] for dataset, _ in classes]),
         tuple(datasets),
     )

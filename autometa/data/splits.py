@@ -1,4 +1,4 @@
-"""Which classes, or whole datasets, are held out."""
+"""Splitting the classes of a pool, or its whole datasets, into those to fit on and those to hold out."""
 
 from __future__ import annotations
 
@@ -7,27 +7,32 @@ import numpy as np
 from autometa.data.images import ImagePool, Rows
 
 LEAST_SHARE = 0.5
-"""Of its share of the classes, that either side has where whole datasets are held out."""
+"""When whole datasets are held out, either side must get this part of its share of the classes, or more."""
 
 
 def split_classes(pool: ImagePool, held_out: float, rng: np.random.Generator) -> tuple[Rows, Rows]:
-    """Class ids to fit on and class ids held out, split within each dataset; a dataset keeps at least two
-    classes on either side, or all of them held out where it has fewer than four."""
+    """Class ids to fit on and class ids held out, ascending; each dataset is split at random.
+
+    `held_out` is the share to hold out. Either side gets two classes or more of a dataset. If a dataset has fewer
+    than four classes, all of them are held out.
+    """
     fit, held = [], []
     for dataset in range(len(pool.datasets)):
         classes = rng.permutation(np.flatnonzero(pool.dataset_of_class == dataset))
-        n_held = (
-            len(classes) if len(classes) < 4 else int(np.clip(held_out * len(classes), 2, len(classes) - 2))
-        )
+        n_held = len(classes)
+        if n_held >= 4:
+            n_held = int(np.clip(held_out * n_held, 2, n_held - 2))
         held.append(classes[:n_held])
         fit.append(classes[n_held:])
     return np.sort(np.concatenate(fit)), np.sort(np.concatenate(held))
 
 
 def split_datasets(pool: ImagePool, held_out: float, rng: np.random.Generator) -> tuple[Rows, Rows]:
-    """Class ids to fit on and class ids held out, of whole datasets, drawn at random, that have about this share of
-    all classes. As `split_classes` where either side would have less than half of its share: there is but one
-    dataset, or one has most of the classes."""
+    """Class ids to fit on and class ids held out, ascending; whole datasets are held out, drawn at random.
+
+    `held_out` is the share of all classes to hold out, about. If either side would get less than half of its share,
+    since there is only one dataset or one has most of the classes, this is `split_classes`.
+    """
     large = np.flatnonzero(np.bincount(pool.labels, minlength=pool.classes) > 1)
     sizes = np.bincount(pool.dataset_of_class[large], minlength=len(pool.datasets))
     drawn = rng.permutation(np.flatnonzero(sizes > 1))

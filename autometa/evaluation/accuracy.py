@@ -1,4 +1,4 @@
-"""Figures of episodes: normalised accuracy, calibration error, intervals."""
+"""Metrics over episodes: normalised accuracy with its interval, gains on the same episodes, calibration error."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from scipy import stats
 
 CALIBRATION_BINS = 15
 
-
 Scores = NDArray[np.float64]
+"""The normalised accuracy of each episode, float64 [episodes]."""
 
 
 def normalised_accuracy(scores: torch.Tensor, labels: torch.Tensor, ways: torch.Tensor) -> torch.Tensor:
-    """Per episode (macro recall - 1/ways) / (1 - 1/ways), float64 [b], of scores [b, q, n] for labels [b, q]
-    (-1: padding) (Cross-Domain MetaDL)."""
+    """Normalised accuracy of each episode, float64 [b], as in the Cross-Domain MetaDL challenge.
+
+    (recall - 1/ways) / (1 - 1/ways), where recall is the mean over the classes: 1 is perfect, 0 is chance. Scores
+    [b, q, n], labels [b, q] (-1: padding), ways [b].
+    """
     classes = torch.arange(scores.shape[-1])
     of_class = (labels[..., None] == classes).double()
     hits = (scores.argmax(-1) == labels).double()[..., None] * of_class
@@ -28,35 +31,35 @@ def normalised_accuracy(scores: torch.Tensor, labels: torch.Tensor, ways: torch.
     return (recall.sum(1) / present.sum(1) - chance) / (1 - chance)
 
 
-def calibration_error(scores: torch.Tensor, labels: torch.Tensor) -> float:
-    """Expected calibration error (Guo et al. 2017) of log-probabilities [b, q, n] for labels [b, q] (-1:
-    padding), over all queries: accuracy against confidence, the largest probability, in 15 bins of equal width.
-    NaN where there is no query."""
-    return _pooled_error([_confidence_and_hits(scores, labels)])
+def calibration_error(log_p: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]) -> float:
+    """Expected calibration error (Guo et al. 2017) over all queries of a list of batches.
 
-
-def _confidence_and_hits(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Confidence, and whether it is right, of each query that is no padding: float64 [2, queries]."""
-    confidence, guess = scores.max(-1)
-    real = labels >= 0
-    return torch.stack([confidence[real].double().exp(), (guess == labels)[real].double()])
-
-
-def _pooled_error(parts: Sequence[torch.Tensor]) -> float:
-    confidence, hits = torch.cat(list(parts), dim=1)
+    `log_p` are log-probabilities [b, q, n] per batch, `labels` are [b, q] per batch (-1: padding). The confidence of
+    a query is its largest probability; accuracy is compared with confidence in 15 bins of equal width. NaN if there
+    is no query.
+    """
+    confidences, hits = [], []
+    for batch, truth in zip(log_p, labels, strict=True):
+        largest, guess = batch.max(-1)
+        real = truth >= 0
+        confidences.append(largest[real].double().exp())
+        hits.append((guess == truth)[real].double())
+    confidence, hit = torch.cat(confidences), torch.cat(hits)
+    if not len(hit):
+        return math.nan
     bins = (confidence * CALIBRATION_BINS).ceil().long().clamp(1, CALIBRATION_BINS) - 1
-    gaps = torch.zeros(CALIBRATION_BINS, dtype=torch.float64).index_add(0, bins, hits - confidence)
-    return float(gaps.abs().sum() / len(bins)) if len(bins) else math.nan
+    gaps = torch.zeros(CALIBRATION_BINS, dtype=torch.float64).index_add(0, bins, hit - confidence)
+    return float(gaps.abs().sum() / len(hit))
 
 
 def interval95(scores: Scores) -> float:
-    """Half-width of the 95 % Student-t interval of the mean; 0 for a single score."""
+    """Half-width of the 95 % Student-t confidence interval of the mean of scores [episodes]; 0 for a single score."""
     if len(scores) < 2:
         return 0.0
     return float(stats.t.ppf(0.975, len(scores) - 1) * scores.std(ddof=1) / np.sqrt(len(scores)))
 
 
 def paired_gain(ours: Scores, theirs: Scores) -> tuple[float, float]:
-    """Mean difference on the same episodes, and its standard error."""
+    """Mean of ours - theirs on the same episodes, both [episodes], and the standard error of that mean."""
     difference = ours - theirs
     return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))

@@ -1,4 +1,7 @@
-"""Calibration and averaging of candidates: temperatures, then greedy forward selection."""
+"""Ensembles of candidates: temperatures that calibrate them, means of their answers, and choosing the members.
+
+A member is given as its log-probabilities [b, q, n] per batch of the validation episodes.
+"""
 
 from __future__ import annotations
 
@@ -14,95 +17,101 @@ from scipy import optimize
 from autometa.evaluation.validation_episodes import Answer, RealQueries, ValidationEpisodes
 
 LOG_TEMPERATURE = (-8.0, 4.0)
+"""Bounds of the logarithm of a temperature."""
 MOST_SLOPE = 1.5
-LEAST_GAIN = 0.001
-"""Of normalised accuracy on the validation episodes, for a further member."""
-LEAST_PROBABILITY = 1e-12
-"""Of a label, below which nothing is learned from how unlikely it was."""
-MIXTURE_ROUNDS = 200
+"""Bound of the absolute slope of a temperature by shots."""
 ENOUGH_QUERIES = 4000
-"""To fit one temperature to."""
+"""Number of queries that is enough to fit a temperature."""
 LEAST_LOG = -1e4
-"""Of a probability: what is impossible to one member can be outvoted."""
+"""Lowest log-probability in a mean, so that other members can outvote one that excludes a class."""
+LEAST_GAIN = 0.001
+"""Gain in normalised accuracy that a further member must bring on the validation episodes."""
+LEAST_PROBABILITY = 1e-12
+"""Lowest probability of a label that mixture weights are fitted to."""
+MIXTURE_ROUNDS = 200
+"""Rounds of expectation maximisation for mixture weights."""
 
 
 def log_probabilities(scores: torch.Tensor, temperature: float | torch.Tensor) -> torch.Tensor:
-    """Log-softmax of scores [..., n] at a temperature (or several, of a shape that broadcasts); -inf stays."""
+    """log softmax(scores / temperature) of scores [..., n]; the temperature must broadcast; -inf stays."""
     return (scores / temperature).log_softmax(-1)
 
 
-def at_temperature(scores: Sequence[torch.Tensor], temperature: float) -> list[torch.Tensor]:
-    """Log-probabilities per batch of scores [b, q, n] per batch."""
+def apply_temperature(scores: Sequence[torch.Tensor], temperature: float) -> list[torch.Tensor]:
+    """Scores [b, q, n] per batch → log-probabilities [b, q, n] per batch."""
     return [log_probabilities(batch, temperature) for batch in scores]
 
 
 def calibrate(answer: Answer, validation: ValidationEpisodes) -> tuple[float, list[torch.Tensor]]:
-    """The temperature that fits an answer best, and its log-probabilities per batch at that."""
+    """The temperature that fits an answer best, and the log-probabilities [b, q, n] per batch at this temperature."""
     temperature = fit_temperature(answer, validation)
-    return temperature, at_temperature(answer.scores, temperature)
+    return temperature, apply_temperature(answer.scores, temperature)
 
 
 def fit_temperature(answer: Answer, validation: ValidationEpisodes) -> float:
     """The temperature with the least cross-entropy on the validation queries (Guo et al. 2017)."""
     queries = validation.queries
-    some = _enough_of(queries)
-    rows, labels = queries.rows(answer.scores)[some], queries.labels[some]
+    sample = _subsample(queries)
+    rows, labels = queries.rows(answer.scores)[sample], queries.labels[sample]
 
     def loss(log_temperature: float) -> float:
         temperature = float(torch.tensor(log_temperature, dtype=torch.float64).exp())
         return float(F.cross_entropy(rows / temperature, labels))
 
-    found = optimize.minimize_scalar(loss, bounds=LOG_TEMPERATURE, method="bounded", options={"xatol": 0.02})
-    return float(torch.tensor(float(found.x)).exp())
+    best = optimize.minimize_scalar(loss, bounds=LOG_TEMPERATURE, method="bounded", options={"xatol": 0.02})
+    return float(torch.tensor(float(best.x)).exp())
 
 
-def _enough_of(queries: RealQueries) -> slice:
-    """Queries evenly spread over all of them, as many as it takes to fit a number or two."""
+def _subsample(queries: RealQueries) -> slice:
+    """About `ENOUGH_QUERIES` queries, evenly spread: enough to fit one or two numbers."""
     return slice(None, None, max(len(queries.labels) // ENOUGH_QUERIES, 1))
 
 
 @dataclass(frozen=True)
 class ShotTemperature:
-    """Temperature of an ensemble by the support images per class: exp(level + slope · log shots). A mean of
-    log-probabilities is less sure than its members, the more so the more images each of them has seen."""
+    """Temperature of an ensemble that depends on the support images per class: exp(level + slope · log shots).
+
+    A mean of log-probabilities is less confident than its members, and more so with more shots.
+    """
 
     level: float = 0.0
     slope: float = 0.0
 
     def __call__(self, log_p: torch.Tensor, shots: torch.Tensor | float) -> torch.Tensor:
-        """Log-probabilities [..., q, n] of episodes with so many `shots` [...] each."""
+        """Log-probabilities [..., q, n] after the temperature for `shots` [...], the shots of each episode."""
         log_shots = torch.as_tensor(shots, dtype=log_p.dtype).log()
         return log_probabilities(log_p, (self.level + self.slope * log_shots).exp()[..., None, None])
 
     @classmethod
     def fit(cls, mixed: Sequence[torch.Tensor], validation: ValidationEpisodes) -> ShotTemperature:
-        """The one with the least cross-entropy on the validation queries, given an ensemble's log-probabilities
-        per batch; no slope where all episodes have as many shots."""
+        """The one with the least cross-entropy on the validation queries, given the log-probabilities [b, q, n] per
+        batch of an ensemble. The slope is 0 if all episodes have the same shots."""
         queries = validation.queries
-        some = _enough_of(queries)
-        rows, labels = queries.rows(mixed)[some], queries.labels[some]
-        of_query = [
+        sample = _subsample(queries)
+        rows, labels = queries.rows(mixed)[sample], queries.labels[sample]
+        shots_of_query = [
             shots[:, None].expand(real.shape)[real]
             for shots, real in zip(validation.shots, queries.real, strict=True)
         ]
-        log_shots = torch.cat(of_query)[some].log()
-        spread = bool(log_shots.max() > log_shots.min())
+        log_shots = torch.cat(shots_of_query)[sample].log()
+        shots_differ = bool(log_shots.max() > log_shots.min())
 
-        def loss(found: NDArray[np.float64]) -> float:
-            inverse = (-found[0] - (found[1] if spread else 0.0) * log_shots).exp()
+        def loss(level_slope: NDArray[np.float64]) -> float:
+            inverse = (-level_slope[0] - (level_slope[1] if shots_differ else 0.0) * log_shots).exp()
             return float(F.cross_entropy(rows * inverse[:, None], labels))
 
         bounds = [LOG_TEMPERATURE, (-MOST_SLOPE, MOST_SLOPE)]
-        found = optimize.minimize(loss, np.zeros(2), method="Powell", bounds=bounds, options={"xtol": 0.02})
-        level, slope = (float(value) for value in found.x)
-        return cls(level, slope if spread else 0.0)
+        best = optimize.minimize(loss, np.zeros(2), method="Powell", bounds=bounds, options={"xtol": 0.02})
+        level, slope = (float(value) for value in best.x)
+        return cls(level, slope if shots_differ else 0.0)
 
 
-AS_IT_IS = ShotTemperature()
+IDENTITY_TEMPERATURE = ShotTemperature()
+"""Temperature 1 for any shots."""
 
 
 def average(log_p: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
-    """Weighted mean of log-probabilities [..., n] of several members, normalised again."""
+    """Weighted mean of the log-probabilities [..., n] of several members, normalised to sum to 1 again."""
     total = sum(weights)
     mixed = torch.stack(
         [p.clamp(min=LEAST_LOG) * (w / total) for p, w in zip(log_p, weights, strict=True)]
@@ -110,18 +119,56 @@ def average(log_p: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Te
     return mixed.log_softmax(-1)
 
 
-def fit_mixture(calibrated: Sequence[Sequence[torch.Tensor]], validation: ValidationEpisodes) -> list[float]:
-    """Weights, one per member and summing to one, with which the mean of the members' probabilities is most
-    likely to give the labels of the validation queries; members are given as their log-probabilities per batch.
-    The problem is convex; solved by expectation maximisation (Dempster et al. 1977)."""
-    shares = []
+def average_batches(
+    calibrated: Sequence[Sequence[torch.Tensor]], weights: Sequence[float]
+) -> list[torch.Tensor]:
+    """As `average`, of members that are given per batch."""
+    return [average(batch, weights) for batch in zip(*calibrated, strict=True)]
+
+
+def select_members(
+    calibrated: Sequence[Sequence[torch.Tensor]],
+    validation: ValidationEpisodes,
+    affordable: Callable[[set[int]], bool],
+    max_members: int,
+) -> dict[int, int]:
+    """Choose members by greedy forward selection with replacement (Caruana et al. 2004); `calibrated` is best first.
+
+    A step must gain `LEAST_GAIN`, and the set of chosen places must stay `affordable`. Returns the weight of each
+    chosen place: how often it was chosen.
+    """
+    queries = validation.queries
+    rows = torch.stack([queries.rows(member) for member in calibrated]).clamp(min=LEAST_LOG)
+    weights, total = {0: 1}, rows[0]
+    best = float(queries.accuracy(total))
+    while sum(weights.values()) < 2 * max_members:
+        grown = [weights | {place: weights.get(place, 0) + 1} for place in range(len(rows))]
+        allowed = [len(chosen) <= max_members and affordable(set(chosen)) for chosen in grown]
+        accuracy = queries.accuracy(total + rows)  # the sum has the same largest entry as the mean
+        accuracy[~torch.tensor(allowed)] = -1.0
+        place = int(accuracy.argmax())
+        if float(accuracy[place]) - best < LEAST_GAIN:
+            break
+        weights, total, best = grown[place], total + rows[place], float(accuracy[place])
+    return weights
+
+
+def fit_mixture_weights(
+    calibrated: Sequence[Sequence[torch.Tensor]], validation: ValidationEpisodes
+) -> list[float]:
+    """Weights of members, summing to 1, that make the labels of the validation queries most likely under the weighted
+    mean of probabilities.
+
+    A convex problem, solved by expectation maximisation (Dempster et al. 1977).
+    """
+    of_members = []
     for member in calibrated:
         parts = []
         for log_p, labels in zip(member, validation.labels, strict=True):
             real = labels >= 0
             parts.append(log_p[real].gather(1, labels[real][:, None])[:, 0])
-        shares.append(torch.cat(parts).double().exp())
-    of_label = torch.stack(shares).clamp(min=LEAST_PROBABILITY)
+        of_members.append(torch.cat(parts).double().exp())
+    of_label = torch.stack(of_members).clamp(min=LEAST_PROBABILITY)
     weights = torch.full((len(of_label), 1), 1 / len(of_label), dtype=torch.float64)
     for _ in range(MIXTURE_ROUNDS):
         joint = weights * of_label
@@ -129,40 +176,12 @@ def fit_mixture(calibrated: Sequence[Sequence[torch.Tensor]], validation: Valida
     return [float(weight) for weight in weights]
 
 
-def mixture(calibrated: Sequence[Sequence[torch.Tensor]], weights: Sequence[float]) -> list[torch.Tensor]:
-    """Log of the weighted mean of the probabilities of members, given as their log-probabilities per batch."""
-    total = torch.tensor(weights, dtype=torch.float64).log() - torch.tensor(float(sum(weights))).log()
+def mix_batches(calibrated: Sequence[Sequence[torch.Tensor]], weights: Sequence[float]) -> list[torch.Tensor]:
+    """Log of the weighted mean of the probabilities of members: [b, q, n] per batch."""
+    log_weights = torch.tensor(weights, dtype=torch.float64).log() - torch.tensor(float(sum(weights))).log()
     return [
-        torch.stack([log_p + share for log_p, share in zip(batch, total, strict=True)]).logsumexp(0)
+        torch.stack(
+            [log_p + log_weight for log_p, log_weight in zip(batch, log_weights, strict=True)]
+        ).logsumexp(0)
         for batch in zip(*calibrated, strict=True)
     ]
-
-
-def select(
-    calibrated: Sequence[Sequence[torch.Tensor]],
-    validation: ValidationEpisodes,
-    affordable: Callable[[set[int]], bool],
-    max_members: int,
-) -> dict[int, int]:
-    """Greedy forward selection with replacement (Caruana et al. 2004) among candidates, given as their
-    log-probabilities per batch, best first. A step must gain `LEAST_GAIN`; the set of places must stay
-    `affordable`. Returns the weight of each chosen place."""
-    queries = validation.queries
-    rows = torch.stack([queries.rows(member) for member in calibrated]).clamp(min=LEAST_LOG)
-    weights, total = {0: 1}, rows[0]
-    best = float(queries.accuracy(total))
-    while sum(weights.values()) < 2 * max_members:
-        grown = [weights | {place: weights.get(place, 0) + 1} for place in range(len(rows))]
-        allowed = [len(one) <= max_members and affordable(set(one)) for one in grown]
-        worth = queries.accuracy(total + rows)  # a sum has the same largest entry as the mean
-        worth[~torch.tensor(allowed)] = -1.0
-        place = int(worth.argmax())
-        if float(worth[place]) - best < LEAST_GAIN:
-            break
-        weights, total, best = grown[place], total + rows[place], float(worth[place])
-    return weights
-
-
-def combine(calibrated: Sequence[Sequence[torch.Tensor]], weights: Sequence[float]) -> list[torch.Tensor]:
-    """Weighted average of members, given as their log-probabilities per batch."""
-    return [average(batch, weights) for batch in zip(*calibrated, strict=True)]

@@ -1,35 +1,38 @@
-"""Paired validation episodes → normalised accuracy with its interval, and calibration error."""
+"""A fixed set of validation episodes, on which all candidates are measured, so that they can be compared in pairs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from autometa.data.episodes import Episode, EpisodeBatch, batches_of
+from autometa.data.episodes import Episode, EpisodeBatch, make_batches
 from autometa.evaluation.accuracy import (
     Scores,
-    _confidence_and_hits,
-    _pooled_error,
+    calibration_error,
     interval95,
     normalised_accuracy,
 )
-from autometa.heads import FeatureBatch, Metric, Params, Prior, apply_head
+from autometa.heads import FeatureBatch, Metric, Params, apply_head
 
 MAX_BATCH_IMAGES = 6000
+"""Number of images, padding included, that are answered at once."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a candidate says on the validation episodes: its scores [b, q, n] per batch (before the
-    temperature), the normalised accuracy of every episode, float64 [episodes], the mean negative
-    log-likelihood of a query, which tells apart what is equally accurate (inf: not measured), and the expected
-    calibration error of an answer in log-probabilities (None: not measured)."""
+    """What a candidate answers on the validation episodes, and how good that is.
+
+    `scores` [b, q, n] per batch, before any temperature; `accuracies`, the normalised accuracy of each episode,
+    float64 [episodes]; `log_loss`, the mean negative log-likelihood of a query, which distinguishes answers of equal
+    accuracy (inf: not measured); `calibration_error`, only for scores that are log-probabilities (None: not
+    measured).
+    """
 
     scores: tuple[torch.Tensor, ...]
     accuracies: Scores
@@ -38,30 +41,33 @@ class Answer:
 
     @property
     def mean(self) -> float:
-        """Mean normalised accuracy."""
+        """Mean normalised accuracy over the episodes."""
         return float(self.accuracies.mean())
 
     def figures(self) -> dict[str, float]:
-        """Mean, half-width of its interval, number of episodes and, if measured, the calibration error, for
-        records."""
-        found = {
+        """For records: mean accuracy, half-width of its interval, number of episodes and, if measured, calibration
+        error."""
+        figures = {
             "normalised_accuracy": self.mean,
             "ci95": interval95(self.accuracies),
             "episodes": float(len(self.accuracies)),
         }
         if self.calibration_error is not None:
-            found["calibration_error"] = self.calibration_error
-        return found
+            figures["calibration_error"] = self.calibration_error
+        return figures
 
     def percent(self) -> str:
-        """Mean and interval in %, for people."""
+        """For people: mean accuracy and its interval in %."""
         return f"{100 * self.mean:.1f} ± {100 * interval95(self.accuracies):.1f}"
 
 
 @dataclass(frozen=True)
 class RealQueries:
-    """All queries of a set of episodes in one list, without padding: `labels` int64 [n] and the `share` float64 [n]
-    that each has in the mean normalised accuracy, once `chance` is taken off."""
+    """All queries of a set of episodes in one list, without padding, to measure many candidates fast.
+
+    `labels` int64 [n]; `share` float64 [n], what a query adds to the mean normalised accuracy if it is answered
+    correctly; `chance`, what is subtracted from the sum; `real` bool [b, q] per batch, which queries are no padding.
+    """
 
     labels: torch.Tensor
     share: torch.Tensor
@@ -70,12 +76,12 @@ class RealQueries:
 
     @classmethod
     def of(cls, batches: Sequence[EpisodeBatch]) -> RealQueries:
-        """The queries of padded batches, in their order."""
+        """The queries of padded batches, in the order of the batches."""
         episodes = sum(len(batch.ways) for batch in batches)
         labels, shares, chance = [], [], 0.0
         real_parts = tuple(batch.query_labels >= 0 for batch in batches)
         for batch, real in zip(batches, real_parts, strict=True):
-            counts = F.one_hot(batch.query_labels + 1)[..., 1:].sum(1)  # of each class, [b, n]
+            counts = F.one_hot(batch.query_labels + 1)[..., 1:].sum(1)  # queries of each class, [b, n]
             ways = batch.ways.double()
             whole = (counts > 0).sum(1) * (1 - 1 / ways) * episodes
             share = 1 / (counts.gather(1, batch.query_labels.clamp(min=0)) * whole[:, None])
@@ -85,7 +91,7 @@ class RealQueries:
         return cls(torch.cat(labels), torch.cat(shares), chance, real_parts)
 
     def rows(self, scores: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Scores [b, q, w] per batch as one matrix float32 [n, w], -inf for classes that an episode has not."""
+        """Scores [b, q, w] per batch as one matrix float32 [n, w]; -inf for classes that an episode does not have."""
         ways = max(part.shape[-1] for part in scores)
         parts = [
             F.pad(part[real].float(), (0, ways - part.shape[-1]), value=float("-inf"))
@@ -100,21 +106,21 @@ class RealQueries:
 
 
 class ValidationEpisodes:
-    """A fixed set of episodes on which every candidate is measured."""
+    """A fixed set of episodes, held as padded batches of similar size."""
 
     def __init__(self, episodes: Sequence[Episode]) -> None:
         self.episodes = tuple(episodes)
-        self._batches = batches_of(self.episodes, MAX_BATCH_IMAGES)
+        self._batches = make_batches(self.episodes, MAX_BATCH_IMAGES)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
 
     @property
     def batches(self) -> list[EpisodeBatch]:
-        """The episodes in padded batches, in an order of their own that `measure` knows."""
+        """The padded batches. Their order differs from that of the episodes; `measure` undoes that."""
         return [batch for _, batch in self._batches]
 
     @cached_property
     def queries(self) -> RealQueries:
-        """All queries of the batches as one list."""
+        """All queries of the batches in one list."""
         return RealQueries.of(self.batches)
 
     @property
@@ -124,18 +130,18 @@ class ValidationEpisodes:
 
     @property
     def shots(self) -> list[torch.Tensor]:
-        """Support images per class, on average over the classes of an episode, float64 [b] of each batch."""
+        """Mean number of support images per class of each episode, float64 [b] of each batch."""
         return [(batch.support_labels >= 0).sum(1).double() / batch.ways for batch in self.batches]
 
     def measure(self, scores: Sequence[torch.Tensor]) -> Answer:
-        """The answer that consists of these scores per batch."""
+        """The answer with these scores [b, q, n] per batch, with its accuracies."""
         accuracies = np.empty(len(self.episodes))
         for (places, batch), score in zip(self._batches, scores, strict=True):
             accuracies[places] = normalised_accuracy(score, batch.query_labels, batch.ways).numpy()
         return Answer(tuple(scores), accuracies)
 
     def measure_with_loss(self, scores: Sequence[torch.Tensor]) -> Answer:
-        """The same with its log-loss, which a search over many heads has no use for."""
+        """As `measure`, with the log-loss too, which takes longer."""
         losses, queries = 0.0, 0
         for labels, score in zip(self.labels, scores, strict=True):
             flat = score.flatten(0, 1)
@@ -144,61 +150,57 @@ class ValidationEpisodes:
         return replace(self.measure(scores), log_loss=losses / queries)
 
     def with_calibration(self, answer: Answer) -> Answer:
-        """An answer whose scores are log-probabilities, with its calibration error over all queries."""
-        parts = [_confidence_and_hits(*pair) for pair in zip(answer.scores, self.labels, strict=True)]
-        return replace(answer, calibration_error=_pooled_error(parts))
+        """An answer whose scores are log-probabilities, with its calibration error."""
+        return replace(answer, calibration_error=calibration_error(answer.scores, self.labels))
 
     def answer(
         self, features: torch.Tensor, head: str, params: Params, metric: Metric, *, balanced: bool = False
     ) -> Answer:
-        """The answer of a head on features float32 [n, d] of all images of the pool, which `metric` has
-        already been applied to; `balanced`: queries are known to be equally many of each class."""
+        """The answer of a head. ValueError or KeyError for an unknown head or wrong parameters.
+
+        `features` float32 [n, d] of all images, to which `metric` was already applied. `balanced`: each class is
+        known to have as many queries.
+        """
         features = features.to(self._device)
         prior = metric.prior.to(self._device) if metric.prior else None
-        pool = _PoolProducts(features, self.batches)
+        products = _SharedProducts(features, self.batches)
         scores = []
         for _, batch in self._batches:
-            gathered = _gather(features, batch, prior, pool)
+            gathered = FeatureBatch(
+                support=features[batch.support_rows.to(self._device)],
+                support_labels=batch.support_labels.to(self._device),
+                query=features[batch.query_rows.to(self._device)],
+                ways=batch.ways.to(self._device),
+                query_real=(batch.query_labels >= 0).to(self._device),
+                prior=prior,
+                products=partial(products.look_up, batch) if products.saves_work else None,
+            )
             scores.append(apply_head(head, params, gathered, balanced=balanced).cpu())
         return self.measure(scores)
 
 
-class _PoolProducts:
-    """Inner products of the images that episodes draw on, computed once and only if a head asks."""
+class _SharedProducts:
+    """Inner products of all images that the episodes use, computed once for all episodes, when a head first needs
+    them."""
 
     def __init__(self, features: torch.Tensor, batches: Sequence[EpisodeBatch]) -> None:
         self._features = features
-        every = [rows.flatten() for batch in batches for rows in (batch.support_rows, batch.query_rows)]
-        self._used = torch.from_numpy(np.unique(torch.cat(every).numpy()))
-        each = [
+        rows = [part.flatten() for batch in batches for part in (batch.support_rows, batch.query_rows)]
+        self._used = torch.from_numpy(np.unique(torch.cat(rows).numpy()))
+        episode_by_episode = sum(
             len(batch.ways) * (batch.support_rows.shape[1] + batch.query_rows.shape[1]) ** 2
             for batch in batches
-        ]
-        self.pays = len(self._used) ** 2 < sum(each)
+        )
+        self.saves_work = len(self._used) ** 2 < episode_by_episode
 
     @cached_property
-    def _all(self) -> torch.Tensor:
+    def _matrix(self) -> torch.Tensor:
         used = self._features[self._used.to(self._features.device)]
         return used @ used.T
 
-    def products(self, batch: EpisodeBatch) -> torch.Tensor:
-        """Inner products [b, s + q, s + q] of a batch's images."""
+    def look_up(self, batch: EpisodeBatch) -> torch.Tensor:
+        """Inner products [b, s + q, s + q] of the images of a batch, support first."""
         rows = torch.cat([batch.support_rows, batch.query_rows], dim=1)
         places = torch.searchsorted(self._used, rows).to(self._features.device)
         flat = places[:, :, None] * len(self._used) + places[:, None, :]
-        return self._all.flatten().take(flat)
-
-
-def _gather(
-    features: torch.Tensor, batch: EpisodeBatch, prior: Prior | None, pool: _PoolProducts
-) -> FeatureBatch:
-    device = features.device
-    return FeatureBatch(
-        support=features[batch.support_rows.to(device)],
-        support_labels=batch.support_labels.to(device),
-        query=features[batch.query_rows.to(device)],
-        ways=batch.ways.to(device),
-        query_real=(batch.query_labels >= 0).to(device),
-        prior=prior,
-        products=(lambda: pool.products(batch)) if pool.pays else None,
-    )
+        return self._matrix.flatten().take(flat)

@@ -10,13 +10,13 @@ from autometa.heads.features import FeatureBatch, unit
 def bd_cspn(batch: FeatureBatch, *, sharpness: float = 10.0, shift: float = 1.0) -> torch.Tensor:
     """Scores [b, q, n]: cosine with rectified prototypes (Liu et al. 2020).
 
-    Queries are moved by `shift` times the difference of the means of support and query; each is then given
-    to its nearest class mean, and the prototype becomes the average of all members of a class, weighted by
-    exp(sharpness·cosine with the class mean).
+    Queries are shifted by `shift` times the difference between the means of support and query, and assigned to the
+    nearest class mean. The prototype of a class is then the mean of all its images, weighted by exp(sharpness·cosine
+    with the class mean).
     """
     batch = batch.unit()
-    asked = batch.asked[..., None].to(batch.query.dtype)
-    real = batch.real.sum(1)[:, None, None]
+    asked = batch.query_mask[..., None].to(batch.query.dtype)
+    real = batch.support_mask.sum(1)[:, None, None]
     support_mean = batch.support.sum(1, keepdim=True) / real
     query_mean = batch.query.sum(1, keepdim=True) / asked.sum(1, keepdim=True).clamp(min=1)
     moved = unit(batch.query + shift * (support_mean - query_mean)) * asked
@@ -32,7 +32,6 @@ def bd_cspn(batch: FeatureBatch, *, sharpness: float = 10.0, shift: float = 1.0)
 
 
 def class_cosines(batch: FeatureBatch, *, sharpness: float = 10.0, shift: float = 1.0) -> torch.Tensor:
-    """Scores [b, q, n] of the same rule without the queries' help: cosine with the class mean; the
-    parameters play no part."""
+    """Scores [b, q, n] of the inductive counterpart: cosine with the class mean. The parameters have no effect."""
     batch = batch.unit()
     return batch.mask_absent(batch.query @ unit(batch.class_means).transpose(1, 2))

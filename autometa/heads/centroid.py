@@ -8,14 +8,14 @@ from autometa.heads.features import FeatureBatch, unit
 
 
 def nearest_centroid(batch: FeatureBatch, *, metric: str = "euclidean") -> torch.Tensor:
-    """Scores [b, q, n]: negative squared Euclidean distance to the class mean (Snell et al. 2017) less its
-    class-independent part, or the cosine with it. ValueError for another metric."""
+    """Scores [b, q, n]: negative squared Euclidean distance to the class mean (Snell et al. 2017), without the part
+    that is the same for all classes, or the cosine with the class mean. ValueError for another `metric`."""
     means = batch.class_means
     if metric == "cosine":
         scores = unit(batch.query) @ unit(means).transpose(1, 2)
     elif metric == "euclidean":
-        # |q|² is the same for every class and is left out
+        # |q|² is left out: it is the same for every class
         scores = 2 * batch.query @ means.transpose(1, 2) - means.square().sum(-1)[:, None, :]
     else:
-        raise ValueError(f"unknown metric `{metric}`; euclidean or cosine")
+        raise ValueError(f"unknown metric `{metric}`; choose euclidean or cosine")
     return batch.mask_absent(scores)

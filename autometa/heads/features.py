@@ -1,4 +1,4 @@
-"""Batches of support and query features: what every head is a function of."""
+"""Batches of support and query features: the input of every head."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ ABSENT = float("-inf")
 
 @dataclass(frozen=True)
 class Prior:
-    """What meta-train says about classes in the space of the features, per dimension, float32 [d] (or
-    [b, 1, d]): the `mean` of all images, the variance `within` classes and that `between` class means."""
+    """Statistics of the classes of meta-train in feature space, per dimension, float32 [d] (or [b, 1, d]).
+
+    The `mean` of all images, the variance `within` classes and the variance `between` class means.
+    """
 
     mean: torch.Tensor
     within: torch.Tensor
     between: torch.Tensor
 
     def to(self, device: torch.device | str) -> Prior:
-        """The same on a device."""
+        """The prior on a device."""
         return Prior(self.mean.to(device), self.within.to(device), self.between.to(device))
 
 
 @dataclass(frozen=True)
 class FeatureBatch:
-    """Features of b episodes, padded: support float32 [b, s, d], support labels int64 [b, s] in
-    0..ways-1 (-1: padding), query float32 [b, q, d], ways int64 [b].
+    """Features of b episodes, padded to a common size.
 
-    `query_real` bool [b, q] tells images from padding (None: all are images). Heads rely on padded rows
-    being zero, see `cleaned`. `prior` is None where no meta-train features are known. `products` gives the
-    inner products [b, s + q, s + q] of all images, support first, where they are cheaper to look up than to
-    compute.
+    Support float32 [b, s, d], support labels int64 [b, s] in 0..ways-1 (-1: padding), query float32 [b, q, d], ways
+    int64 [b]. `query_real` bool [b, q] is false for padded queries (None: no query is padding). Heads need zeros in
+    padded rows, see `cleaned`. `prior` is None if there are no meta-train features. `products` returns the inner
+    products [b, s + q, s + q] of all images, support first, if looking them up is cheaper than computing them.
     """
 
     support: torch.Tensor
@@ -47,23 +48,23 @@ class FeatureBatch:
 
     @cached_property
     def one_hot(self) -> torch.Tensor:
-        """Support labels as float32 [b, s, n]; rows of padding are zero."""
+        """Support labels as one-hot float32 [b, s, n]; zero for padding."""
         classes = torch.arange(int(self.ways.max()), device=self.support_labels.device)
         return (self.support_labels[..., None] == classes).to(self.support.dtype)
 
     @property
     def shots(self) -> torch.Tensor:
-        """Support images of each class, float32 [b, n]; zero where an episode lacks the class."""
+        """Number of support images of each class, float32 [b, n]; zero if the episode does not have the class."""
         return self.one_hot.sum(1)
 
     @property
-    def real(self) -> torch.Tensor:
-        """Which support rows are images, bool [b, s]."""
+    def support_mask(self) -> torch.Tensor:
+        """Which support rows are images and not padding, bool [b, s]."""
         return self.support_labels >= 0
 
     @property
-    def asked(self) -> torch.Tensor:
-        """Which query rows are images, bool [b, q]."""
+    def query_mask(self) -> torch.Tensor:
+        """Which query rows are images and not padding, bool [b, q]."""
         if self.query_real is not None:
             return self.query_real
         return torch.ones(self.query.shape[:2], dtype=torch.bool, device=self.query.device)
@@ -75,24 +76,24 @@ class FeatureBatch:
 
     @property
     def class_means(self) -> torch.Tensor:
-        """Mean support feature of each class, [b, n, d]; zero where an episode lacks the class."""
+        """Mean support feature of each class, [b, n, d]; zero if the episode does not have the class."""
         return self.one_hot.transpose(1, 2) @ self.support / self.shots.clamp(min=1)[..., None]
 
     def mask_absent(self, scores: torch.Tensor) -> torch.Tensor:
-        """Scores [b, q, n] with -inf for classes that an episode does not have."""
+        """The scores [b, q, n] with -inf for classes that an episode does not have."""
         return scores.masked_fill(~self.present[:, None, :], ABSENT)
 
     def cleaned(self) -> FeatureBatch:
         """The batch with zeros in padded rows."""
-        if bool(self.real.all()) and bool(self.asked.all()):
+        if bool(self.support_mask.all()) and bool(self.query_mask.all()):
             return self
-        support, query = self.support * self.real[..., None], self.query
+        support, query = self.support * self.support_mask[..., None], self.query
         if self.query_real is not None:
             query = query * self.query_real[..., None]
         return replace(self, support=support, query=query)
 
     def unit(self) -> FeatureBatch:
-        """The batch with features of unit length (zero rows stay zero)."""
+        """The batch with features of unit length; zero stays zero."""
         return replace(self, support=unit(self.support), query=unit(self.query), products=None)
 
 
@@ -101,10 +102,13 @@ def unit(features: torch.Tensor) -> torch.Tensor:
     return F.normalize(features, dim=-1, eps=1e-15)
 
 
-def guessed_prior(batch: FeatureBatch) -> Prior:
-    """A prior from the support sets alone, [b, 1, d], the same for all dimensions: for learners that have
-    seen no meta-train images. Classes with one shot tell nothing about spread; then half is taken for it."""
-    real, d = batch.real[..., None], batch.support.shape[-1]
+def guess_prior(batch: FeatureBatch) -> Prior:
+    """A prior [b, 1, d] from the support sets alone, for learners without meta-train features.
+
+    Variances are the same for all dimensions. If all classes have one shot, nothing is known about the variance
+    within classes: it is assumed to be half of the total.
+    """
+    real, d = batch.support_mask[..., None], batch.support.shape[-1]
     count = real.sum(1, keepdim=True)
     mean = batch.support.sum(1, keepdim=True) / count
     total = ((batch.support - mean) * real).square().sum((1, 2), keepdim=True) / d

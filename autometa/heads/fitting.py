@@ -1,19 +1,22 @@
-"""Fitting metrics: one pass over the meta-train features per power, one factorisation per shrinkage."""
+"""Fitting metrics to meta-train features. Statistics are computed once per power and shared by metrics."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from autometa.heads.features import Prior
-from autometa.heads.metrics import SPREAD_SHRINKAGE, Metric, MetricSpec, powered, rank_knots
+from autometa.heads.metrics import SPREAD_SHRINKAGE, Metric, MetricSpec, apply_power, rank_knots
 
 
 @dataclass(frozen=True)
 class Scatter:
-    """Class statistics of features: their `mean` [d], the means of classes [c, d], images of each class
-    `sizes` [c] and the covariance `within` classes [d, d]; float64."""
+    """Class statistics of features, float64.
+
+    The `mean` [d] of all, the `class_means` [c, d], `sizes` [c], the number of images of each class, and the
+    covariance `within` classes [d, d].
+    """
 
     mean: torch.Tensor
     class_means: torch.Tensor
@@ -22,33 +25,37 @@ class Scatter:
 
 
 class FeatureStatistics:
-    """Meta-train features float32 [n, d] with class labels int64 [n] (any numbers), to fit metrics on."""
+    """Meta-train features float32 [n, d] with class labels int64 [n], to fit metrics to.
+
+    Labels can be any numbers. ValueError if there are no features, or not as many labels.
+    """
 
     def __init__(self, features: torch.Tensor, labels: torch.Tensor) -> None:
         if len(features) != len(labels) or not len(features):
-            raise ValueError(f"{len(features)} features and {len(labels)} labels: give one or more, as many")
+            raise ValueError(
+                f"{len(features)} features and {len(labels)} labels; give one or more, as many of both"
+            )
         self._features = features
         self._labels = torch.unique(labels.to(features.device), return_inverse=True)[1]
         self._powered: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
         self._scatters: dict[str, Scatter] = {}
 
     def fit(self, spec: MetricSpec) -> Metric:
-        """The metric of this spec. ValueError where it needs classes with several images and there are too
-        few of them."""
+        """The fitted metric. ValueError if it whitens and there are not two classes, or no class has two images."""
         features, knots = self._power(spec.power)
         if spec.shrinkage is None:
             mean = features.mean(0) if spec.centre else torch.zeros_like(features[0])
             metric = Metric(spec, knots, mean if spec.learned else None)
-            return Metric(
-                spec, knots, metric.mean, None, _counted_prior(metric(self._features), self._labels)
-            )
-        scatter = self._scatter(spec.power)
-        projection, between = whitening(scatter, spec.shrinkage)
+            return replace(metric, prior=_estimate_prior(metric(self._features), self._labels))
+        if spec.power not in self._scatters:
+            self._scatters[spec.power] = compute_scatter(features, self._labels)
+        scatter = self._scatters[spec.power]
+        projection, between = compute_whitening(scatter, spec.shrinkage)
         if spec.discriminants:
             kept = min(len(scatter.sizes) - 1, len(projection))
             projection, between = projection[:, :kept], between[:kept]
         projection32, mean = projection.float(), scatter.mean.float()
-        # of unit length, all variances shrink alike
+        # scaling to unit length shrinks all variances by the same factor
         length = ((features - mean) @ projection32).square().sum(-1).clamp(min=1e-12)
         scale = float((1 / length).mean()) if spec.unit else 1.0
         within = torch.full_like(between, scale)
@@ -56,27 +63,26 @@ class FeatureStatistics:
         return Metric(spec, knots, mean, projection32, prior)
 
     def _power(self, power: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The features [n, d] raised to a power, and the knots if it is `rank`; cached."""
         if power not in self._powered:
             knots = rank_knots(self._features) if power == "rank" else None
-            self._powered[power] = powered(self._features, power, knots), knots
+            self._powered[power] = apply_power(self._features, power, knots), knots
         return self._powered[power]
 
-    def _scatter(self, power: str) -> Scatter:
-        if power not in self._scatters:
-            self._scatters[power] = scatter_of(self._power(power)[0], self._labels)
-        return self._scatters[power]
 
-
-def scatter_of(features: torch.Tensor, labels: torch.Tensor) -> Scatter:
-    """Statistics of features [n, d] with labels 0..c-1. ValueError where no class has two images, or there
-    is only one class."""
+def compute_scatter(features: torch.Tensor, labels: torch.Tensor) -> Scatter:
+    """Statistics of features [n, d] with labels 0..c-1 [n]. ValueError if there is only one class, or no class has
+    two images."""
     classes = int(labels.max()) + 1
     spare = len(features) - classes
     if classes < 2 or spare < 1:
-        raise ValueError(f"whitening needs two classes and several images of one, not {classes} and {spare}")
+        raise ValueError(
+            f"whitening needs two classes or more and a class with several images, not {len(features)} images "
+            f"of {classes} class(es): give more images"
+        )
     sizes = torch.bincount(labels, minlength=classes).double()
     mean = features.mean(0)
-    offset = features - mean  # keeps the sums small, so that float32 does
+    offset = features - mean  # keeps the sums small enough for float32
     sums = torch.zeros(classes, features.shape[1], device=features.device).index_add_(0, labels, offset)
     means = sums / sizes[:, None].float()
     residual = offset - means[labels]
@@ -84,10 +90,13 @@ def scatter_of(features: torch.Tensor, labels: torch.Tensor) -> Scatter:
     return Scatter(mean.double(), means.double() + mean.double(), sizes, within)
 
 
-def whitening(scatter: Scatter, shrinkage: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Projection [d, d] under which the shrunk covariance within classes, (1-a)S_w + a·tr(S_w)/d·I, becomes
-    the identity and that of class means diagonal, largest first; and the variances [d] of class means there,
-    less what their finite number of images explains. Float64; one Cholesky factorisation."""
+def compute_whitening(scatter: Scatter, shrinkage: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """The whitening projection [d, d] and the variances [d] of class means after it; float64.
+
+    The projection turns the shrunk covariance within classes, (1-a)S_w + a·tr(S_w)/d·I, into the identity and that
+    of class means into a diagonal matrix, largest variance first. The part of the variances of class means that
+    comes from their finite number of images is subtracted.
+    """
     d = len(scatter.within)
     average = scatter.within.diagonal().mean().clamp(min=1e-20)
     shrunk = (1 - shrinkage) * scatter.within
@@ -104,8 +113,11 @@ def whitening(scatter: Scatter, shrinkage: float) -> tuple[torch.Tensor, torch.T
     return projection, between.clamp(min=0)
 
 
-def _counted_prior(features: torch.Tensor, labels: torch.Tensor) -> Prior | None:
-    """Variances per dimension within and between classes; None where they can not be told apart."""
+def _estimate_prior(features: torch.Tensor, labels: torch.Tensor) -> Prior | None:
+    """A prior from features [n, d] with labels 0..c-1 [n]; None if there is one class, or one image of each class.
+
+    Variances are shrunk towards their mean over dimensions.
+    """
     classes = int(labels.max()) + 1
     spare = len(features) - classes
     if classes < 2 or spare < 1:
@@ -115,8 +127,8 @@ def _counted_prior(features: torch.Tensor, labels: torch.Tensor) -> Prior | None
     means = means.index_add_(0, labels, features) / sizes
     within = (features - means[labels]).square().sum(0) / spare
     between = (means.var(0) - within * (1 / sizes).mean()).clamp(min=0)
-    return Prior(features.mean(0), _towards_mean(within), _towards_mean(between))
-
-
-def _towards_mean(variance: torch.Tensor) -> torch.Tensor:
-    return (1 - SPREAD_SHRINKAGE) * variance + SPREAD_SHRINKAGE * variance.mean() + 1e-20
+    within, between = (
+        (1 - SPREAD_SHRINKAGE) * variance + SPREAD_SHRINKAGE * variance.mean() + 1e-20
+        for variance in (within, between)
+    )
+    return Prior(features.mean(0), within, between)

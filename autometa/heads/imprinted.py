@@ -11,6 +11,8 @@ from autometa.heads.features import FeatureBatch, unit
 
 
 def imprinted_weights(batch: FeatureBatch) -> torch.Tensor:
-    """Scores [b, q, n]: cosine with the normalised mean of the normalised support features of a class (Qi
-    et al. 2018); their scale s is the temperature that is fitted later."""
+    """Scores [b, q, n]: cosine with the normalised mean of the normalised support features of a class.
+
+    Qi et al. 2018; their scale s is the temperature, which is fitted later.
+    """
     return nearest_centroid(replace(batch, support=unit(batch.support)), metric="cosine")

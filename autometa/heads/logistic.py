@@ -10,19 +10,20 @@ from autometa.heads.solve import cholesky
 ITERATIONS = 200
 CHECK_EVERY = 10
 TOLERANCE = 2e-4
-"""Largest gradient per image, of probabilities, at which the search for the optimum ends."""
+"""Optimisation ends when the largest gradient of an image, in units of probability, is below this."""
 INTERCEPT = 100.0
-"""The intercept is the weight of one more feature, so large that its penalty does not count."""
+"""The intercept is the weight of an additional feature. This makes the feature so large that the penalty of its
+weight has no effect."""
 
 
 def logistic_regression(batch: FeatureBatch, *, strength: float) -> torch.Tensor:
-    """Scores [b, q, n] of min mean cross-entropy + strength/2·|W|², with an intercept that is free.
+    """Scores [b, q, n] of the weights W that minimise mean cross-entropy + strength/2·|W|²; the intercept is free.
 
-    The weights are W = FᵀA with A [b, s, n], so everything happens in the s × s Gram matrix K. The Hessian
-    is at most K(K/(2s) + strength) (Böhning 1992), whose inverse turns the gradient into a step; Nesterov's
-    momentum restarts where it points uphill (O'Donoghue & Candès 2015).
+    With W = FᵀA and A [b, s, n], only the s × s Gram matrix K is needed. The Hessian is at most K(K/(2s) + strength)
+    (Böhning 1992); the inverse of this bound turns a gradient into a step. Nesterov's momentum restarts when it
+    points uphill (O'Donoghue & Candès 2015).
     """
-    real, one_hot = batch.real[..., None], batch.one_hot
+    real, one_hot = batch.support_mask[..., None], batch.one_hot
     count = real.sum(dim=1, keepdim=True).to(one_hot.dtype)
     centre = batch.support.sum(1, keepdim=True) / count
     support = (batch.support - centre) * real
@@ -35,8 +36,8 @@ def logistic_regression(batch: FeatureBatch, *, strength: float) -> torch.Tensor
 
 
 def _minimise(batch: FeatureBatch, gram: torch.Tensor, count: torch.Tensor, strength: float) -> torch.Tensor:
-    """Dual weights A [b, s, n] at the optimum."""
-    real, one_hot = batch.real[..., None], batch.one_hot
+    """The optimal dual weights A [b, s, n]."""
+    real, one_hot = batch.support_mask[..., None], batch.one_hot
     bound = gram / (2 * count)
     bound.diagonal(dim1=1, dim2=2).add_(strength)
     inverse = torch.cholesky_inverse(cholesky(bound)).to(gram.dtype)

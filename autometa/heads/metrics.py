@@ -1,7 +1,7 @@
-"""Metrics learned in closed form on meta-train features: what happens to a feature before any head sees it.
+"""Metrics: transforms of features before any head, learned in closed form from meta-train features.
 
-`METRICS` is the table. A metric raises features to a power, centres them, whitens them by the covariance
-within classes and scales them to unit length, or does only part of it; it acts on each image alone.
+`METRICS` is the table. A metric raises features to a power, centres them, whitens them by the covariance within
+classes and scales them to unit length, or does some of these steps. It transforms each image on its own.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ import torch
 from autometa.heads.features import Prior, unit
 
 KNOTS = 65
-"""Quantiles per dimension that the rank-Gaussian transform remembers."""
+"""Number of quantiles per dimension that the rank-Gaussian transform keeps."""
 SPREAD_SHRINKAGE = 0.1
-"""Share of the mean over dimensions in a prior that was counted, not derived from a whitening."""
-
-Tensors = dict[str, torch.Tensor]
+"""Shrinkage of the variances of a prior towards their mean over dimensions, if they do not come from a whitening."""
 
 
 @dataclass(frozen=True)
 class MetricSpec:
-    """A row of `METRICS`: `power` first (signed square root, or ranks to normal quantiles), then centring
-    on the meta-train mean, whitening with so much `shrinkage` (None: no whitening) of the covariance within
-    classes towards a multiple of the identity, kept only along the `discriminants` or everywhere; then
-    `unit` length."""
+    """A row of `METRICS`: the steps, in this order.
+
+    `power`: signed square root, or ranks to normal quantiles. `centre`: subtract the meta-train mean. `shrinkage`:
+    whiten by the covariance within classes, shrunk by this much towards a multiple of the identity (None: no
+    whitening), and with `discriminants` keep only the dimensions in which class means differ. `unit`: scale to unit
+    length.
+    """
 
     power: Literal["none", "root", "rank"] = "none"
     centre: bool = False
@@ -37,7 +38,7 @@ class MetricSpec:
 
     @property
     def learned(self) -> bool:
-        """Whether it needs meta-train features."""
+        """Whether the metric must be fitted to meta-train features."""
         return self.centre or self.shrinkage is not None or self.power == "rank"
 
 
@@ -56,15 +57,15 @@ METRICS: dict[str, MetricSpec] = {
     "root_white_long": MetricSpec("root", shrinkage=0.1, unit=False),
     "root_lda": MetricSpec("root", shrinkage=0.1, discriminants=True),
 }
-"""cl2n is SimpleShot's (Wang et al. 2019), root_l2 the power transform of Hu et al. 2021, white is WCCN (Hatch
-et al. 2006), lda the leading generalised eigenvectors of (S_b, S_w), root_white_long the space in which PLDA
-is exact."""
+"""Sources: `cl2n` is from SimpleShot (Wang et al. 2019), `root_l2` is the power transform of Hu et al. 2021, `white`
+is WCCN (Hatch et al. 2006). `root_lda` keeps the leading generalised eigenvectors of (S_b, S_w). In the space of
+`root_white_long`, PLDA is exact."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A fitted metric: `knots` [k, d] of ranks, `mean` [d] and `projection` [d, d'] where the spec asks for
-    them, and the `prior` of classes in its output space; float32."""
+    """A fitted metric, float32: `knots` [k, d] of ranks, `mean` [d] and `projection` [d, d'], each if the spec needs
+    it, and the `prior` of classes in the output space."""
 
     spec: MetricSpec
     knots: torch.Tensor | None = None
@@ -73,25 +74,28 @@ class Metric:
     prior: Prior | None = None
 
     def __call__(self, features: torch.Tensor) -> torch.Tensor:
-        """Features float32 [..., d] → [..., d']. ValueError where the metric must be fitted first."""
+        """Features float32 [..., d] → [..., d']. ValueError if the metric was not fitted although it must be."""
         if self.spec.learned and self.mean is None:
-            raise ValueError("this metric is learned, and there were no meta-train features to learn it from")
-        features = powered(features, self.spec.power, self.knots)
+            raise ValueError(
+                "this metric must be fitted, but there were no meta-train features: fit it with FeatureStatistics "
+                "or choose a metric that is not learned, such as l2"
+            )
+        features = apply_power(features, self.spec.power, self.knots)
         if self.mean is not None:
             features = features - self.mean.to(features)
         if self.projection is not None:
             features = features @ self.projection.to(features)
         return unit(features) if self.spec.unit else features
 
-    def tensors(self) -> Tensors:
-        """All that has to be saved beside the spec."""
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The tensors to save beside the spec, by name."""
         prior = {f"prior_{k}": v for k, v in vars(self.prior).items()} if self.prior else {}
         parts = {"knots": self.knots, "mean": self.mean, "projection": self.projection, **prior}
         return {name: tensor for name, tensor in parts.items() if tensor is not None}
 
     @classmethod
-    def of_tensors(cls, spec: MetricSpec, tensors: Mapping[str, torch.Tensor]) -> Metric:
-        """The metric that `tensors()` came from."""
+    def from_tensors(cls, spec: MetricSpec, tensors: Mapping[str, torch.Tensor]) -> Metric:
+        """The metric with this spec and the tensors of `tensors()`."""
         prior = None
         if "prior_mean" in tensors:
             prior = Prior(tensors["prior_mean"], tensors["prior_within"], tensors["prior_between"])
@@ -99,14 +103,14 @@ class Metric:
 
 
 def find_metric(name: str) -> MetricSpec:
-    """The row of `METRICS`; ValueError names the valid choices."""
+    """The row of `METRICS` called `name`. ValueError names the valid choices."""
     if name not in METRICS:
         raise ValueError(f"unknown feature transform `{name}`; one of {', '.join(METRICS)}")
     return METRICS[name]
 
 
-def powered(features: torch.Tensor, power: str, knots: torch.Tensor | None) -> torch.Tensor:
-    """Features [..., d] raised to a power of `MetricSpec`; `knots` for ranks."""
+def apply_power(features: torch.Tensor, power: str, knots: torch.Tensor | None) -> torch.Tensor:
+    """Features [..., d] raised to a `power` of `MetricSpec`; `rank` needs `knots` [k, d]."""
     if power == "root":
         return features.abs().sqrt() * features.sign()
     if power == "rank" and knots is not None:
@@ -115,14 +119,14 @@ def powered(features: torch.Tensor, power: str, knots: torch.Tensor | None) -> t
 
 
 def rank_knots(features: torch.Tensor) -> torch.Tensor:
-    """Values [k, d] at evenly spread ranks of features [n, d]."""
+    """Quantiles [k, d] of features [n, d] at evenly spaced ranks."""
     ranks = torch.linspace(0, len(features) - 1, KNOTS, device=features.device).round().long()
     return features.sort(dim=0).values[ranks]
 
 
 def rank_gaussian(features: torch.Tensor, knots: torch.Tensor) -> torch.Tensor:
-    """Features [..., d] mapped dimension by dimension so that those which the knots [k, d] came from are
-    standard normal: linear between knots, constant beyond."""
+    """Features [..., d] mapped so that each dimension of the features behind the `knots` [k, d] is standard normal;
+    linear between knots, constant beyond them."""
     values = knots.to(features).T.contiguous()
     k = values.shape[1]
     levels: torch.Tensor = torch.special.ndtri(

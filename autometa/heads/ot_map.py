@@ -13,18 +13,17 @@ ROUNDS = 12
 SINKHORN_ROUNDS = 2
 LAST_SINKHORN_ROUNDS = 24
 SCALING_ROUNDS = 2
-"""Rounds between two visits of the log domain."""
+"""Sinkhorn rounds in the linear domain before the potentials are updated in the log domain."""
 LEAST_MASS = 1e-15
-"""Of a class, so that a few rounds of scaling stay within float32."""
+"""Smallest mass of a class, so that a few rounds of scaling stay within float32."""
 
 
 def ot_map(batch: FeatureBatch, *, sharpness: float = 10.0, step: float = 0.4) -> torch.Tensor:
-    """Scores [b, q, n]: log of the share of each class in a query, where all classes get the same number of
-    queries.
+    """Scores [b, q, n]: log-probability of each class for a query, if all classes get the same number of queries.
 
-    Support and query are centred separately and scaled to unit length; then, in `ROUNDS`, queries are
-    assigned by optimal transport under -sharpness·|f-c|², and every prototype c moves by `step` towards the
-    mean of its images. The potentials of one round start the next one, so few Sinkhorn rounds do.
+    Support and query are centred separately and scaled to unit length. In each of `ROUNDS`, optimal transport
+    assigns queries to classes by -sharpness·|f-c|², and each prototype c moves by `step` towards the mean of its
+    images. A round starts from the potentials of the last one, so that few Sinkhorn rounds are enough.
     """
     joint = Joint.of(batch, centred=True)
     prototypes = joint.class_means
@@ -32,16 +31,18 @@ def ot_map(batch: FeatureBatch, *, sharpness: float = 10.0, step: float = 0.4) -
     for _ in range(ROUNDS):
         logits = -sharpness * joint.distances(prototypes)
         plan, potential = transport(logits, joint, potential, SINKHORN_ROUNDS)
-        prototypes = prototypes + step * (joint.means_with(plan.exp() * joint.asked[:, None, :]) - prototypes)
+        prototypes = prototypes + step * (
+            joint.means_with(plan.exp() * joint.query_mask[:, None, :]) - prototypes
+        )
     logits = -sharpness * joint.distances(prototypes)
     plan, _ = transport(logits, joint, potential, LAST_SINKHORN_ROUNDS)
     return joint.query_scores(batch, plan)
 
 
 def without_transport(batch: FeatureBatch, *, sharpness: float = 10.0, step: float = 0.4) -> torch.Tensor:
-    """Scores [b, q, n] of the same model for a query alone: log softmax of -sharpness·|f-c|², centred on
-    the support only. What `ot_map` falls back to; `step` plays no part."""
-    real = batch.real[..., None]
+    """Scores [b, q, n] of the inductive counterpart: log softmax of -sharpness·|f-c|², all features centred on the
+    support. `step` has no effect."""
+    real = batch.support_mask[..., None]
     centre = batch.support.sum(1, keepdim=True) / real.sum(1, keepdim=True)
     batch = replace(batch, support=(batch.support - centre) * real, query=batch.query - centre).unit()
     means = batch.class_means
@@ -52,11 +53,14 @@ def without_transport(batch: FeatureBatch, *, sharpness: float = 10.0, step: flo
 def transport(
     logits: torch.Tensor, joint: Joint, potential: torch.Tensor, rounds: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log of the plan [b, n, m] that is proportional to exp(logits) up to factors of rows and columns: each
-    real query sums to one and each class to (queries / ways), after `rounds` of Sinkhorn's algorithm in the
-    log domain (Cuturi 2013). `potential` [b, n, 1] are the log-factors of the classes to start with."""
-    mass = (joint.asked.sum(-1) / joint.present.sum(-1)).clamp(min=LEAST_MASS)[:, None, None]
-    asked = joint.asked[..., None]
+    """The log of the transport plan [b, n, m], and the potentials [b, n, 1] of the classes that give it.
+
+    The plan is exp(logits) scaled by rows and columns so that each query sums to 1 and each class to queries / ways,
+    by `rounds` of Sinkhorn's algorithm, stabilised in the log domain (Cuturi 2013). `potential` [b, n, 1] holds the
+    log-factors of the classes to start from.
+    """
+    mass = (joint.query_mask.sum(-1) / joint.present.sum(-1)).clamp(min=LEAST_MASS)[:, None, None]
+    mask = joint.query_mask[..., None]
     logits = logits.masked_fill(~joint.present[..., None], float("-inf"))
     done = 0
     while done < rounds:
@@ -65,7 +69,7 @@ def transport(
         factor = torch.ones_like(potential)
         for _ in range(min(SCALING_ROUNDS, rounds - done)):
             rows = kernel.transpose(1, 2) @ factor
-            columns = factor * (kernel @ (asked / rows))
+            columns = factor * (kernel @ (mask / rows))
             factor = factor * mass / columns.clamp(min=LEAST_MASS)
             done += 1
         potential = (potential + factor.log()).masked_fill(~joint.present[..., None], 0.0)

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import torch
 
-from autometa.heads.features import FeatureBatch, Prior, guessed_prior
+from autometa.heads.features import FeatureBatch, guess_prior
 
 
 def plda(batch: FeatureBatch, *, between_shrinkage: float) -> torch.Tensor:
-    """Scores [b, q, n]: log-density of the query given the support images of a class, where a class mean is
-    N(μ, S_b) and an image N(class mean, S_w).
+    """Scores [b, q, n]: log-density of a query given the support images of a class.
 
-    Both covariances are diagonal, as in the space of a fitted metric (`metrics`): the posterior of the
-    class mean has precision 1/S_b + k/S_w. S_b is shrunk to its mean over dimensions, since class means
-    that meta-train has not seen vary in all directions.
+    A class mean is drawn from N(μ, S_b), an image from N(class mean, S_w). Both covariances are diagonal, as they are
+    after a whitening metric. The posterior of a class mean from k images has precision 1/S_b + k/S_w. S_b is shrunk
+    towards its mean over dimensions by `between_shrinkage`, since means of new classes vary in all directions.
     """
-    prior = batch.prior or guessed_prior(batch)
+    prior = batch.prior or guess_prior(batch)
     average = prior.between.mean(-1, keepdim=True)
     between = (1 - between_shrinkage) * prior.between + between_shrinkage * average
-    return batch.mask_absent(_log_density(batch, prior, between))
-
-
-def _log_density(batch: FeatureBatch, prior: Prior, between: torch.Tensor) -> torch.Tensor:
     spread = prior.within / batch.shots.clamp(min=1)[..., None]
     trust = between / (between + spread).clamp(min=1e-30)
     means = trust * (batch.class_means - prior.mean)
@@ -30,4 +25,4 @@ def _log_density(batch: FeatureBatch, prior: Prior, between: torch.Tensor) -> to
     square = query.square() @ precision.transpose(1, 2)
     cross = query @ (means * precision).transpose(1, 2)
     rest = (means.square() * precision - precision.log()).sum(-1)
-    return cross - (square + rest[:, None, :]) / 2
+    return batch.mask_absent(cross - (square + rest[:, None, :]) / 2)

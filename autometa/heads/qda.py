@@ -1,4 +1,4 @@
-"""Quadratic discriminants under a normal-inverse-Wishart prior."""
+"""Quadratic discriminant analysis with a normal-inverse-Wishart prior."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from typing import NamedTuple
 
 import torch
 
-from autometa.heads.features import FeatureBatch, Prior, guessed_prior
+from autometa.heads.features import FeatureBatch, guess_prior
 from autometa.heads.solve import solve
 
 
 class Evidence(NamedTuple):
-    """Support images of each class side by side: `kept` bool [b, n, k] tells which of the k places are
-    used, `gram` [b, n, k, k] and `cross` [b, n, k, q] hold their inner products; zero where not kept."""
+    """The support images of each class, in k places.
+
+    `kept` bool [b, n, k], which places hold an image; `gram` [b, n, k, k], their inner products with each other;
+    `cross` [b, n, k, q], those with the queries; zero for empty places.
+    """
 
     kept: torch.Tensor
     gram: torch.Tensor
@@ -23,17 +26,18 @@ class Evidence(NamedTuple):
 def qda(batch: FeatureBatch, *, dof: float, mean_strength: float = 1.0) -> torch.Tensor:
     """Scores [b, q, n]: log of the Student-t predictive density of each class (Murphy 2012, §4.6.3).
 
-    Class mean and covariance have a normal-inverse-Wishart prior whose location is `batch.prior`: mean μ,
-    expected covariance S_w (diagonal), weight of the mean κ₀ = mean_strength·tr S_w/tr S_b images; `dof` > 0
-    says, in images, how much the expected covariance counts. All but Gram matrices of a class is avoided.
+    Class mean and covariance have a normal-inverse-Wishart prior from `batch.prior`: mean μ and expected covariance
+    S_w (diagonal). The prior mean counts as κ₀ = mean_strength·tr S_w/tr S_b images, the expected covariance as
+    `dof` > 0 images. Only Gram matrices of the images of a class are needed, no covariance in feature space.
     """
-    prior = batch.prior or guessed_prior(batch)
+    prior = batch.prior or guess_prior(batch)
     d = batch.support.shape[-1]
     scale = prior.within.clamp(min=1e-30).rsqrt()
     query = (batch.query - prior.mean) * scale
-    support = (batch.support - prior.mean) * scale * batch.real[..., None]
-    strength = mean_strength * _ratio(prior)
-    evidence = _by_class(batch, support, query)
+    support = (batch.support - prior.mean) * scale * batch.support_mask[..., None]
+    ratio = prior.within.sum(-1) / prior.between.sum(-1).clamp(min=1e-30)
+    strength = mean_strength * ratio.clamp(1e-3, 1e3)
+    evidence = _group_by_class(batch, support, query)
     # in these coordinates Ψ₀ = dof·I, and ν₀ = dof + d + 1 makes S_w the expected covariance
     shots = batch.shots
     kappa, tail = strength + shots, dof + 2 + shots
@@ -41,19 +45,15 @@ def qda(batch: FeatureBatch, *, dof: float, mean_strength: float = 1.0) -> torch
     dilation = (kappa + 1) / (kappa * tail)
     log_volume = torch.lgamma((tail + d) / 2) - torch.lgamma(tail / 2)
     log_volume = log_volume - 0.5 * (d * (tail * dilation * math.pi * dof).log() + log_det)
-    ratio = distance / (tail * dilation)[..., None]
-    scores = log_volume[..., None] - (tail + d)[..., None] / 2 * ratio.log1p()
+    scaled = distance / (tail * dilation)[..., None]
+    scores = log_volume[..., None] - (tail + d)[..., None] / 2 * scaled.log1p()
     return batch.mask_absent(scores.transpose(1, 2))
 
 
-def _ratio(prior: Prior) -> torch.Tensor:
-    ratio = prior.within.sum(-1) / prior.between.sum(-1).clamp(min=1e-30)
-    return ratio.clamp(1e-3, 1e3)
-
-
-def _by_class(batch: FeatureBatch, support: torch.Tensor, query: torch.Tensor) -> Evidence:
+def _group_by_class(batch: FeatureBatch, support: torch.Tensor, query: torch.Tensor) -> Evidence:
+    """Inner products of support [b, s, d] and query [b, q, d], grouped by the class of the support images."""
     most = int(batch.shots.max())
-    # the places of a class's images come first when its column of labels is sorted in descending order
+    # sorting its one-hot column in descending order puts the images of a class first
     order = batch.one_hot.argsort(dim=1, descending=True, stable=True)[:, :most].transpose(1, 2)
     kept = torch.arange(most, device=order.device) < batch.shots[..., None]
     members = support[torch.arange(len(support), device=order.device)[:, None, None], order]

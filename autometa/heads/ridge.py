@@ -9,10 +9,13 @@ from autometa.heads.solve import solve
 
 
 def ridge_regression(batch: FeatureBatch, *, strength: float) -> torch.Tensor:
-    """Scores [b, q, n] of min |FW - Y|² + strength·|W|², solved as W = Fᵀ(FFᵀ + strength·I)⁻¹Y with an
-    s × s system; labels are centred (1 - 1/ways for the class, -1/ways for others)."""
+    """Scores [b, q, n] of the weights W that minimise |FW - Y|² + strength·|W|².
+
+    Solved as W = Fᵀ(FFᵀ + strength·I)⁻¹Y, an s × s system. Labels Y are centred: 1 - 1/ways for the class of an
+    image, -1/ways for others.
+    """
     gram = batch.support @ batch.support.transpose(1, 2)
     gram.diagonal(dim1=1, dim2=2).add_(strength)
-    targets = batch.one_hot - batch.real[..., None] / batch.ways[:, None, None]
+    targets = batch.one_hot - batch.support_mask[..., None] / batch.ways[:, None, None]
     weights = solve(gram, targets)
     return batch.mask_absent(batch.query @ batch.support.transpose(1, 2) @ weights)

@@ -1,4 +1,4 @@
-"""Soft k-means: prototypes refined by confidence-weighted queries."""
+"""Soft k-means: prototypes refined by queries, weighted by their class probabilities."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from autometa.heads.joint import Joint
 
 
 def soft_kmeans(batch: FeatureBatch, *, sharpness: float, rounds: int = 10) -> torch.Tensor:
-    """Scores [b, q, n]: -sharpness·|f-c|² on features of unit length, where c is the mean of the support
-    images of a class and of all queries by their probability of belonging to it (Ren et al. 2018; the
-    transductive inference of MCT, Kye et al. 2020), found in `rounds`. Without rounds: nearest centroid."""
+    """Scores [b, q, n]: -sharpness·|f-c|² on features of unit length.
+
+    The prototype c of a class is the mean of its support images and of all queries, weighted by their probability of
+    that class; it is refined in `rounds` (Ren et al. 2018; the transductive inference of MCT, Kye et al. 2020). With
+    0 rounds it is the class mean.
+    """
     joint = Joint.of(batch)
     prototypes = joint.class_means
     for _ in range(rounds):
@@ -20,5 +23,5 @@ def soft_kmeans(batch: FeatureBatch, *, sharpness: float, rounds: int = 10) -> t
 
 
 def to_nearest_mean(batch: FeatureBatch, *, sharpness: float) -> torch.Tensor:
-    """Scores [b, q, n]: -sharpness·|f-c|² on features of unit length, c the class mean."""
+    """Scores [b, q, n] of the inductive counterpart: -sharpness·|f-c|² with the class mean c."""
     return soft_kmeans(batch, sharpness=sharpness, rounds=0)

@@ -11,9 +11,11 @@ import torch
 from autometa.heads.metrics import METRICS
 
 FIRST_TRANSFORMS = ("l2", "root_white_weak")
-"""Every head's first guess is tried with these: without and with a learned metric."""
+"""Metrics that the first guess of each head is tried with: one that is not learned and one that is."""
 
 Params = dict[str, Any]
+"""Parameters by name. Those of a head have their own names and `transform`; in the search, a parameter is called
+HEAD_NAME, as in `ridge_strength`, so that names of different heads do not clash."""
 
 
 class Trial(Protocol):
@@ -26,20 +28,20 @@ class Trial(Protocol):
 
 @dataclass(frozen=True)
 class LogUniform:
-    """A positive number to search for on a logarithmic scale, and the first guess."""
+    """The range of a positive number, searched on a logarithmic scale, and its first guess."""
 
     low: float
     high: float
     first: float
 
     def ask(self, trial: Trial, name: str) -> Any:
-        """A value that the trial wants tried."""
+        """The value that a trial proposes for the parameter called `name`."""
         return trial.suggest_float(name, self.low, self.high, log=True)
 
 
 @dataclass(frozen=True)
 class Categorical:
-    """One of several values; the first is the first guess."""
+    """One of several values; the first one is the first guess."""
 
     options: tuple[Any, ...]
 
@@ -49,18 +51,19 @@ class Categorical:
         return self.options[0]
 
     def ask(self, trial: Trial, name: str) -> Any:
-        """A value that the trial wants tried."""
+        """The value that a trial proposes for the parameter called `name`."""
         return trial.suggest_categorical(name, self.options)
 
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """A row of `HEADS`: the function (a `FeatureBatch` and keyword parameters → scores [b, q, n]), the
-    `space` of its parameters and the metrics (`transforms`) that may come before it.
+    """A row of `HEADS`.
 
-    A `transductive` head uses the query as a whole; one that `needs_balance` takes for granted that all
-    classes have as many queries. Where the guard objects, its `counterpart` answers, an inductive head with
-    the same parameters whose scores have the same scale.
+    `function` takes a `FeatureBatch` and keyword parameters and returns scores [b, q, n]; `space` gives the ranges
+    of its parameters, `transforms` the metrics that can come before it. A transductive head uses all queries of an
+    episode together; one that `needs_balance` assumes that each class has as many queries. For episodes that are not
+    suitable (see `guard`), its `counterpart` answers: an inductive head with the same parameters and scores of the
+    same scale.
     """
 
     function: Callable[..., torch.Tensor]
@@ -71,32 +74,32 @@ class HeadSpec:
 
     @property
     def transductive(self) -> bool:
-        """Whether it uses the query as a whole."""
+        """Whether the head uses all queries of an episode together."""
         return self.counterpart is not None
 
     def suggest(self, trial: Trial, name: str) -> Params:
-        """Parameters, `transform` among them, that a trial wants tried with the head called `name`."""
+        """The parameters, with `transform`, that a trial proposes for the head called `name`."""
         transform = trial.suggest_categorical(self._transform_name(name), self.transforms)
         return {"transform": transform} | {k: v.ask(trial, f"{name}_{k}") for k, v in self.space.items()}
 
     def first_guesses(self, name: str) -> list[dict[str, Any]]:
-        """What to try first, in the words of the search."""
+        """The parameters to try first, under their names in the search."""
         usual = [t for t in FIRST_TRANSFORMS if t in self.transforms] or self.transforms[:1]
         return [self.search_params(name, {"transform": t, **self.first_params()}) for t in usual]
 
     def search_params(self, name: str, params: Params) -> dict[str, Any]:
-        """The words of the search for `params`, `transform` among them, of the head called `name`."""
+        """`params`, with `transform`, of the head called `name`, under their names in the search."""
         rest = {f"{name}_{k}": v for k, v in params.items() if k != "transform"}
         return {self._transform_name(name): params["transform"], **rest}
 
     def metric(self, name: str, search_params: Params) -> str:
-        """Name of the metric in the words of the search for the head called `name`."""
+        """Name of the metric in the search parameters of the head called `name`."""
         return str(search_params[self._transform_name(name)])
 
     def first_params(self) -> Params:
-        """The first guess as parameters, without the transform."""
+        """The first guess, without `transform`."""
         return {k: v.first for k, v in self.space.items()}
 
     def _transform_name(self, name: str) -> str:
-        # Optuna wants the same choices wherever the same name is used
+        # Optuna requires the same choices wherever a name is used
         return "transform" if self.transforms == tuple(METRICS) else f"{name}_transform"

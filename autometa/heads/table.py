@@ -20,9 +20,8 @@ from autometa.heads.spec import Categorical, HeadSpec, LogUniform
 from autometa.heads.tim import tim
 
 GENERATIVE = ("root_white", "root_white_long", "root_white_weak", "root_lda", "root_cl2n", "cl2n", "l2")
-"""Metrics for heads that model densities: those with a prior that fits."""
+"""Metrics for heads that model densities: those whose prior is accurate."""
 
-# in the order in which a search tries them: after the plainest what wins most often, then cheap ones first
 HEADS: dict[str, HeadSpec] = {
     "centroid": HeadSpec(nearest_centroid, {"metric": Categorical(("cosine", "euclidean"))}),
     "ot_map": HeadSpec(
@@ -63,3 +62,5 @@ HEADS: dict[str, HeadSpec] = {
         qda, {"dof": LogUniform(1e1, 1e4, 300.0), "mean_strength": LogUniform(1e-2, 1e1, 0.3)}, GENERATIVE
     ),
 }
+"""In the order of the search: the simplest one, then the most often best one, then the others from cheap to
+expensive."""

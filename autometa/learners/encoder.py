@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from torch import nn
 
-from autometa.backbones import Backbone, Normalise, Preprocessing, build_backbone, split, stages_of
+from autometa.backbones import Backbone, Normalise, Preprocessing, build_backbone, list_stages, split
 from autometa.core.budget import UNLIMITED, TimeBudget
 from autometa.learners.networks import Conv4, ResNet12
 from autometa.learners.storage import MEMORY, Storage
@@ -147,7 +147,7 @@ class TailEncoder(Encoder):
         normalise = Normalise(backbone.preprocessing.mean, backbone.preprocessing.std)
         model = backbone.model.requires_grad_(True)
         self._model = Unregistered(model)
-        trunk, tail = split(model, len(stages_of(model)) if whole else int(spec.trainable))
+        trunk, tail = split(model, len(list_stages(model)) if whole else int(spec.trainable))
         self.tail = nn.Sequential(normalise, tail) if whole else tail
         self._trunk = (
             None if whole else Unregistered(nn.Sequential(normalise, trunk).requires_grad_(False).eval())

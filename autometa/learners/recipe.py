@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from autometa.core.errors import ConfigError
-from autometa.core.settings import Range, validated
+from autometa.core.settings import Range, validate_settings
 from autometa.learners.augmentation import NO_AUGMENTATION, Augmentation
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import SCRATCH, EncoderSpec, build_encoder
@@ -139,7 +139,7 @@ def build_learner(recipe: Recipe, weights: dict[str, torch.Tensor] | None = None
     """The untrained learner of a recipe on the CPU, the same for the same seed; a backbone is pretrained or
     has `weights`. ConfigError for an unknown learner or option, WeightsError where weights are missing."""
     spec = find_learner(recipe.learner)
-    options = validated(spec.cls.options_type, recipe.options, f"options of {recipe.learner}")
+    options = validate_settings(spec.cls.options_type, recipe.options, f"options of {recipe.learner}")
     torch.manual_seed(recipe.training.seed)
     encoder = build_encoder(recipe.encoder.model_copy(update=dict(spec.encoder)), weights)
     return spec.cls(encoder, options)

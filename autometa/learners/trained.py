@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from autometa.core.budget import stopwatch
 from autometa.core.errors import ArtifactError
 from autometa.core.files import load_tensors, read_description, save_tensors, write_description
-from autometa.data.images import check_support, image_keys
+from autometa.data.images import check_support, hash_images
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.episodes import InputEpisodes
 from autometa.learners.recipe import Recipe, build_learner
@@ -96,7 +96,7 @@ class TrainedLearner:
 
     def prepare(self, images: Images) -> torch.Tensor:
         """What the encoder takes for these images [n, ...]; each distinct one is prepared once."""
-        keys = image_keys(images)
+        keys = hash_images(images)
         new = {key: place for place, key in enumerate(keys) if key not in self._prepared}
         if new:
             rows = self.learner.encoder.prepare(images[list(new.values())])

@@ -18,9 +18,9 @@ from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import Machine, MemoryBudget
 from autometa.core.files import load_tensors
-from autometa.data.images import check_support, image_keys
+from autometa.data.images import check_support, hash_images
 from autometa.evaluation.member import Member
-from autometa.evaluation.mixing import AS_IT_IS, ShotTemperature, average, log_probabilities
+from autometa.evaluation.mixing import IDENTITY_TEMPERATURE, ShotTemperature, average, log_probabilities
 from autometa.heads import FeatureBatch, Metric, apply_head, find_metric
 from autometa.model.artifact import Description, load_description, save_learner
 from autometa.model.trained_ensemble import TrainedMember, load_members, remove_other_members, save_members
@@ -44,7 +44,7 @@ class FittedLearner:
     balanced: bool = False
     validation: dict[str, Any] = field(default_factory=dict)
     trained: tuple[TrainedMember, ...] = ()
-    temperature: ShotTemperature = AS_IT_IS
+    temperature: ShotTemperature = IDENTITY_TEMPERATURE
 
     def __post_init__(self) -> None:
         self.store = FeatureStore(self.shelf, MemoryBudget.of_machine())
@@ -92,7 +92,7 @@ class FittedLearner:
         return self.schedule.times.embedding() if self.schedule else nullcontext()
 
     def _embed(self, views: Iterable[View], images: Images) -> dict[View, torch.Tensor]:
-        keys = image_keys(images)
+        keys = hash_images(images)
         if self.schedule is None:
             return {view: self.store.embed(view, images, keys) for view in views}
         self.schedule.show(len(images))
@@ -173,7 +173,7 @@ class FittedLearner:
             parts[metric][part] = tensor
         wanted = {(m.view, str(m.params["transform"])) for m in description.members}
         metrics = {
-            (view, name): Metric.of_tensors(find_metric(name), parts[f"{view} {name}"])
+            (view, name): Metric.from_tensors(find_metric(name), parts[f"{view} {name}"])
             for view, name in wanted
         }
         shelf = BackboneShelf(Machine.detect().device, states, report)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from autometa.core.budget import Machine
-from autometa.core.files import format_of
+from autometa.core.files import read_format
 from autometa.learners.trained import FORMAT as TRAINED
 from autometa.learners.trained import TrainedLearner, TrainedPredictor
 from autometa.model.fitted_learner import FittedLearner, FittedPredictor
@@ -21,7 +21,7 @@ def load_learner(folder: Path, report: Callable[[str], None] | None = None) -> A
     """The learner that a run has saved in `folder`: one that the search chose, one that was trained, or an
     ensemble of those. All `fit` a support set, and what comes of it can `predict`. `report` gets a line for each
     engine that is built. ArtifactError where it is missing, damaged or of another version."""
-    kind = format_of(folder)
+    kind = read_format(folder)
     if kind == TRAINED:
         return TrainedLearner.load(folder, Machine.detect().device)
     if kind == ENSEMBLE:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from autometa.core.errors import ArtifactError
 from autometa.core.files import read_description, write_description
-from autometa.evaluation.mixing import log_probabilities, mixture
+from autometa.evaluation.mixing import log_probabilities, mix_batches
 from autometa.learners.trained import UNMEASURED, Images, TrainedCosts, TrainedLearner, TrainedPredictor
 from autometa.model.artifact import TrainedShare
 
@@ -131,4 +131,4 @@ class EnsemblePredictor:
             for member, predictor in zip(self.ensemble.members, self.predictors, strict=True)
         ]
         weights = [member.weight for member in self.ensemble.members]
-        return mixture(calibrated, weights)[0].exp().numpy()
+        return mix_batches(calibrated, weights)[0].exp().numpy()

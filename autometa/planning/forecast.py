@@ -12,7 +12,7 @@ from autometa.backbones import Source, View, untuned
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import Limits, stopwatch
-from autometa.core.speed import ENOUGH_STEPS, Speed, margin
+from autometa.core.speed import ENOUGH_STEPS, Speed, estimate_margin
 from autometa.data.test_spec import TestSpec
 from autometa.learners.trained import TrainedCosts
 from autometa.planning.meta_test import SMALLEST_PX
@@ -116,7 +116,7 @@ class Forecast:
             {view: self.image_s(view) for view in views},
             task_s=self._tasks_s(views),
             engine_s={view: self._engine_s(view) for view in views},
-            margins={view: margin(self.store.speed(view)) for view in views},
+            margins={view: estimate_margin(self.store.speed(view)) for view in views},
         )
 
     def spare_s(self, views: Iterable[View]) -> float:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from autometa.backbones import Source, View
-from autometa.evaluation.mixing import calibrate, select
+from autometa.evaluation.mixing import calibrate, select_members
 from autometa.evaluation.validation_episodes import ValidationEpisodes
 from autometa.search.best_outcomes import broad
 from autometa.search.candidates import Candidate, Outcome, one_error_rule
@@ -39,7 +39,7 @@ def ensembles(
     ranked += [outcome for outcome in [*wide, *trained] if all(outcome is not one for one in ranked)]
     answers = [outcome.answer for outcome in ranked if outcome.answer is not None]
     temperatures, voices = zip(*(calibrate(answer, episodes) for answer in answers), strict=True)
-    weights = select(
+    weights = select_members(
         voices, episodes, lambda places: fits([ranked[p].candidate.view for p in places]), max_members
     )
     even = {place: 1 for place, one in enumerate(ranked) if any(one is member for member in wide)}

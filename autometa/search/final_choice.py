@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from autometa.core.errors import BudgetExhausted
 from autometa.evaluation.accuracy import paired_gain
-from autometa.evaluation.mixing import ShotTemperature, at_temperature, calibrate, combine
+from autometa.evaluation.mixing import ShotTemperature, apply_temperature, average_batches, calibrate
 from autometa.evaluation.validation_episodes import Answer
 from autometa.planning.plan import SAVE_S
 from autometa.search.best_outcomes import broad
@@ -47,7 +47,7 @@ class FinalChoice:
         found = [(one.candidate, *calibrate(one.answer, episodes)) for one in wide if one.answer is not None]
         if not found:
             return [], None
-        mixed = combine([voice for _, _, voice in found], [1.0] * len(found))
+        mixed = average_batches([voice for _, _, voice in found], [1.0] * len(found))
         return [(candidate, temperature, 1.0) for candidate, temperature, _ in found], episodes.measure(mixed)
 
     def calibrated(self, answer: Answer) -> tuple[ShotTemperature, Answer]:
@@ -69,11 +69,11 @@ class FinalChoice:
     def _fresh_answer(self, members: list[WeightedCandidate]) -> Answer:
         """What an ensemble answers on fresh episodes."""
         calibrated = [
-            at_temperature(self.trials.fresh_scores(candidate), temperature)
+            apply_temperature(self.trials.fresh_scores(candidate), temperature)
             for candidate, temperature, _ in members
         ]
         return self.trials.validation_set.fresh.measure(
-            combine(calibrated, [weight for _, _, weight in members])
+            average_batches(calibrated, [weight for _, _, weight in members])
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from autometa.backbones import View, untuned
 from autometa.core.budget import process_age_s, stopwatch
 from autometa.evaluation.member import Member, plain_member
-from autometa.evaluation.mixing import AS_IT_IS, ShotTemperature
+from autometa.evaluation.mixing import IDENTITY_TEMPERATURE, ShotTemperature
 from autometa.heads import Metric
 from autometa.model.fitted_learner import FittedLearner, MetricKey
 from autometa.model.trained_ensemble import TrainedMember
@@ -71,7 +71,7 @@ class Incumbent:
         members: list[WeightedCandidate],
         trials: Trials,
         record: dict[str, Any],
-        temperature: ShotTemperature = AS_IT_IS,
+        temperature: ShotTemperature = IDENTITY_TEMPERATURE,
         *,
         every_class: bool = False,
     ) -> None:
@@ -106,7 +106,7 @@ class Incumbent:
         metrics: dict[MetricKey, Metric],
         record: dict[str, Any],
         trained: tuple[TrainedMember, ...] = (),
-        temperature: ShotTemperature = AS_IT_IS,
+        temperature: ShotTemperature = IDENTITY_TEMPERATURE,
     ) -> FittedLearner:
         """`views` of all members, for what meta-test is predicted to take."""
         if self.forecast.probed:

@@ -167,7 +167,7 @@ class Controller:
     def _search(self, pool: ImagePool, first: View, search_s: float) -> None:
         with self.stages.timed("search", self._forecast.spare_s([first])):
             trials = self._trials(pool, first, search_s)
-            few = ValidationSet.few(pool, self.test.episodes, self._rng)
+            few = ValidationSet.small(pool, self.test.episodes, self._rng)
             views = self._worthy_views(few, first, trials)
             search = self._begin_search(views, self._prior(pool, few, views, trials), trials)
             for _ in trials.run(search, search_s):

@@ -14,10 +14,10 @@ from autometa.backbones import installed_backbones
 from autometa.core.budget import Limits, Machine, TimeBudget, process_age_s, stopwatch
 from autometa.core.errors import BudgetExhausted, DataError, WeightsError
 from autometa.data.episodes import sample_episodes
-from autometa.data.images import ImagePool, rows_within, share_of_classes
+from autometa.data.images import ImagePool, choose_rows, take_share_of_each_class
 from autometa.data.splits import split_classes
 from autometa.data.test_spec import TestSpec
-from autometa.evaluation.mixing import fit_mixture, fit_temperature, log_probabilities, mixture
+from autometa.evaluation.mixing import fit_mixture_weights, fit_temperature, log_probabilities, mix_batches
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.evaluation.validation_set import LEAST_IMAGES
 from autometa.learners.encoder import EncoderSpec
@@ -197,15 +197,19 @@ class MetaDeltaSystem:
         fit, held = split_classes(pool, held_share, self._rng)
         most = self._affordable(ROTATIONS * len(pool.images), workers)
         limit = max(int(held_share * min(most, len(pool.images))), LEAST_IMAGES)
-        asked = rows_within(pool, held, spec.shots[1] + spec.queries_per_class, limit, self._rng)
+        asked = choose_rows(pool, held, spec.shots[1] + spec.queries_per_class, limit, self._rng)
         to_fit = np.flatnonzero(np.isin(pool.labels, fit))
         if not len(to_fit):
             raise DataError(f"{pool.classes} classes are too few to hold any out and train on others")
         share = (most - len(asked)) / len(to_fit)
-        to_fit = to_fit[share_of_classes(pool.labels[to_fit], share, self._rng)]
+        to_fit = to_fit[take_share_of_each_class(pool.labels[to_fit], share, self._rng)]
         rows = np.concatenate([asked, to_fit])
         share = (most - len(rows)) / ((ROTATIONS - 1) * len(to_fit))
-        some = share_of_classes(pool.labels[to_fit], share, self._rng) if share >= LEAST_ROTATED else slice(0)
+        some = (
+            take_share_of_each_class(pool.labels[to_fit], share, self._rng)
+            if share >= LEAST_ROTATED
+            else slice(0)
+        )
         images = RotatedImages(pool, rows, to_fit[some], fit)
         episodes = sample_episodes(select_labels(pool, rows), held, spec, EPISODES, self._rng)
         self.report(
@@ -250,7 +254,7 @@ class MetaDeltaSystem:
             [log_probabilities(scores.double(), temperature) for scores in worker.answer.scores]
             for worker, temperature in zip(done, temperatures, strict=True)
         ]
-        weights = fit_mixture(calibrated, episodes)
+        weights = fit_mixture_weights(calibrated, episodes)
         best, *others = sorted(range(len(done)), key=lambda place: -weights[place])
         kept = [best]
         for place in others:
@@ -258,7 +262,7 @@ class MetaDeltaSystem:
             if weights[place] >= LEAST_WEIGHT and reserve_s <= self.limits.run.left_s():
                 kept.append(place)
         members = [TrainedMember(done[p].name, done[p].learner, weights[p], temperatures[p]) for p in kept]
-        answer = episodes.measure(mixture([calibrated[p] for p in kept], [weights[p] for p in kept]))
+        answer = episodes.measure(mix_batches([calibrated[p] for p in kept], [weights[p] for p in kept]))
         mixed = ", ".join(f"{member.weight:.2f} {member.name}" for member in members)
         self.report(f"ensemble: {answer.percent()} with {mixed}")
         self._save(members, {"stage": "final" if final else "training", **answer.figures()})

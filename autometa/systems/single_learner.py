@@ -12,7 +12,7 @@ import numpy as np
 from autometa.core.budget import Limits, Machine, TimeBudget, process_age_s, stopwatch
 from autometa.core.errors import BudgetExhausted, DataError
 from autometa.data.episodes import sample_episodes
-from autometa.data.images import ImagePool, Rows, share_of_classes
+from autometa.data.images import ImagePool, Rows, take_share_of_each_class
 from autometa.data.test_spec import TestSpec
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.learners.episodes import TaskSource
@@ -98,7 +98,7 @@ class SingleLearnerSystem:
             self.report(
                 f"{most} of {len(pool.images)} images fit: {1 / costs.image_s:.0f} images/s are prepared here"
             )
-        return share_of_classes(pool.labels, min(most / len(pool.images), 1.0), self._rng)
+        return take_share_of_each_class(pool.labels, min(most / len(pool.images), 1.0), self._rng)
 
     def _prepare(
         self, pool: ImagePool, rows: Rows, tasks: Any, budget: TimeBudget, storage: Storage

@@ -16,7 +16,7 @@ from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import Limits, Machine, TimeBudget, process_age_s
 from autometa.core.errors import BudgetExhausted, DataError
 from autometa.core.speed import SLOWDOWN
-from autometa.data.images import ImagePool, Rows, share_of_classes
+from autometa.data.images import ImagePool, Rows, take_share_of_each_class
 from autometa.data.test_spec import TestSpec
 from autometa.evaluation.member import Member, plain_member
 from autometa.evaluation.mixing import fit_temperature
@@ -121,7 +121,7 @@ class WhitenedSystem:
         most = int(EMBED_SHARE * left_s / (SLOWDOWN * self._forecast.image_s(view)))
         if most < len(pool.images):
             self.report(f"{most} of {len(pool.images)} images fit")
-        return share_of_classes(pool.labels, most / len(pool.images), self._rng)
+        return take_share_of_each_class(pool.labels, most / len(pool.images), self._rng)
 
     def _embed(self, pool: ImagePool, rows: Rows, view: View) -> torch.Tensor:
         images = pool.images if len(rows) == len(pool.images) else pool.images[rows]

@@ -1,4 +1,4 @@
-"""Fine-tuning (Chen et al. 2019): a linear head, trained on every task, on a body trained as a classifier."""
+"""Fine-tuning (Chen et al. 2019): a linear head, trained on each task, on a body that was trained as a classifier."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""MetaDelta++ (winner of the MetaDL challenge of NeurIPS 2021): last stages tuned, optimal transport at a task."""
+"""MetaDelta++ (winner of the MetaDL challenge of NeurIPS 2021): last stages tuned, optimal transport in each task."""
 
 from pathlib import Path
 

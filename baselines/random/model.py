@@ -1,4 +1,4 @@
-"""Random answers: where every score has to be above, and a submission at its smallest."""
+"""Random answers: the smallest submission, and a lower bound for scores."""
 
 import json
 from pathlib import Path

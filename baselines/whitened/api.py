@@ -1,7 +1,7 @@
 """Base classes of a submission (module `api` of the Cross-Domain MetaDL format).
 
 A submission's `model.py` says `from api import MetaLearner, Learner, Predictor` and defines
-`MyMetaLearner` and `MyLearner`. This module is what `api` means where the bundle ships none of its own.
+`MyMetaLearner` and `MyLearner`. This module is imported as `api` unless the bundle has its own.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Predictor(abc.ABC):
 
 
 class Learner(abc.ABC):
-    """What meta-training leaves behind: it is saved once and loaded anew for every task."""
+    """The result of meta-training: it is saved once and loaded again for every task."""
 
     def __init__(self) -> None:
         pass
@@ -51,10 +51,10 @@ class Learner(abc.ABC):
 
 
 class MetaLearner(abc.ABC):
-    """Learns from the meta-training data how to learn a task."""
+    """Learns to learn from the meta-training data."""
 
     def __init__(self, train_classes: int | None, total_classes: int, logger: Any) -> None:
-        """`train_classes`: ways of every training task (None where they vary), or all classes in batch
+        """`train_classes`: ways of every training task (None if they vary), or all classes in batch
         mode; `total_classes`: classes of the training datasets together; `logger.log` writes `logs/`."""
         self.train_classes = train_classes
         self.total_classes = total_classes
@@ -63,4 +63,4 @@ class MetaLearner(abc.ABC):
     @abc.abstractmethod
     def meta_fit(self, meta_train_generator: Generator, meta_valid_generator: Generator | None) -> Learner:
         """`meta_train_generator(n)` yields n tasks (or n batches [images, labels] in batch mode);
-        `meta_valid_generator(n)` yields n tasks, or is None where no validation datasets were asked for."""
+        `meta_valid_generator(n)` yields n tasks, or is None if the bundle asks for no validation datasets."""

@@ -1,4 +1,4 @@
-"""A frozen backbone, a metric learned in closed form and the nearest class mean: no training at all."""
+"""A frozen backbone, a metric learned in closed form and the nearest class mean, without any training."""
 
 from pathlib import Path
 

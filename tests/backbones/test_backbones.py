@@ -105,7 +105,7 @@ def test_without_the_hub_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(timm, "create_model", FakeHub(online=False))
     with pytest.raises(WeightsError, match="couldn't connect") as caught:
         build_backbone("test_vit", "cpu")
-    assert "packaged backbone" in str(caught.value)
+    assert "come in a package" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 
-from autometa.backbones import split, stages_of
+from autometa.backbones import list_stages, split
 from autometa.core.errors import ConfigError
 
 PIXELS = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -19,7 +19,7 @@ def test_trunk_and_tail_together_are_the_network(name: str) -> None:
     model = timm.create_model(name, pretrained=False, num_classes=0).eval()
     with torch.inference_mode():
         whole = model.forward_features(PIXELS)
-        for trainable in (1, 2, len(stages_of(model))):
+        for trainable in (1, 2, len(list_stages(model))):
             trunk, tail = split(model, trainable)
             torch.testing.assert_close(tail(trunk(PIXELS)), whole)
 
@@ -35,8 +35,8 @@ def test_the_tokens_of_a_transformer_become_a_map() -> None:
 
 
 def test_what_can_not_be_cut_is_said() -> None:
-    with pytest.raises(ConfigError, match="Linear can not be cut"):
-        stages_of(torch.nn.Linear(2, 2))
+    with pytest.raises(ConfigError, match="Linear cannot be split"):
+        list_stages(torch.nn.Linear(2, 2))
     model = timm.create_model("test_resnet", pretrained=False, num_classes=0)
     with pytest.raises(ConfigError, match="trainable = 9; ResNet has 1 to 5"):
         split(model, 9)

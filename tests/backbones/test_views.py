@@ -13,7 +13,7 @@ from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import MemoryBudget
 from autometa.core.errors import ConfigError
-from autometa.data.images import image_keys
+from autometa.data.images import hash_images
 from autometa.evaluation.member import Member
 from autometa.heads import METRICS, Metric
 from autometa.model.fitted_learner import FittedLearner
@@ -78,12 +78,12 @@ def test_layers_of_a_view_cost_no_second_pass(tiny_backbone: str) -> None:
     images = colour_pool().images[:20]
     shelf = BackboneShelf("cpu")
     store = FeatureStore(shelf, MemoryBudget(8 * 2**30))
-    store.embed(View(tiny_backbone, 32), images, image_keys(images))
+    store.embed(View(tiny_backbone, 32), images, hash_images(images))
     deep = View(tiny_backbone, 32, ALL)
-    assert store.missing(deep, image_keys(images)) == 0
-    features = store.embed(deep, images, image_keys(images))
+    assert store.missing(deep, hash_images(images)) == 0
+    features = store.embed(deep, images, hash_images(images))
     assert features.shape == (20, sum(shelf(tiny_backbone).widths.values()))
-    assert store.missing(View(tiny_backbone, 32, ALL, flip=True), image_keys(images)) == 20
+    assert store.missing(View(tiny_backbone, 32, ALL, flip=True), hash_images(images)) == 20
 
 
 def test_learners_keep_their_layers(tiny_backbone: str, tmp_path) -> None:  # type: ignore[no-untyped-def]

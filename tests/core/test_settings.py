@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from autometa.core.errors import ConfigError
-from autometa.core.settings import RunOptions, Settings, load_yaml, parse_duration, parse_range, validated
+from autometa.core.settings import (
+    RunOptions,
+    Settings,
+    load_yaml,
+    parse_duration,
+    parse_range,
+    validate_settings,
+)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +59,7 @@ def test_yaml_takes_people_s_units(tmp_path: Path) -> None:
         ("resolutions: [4]", "16 to 1024"),
     ],
 )
-def test_errors_name_the_file_the_key_and_the_mend(tmp_path: Path, text: str, named: str) -> None:
+def test_errors_name_the_file_the_key_and_the_fix(tmp_path: Path, text: str, named: str) -> None:
     file = tmp_path / "s.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=named) as caught:
@@ -63,4 +70,4 @@ def test_errors_name_the_file_the_key_and_the_mend(tmp_path: Path, text: str, na
 @pytest.mark.parametrize("bad", [{"ways": "1-5"}, {"shots": "0-2"}, {"time_budget": "19s"}, {"seed": -1}])
 def test_run_options_have_bounds(bad: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(bad))):
-        validated(RunOptions, bad, "options")
+        validate_settings(RunOptions, bad, "options")

@@ -7,7 +7,7 @@ import pytest
 from synthetic import colour_pool
 
 from autometa.core.errors import DataError
-from autometa.data.episodes import EpisodeSpec, batches_of, sample_episodes
+from autometa.data.episodes import EpisodeSpec, make_batches, sample_episodes
 from autometa.data.images import ImagePool
 from autometa.data.splits import split_classes, split_datasets
 
@@ -88,7 +88,7 @@ def test_batches_hold_every_episode_once_and_mark_padding() -> None:
     pool = colour_pool()
     spec = EpisodeSpec(ways=(2, 5), shots=(1, 5), queries_per_class=3)
     episodes = sample_episodes(pool, np.arange(12), spec, 20, np.random.default_rng(0))
-    batches = batches_of(episodes, max_images=120)
+    batches = make_batches(episodes, max_images=120)
     assert sorted(i for places, _ in batches for i in places) == list(range(20))
     for places, batch in batches:
         assert batch.support_rows.numel() + batch.query_rows.numel() <= 120 or len(places) == 1

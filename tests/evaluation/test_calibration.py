@@ -24,15 +24,17 @@ def test_the_error_is_that_computed_by_hand() -> None:
     labels = torch.tensor([[0, 1], [1, 2], [0, -1]])
     one_bin, lonely, certain = 2 * abs(0.5 - 0.91), abs(1 - 0.62), 2 * abs(0.5 - 1)
     expected = (one_bin + lonely + certain) / 5
-    assert calibration_error(probabilities.log(), labels) == pytest.approx(expected)
-    assert math.isnan(calibration_error(probabilities.log(), torch.full_like(labels, -1)))
+    assert calibration_error([probabilities.log()], [labels]) == pytest.approx(expected)
+    assert math.isnan(calibration_error([probabilities.log()], [torch.full_like(labels, -1)]))
 
 
 def test_it_is_the_error_that_scoring_tells() -> None:
     generator = torch.Generator().manual_seed(3)
     log_p = (2 * torch.randn(20, 30, 6, generator=generator, dtype=torch.float64)).log_softmax(-1)
     labels = torch.randint(-1, 6, (20, 30), generator=generator)
-    assert calibration_error(log_p, labels) == pytest.approx(_as_scoring_tells([log_p], [labels]), abs=1e-12)
+    assert calibration_error([log_p], [labels]) == pytest.approx(
+        _as_scoring_tells([log_p], [labels]), abs=1e-12
+    )
 
 
 def test_answers_tell_it_over_all_batches_once_it_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:

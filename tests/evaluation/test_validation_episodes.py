@@ -9,7 +9,7 @@ from synthetic import colour_pool
 
 from autometa.data.episodes import EpisodeSpec, sample_episodes
 from autometa.evaluation.accuracy import interval95, normalised_accuracy, paired_gain
-from autometa.evaluation.mixing import average, fit_temperature, log_probabilities, select
+from autometa.evaluation.mixing import average, fit_temperature, log_probabilities, select_members
 from autometa.evaluation.validation_episodes import ValidationEpisodes
 from autometa.heads import METRICS, FeatureStatistics
 
@@ -69,15 +69,15 @@ def test_average_keeps_absent_classes_out() -> None:
 def test_selection_mixes_independent_voices_and_respects_cost(validation: ValidationEpisodes) -> None:
     voices = [[log_probabilities(s, 0.3) for s in noisy(validation, seed, 0.9)] for seed in range(4)]
     voices.sort(key=lambda v: -validation.measure(v).mean)
-    weights = select(voices, validation, lambda places: True, 3)
+    weights = select_members(voices, validation, lambda places: True, 3)
     assert 1 < len(weights) <= 3
-    assert select(voices, validation, lambda places: len(places) == 1, 3).keys() == {0}
+    assert select_members(voices, validation, lambda places: len(places) == 1, 3).keys() == {0}
 
 
 def test_selection_refuses_a_worse_voice(validation: ValidationEpisodes) -> None:
     good = [log_probabilities(s, 0.3) for s in noisy(validation, 0, 0.1)]
     bad = [log_probabilities(s, 0.3) for s in noisy(validation, 1, 9.0)]
-    assert select([good, bad], validation, lambda places: True, 4).keys() == {0}
+    assert select_members([good, bad], validation, lambda places: True, 4).keys() == {0}
 
 
 @pytest.mark.parametrize("head", ["ot_map", "soft_kmeans", "alpha_tim", "bd_cspn"])

@@ -52,6 +52,6 @@ def padded(batches: Sequence[FeatureBatch], known: Prior | None = None) -> Featu
         torch.cat([pad(b.support_labels, s, -1) for b in batches]),
         torch.cat([pad(b.query, q, -3.0) for b in batches]),
         torch.cat([b.ways for b in batches]),
-        torch.cat([pad(b.asked.float(), q, 0.0) for b in batches]).bool(),
+        torch.cat([pad(b.query_mask.float(), q, 0.0) for b in batches]).bool(),
         known,
     )

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from autometa.heads import METRICS, FeatureStatistics, Metric, MetricSpec
-from autometa.heads.fitting import scatter_of
+from autometa.heads.fitting import compute_scatter
 from autometa.heads.metrics import find_metric
 
 
@@ -24,14 +24,14 @@ def features(classes: int = 12, each: int = 30, d: int = 16) -> tuple[torch.Tens
 def test_whitening_makes_covariance_within_classes_the_identity(power: str) -> None:
     x, y = features()
     metric = FeatureStatistics(x, y).fit(MetricSpec(power, shrinkage=0.0, unit=False))
-    within = scatter_of(metric(x), y).within
+    within = compute_scatter(metric(x), y).within
     torch.testing.assert_close(within, torch.eye(16, dtype=torch.float64), atol=2e-3, rtol=0)
 
 
 def test_whitening_diagonalises_class_means_and_sorts_them() -> None:
     x, y = features()
     metric = FeatureStatistics(x, y).fit(MetricSpec(shrinkage=0.1, unit=False))
-    means = scatter_of(metric(x), y).class_means
+    means = compute_scatter(metric(x), y).class_means
     spread = torch.cov(means.T)
     off = spread - torch.diag(spread.diagonal())
     assert off.abs().max() < 1e-3
@@ -66,7 +66,7 @@ def test_rank_transform_is_normal_and_monotonous() -> None:
 def test_survives_saving_as_tensors(name: str) -> None:
     x, y = features()
     metric = FeatureStatistics(x, y).fit(METRICS[name])
-    again = Metric.of_tensors(METRICS[name], metric.tensors())
+    again = Metric.from_tensors(METRICS[name], metric.tensors())
     assert again(x).equal(metric(x))
     assert again.prior is not None and metric.prior is not None
     assert again.prior.between.equal(metric.prior.between)

@@ -169,7 +169,7 @@ def test_one_small_class_does_not_take_the_shots_of_all(tmp_path: Path) -> None:
     assert smallest == 15
 
 
-def test_no_usable_dataset_is_an_error_with_the_mend(tmp_path: Path) -> None:
+def test_no_usable_dataset_is_an_error_with_the_fix(tmp_path: Path) -> None:
     write_meta_album(tmp_path / "A", [3] * 5)
     with pytest.raises(InputError, match="--query-per-class"):
         split_source(read_source(tmp_path / "A"), TaskConfig(), seed=0)

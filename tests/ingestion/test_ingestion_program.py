@@ -331,7 +331,7 @@ def test_an_old_output_is_kept_or_recognised(runner: Runner, make_bundle: MakeBu
     bundle = make_bundle(top="raise SystemExit('quick')")
     runner.output.mkdir()
     (runner.output / "precious.txt").write_text("mine")
-    with pytest.raises(InputError, match="will not be emptied"):
+    with pytest.raises(InputError, match="is not emptied"):
         runner(bundle, overwrite=True)
     runner(bundle)
     assert len(list(runner.output.parent.glob("out_*/precious.txt"))) == 1

@@ -67,7 +67,7 @@ def test_a_resumed_run_finds_the_model_folder_of_the_earlier_one(
     again = runner(bundle, resume=True, time_budget_s=60)
     assert again.succeeded
     assert "saw run;run;" in runner.shown
-    assert "resume: the submission finds what the earlier run has left" in runner.shown
+    assert "resume: the submission finds what the earlier run saved" in runner.shown
     assert (runner.output / "task_1.predict").read_text() != "0 1 2"
     assert any("resume" in note for note in again.notes)
     assert not list(runner.output.parent.glob("out_*"))
@@ -88,12 +88,12 @@ def test_what_no_longer_works_leaves_the_earlier_learner_to_serve(
     runner(bundle)
     (runner.output / "model" / "stop").touch()
     assert not runner(bundle, resume=True).failures
-    assert "meta-test goes on with the learner saved before" in runner.shown
+    assert "meta-test uses the learner saved before" in runner.shown
 
 
 def test_without_an_earlier_run_it_starts_afresh_and_says_so(runner: Runner, make_bundle: MakeBundle) -> None:
     assert runner(make_bundle(meta_fit=COUNT), resume=True).succeeded
-    assert f"resume: no earlier run in {runner.output}, this one starts afresh" in runner.shown
+    assert f"resume: no earlier run in {runner.output}, this one starts from the beginning" in runner.shown
     assert "saw run;\n" in runner.shown + "\n"
 
 
@@ -140,7 +140,7 @@ def test_a_damaged_record_and_both_flags_are_refused(runner: Runner, make_bundle
     (runner.output / "run.json").write_text('{"seed": 9')
     with pytest.raises(InputError, match=r"run\.json is damaged"):
         runner(bundle, resume=True)
-    with pytest.raises(InputError, match="give one of them"):
+    with pytest.raises(InputError, match="give only one of them"):
         runner(bundle, resume=True, overwrite=True)
 
 
@@ -151,7 +151,7 @@ def test_the_command_resumes(runner: Runner, make_bundle: MakeBundle) -> None:
         f"--output_dir_ingestion={runner.output}", "--sandbox=none", "--test_tasks_per_dataset=1",
         "--query_images_per_class=4", "--image_size=16",
     ]  # fmt: skip
-    for expected in ("this one starts afresh", "saw run;run;"):
+    for expected in ("this one starts from the beginning", "saw run;run;"):
         result = CliRunner().invoke(main, [*flags, "--resume=True"])
         assert result.exit_code == 0, result.output
         assert expected in result.output

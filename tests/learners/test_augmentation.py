@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from autometa.core.errors import ConfigError
-from autometa.core.settings import validated
+from autometa.core.settings import validate_settings
 from autometa.learners.augmentation import NO_AUGMENTATION, Augmentation
 
 
@@ -83,7 +83,7 @@ def test_the_same_seed_does_the_same() -> None:
 )
 def test_settings_out_of_range_are_refused(key: str, value: object) -> None:
     with pytest.raises(ConfigError, match=f"settings.yaml: .*{key}"):
-        validated(Augmentation, {key: value}, "settings.yaml")
+        validate_settings(Augmentation, {key: value}, "settings.yaml")
 
 
 @pytest.mark.parametrize("given", [torch.zeros(2, 8, 1, 1), torch.zeros(2, 8, dtype=torch.uint8)])

@@ -15,7 +15,7 @@ from autometa.backbones import Backbone, build_backbone, find_spec
 from autometa.backbones.build import create_model
 from autometa.core.budget import TimeBudget
 from autometa.core.errors import BudgetExhausted, ConfigError
-from autometa.core.settings import validated
+from autometa.core.settings import validate_settings
 from autometa.learners.encoder import CHUNK, LENGTH, Encoder, EncoderSpec, build_encoder
 from autometa.learners.networks import Conv4, ResNet12
 from autometa.learners.recipe import Recipe, build_learner
@@ -199,9 +199,9 @@ def test_more_stages_than_there_are_can_not_be_trained(trainable: int) -> None:
 
 
 def test_a_backbone_that_is_no_chain_can_be_frozen_only() -> None:
-    with pytest.raises(ConfigError, match="can not be cut into stages"):
+    with pytest.raises(ConfigError, match="cannot be split into stages"):
         encoder_of("test_convnext", trainable=1)
-    with pytest.raises(ConfigError, match="can not be cut into stages"):
+    with pytest.raises(ConfigError, match="cannot be split into stages"):
         encoder_of("test_convnext", maps=True)
     encoder, backbone = encoder_of("test_convnext")
     assert encoder.shape == (backbone.features, 1, 1)
@@ -212,7 +212,7 @@ def test_a_backbone_that_is_no_chain_can_be_frozen_only() -> None:
 )
 def test_specs_out_of_range_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"encoder: .*{next(iter(values))}"):
-        validated(EncoderSpec, values, "encoder")
+        validate_settings(EncoderSpec, values, "encoder")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 from gradient_cases import GRADIENT, built, double, gradients_of  # noqa: F401
 from learner_cases import image_episode
 
-from autometa.backbones import sharing_tensors
+from autometa.backbones import copy_sharing_tensors
 from autometa.learners.episodes import InputEpisodes, stack_episodes
 from autometa.learners.gradient.parallel import map_on_cores
 
@@ -82,7 +82,7 @@ def test_an_error_on_one_core_is_the_caller_s() -> None:
 
 def test_copies_share_tensors_and_nothing_else() -> None:
     learner = built("maml", norm="support")
-    copy = sharing_tensors(learner)
+    copy = copy_sharing_tensors(learner)
     for mine, theirs in zip(learner.parameters(), copy.parameters(), strict=True):
         assert mine is theirs
     assert all(a is not b for a, b in zip(learner.modules(), copy.modules(), strict=True))

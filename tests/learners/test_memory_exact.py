@@ -12,7 +12,7 @@ from memory_cases import MAX_WAYS, built, sequences
 from numpy.typing import NDArray
 
 from autometa.core.errors import ConfigError
-from autometa.core.settings import validated
+from autometa.core.settings import validate_settings
 from autometa.learners.memory.base import Sequences
 from autometa.learners.memory.mann import (
     FULL,
@@ -158,7 +158,7 @@ def test_with_closed_gates_keys_go_to_rows_not_used_yet() -> None:
 
 def test_more_heads_than_rows_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"4 heads.*rows"):
-        validated(MANNOptions, {"rows": 3}, "options of mann")
+        validate_settings(MANNOptions, {"rows": 3}, "options of mann")
 
 
 def padded_in_front(given: Sequences, n: int) -> Sequences:

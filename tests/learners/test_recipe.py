@@ -8,7 +8,7 @@ import pytest
 from learner_cases import METRIC, TINY, built
 
 from autometa.core.errors import ConfigError
-from autometa.core.settings import validated
+from autometa.core.settings import validate_settings
 from autometa.learners.recipe import LEARNERS, Recipe, build_learner, find_learner
 
 
@@ -59,7 +59,7 @@ def test_a_scale_that_has_no_logarithm_is_refused(name: str, options: dict[str, 
 )
 def test_wrong_settings_are_named_in_the_message(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=f"recipe: {message}"):
-        validated(Recipe, values, "recipe")
+        validate_settings(Recipe, values, "recipe")
 
 
 def test_relation_networks_get_maps_that_are_halved_twice() -> None:

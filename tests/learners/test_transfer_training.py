@@ -15,7 +15,7 @@ from transfer_cases import CLASSIFYING, SMALLEST, built
 
 from autometa.core.budget import UNLIMITED, Limits, MemoryBudget, TimeBudget
 from autometa.core.errors import ConfigError, DataError
-from autometa.core.settings import validated
+from autometa.core.settings import validate_settings
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.test_spec import TestSpec
 from autometa.evaluation.validation_episodes import Answer
@@ -138,8 +138,8 @@ def test_turned_images_are_of_classes_that_no_classifier_has() -> None:
     with pytest.raises(
         ConfigError, match=r"augmentation\.turn makes new classes, .*finetune.*leave turn out"
     ):
-        validated(Recipe, values, "recipe")
-    validated(Recipe, values | {"learner": "prototypical"}, "recipe")
+        validate_settings(Recipe, values, "recipe")
+    validate_settings(Recipe, values | {"learner": "prototypical"}, "recipe")
 
 
 def test_what_has_nothing_to_train_is_measured_and_left_alone() -> None:

@@ -16,7 +16,7 @@ from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import MemoryBudget, TimeBudget
 from autometa.core.errors import ArtifactError, BudgetExhausted, DataError
-from autometa.data.images import image_keys
+from autometa.data.images import hash_images
 from autometa.evaluation.member import Member
 from autometa.evaluation.mixing import ShotTemperature
 from autometa.heads import METRICS, Metric
@@ -51,13 +51,13 @@ def test_every_image_is_embedded_once_per_view(tiny_backbone: str) -> None:
     store = FeatureStore(shelf, MEMORY)
     view = View(tiny_backbone, 32)
     images = pool.images[[0, 1, 0, 2]]
-    first = store.embed(view, images, image_keys(images))
+    first = store.embed(view, images, hash_images(images))
     assert shelf.embedded == [3]
     assert torch.equal(first[0], first[2])
-    again = store.embed(view, images[::-1].copy(), image_keys(images[::-1]))
+    again = store.embed(view, images[::-1].copy(), hash_images(images[::-1]))
     assert shelf.embedded == [3]
     assert torch.equal(again, first.flip(0))
-    assert store.missing(View(tiny_backbone, 48), image_keys(images)) == 3
+    assert store.missing(View(tiny_backbone, 48), hash_images(images)) == 3
     assert (store.seconds_per_image(view) or 0) > 0
 
 

@@ -156,7 +156,7 @@ def test_a_file_in_the_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "scores").touch()
     with pytest.raises(OutputError, match="is a file"):
         prepare_folder(tmp_path / "scores", [], overwrite=True)
-    with pytest.raises(OutputError, match="can not be prepared"):
+    with pytest.raises(OutputError, match="cannot be prepared"):
         prepare_folder(tmp_path / "scores" / "inner", [], overwrite=True)
 
 

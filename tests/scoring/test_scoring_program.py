@@ -165,7 +165,7 @@ def test_the_command_can_be_silent_and_takes_a_truth(make_run: MakeRun, tmp_path
     assert (result.exit_code, result.output) == (0, "")
 
 
-def test_expected_errors_exit_with_1_and_a_mend(make_run: MakeRun, tmp_path: Path) -> None:
+def test_expected_errors_exit_with_1_and_a_fix(make_run: MakeRun, tmp_path: Path) -> None:
     result = _run(f"--results_dir={tmp_path / 'absent'}")
     assert result.exit_code == 1
     assert "is not a folder" in result.stderr

@@ -114,7 +114,7 @@ def test_features_tell_glyphs_from_photographs() -> None:
 
 def test_features_of_a_pool_are_numbers_of_its_own_bench() -> None:
     pool = colour_pool(classes=16, per_class=14, datasets=2)
-    few = ValidationSet.few(pool, EpisodeSpec(), np.random.default_rng(0))
+    few = ValidationSet.small(pool, EpisodeSpec(), np.random.default_rng(0))
     colours = torch.from_numpy(few.images).float().mean((2, 3)) / 255
     found = features_of(pool, few, SMALL, colours)
     assert found["log_classes"] == pytest.approx(np.log(8))

@@ -123,7 +123,7 @@ def test_scores_are_kept_for_the_best_of_every_pass_alone() -> None:
 
 
 def test_a_glimpse_fails_softly(monkeypatch: pytest.MonkeyPatch) -> None:
-    run, few = trials([]), ValidationSet.few(POOL, SPEC, np.random.default_rng(0))
+    run, few = trials([]), ValidationSet.small(POOL, SPEC, np.random.default_rng(0))
     good, bad = (few.episodes.measure(run.quick_answer(view, few)).mean for view in (A, C))
     assert good > bad > -1
 

@@ -78,7 +78,7 @@ def test_metrics_are_fitted_on_all_classes_in_the_end() -> None:
 
 def test_few_images_are_enough_to_rank_views() -> None:
     pool = colour_pool(classes=40)
-    few = ValidationSet.few(
+    few = ValidationSet.small(
         pool, EpisodeSpec(ways=(2, 20), shots=(1, 20), queries_per_class=20), np.random.default_rng(0)
     )
     assert len(few.images) == len(few.keys) == few.size <= 200

@@ -14,10 +14,10 @@ from synthetic import FakeClock, colour_pool
 from autometa.backbones import CATALOGUE, BackboneSpec
 from autometa.core.budget import UNLIMITED, Limits, MemoryBudget, TimeBudget
 from autometa.core.errors import ArtifactError, BudgetExhausted, WeightsError
-from autometa.core.files import format_of
+from autometa.core.files import read_format
 from autometa.data.episodes import EpisodeSpec, sample_episodes
 from autometa.data.test_spec import TestSpec
-from autometa.evaluation.mixing import fit_mixture, mixture
+from autometa.evaluation.mixing import fit_mixture_weights, mix_batches
 from autometa.evaluation.validation_episodes import ValidationEpisodes
 from autometa.learners.rotated import RotatedImages
 from autometa.learners.storage import Storage
@@ -226,7 +226,7 @@ def test_the_adapter_trains_saves_and_serves(
 
     monkeypatch.setenv("METADL_MODEL_DIR", str(tmp_path))
     Mine().meta_fit(Sets(), None).save(str(tmp_path))
-    assert format_of(tmp_path) == "autometa-trained-ensemble-1"
+    assert read_format(tmp_path) == "autometa-trained-ensemble-1"
     served = AutoLearner()
     served.load(str(tmp_path))
     images, labels = torch.from_numpy(POOL.images[:28]).float() / 255, torch.from_numpy(POOL.labels[:28])
@@ -253,8 +253,8 @@ def says(episodes: ValidationEpisodes, right: float) -> list[torch.Tensor]:
 def test_weights_go_to_members_that_are_right_and_to_those_that_differ() -> None:
     episodes = validation()
     good, bad = says(episodes, 0.9), says(episodes, 0.1)
-    assert fit_mixture([good, bad], episodes)[0] > 0.99
-    assert fit_mixture([good, good], episodes) == pytest.approx([0.5, 0.5])
+    assert fit_mixture_weights([good, bad], episodes)[0] > 0.99
+    assert fit_mixture_weights([good, good], episodes) == pytest.approx([0.5, 0.5])
     halves = [
         [
             torch.where(torch.arange(g.shape[1])[:, None] % 2 == half, g, b)
@@ -262,12 +262,12 @@ def test_weights_go_to_members_that_are_right_and_to_those_that_differ() -> None
         ]
         for half in range(2)
     ]
-    weights = fit_mixture([*halves, bad], episodes)
+    weights = fit_mixture_weights([*halves, bad], episodes)
     assert sum(weights) == pytest.approx(1)
     assert weights[2] < 0.01 and min(weights[:2]) > 0.3
 
 
 def test_a_mixture_is_the_weighted_mean_of_probabilities() -> None:
     a, b = torch.tensor([[0.25, 0.75, 0.0]]).log(), torch.tensor([[0.75, 0.25, 0.0]]).log()
-    mixed = mixture([[a], [b]], [3.0, 1.0])[0].exp()
+    mixed = mix_batches([[a], [b]], [3.0, 1.0])[0].exp()
     torch.testing.assert_close(mixed.float(), torch.tensor([[0.375, 0.625, 0.0]]))

@@ -16,8 +16,8 @@ from autometa.backbones import View
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import Limits, MemoryBudget, TimeBudget
 from autometa.core.errors import ArtifactError, ConfigError, DataError
-from autometa.core.files import format_of
-from autometa.core.settings import validated
+from autometa.core.files import read_format
+from autometa.core.settings import validate_settings
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.images import ImagePool
 from autometa.data.test_spec import TestSpec
@@ -181,7 +181,7 @@ def test_the_adapter_trains_saves_and_serves(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("METADL_MODEL_DIR", str(tmp_path))
     fitted = Mine().meta_fit(Sets(colour_pool(classes=16)), None)
     fitted.save(str(tmp_path))
-    assert format_of(tmp_path) == "autometa-trained-1"
+    assert read_format(tmp_path) == "autometa-trained-1"
     served = AutoLearner()
     served.load(str(tmp_path))
     pool = colour_pool()
@@ -222,9 +222,9 @@ def test_a_stream_that_ends_leaves_the_best_state(tmp_path: Path) -> None:
 
 def test_augmentation_without_images_is_refused_at_once() -> None:
     with pytest.raises(ConfigError, match="augmentation needs images"):
-        validated(Recipe, {"augmentation": {"flip": True}, "data": "stream"}, "recipe")
+        validate_settings(Recipe, {"augmentation": {"flip": True}, "data": "stream"}, "recipe")
     with pytest.raises(ConfigError, match="runs backwards"):
-        validated(Recipe, {"shots": (5, 1)}, "recipe")
+        validate_settings(Recipe, {"shots": (5, 1)}, "recipe")
 
 
 def test_only_the_latest_state_stays_on_disk_and_no_query_has_no_answer(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""Engines: ways to run a frozen network, each faster than the others somewhere."""
+"""Engines: ways to run a frozen network. Which one is the fastest depends on the machine, the network and the
+size."""
 
 from autometa.backbones.engines.base import (
     TOLERANCE,
@@ -6,7 +7,7 @@ from autometa.backbones.engines.base import (
     EngineSpec,
     disagreement,
     is_out_of_memory,
-    layers_of,
+    split_layers,
 )
 from autometa.backbones.engines.race import EngineChoice, Race, RaceInput, build_checked
 from autometa.backbones.engines.table import EAGER, ENGINES
@@ -23,5 +24,5 @@ __all__ = [
     "build_checked",
     "disagreement",
     "is_out_of_memory",
-    "layers_of",
+    "split_layers",
 ]

@@ -1,4 +1,4 @@
-"""torch.compile: dear to build (5 to 30 s), so for long runs only."""
+"""torch.compile, which takes 5 to 30 s to build, so that it only pays off in long runs."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from autometa.backbones.engines.base import in_parts
+from autometa.backbones.engines.base import split_into_chunks
 from autometa.backbones.network import PixelNetwork
 
 CHUNK = {"cpu": 16, "cuda": 64}
 
 
 class Compiled:
-    """The network compiled for chunks of one size; the last chunk is padded, since another size would be
-    compiled anew."""
+    """The network, compiled for chunks of one size. The last chunk is padded, since another size would need another
+    compilation."""
 
     def __init__(self, network: PixelNetwork, px: int, device: str) -> None:
         self._device, self._chunk = device, CHUNK.get(device, 16)
         self._run: Any = torch.compile(
-            network.at(px).to(device),
+            network.fit_to_size(px).to(device),
             dynamic=False,
             options={"freezing": True},
         )
@@ -30,7 +30,7 @@ class Compiled:
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 [n, 3, px, px] → float32 [n, d]."""
         outputs = []
-        for chunk in in_parts(images, self._chunk):
+        for chunk in split_into_chunks(images, self._chunk):
             padded = F.pad(chunk, (0, 0, 0, 0, 0, 0, 0, self._chunk - len(chunk)))
             batch = padded.to(self._device).contiguous(memory_format=torch.channels_last)
             outputs.append(self._run(batch)[: len(chunk)].float().cpu())

@@ -1,4 +1,4 @@
-"""PyTorch as it is, channels last; on GPUs also in half precision."""
+"""Plain PyTorch with channels last; on GPUs in half precision too."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from autometa.core.budget import Machine
 
 
 class Eager:
-    """The network itself. `dtype`: the precision to compute in (None: float32)."""
+    """The network itself. `dtype` is the precision to compute in (None: float32)."""
 
     def __init__(self, network: PixelNetwork, device: str, dtype: torch.dtype | None = None) -> None:
         cores = Machine.detect().cores
-        # torch counts two hardware threads for one; who says otherwise in the environment is heeded
+        # torch starts one thread per physical core; one per logical core is faster. OMP_NUM_THREADS is respected
         if device == "cpu" and "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() < cores:
             torch.set_num_threads(cores)
         self._network = network.to(device).to(memory_format=torch.channels_last)
@@ -32,12 +32,13 @@ class Eager:
 
 
 def build_eager(network: PixelNetwork, px: int, device: str) -> Eager:
-    """Float32, at any size."""
+    """In float32, for any size."""
     return Eager(network, device)
 
 
 def _build_half(network: PixelNetwork, px: int, device: str, dtype: torch.dtype) -> Eager:
-    return Eager(network.at(px), device, dtype)
+    """In half precision, for one size."""
+    return Eager(network.fit_to_size(px), device, dtype)
 
 
 build_float16 = partial(_build_half, dtype=torch.float16)

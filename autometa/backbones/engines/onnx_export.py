@@ -1,4 +1,4 @@
-"""A network as ONNX bytes, which both ONNX Runtime and OpenVINO read."""
+"""Exporting a network as ONNX, which both ONNX Runtime and OpenVINO read."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ OPSET = 17
 
 @lru_cache(maxsize=1)
 def to_onnx(network: PixelNetwork, px: int) -> bytes:
-    """ONNX bytes of the network at one size: input `images` uint8 [n, 3, px, px] with free n.
+    """The network at one size as ONNX bytes, with the input `images` uint8 [n, 3, px, px] for any n.
 
-    The latest is kept, so that a second engine of the same race costs no second export; `cache_clear` frees
+    The latest result is cached, so that a second engine of the same race needs no second export; `cache_clear` frees
     it. Raises what torch raises.
     """
     file = io.BytesIO()
     example = torch.zeros(2, 3, px, px, dtype=torch.uint8)
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # about the tracing exporter, which needs no further package
+        warnings.simplefilter(
+            "ignore"
+        )  # it warns that the tracing exporter is old, but the new one needs another package
         torch.onnx.export(
-            network.at(px),
+            network.fit_to_size(px),
             (example,),
             file,  # type: ignore[arg-type]
             dynamo=False,

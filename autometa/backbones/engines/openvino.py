@@ -1,4 +1,4 @@
-"""OpenVINO."""
+"""The engine OpenVINO."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import Any
 
 import torch
 
-from autometa.backbones.engines.base import in_parts
+from autometa.backbones.engines.base import split_into_chunks
 from autometa.backbones.engines.onnx_export import to_onnx
 from autometa.backbones.network import PixelNetwork
 from autometa.core.budget import Machine
 
 CHUNK = 16
-"""Faster than 32 or 64 on the CPUs tried: its activations stay in the caches."""
+"""Faster than 32 or 64 on the CPUs we measured: the activations stay in the caches of the CPU."""
 
 
 class OpenVino:
-    """A model compiled for the CPU with all cores of the process, in float32, for any number of images."""
+    """A model compiled for the CPU with all cores that the process may use, in float32, for any number of images."""
 
     def __init__(self, network: PixelNetwork, px: int, device: str) -> None:
-        import openvino  # noqa: PLC0415 - an extra
+        import openvino  # noqa: PLC0415 - an optional package
 
         core = openvino.Core()
         compiled = core.compile_model(
-            _read(openvino, core, network, px),
+            _read_model(openvino, core, network, px),
             "CPU",
             {
                 "PERFORMANCE_HINT": "LATENCY",
@@ -37,18 +37,20 @@ class OpenVino:
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 [n, 3, px, px] → float32 [n, d]."""
         outputs = []
-        for chunk in in_parts(images, CHUNK):
+        for chunk in split_into_chunks(images, CHUNK):
             result = self._request.infer({0: chunk.contiguous().numpy()}, share_inputs=True)
             outputs.append(torch.from_numpy(result[0].copy()))
         return torch.cat(outputs)
 
 
-def _read(openvino: Any, core: Any, network: PixelNetwork, px: int) -> Any:
-    """By way of ONNX, which takes half the time of OpenVINO's own conversion, else by that."""
+def _read_model(openvino: Any, core: Any, network: PixelNetwork, px: int) -> Any:
+    """Read the network through ONNX, which takes half the time of the converter of OpenVINO, or else through that."""
     try:
         return core.read_model(to_onnx(network, px))
-    except Exception:  # noqa: BLE001 - exporters raise anything; the other way may still work
+    except Exception:  # noqa: BLE001 - exporters raise anything; the converter may still work
         example = torch.zeros(2, 3, px, px, dtype=torch.uint8)
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            return openvino.convert_model(network.at(px), example_input=example, input=[(-1, 3, px, px)])
+            return openvino.convert_model(
+                network.fit_to_size(px), example_input=example, input=[(-1, 3, px, px)]
+            )

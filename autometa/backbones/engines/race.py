@@ -1,4 +1,4 @@
-"""Which engine is the fastest here: a short measured race, whose own time must pay."""
+"""Choosing the fastest engine by a short measured race, which must save more time than it takes."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ from autometa.backbones.network import PixelNetwork
 from autometa.core.budget import TimeBudget
 
 ROUNDS = 3
+"""Number of rounds against the best engine so far, at most."""
 ROUND_S = 0.2
-"""A round of the reference is this long at most (but has two images at least)."""
+"""A round of the reference takes this long at most, but has `CHECK_IMAGES` images or more."""
 CLEAR = 2.0
-"""A ratio of speeds that needs no further round."""
+"""A ratio of speeds that is clear enough without another round."""
 CHECK_IMAGES = 2
+"""Number of images on which an engine must agree with the reference."""
 GAIN = 2.0
-"""Time that an engine must be expected to save, over the time that building it takes."""
+"""Expected ratio of the time that an engine saves to the time that building it takes, at least."""
 BUILD_SHARE = 0.25
-"""Share of the time left that building an engine may take."""
+"""Share of the time left to spend on building an engine, at most."""
 HOPELESS = 0.7
-"""An engine that reached this share of the winner's speed, or less, at one size is not built for another."""
+"""An engine that was slower than this share of the speed of the winner at one size is not built for another size."""
 
 
 @dataclass(frozen=True)
 class RaceInput:
-    """What is raced over: a network at a size on a device, some real images uint8 [n, 3, px, px] already of
-    that size, and how long its layers are."""
+    """What a race runs on: a network at a size on a device, real images uint8 [n, 3, px, px], and the widths of the
+    layers of the network."""
 
     network: PixelNetwork
     px: int
@@ -41,8 +43,11 @@ class RaceInput:
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """The winner, ready to run (None: it rests), with the seconds that building it took; seconds per image of all
-    that ran, and why the others did not."""
+    """The result of a race: the winner, ready to run, and the seconds that building it took.
+
+    `engine` is None after its memory was freed. `image_s`: seconds per image of all engines that ran; `notes`: why
+    the others did not run.
+    """
 
     name: str
     engine: Engine | None
@@ -52,7 +57,7 @@ class EngineChoice:
 
     @property
     def clear(self) -> bool:
-        """Whether it won so clearly over the eager network that another size needs no race."""
+        """Whether the winner is so much faster than eager that another size needs no race."""
         return self.image_s[self.name] * CLEAR < self.image_s["eager"]
 
     def __str__(self) -> str:
@@ -63,50 +68,54 @@ class EngineChoice:
         return f"{self.name} ({'; '.join(filter(None, [*ran, *built, *skipped]))})"
 
 
-def build_checked(spec: EngineSpec, course: RaceInput, reference: torch.Tensor) -> Engine | str:
-    """The engine, or the reason why it is refused: it can not be built or run here, or it does not agree
-    with `reference`, the eager float32 embeddings of the course's first images."""
+def build_checked(spec: EngineSpec, race_input: RaceInput, reference: torch.Tensor) -> Engine | str:
+    """The engine, or the reason for refusing it: it cannot be built or run here, or it disagrees with `reference`,
+    the eager float32 embeddings [k, sum(widths)] of the first k images."""
     try:
-        engine = spec.build(course.network, course.px, course.device)
-        output = engine(course.images[: len(reference)])
-    except Exception as error:  # noqa: BLE001 - engines raise anything; here it becomes a recorded refusal
+        engine = spec.build(race_input.network, race_input.px, race_input.device)
+        output = engine(race_input.images[: len(reference)])
+    except Exception as error:  # noqa: BLE001 - engines raise anything; it becomes a recorded reason
         text = (str(error).splitlines() or [""])[0]
         return f"failed ({type(error).__name__}: {text[:200]})"
-    error_size = disagreement(reference, output, course.widths)
+    error_size = disagreement(reference, output, race_input.widths)
     if not error_size <= TOLERANCE:
         return f"refused, differs from eager by {error_size:.1e} (at most {TOLERANCE:.0e})"
     return engine
 
 
 class Race:
-    """One race. `eager` is the reference; `n_images` are still to be embedded, within `budget`, whose clock
-    measures. `build_s` and `speedup` known from a race at another size replace what the table expects."""
+    """One race between engines.
+
+    `eager` is the reference. `n_images` must still be embedded within `budget`, whose clock measures the race.
+    `earlier`, the result of a race at another size, replaces the guesses of the table.
+    """
 
     def __init__(
         self,
-        course: RaceInput,
+        race_input: RaceInput,
         eager: Engine,
         *,
         n_images: int,
         budget: TimeBudget,
         earlier: EngineChoice | None = None,
     ) -> None:
-        self._course, self._budget, self._n_images = course, budget, n_images
+        self._input, self._budget, self._n_images = race_input, budget, n_images
         self._earlier = earlier
         self._name, self._engine, self._build_s = "eager", eager, 0.0
         self._notes: dict[str, str] = {}
-        self._reference = eager(course.images[:CHECK_IMAGES])
-        self._images = course.images[:CHECK_IMAGES]
-        image_s = self._once(eager)
+        self._reference = eager(race_input.images[:CHECK_IMAGES])
+        self._images = race_input.images[:CHECK_IMAGES]
+        image_s = self._time_per_image(eager)
         if image_s * CHECK_IMAGES < ROUND_S:
-            self._images = course.images[: int(ROUND_S / image_s)]
-            image_s = self._once(eager)
+            self._images = race_input.images[: int(ROUND_S / image_s)]
+            image_s = self._time_per_image(eager)
         self._image_s = {self._name: image_s}
 
     def run(self, specs: Mapping[str, EngineSpec]) -> EngineChoice:
-        """Try the engines in order, each only if it fits and can still pay."""
+        """Try the engines in order, each only if there is time for it and it can still pay off; returns the best
+        one."""
         for spec in specs.values():
-            if spec.name in self._image_s or self._course.device not in spec.devices:
+            if spec.name in self._image_s or self._input.device not in spec.devices:
                 continue
             note = self._reason_to_skip(spec) or self._try(spec)
             if note:
@@ -115,6 +124,7 @@ class Race:
         return EngineChoice(self._name, self._engine, self._build_s, dict(self._image_s), self._notes)
 
     def _reason_to_skip(self, spec: EngineSpec) -> str | None:
+        """Why an engine is not worth building; None if it is."""
         if not spec.installed:
             return "not installed"
         eager_s, best_s = self._image_s["eager"], self._image_s[self._name]
@@ -132,30 +142,30 @@ class Race:
         return None
 
     def _try(self, spec: EngineSpec) -> str | None:
-        """Build, check and race one engine against the best so far, in turns."""
+        """Build and check an engine and race it against the best one so far; returns why it was refused, or None."""
         began = self._budget.clock()
-        engine = build_checked(spec, self._course, self._reference)
+        engine = build_checked(spec, self._input, self._reference)
         build_s = self._budget.clock() - began
         if isinstance(engine, str):
             return engine
-        ratio = self._against_best(engine)
+        ratio = self._compare_with_best(engine)
         self._image_s[spec.name] = ratio * self._image_s[self._name]
         if ratio < 1:
             self._name, self._engine, self._build_s = spec.name, engine, build_s
         return None
 
-    def _against_best(self, engine: Engine) -> float:
-        """Time of an engine over that of the best so far: the median of rounds in turns, since other load
-        comes and goes; a single round where that is clear enough."""
+    def _compare_with_best(self, engine: Engine) -> float:
+        """Time of an engine divided by that of the best one so far: the median over rounds in which both take turns,
+        since the load of the machine changes; one round if the result is clear."""
         ratios = []
         for _ in range(ROUNDS):
-            ratios.append(self._once(engine) / self._once(self._engine))
+            ratios.append(self._time_per_image(engine) / self._time_per_image(self._engine))
             if not 1 / CLEAR < ratios[0] < CLEAR:
                 break
         return median(ratios)
 
-    def _once(self, engine: Engine) -> float:
-        """Seconds per image, never nothing."""
+    def _time_per_image(self, engine: Engine) -> float:
+        """Seconds per image in one round; always above 0."""
         began = self._budget.clock()
         engine(self._images)
         return max((self._budget.clock() - began) / len(self._images), 1e-9)

@@ -1,4 +1,4 @@
-"""The engines that are known. A new one is one file and one row here."""
+"""The table of engines. A new engine is one file and one row."""
 
 from __future__ import annotations
 
@@ -21,4 +21,4 @@ ENGINES: dict[str, EngineSpec] = {
         EngineSpec("compiled", Compiled, build_s=30.0, speedup=4.0, devices=("cpu", "cuda")),
     )
 }
-"""In the order of the race: the reference first, the dearest to build last."""
+"""In the order of the race: the reference first, the one that takes longest to build last."""

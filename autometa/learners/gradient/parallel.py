@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from autometa.backbones import sharing_tensors
+from autometa.backbones import copy_sharing_tensors
 
 Result = TypeVar("Result")
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
@@ -30,7 +30,7 @@ def map_on_cores(learner: AnyModule, work: Callable[[AnyModule, int], Result], n
         return
     copies: SimpleQueue[AnyModule] = SimpleQueue()
     for _ in range(workers):
-        copies.put(sharing_tensors(learner))
+        copies.put(copy_sharing_tensors(learner))
     gradients = torch.is_grad_enabled()
 
     def one(place: int) -> Result:

@@ -105,8 +105,8 @@ class MemoryLearner(MetricLearner):
 
     def _read_once(self, batch: FeatureBatch, reading: int | None) -> torch.Tensor:
         """Scores [b, q, n] of one order and one assignment of slots; random where no `reading` is given."""
-        order = self._draw_order(batch.real, reading)
-        real = batch.real.gather(1, order)
+        order = self._draw_order(batch.support_mask, reading)
+        real = batch.support_mask.gather(1, order)
         named = batch.one_hot.gather(1, order[..., None].expand(-1, -1, batch.one_hot.shape[-1]))
         slots = self._assign_slots(named, reading)
         labels = named @ F.one_hot(slots, self.max_ways).to(named.dtype)
@@ -145,5 +145,5 @@ def repeat_tasks(batch: FeatureBatch, n: int) -> FeatureBatch:
         support_labels=batch.support_labels.repeat(n, 1),
         query=batch.query.repeat(n, 1, 1),
         ways=batch.ways.repeat(n),
-        query_real=batch.asked.repeat(n, 1),
+        query_real=batch.query_mask.repeat(n, 1),
     )

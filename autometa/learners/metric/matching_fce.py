@@ -46,11 +46,15 @@ class MatchingFCE(Matching):
 
     def _embed_support(self, batch: FeatureBatch) -> torch.Tensor:
         """g(x_i, S) = h→_i + h←_i + f'(x_i), [b, s, d]; images are read as they come, or shuffled in training."""
-        keys = torch.rand(batch.real.shape, device=batch.real.device) if self.training else batch.real * 0.0
-        order = (keys + ~batch.real * 2.0).argsort(dim=1, stable=True)  # images first, then padding
+        keys = (
+            torch.rand(batch.support_mask.shape, device=batch.support_mask.device)
+            if self.training
+            else batch.support_mask * 0.0
+        )
+        order = (keys + ~batch.support_mask * 2.0).argsort(dim=1, stable=True)  # images first, then padding
         places = order[..., None].expand_as(batch.support)
         sequence = self.reduce(batch.support.gather(1, places))
-        lengths = batch.real.sum(1).cpu()
+        lengths = batch.support_mask.sum(1).cpu()
         packed = pack_padded_sequence(sequence, lengths, batch_first=True, enforce_sorted=False)
         outputs, _ = pad_packed_sequence(
             self.context(packed)[0], batch_first=True, total_length=sequence.shape[1]
@@ -59,7 +63,7 @@ class MatchingFCE(Matching):
         seen = torch.zeros_like(batch.support).scatter(
             1, places, self.widen(forwards + backwards).to(batch.support.dtype)
         )
-        return (batch.support + seen) * batch.real[..., None]
+        return (batch.support + seen) * batch.support_mask[..., None]
 
     def _embed_query(self, query: torch.Tensor, support: torch.Tensor, batch: FeatureBatch) -> torch.Tensor:
         """f(x, S) after so many reads, [b, q, d]: ĥ, c = LSTM(f'(x), [h, r], c); h = ĥ + f'(x);
@@ -72,6 +76,8 @@ class MatchingFCE(Matching):
             state = torch.cat([hidden, read], dim=-1).flatten(0, 1)
             state, cell = self.reader(seen.flatten(0, 1), (state, cell))
             hidden = state[:, : self.hidden].unflatten(0, (b, q)) + seen
-            match = (hidden @ keys.transpose(1, 2)).masked_fill(~batch.real[:, None, :], float("-inf"))
+            match = (hidden @ keys.transpose(1, 2)).masked_fill(
+                ~batch.support_mask[:, None, :], float("-inf")
+            )
             read = match.softmax(-1) @ keys
         return query + self.widen(hidden - seen)

@@ -75,7 +75,7 @@ class Relation(MetricLearner):
         classes, query = classes.unflatten(-1, self.maps), batch.query.unflatten(-1, self.maps)
         if self.training:  # batch norm needs all pairs at once
             return self._relate_pairs(
-                classes, query, (batch.asked[..., None] & batch.present[:, None, :]).flatten()
+                classes, query, (batch.query_mask[..., None] & batch.present[:, None, :]).flatten()
             )
         of_a_query = 2 * self.width * classes.shape[0] * classes.shape[1] * query.element_size()
         step = max(PAIR_BYTES // of_a_query, 1)

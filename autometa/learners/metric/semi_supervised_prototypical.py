@@ -35,7 +35,7 @@ class SemiSupervisedPrototypical(MetricLearner):
     def compare(self, batch: FeatureBatch, unlabelled: Unlabelled | None = None) -> torch.Tensor:
         """Scores [b, q, n]."""
         if unlabelled is None and self.transductive:
-            unlabelled = Unlabelled(batch.query, batch.asked)
+            unlabelled = Unlabelled(batch.query, batch.query_mask)
         prototypes = batch.class_means
         if unlabelled is not None:
             sums, shots = prototypes * batch.shots[..., None], batch.shots[..., None]

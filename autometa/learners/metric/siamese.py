@@ -33,8 +33,8 @@ class Siamese(MetricLearner):
     ) -> torch.Tensor:
         """Binary cross-entropy of pairs of a query with a support image: for every query one of its own class
         and one of another, drawn at random."""
-        own = (query_labels[:, :, None] == batch.support_labels[:, None, :]) & batch.real[:, None, :]
-        other = ~own & batch.real[:, None, :]
+        own = (query_labels[:, :, None] == batch.support_labels[:, None, :]) & batch.support_mask[:, None, :]
+        other = ~own & batch.support_mask[:, None, :]
         asked = query_labels >= 0
         partners = torch.stack([_draw_column(own[asked]), _draw_column(other[asked])], dim=1)
         place = torch.arange(len(own), device=asked.device)[:, None].expand_as(asked)[asked]

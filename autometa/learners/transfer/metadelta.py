@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from pydantic import Field, field_validator
 from torch import nn
 
-from autometa.backbones import sharing_tensors
+from autometa.backbones import copy_sharing_tensors
 from autometa.core.budget import TimeBudget
 from autometa.core.errors import DataError
 from autometa.evaluation.validation_episodes import ValidationEpisodes
@@ -100,6 +100,6 @@ class MetaDelta(ClassifyingLearner, MetricLearner):
 
     def slowest(self) -> MetaDelta:
         """A copy, sharing weights, that refines class means."""
-        copy = sharing_tensors(self)
+        copy = copy_sharing_tensors(self)
         copy.sharpness = torch.full_like(self.sharpness, max(self.options.sharpnesses))
         return copy

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field, field_validator
 
-from autometa.backbones import sharing_tensors
+from autometa.backbones import copy_sharing_tensors
 from autometa.core.budget import TimeBudget, stopwatch
 from autometa.core.speed import SLOWDOWN
 from autometa.evaluation.accuracy import paired_gain
@@ -126,7 +126,7 @@ class PMF(Prototypical):
 
     def slowest(self) -> PMF:
         """A copy, sharing weights, that fine-tunes."""
-        copy = sharing_tensors(self)
+        copy = copy_sharing_tensors(self)
         copy.rate = torch.full_like(self.rate, max(self.options.rates))
         return copy
 
