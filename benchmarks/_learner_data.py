@@ -74,9 +74,7 @@ class Dataset:
             recipe.shots or (1, 2 * self.shots - 1),
             recipe.queries_per_class or QUERIES,
         )
-        sampler = EpisodeSampler(
-            self.pool.labels, self.fit, self.pool.dataset_of_class, form, rng, recipe.unlabelled_per_class
-        )
+        sampler = EpisodeSampler(self.pool, self.fit, form, rng, recipe.unlabelled_per_class)
         return PoolSource(inputs, sampler, recipe.augmentation)
 
 
@@ -148,8 +146,7 @@ def compare_sampling(folder: Path, batches: int) -> SamplingSpeed | None:
     def sampler() -> tuple[EpisodeSampler, np.random.Generator]:
         rng = np.random.default_rng(0)
         classes = np.arange(data.pool.classes)
-        dataset_of_class = data.pool.dataset_of_class
-        return EpisodeSampler(data.pool.labels, classes, dataset_of_class, SAMPLING_FORM, rng), rng
+        return EpisodeSampler(data.pool, classes, SAMPLING_FORM, rng), rng
 
     def draw(source: PoolSource) -> tuple[torch.Tensor, torch.Tensor]:
         episodes = source.draw(META_BATCH)

@@ -33,14 +33,14 @@ from autometa.learners.encoder import SCRATCH, EncoderSpec
 from autometa.learners.hooks import ClassTrained
 from autometa.learners.recipe import LEARNERS, Recipe, build_learner, find_learner
 from autometa.learners.training import Training, TrainingSettings, Validation
-from autometa.learners.transfer.classification import CLASSIFIED
+from autometa.learners.transfer.classification import CLASSIFICATION_SPEC
 
 SMALL, LARGE = 28, 128
 """Pixels of images for networks from scratch, and for pretrained ones."""
 CLASSIFICATION = {
-    "ways": CLASSIFIED.ways,
-    "shots": CLASSIFIED.shots,
-    "queries_per_class": CLASSIFIED.queries_per_class,
+    "ways": CLASSIFICATION_SPEC.ways,
+    "shots": CLASSIFICATION_SPEC.shots,
+    "queries_per_class": CLASSIFICATION_SPEC.queries_per_class,
 }
 """Learners that are trained by plain classification."""
 OVERRIDES: dict[str, dict[str, Any]] = {

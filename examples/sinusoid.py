@@ -33,7 +33,7 @@ import torch.nn.functional as F
 from matplotlib.axes import Axes
 from torch.func import vmap
 
-from autometa.learners.gradient.inner_loop import Params, adapted
+from autometa.learners.gradient.inner_loop import Params, adapt_params
 
 SIZES = (1, 40, 40, 1)
 POINTS, META_BATCH, TEST_TASKS = 10, 25, 200
@@ -90,7 +90,13 @@ def network(params: Params, x: torch.Tensor) -> torch.Tensor:
 
 def fine_tuned(params: Params, x: torch.Tensor, y: torch.Tensor, steps: int, rate: float) -> list[Params]:
     """Parameters before and after every gradient step on the points [n, 1] of one task."""
-    return adapted(lambda p, _: F.mse_loss(network(p, x), y), params, list(params), lambda *_: rate, steps)
+    return adapt_params(
+        lambda p, _: F.mse_loss(network(p, x), y),
+        params,
+        list(params),
+        lambda gradients, _: {name: rate * gradient for name, gradient in gradients.items()},
+        steps,
+    )
 
 
 def maml_loss(params: Params, tasks: Sinusoids) -> torch.Tensor:

@@ -49,7 +49,7 @@ class Augmentation(BaseModel):
             chosen = torch.from_numpy(rng.random(n) < 0.5)
             images[chosen] = images[chosen].flip(3)
         if self.shift:
-            images = _shifted(images, round(self.shift * side), rng)
+            images = _shift(images, round(self.shift * side), rng)
         if self.brightness:
             factor = torch.from_numpy(rng.uniform(1 - self.brightness, 1 + self.brightness, n)).float()
             images = (images * factor[:, None, None, None]).round().clamp(0, 255).to(torch.uint8)
@@ -59,7 +59,7 @@ class Augmentation(BaseModel):
 NO_AUGMENTATION = Augmentation()
 
 
-def _shifted(images: torch.Tensor, most: int, rng: np.random.Generator) -> torch.Tensor:
+def _shift(images: torch.Tensor, most: int, rng: np.random.Generator) -> torch.Tensor:
     n, _, height, width = images.shape
     offsets = torch.from_numpy(rng.integers(-most, most + 1, size=(n, 2)))
     rows = (torch.arange(height) + offsets[:, :1]).clamp(0, height - 1)

@@ -72,19 +72,19 @@ def load_progress(
     file = folder / TENSORS.format(step=progress.step)
     tensors = load_tensors(folder, file.name)
     state: dict[int, dict[str, torch.Tensor]] = {}
-    for name, tensor in _under("optimizer.", tensors).items():
+    for name, tensor in _select("optimizer.", tensors).items():
         number, _, key = name.partition(".")
         state.setdefault(int(number), {})[key] = tensor
     try:
-        learner.load_state_dict(_under("learner.", tensors))
+        learner.load_state_dict(_select("learner.", tensors))
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         torch.set_rng_state(tensors["random"])
     except (RuntimeError, KeyError, ValueError) as error:
         raise ArtifactError(f"{file}: of another learner ({error}); delete it to train anew") from error
     if "random_cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["random_cuda"])
-    return progress, _under("best.", tensors)
+    return progress, _select("best.", tensors)
 
 
-def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _select(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

@@ -32,8 +32,8 @@ LENGTH = 4.0
 """Length of the embeddings of pretrained networks."""
 WORTH_A_RACE = 300
 """Images from which on choosing the fastest engine pays."""
-HALF = 0.5
-"""Mean and standard deviation that networks trained from scratch take for granted."""
+MIDDLE = 0.5
+"""Mean and standard deviation by which networks trained from scratch normalise pixels in 0..1."""
 
 Images = NDArray[np.uint8]
 Network = TypeVar("Network")
@@ -43,7 +43,7 @@ class EncoderSpec(BaseModel):
     """`network`: of `SCRATCH`, or a backbone. `px`: size of the images; None, the default, becomes what is
     usual for the network. `channels`, `pools`: width and number of halvings of a network from scratch.
     `trainable`: how many of the last stages of a backbone are trained, `all` of it, or 0: it is frozen and
-    followed by a small adapter. `maps`: feature maps are wanted, not only their mean over the image."""
+    followed by a small adapter. `maps`: it gives feature maps, not only their mean over the image."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -56,17 +56,17 @@ class EncoderSpec(BaseModel):
 
     @field_validator("px", mode="before")
     @classmethod
-    def _usual_px(cls, value: object, info: ValidationInfo) -> object:
+    def _fill_px(cls, value: object, info: ValidationInfo) -> object:
         return USUAL_PX.get(info.data.get("network", ""), BACKBONE_PX) if value is None else value
 
 
-class Held(Generic[Network]):
-    """A network that is no part of the module that holds it: not trained, moved, saved or copied with it."""
+class Unregistered(Generic[Network]):
+    """A network that a module uses but does not register: it is not trained, moved, saved or copied with it."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Held[Network]:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Unregistered[Network]:
         return self
 
 
@@ -104,12 +104,12 @@ class ScratchEncoder(Encoder):
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
         self._px = spec.px
-        self._resize = Preprocessing((HALF,) * 3, (HALF,) * 3, "bilinear").resize
-        self.normalise = Normalise((HALF,) * 3, (HALF,) * 3)
+        self._resize = Preprocessing((MIDDLE,) * 3, (MIDDLE,) * 3, "bilinear").resize
+        self.normalise = Normalise((MIDDLE,) * 3, (MIDDLE,) * 3)
         network = SCRATCH[spec.network](spec.channels, spec.pools)
         # convolutions go by the layout of their weights, inside vmap too
         self.network = network.to(memory_format=torch.channels_last)
-        self.shape = _shape_of(self, torch.zeros(2, 3, spec.px, spec.px, dtype=torch.uint8))
+        self.shape = _measure_shape(self, torch.zeros(2, 3, spec.px, spec.px, dtype=torch.uint8))
         self._flat = spec.network == "conv4"
 
     @property
@@ -127,7 +127,7 @@ class ScratchEncoder(Encoder):
         self, images: Images, budget: TimeBudget = UNLIMITED, storage: Storage = MEMORY
     ) -> torch.Tensor:
         """uint8 images [n, 3, h, w] → uint8 [n, 3, px, px]."""
-        return in_chunks(lambda chunk: self._resize(chunk, self._px), images, budget, storage)
+        return prepare_in_chunks(lambda chunk: self._resize(chunk, self._px), images, budget, storage)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """uint8 [n, 3, px, px] → maps [n, c, h, w]."""
@@ -146,11 +146,13 @@ class TailEncoder(Encoder):
         self._resize = backbone.preprocessing.resize
         normalise = Normalise(backbone.preprocessing.mean, backbone.preprocessing.std)
         model = backbone.model.requires_grad_(True)
-        self._model = Held(model)
+        self._model = Unregistered(model)
         trunk, tail = split(model, len(list_stages(model)) if whole else int(spec.trainable))
         self.tail = nn.Sequential(normalise, tail) if whole else tail
-        self._trunk = None if whole else Held(nn.Sequential(normalise, trunk).requires_grad_(False).eval())
-        self.shape = _shape_of(self, self.prepare(np.zeros((2, 3, spec.px, spec.px), np.uint8)))
+        self._trunk = (
+            None if whole else Unregistered(nn.Sequential(normalise, trunk).requires_grad_(False).eval())
+        )
+        self.shape = _measure_shape(self, self.prepare(np.zeros((2, 3, spec.px, spec.px), np.uint8)))
 
     def prepare(
         self, images: Images, budget: TimeBudget = UNLIMITED, storage: Storage = MEMORY
@@ -158,15 +160,15 @@ class TailEncoder(Encoder):
         """uint8 images [n, 3, h, w] → activations of the trunk float16 [n, c, h, w] (clamped to its range),
         or uint8 pixels where everything is trained."""
         if self._trunk is None:
-            return in_chunks(lambda chunk: self._resize(chunk, self._px), images, budget, storage)
-        device = device_of(self)
+            return prepare_in_chunks(lambda chunk: self._resize(chunk, self._px), images, budget, storage)
+        device = get_device(self)
         trunk = self._trunk.network.to(device)
 
         def run(chunk: torch.Tensor) -> torch.Tensor:
             pixels = self._resize(chunk.to(device), self._px)
-            return half(trunk(pixels.contiguous(memory_format=torch.channels_last)))
+            return to_float16(trunk(pixels.contiguous(memory_format=torch.channels_last)))
 
-        return in_chunks(run, images, budget, storage)
+        return prepare_in_chunks(run, images, budget, storage)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """What `prepare` gives → maps float32 [n, c, h, w]."""
@@ -191,34 +193,34 @@ class FrozenEncoder(Encoder):
 
     def __init__(self, backbone: Backbone, spec: EncoderSpec) -> None:
         super().__init__()
-        self._backbone, self._px, self._maps = Held(backbone), spec.px, spec.maps
+        self._backbone, self._px, self._maps = Unregistered(backbone), spec.px, spec.maps
         example = self.prepare(np.zeros((2, 3, spec.px, spec.px), np.uint8))
         channels = example.shape[1]
         last = nn.Conv2d(ADAPTER_WIDTH, channels, 1)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(cast(torch.Tensor, last.bias))
         self.adapter = nn.Sequential(nn.Conv2d(channels, ADAPTER_WIDTH, 1), nn.ReLU(), last)
-        self.shape = _shape_of(self, example)
+        self.shape = _measure_shape(self, example)
 
     def prepare(
         self, images: Images, budget: TimeBudget = UNLIMITED, storage: Storage = MEMORY
     ) -> torch.Tensor:
         """uint8 images [n, 3, h, w] → features of the backbone: float32 [n, d, 1, 1], of length √d so that
         their numbers are of order one, or maps float16 [n, c, h, w] where maps are wanted."""
-        backbone = self._backbone.network = on_device(self._backbone.network, device_of(self))
+        backbone = self._backbone.network = move_backbone(self._backbone.network, get_device(self))
         if self._maps:
-            return in_chunks(
-                lambda chunk: half(backbone.final_maps(chunk, self._px)), images, budget, storage
+            return prepare_in_chunks(
+                lambda chunk: to_float16(backbone.final_maps(chunk, self._px)), images, budget, storage
             )
 
         if len(images) >= WORTH_A_RACE:
             backbone.prepare(images[:CHUNK], self._px, n_images=len(images), budget=budget)
 
-        def pooled(chunk: torch.Tensor) -> torch.Tensor:
+        def embed(chunk: torch.Tensor) -> torch.Tensor:
             features = backbone.embed(chunk, self._px)
             return nn.functional.normalize(features, dim=1)[..., None, None] * features.shape[1] ** 0.5
 
-        return in_chunks(pooled, images, budget, storage)
+        return prepare_in_chunks(embed, images, budget, storage)
 
     def backbone_state(self) -> dict[str, torch.Tensor]:
         """The frozen network."""
@@ -233,7 +235,7 @@ class FrozenEncoder(Encoder):
 def build_encoder(spec: EncoderSpec, weights: dict[str, torch.Tensor] | None = None) -> Encoder:
     """The encoder of a spec on the CPU; a backbone is pretrained, or gets `weights` of a saved learner.
 
-    WeightsError where a backbone has no weights here, ConfigError where it can not be cut.
+    WeightsError where a backbone has no weights here, ConfigError where it cannot be split.
     """
     if spec.network in SCRATCH:
         return ScratchEncoder(spec)
@@ -241,7 +243,7 @@ def build_encoder(spec: EncoderSpec, weights: dict[str, torch.Tensor] | None = N
     return FrozenEncoder(backbone, spec) if spec.trainable == 0 else TailEncoder(backbone, spec)
 
 
-def in_chunks(
+def prepare_in_chunks(
     work: Callable[[torch.Tensor], torch.Tensor], images: Images, budget: TimeBudget, storage: Storage
 ) -> torch.Tensor:
     """`work` on uint8 tensors of up to `CHUNK` images, without gradients; BudgetExhausted when time is out."""
@@ -249,7 +251,7 @@ def in_chunks(
     for start in range(0, max(len(images), 1), CHUNK):
         budget.check("preparing images for an encoder")
         with torch.inference_mode():
-            # a copy: images of a pool may be read-only, or turned
+            # a copy: images of a pool may be read-only, or rotated views
             done = work(torch.from_numpy(np.array(images[start : start + CHUNK], order="C")))
         if result is None:  # written to in place: a list of parts would need twice the memory
             result = storage.empty((len(images), *done.shape[1:]), done.dtype)
@@ -258,12 +260,12 @@ def in_chunks(
     return result
 
 
-def device_of(module: nn.Module) -> torch.device:
+def get_device(module: nn.Module) -> torch.device:
     """Where its parameters are; the CPU for a module that has none yet."""
     return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
 
 
-def on_device(backbone: Backbone, device: torch.device) -> Backbone:
+def move_backbone(backbone: Backbone, device: torch.device) -> Backbone:
     """The backbone, or, where it runs on another kind of device, one with the same network that runs there."""
     if backbone.device == device.type:
         return backbone
@@ -272,13 +274,13 @@ def on_device(backbone: Backbone, device: torch.device) -> Backbone:
     return moved
 
 
-def half(maps: torch.Tensor) -> torch.Tensor:
+def to_float16(maps: torch.Tensor) -> torch.Tensor:
     """Float16, clamped to its range."""
     most = torch.finfo(torch.float16).max
     return maps.clamp(-most, most).half()
 
 
-def _shape_of(encoder: Encoder, inputs: torch.Tensor) -> tuple[int, int, int]:
+def _measure_shape(encoder: Encoder, inputs: torch.Tensor) -> tuple[int, int, int]:
     encoder.eval()
     with torch.no_grad():
         channels, height, width = encoder(inputs.clone()).shape[1:]

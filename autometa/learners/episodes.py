@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from autometa.core.errors import DataError
 from autometa.data.episodes import EpisodeBatch, EpisodeSpec
-from autometa.data.images import Rows, as_uint8
+from autometa.data.images import ImagePool, Rows, as_uint8
 from autometa.learners.augmentation import NO_AUGMENTATION, Augmentation
 
 Prepare = Callable[[NDArray[np.uint8]], torch.Tensor]
@@ -67,7 +67,7 @@ class EpisodeSource(Protocol):
         ...
 
 
-def random_subset(rng: np.random.Generator, valid: NDArray[np.bool_], size: int) -> Rows:
+def draw_subset(rng: np.random.Generator, valid: NDArray[np.bool_], size: int) -> Rows:
     """Indices [..., size] of entries drawn without replacement, in random order, of the valid ones along the
     last axis [..., m]; each row has at least `size` valid entries."""
     keys = rng.random(valid.shape, dtype=np.float32)
@@ -80,32 +80,31 @@ def random_subset(rng: np.random.Generator, valid: NDArray[np.bool_], size: int)
 class EpisodeSampler:
     """Draws batches of episodes as row numbers, without a Python loop over episodes, classes or images.
 
-    The episodes of one batch have the same ways, shots and queries, drawn from `spec` and clamped to what the
-    classes have room for, and come from one dataset. DataError where no dataset has two classes of two
-    images.
+    They are of these `classes` (ids) of a pool, which may come without its pixels. The episodes of one batch have the
+    same ways, shots and queries, drawn from `spec` and clamped to what the classes have images for, and come from one
+    dataset. DataError where no dataset has two classes of two images.
     """
 
     def __init__(
         self,
-        labels: Rows,
+        pool: ImagePool,
         classes: Rows,
-        dataset_of_class: Rows,
         spec: EpisodeSpec,
         rng: np.random.Generator,
         unlabelled_per_class: int = 0,
     ) -> None:
         self._spec, self.rng, self._unlabelled = spec, rng, unlabelled_per_class
         self.classes = len(classes)
+        labels = self._labels = pool.labels
         order = np.argsort(labels, kind="stable")
         sizes = np.bincount(labels, minlength=int(classes.max(initial=0)) + 1)
         self._place = np.full(len(sizes), -1)
         self._place[classes] = np.arange(len(classes))
-        self._labels = labels
         starts = np.cumsum(sizes) - sizes
         wide = np.arange(sizes[classes].max(initial=1))
         places = np.minimum(starts[classes][:, None] + wide, len(order) - 1)
         self._sizes, self._table = sizes[classes], order[places]
-        datasets = dataset_of_class[classes]
+        datasets = pool.dataset_of_class[classes]
         groups = [np.flatnonzero((datasets == d) & (self._sizes >= 2)) for d in np.unique(datasets)]
         self._groups = [group for group in groups if len(group) >= 2]
         if not self._groups:
@@ -114,11 +113,11 @@ class EpisodeSampler:
     def draw(self, n: int) -> tuple[EpisodeBatch, torch.Tensor]:
         """`n` episodes, and the rows of their images without labels [n, ways * unlabelled_per_class]."""
         group = self._groups[int(self.rng.integers(len(self._groups)))]
-        ways, shots, queries, spare = self._form(group)
+        ways, shots, queries, spare = self._draw_sizes(group)
         roomy = group[self._sizes[group] >= shots + queries + spare]
-        classes = roomy[random_subset(self.rng, np.ones((n, len(roomy)), dtype=bool), ways)]
+        classes = roomy[draw_subset(self.rng, np.ones((n, len(roomy)), dtype=bool), ways)]
         valid = np.arange(self._table.shape[1]) < self._sizes[classes][..., None]
-        picked = random_subset(self.rng, valid, shots + queries + spare)
+        picked = draw_subset(self.rng, valid, shots + queries + spare)
         rows = torch.from_numpy(np.take_along_axis(self._table[classes], picked, axis=-1))
         labels = torch.arange(ways).expand(n, ways)
         batch = EpisodeBatch(
@@ -130,12 +129,12 @@ class EpisodeSampler:
         )
         return batch, rows[..., shots + queries :].flatten(1)
 
-    def numbers(self, batch: EpisodeBatch) -> torch.Tensor:
+    def number_classes(self, batch: EpisodeBatch) -> torch.Tensor:
         """For every label of drawn episodes the place of its class among those to draw from, [n, ways]."""
         rows = batch.support_rows.unflatten(1, (int(batch.ways[0]), -1))[..., 0]
         return torch.from_numpy(self._place[self._labels[rows.numpy()]])
 
-    def _form(self, group: Rows) -> tuple[int, int, int, int]:
+    def _draw_sizes(self, group: Rows) -> tuple[int, int, int, int]:
         """Ways, shots, queries and images without labels per class."""
         spec, rng = self._spec, self.rng
         most = min(spec.ways[1], len(group))
@@ -188,7 +187,7 @@ class PoolSource:
             batch.query_labels,
             batch.ways,
             images[:, s + q :] if unlabelled.shape[1] else None,
-            self.sampler.numbers(batch),
+            self.sampler.number_classes(batch),
         )
 
 
@@ -208,7 +207,7 @@ class TaskSource:
         self._known: dict[tuple[str, int], int] = {}
 
     def state(self) -> dict[str, Any]:
-        """The numbers of classes, as JSON; a stream itself can not be taken back."""
+        """The numbers of classes, as JSON; a stream itself cannot be rewound."""
         return {"classes": [list(key) for key in self._known]}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -217,9 +216,9 @@ class TaskSource:
 
     def draw(self, n: int) -> InputEpisodes:
         """The next `n` tasks."""
-        return stacked([self._next() for _ in range(n)])
+        return stack_episodes([self._take_task() for _ in range(n)])
 
-    def _next(self) -> InputEpisodes:
+    def _take_task(self) -> InputEpisodes:
         try:
             task = next(self._tasks)
         except StopIteration as error:
@@ -233,9 +232,9 @@ class TaskSource:
         )
         labels = [labels[None].long() for labels in (task.support_set[1], task.query_set[1])]
         ways = torch.tensor([int(task.num_ways)])
-        return InputEpisodes(support, labels[0], query, labels[1], ways, classes=self._numbers(task))
+        return InputEpisodes(support, labels[0], query, labels[1], ways, classes=self._number_classes(task))
 
-    def _numbers(self, task: Any) -> torch.Tensor | None:
+    def _number_classes(self, task: Any) -> torch.Tensor | None:
         """Numbers of the classes of a task [1, ways]; None where it does not say which they are."""
         own = getattr(task, "original_class_idx", None)
         if own is None:
@@ -249,19 +248,19 @@ class TaskSource:
         return torch.tensor([numbers])
 
 
-def stacked(episodes: Sequence[InputEpisodes]) -> InputEpisodes:
+def stack_episodes(episodes: Sequence[InputEpisodes]) -> InputEpisodes:
     """Episodes of any ways and shots as one padded batch (without their images without labels)."""
 
-    def padded(tensors: list[torch.Tensor], fill: int) -> torch.Tensor:
+    def pad_all(tensors: list[torch.Tensor], fill: int) -> torch.Tensor:
         flat = [row for tensor in tensors for row in tensor]
         return torch.nn.utils.rnn.pad_sequence(flat, batch_first=True, padding_value=fill)
 
     classes = [e.classes for e in episodes if e.classes is not None]
     return InputEpisodes(
-        padded([e.support for e in episodes], 0),
-        padded([e.support_labels for e in episodes], -1),
-        padded([e.query for e in episodes], 0),
-        padded([e.query_labels for e in episodes], -1),
+        pad_all([e.support for e in episodes], 0),
+        pad_all([e.support_labels for e in episodes], -1),
+        pad_all([e.query for e in episodes], 0),
+        pad_all([e.query_labels for e in episodes], -1),
         torch.cat([e.ways for e in episodes]),
-        classes=padded(classes, -1) if len(classes) == len(episodes) else None,
+        classes=pad_all(classes, -1) if len(classes) == len(episodes) else None,
     )

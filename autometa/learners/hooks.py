@@ -1,4 +1,4 @@
-"""What some learners want from their training besides its steps."""
+"""What some learners need from their training besides its steps."""
 
 from __future__ import annotations
 

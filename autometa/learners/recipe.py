@@ -47,8 +47,8 @@ from autometa.learners.transfer.train_from_scratch import TrainFromScratch
 
 @dataclass(frozen=True)
 class LearnerSpec:
-    """A row of `LEARNERS`: the class, its family, and what its encoder has to be like besides what is
-    asked for."""
+    """A row of `LEARNERS`: the class, its family, and what its encoder must be like, whatever a
+    recipe asks for."""
 
     cls: type[EpisodicLearner]
     family: Literal["metric", "gradient", "memory", "transfer"]
@@ -111,7 +111,7 @@ class Recipe(BaseModel):
 
     @field_validator("ways", "shots")
     @classmethod
-    def _least(cls, value: tuple[int, int] | None, info: ValidationInfo) -> tuple[int, int] | None:
+    def _check_range(cls, value: tuple[int, int] | None, info: ValidationInfo) -> tuple[int, int] | None:
         least = 2 if info.field_name == "ways" else 1
         if value is not None and value[0] < least:
             raise ValueError(f"starts at {value[0]}, at least {least} is needed")
@@ -120,7 +120,7 @@ class Recipe(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _check_augmentation(self) -> Self:
         images = self.encoder.network in SCRATCH or self.encoder.trainable == "all"
         if self.augmentation.active and (not images or self.data == "stream"):
             raise ValueError(

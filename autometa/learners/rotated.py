@@ -1,4 +1,4 @@
-"""Images of a pool and turned copies of some of them, for a rotation loss."""
+"""Images of a pool and rotated copies of some of them, for a rotation loss."""
 
 from __future__ import annotations
 
@@ -15,30 +15,31 @@ from autometa.learners.encoder import Encoder
 from autometa.learners.episodes import EpisodeSampler
 from autometa.learners.storage import Storage
 
-TURNS = 4
+ROTATIONS = 4
+"""By 0, 90, 180 and 270°."""
 
 
 @dataclass(frozen=True)
 class RotatedImages:
-    """`rows` of a pool as they are and its rows `turned` by 90, 180 and 270° as well; `classes` to train on,
-    which the turned ones are of. Class c turned t times counts as class c + t·(classes of the pool)."""
+    """`rows` of a pool as they are, and its `rotated_rows` by 90, 180 and 270° as well; `classes` to train on, which
+    the rotated ones are of. Class c rotated r times counts as class c + r·(classes of the pool)."""
 
     pool: ImagePool
     rows: Rows
-    turned: Rows
+    rotated_rows: Rows
     classes: Rows
 
     @property
-    def turns(self) -> int:
-        """In how many turns training images come: four, or, where none are turned, one."""
-        return TURNS if len(self.turned) else 1
+    def rotations(self) -> int:
+        """In how many rotations training images come: four, or one where no image is rotated."""
+        return ROTATIONS if len(self.rotated_rows) else 1
 
-    def inputs(self, encoder: Encoder, budget: TimeBudget, storage: Callable[[], Storage]) -> torch.Tensor:
-        """What the encoder takes for the images, then for the turned ones, turn by turn [n, ...]; kept in what
-        `storage` says that there is. BudgetExhausted where time or room runs out."""
+    def prepare(self, encoder: Encoder, budget: TimeBudget, storage: Callable[[], Storage]) -> torch.Tensor:
+        """What the encoder takes for the images, then for the rotated ones, rotation by rotation [n, ...]; kept in
+        what `storage` says that there is. BudgetExhausted where time or room runs out."""
         images = self.pool.images
         parts = [images[self.rows] if len(self.rows) < len(images) else images]
-        parts += [np.rot90(images[self.turned], turn, (2, 3)) for turn in range(1, self.turns)]
+        parts += [np.rot90(images[self.rotated_rows], times, (2, 3)) for times in range(1, self.rotations)]
         total, start = sum(map(len, parts)), 0
         example = encoder.prepare(images[:1])
         inputs = storage().empty((total, *example.shape[1:]), example.dtype)
@@ -47,14 +48,15 @@ class RotatedImages:
             start += len(part)
         return inputs
 
-    def sampler(self, form: EpisodeSpec, rng: np.random.Generator) -> EpisodeSampler:
-        """Draws rows of `inputs`, from the classes to train on in every turn."""
-        pool, shifts = self.pool, [turn * self.pool.classes for turn in range(self.turns)]
-        labels = [pool.labels[self.rows], *(pool.labels[self.turned] + shift for shift in shifts[1:])]
-        return EpisodeSampler(
+    def build_sampler(self, spec: EpisodeSpec, rng: np.random.Generator) -> EpisodeSampler:
+        """Draws rows of the prepared images, from the classes to train on in every rotation."""
+        pool, shifts = self.pool, [times * self.pool.classes for times in range(self.rotations)]
+        labels = [pool.labels[self.rows], *(pool.labels[self.rotated_rows] + shift for shift in shifts[1:])]
+        rotated_pool = ImagePool(
+            np.zeros((sum(map(len, labels)), 3, 1, 1), np.uint8),  # only labels are read
             np.concatenate(labels),
-            np.concatenate([self.classes + shift for shift in shifts]),
-            np.tile(pool.dataset_of_class, self.turns),
-            form,
-            rng,
+            np.tile(pool.dataset_of_class, self.rotations),
+            pool.datasets,
         )
+        classes = np.concatenate([self.classes + shift for shift in shifts])
+        return EpisodeSampler(rotated_pool, classes, spec, rng)

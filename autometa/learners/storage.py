@@ -38,28 +38,28 @@ class Storage:
 
     def room_bytes(self) -> float:
         """Size of the largest tensor that there is room for now."""
-        return max(self.memory_bytes, self._disk_room()[0])
+        return max(self.memory_bytes, self._measure_disk()[0])
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         """A tensor to be filled, on the CPU. BudgetExhausted where neither memory nor disk has room."""
         needed_bytes = math.prod(shape) * dtype.itemsize
         if needed_bytes <= max(self.memory_bytes, 0):
             return torch.empty(shape, dtype=dtype)
-        room_bytes, why = self._disk_room()
+        room_bytes, why = self._measure_disk()
         if needed_bytes > room_bytes:
-            raise self._too_large(needed_bytes, why)
+            raise self._build_error(needed_bytes, why)
         try:
-            return _mapped(self._place(), needed_bytes, dtype).view(shape)
+            return _map_file(self._choose_folder(), needed_bytes, dtype).view(shape)
         except OSError as error:  # others write to the disk, too
-            raise self._too_large(needed_bytes, f"{self._place()}: {error}") from error
+            raise self._build_error(needed_bytes, f"{self._choose_folder()}: {error}") from error
 
-    def _place(self) -> Path:
+    def _choose_folder(self) -> Path:
         return Path(tempfile.gettempdir()) if self.folder is None else self.folder
 
-    def _disk_room(self) -> tuple[int, str]:
+    def _measure_disk(self) -> tuple[int, str]:
         """Bytes that a file may have, and why no more."""
         try:
-            place = self._place()
+            place = self._choose_folder()
             if _file_system(place) in MEMORY_SYSTEMS:
                 return 0, f"{place} lies in memory itself"
             free_bytes = int(DISK_SHARE * shutil.disk_usage(place).free)
@@ -70,7 +70,7 @@ class Storage:
             return most_bytes, f"a file may have {most_bytes / 1e9:.3g} GB (ulimit -f)"
         return free_bytes, f"{place} has {free_bytes / 1e9:.3g} GB to spare"
 
-    def _too_large(self, needed_bytes: int, why: str) -> BudgetExhausted:
+    def _build_error(self, needed_bytes: int, why: str) -> BudgetExhausted:
         return BudgetExhausted(
             f"prepared images need {needed_bytes / 1e9:.3g} GB, memory has {max(self.memory_bytes, 0) / 1e9:.3g} "
             f"GB for them, and as a file they are too large: {why}; use fewer images, or set TMPDIR to a folder "
@@ -82,7 +82,7 @@ MEMORY = Storage()
 """Everything in memory."""
 
 
-def _mapped(folder: Path, size_bytes: int, dtype: torch.dtype) -> torch.Tensor:
+def _map_file(folder: Path, size_bytes: int, dtype: torch.dtype) -> torch.Tensor:
     """A tensor [size_bytes / itemsize] over a new file without a name. OSError where the disk is full."""
     with tempfile.TemporaryFile(dir=folder) as file:
         _reserve(file.fileno(), size_bytes)
@@ -102,7 +102,7 @@ def _reserve(fd: int, size_bytes: int) -> None:
 
 
 def _file_system(folder: Path) -> str:
-    """Type of the file system that a folder is on; empty where the system does not tell (it is not Linux)."""
+    """Type of the file system that a folder is on; empty where the system does not say (it is not Linux)."""
     if not MOUNTS.exists():
         return ""
     device = folder.stat().st_dev

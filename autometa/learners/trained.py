@@ -42,11 +42,12 @@ class TrainedDescription(BaseModel):
 @dataclass(frozen=True)
 class TrainedCosts:
     """Measured seconds: to prepare an image, to answer a task of mean size whose images are prepared, alone on the
-    machine, and to load the learner."""
+    machine, and to load the learner; and bytes of a prepared image (0: not measured)."""
 
     image_s: float = 0.0
     task_s: float = 0.0
     load_s: float = 0.0
+    image_bytes: int = 0
 
     def answering_s(self, images: float, tasks: float) -> float:
         """Seconds for so many distinct images and tasks."""
@@ -58,7 +59,7 @@ class TrainedCosts:
 
 
 UNMEASURED = TrainedCosts()
-"""For those who do not ask."""
+"""Where costs were not measured."""
 
 
 @dataclass

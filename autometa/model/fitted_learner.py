@@ -75,7 +75,7 @@ class FittedLearner:
         return FittedPredictor(self, members, support, torch.from_numpy(np.array(labels)), ways, trained)
 
     def _members_of_a_task(self) -> tuple[Member, ...]:
-        """All heads. Where meta-test runs late, trained members are dropped first, then what `schedule` says. A task
+        """All heads. Where meta-test runs late, trained members are dropped first, then what `schedule` says; a task
         is never skipped."""
         schedule = self.schedule
         if schedule is None:

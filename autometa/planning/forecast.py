@@ -14,10 +14,8 @@ from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import Limits, stopwatch
 from autometa.core.speed import ENOUGH_STEPS, Speed, estimate_margin
 from autometa.core.time_policy import POLICY, TimePolicy
-from autometa.data.episodes import EpisodeSpec
 from autometa.data.test_spec import TestSpec
-from autometa.learners.hooks import OptionChooser
-from autometa.learners.trained import TrainedCosts, TrainedLearner
+from autometa.learners.trained import TrainedCosts
 from autometa.planning.meta_test import SMALLEST_PX
 from autometa.planning.plan import HEADS_S, Costs, affordable, meta_test_s
 
@@ -160,20 +158,3 @@ class Forecast:
         return self.limits.train.fits(now_s + spare_s) and affordable(
             views, left_s, to_embed, self.test, costs
         )
-
-
-def answering_s(fitted: TrainedLearner, images: NDArray[np.uint8], spec: EpisodeSpec) -> float:
-    """Measured seconds of answering a task of mean size whose images are prepared, with the dearest choice that
-    the learner may come to make; `images` uint8 [n, 3, h, w] stand for those of the test."""
-    ways = sum(spec.ways) // 2
-    support, query = ways * (sum(spec.shots) // 2), ways * spec.queries_per_class
-    labels = np.arange(max(support, ways)) % ways
-    take = np.resize(np.arange(len(images)), len(labels))
-    asked = np.resize(np.arange(len(images)), query)
-    if isinstance(fitted.learner, OptionChooser):
-        fitted = replace(fitted, learner=fitted.learner.slowest())
-    predictor = fitted.fit(images[take], labels, ways)
-    predictor.predict(images[asked])
-    elapsed = stopwatch()
-    predictor.predict(images[asked])
-    return elapsed()

@@ -10,8 +10,9 @@ from autometa.core.budget import TimeBudget
 from autometa.core.errors import BudgetExhausted, ConfigError
 from autometa.evaluation.validation_set import ValidationSet
 from autometa.learners.encoder import EncoderSpec, TailEncoder
+from autometa.learners.prepared import PreparedImages
 from autometa.learners.storage import Storage
-from autometa.learners.tail_tuning import Tuned, tune_tail
+from autometa.learners.tail_classification import TunedBackbone, tune_tail
 from autometa.planning.forecast import RACE_S, Forecast
 
 TUNED_STAGES, TUNED_PX = 2, 128
@@ -28,7 +29,7 @@ class BackboneTuner:
     forecast: Forecast
     report: Callable[[str], None]
     most_steps: int
-    _last: Tuned | None = field(default=None, init=False)
+    _last: TunedBackbone | None = field(default=None, init=False)
 
     def predicted_s(self, within_s: float) -> float:
         """Predicted seconds of tuning one more backbone: as many as the one before took, else all that it may."""
@@ -62,10 +63,10 @@ class BackboneTuner:
             self.validation_set.fit_labels,
         )
         spec = EncoderSpec(network=best.backbone, px=px, trainable=TUNED_STAGES)
-        storage = Storage(TUNE_BYTES_SHARE * memory.left_bytes())
+        prepared = PreparedImages(images, Storage(TUNE_BYTES_SHARE * memory.left_bytes()))
         try:
             encoder = TailEncoder(build_backbone(best.backbone, "cpu"), spec).to(shelf.device)
-            tuned = tune_tail(encoder, images, labels, budget, storage, self.most_steps)
+            tuned = tune_tail(encoder, prepared, labels, budget, self.most_steps)
         except (BudgetExhausted, ConfigError, RuntimeError, ValueError) as error:
             self.report(f"{best.backbone}@{px} is not tuned: {error}")
             return False

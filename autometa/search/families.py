@@ -13,9 +13,9 @@ from autometa.data.episodes import EpisodeSpec
 from autometa.heads import Params
 from autometa.heads.spec import Categorical, LogUniform, Trial
 from autometa.learners.encoder import EncoderSpec
-from autometa.learners.forms import usual_form
 from autometa.learners.recipe import Recipe, find_learner
 from autometa.learners.training import TrainingSettings
+from autometa.learners.training_spec import cap_spec
 from autometa.learners.transfer.classification import ClassifyingLearner
 
 TAIL_STAGES, TRANSFORMER_STAGES = 1, 2
@@ -51,8 +51,8 @@ class FamilySpec:
         return self.search_params({option: domain.first for option, domain in self.space.items()})
 
     def recipe(self, backbone: str, px: int, test: EpisodeSpec, chosen: Params | None = None) -> Recipe:
-        """What to train on a backbone for tests of this form. `chosen` options count before first guesses. The
-        backbone starts from pretrained weights, or from those that `train_family` is given."""
+        """What to train on a pretrained backbone for tests of this form. `chosen` options count before first
+        guesses."""
         transformer = find_spec(backbone).patch_px > 1
         options = {option: domain.first for option, domain in self.space.items()} | dict(chosen or {})
         rate = options.pop(TRAINING_RATE, self.training.learning_rate)
@@ -67,9 +67,9 @@ class FamilySpec:
         )
         if issubclass(find_learner(self.name).cls, ClassifyingLearner):
             return recipe
-        form = usual_form(test)
-        lowered = {"ways": form.ways, "shots": form.shots, "queries_per_class": form.queries_per_class}
-        return recipe.model_copy(update=lowered)
+        form = cap_spec(test)
+        capped = {"ways": form.ways, "shots": form.shots, "queries_per_class": form.queries_per_class}
+        return recipe.model_copy(update=capped)
 
 
 SLOW = TrainingSettings(meta_batch=2, learning_rate=1e-4)

@@ -26,7 +26,7 @@ from autometa.planning.forecast import Forecast
 from autometa.search.backbone_tuning import TUNED_PX
 from autometa.search.candidates import FamilyCandidate
 from autometa.search.families import find_family
-from autometa.search.family_training import TrainingPool, answer_episodes, train_family
+from autometa.search.family_training import TrainingSet, answer_episodes, train_family
 
 FAMILY_BYTES, STORAGE_SHARE = 700 * 2**20, 0.25
 """Memory that must be there; share of it for prepared images, more of them go to the disk."""
@@ -78,7 +78,7 @@ class FamilyTrials:
         )
         learner = train_family(
             recipe,
-            self._material,
+            self._training_set,
             budget.share(policy.family_train_share),
             fits=lambda costs: (
                 self.forecast.fits([], learners=[costs])
@@ -124,10 +124,10 @@ class FamilyTrials:
         return SLOWDOWN * len(self.validation_set.episodes.episodes) * costs.task_s / torch.get_num_threads()
 
     @cached_property
-    def _material(self) -> TrainingPool:
+    def _training_set(self) -> TrainingSet:
         validation_set, device = self.validation_set, self.forecast.shelf.device
         images = PreparedImages(validation_set.images[validation_set.size :], self._storage)
-        return TrainingPool(
+        return TrainingSet(
             images,
             validation_set.fit_labels.numpy(),
             self.dataset_of_class,

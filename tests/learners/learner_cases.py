@@ -16,7 +16,7 @@ from autometa.heads import FeatureBatch
 from autometa.learners.augmentation import NO_AUGMENTATION, Augmentation
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import EncoderSpec
-from autometa.learners.episodes import EpisodeSampler, InputEpisodes, PoolSource, stacked
+from autometa.learners.episodes import EpisodeSampler, InputEpisodes, PoolSource, stack_episodes
 from autometa.learners.metric.base import MetricLearner
 from autometa.learners.recipe import LEARNERS, Recipe, build_learner
 from autometa.learners.training import Validation
@@ -106,8 +106,14 @@ def pool_source(
     """Episodes out of the first `classes` classes of a pool."""
     rng = np.random.default_rng(seed)
     known = np.arange(classes or pool.classes)
-    sampler = EpisodeSampler(pool.labels, known, pool.dataset_of_class, spec, rng, unlabelled)
+    sampler = EpisodeSampler(pool, known, spec, rng, unlabelled)
     return PoolSource(torch.from_numpy(pool.images), sampler, augmentation)
+
+
+def labels_only(labels: np.ndarray[Any, Any], dataset_of_class: np.ndarray[Any, Any]) -> ImagePool:
+    """A pool whose images are black pixels."""
+    names = tuple(map(str, range(int(dataset_of_class.max()) + 1)))
+    return ImagePool(np.zeros((len(labels), 3, 1, 1), np.uint8), labels, dataset_of_class, names)
 
 
 def held_out(pool: ImagePool, spec: EpisodeSpec, first: int, episodes: int = 30) -> Validation:
@@ -133,7 +139,7 @@ def assert_batch_is_one_by_one(
 ) -> None:
     """Episodes of several forms are answered in one padded batch as each by itself; classes that an episode does
     not have are out of the question."""
-    together = learner(stacked(alone)).detach()
+    together = learner(stack_episodes(alone)).detach()
     for place, episodes in enumerate(alone):
         ways, queries = int(episodes.ways), episodes.query.shape[1]
         scores, own = together[place, :queries], learner(episodes)[0].detach()

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from learner_cases import pool_source, red_pool
+from learner_cases import labels_only, pool_source, red_pool
 
 from autometa.core.errors import DataError
 from autometa.data.episodes import EpisodeBatch, EpisodeSpec
 from autometa.data.images import Rows
 from autometa.learners.augmentation import Augmentation
-from autometa.learners.episodes import EpisodeSampler, TaskSource, random_subset, stacked
+from autometa.learners.episodes import EpisodeSampler, TaskSource, draw_subset, stack_episodes
 
 ALMOST_SURELY = 5.0
 """Standard deviations that a fair draw does not stray in tests with a fixed seed."""
@@ -41,7 +41,9 @@ def sampler_of(
 ) -> tuple[EpisodeSampler, Rows]:
     labels = np.random.default_rng(3).permutation(np.repeat(np.arange(len(sizes)), sizes))
     rng = np.random.default_rng(seed)
-    return EpisodeSampler(labels, np.arange(len(sizes)), np.array(datasets), spec, rng, unlabelled), labels
+    return EpisodeSampler(
+        labels_only(labels, np.array(datasets)), np.arange(len(sizes)), spec, rng, unlabelled
+    ), labels
 
 
 def spec_of(ways: tuple[int, int], shots: tuple[int, int], queries: int) -> EpisodeSpec:
@@ -60,11 +62,11 @@ def test_rows_are_of_the_class_that_their_label_stands_for() -> None:
         drawn = Drawn(*sampler.draw(3))
         ways = int(drawn.batch.ways[0])
         spare = torch.arange(ways).repeat_interleave(drawn.unlabelled.shape[1] // ways).expand(3, -1)
-        told = torch.cat([drawn.batch.support_labels, drawn.batch.query_labels, spare], dim=1)
+        given = torch.cat([drawn.batch.support_labels, drawn.batch.query_labels, spare], dim=1)
         true = drawn.labels_of(labels)
         assert drawn.unlabelled.shape == (3, 2 * ways)
         for e in range(3):
-            pairs = set(zip(told[e].tolist(), true[e].tolist(), strict=True))
+            pairs = set(zip(given[e].tolist(), true[e].tolist(), strict=True))
             assert {label for label, _ in pairs} == set(range(ways))
             assert len(pairs) == len({c for _, c in pairs}) == ways
 
@@ -134,9 +136,8 @@ def test_bounds_are_clamped_to_what_small_classes_have() -> None:
 def test_only_the_named_classes_are_drawn() -> None:
     labels = np.repeat(np.arange(6), 5)
     sampler = EpisodeSampler(
-        labels,
+        labels_only(labels, np.zeros(6, dtype=int)),
         np.array([1, 4, 5]),
-        np.zeros(6, dtype=int),
         spec_of((2, 3), (1, 1), 1),
         np.random.default_rng(),
     )
@@ -155,7 +156,9 @@ def test_too_little_data_is_refused(sizes: list[int], datasets: list[int]) -> No
 def test_no_classes_are_refused() -> None:
     none = np.array([], dtype=np.int64)
     with pytest.raises(DataError, match="two classes with two images"):
-        EpisodeSampler(np.arange(3), none, np.zeros(3, dtype=int), EpisodeSpec(), np.random.default_rng())
+        EpisodeSampler(
+            labels_only(np.arange(3), np.zeros(3, dtype=int)), none, EpisodeSpec(), np.random.default_rng()
+        )
 
 
 def test_the_same_seed_gives_the_same_episodes() -> None:
@@ -182,7 +185,7 @@ def test_a_source_goes_on_from_its_state() -> None:
 def test_random_subsets_hold_valid_places_once() -> None:
     valid = np.random.default_rng(0).random((500, 9)) < 0.6
     valid[:, :3] = True
-    chosen = random_subset(np.random.default_rng(1), valid, 3)
+    chosen = draw_subset(np.random.default_rng(1), valid, 3)
     assert np.take_along_axis(valid, chosen, axis=1).all()
     assert all(len(set(row)) == 3 for row in chosen.tolist())
 
@@ -236,7 +239,7 @@ def test_tasks_of_all_forms_are_padded() -> None:
     assert (episodes.support[1, :4] == 255).all()
     assert (episodes.support[1, 4:] == 0).all()
     one = TaskSource([task(2, 3, 1, 0.2)], torch.from_numpy).draw(1)
-    assert torch.equal(stacked([one]).support, one.support)
+    assert torch.equal(stack_episodes([one]).support, one.support)
 
 
 def test_a_stream_that_ends_is_told() -> None:

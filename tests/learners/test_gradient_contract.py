@@ -16,7 +16,7 @@ from learner_cases import (
     renamed,
 )
 
-from autometa.learners.episodes import InputEpisodes, stacked
+from autometa.learners.episodes import InputEpisodes, stack_episodes
 from autometa.learners.gradient import batching
 from autometa.learners.gradient.norm import TaskNorm
 from autometa.learners.gradient.tasks import Task
@@ -115,7 +115,7 @@ def test_constant_images_give_equal_classes_and_finite_gradients(name: str, valu
 def test_gradients_reach_every_parameter(name: str) -> None:
     learner = quick(name)
     gradients = gradients_of(
-        learner, stacked([image_episode(3, 2, 2, seed=1), image_episode(5, 1, 1, seed=2)])
+        learner, stack_episodes([image_episode(3, 2, 2, seed=1), image_episode(5, 1, 1, seed=2)])
     )
     wanted = {n for n, p in learner.named_parameters() if p.requires_grad}
     assert wanted - gradients.keys() == set()
@@ -145,7 +145,7 @@ def test_a_loop_holds_the_graph_of_one_task_at_a_time(name: str, monkeypatch: py
         return loss
 
     monkeypatch.setattr(learner, "task_loss", watched)
-    gradients_of(learner, stacked([image_episode(3, 1, 1, seed=s) for s in range(3)]))
+    gradients_of(learner, stack_episodes([image_episode(3, 1, 1, seed=s) for s in range(3)]))
     assert events == ["made", "gone"] * 3
 
 
@@ -153,7 +153,7 @@ def test_a_loop_holds_the_graph_of_one_task_at_a_time(name: str, monkeypatch: py
 @pytest.mark.parametrize("name", VECTORISED)
 @pytest.mark.parametrize("norm", ["transductive", "support"])
 def test_tasks_at_once_give_the_gradients_of_a_loop(name: str, norm: str) -> None:
-    batch = stacked([image_episode(3, 2, 2, seed=s) for s in range(3)])
+    batch = stack_episodes([image_episode(3, 2, 2, seed=s) for s in range(3)])
     loop, at_once = (
         gradients_of(built(name, norm=norm, tasks=way, clip=None), batch) for way in ("loop", "vmap")
     )
@@ -162,9 +162,9 @@ def test_tasks_at_once_give_the_gradients_of_a_loop(name: str, norm: str) -> Non
 
 @exactly
 def test_less_memory_gives_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    batch = stacked([image_episode(2, 1, 1, seed=s) for s in range(5)])
+    batch = stack_episodes([image_episode(2, 1, 1, seed=s) for s in range(5)])
     whole = gradients_of(built("maml", tasks="vmap"), batch)
-    chunk = batching._chunk
+    chunk = batching._accumulate_chunk
 
     def scarce(one: Any, tensors: Any, start: int, size: int) -> float:
         if size > 1 and start > 0:
@@ -173,7 +173,7 @@ def test_less_memory_gives_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -
             raise torch.OutOfMemoryError
         return chunk(one, tensors, start, size)
 
-    monkeypatch.setattr(batching, "_chunk", scarce)
+    monkeypatch.setattr(batching, "_accumulate_chunk", scarce)
     assert close(gradients_of(built("maml", tasks="vmap"), batch), whole, 1e-8)
     learner = built("maml", tasks="vmap").train()
     for _ in range(2):

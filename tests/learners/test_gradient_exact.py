@@ -21,7 +21,7 @@ from gradient_cases import (
 )
 from learner_cases import image_episode
 
-from autometa.learners.episodes import InputEpisodes, stacked
+from autometa.learners.episodes import InputEpisodes, stack_episodes
 from autometa.learners.gradient.base import BODY, GradientLearner
 from autometa.learners.gradient.inner_loop import Params
 from autometa.learners.gradient.tasks import Task
@@ -74,7 +74,7 @@ def test_maml_equals_autograd_through_an_unrolled_loop(steps: int) -> None:
         moved = unrolled(lambda p, task=task: support_loss(p, task), start, RATE, steps)
         losses.append(query_loss(moved, task))
     expected = grads(torch.stack(losses).mean(), dict(learner.named_parameters()))
-    assert close(gradients_of(learner, stacked(episodes)), expected, 1e-6)
+    assert close(gradients_of(learner, stack_episodes(episodes)), expected, 1e-6)
 
 
 @every_length
@@ -174,7 +174,7 @@ def test_reptile_averages_over_tasks() -> None:
     episodes = [image_episode(3, 2, 2), image_episode(4, 1, 3, seed=5)]
     alone = [gradients_of(learner, one) for one in episodes]
     expected = {name: (alone[0][name] + alone[1][name]) / 2 for name in alone[0]}
-    assert close(gradients_of(learner, stacked(episodes)), expected, 1e-5)
+    assert close(gradients_of(learner, stack_episodes(episodes)), expected, 1e-5)
 
 
 def test_mini_batches_of_reptile_have_the_images_they_should_have(monkeypatch: pytest.MonkeyPatch) -> None:

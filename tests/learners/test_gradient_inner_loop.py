@@ -8,9 +8,15 @@ import torch.nn.functional as F
 from gradient_cases import close, unrolled
 from torch.func import vmap
 
-from autometa.learners.gradient.inner_loop import Params, adapted, clipped
+from autometa.learners.gradient.inner_loop import Params, adapt_params, clip_gradients
 
 RATE = 0.3
+
+
+def descend(gradients: Params, _: int) -> Params:
+    return {name: RATE * gradient for name, gradient in gradients.items()}
+
+
 every_length = pytest.mark.parametrize("steps", [1, 2, 3])
 
 
@@ -38,7 +44,7 @@ def after(params: Params, x: torch.Tensor, y: torch.Tensor, steps: int) -> torch
     """Loss on the second half of the data after adaptation on the first."""
     half = len(x) // 2
     (x, query), (y, asked) = x.split(half), y.split(half)
-    path = adapted(lambda p, _: nll(p, x, y), params, list(params), lambda *_: RATE, steps)
+    path = adapt_params(lambda p, _: nll(p, x, y), params, list(params), descend, steps)
     return nll(path[-1], query, asked)
 
 
@@ -81,7 +87,7 @@ def test_tasks_at_once_equal_one_after_the_other(steps: int) -> None:
 
 def test_there_is_one_more_set_of_parameters_than_steps_and_the_first_is_the_start() -> None:
     params, (x, y) = mlp(), task(1)
-    path = adapted(lambda p, _: nll(p, x, y), params, list(params), lambda *_: RATE, 3)
+    path = adapt_params(lambda p, _: nll(p, x, y), params, list(params), descend, 3)
     assert len(path) == 4 and path[0] is params
     losses = [nll(p, x, y).item() for p in path]
     assert losses == sorted(losses, reverse=True)
@@ -90,7 +96,11 @@ def test_there_is_one_more_set_of_parameters_than_steps_and_the_first_is_the_sta
 def test_only_the_named_parameters_move_each_at_its_rate_of_the_step() -> None:
     start = {name: torch.tensor(1.0, dtype=torch.float64) for name in ("slow", "fast", "still")}
     rates = {"slow": 0.1, "fast": 0.2}
-    path = adapted(lambda p, _: sum(p.values()), start, list(rates), lambda n, step: rates[n] * (step + 1), 2)
+
+    def update(gradients: Params, step: int) -> Params:
+        return {name: rates[name] * (step + 1) * gradient for name, gradient in gradients.items()}
+
+    path = adapt_params(lambda p, _: sum(p.values()), start, list(rates), update, 2)
     assert {name: float(p) for name, p in path[-1].items()} == pytest.approx(
         {"slow": 0.7, "fast": 0.4, "still": 1.0}
     )
@@ -103,20 +113,16 @@ def test_the_loss_is_told_the_step() -> None:
         seen.append(step)
         return params["a"].sum()
 
-    adapted(loss, {"a": torch.ones(1)}, ["a"], lambda *_: 1.0, 3)
+    adapt_params(loss, {"a": torch.ones(1)}, ["a"], descend, 3)
     assert seen == [0, 1, 2]
-
-
-def constants(gradients: Params) -> Params:
-    return {name: gradient.detach() for name, gradient in gradients.items()}
 
 
 def both_orders(power: int) -> tuple[float, float]:
     """d/dθ of 3θ'² after one step on Σθ^power, with and without the gradient's own gradient, at θ = 2."""
     slopes = []
-    for finish in (dict, constants):
+    for update in (lambda g, _: {"a": 0.1 * g["a"]}, lambda g, _: {"a": 0.1 * g["a"].detach()}):
         start = {"a": torch.tensor(2.0, requires_grad=True)}
-        path = adapted(lambda p, _: p["a"] ** power, start, ["a"], lambda *_: 0.1, 1, finish)
+        path = adapt_params(lambda p, _: p["a"] ** power, start, ["a"], update, 1)
         slopes.append(float(torch.autograd.grad(3 * path[-1]["a"] ** 2, start["a"])[0]))
     return slopes[0], slopes[1]
 
@@ -131,14 +137,14 @@ def test_first_order_is_exact_on_a_linear_loss() -> None:
 
 def test_clipping_keeps_the_direction_and_leaves_short_gradients_alone() -> None:
     long = {"a": torch.tensor([3.0, 0.0]), "b": torch.tensor(4.0)}
-    cut = clipped(long, 2.0)
+    cut = clip_gradients(long, 2.0)
     torch.testing.assert_close(cut["a"], torch.tensor([1.2, 0.0]))
     torch.testing.assert_close(cut["b"], torch.tensor(1.6))
-    for name, value in clipped(long, 6.0).items():
+    for name, value in clip_gradients(long, 6.0).items():
         assert torch.equal(value, long[name])
 
 
 def test_clipping_nothing_has_no_bad_gradient() -> None:
     zero = torch.zeros(2, requires_grad=True)
-    clipped({"a": zero}, 1.0)["a"].sum().backward()
+    clip_gradients({"a": zero}, 1.0)["a"].sum().backward()
     assert zero.grad is not None and zero.grad.isfinite().all()

@@ -11,8 +11,8 @@ from gradient_cases import GRADIENT, built, double, gradients_of  # noqa: F401
 from learner_cases import image_episode
 
 from autometa.backbones import copy_sharing_tensors
-from autometa.learners.episodes import InputEpisodes, stacked
-from autometa.learners.gradient.parallel import on_all_cores
+from autometa.learners.episodes import InputEpisodes, stack_episodes
+from autometa.learners.gradient.parallel import map_on_cores
 
 
 @pytest.fixture
@@ -21,8 +21,8 @@ def _two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def tasks(n: int = 5) -> InputEpisodes:
-    """Tasks of one form, told apart by their seeds."""
-    return stacked([image_episode(3, 2, 2, seed) for seed in range(n)])
+    """Tasks of one form, which differ by their seeds."""
+    return stack_episodes([image_episode(3, 2, 2, seed) for seed in range(n)])
 
 
 @pytest.mark.usefixtures("_two_threads", "double")
@@ -66,7 +66,7 @@ def test_work_keeps_its_order_its_copy_and_the_mode_of_gradients() -> None:
         return place, torch.is_grad_enabled()
 
     with torch.no_grad():
-        assert list(on_all_cores(learner, work, 4)) == [(place, False) for place in range(4)]
+        assert list(map_on_cores(learner, work, 4)) == [(place, False) for place in range(4)]
 
 
 @pytest.mark.usefixtures("_two_threads")
@@ -77,7 +77,7 @@ def test_an_error_on_one_core_is_the_caller_s() -> None:
         return place
 
     with pytest.raises(ValueError, match="task 2"):
-        list(on_all_cores(built("maml"), work, 4))
+        list(map_on_cores(built("maml"), work, 4))
 
 
 def test_copies_share_tensors_and_nothing_else() -> None:

@@ -13,7 +13,7 @@ from learner_cases import image_episode
 
 from autometa.learners.gradient.base import BODY, GradientLearner
 from autometa.learners.gradient.inner_loop import Params
-from autometa.learners.gradient.lstm_meta_learner import LSTMMetaLearner, preprocessed
+from autometa.learners.gradient.lstm_meta_learner import LSTMMetaLearner, preprocess_gradient
 from autometa.learners.gradient.maml_plus_plus import MAMLPlusPlus
 from autometa.learners.recipe import Recipe, build_learner
 
@@ -205,7 +205,7 @@ def test_the_learned_optimizer_starts_near_gradient_descent() -> None:
 
 def test_preprocessing_by_hand() -> None:
     given = torch.tensor([1.0, -math.exp(-5), math.exp(3), math.exp(-11), -math.exp(-12), 0.0])
-    size, sign = preprocessed(given)
+    size, sign = preprocess_gradient(given)
     torch.testing.assert_close(size, torch.tensor([0.0, -0.5, 0.3, -1.0, -1.0, -1.0]))
     torch.testing.assert_close(sign, torch.tensor([1.0, -1.0, 1.0, math.exp(-1), -math.exp(-2), 0.0]))
 

@@ -22,7 +22,7 @@ from memory_cases import MAX_WAYS, MEMORY, built
 from autometa.core.errors import ConfigError
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import EncoderSpec
-from autometa.learners.episodes import InputEpisodes, stacked
+from autometa.learners.episodes import InputEpisodes, stack_episodes
 from autometa.learners.memory.base import Sequences
 
 every_learner = pytest.mark.parametrize("name", MEMORY)
@@ -128,7 +128,10 @@ def test_more_ways_than_the_maximum_are_refused(name: str) -> None:
 
 @every_learner
 def test_in_training_orders_and_slots_are_random(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    learner, episodes = built(name), stacked([image_episode(3, 2, 1, seed=seed % 2) for seed in range(40)])
+    learner, episodes = (
+        built(name),
+        stack_episodes([image_episode(3, 2, 1, seed=seed % 2) for seed in range(40)]),
+    )
     torch.manual_seed(0)
     seen = read_by(learner, episodes, monkeypatch)
     assert (seen.labels.sum(1).sum(0) > 0).all()
@@ -139,11 +142,11 @@ def test_in_training_orders_and_slots_are_random(name: str, monkeypatch: pytest.
 
 @every_learner
 def test_labels_go_with_their_images(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    learner, episodes = built(name).train(), stacked([image_episode(2, 1, 1), image_episode(4, 3, 1)])
+    learner, episodes = built(name).train(), stack_episodes([image_episode(2, 1, 1), image_episode(4, 3, 1)])
     seen = read_by(learner, episodes, monkeypatch)
     assert seen.real.tolist() == [[False] * 10 + [True] * 2, [True] * 12] * learner.readings
     assert not seen.support[~seen.real].any() and not seen.labels[~seen.real].any()
-    given = learner.embedded(episodes)[0].support
+    given = learner.embed_episodes(episodes)[0].support
     for place in range(2):
         slots: dict[int, int] = {}
         for image, label in zip(seen.support[place], seen.labels[place], strict=True):
@@ -159,14 +162,14 @@ def test_the_loss_on_padded_episodes_is_the_mean_over_their_queries(name: str) -
     learner = built(name)
     alone = [image_episode(2, 1, 3, seed=1), image_episode(5, 2, 1, seed=2)]
     losses = [learner.loss(episodes).item() for episodes in alone]
-    together = learner.loss(stacked(alone)).item()
+    together = learner.loss(stack_episodes(alone)).item()
     assert together == pytest.approx(np.average(losses, weights=[6, 5]), rel=1e-4)
 
 
 @every_learner
 def test_gradients_reach_every_parameter(name: str) -> None:
     learner = built(name).train()
-    learner.loss(stacked([image_episode(3, 2, 2, seed=1), image_episode(5, 1, 1, seed=2)])).backward()
+    learner.loss(stack_episodes([image_episode(3, 2, 2, seed=1), image_episode(5, 1, 1, seed=2)])).backward()
     trained = {n: p.grad for n, p in learner.named_parameters() if p.requires_grad}
     assert [n for n, grad in trained.items() if grad is None or not grad.isfinite().all()] == []
     assert [n for n, grad in trained.items() if grad is not None and not grad.any()] == []

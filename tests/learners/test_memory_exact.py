@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from autometa.core.errors import ConfigError
 from autometa.core.settings import validate_settings
 from autometa.learners.memory.base import Sequences
-from autometa.learners.memory.mann import FULL, MANN, MANNOptions, MemoryNetwork, by_content, least_used
+from autometa.learners.memory.mann import (
+    FULL,
+    MANN,
+    MANNOptions,
+    MemoryNetwork,
+    address_by_content,
+    mark_least_used,
+)
 from autometa.learners.memory.snail import SNAIL, AttentionBlock, DenseBlock
 
 Array = NDArray[np.float64]
@@ -112,9 +119,9 @@ def test_the_learner_asks_queries_as_further_steps_of_the_loop() -> None:
 
 def test_a_row_written_by_hand_is_read_back() -> None:
     rows = torch.eye(5)[None] * torch.tensor([3.0, 1.0, 0.5, 2.0, 1.0])[:, None]
-    weights = by_content(7 * torch.eye(5)[None, [3, 0]], rows, torch.tensor([60.0, 60.0]))
+    weights = address_by_content(7 * torch.eye(5)[None, [3, 0]], rows, torch.tensor([60.0, 60.0]))
     torch.testing.assert_close(weights @ rows, rows[:, [3, 0]])
-    paper = by_content(torch.eye(5)[None, [3]], rows, torch.tensor([1.0]))
+    paper = address_by_content(torch.eye(5)[None, [3]], rows, torch.tensor([1.0]))
     e = torch.e
     torch.testing.assert_close(paper[0, 0], torch.tensor([1, 1, 1, e, 1]) / (4 + e))
 
@@ -123,14 +130,14 @@ def test_an_empty_row_matches_no_key_and_a_trace_of_one_hardly() -> None:
     rows = torch.zeros(1, 3, 2)
     rows[0, 1] = torch.tensor([1e-4, 0.0])
     rows[0, 2] = torch.tensor([0.0, 1.0])
-    weights = by_content(torch.tensor([[[5.0, 0.0]]]), rows.requires_grad_(), torch.tensor([10.0]))
+    weights = address_by_content(torch.tensor([[[5.0, 0.0]]]), rows.requires_grad_(), torch.tensor([10.0]))
     torch.testing.assert_close(weights[0, 0], torch.full((3,), 1 / 3), atol=0.01, rtol=0)
     assert torch.autograd.grad(weights[0, 0, 1], rows)[0].abs().max() < 100
 
 
 def test_the_least_used_rows_are_the_first_of_equals() -> None:
     usage = torch.tensor([[0.5, 0.0, 0.2, 0.0, 0.1], [0.0, 0.0, 0.0, 0.0, 0.0]])
-    assert least_used(usage, 3).tolist() == [[0, 1, 0, 1, 1], [1, 1, 1, 0, 0]]
+    assert mark_least_used(usage, 3).tolist() == [[0, 1, 0, 1, 1], [1, 1, 1, 0, 0]]
 
 
 def test_with_closed_gates_keys_go_to_rows_not_used_yet() -> None:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from learner_cases import image_episode
 from memory_cases import MAX_WAYS, built, sequences
 
-from autometa.learners.episodes import stacked
+from autometa.learners.episodes import stack_episodes
 from autometa.learners.memory.meta_networks import (
     FastEmbedding,
     MetaNetworks,
@@ -43,7 +43,7 @@ def test_fast_weights_have_the_shapes_of_slow_ones() -> None:
 @pytest.mark.parametrize("group", GROUPS)
 def test_the_query_loss_trains_all_four_groups(group: str) -> None:
     learner = tiny().train()
-    learner.loss(stacked([image_episode(3, 2, 2, seed=1), image_episode(5, 1, 1, seed=2)])).backward()
+    learner.loss(stack_episodes([image_episode(3, 2, 2, seed=1), image_episode(5, 1, 1, seed=2)])).backward()
     for name, parameter in learner.named_parameters():
         if name.split(".")[0] in GROUPS[group]:
             assert parameter.grad is not None and parameter.grad.abs().max() > 1e-9, name

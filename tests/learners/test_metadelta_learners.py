@@ -25,7 +25,7 @@ from autometa.heads.soft_kmeans import soft_kmeans, to_nearest_mean
 from autometa.learners.recipe import Recipe, build_learner
 from autometa.learners.trained import TrainedLearner
 from autometa.learners.training import Training, TrainingSettings
-from autometa.learners.transfer.classification import CLASSIFIED
+from autometa.learners.transfer.classification import CLASSIFICATION_SPEC
 from autometa.systems.single_learner import SingleLearnerSystem
 
 TEST = EpisodeSpec(ways=(5, 5), shots=(1, 3), queries_per_class=4)
@@ -37,7 +37,7 @@ def training_of(name: str, options: dict[str, Any] | None = None, **settings: An
     encoder = SMALLEST.model_copy(update={"px": 8, "pools": 2})
     return Training(
         build_learner(Recipe(learner=name, encoder=encoder, options=options or {})),
-        pool_source(pool, CLASSIFIED, classes=10),
+        pool_source(pool, CLASSIFICATION_SPEC, classes=10),
         held_out(pool, TEST, 10, episodes=8),
         TrainingSettings(**settings),
         UNLIMITED,
@@ -136,7 +136,7 @@ def test_the_nearest_class_mean_answers_until_a_sharpness_is_chosen() -> None:
     torch.testing.assert_close(built("metadelta").compare(batch), soft_kmeans(batch, sharpness=5.0))
 
 
-def settled(
+def choose_among(
     monkeypatch: pytest.MonkeyPatch, accuracies: dict[float, float], budget: TimeBudget = UNLIMITED
 ) -> tuple[float, str]:
     training = training_of("metadelta", {"sharpnesses": (2.5, 10.0)})
@@ -145,23 +145,25 @@ def settled(
     def compared(self: Any, batches: Any, validation: Any) -> Answer:
         return Answer((), np.full(len(validation.episodes), accuracies[float(self.sharpness)]))
 
-    monkeypatch.setattr(type(learner), "compared", compared)
-    told = learner.choose_options(training.validation.inputs, training.validation.episodes, budget)
-    return float(learner.sharpness), told
+    monkeypatch.setattr(type(learner), "answer_embedded", compared)
+    message = learner.choose_options(training.validation.inputs, training.validation.episodes, budget)
+    return float(learner.sharpness), message
 
 
 def test_the_most_accurate_sharpness_is_chosen_and_none_where_none_helps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    chosen, told = settled(monkeypatch, {0.0: 0.5, 2.5: 0.7, 10.0: 0.6})
-    assert (chosen, told) == (2.5, "soft k-means of sharpness 2.5: 70.0 on 8 validation episodes")
-    chosen, told = settled(monkeypatch, {0.0: 0.5, 2.5: 0.5, 10.0: 0.4})
-    assert chosen == 0.0 and told.startswith("nearest class mean: 50.0")
+    chosen, message = choose_among(monkeypatch, {0.0: 0.5, 2.5: 0.7, 10.0: 0.6})
+    assert (chosen, message) == (2.5, "soft k-means of sharpness 2.5: 70.0 on 8 validation episodes")
+    chosen, message = choose_among(monkeypatch, {0.0: 0.5, 2.5: 0.5, 10.0: 0.4})
+    assert chosen == 0.0 and message.startswith("nearest class mean: 50.0")
 
 
 def test_without_time_to_choose_it_is_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen, told = settled(monkeypatch, {0.0: 0.5, 2.5: 0.4, 10.0: 0.9}, TimeBudget.of(0.0, FakeClock()))
-    assert (chosen, told) == (2.5, "soft k-means of sharpness 2.5: no time is left to choose")
+    chosen, message = choose_among(
+        monkeypatch, {0.0: 0.5, 2.5: 0.4, 10.0: 0.9}, TimeBudget.of(0.0, FakeClock())
+    )
+    assert (chosen, message) == (2.5, "soft k-means of sharpness 2.5: no time is left to choose")
 
 
 def test_the_slowest_copy_refines_class_means_and_leaves_the_learner_alone() -> None:

@@ -22,7 +22,7 @@ from learner_cases import (
 
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import EncoderSpec
-from autometa.learners.episodes import InputEpisodes, stacked
+from autometa.learners.episodes import InputEpisodes, stack_episodes
 from autometa.learners.recipe import Recipe, build_learner
 
 every_learner = pytest.mark.parametrize("name", METRIC)
@@ -82,7 +82,7 @@ def test_the_loss_on_padded_episodes_is_the_mean_over_their_queries(name: str) -
     alone = [image_episode(2, 1, 3, seed=1), image_episode(5, 2, 1, seed=2)]
     losses = [learner.loss(episodes).item() for episodes in alone]
     counted = [e.query_labels.numel() * (int(e.ways) if name == "relation" else 1) for e in alone]
-    together = learner.loss(stacked(alone)).item()
+    together = learner.loss(stack_episodes(alone)).item()
     assert together == pytest.approx(np.average(losses, weights=counted), rel=1e-4)
 
 
@@ -92,7 +92,7 @@ def test_padding_does_not_reach_batch_norm_in_training(name: str) -> None:
     learner = built(name).train()
     norm = learner.encoder.network[0][1]
     norm.reset_running_stats()
-    learner.loss(stacked(episodes))
+    learner.loss(stack_episodes(episodes))
     images = torch.cat([part[0] for e in episodes for part in (e.support, e.query)])
     with torch.no_grad():
         mean = learner.encoder.network[0][0](learner.encoder.normalise(images)).mean((0, 2, 3))
@@ -130,7 +130,7 @@ def test_constant_images_give_equal_classes_and_finite_gradients(name: str, valu
 @every_learner
 def test_gradients_reach_every_parameter(name: str) -> None:
     learner = built(name).train()
-    learner.loss(stacked([image_episode(3, 2, 2, seed=1), image_episode(5, 1, 1, seed=2)])).backward()
+    learner.loss(stack_episodes([image_episode(3, 2, 2, seed=1), image_episode(5, 1, 1, seed=2)])).backward()
     trained = {n: p.grad for n, p in learner.named_parameters() if p.requires_grad}
     assert [n for n, grad in trained.items() if grad is None or not grad.isfinite().all()] == []
     assert trained["encoder.network.0.0.weight"].abs().sum() > 0

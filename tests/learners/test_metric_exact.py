@@ -175,7 +175,7 @@ def test_semi_supervised_uses_the_unlabelled_images_of_an_episode() -> None:
     others = image_episode(3, 2, 1, seed=7).support
     learner = built("semi_supervised_prototypical")
     with torch.no_grad():
-        batch, _ = learner.embedded(episodes)
+        batch, _ = learner.embed_episodes(episodes)
         extra = learner.embed(others[0]).double().numpy()
         ours = learner(replace(episodes, unlabelled=others))[0].softmax(-1)
     np.testing.assert_allclose(ours, refined_by_loops(batch, extra, 1), atol=1e-4)
@@ -213,7 +213,7 @@ def test_relation_compares_the_merged_support_maps(merge: str) -> None:
 
 def test_relation_loss_counts_only_pairs_that_there_are() -> None:
     learner = built("relation")
-    batch, _ = learner.embedded(image_episode(3, 1, 2))
+    batch, _ = learner.embed_episodes(image_episode(3, 1, 2))
     labels = torch.tensor([[0, -1, 1, 1, 2, -1]])
     wide = FeatureBatch(
         batch.support.expand(2, -1, -1),
@@ -237,7 +237,7 @@ def test_relation_loss_counts_only_pairs_that_there_are() -> None:
 
 def test_relation_in_training_does_not_see_padding() -> None:
     learner = built("relation")
-    batch, _ = learner.embedded(image_episode(3, 1, 2))
+    batch, _ = learner.embed_episodes(image_episode(3, 1, 2))
     labels = query_labels(batch)
     more = torch.cat([labels, torch.full_like(labels, -1)], dim=1)
     query = torch.cat([batch.query, torch.zeros_like(batch.query)], dim=1)

@@ -1,4 +1,4 @@
-"""Recipes: what may be asked for, and what is told when it is wrong."""
+"""Recipes: what may be asked for, and what the message is when it is wrong."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_every_row_has_its_class() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "told"),
+    ("name", "options", "message"),
     [
         ("prototypical", {"metrik": "cosine"}, r"options of prototypical: unknown key `metrik`.*`metric`"),
         ("prototypical", {"metric": "manhattan"}, r"options of prototypical: metric = 'manhattan'.*cosine"),
@@ -34,8 +34,8 @@ def test_every_row_has_its_class() -> None:
         ("matching", {"encoder": None}, r"options of matching: unknown key `encoder`"),
     ],
 )
-def test_a_wrong_option_is_told_by_name(name: str, options: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_a_wrong_option_is_named_in_the_message(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         build_learner(Recipe(learner=name, encoder=TINY, options=options))
 
 
@@ -49,7 +49,7 @@ def test_a_scale_that_has_no_logarithm_is_refused(name: str, options: dict[str, 
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         ({"learnr": "relation"}, "unknown key `learnr`; did you mean `learner`"),
         ({"training": {"learning_rate": 0}}, "training.learning_rate = 0"),
@@ -57,8 +57,8 @@ def test_a_scale_that_has_no_logarithm_is_refused(name: str, options: dict[str, 
         ({"augmentation": {"shift": 2}}, "augmentation.shift = 2"),
     ],
 )
-def test_wrong_settings_are_told_by_name(values: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigError, match=f"recipe: {told}"):
+def test_wrong_settings_are_named_in_the_message(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"recipe: {message}"):
         validate_settings(Recipe, values, "recipe")
 
 

@@ -111,14 +111,14 @@ def test_the_untrained_state_is_kept_where_training_only_harms() -> None:
 
 def test_the_learner_holds_the_best_state_when_it_is_told_of_and_at_the_end() -> None:
     training = training_of(max_steps=40, validate_every=4, learning_rate=0.01)
-    told: list[tuple[float, dict[str, torch.Tensor]]] = []
-    training.improved = lambda answer: told.append((answer.mean, state_of(training.learner)))
+    improved: list[tuple[float, dict[str, torch.Tensor]]] = []
+    training.improved = lambda answer: improved.append((answer.mean, state_of(training.learner)))
     record = training.run()
-    means = [mean for mean, _ in told]
+    means = [mean for mean, _ in improved]
     assert len(means) > 1
     assert means == sorted(means)
     assert means[-1] == record.best.mean
-    assert equal(told[-1][1], state_of(training.learner))
+    assert equal(improved[-1][1], state_of(training.learner))
 
 
 @pytest.mark.parametrize("name", ["siamese", "matching_fce", "prototypical"])
@@ -197,8 +197,8 @@ def test_no_step_is_made_without_time() -> None:
 
 def test_training_that_diverges_ends_with_its_best_state() -> None:
     training = training_of(max_steps=40, validate_every=8, learning_rate=0.01)
-    told: list[dict[str, torch.Tensor]] = []
-    training.improved = lambda _: told.append(state_of(training.learner))
+    improved: list[dict[str, torch.Tensor]] = []
+    training.improved = lambda _: improved.append(state_of(training.learner))
     loss, made = training.learner.loss, [0]
 
     def diverging(episodes: InputEpisodes) -> torch.Tensor:
@@ -211,7 +211,7 @@ def test_training_that_diverges_ends_with_its_best_state() -> None:
     assert "learning rate" in record.ended
     assert record.steps == 20
     assert record.best.mean > record.untrained.mean
-    assert equal(state_of(training.learner), told[-1])
+    assert equal(state_of(training.learner), improved[-1])
 
 
 def test_training_ends_when_nothing_is_left_to_gain() -> None:
@@ -265,7 +265,7 @@ def test_of_states_that_are_equally_accurate_the_surest_is_kept(losses: list[flo
 
     def recorded() -> None:
         step()
-        states[training.progress.step] = state_of(training.learner)
+        states[training._schedule.steps] = state_of(training.learner)
 
     training._step = recorded  # type: ignore[method-assign]
     record = training.run()

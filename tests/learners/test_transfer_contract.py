@@ -21,7 +21,7 @@ from learner_cases import (
 from transfer_cases import ALONE, CLASSIFYING, QUICK, SMALLEST, TRANSFER, begun, built, classified_episode
 
 from autometa.learners.base import EpisodicLearner
-from autometa.learners.episodes import InputEpisodes, stacked
+from autometa.learners.episodes import InputEpisodes, stack_episodes
 from autometa.learners.recipe import Recipe, build_learner
 from autometa.learners.trained import TrainedLearner
 
@@ -145,7 +145,7 @@ def test_the_loss_is_the_mean_over_all_images_of_padded_episodes(name: str) -> N
     alone = [classified_episode(2, 1, 3, seed=1), classified_episode(5, 2, 1, seed=2)]
     losses = [learner.loss(episodes).item() for episodes in alone]
     images = [e.support_labels.numel() + e.query_labels.numel() for e in alone]
-    together = learner.loss(stacked(alone)).item()
+    together = learner.loss(stack_episodes(alone)).item()
     assert together == pytest.approx(np.average(losses, weights=images), rel=1e-4)
 
 

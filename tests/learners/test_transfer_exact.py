@@ -20,10 +20,10 @@ from autometa.learners.encoder import EncoderSpec
 from autometa.learners.episodes import InputEpisodes
 from autometa.learners.gradient.tasks import Task
 from autometa.learners.recipe import Recipe, build_learner
-from autometa.learners.transfer import tuning
+from autometa.learners.transfer import support_training
 from autometa.learners.transfer.adapters import Adapters, AdaptersOptions
-from autometa.learners.transfer.classification import classified
-from autometa.learners.transfer.pmf import PMF, pseudo_queries
+from autometa.learners.transfer.classification import collect_images
+from autometa.learners.transfer.pmf import PMF, make_pseudo_queries
 
 
 class Passing(nn.Module):
@@ -129,14 +129,14 @@ def test_a_fine_tuned_head_separates_what_can_be_separated() -> None:
 @pytest.mark.parametrize("scope", ["head", "last_blocks", "all"])
 def test_what_is_fine_tuned_is_what_the_scope_says(scope: str, monkeypatch: pytest.MonkeyPatch) -> None:
     learner, seen = built("finetune", scope=scope), {}
-    whole = tuning.tuned
+    whole = support_training.train_on_support
 
     def watched(loss: Any, start: Any, *rest: Any) -> Any:
         end = whole(loss, start, *rest)
         seen.update({name: not torch.equal(start[name], end[name]) for name in start})
         return end
 
-    monkeypatch.setattr("autometa.learners.transfer.finetune.tuned", watched)
+    monkeypatch.setattr("autometa.learners.transfer.finetune.train_on_support", watched)
     learner(image_episode(3, 3, 1))
     blocks = {"head": [], "last_blocks": [2, 3], "all": [0, 1, 2, 3]}[scope]
     weights = {f"body.network.{i}.0.weight" for i in blocks}
@@ -204,7 +204,7 @@ def test_fine_tuning_with_almost_no_rate_changes_almost_nothing() -> None:
 
 def test_pmf_moves_pseudo_queries_towards_their_prototypes() -> None:
     pmf, task = built("pmf", steps=20), Task.of(image_episode(4, 3, 2), 0)
-    views = pseudo_queries(task.support, np.random.default_rng(5))
+    views = make_pseudo_queries(task.support, np.random.default_rng(5))
     asked = replace(task, query=views, query_labels=task.support_labels)
     losses = []
     for rate in (0.0, 1e-2):
@@ -215,14 +215,14 @@ def test_pmf_moves_pseudo_queries_towards_their_prototypes() -> None:
 
 def test_pseudo_queries_of_images_are_all_changed_alike() -> None:
     image = images_like(torch.arange(1), 0)
-    views = pseudo_queries(image.repeat(5, 1, 1, 1), np.random.default_rng(0))
+    views = make_pseudo_queries(image.repeat(5, 1, 1, 1), np.random.default_rng(0))
     assert views.dtype == torch.uint8 and views.shape == (5, *image.shape[1:])
     assert (views == views[0]).all() and not torch.equal(views[:1], image)
 
 
 @pytest.mark.parametrize("shape", [(6, 50, 1, 1), (6, 50, 2, 2), (6, 4, 50)])
 def test_pseudo_queries_of_features_lack_the_same_channels(shape: tuple[int, ...]) -> None:
-    views = pseudo_queries(torch.ones(shape, dtype=torch.float16), np.random.default_rng(0))
+    views = make_pseudo_queries(torch.ones(shape, dtype=torch.float16), np.random.default_rng(0))
     channels = views.flatten(2).transpose(1, 2) if len(shape) == 4 else views
     assert views.dtype == torch.float16
     assert (channels == channels[0, 0]).all()
@@ -245,7 +245,7 @@ def test_a_large_support_gets_fewer_steps() -> None:
 def test_images_are_told_by_the_training_class_that_their_label_stands_for() -> None:
     episodes = classified_episode(3, 1, 2)
     assert episodes.classes is not None
-    images, labels = classified(episodes)
+    images, labels = collect_images(episodes)
     assert labels.tolist() == [
         *episodes.classes[0].tolist(),
         *episodes.classes[0].repeat_interleave(2).tolist(),
@@ -253,7 +253,7 @@ def test_images_are_told_by_the_training_class_that_their_label_stands_for() -> 
     assert torch.equal(images, torch.cat([episodes.support[0], episodes.query[0]]))
     assert int(labels.max()) < CLASSES
     with pytest.raises(DataError, match="classes = None: draw them from a pool"):
-        classified(replace(episodes, classes=None))
+        collect_images(replace(episodes, classes=None))
 
 
 @pytest.mark.parametrize("trainable", [0, 1, "all"])

@@ -21,14 +21,14 @@ from autometa.data.test_spec import TestSpec
 from autometa.evaluation.validation_episodes import Answer
 from autometa.learners import episodes as sources
 from autometa.learners.encoder import EncoderSpec
-from autometa.learners.episodes import TaskSource, stacked
+from autometa.learners.episodes import TaskSource, stack_episodes
 from autometa.learners.recipe import Recipe, build_learner
 from autometa.learners.trained import TrainedLearner
 from autometa.learners.training import Training, TrainingSettings
 from autometa.systems.single_learner import SingleLearnerSystem
 
 TEST = EpisodeSpec(ways=(5, 5), shots=(1, 3), queries_per_class=4)
-CLASSIFIED = EpisodeSpec(ways=(10, 10), shots=(1, 1), queries_per_class=1)
+CLASSIFICATION_SPEC = EpisodeSpec(ways=(10, 10), shots=(1, 1), queries_per_class=1)
 SMALL = EncoderSpec(network="conv4", px=8, channels=8, pools=2)
 FITTED = 10
 
@@ -43,7 +43,7 @@ def training_of(
     pool = red_pool()
     return Training(
         build_learner(Recipe(learner=name, encoder=SMALL, options=options or {})),
-        pool_source(pool, CLASSIFIED if name in CLASSIFYING else TEST, classes=FITTED),
+        pool_source(pool, CLASSIFICATION_SPEC if name in CLASSIFYING else TEST, classes=FITTED),
         held_out(pool, TEST, FITTED, episodes=episodes),
         TrainingSettings(**settings),
         budget,
@@ -130,7 +130,7 @@ def test_a_stream_with_too_many_classes_or_none_named_is_told(monkeypatch: pytes
     unnamed = task([1, 2])
     del unnamed.original_class_idx
     known, unknown = (TaskSource([t], torch.from_numpy).draw(1) for t in (task([1, 2]), unnamed))
-    assert unknown.classes is None and stacked([known, unknown]).classes is None
+    assert unknown.classes is None and stack_episodes([known, unknown]).classes is None
 
 
 def test_turned_images_are_of_classes_that_no_classifier_has() -> None:
@@ -151,7 +151,7 @@ def test_what_has_nothing_to_train_is_measured_and_left_alone() -> None:
     assert all(torch.equal(t, before[n]) for n, t in training.learner.state_dict().items())
 
 
-def settled(monkeypatch: pytest.MonkeyPatch, accuracies: dict[float, Any]) -> tuple[float, str]:
+def choose_among(monkeypatch: pytest.MonkeyPatch, accuracies: dict[float, Any]) -> tuple[float, str]:
     """The rate that is chosen where validation gives these accuracies by rate."""
     training = training_of("pmf")
     learner: Any = training.learner
@@ -161,21 +161,23 @@ def settled(monkeypatch: pytest.MonkeyPatch, accuracies: dict[float, Any]) -> tu
         return Answer((), np.resize(np.asarray(accuracies[rate]), len(validation.episodes)))
 
     monkeypatch.setattr(type(learner), "validate", validate)
-    told = learner.choose_options(training.validation.inputs, training.validation.episodes, UNLIMITED)
-    return round(float(learner.rate), 7), told
+    message = learner.choose_options(training.validation.inputs, training.validation.episodes, UNLIMITED)
+    return round(float(learner.rate), 7), message
 
 
 def test_the_rate_that_gains_most_on_validation_episodes_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    rate, told = settled(monkeypatch, {0.0: [0.5, 0.6], 1e-4: [0.6, 0.6], 1e-3: [0.7, 0.8], 1e-2: [0.1, 0.2]})
+    rate, message = choose_among(
+        monkeypatch, {0.0: [0.5, 0.6], 1e-4: [0.6, 0.6], 1e-3: [0.7, 0.8], 1e-2: [0.1, 0.2]}
+    )
     assert rate == 1e-3
-    assert told == "rate 0.001: gains 20.0 ± 0.0 (24 validation episodes)"
+    assert message == "rate 0.001: gains 20.0 ± 0.0 (24 validation episodes)"
 
 
 def test_no_fine_tuning_stays_where_nothing_gains_more_than_chance(monkeypatch: pytest.MonkeyPatch) -> None:
     noise = np.tile([0.9, 0.12], 12)
-    rate, told = settled(monkeypatch, {0.0: 0.5, 1e-4: 0.5, 1e-3: noise, 1e-2: 0.4})
+    rate, message = choose_among(monkeypatch, {0.0: 0.5, 1e-4: 0.5, 1e-3: noise, 1e-2: 0.4})
     assert rate == 0.0
-    assert "rate 0: no other rate gained" in told
+    assert "rate 0: no other rate gained" in message
 
 
 def test_without_time_to_choose_nothing_is_fine_tuned() -> None:
@@ -183,11 +185,11 @@ def test_without_time_to_choose_nothing_is_fine_tuned() -> None:
     learner: Any = training.learner
     learner.rate.fill_(1e-2)
     clock = FakeClock()
-    told = learner.choose_options(
+    message = learner.choose_options(
         training.validation.inputs, training.validation.episodes, TimeBudget.of(0.0, clock)
     )
     assert float(learner.rate) == 0.0
-    assert "time for 0 validation episodes, 8 are needed" in told
+    assert "time for 0 validation episodes, 8 are needed" in message
 
 
 def test_training_ends_with_the_choice_and_keeps_time_for_it(tmp_path: Path) -> None:
@@ -198,7 +200,7 @@ def test_training_ends_with_the_choice_and_keeps_time_for_it(tmp_path: Path) -> 
     assert lines[-1].startswith("rate 0") and "24 validation episodes" in lines[-1]
     late = training_of("pmf", budget=TimeBudget.of(100.0, FakeClock()))
     late._start()
-    assert late._whole_s == pytest.approx(85.0)
+    assert late._schedule.whole_s == pytest.approx(85.0)
     rate = training.learner.state_dict()["rate"]
     trained = TrainedLearner(Recipe(learner="pmf", encoder=SMALL), training.learner)
     trained.save(tmp_path)

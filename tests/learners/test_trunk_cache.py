@@ -170,7 +170,7 @@ def test_a_frozen_trunk_runs_where_the_parameters_are() -> None:
     with pytest.raises(NotImplementedError, match="meta tensor"):
         encoder.prepare(images)
     assert encoder._trunk is not None
-    assert encoder_module.device_of(encoder._trunk.network).type == "meta"
+    assert encoder_module.get_device(encoder._trunk.network).type == "meta"
 
 
 @pytest.mark.parametrize("maps", [False, True])

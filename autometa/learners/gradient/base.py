@@ -13,10 +13,17 @@ from torch import nn
 from autometa.learners.base import EpisodicLearner, Options
 from autometa.learners.encoder import Encoder, ScratchEncoder
 from autometa.learners.episodes import InputEpisodes
-from autometa.learners.gradient.batching import Accumulate, Way, fastest, in_a_loop, on_cores, uniform
-from autometa.learners.gradient.inner_loop import Params, adapted, clipped
-from autometa.learners.gradient.norm import NormMode, forget, set_phase, with_task_norm
-from autometa.learners.gradient.tasks import Task, each_task, vectors_of
+from autometa.learners.gradient.batching import (
+    Accumulate,
+    TaskMode,
+    accumulate_in_loop,
+    accumulate_on_cores,
+    find_fastest,
+    is_uniform,
+)
+from autometa.learners.gradient.inner_loop import Params, adapt_params, clip_gradients
+from autometa.learners.gradient.norm import NormMode, forget_statistics, replace_batch_norm, set_phase
+from autometa.learners.gradient.tasks import Task, answer_each_task, embed_with_params
 
 BODY = "encoder."
 HeadStart = Literal["shared", "prototypes", "zero"]
@@ -28,8 +35,8 @@ HeadStart = Literal["shared", "prototypes", "zero"]
 class InnerLoop(Options):
     """`steps` gradient steps of `rate` on the support in training, `test_steps` outside; `head`: where the
     head of a task starts; `norm`: see `NormMode`, for networks trained from scratch; inner gradients count
-    as constants if `first_order`; `clip`: their most length. Training takes `tasks` one after the other (`loop`),
-    one on every core (`cores`) or all at once (`vmap`), whichever a first measurement finds fastest."""
+    as constants if `first_order`; `clip`: their greatest joint length. Training takes `tasks` one after the other
+    (`loop`), one on every core (`cores`) or all at once (`vmap`), whichever a first measurement finds fastest."""
 
     steps: int = Field(default=2, ge=1)
     test_steps: int = Field(default=5, ge=0)
@@ -38,7 +45,7 @@ class InnerLoop(Options):
     norm: NormMode = "transductive"
     first_order: bool = False
     clip: float | None = Field(default=10.0, gt=0)
-    tasks: Way | Literal["auto"] = "auto"
+    tasks: TaskMode | Literal["auto"] = "auto"
 
 
 class GradientLearner(EpisodicLearner):
@@ -56,7 +63,7 @@ class GradientLearner(EpisodicLearner):
         self.options = options
         self._fastest: Accumulate | None = None
         if isinstance(encoder, ScratchEncoder):
-            with_task_norm(encoder, options.norm, options.steps)
+            replace_batch_norm(encoder, options.norm, options.steps)
         modules: list[Any] = list(encoder.modules())
         for module in modules:
             if hasattr(module, "fused_attn"):  # torch has no second derivative of it
@@ -67,7 +74,7 @@ class GradientLearner(EpisodicLearner):
     def forward(self, episodes: InputEpisodes) -> torch.Tensor:
         """Scores [b, q, n] of the queries; adapts with gradients whatever the caller's mode."""
         serial = self.training and self.options.norm == "per_step"  # tasks share running statistics
-        return each_task(self, episodes, type(self).task_logits, serial=serial)
+        return answer_each_task(self, episodes, type(self).task_logits, serial=serial)
 
     def task_logits(self, task: Task) -> torch.Tensor:
         """Logits [q, ways] of the queries of one task, after adaptation, without a graph."""
@@ -77,16 +84,14 @@ class GradientLearner(EpisodicLearner):
 
     def accumulate(self, episodes: InputEpisodes) -> float:
         """Gradients of the mean query loss; the loss. A loop over tasks needs the memory of one."""
-        return self._way(episodes)(self, episodes)
-
-    def _way(self, episodes: InputEpisodes) -> Accumulate:
         if self.options.norm == "per_step":  # tasks share running statistics
-            return in_a_loop
-        if not self.vectorised or not uniform(episodes):
-            return in_a_loop if episodes.query.is_cuda else on_cores
+            return accumulate_in_loop(self, episodes)
+        if not self.vectorised or not is_uniform(episodes):
+            one_by_one = accumulate_in_loop if episodes.query.is_cuda else accumulate_on_cores
+            return one_by_one(self, episodes)
         if self._fastest is None:
-            self._fastest = fastest(self, episodes, self.options.tasks)
-        return self._fastest
+            self._fastest = find_fastest(self, episodes, self.options.tasks)
+        return self._fastest(self, episodes)
 
     def task_loss(self, task: Task) -> torch.Tensor:
         """What one task adds to the loss: cross-entropy of its queries after adaptation."""
@@ -99,7 +104,7 @@ class GradientLearner(EpisodicLearner):
         if self.options.norm == "support":
             self.features(params, task.support, step, recording=True)
         logits = self.logits(params, task.query, step, recording=False)
-        forget(self.encoder)
+        forget_statistics(self.encoder)
         return logits
 
     def adapt(self, task: Task, steps: int) -> list[Params]:
@@ -111,16 +116,18 @@ class GradientLearner(EpisodicLearner):
             logits = self.logits(params, task.support, step, recording=True)
             return F.cross_entropy(logits, task.support_labels)
 
-        def finish(gradients: Params) -> Params:
+        def update(gradients: Params, step: int) -> Params:
             if self.first_order:
                 gradients = {name: gradient.detach() for name, gradient in gradients.items()}
-            return gradients if self.options.clip is None else clipped(gradients, self.options.clip)
+            if self.options.clip is not None:
+                gradients = clip_gradients(gradients, self.options.clip)
+            return {name: self.rate(name, step) * gradient for name, gradient in gradients.items()}
 
-        return adapted(loss, params, moving, self.rate, steps, finish)
+        return adapt_params(loss, params, moving, update, steps)
 
     @property
     def first_order(self) -> bool:
-        """Whether inner gradients count as constants; outside training nobody asks for more."""
+        """Whether inner gradients count as constants; outside training no second-order gradient is needed."""
         return self.options.first_order or not self.training
 
     def initial(self, task: Task) -> Params:
@@ -152,7 +159,7 @@ class GradientLearner(EpisodicLearner):
         """Embeddings [n, d] under these parameters."""
         set_phase(self.encoder, step, recording=recording)
         body = {name.removeprefix(BODY): p for name, p in params.items() if name.startswith(BODY)}
-        return vectors_of(self.encoder, body, inputs)
+        return embed_with_params(self.encoder, body, inputs)
 
     def logits(self, params: Params, inputs: torch.Tensor, step: int, *, recording: bool) -> torch.Tensor:
         """Class logits [n, ways] under these parameters."""

@@ -1,8 +1,8 @@
 """A meta-batch task by task, a task on every core, or all tasks at once under `vmap`: which is fastest is
 measured, not known.
 
-With weights of its own for every task, a convolution under `vmap` is a grouped one, which a CPU does not do well;
-networks without convolutions, and GPUs, which small tasks leave idle, gain from it.
+With weights of its own for every task, a convolution under `vmap` is a grouped one, which is slow on a CPU;
+networks without convolutions gain from it, and GPUs, which small tasks leave idle.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.func import vmap
 from autometa.core.budget import stopwatch
 from autometa.learners.episodes import InputEpisodes
 from autometa.learners.gradient.norm import under_vmap
-from autometa.learners.gradient.parallel import on_all_cores
+from autometa.learners.gradient.parallel import map_on_cores
 from autometa.learners.gradient.tasks import Task
 
 Accumulate = Callable[[Any, InputEpisodes], float]
@@ -24,19 +24,18 @@ Accumulate = Callable[[Any, InputEpisodes], float]
 CHUNK = 4
 """Tasks at once on a CPU: more fall out of its caches."""
 Gradients = list[torch.Tensor | None]
-Way = Literal["loop", "cores", "vmap"]
-PROBED = 4
-"""Tasks by which the ways are measured."""
-ROUNDS = 3
+TaskMode = Literal["loop", "cores", "vmap"]
+PROBED, ROUNDS = 4, 3
+"""Tasks by which the modes are measured, in so many rounds."""
 
 
-def uniform(episodes: InputEpisodes) -> bool:
+def is_uniform(episodes: InputEpisodes) -> bool:
     """Whether all episodes have the same ways and shots, so that nothing is padded."""
     whole = bool((episodes.support_labels >= 0).all()) and bool((episodes.query_labels >= 0).all())
     return whole and bool((episodes.ways == episodes.ways[0]).all())
 
 
-def in_a_loop(learner: Any, episodes: InputEpisodes) -> float:
+def accumulate_in_loop(learner: Any, episodes: InputEpisodes) -> float:
     """One task after the other."""
     total = 0.0
     for place in range(len(episodes.ways)):
@@ -46,7 +45,7 @@ def in_a_loop(learner: Any, episodes: InputEpisodes) -> float:
     return total
 
 
-def on_cores(learner: Any, episodes: InputEpisodes) -> float:
+def accumulate_on_cores(learner: Any, episodes: InputEpisodes) -> float:
     """As many tasks at a time as there are cores, summed in order."""
     trained = [p for p in learner.parameters() if p.requires_grad]
 
@@ -55,7 +54,7 @@ def on_cores(learner: Any, episodes: InputEpisodes) -> float:
         return float(loss.detach()), torch.autograd.grad(loss, trained, allow_unused=True)
 
     total = 0.0
-    for loss, gradients in on_all_cores(learner, work, len(episodes.ways)):
+    for loss, gradients in map_on_cores(learner, work, len(episodes.ways)):
         total += loss
         for parameter, gradient in zip(trained, gradients, strict=True):
             if gradient is not None:
@@ -63,62 +62,66 @@ def on_cores(learner: Any, episodes: InputEpisodes) -> float:
     return total
 
 
-def all_at_once(learner: Any, episodes: InputEpisodes) -> float:
-    """All tasks of a uniform batch under `vmap`; in ever smaller chunks where memory does not do."""
-    with under_vmap(learner):
-        return _all_at_once(learner, episodes)
+def accumulate_vmapped(learner: Any, episodes: InputEpisodes) -> float:
+    """All tasks of a uniform batch under `vmap`; in ever smaller chunks where memory is too small."""
+    tasks, ways = len(episodes.ways), int(episodes.ways[0])
+    chunk = tasks if episodes.query.is_cuda else CHUNK
 
-
-def _all_at_once(learner: Any, episodes: InputEpisodes) -> float:
-    ways = int(episodes.ways[0])
-    chunk = len(episodes.ways) if episodes.query.is_cuda else CHUNK
-
-    def one(
+    def task_loss(
         support: torch.Tensor, labels: torch.Tensor, query: torch.Tensor, query_labels: torch.Tensor
     ) -> torch.Tensor:
         loss: torch.Tensor = learner.task_loss(Task(support, labels, query, query_labels, ways))
         return loss
 
     tensors = (episodes.support, episodes.support_labels, episodes.query, episodes.query_labels)
-    held = _gradients(learner)
-    while True:
-        try:
-            return sum(_chunk(one, tensors, start, chunk) for start in range(0, len(episodes.ways), chunk))
-        except torch.OutOfMemoryError:
-            if chunk == 1:
-                raise
-        chunk //= 2  # outside the handler, whose frames hold memory
-        _restore_gradients(learner, held)
+    before = _copy_gradients(learner)
+    with under_vmap(learner):
+        while True:
+            try:
+                return sum(
+                    _accumulate_chunk(task_loss, tensors, start, chunk) for start in range(0, tasks, chunk)
+                )
+            except torch.OutOfMemoryError:
+                if chunk == 1:
+                    raise
+            chunk //= 2  # outside the handler, whose frames hold memory
+            _restore_gradients(learner, before)
 
 
-def _gradients(learner: Any) -> Gradients:
-    """Copies of the gradients that are there."""
-    return [None if p.grad is None else p.grad.clone() for p in learner.parameters()]
-
-
-def _restore_gradients(learner: Any, held: Gradients) -> None:
-    """Put copies of them back: backward passes add in place."""
-    for parameter, gradient in zip(learner.parameters(), held, strict=True):
-        parameter.grad = None if gradient is None else gradient.clone()
-
-
-def _chunk(
-    one: Callable[..., torch.Tensor], tensors: tuple[torch.Tensor, ...], start: int, size: int
+def _accumulate_chunk(
+    task_loss: Callable[..., torch.Tensor], tensors: tuple[torch.Tensor, ...], start: int, size: int
 ) -> float:
-    losses = vmap(one, randomness="different")(*(tensor[start : start + size] for tensor in tensors))
+    """What `size` tasks from `start` on add to the gradients and to the mean loss."""
+    losses = vmap(task_loss, randomness="different")(*(tensor[start : start + size] for tensor in tensors))
     loss = losses.sum() / len(tensors[0])
     loss.backward()
     return float(loss.detach())
 
 
-def fastest(learner: Any, episodes: InputEpisodes, wanted: Way | Literal["auto"] = "auto") -> Accumulate:
-    """The wanted way, or the one that was fastest on the first few tasks of a uniform batch (the best of some
+def _copy_gradients(learner: Any) -> Gradients:
+    return [None if p.grad is None else p.grad.clone() for p in learner.parameters()]
+
+
+def _restore_gradients(learner: Any, before: Gradients) -> None:
+    """Put copies of them back: backward passes add in place."""
+    for parameter, gradient in zip(learner.parameters(), before, strict=True):
+        parameter.grad = None if gradient is None else gradient.clone()
+
+
+def find_fastest(
+    learner: Any, episodes: InputEpisodes, wanted: TaskMode | Literal["auto"] = "auto"
+) -> Accumulate:
+    """The wanted mode, or the one that was fastest on the first few tasks of a uniform batch (the best of some
     rounds; the gradients of the learner are left as they were)."""
     if wanted != "auto":
-        return WAYS[wanted]
-    ways = _worth_trying(episodes.query)
-    if len(ways) == 1:
-        return ways[0]
+        return MODES[wanted]
+    candidates: list[Accumulate] = [accumulate_on_cores, accumulate_vmapped]
+    if episodes.query.is_cuda:
+        candidates = [accumulate_in_loop, accumulate_vmapped]
+    elif episodes.query.ndim == 5 and episodes.query.shape[-1] * episodes.query.shape[-2] > 1:
+        # `vmap` over convolutions was never faster on a CPU (`benchmarks/maml.py` has the row), and trying it takes
+        # several times the memory
+        return accumulate_on_cores
     few = InputEpisodes(
         episodes.support[:PROBED],
         episodes.support_labels[:PROBED],
@@ -126,24 +129,19 @@ def fastest(learner: Any, episodes: InputEpisodes, wanted: Way | Literal["auto"]
         episodes.query_labels[:PROBED],
         episodes.ways[:PROBED],
     )
-    held = _gradients(learner)
+    before = _copy_gradients(learner)
     times: dict[Accumulate, float] = {}
     for _ in range(ROUNDS):
-        for way in ways:
+        for accumulate in candidates:
             elapsed = stopwatch()
-            way(learner, few)  # ends with a loss on the CPU, so that a GPU has finished too
-            times[way] = min(times.get(way, float("inf")), elapsed())
-    _restore_gradients(learner, held)
-    return min(times, key=lambda way: times[way])
+            accumulate(learner, few)  # ends with a loss on the CPU, so that a GPU has finished too
+            times[accumulate] = min(times.get(accumulate, float("inf")), elapsed())
+    _restore_gradients(learner, before)
+    return min(times, key=lambda accumulate: times[accumulate])
 
 
-def _worth_trying(query: torch.Tensor) -> tuple[Accumulate, ...]:
-    """The ways to race for queries [b, q, ...]. Maps on a CPU have none: `vmap` over their convolutions was
-    never the faster (`benchmarks/maml.py` has the row), and trying it takes several times the memory."""
-    if query.is_cuda:
-        return in_a_loop, all_at_once
-    maps = query.ndim == 5 and query.shape[-1] * query.shape[-2] > 1
-    return (on_cores,) if maps else (on_cores, all_at_once)
-
-
-WAYS: dict[Way, Accumulate] = {"loop": in_a_loop, "cores": on_cores, "vmap": all_at_once}
+MODES: dict[TaskMode, Accumulate] = {
+    "loop": accumulate_in_loop,
+    "cores": accumulate_on_cores,
+    "vmap": accumulate_vmapped,
+}

@@ -30,7 +30,7 @@ class CAVIA(GradientLearner):
     """Only a context is adapted, from zero; everything else is shared by all tasks (Zintgraf et al. 2019).
 
     Every class has a context vector of its own, φ_n of length `context`, and its logit is u·relu(A f(x) + B
-    φ_n), so that any number of ways will do and their order does not matter; the paper has one vector for a
+    φ_n), so that it takes any number of ways and their order does not matter; the paper has one vector for a
     fixed number of ways.
     """
 

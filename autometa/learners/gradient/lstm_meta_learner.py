@@ -79,7 +79,11 @@ class LSTMMetaLearner(GradientLearner):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Gates f and i for every coordinate of a parameter."""
         last = last or (torch.ones_like(gradient), torch.full_like(gradient, self.options.rate))
-        shared = [*preprocessed(gradient), *(part.expand_as(gradient) for part in preprocessed(loss)), value]
+        shared = [
+            *preprocess_gradient(gradient),
+            *(part.expand_as(gradient) for part in preprocess_gradient(loss)),
+            value,
+        ]
         forget, write = (
             torch.sigmoid(gate(torch.stack([*shared, before], dim=-1)))[..., 0]
             for gate, before in ((self.forget, last[0]), (self.input, last[1]))
@@ -87,7 +91,7 @@ class LSTMMetaLearner(GradientLearner):
         return forget, write
 
 
-def preprocessed(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def preprocess_gradient(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(log|x| / p, sign x) where |x| ≥ e^-p, else (-1, e^p x) (Andrychowicz et al. 2016, appendix A)."""
     large = x.abs() >= math.exp(-P)
     size = torch.where(large, x.abs().clamp(min=1e-30).log() / P, -torch.ones_like(x))

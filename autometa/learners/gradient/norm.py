@@ -1,4 +1,4 @@
-"""Batch norm for learners that adapt: which statistics normalise the queries is said, not assumed."""
+"""Batch norm for learners that adapt: it is stated which statistics normalise the queries."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ Moments = tuple[torch.Tensor, torch.Tensor]
 """Mean and (biased) variance [c] of maps."""
 
 
-def count_of(maps: torch.Tensor) -> int:
+def count_values(maps: torch.Tensor) -> int:
     """Numbers of a channel of maps [n, c, h, w]."""
     return maps.shape[0] * maps.shape[2] * maps.shape[3]
 
 
-def single(maps: torch.Tensor) -> bool:
+def has_single_value(maps: torch.Tensor) -> bool:
     """Whether a channel is a single number, which has no variance."""
-    return count_of(maps) == 1
+    return count_values(maps) == 1
 
 
-def moments(maps: torch.Tensor) -> Moments:
+def measure_moments(maps: torch.Tensor) -> Moments:
     """Those of maps [n, c, h, w], under `vmap` too (where torch's own batch norm has wrong second-order
     gradients). Sums, since the gradient of a mean is as large as the maps."""
-    count = count_of(maps)
+    count = count_values(maps)
     mean = maps.sum((0, 2, 3)) / count
     return mean, ((maps * maps).sum((0, 2, 3)) / count - mean * mean).clamp(min=0)
 
 
-def moments_by_patches(maps: torch.Tensor, weight: torch.Tensor) -> Moments:
+def measure_moments_by_patches(maps: torch.Tensor, weight: torch.Tensor) -> Moments:
     """Those of the 3×3 convolution of maps [n, c, h, w] with `weight` [c', c, 3, 3], from the mean m and the
     covariance C of the patches: wᵀm and wᵀCw. With few channels, as images have, they are far smaller than
     what the convolution gives."""
@@ -74,18 +74,30 @@ class TaskNorm(nn.Module):
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """Maps [n, c, h, w] → the same shape."""
         if self.mode == "per_step":
-            return self._of_step(maps)
-        if self.plain(maps):
-            return self.by_torch(maps, self.weight, self.bias)
-        scale, shift = self.affine(lambda: moments(maps), self.weight)
+            step = min(self.step, len(self.weight) - 1)
+            weight, bias = self.weight[step], self.bias[step]
+            mean, variance = self.running_mean[step], self.running_var[step]
+            if not (self.training or self.recording) or has_single_value(maps):
+                return F.batch_norm(maps, mean, variance, weight, bias, eps=self.eps)
+            if not self.recording:
+                mean.lerp_(maps.detach().mean((0, 2, 3)), self.momentum)
+                variance.lerp_(maps.detach().var((0, 2, 3)), self.momentum)
+            return self.normalise_by_torch(maps, weight, bias)
+        if self.can_use_torch(maps):
+            return self.normalise_by_torch(maps, self.weight, self.bias)
+        scale, shift = self.affine(lambda: measure_moments(maps), self.weight)
         return maps * scale[:, None, None] + shift[:, None, None]
 
-    def plain(self, maps: torch.Tensor) -> bool:
-        """Whether torch's own batch norm does, which is faster where gradients of gradients are not asked for, as
-        for queries: not where its gradients are wrong, or it refuses (a single number a channel)."""
-        return self.mode == "transductive" and not (self.recording or self.vectorised or single(maps))
+    def can_use_torch(self, maps: torch.Tensor) -> bool:
+        """Whether torch's own batch norm will do, which is faster where no gradients of gradients are needed, as for
+        queries. It will not where its gradients are wrong, or where it refuses (a single number a channel)."""
+        return self.mode == "transductive" and not (
+            self.recording or self.vectorised or has_single_value(maps)
+        )
 
-    def by_torch(self, maps: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    def normalise_by_torch(
+        self, maps: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
+    ) -> torch.Tensor:
         """Maps [n, c, h, w] normalised by their own statistics, as torch does it."""
         return F.batch_norm(maps, None, None, weight, bias, training=True, eps=self.eps)
 
@@ -102,19 +114,6 @@ class TaskNorm(nn.Module):
         scale = weight * (variance + self.eps).rsqrt()
         return scale, self.bias - mean * scale
 
-    def _of_step(self, maps: torch.Tensor) -> torch.Tensor:
-        step = min(self.step, len(self.weight) - 1)
-        weight, bias = self.weight[step], self.bias[step]
-        if (self.training or self.recording) and not single(maps):
-            if not self.recording:
-                self._remember(maps.detach(), step)
-            return self.by_torch(maps, weight, bias)
-        return F.batch_norm(maps, self.running_mean[step], self.running_var[step], weight, bias, eps=self.eps)
-
-    def _remember(self, maps: torch.Tensor, step: int) -> None:
-        self.running_mean[step].lerp_(maps.mean((0, 2, 3)), self.momentum)
-        self.running_var[step].lerp_(maps.var((0, 2, 3)), self.momentum)
-
 
 class TaskBlock(nn.Module):
     """`ConvBlock` with `TaskNorm`, pooled before it is normalised, on a quarter of the numbers: where scales are
@@ -129,14 +128,15 @@ class TaskBlock(nn.Module):
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """[n, c, h, w] → [n, channels, h // 2, w // 2], or h, w without pooling."""
         norm = self.norm
-        if norm.plain(maps) and not self._few:
-            maps = norm.by_torch(self.convolution(maps), norm.weight, norm.bias)
+        if norm.can_use_torch(maps) and not self._few:
+            maps = norm.normalise_by_torch(self.convolution(maps), norm.weight, norm.bias)
             return F.relu(F.max_pool2d(maps, 2) if self._halves(maps) else maps)
         sign = torch.where(norm.weight < 0, -1.0, 1.0).detach()
         filters = self.convolution.weight * sign[:, None, None, None]
         results = F.conv2d(maps, filters, padding=1)
         scale, shift = norm.affine(
-            lambda: moments_by_patches(maps, filters) if self._few else moments(results), norm.weight * sign
+            lambda: measure_moments_by_patches(maps, filters) if self._few else measure_moments(results),
+            norm.weight * sign,
         )
         if self._halves(results):
             results = F.max_pool2d(results, 2)
@@ -151,7 +151,7 @@ class TaskBlock(nn.Module):
         return self.pool and min(maps.shape[-2:]) > 1
 
 
-def with_task_norm(module: nn.Module, mode: NormMode, steps: int) -> None:
+def replace_batch_norm(module: nn.Module, mode: NormMode, steps: int) -> None:
     """Replace every batch norm that is trained from scratch in `module` by a `TaskNorm`."""
     for name, child in module.named_children():
         if isinstance(child, ConvBlock) and mode != "per_step":
@@ -159,7 +159,7 @@ def with_task_norm(module: nn.Module, mode: NormMode, steps: int) -> None:
         elif isinstance(child, nn.BatchNorm2d):
             setattr(module, name, TaskNorm(child.num_features, mode, steps, child.eps))
         else:
-            with_task_norm(child, mode, steps)
+            replace_batch_norm(child, mode, steps)
 
 
 @contextmanager
@@ -175,7 +175,7 @@ def under_vmap(module: nn.Module) -> Iterator[None]:
             norm.vectorised = False
 
 
-def forget(module: nn.Module) -> None:
+def forget_statistics(module: nn.Module) -> None:
     """Let go of the statistics of a support, and of the graph behind them."""
     for child in module.modules():
         if isinstance(child, TaskNorm):

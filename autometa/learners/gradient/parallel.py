@@ -17,9 +17,9 @@ Result = TypeVar("Result")
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
-def on_all_cores(learner: AnyModule, work: Callable[[AnyModule, int], Result], n: int) -> Iterator[Result]:
+def map_on_cores(learner: AnyModule, work: Callable[[AnyModule, int], Result], n: int) -> Iterator[Result]:
     """`work` on copies of `learner` for each of 0..n-1, in order; as many at a time as torch has threads.
-    Results are let go of as they are taken.
+    Each result is released once it is taken.
 
     The copies share all tensors with `learner`. What `work` changes besides is lost, and gradients that it
     adds to shared parameters race: it has to return them.
@@ -41,12 +41,12 @@ def on_all_cores(learner: AnyModule, work: Callable[[AnyModule, int], Result], n
         finally:
             copies.put(own)
 
-    with one_thread_each(), ThreadPoolExecutor(workers) as pool:
+    with limit_to_one_thread(), ThreadPoolExecutor(workers) as pool:
         yield from pool.map(one, range(n))
 
 
 @contextmanager
-def one_thread_each() -> Iterator[None]:
+def limit_to_one_thread() -> Iterator[None]:
     """Torch's operations run on one thread each."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -48,13 +48,16 @@ class Reptile(GradientLearner):
 
     def accumulate(self, episodes: InputEpisodes) -> float:
         """θ - θ' of each task, averaged, where gradients are expected; the mean loss before the steps."""
-        total = 0.0
+        total, own = 0.0, dict(self.named_parameters())
         for place in range(len(episodes.ways)):
             task = Task.of(episodes, place)
             images = torch.cat([task.support, task.query])
             labels = torch.cat([task.support_labels, task.query_labels])
-            start, end, loss = self._trained(images, labels, task, self.options.steps, mini=True)
-            for name, parameter in self._learned(start).items():
+            start, end, loss = self._run_adam(images, labels, task, self.options.steps, mini=True)
+            learned = {name: own[name] for name in start if name in own}
+            if self.options.head == "shared":
+                learned["head.weight"] = self.start_weight
+            for name, parameter in learned.items():
                 difference = (start[name] - end[name]).detach()
                 if name == "head.weight":  # all classes start at one vector
                     difference = difference.mean(0)
@@ -65,17 +68,10 @@ class Reptile(GradientLearner):
 
     def adapt(self, task: Task, steps: int) -> list[Params]:
         """Parameters before and after training on the support."""
-        start, end, _ = self._trained(task.support, task.support_labels, task, steps, mini=False)
+        start, end, _ = self._run_adam(task.support, task.support_labels, task, steps, mini=False)
         return [start, end]
 
-    def _learned(self, start: Params) -> dict[str, torch.nn.Parameter]:
-        own = dict(self.named_parameters())
-        learned = {name: own[name] for name in start if name in own}
-        if self.options.head == "shared":
-            learned["head.weight"] = self.start_weight
-        return learned
-
-    def _trained(
+    def _run_adam(
         self, images: torch.Tensor, labels: torch.Tensor, task: Task, steps: int, *, mini: bool
     ) -> tuple[Params, Params, float]:
         """Parameters before and after `steps` of Adam, and the first loss."""
@@ -84,7 +80,7 @@ class Reptile(GradientLearner):
         squares = {name: torch.zeros_like(tensor) for name, tensor in current.items()}
         first, self._order = 0.0, torch.empty(0, dtype=torch.long)
         for step in range(steps):
-            rows = self._mini_batch(len(images)) if mini else torch.arange(len(images))
+            rows = self._draw_mini_batch(len(images)) if mini else torch.arange(len(images))
             current = {name: tensor.requires_grad_() for name, tensor in current.items()}
             with torch.enable_grad():
                 logits = self.logits(current, images[rows], step, recording=True)
@@ -99,7 +95,7 @@ class Reptile(GradientLearner):
             current = moved
         return start, current, first
 
-    def _mini_batch(self, n: int) -> torch.Tensor:
+    def _draw_mini_batch(self, n: int) -> torch.Tensor:
         """Rows of a mini-batch: the images in random order, in a new one when fewer are left."""
         size = min(self.options.batch, n)
         if len(self._order) < size:

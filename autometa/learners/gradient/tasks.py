@@ -10,9 +10,10 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from autometa.heads import FeatureBatch
 from autometa.learners.encoder import Encoder
 from autometa.learners.episodes import InputEpisodes
-from autometa.learners.gradient.parallel import on_all_cores
+from autometa.learners.gradient.parallel import map_on_cores
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
@@ -40,8 +41,13 @@ class Task:
             int(episodes.ways[place]),
         )
 
+    def embedded_batch(self, support: torch.Tensor, query: torch.Tensor) -> FeatureBatch:
+        """The task as a batch of one, its images given as embeddings: support [s, d] and query [q, d]."""
+        ways = torch.tensor([self.ways], device=support.device)
+        return FeatureBatch(support[None], self.support_labels[None], query[None], ways)
 
-def each_task(
+
+def answer_each_task(
     learner: AnyModule,
     episodes: InputEpisodes,
     answer: Callable[[AnyModule, Task], torch.Tensor],
@@ -58,13 +64,15 @@ def each_task(
 
     with torch.no_grad():
         serial = serial or episodes.query.is_cuda
-        answers = (work(learner, place) for place in range(b)) if serial else on_all_cores(learner, work, b)
+        answers = (work(learner, place) for place in range(b)) if serial else map_on_cores(learner, work, b)
         for place, logits in enumerate(answers):
             scores[place, episodes.query_labels[place] >= 0, : logits.shape[1]] = logits
     return scores
 
 
-def vectors_of(encoder: Encoder, params: Mapping[str, torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
+def embed_with_params(
+    encoder: Encoder, params: Mapping[str, torch.Tensor], inputs: torch.Tensor
+) -> torch.Tensor:
     """Embeddings [n, d] with these parameters of the encoder in place of its own."""
     body = {f"encoder.{name}": tensor for name, tensor in params.items()}
     vectors: torch.Tensor = functional_call(_Vectors(encoder), body, (inputs,))

@@ -87,37 +87,34 @@ class MemoryLearner(MetricLearner):
     ) -> torch.Tensor:
         """The mean over readings in training."""
         if self.training:
-            batch, query_labels = repeated(batch, self.readings), query_labels.repeat(self.readings, 1)
+            batch, query_labels = repeat_tasks(batch, self.readings), query_labels.repeat(self.readings, 1)
         return super().embedded_loss(batch, unlabelled, query_labels)
 
     def compare(self, batch: FeatureBatch, unlabelled: Unlabelled | None = None) -> torch.Tensor:
         """Scores [b, q, n]: logits of one reading in training, else the log of the mean probability over all."""
-        self._check(batch)
-        if self.training:
-            return self._reading(batch, None)
-        readings = [self._reading(batch, k).softmax(-1) for k in range(self.readings)]
-        return batch.mask_absent(torch.stack(readings).mean(0).clamp(min=1e-30).log())
-
-    def _check(self, batch: FeatureBatch) -> None:
         ways = int(batch.ways.max())
         if ways > self.max_ways:
             raise ConfigError(
                 f"a task has {ways} classes, but {type(self).__name__} has outputs for max_ways = "
                 f"{self.max_ways}: train it with options: {{max_ways: {ways}}}"
             )
+        if self.training:
+            return self._read_once(batch, None)
+        readings = [self._read_once(batch, k).softmax(-1) for k in range(self.readings)]
+        return batch.mask_absent(torch.stack(readings).mean(0).clamp(min=1e-30).log())
 
-    def _reading(self, batch: FeatureBatch, reading: int | None) -> torch.Tensor:
+    def _read_once(self, batch: FeatureBatch, reading: int | None) -> torch.Tensor:
         """Scores [b, q, n] of one order and one assignment of slots; random where no `reading` is given."""
-        order = self._order(batch.support_mask, reading)
+        order = self._draw_order(batch.support_mask, reading)
         real = batch.support_mask.gather(1, order)
         named = batch.one_hot.gather(1, order[..., None].expand(-1, -1, batch.one_hot.shape[-1]))
-        slots = self._slots(named, reading)
+        slots = self._assign_slots(named, reading)
         labels = named @ F.one_hot(slots, self.max_ways).to(named.dtype)
         ordered = batch.support.gather(1, order[..., None].expand_as(batch.support))
         logits = self.read(Sequences(ordered, labels, real, batch.query))
         return batch.mask_absent(logits.gather(2, slots[:, None, :].expand(-1, logits.shape[1], -1)))
 
-    def _order(self, real: torch.Tensor, reading: int | None) -> torch.Tensor:
+    def _draw_order(self, real: torch.Tensor, reading: int | None) -> torch.Tensor:
         """Support rows [b, s], padding first; fixed orders depend on the number of images alone."""
         if reading is None:
             keys = torch.rand(real.shape, device=real.device)
@@ -127,7 +124,7 @@ class MemoryLearner(MetricLearner):
             keys = torch.from_numpy(drawn).to(real.device)[place]
         return keys.masked_fill(~real, -1.0).argsort(dim=1, stable=True)
 
-    def _slots(self, named: torch.Tensor, reading: int | None) -> torch.Tensor:
+    def _assign_slots(self, named: torch.Tensor, reading: int | None) -> torch.Tensor:
         """Slots [b, n] of the classes of ordered one-hot labels [b, s, n]."""
         b, s = named.shape[:2]
         places = torch.arange(s, device=named.device)[:, None].expand_as(named)
@@ -140,7 +137,7 @@ class MemoryLearner(MetricLearner):
         return torch.from_numpy(drawn).to(named.device)[rank]
 
 
-def repeated(batch: FeatureBatch, n: int) -> FeatureBatch:
+def repeat_tasks(batch: FeatureBatch, n: int) -> FeatureBatch:
     """All tasks of a batch, n times."""
     return replace(
         batch,

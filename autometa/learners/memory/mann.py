@@ -22,7 +22,7 @@ as a trace of a key is written to them."""
 FORGETFUL = -2.0
 EAGER = 2.0
 """What the first bias of the forget gate is moved by, and how many times the usual size the first weights of the
-input are: keys then tell of the present image, not of the way to it, and like images get like keys."""
+input are: keys then depend on the present image, not on those before it, and like images get like keys."""
 CLOSED = -3.0
 """The first α of the learner: keys go to rows not used yet. With a label beside each image there is nothing to
 add to the row that was read last."""
@@ -41,7 +41,7 @@ class MANNOptions(MemoryOptions):
     read: Literal["before", "after"] = "before"
 
     @model_validator(mode="after")
-    def _heads_have_rows(self) -> Self:
+    def _check_heads(self) -> Self:
         if self.heads > self.rows:
             raise ValueError(f"{self.heads} heads write to as many rows: give the memory that many rows")
         return self
@@ -115,12 +115,12 @@ class MemoryNetwork(nn.Module):
         hidden, cell = self.controller(torch.cat([x, last.read], dim=-1), (last.hidden, last.cell))
         keys = self.keys(hidden).tanh().unflatten(1, (self.options.heads, -1))
         gates = self.gates(hidden).sigmoid()[..., None]
-        least = least_used(last.usage, self.options.heads)
+        least = mark_least_used(last.usage, self.options.heads)
         writes = gates * last.weights + (1 - gates) * least[:, None, :]
         kept = last.memory * (1 - least)[..., None]
         memory = torch.baddbmm(kept, writes.transpose(1, 2), keys)
         read_from = last.memory if self.options.read == "before" else memory
-        weights = by_content(keys, read_from, self.log_sharpness.exp())
+        weights = address_by_content(keys, read_from, self.log_sharpness.exp())
         usage = self.options.usage_decay * last.usage + (weights + writes).sum(1)
         return State(memory, weights, usage, (weights @ read_from).flatten(1), hidden, cell)
 
@@ -129,13 +129,13 @@ class MemoryNetwork(nn.Module):
         return torch.cat([state.hidden, state.read], dim=-1)
 
 
-def least_used(usage: torch.Tensor, n: int) -> torch.Tensor:
+def mark_least_used(usage: torch.Tensor, n: int) -> torch.Tensor:
     """1 at the n rows of least usage [b, rows] (the first of equals), else 0; no gradient goes through."""
     order = usage.detach().argsort(dim=1, stable=True)
     return torch.zeros_like(usage).scatter(1, order[:, :n], 1.0)
 
 
-def by_content(keys: torch.Tensor, memory: torch.Tensor, sharpness: torch.Tensor) -> torch.Tensor:
+def address_by_content(keys: torch.Tensor, memory: torch.Tensor, sharpness: torch.Tensor) -> torch.Tensor:
     """Weights [b, heads, rows] of a memory [b, rows, width] for keys [b, heads, width]: the softmax over rows
     of the cosine, times a sharpness for each head [heads]; an empty row has cosine 0 (see `FULL`)."""
     lengths = torch.linalg.vector_norm(memory, dim=-1).clamp(min=FULL)
@@ -166,7 +166,11 @@ class MANN(MemoryLearner):
         state = self.remember(sequences)
         queries = sequences.asked
         at_once = queries.shape[1] if self.training else max(COPIES // len(queries), 1)
-        return torch.cat([self._ask(part, state) for part in queries.split(at_once, dim=1)], dim=1)
+        logits = []
+        for part in queries.split(at_once, dim=1):
+            asked = self.network.step(part.flatten(0, 1), state.copies(part.shape[1]))
+            logits.append(self.answer(self.network.output(asked)).unflatten(0, part.shape[:2]))
+        return torch.cat(logits, dim=1)
 
     def remember(self, sequences: Sequences) -> State:
         """The state after the support."""
@@ -174,8 +178,3 @@ class MANN(MemoryLearner):
         for x, real in zip(sequences.labelled.unbind(1), sequences.real.unbind(1), strict=True):
             state = self.network.step(x, state).where(real, state)
         return state
-
-    def _ask(self, queries: torch.Tensor, state: State) -> torch.Tensor:
-        asked = self.network.step(queries.flatten(0, 1), state.copies(queries.shape[1]))
-        logits: torch.Tensor = self.answer(self.network.output(asked))
-        return logits.unflatten(0, queries.shape[:2])

@@ -9,7 +9,7 @@ from torch import nn
 
 from autometa.heads.features import unit
 from autometa.learners.encoder import Encoder
-from autometa.learners.gradient.lstm_meta_learner import preprocessed
+from autometa.learners.gradient.lstm_meta_learner import preprocess_gradient
 from autometa.learners.memory.base import MemoryLearner, MemoryOptions, Sequences
 
 SAME = 10.0
@@ -46,7 +46,7 @@ class FastEmbedding(nn.Module):
         """Gradients [b, t, n, m], those that are `real` bool [b, t] → fast weights [b, n, m]."""
         hidden = cell = gradients.new_zeros(gradients[:, 0].numel(), self.cell.hidden_size)
         for gradient, known in zip(gradients.unbind(1), real.unbind(1), strict=True):
-            seen = torch.stack(preprocessed(gradient), dim=-1).flatten(0, -2)
+            seen = torch.stack(preprocess_gradient(gradient), dim=-1).flatten(0, -2)
             moved = self.cell(seen, (hidden, cell))
             rows = known.repeat_interleave(gradient[0].numel())[:, None]
             hidden, cell = (
@@ -75,7 +75,7 @@ class FastBase(nn.Module):
 
     def forward(self, gradients: torch.Tensor) -> torch.Tensor:
         """Gradients of any shape → fast weights of that shape."""
-        fast: torch.Tensor = self.network(torch.stack(preprocessed(gradients), dim=-1))
+        fast: torch.Tensor = self.network(torch.stack(preprocess_gradient(gradients), dim=-1))
         return fast[..., 0]
 
 

@@ -76,8 +76,8 @@ class DenseBlock(nn.Module):
         """Padding, which comes first, is zero and stays so, as are places before the first."""
         s = support.shape[1]
         earlier = F.pad(self.before(support), (0, 0, self.dilation, 0))
-        at_support = gated(self.now(support) + earlier[:, :s]) * real[..., None]
-        at_query = gated(self.now(query) + earlier[:, s : s + 1])
+        at_support = apply_gate(self.now(support) + earlier[:, :s]) * real[..., None]
+        at_query = apply_gate(self.now(query) + earlier[:, s : s + 1])
         return torch.cat([support, at_support], dim=-1), torch.cat([query, at_query], dim=-1)
 
 
@@ -106,7 +106,7 @@ class AttentionBlock(nn.Module):
         return torch.cat([support, at_support * real[..., None]], -1), torch.cat([query, at_query], -1)
 
 
-def gated(both: torch.Tensor) -> torch.Tensor:
+def apply_gate(both: torch.Tensor) -> torch.Tensor:
     """tanh of the first half of the channels, times σ of the second."""
     values, gates = both.chunk(2, dim=-1)
     return values.tanh() * gates.sigmoid()

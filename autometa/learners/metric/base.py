@@ -50,7 +50,7 @@ class MetricLearner(EpisodicLearner):
             return self.encoder(inputs).flatten(1)
         return self.encoder.vectors(inputs)
 
-    def embedded(self, episodes: InputEpisodes) -> tuple[FeatureBatch, Unlabelled | None]:
+    def embed_episodes(self, episodes: InputEpisodes) -> tuple[FeatureBatch, Unlabelled | None]:
         """All images of a batch of episodes through the encoder at once; padding becomes zero."""
         parts = [episodes.support, episodes.query]
         if episodes.unlabelled is not None:
@@ -59,8 +59,9 @@ class MetricLearner(EpisodicLearner):
         images = torch.cat([part.flatten(0, 1) for part in parts])
         real = torch.cat([(episodes.support_labels >= 0).flatten(), (episodes.query_labels >= 0).flatten()])
         real = F.pad(real, (0, len(images) - len(real)), value=True)
-        images_given = images if bool(real.all()) else images[real]
-        features = self._embed_all(images_given).float()
+        given = images if bool(real.all()) else images[real]
+        parts_given = [given] if self.training else given.split(CHUNK)  # batch norm trains on all at once
+        features = torch.cat([self.embed(part) for part in parts_given]).float()
         if len(features) < len(images):  # padding must not touch the statistics of batch norm
             features = features.new_zeros(len(images), self.width).index_put((real,), features)
         counts = [int(b * m) for b, m in sizes]
@@ -76,19 +77,13 @@ class MetricLearner(EpisodicLearner):
             unlabelled = Unlabelled(rest[0], real)
         return batch, unlabelled
 
-    def _embed_all(self, images: torch.Tensor) -> torch.Tensor:
-        """Embeddings of many inputs: at once in training, where batch norm wants it, else a chunk at a time."""
-        if self.training:
-            return self.embed(images)
-        return torch.cat([self.embed(part) for part in images.split(CHUNK)])
-
     def forward(self, episodes: InputEpisodes) -> torch.Tensor:
         """Scores [b, q, n] of the queries."""
-        return self.compare(*self.embedded(episodes))
+        return self.compare(*self.embed_episodes(episodes))
 
     def loss(self, episodes: InputEpisodes) -> torch.Tensor:
         """The loss of the embedded episodes; they are compared in float32 whatever they are embedded in."""
-        batch, unlabelled = self.embedded(episodes)
+        batch, unlabelled = self.embed_episodes(episodes)
         with torch.autocast(batch.query.device.type, enabled=False):
             return self.embedded_loss(batch, unlabelled, episodes.query_labels)
 
@@ -100,9 +95,9 @@ class MetricLearner(EpisodicLearner):
 
     def validate(self, inputs: torch.Tensor, validation: ValidationEpisodes) -> Answer:
         """The answer on validation episodes; every image is embedded once, whatever the episodes."""
-        return self.compared(self.embedded_batches(inputs, validation), validation)
+        return self.answer_embedded(self.embed_validation(inputs, validation), validation)
 
-    def embedded_batches(self, inputs: torch.Tensor, validation: ValidationEpisodes) -> list[FeatureBatch]:
+    def embed_validation(self, inputs: torch.Tensor, validation: ValidationEpisodes) -> list[FeatureBatch]:
         """The batches of validation episodes over images whose `inputs` [n, ...] are given."""
         self.eval()
         device = next(self.parameters()).device
@@ -111,15 +106,15 @@ class MetricLearner(EpisodicLearner):
                 [rows.flatten() for b in validation.batches for rows in (b.support_rows, b.query_rows)]
             ).unique()
             features = torch.cat([self.embed(inputs[part].to(device)) for part in used.split(CHUNK)])
-            return [gathered(features, used, batch) for batch in validation.batches]
+            return [gather_episodes(features, used, batch) for batch in validation.batches]
 
-    def compared(self, batches: Sequence[FeatureBatch], validation: ValidationEpisodes) -> Answer:
+    def answer_embedded(self, batches: Sequence[FeatureBatch], validation: ValidationEpisodes) -> Answer:
         """The answer on validation episodes that are embedded already."""
         with torch.no_grad():
             return validation.measure_with_loss([self.compare(batch).float().cpu() for batch in batches])
 
 
-def gathered(features: torch.Tensor, used: torch.Tensor, batch: EpisodeBatch) -> FeatureBatch:
+def gather_episodes(features: torch.Tensor, used: torch.Tensor, batch: EpisodeBatch) -> FeatureBatch:
     """A batch of episodes out of the features of the rows `used` (ascending); padding becomes zero."""
     device = features.device
     return FeatureBatch(

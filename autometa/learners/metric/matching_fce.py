@@ -41,12 +41,17 @@ class MatchingFCE(Matching):
 
     def compare(self, batch: FeatureBatch, unlabelled: Unlabelled | None = None) -> torch.Tensor:
         """Scores [b, q, n]: log p."""
-        support = self._support(batch)
-        return self.attend(self._query(batch.query, support, batch), support, batch)
+        support = self._embed_support(batch)
+        return self.attend(self._embed_query(batch.query, support, batch), support, batch)
 
-    def _support(self, batch: FeatureBatch) -> torch.Tensor:
-        """g(x_i, S) = h→_i + h←_i + f'(x_i), [b, s, d]."""
-        order = self._order(batch)
+    def _embed_support(self, batch: FeatureBatch) -> torch.Tensor:
+        """g(x_i, S) = h→_i + h←_i + f'(x_i), [b, s, d]; images are read as they come, or shuffled in training."""
+        keys = (
+            torch.rand(batch.support_mask.shape, device=batch.support_mask.device)
+            if self.training
+            else batch.support_mask * 0.0
+        )
+        order = (keys + ~batch.support_mask * 2.0).argsort(dim=1, stable=True)  # images first, then padding
         places = order[..., None].expand_as(batch.support)
         sequence = self.reduce(batch.support.gather(1, places))
         lengths = batch.support_mask.sum(1).cpu()
@@ -60,13 +65,7 @@ class MatchingFCE(Matching):
         )
         return (batch.support + seen) * batch.support_mask[..., None]
 
-    def _order(self, batch: FeatureBatch) -> torch.Tensor:
-        """Support rows [b, s], images first: as they come, or shuffled in training."""
-        mask = batch.support_mask
-        keys = torch.rand(mask.shape, device=mask.device) if self.training else mask * 0.0
-        return (keys + ~mask * 2.0).argsort(dim=1, stable=True)
-
-    def _query(self, query: torch.Tensor, support: torch.Tensor, batch: FeatureBatch) -> torch.Tensor:
+    def _embed_query(self, query: torch.Tensor, support: torch.Tensor, batch: FeatureBatch) -> torch.Tensor:
         """f(x, S) after so many reads, [b, q, d]: ĥ, c = LSTM(f'(x), [h, r], c); h = ĥ + f'(x);
         r = Σ softmax(hᵀ g(x_i)) g(x_i)."""
         b, q, _ = query.shape

@@ -31,7 +31,7 @@ class Relation(MetricLearner):
     """r = g([c_n, f(x)]) on feature maps, c_n the sum (or the mean) of the support maps of class n, g two
     convolution blocks and two fully connected layers with a sigmoid; mean squared error to 1 for the query's
     own class and 0 for the others (Sung et al. 2018). The mean over what is left of the map comes before
-    the fully connected layers, so that any size of image does."""
+    the fully connected layers, so that images of any size work."""
 
     options_type = RelationOptions
 
@@ -55,33 +55,33 @@ class Relation(MetricLearner):
 
     def compare(self, batch: FeatureBatch, unlabelled: Unlabelled | None = None) -> torch.Tensor:
         """Scores [b, q, n]: log r."""
-        return batch.mask_absent(self._relations(batch).clamp(min=1e-12).log())
+        return batch.mask_absent(self._compute_relations(batch).clamp(min=1e-12).log())
 
     def embedded_loss(
         self, batch: FeatureBatch, unlabelled: Unlabelled | None, query_labels: torch.Tensor
     ) -> torch.Tensor:
         """Mean squared error over all pairs of a query and a class."""
-        relations = self._relations(batch)
+        relations = self._compute_relations(batch)
         classes = torch.arange(relations.shape[-1], device=relations.device)
         target = (query_labels[..., None] == classes).float()
         counted = (query_labels >= 0)[..., None] & batch.present[:, None, :]
         return (relations - target).square()[counted].mean()
 
-    def _relations(self, batch: FeatureBatch) -> torch.Tensor:
+    def _compute_relations(self, batch: FeatureBatch) -> torch.Tensor:
         """r [b, q, n]."""
         classes = batch.class_means
         if self.merge == "sum":
             classes = classes * batch.shots[..., None]
         classes, query = classes.unflatten(-1, self.maps), batch.query.unflatten(-1, self.maps)
-        if self.training:  # batch norm wants all pairs at once
-            return self._related(
+        if self.training:  # batch norm needs all pairs at once
+            return self._relate_pairs(
                 classes, query, (batch.query_mask[..., None] & batch.present[:, None, :]).flatten()
             )
         of_a_query = 2 * self.width * classes.shape[0] * classes.shape[1] * query.element_size()
         step = max(PAIR_BYTES // of_a_query, 1)
-        return torch.cat([self._related(classes, part) for part in query.split(step, dim=1)], dim=1)
+        return torch.cat([self._relate_pairs(classes, part) for part in query.split(step, dim=1)], dim=1)
 
-    def _related(
+    def _relate_pairs(
         self, classes: torch.Tensor, query: torch.Tensor, real: torch.Tensor | None = None
     ) -> torch.Tensor:
         """r [b, q, n] of maps of classes [b, n, ...] and queries [b, q, ...]; zero for pairs that are not

@@ -40,14 +40,14 @@ class SemiSupervisedPrototypical(MetricLearner):
         if unlabelled is not None:
             sums, shots = prototypes * batch.shots[..., None], batch.shots[..., None]
             for _ in range(self.rounds):
-                share = _scores(unlabelled.features, prototypes, batch).softmax(-1)
+                share = _score(unlabelled.features, prototypes, batch).softmax(-1)
                 share = (share * unlabelled.real[..., None]).transpose(1, 2)
                 total = shots + share.sum(-1, keepdim=True)
                 prototypes = (sums + share @ unlabelled.features) / total.clamp(min=1e-12)
-        return _scores(batch.query, prototypes, batch)
+        return _score(batch.query, prototypes, batch)
 
 
-def _scores(features: torch.Tensor, prototypes: torch.Tensor, batch: FeatureBatch) -> torch.Tensor:
+def _score(features: torch.Tensor, prototypes: torch.Tensor, batch: FeatureBatch) -> torch.Tensor:
     """-|f - c_n|² + |f|² [b, m, n]; the last part is the same for every class."""
     length = prototypes.square().sum(-1)[:, None, :]
     return batch.mask_absent(2 * features @ prototypes.transpose(1, 2) - length)

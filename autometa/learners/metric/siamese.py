@@ -22,7 +22,9 @@ class Siamese(MetricLearner):
 
     def compare(self, batch: FeatureBatch, unlabelled: Unlabelled | None = None) -> torch.Tensor:
         """Scores [b, q, n]: log of the mean p per class."""
-        alike = self._logits(batch.query, batch.support).sigmoid()
+        # a support image at a time, so that memory stays that of the query
+        columns = [self._compare_pairs(batch.query, one[:, None, :]) for one in batch.support.unbind(1)]
+        alike = torch.stack(columns, dim=-1).sigmoid()
         mean = alike @ batch.one_hot / batch.shots.clamp(min=1)[:, None, :]
         return batch.mask_absent(mean.clamp(min=1e-12).log())
 
@@ -34,23 +36,19 @@ class Siamese(MetricLearner):
         own = (query_labels[:, :, None] == batch.support_labels[:, None, :]) & batch.support_mask[:, None, :]
         other = ~own & batch.support_mask[:, None, :]
         asked = query_labels >= 0
-        partners = torch.stack([_pick(own[asked]), _pick(other[asked])], dim=1)
+        partners = torch.stack([_draw_column(own[asked]), _draw_column(other[asked])], dim=1)
         place = torch.arange(len(own), device=asked.device)[:, None].expand_as(asked)[asked]
         pairs = batch.support[place[:, None], partners]
-        logits = self._distance(batch.query[asked][:, None, :], pairs)
+        logits = self._compare_pairs(batch.query[asked][:, None, :], pairs)
         target = torch.tensor([1.0, 0.0], device=logits.device).expand_as(logits)
         return F.binary_cross_entropy_with_logits(logits, target)
 
-    def _logits(self, query: torch.Tensor, support: torch.Tensor) -> torch.Tensor:
-        """Logits [b, q, s] of all pairs; a support image at a time, so that memory stays that of the query."""
-        columns = [self._distance(query, image[:, None, :]) for image in support.unbind(1)]
-        return torch.stack(columns, dim=-1)
-
-    def _distance(self, one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
+    def _compare_pairs(self, one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
+        """Logits [...] that images are of one class, from their embeddings [..., d]."""
         logits: torch.Tensor = self.same((one - two).abs())
         return logits[..., 0]
 
 
-def _pick(allowed: torch.Tensor) -> torch.Tensor:
+def _draw_column(allowed: torch.Tensor) -> torch.Tensor:
     """One allowed column of each row, at random."""
     return torch.multinomial(allowed.float(), 1)[:, 0]

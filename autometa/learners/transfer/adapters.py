@@ -13,9 +13,9 @@ from autometa.heads.centroid import nearest_centroid
 from autometa.learners.base import Options
 from autometa.learners.encoder import Encoder
 from autometa.learners.episodes import InputEpisodes
-from autometa.learners.gradient.tasks import Task, each_task
+from autometa.learners.gradient.tasks import Task, answer_each_task
 from autometa.learners.transfer.classification import ClassifyingLearner
-from autometa.learners.transfer.tuning import Params, embedded, tuned
+from autometa.learners.transfer.support_training import Params, embed_in_parts, train_on_support
 
 MAP = "map"
 
@@ -44,7 +44,7 @@ class Adapters(ClassifyingLearner):
     def __init__(self, encoder: Encoder, options: AdaptersOptions) -> None:
         super().__init__(encoder, options)
         self.options = options
-        if not convolutions(encoder):
+        if not find_convolutions(encoder):
             raise ConfigError(
                 f"adapters: the trained part of the {type(encoder).__name__} has no convolutions with odd "
                 "kernels; set encoder.trainable to 0, or choose a convolutional encoder.network"
@@ -52,43 +52,44 @@ class Adapters(ClassifyingLearner):
 
     def forward(self, episodes: InputEpisodes) -> torch.Tensor:
         """Scores [b, q, n] of the queries."""
-        return each_task(self, episodes, Adapters.task_logits)
+        return answer_each_task(self, episodes, Adapters.task_logits)
 
     def task_logits(self, task: Task) -> torch.Tensor:
         """Logits [q, ways] of the queries of one task."""
 
         def loss(params: Params) -> torch.Tensor:
             support = self.features(params, task.support)
-            return F.cross_entropy(self._scores(support, support, task), task.support_labels)
+            return F.cross_entropy(self._score(task.embedded_batch(support, support)), task.support_labels)
 
         start = self.initial()
-        params = tuned(loss, start, lambda name: self.options.rate / start[name].shape[1], self.options.steps)
+        params = train_on_support(
+            loss, start, lambda name: self.options.rate / start[name].shape[1], self.options.steps
+        )
         support, query = (self.features(params, part) for part in (task.support, task.query))
-        return self._scores(support, query, task)
+        return self._score(task.embedded_batch(support, query))
 
     def initial(self) -> Params:
         """A convolution [out, in] of zeros for every one of the body, by the name of its weights; the
         identity [d, d] as map."""
-        weights = convolutions(self.encoder)
+        weights = find_convolutions(self.encoder)
         zeros = {name: weight.new_zeros(weight.shape[:2]) for name, weight in weights.items()}
         return zeros | {MAP: torch.eye(self.encoder.width, device=next(self.parameters()).device)}
 
     def features(self, params: Params, inputs: torch.Tensor) -> torch.Tensor:
         """Embeddings [n, d] of inputs with these adapters. A 1x1 convolution beside one with an odd kernel is
         an addition to the middle of that kernel."""
-        body = {
-            name: weight + F.pad(params[name][..., None, None], _around(weight))
-            for name, weight in convolutions(self.encoder).items()
-        }
-        return embedded(self.encoder, body, inputs) @ params[MAP].T
+        body = {}
+        for name, weight in find_convolutions(self.encoder).items():
+            height, width = weight.shape[2] // 2, weight.shape[3] // 2
+            body[name] = weight + F.pad(params[name][..., None, None], (width, width, height, height))
+        return embed_in_parts(self.encoder, body, inputs) @ params[MAP].T
 
-    def _scores(self, support: torch.Tensor, query: torch.Tensor, task: Task) -> torch.Tensor:
-        ways = torch.tensor([task.ways], device=support.device)
-        batch = FeatureBatch(support[None], task.support_labels[None], query[None], ways)
+    def _score(self, batch: FeatureBatch) -> torch.Tensor:
+        """Logits [q, ways] of an embedded task."""
         return self.options.scale * nearest_centroid(batch, metric="cosine")[0]
 
 
-def convolutions(encoder: Encoder) -> Params:
+def find_convolutions(encoder: Encoder) -> Params:
     """Weights [out, in, k, k] of the convolutions of an encoder that mix channels, k odd, by name."""
     found = {
         f"{name}.weight": module.weight
@@ -96,9 +97,3 @@ def convolutions(encoder: Encoder) -> Params:
         if isinstance(module, nn.Conv2d) and module.groups == 1 and all(k % 2 for k in module.kernel_size)
     }
     return {name: weight.detach() for name, weight in found.items()}
-
-
-def _around(weight: torch.Tensor) -> tuple[int, int, int, int]:
-    """The padding that makes a kernel of this size out of its middle."""
-    height, width = weight.shape[2] // 2, weight.shape[3] // 2
-    return width, width, height, height

@@ -9,10 +9,10 @@ from torch import nn
 from autometa.core.errors import DataError
 from autometa.data.episodes import EpisodeSpec
 from autometa.learners.base import EpisodicLearner
-from autometa.learners.encoder import Held
+from autometa.learners.encoder import Unregistered
 from autometa.learners.episodes import InputEpisodes
 
-CLASSIFIED = EpisodeSpec(ways=(32, 32), shots=(1, 1), queries_per_class=1)
+CLASSIFICATION_SPEC = EpisodeSpec(ways=(32, 32), shots=(1, 1), queries_per_class=1)
 """Form of training episodes where classification is learned: many classes, and two images of each."""
 
 
@@ -20,12 +20,12 @@ class ClassifyingLearner(EpisodicLearner):
     """A learner whose loss is the cross-entropy of a classifier over all training classes on the embeddings
     of all images of an episode; what it does at a task is its own."""
 
-    _classifier: Held[nn.Module] | None = None
+    _classifier: Unregistered[nn.Module] | None = None
 
     def begin_training(self, classes: int) -> nn.Module:
         """The classifier over so many classes, to be trained along; it is no part of the learner's state."""
         classifier = self.new_classifier(classes)
-        self._classifier = Held(classifier)
+        self._classifier = Unregistered(classifier)
         return classifier
 
     def new_classifier(self, classes: int) -> nn.Module:
@@ -35,7 +35,7 @@ class ClassifyingLearner(EpisodicLearner):
     def loss(self, episodes: InputEpisodes) -> torch.Tensor:
         """Mean cross-entropy of all images, support and query alike. DataError where the episodes do not say
         which training classes theirs are."""
-        images, labels = classified(episodes)
+        images, labels = collect_images(episodes)
         features = self.encoder.vectors(images).float()
         with torch.autocast(features.device.type, enabled=False):
             return self.class_loss(features, labels)
@@ -51,7 +51,7 @@ class ClassifyingLearner(EpisodicLearner):
         return logits
 
 
-def classified(episodes: InputEpisodes) -> tuple[torch.Tensor, torch.Tensor]:
+def collect_images(episodes: InputEpisodes) -> tuple[torch.Tensor, torch.Tensor]:
     """All images of a batch of episodes without padding [m, ...], and the training class of each [m].
 
     DataError where the episodes do not say which training classes theirs are.

@@ -11,17 +11,17 @@ from pydantic import Field
 from autometa.learners.base import Options
 from autometa.learners.encoder import Encoder
 from autometa.learners.episodes import InputEpisodes
-from autometa.learners.gradient.tasks import Task, each_task
+from autometa.learners.gradient.tasks import Task, answer_each_task
 from autometa.learners.transfer.classification import ClassifyingLearner
-from autometa.learners.transfer.tuning import (
+from autometa.learners.transfer.support_training import (
     BODY,
     Params,
-    body_of,
-    embedded,
-    head_logits,
-    scoped,
-    tuned,
-    with_new_head,
+    add_head,
+    compute_logits,
+    embed_in_parts,
+    extract_body,
+    select_params,
+    train_on_support,
 )
 
 
@@ -50,26 +50,23 @@ class Finetune(ClassifyingLearner):
 
     def forward(self, episodes: InputEpisodes) -> torch.Tensor:
         """Scores [b, q, n] of the queries."""
-        return each_task(self, episodes, Finetune.task_logits)
+        return answer_each_task(self, episodes, Finetune.task_logits)
 
     def task_logits(self, task: Task) -> torch.Tensor:
         """Logits [q, ways] of the queries of one task."""
-        options, start = self.options, self._start(task)
-        fixed = None if options.scope != "head" else embedded(self.encoder, {}, task.support)
+        options, encoder = self.options, self.encoder
+        body = {} if options.scope == "head" else select_params(encoder, options.scope)
+        fixed = embed_in_parts(encoder, {}, task.support) if options.scope == "head" else None
 
         def loss(params: Params) -> torch.Tensor:
-            features = self._features(params, task.support) if fixed is None else fixed
-            return F.cross_entropy(head_logits(params, features), task.support_labels)
+            features = self._embed(params, task.support) if fixed is None else fixed
+            return F.cross_entropy(compute_logits(params, features), task.support_labels)
 
         def rate(name: str) -> float:
             return options.body_rate if name.startswith(BODY) else options.rate
 
-        params = tuned(loss, start, rate, options.steps)
-        return head_logits(params, self._features(params, task.query))
+        params = train_on_support(loss, add_head(body, encoder.width, task), rate, options.steps)
+        return compute_logits(params, self._embed(params, task.query))
 
-    def _start(self, task: Task) -> Params:
-        scope = self.options.scope
-        return with_new_head({} if scope == "head" else scoped(self.encoder, scope), self.encoder.width, task)
-
-    def _features(self, params: Params, inputs: torch.Tensor) -> torch.Tensor:
-        return embedded(self.encoder, body_of(params), inputs)
+    def _embed(self, params: Params, inputs: torch.Tensor) -> torch.Tensor:
+        return embed_in_parts(self.encoder, extract_body(params), inputs)

@@ -31,7 +31,7 @@ class MetaDeltaOptions(Options):
 
     @field_validator("sharpnesses")
     @classmethod
-    def _positive(cls, sharpnesses: tuple[float, ...]) -> tuple[float, ...]:
+    def _check_sharpnesses(cls, sharpnesses: tuple[float, ...]) -> tuple[float, ...]:
         if not sharpnesses or min(sharpnesses) <= 0:
             raise ValueError("give at least one sharpness, all above 0")
         return sharpnesses
@@ -89,10 +89,10 @@ class MetaDelta(ClassifyingLearner, MetricLearner):
         self.sharpness.fill_(first)
         if budget.left_s() <= 0:
             return f"soft k-means of sharpness {first:g}: no time is left to choose"
-        batches, accuracies = self.embedded_batches(inputs, validation), {}
+        batches, accuracies = self.embed_validation(inputs, validation), {}
         for sharpness in (0.0, *self.options.sharpnesses):
             self.sharpness.fill_(sharpness)
-            accuracies[sharpness] = self.compared(batches, validation).mean
+            accuracies[sharpness] = self.answer_embedded(batches, validation).mean
         chosen = max(accuracies, key=lambda sharpness: accuracies[sharpness])
         self.sharpness.fill_(chosen)
         decoder = f"soft k-means of sharpness {chosen:g}" if chosen else "nearest class mean"

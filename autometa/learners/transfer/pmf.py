@@ -12,14 +12,19 @@ from autometa.core.budget import TimeBudget, stopwatch
 from autometa.core.speed import SLOWDOWN
 from autometa.evaluation.accuracy import paired_gain
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
-from autometa.heads import FeatureBatch
 from autometa.learners.augmentation import Augmentation
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import Encoder
 from autometa.learners.episodes import InputEpisodes
-from autometa.learners.gradient.tasks import Task, each_task
+from autometa.learners.gradient.tasks import Task, answer_each_task
 from autometa.learners.metric.prototypical import Prototypical, PrototypicalOptions
-from autometa.learners.transfer.tuning import Params, Scope, embedded, scoped, tuned
+from autometa.learners.transfer.support_training import (
+    Params,
+    Scope,
+    embed_in_parts,
+    select_params,
+    train_on_support,
+)
 
 VIEWS = Augmentation(shift=0.125, brightness=0.3)
 """What makes pseudo-queries of support images; a mirrored letter may be another one."""
@@ -40,7 +45,7 @@ class PMFOptions(PrototypicalOptions):
 
     @field_validator("rates")
     @classmethod
-    def _rates(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
+    def _check_rates(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
         if not rates or min(rates) < 0:
             raise ValueError("give at least one rate, none below 0; 0 is always tried as well")
         return rates
@@ -68,25 +73,21 @@ class PMF(Prototypical):
         """Scores [b, q, n] of the queries; without fine-tuning in training."""
         if self.training or not self.rate:
             return super().forward(episodes)
-        return each_task(self, episodes, PMF.task_logits)
+        return answer_each_task(self, episodes, PMF.task_logits)
 
     def task_logits(self, task: Task) -> torch.Tensor:
         """Logits [q, ways] of the queries of one task after fine-tuning."""
         rate, rng = float(self.rate), np.random.default_rng(SEED)
 
         def loss(params: Params) -> torch.Tensor:
-            both = torch.cat([task.support, pseudo_queries(task.support, rng)])
-            support, query = embedded(self.encoder, params, both).chunk(2)
-            return F.cross_entropy(self._scores(support, query, task), task.support_labels)
+            both = torch.cat([task.support, make_pseudo_queries(task.support, rng)])
+            support, query = embed_in_parts(self.encoder, params, both).chunk(2)
+            return F.cross_entropy(self.compare(task.embedded_batch(support, query))[0], task.support_labels)
 
-        start = scoped(self.encoder, self.options.scope)
-        params = tuned(loss, start, lambda _: rate, self.options.steps)
-        support, query = (embedded(self.encoder, params, part) for part in (task.support, task.query))
-        return self._scores(support, query, task)
-
-    def _scores(self, support: torch.Tensor, query: torch.Tensor, task: Task) -> torch.Tensor:
-        ways = torch.tensor([task.ways], device=support.device)
-        return self.compare(FeatureBatch(support[None], task.support_labels[None], query[None], ways))[0]
+        start = select_params(self.encoder, self.options.scope)
+        params = train_on_support(loss, start, lambda _: rate, self.options.steps)
+        support, query = (embed_in_parts(self.encoder, params, part) for part in (task.support, task.query))
+        return self.compare(task.embedded_batch(support, query))[0]
 
     def validate(self, inputs: torch.Tensor, validation: ValidationEpisodes) -> Answer:
         """The answer on validation episodes, with fine-tuning where a rate was chosen."""
@@ -97,22 +98,22 @@ class PMF(Prototypical):
     def choose_options(self, inputs: torch.Tensor, validation: ValidationEpisodes, budget: TimeBudget) -> str:
         """Choose the rate, on as many episodes as there is time for; on too few of them it is 0."""
         rates = [rate for rate in self.options.rates if rate > 0]
-        episodes = validation.episodes[: self._affordable(inputs, validation, len(rates), budget)]
+        episodes = validation.episodes[: self._count_affordable(inputs, validation, len(rates), budget)]
         self.rate.zero_()
         if not rates or len(episodes) < FEWEST:
             return f"rate 0: time for {len(episodes)} validation episodes, {FEWEST} are needed to choose"
         part = ValidationEpisodes(episodes)
         plain = self.validate(inputs, part).accuracies
-        chosen, best, told = 0.0, 0.0, "no other rate gained more than chance"
+        chosen, best, why = 0.0, 0.0, "no other rate gained more than chance"
         for rate in rates:
             self.rate.fill_(rate)
             gain, error = paired_gain(self.validate(inputs, part).accuracies, plain)
             if gain > max(error, best):
-                chosen, best, told = rate, gain, f"gains {100 * gain:.1f} ± {100 * error:.1f}"
+                chosen, best, why = rate, gain, f"gains {100 * gain:.1f} ± {100 * error:.1f}"
         self.rate.fill_(chosen)
-        return f"rate {chosen:g}: {told} ({len(episodes)} validation episodes)"
+        return f"rate {chosen:g}: {why} ({len(episodes)} validation episodes)"
 
-    def _affordable(
+    def _count_affordable(
         self, inputs: torch.Tensor, validation: ValidationEpisodes, rates: int, budget: TimeBudget
     ) -> int:
         """How many validation episodes can be answered with so many rates in time."""
@@ -130,9 +131,9 @@ class PMF(Prototypical):
         return copy
 
 
-def pseudo_queries(support: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+def make_pseudo_queries(support: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Support inputs [s, ...] as they might look in a query: images uint8 [s, c, h, w] moved and dimmed or lit;
-    features of a frozen trunk, whose images are gone, without some of their channels.
+    features of a frozen trunk without some of their channels.
 
     Whatever is drawn is done to all of them, so that their order does not matter. With one mask for all, the
     classes are compared in a random subspace, in which what tells them apart has to hold as well.

@@ -10,9 +10,16 @@ from autometa.core.errors import ConfigError
 from autometa.learners.base import EpisodicLearner, Options
 from autometa.learners.encoder import Encoder, ScratchEncoder
 from autometa.learners.episodes import InputEpisodes
-from autometa.learners.gradient.norm import forget, set_phase, with_task_norm
-from autometa.learners.gradient.tasks import Task, each_task
-from autometa.learners.transfer.tuning import Params, body_of, embedded, head_logits, tuned, with_new_head
+from autometa.learners.gradient.norm import forget_statistics, replace_batch_norm, set_phase
+from autometa.learners.gradient.tasks import Task, answer_each_task
+from autometa.learners.transfer.support_training import (
+    Params,
+    add_head,
+    compute_logits,
+    embed_in_parts,
+    extract_body,
+    train_on_support,
+)
 
 FEWEST_STEPS = 10
 
@@ -43,31 +50,35 @@ class TrainFromScratch(EpisodicLearner):
                 f"train_from_scratch: the encoder is a pretrained {type(encoder).__name__}; "
                 "set encoder.network to conv4 or resnet12"
             )
-        with_task_norm(encoder, "support", 0)
+        replace_batch_norm(encoder, "support", 0)
         encoder.requires_grad_(False)
         self.options = options
 
     def forward(self, episodes: InputEpisodes) -> torch.Tensor:
         """Scores [b, q, n] of the queries."""
-        return each_task(self, episodes, TrainFromScratch.task_logits)
+        return answer_each_task(self, episodes, TrainFromScratch.task_logits)
 
     def task_logits(self, task: Task) -> torch.Tensor:
         """Logits [q, ways] of the queries of one task."""
 
         def loss(params: Params) -> torch.Tensor:
-            return F.cross_entropy(self._logits(params, task.support, recording=True), task.support_labels)
+            return F.cross_entropy(
+                self._compute_logits(params, task.support, recording=True), task.support_labels
+            )
 
-        start = with_new_head(dict(self.encoder.named_parameters()), self.encoder.width, task)
-        params = tuned(loss, start, lambda _: self.options.rate, self.steps(len(task.support)))
-        self._logits(params, task.support, recording=True)
-        logits = self._logits(params, task.query, recording=False)
-        forget(self.encoder)
+        start = add_head(dict(self.encoder.named_parameters()), self.encoder.width, task)
+        params = train_on_support(loss, start, lambda _: self.options.rate, self.steps(len(task.support)))
+        self._compute_logits(params, task.support, recording=True)
+        logits = self._compute_logits(params, task.query, recording=False)
+        forget_statistics(self.encoder)
         return logits
 
     def steps(self, images: int) -> int:
         """Steps on a support of so many images."""
         return min(self.options.steps, max(self.options.images // images, FEWEST_STEPS))
 
-    def _logits(self, params: Params, inputs: torch.Tensor, *, recording: bool) -> torch.Tensor:
+    def _compute_logits(self, params: Params, inputs: torch.Tensor, *, recording: bool) -> torch.Tensor:
         set_phase(self.encoder, 0, recording=recording)
-        return head_logits(params, embedded(self.encoder, body_of(params), inputs, whole=recording))
+        return compute_logits(
+            params, embed_in_parts(self.encoder, extract_body(params), inputs, whole=recording)
+        )

@@ -1,5 +1,5 @@
 """The last stages of a backbone tuned by plain classification of the meta-train classes (MetaDelta, Chen et al.
-2021): what comes of it is a backbone like any other, to be tried beside the untouched one."""
+2021): the result is a backbone like any other, to be tried beside the untouched one."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 
 from autometa.core.budget import TimeBudget, stopwatch
 from autometa.core.errors import BudgetExhausted
-from autometa.learners.encoder import Encoder, TailEncoder, device_of
-from autometa.learners.storage import Storage
+from autometa.learners.encoder import Encoder, TailEncoder, get_device
+from autometa.learners.prepared import PreparedImages
 
 SEED, BATCH = 0, 64
 RATE, DECAY, CLIP = 3e-4, 0.01, 5.0
@@ -22,15 +21,14 @@ WARM_UP = 20
 """Steps in which the rate rises to `RATE`; then it falls along a cosine over the time that there is."""
 SCALE, SMOOTHING = 16.0, 0.1
 """Of the cosines that the classifier takes for logits, and of its labels."""
-LEAST_STEPS = 30
-"""Fewer are not worth beginning."""
-PROBED = 3
-FEW = 64
-"""Steps and images from which the time for all is foretold."""
+PREPARE_SHARE = 0.5
+"""Share of the time that preparing the images may take, by what a few of them take."""
+FIRST_STEPS, LEAST_STEPS = 3, 30
+"""Steps from which the time of the others is predicted, and fewer than which are not worth beginning."""
 
 
 @dataclass(frozen=True)
-class Tuned:
+class TunedBackbone:
     """Weights of the whole network after `steps`, and what preparing and training took, in seconds."""
 
     state: dict[str, torch.Tensor]
@@ -40,40 +38,26 @@ class Tuned:
 
 
 def tune_tail(
-    encoder: TailEncoder,
-    images: NDArray[np.uint8],
-    labels: torch.Tensor,
-    budget: TimeBudget,
-    storage: Storage,
-    most_steps: int,
-) -> Tuned:
-    """Train what an encoder trains of a pretrained backbone to tell apart the classes of images uint8
-    [n, 3, h, w] with labels int64 [n], for `most_steps` or until the budget ends. BudgetExhausted where that is
-    too soon.
+    encoder: TailEncoder, images: PreparedImages, labels: torch.Tensor, budget: TimeBudget, most_steps: int
+) -> TunedBackbone:
+    """Train what an encoder trains of a pretrained backbone to tell apart the classes of images with labels int64
+    [n], for `most_steps` or until the budget ends. BudgetExhausted where that is too soon.
 
     Activations of the frozen stages are computed once per image. A cosine classifier starts at the class means,
     so the first steps do no harm; it is thrown away at the end. Activations of pairs of images are mixed, as
-    their labels are (manifold mixup, Verma et al. 2019), without which few classes are learned by heart.
+    their labels are (manifold mixup, Verma et al. 2019), without which the training images are memorised.
     """
     elapsed = stopwatch(budget.clock)
-    _check_affordable(encoder, images, budget)
-    inputs = encoder.prepare(images, budget, storage)
+    needed_s, left_s = images.image_s(encoder, budget) * len(images), budget.left_s()
+    if needed_s > PREPARE_SHARE * left_s:
+        raise BudgetExhausted(
+            f"{needed_s:.1f} s to prepare {len(images)} images for tuning, {left_s:.1f} s left"
+        )
+    inputs = images.inputs_for(encoder, budget)
     prepared_s = elapsed()
     training = _TailTraining(encoder, inputs, torch.unique(labels, return_inverse=True)[1])
     steps = training.run(budget, most_steps)
-    return Tuned(encoder.backbone_state(), steps, prepared_s, elapsed() - prepared_s)
-
-
-def _check_affordable(encoder: Encoder, images: NDArray[np.uint8], budget: TimeBudget) -> None:
-    """BudgetExhausted unless preparing all images leaves half of the time."""
-    encoder.prepare(images[:2])
-    elapsed = stopwatch(budget.clock)
-    encoder.prepare(images[:FEW])
-    needed_s = elapsed() * len(images) / min(len(images), FEW)
-    if needed_s > budget.left_s() / 2:
-        raise BudgetExhausted(
-            f"{needed_s:.1f} s to prepare {len(images)} images for tuning, {budget.left_s():.1f} s left"
-        )
+    return TunedBackbone(encoder.backbone_state(), steps, prepared_s, elapsed() - prepared_s)
 
 
 class _TailTraining:
@@ -81,9 +65,9 @@ class _TailTraining:
 
     def __init__(self, encoder: Encoder, inputs: torch.Tensor, labels: torch.Tensor) -> None:
         self._encoder, self._inputs, self._labels = encoder, inputs, labels
-        self._device = device_of(encoder)
+        self._device = get_device(encoder)
         self._rng = np.random.default_rng(SEED)
-        self._classifier = torch.nn.Parameter(self._class_means())
+        self._classifier = torch.nn.Parameter(self._compute_class_means())
         self._tail = [p for p in encoder.parameters() if p.requires_grad]
         self._optimizer = torch.optim.AdamW(
             [*self._tail, self._classifier], lr=RATE, weight_decay=DECAY, foreach=True
@@ -92,43 +76,42 @@ class _TailTraining:
     def run(self, budget: TimeBudget, most: int) -> int:
         """Steps until the budget ends, `most` of them; how many there were. BudgetExhausted where too few would
         fit."""
-        began_s = budget.left_s()
+        whole_s = budget.left_s()
         step_s, steps = 0.0, 0
         self._encoder.train()
         while steps < most and budget.fits(step_s):
             elapsed = stopwatch(budget.clock)
-            self._step(self._rate(steps, max(1 - budget.left_s() / began_s, steps / most)))
+            done = min(max(1 - budget.left_s() / whole_s, steps / most, 0.0), 1.0)
+            warm = min((steps + 1) / WARM_UP, 1.0)
+            self._step(RATE * warm * 0.5 * (1 + math.cos(math.pi * done)))
             step_s, steps = elapsed(), steps + 1
-            if steps == PROBED and step_s * LEAST_STEPS > budget.left_s():
+            if steps == FIRST_STEPS and step_s * LEAST_STEPS > budget.left_s():
                 raise BudgetExhausted(
                     f"a step of tuning takes {step_s:.1f} s, {budget.left_s():.1f} s are left"
                 )
         self._encoder.eval()
         return steps
 
-    def _class_means(self) -> torch.Tensor:
+    def _compute_class_means(self) -> torch.Tensor:
         """Normalised means of the normalised embeddings of each class, [c, d]."""
         self._encoder.eval()
         with torch.no_grad():
-            parts = [self._embedded(part.to(self._device)) for part in torch.split(self._inputs, 4 * BATCH)]
+            parts = [self._embed(part.to(self._device)) for part in torch.split(self._inputs, 4 * BATCH)]
         features, labels = torch.cat(parts), self._labels.to(self._device)
         means = features.new_zeros(int(labels.max()) + 1, features.shape[1])
         return F.normalize(means.index_add_(0, labels, features), dim=1)
 
-    def _embedded(self, inputs: torch.Tensor) -> torch.Tensor:
+    def _embed(self, inputs: torch.Tensor) -> torch.Tensor:
         """Normalised embeddings [n, d]."""
         return F.normalize(self._encoder(inputs).mean((2, 3)).float(), dim=1)
 
-    def _rate(self, step: int, spent: float) -> float:
-        warm = min((step + 1) / WARM_UP, 1.0)
-        return RATE * warm * 0.5 * (1 + math.cos(math.pi * min(max(spent, 0.0), 1.0)))
-
     def _step(self, rate: float) -> None:
+        """One step at this rate, on a batch drawn at random and mixed with itself in another order."""
         rows = torch.from_numpy(self._rng.choice(len(self._inputs), BATCH))
         share, partners = float(self._rng.uniform()), torch.from_numpy(self._rng.permutation(BATCH))
         inputs = self._inputs[rows].to(self._device).float()
         labels = self._labels[rows].to(self._device)
-        embedded = self._embedded(share * inputs + (1 - share) * inputs[partners.to(self._device)])
+        embedded = self._embed(share * inputs + (1 - share) * inputs[partners.to(self._device)])
         logits = SCALE * embedded @ F.normalize(self._classifier, dim=1).T
         loss = share * F.cross_entropy(logits, labels, label_smoothing=SMOOTHING)
         loss = loss + (1 - share) * F.cross_entropy(logits, labels[partners], label_smoothing=SMOOTHING)

@@ -15,18 +15,18 @@ from autometa.core.budget import TimeBudget
 from autometa.core.errors import BudgetExhausted, WeightsError
 from autometa.evaluation.member import plain_member
 from autometa.learners.encoder import EncoderSpec, build_encoder
-from autometa.learners.storage import Storage
-from autometa.learners.tail_tuning import Tuned, tune_tail
+from autometa.learners.prepared import PreparedImages
+from autometa.learners.tail_classification import TunedBackbone, tune_tail
 from autometa.model.fitted_learner import FittedLearner
 
 POOL = colour_pool(classes=8)
 
 
-def tuned(backbone: str, seconds: float = 60.0, steps: int = 40) -> Tuned:
+def tuned(backbone: str, seconds: float = 60.0, steps: int = 40) -> TunedBackbone:
     torch.manual_seed(0)
     encoder = build_encoder(EncoderSpec(network=backbone, px=32, trainable=2))
     labels = torch.from_numpy(POOL.labels)
-    return tune_tail(encoder, POOL.images, labels, TimeBudget.of(seconds), Storage(), steps)
+    return tune_tail(encoder, PreparedImages(POOL.images), labels, TimeBudget.of(seconds), steps)
 
 
 def apart(shelf: BackboneShelf, backbone: str, variant: str = "") -> float:
@@ -77,7 +77,7 @@ def test_images_of_one_class_can_not_be_told_apart_and_do_no_harm(tiny_backbone:
     encoder = build_encoder(EncoderSpec(network=tiny_backbone, px=32, trainable=1))
     images = POOL.images[POOL.labels == 0]
     result = tune_tail(
-        encoder, images, torch.zeros(len(images), dtype=torch.long), TimeBudget.of(60), Storage(), 5
+        encoder, PreparedImages(images), torch.zeros(len(images), dtype=torch.long), TimeBudget.of(60), 5
     )
     assert result.steps == 5
     assert all(value.isfinite().all() for value in result.state.values())
