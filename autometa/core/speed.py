@@ -10,10 +10,8 @@ from autometa.core.time_policy import POLICY
 
 RECENT = 32
 """Steps that are remembered: other load on a machine comes and goes."""
-SLOWDOWN = POLICY.slowdown
 ENOUGH_STEPS = 8
 """Measured steps from which on their own 95th percentile says it."""
-LEAST_MARGIN, MOST_MARGIN = POLICY.least_margin, POLICY.most_margin
 
 
 class Speed:
@@ -58,8 +56,9 @@ class Speed:
 def estimate_margin(speed: Speed | None) -> float:
     """Factor by which to multiply the mean seconds of this work to plan safely.
 
-    The 95th percentile of the recent steps over their mean, within bounds; `SLOWDOWN` if there are too few steps.
+    The 95th percentile of the recent steps over their mean, within bounds; `TimePolicy.slowdown` if there are too
+    few steps.
     """
     if speed is None or len(speed) < ENOUGH_STEPS or not speed.mean_s:
-        return SLOWDOWN
-    return min(max(speed.percentile_s(95) / speed.mean_s, LEAST_MARGIN), MOST_MARGIN)
+        return POLICY.slowdown
+    return min(max(speed.percentile_s(95) / speed.mean_s, POLICY.least_margin), POLICY.most_margin)

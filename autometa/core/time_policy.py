@@ -39,6 +39,8 @@ class TimePolicy:
     """In which choosing an engine must fit easily."""
     probe_share: float = 0.1
     """After which no further backbone is measured."""
+    build_share: float = 0.25
+    """For building one engine."""
     ranking_share: float = 0.15
     """For ranking the views."""
     validation_share: float = 0.08
@@ -78,6 +80,16 @@ class TimePolicy:
     """Preparing the images."""
     embed_share: float = 0.7
     """Embedding all images with one backbone."""
+    one_validation_share: float = 0.06
+    """One validation of a training; dearer ones use fewer episodes."""
+    validating_share: float = 0.15
+    """Of the time of a training: all its validations, where no interval is given."""
+    option_share: float = 0.15
+    """Of the time of a training: a choice of options after it, where the learner makes one."""
+    patient_share: float = 0.25
+    """Of the steps or of the time of a training: what may pass without a better state."""
+    step_margin: float = 1.5
+    """How many times as long as the last one a step of a training may take."""
     workers_share: float = 0.15
     """After which no further backbone of MetaDelta is measured."""
     worker_train_share: float = 0.9

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from autometa.core.budget import MemoryBudget, TimeBudget
 from autometa.core.errors import DataError
+from autometa.core.time_policy import POLICY
 from autometa.data.images import ImagePool, as_uint8, hash_images, take_share_of_each_class
 
-STREAM_SHARE = 0.1
-"""Share of the time left to spend on reading a stream."""
 MEMORY_SHARE = 0.4
 """Share of the memory left to fill with images."""
 WINDOW = 12
@@ -62,7 +61,7 @@ def _join_datasets(sets: Any, memory: MemoryBudget) -> ImagePool:
 def _read_stream(generator: Any, time: TimeBudget, memory: MemoryBudget) -> ImagePool:
     """Read a stream until it brings hardly any new image, or time or memory is used up."""
     collected: dict[bytes, LabelledImage] = {}
-    reading = time.share(STREAM_SHARE)
+    reading = time.share(POLICY.stream_share)
     most_bytes = MEMORY_SHARE * memory.left_bytes()
     used = 0
     recent: list[float] = []

@@ -8,7 +8,7 @@ import torch
 
 from autometa.core.budget import UNLIMITED, TimeBudget, stopwatch
 from autometa.core.errors import BudgetExhausted
-from autometa.core.speed import SLOWDOWN
+from autometa.core.time_policy import POLICY
 from autometa.learners.encoder import Encoder, Images
 from autometa.learners.storage import MEMORY, Storage
 
@@ -50,7 +50,7 @@ class PreparedImages:
         if self._kept is not None and self._kept[1].is_of(measured.fingerprint):
             return self._kept[0]
         self._kept = None  # before others are made: there may be room for one only
-        needed_s = SLOWDOWN * measured.image_s * len(self)
+        needed_s = POLICY.slowdown * measured.image_s * len(self)
         if not budget.fits(needed_s):
             raise BudgetExhausted(
                 f"{len(self)} images take {needed_s:.1f} s to prepare, {max(budget.left_s(), 0):.1f} s are left"

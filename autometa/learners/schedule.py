@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from autometa.core.budget import TimeBudget, stopwatch
 from autometa.core.errors import BudgetExhausted
+from autometa.core.time_policy import POLICY
 
-VALIDATION_SHARE = 0.15
-"""Share of the time that validation may take where no interval is given."""
 REMEMBERED_SHARE = 0.9
 """The next step is expected to take at least this share of what a slow one before it took."""
-STEP_MARGIN = 1.5
-"""How much slower than the last one a step may be."""
 FIRST_STEPS = 3
 """Steps from which the time for all is predicted; the very first one is slower than the others."""
 
@@ -62,11 +59,11 @@ class TrainingSchedule:
         """Whether to validate after this step."""
         if self._validate_every is not None:
             return self.steps_since_validation >= self._validate_every
-        return self._trained_s >= self.validation_s / VALIDATION_SHARE
+        return self._trained_s >= self.validation_s / POLICY.validating_share
 
     def fits_step(self) -> bool:
         """Whether a further step and its validation end in time."""
-        return self._budget.fits(STEP_MARGIN * (self.step_s + self.validation_s))
+        return self._budget.fits(POLICY.step_margin * (self.step_s + self.validation_s))
 
     def check_worth(self, least_steps: int) -> None:
         """BudgetExhausted where the first steps, made just now, show that fewer than `least_steps` will fit."""

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from autometa.core.budget import TimeBudget, stopwatch
 from autometa.core.errors import BudgetExhausted
+from autometa.core.time_policy import POLICY
 from autometa.learners.encoder import Encoder, TailEncoder, get_device
 from autometa.learners.prepared import PreparedImages
 
@@ -21,8 +22,6 @@ WARM_UP = 20
 """Steps in which the rate rises to `RATE`; then it falls along a cosine over the time that there is."""
 SCALE, SMOOTHING = 16.0, 0.1
 """Of the cosines that the classifier takes for logits, and of its labels."""
-PREPARE_SHARE = 0.5
-"""Share of the time that preparing the images may take, by what a few of them take."""
 FIRST_STEPS, LEAST_STEPS = 3, 30
 """Steps from which the time of the others is predicted, and fewer than which are not worth beginning."""
 
@@ -49,7 +48,7 @@ def tune_tail(
     """
     elapsed = stopwatch(budget.clock)
     needed_s, left_s = images.image_s(encoder, budget) * len(images), budget.left_s()
-    if needed_s > PREPARE_SHARE * left_s:
+    if needed_s > POLICY.tune_prepare_share * left_s:
         raise BudgetExhausted(
             f"{needed_s:.1f} s to prepare {len(images)} images for tuning, {left_s:.1f} s left"
         )

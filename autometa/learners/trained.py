@@ -53,10 +53,6 @@ class TrainedCosts:
         """Seconds for so many distinct images and tasks."""
         return images * self.image_s + tasks * self.task_s
 
-    def meta_test_s(self, images: float, tasks: float) -> float:
-        """Seconds that the learner adds to a meta-test of so many distinct images and tasks."""
-        return self.load_s + self.answering_s(images, tasks)
-
 
 UNMEASURED = TrainedCosts()
 """Where costs were not measured."""

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from autometa.core.budget import TimeBudget, stopwatch
 from autometa.core.errors import DataError
+from autometa.core.time_policy import POLICY
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.checkpoint import Progress, load_progress, save_progress
@@ -27,15 +28,9 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 PROBED, GROWTH = 4, 5
 """Episodes of the first trial validation, and how many times more the next one has."""
-ONE_VALIDATION_SHARE = 0.06
-"""Share of the budget that one validation may take; a slower one uses fewer episodes."""
 PERFECT = 5
 """Validations without a mistake after which there is nothing left to learn from."""
-PATIENT_SHARE = 0.25
-"""Share of the steps or of the time that may pass without a better state."""
 DIVERGED = "the loss is no number any more: lower the learning rate"
-CHOICE_SHARE = 0.15
-"""Share of the budget that is kept for a choice after training, where the learner makes one."""
 
 
 class TrainingSettings(BaseModel):
@@ -139,7 +134,7 @@ class Training:
         self._trained = [p for p in self._module.parameters() if p.requires_grad]
         self._optimizer = self._build_optimizer()
         chooses = isinstance(self.learner, OptionChooser)
-        budget = self.budget.share(1 - CHOICE_SHARE) if chooses else self.budget
+        budget = self.budget.share(1 - POLICY.option_share) if chooses else self.budget
         self._schedule = TrainingSchedule(budget, settings.max_steps, settings.validate_every)
         self._diverged = False
         self.budget.check("training")
@@ -186,7 +181,7 @@ class Training:
         while number < len(every):
             elapsed = stopwatch(self.budget.clock)
             self.learner.validate(self.validation.inputs, ValidationEpisodes(every[:number]))
-            if GROWTH * elapsed() > ONE_VALIDATION_SHARE * self._schedule.whole_s:
+            if GROWTH * elapsed() > POLICY.one_validation_share * self._schedule.whole_s:
                 self.report(f"{number} of {len(every)} validation episodes: they take {elapsed():.1f} s")
                 return ValidationEpisodes(every[:number])
             number *= GROWTH
@@ -215,7 +210,7 @@ class Training:
         if settings.max_steps is not None and schedule.steps >= settings.max_steps:
             return "all steps made"
         bounded = settings.max_steps is not None or np.isfinite(schedule.whole_s)
-        waited = schedule.share_done - self.progress.best_at > PATIENT_SHARE or not bounded
+        waited = schedule.share_done - self.progress.best_at > POLICY.patient_share or not bounded
         if self.progress.stale >= settings.patience and waited:
             return "no better state for long"
         return "" if schedule.fits_step() else "the time is used"

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from autometa.core.budget import UNLIMITED, TimeBudget, stopwatch
-from autometa.core.speed import SLOWDOWN
+from autometa.core.time_policy import POLICY
 from autometa.data.episodes import EpisodeSpec, sample_episodes
 from autometa.data.images import ImagePool, Rows
 from autometa.data.splits import split_classes
@@ -41,7 +41,7 @@ class RunShares:
 
     held_out: float = 0.25
     """Share of the classes that are validated on and never trained on."""
-    preparing: float = 0.4
+    preparing: float = POLICY.prepare_share
     """Share of the training time that preparing images may take; with more images than fit, fewer are used."""
     storage: float = 0.4
     """Share of the memory left that prepared images may take; more of them go to the disk."""
@@ -112,7 +112,7 @@ def measure_task_s(fitted: TrainedLearner, images: NDArray[np.uint8], test: Epis
 
 def count_affordable(costs: TrainedCosts, prepare_s: float, storage: Storage) -> int:
     """How many images can be prepared in so many seconds and kept in a storage."""
-    by_time = prepare_s / (SLOWDOWN * costs.image_s)
+    by_time = prepare_s / (POLICY.slowdown * costs.image_s)
     by_room = storage.room_bytes() / costs.image_bytes
     return int(max(min(by_time, by_room), 0))
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from autometa.core.budget import stopwatch
-from autometa.core.speed import SLOWDOWN
+from autometa.core.time_policy import POLICY
 from autometa.learners.trained import Images, TrainedPredictor
 from autometa.model.trained_ensemble import TrainedMember
 
@@ -33,7 +33,7 @@ class TrainedMembers:
         for member in self.members:
             predicted_s = member.costs.answering_s(seen, self._tasks)
             slower = max(self._spent_s[member.name] / predicted_s, 1.0) if predicted_s else 1.0
-            cost_s += SLOWDOWN * slower * member.costs.answering_s(images, tasks)
+            cost_s += POLICY.slowdown * slower * member.costs.answering_s(images, tasks)
             if cost_s > spare_s:
                 break
             kept.append(member)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from autometa.backbones import View
 from autometa.backbones.feature_store import FeatureStore
 from autometa.core.budget import TimeBudget, stopwatch
-from autometa.core.speed import ENOUGH_STEPS, LEAST_MARGIN, Speed
+from autometa.core.speed import ENOUGH_STEPS, Speed
 from autometa.core.time_policy import POLICY
 from autometa.data.test_spec import TestSpec
 from autometa.evaluation.member import Member, plain_member
@@ -96,11 +96,11 @@ class TaskTimes:
     def rest_s(self) -> float:
         """Seconds per task to reserve for what is neither network nor head; the guess counts as a few tasks."""
         measured_s = len(self._rest) * (self._rest.mean_s or 0.0)
-        return LEAST_MARGIN * (GUESS_STEPS * REST_S + measured_s) / (GUESS_STEPS + len(self._rest))
+        return POLICY.least_margin * (GUESS_STEPS * REST_S + measured_s) / (GUESS_STEPS + len(self._rest))
 
     def head_s(self, member: Member) -> float:
         """Seconds per task to reserve for a member's head."""
-        return LEAST_MARGIN * (self._heads[_head_of(member)].mean_s or HEAD_S)
+        return POLICY.least_margin * (self._heads[_head_of(member)].mean_s or HEAD_S)
 
     def is_slow(self, member: Member) -> bool:
         """Whether a member's head is known to take much longer than nearest centroid."""
@@ -203,7 +203,7 @@ class MetaTestSchedule:
         options = [plain_member(replace(fine.plain, px=px)) for px in sizes if px < fine.px]
         costs = [self.cost_s([option], store) for option in options]
         left_s = self.left_s()
-        if now_s <= LEAST_MARGIN * left_s:
+        if now_s <= POLICY.least_margin * left_s:
             return None
         best = next((n for n, cost_s in enumerate(costs) if cost_s <= left_s), len(options) - 1)
         if not options or costs[best] > POLICY.coarser_share * now_s:
@@ -222,9 +222,9 @@ def _image_s(view: View, store: FeatureStore) -> float:
     its network, the most like it; 0 before any measurement."""
     measured = [other for other in store.measured(view) if other.source != view.source]
     if len(store.speed(view)) or not measured:
-        return LEAST_MARGIN * _usual_s(store.speed(view))
+        return POLICY.least_margin * _usual_s(store.speed(view))
     like = min(measured, key=lambda other: abs(other.px - view.px))
-    return LEAST_MARGIN * _usual_s(store.speed(like)) * _pixels(view) / _pixels(like)
+    return POLICY.least_margin * _usual_s(store.speed(like)) * _pixels(view) / _pixels(like)
 
 
 def _usual_s(speed: Speed) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from autometa.backbones import View
+from autometa.core.budget import Limits
 from autometa.core.time_policy import POLICY, TimePolicy
 from autometa.data.test_spec import TestSpec
 from autometa.learners.trained import TrainedCosts
@@ -15,7 +16,6 @@ HEADS_S = 0.02
 TASK_OVERHEAD_S = 0.01
 IMAGE_OVERHEAD_S = 0.0002
 """Meta-test beside the networks: tasks and their images travel between processes."""
-CLOSING_S = POLICY.closing_s
 
 
 @dataclass(frozen=True)
@@ -88,3 +88,9 @@ def affordable(
     views = list(views)
     new = {v.source: costs.reserved_image_s(v) * embed_images.get(v, 0) for v in views if v in embed_images}
     return sum(new.values()) + meta_test_s(views, test, costs) <= left_s
+
+
+def left_for_training_s(limits: Limits, reserve_s: float, policy: TimePolicy = POLICY) -> float:
+    """Seconds until a system that trains one learner or a few must end its training, with `reserve_s` for meta-test
+    and time for saving; negative where there are none."""
+    return min(limits.train.left_s(), limits.run.left_s() - reserve_s) - policy.small_finish_s

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from pydantic import BaseModel, RootModel
@@ -35,9 +35,9 @@ class StageLog:
     """The stages of a run in `folder` (None: nothing is written). A stage inside another one counts for itself only:
     what it takes, and is predicted to, is taken off the one around it. A stage that comes again adds up."""
 
-    def __init__(self, folder: Path | None, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, folder: Path | None, clock: Callable[[], float] | None = None) -> None:
         self._folder = folder
-        self._clock = clock
+        self._stopwatch = partial(stopwatch, clock) if clock else stopwatch
         self._times: dict[str, StageTime] = {}
         self._open: list[str] = []
         self._inside_s = [0.0]
@@ -64,7 +64,7 @@ class StageLog:
         time_of_stage = self._time(stage)
         self._open.append(stage)
         self._inside_s.append(0.0)
-        elapsed = stopwatch(self._clock)
+        elapsed = self._stopwatch()
         try:
             yield
         finally:

@@ -13,7 +13,7 @@ import torch
 from autometa.backbones.engines import is_out_of_memory
 from autometa.core.budget import TimeBudget, stopwatch
 from autometa.core.errors import BudgetExhausted, DataError, Diverged
-from autometa.core.speed import SLOWDOWN
+from autometa.core.time_policy import POLICY
 from autometa.data.episodes import EpisodeBatch, EpisodeSpec
 from autometa.data.images import ImagePool, Rows
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
@@ -33,7 +33,7 @@ from autometa.learners.training_run import (
 )
 from autometa.learners.training_spec import cap_spec
 
-FAMILY_SHARES = RunShares(preparing=0.5)
+FAMILY_SHARES = RunShares(preparing=POLICY.family_prepare_share)
 """Of what a family is given; the classes that the caller holds out are not among it. Where images are shared with
 families before, nothing is spent on preparing them."""
 LEAST_STEPS = 15
@@ -112,7 +112,7 @@ def _check_costs(
     measured = f"{recipe.learner}: {costs.image_s:.3f} s an image, {costs.task_s:.2f} s a task"
     if not fits(costs):
         raise BudgetExhausted(f"{measured} do not fit")
-    if not budget.fits(SLOWDOWN * LEAST_VALIDATIONS * costs.task_s):
+    if not budget.fits(POLICY.slowdown * LEAST_VALIDATIONS * costs.task_s):
         raise BudgetExhausted(f"{measured}: {max(budget.left_s(), 0):.1f} s are too few to train it")
 
 

@@ -14,7 +14,7 @@ import torch
 from autometa.backbones import View
 from autometa.core.budget import TimeBudget, stopwatch
 from autometa.core.errors import BudgetExhausted
-from autometa.core.speed import SLOWDOWN
+from autometa.core.time_policy import POLICY
 from autometa.data.images import Rows
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.evaluation.validation_set import ValidationSet
@@ -121,7 +121,12 @@ class FamilyTrials:
 
     def _answering_s(self, costs: TrainedCosts) -> float:
         """Predicted seconds until a learner of such costs has answered the episodes for selection, some at a time."""
-        return SLOWDOWN * len(self.validation_set.episodes.episodes) * costs.task_s / torch.get_num_threads()
+        return (
+            POLICY.slowdown
+            * len(self.validation_set.episodes.episodes)
+            * costs.task_s
+            / torch.get_num_threads()
+        )
 
     @cached_property
     def _training_set(self) -> TrainingSet:

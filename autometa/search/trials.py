@@ -11,7 +11,7 @@ from autometa.backbones import View
 from autometa.core.budget import TimeBudget
 from autometa.core.errors import BudgetExhausted
 from autometa.core.settings import Settings
-from autometa.core.speed import SLOWDOWN
+from autometa.core.time_policy import POLICY
 from autometa.data.images import Rows
 from autometa.evaluation.accuracy import paired_gain
 from autometa.evaluation.mixing import calibrate
@@ -156,7 +156,7 @@ class Trials:
 
     def _embed_s(self, view: View, images: float) -> float:
         """Seconds to allow for embedding so many images in a view."""
-        return SLOWDOWN * images * self.forecast.image_s(view)
+        return POLICY.slowdown * images * self.forecast.image_s(view)
 
     @property
     def reserved(self) -> list[Candidate]:

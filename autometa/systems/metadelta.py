@@ -13,6 +13,7 @@ import torch
 from autometa.backbones import installed_backbones
 from autometa.core.budget import Limits, Machine, TimeBudget, process_age_s, stopwatch
 from autometa.core.errors import BudgetExhausted, DataError, WeightsError
+from autometa.core.time_policy import POLICY
 from autometa.data.episodes import sample_episodes
 from autometa.data.images import ImagePool, choose_rows, take_share_of_each_class
 from autometa.data.splits import split_classes
@@ -41,18 +42,14 @@ from autometa.learners.training_run import (
 )
 from autometa.learners.transfer.classification import CLASSIFICATION_SPEC
 from autometa.model.trained_ensemble import TrainedEnsemble, TrainedMember
-from autometa.systems.training_time import SAVE_EVERY_S, left_for_training_s, predict_meta_test_s
+from autometa.planning.plan import Costs, left_for_training_s, meta_test_s
 
 PX, TRAINABLE = 128, 2
 """Size of images, and how many of the last stages of a backbone are trained."""
 EPISODES = 100
 """On which backbones are validated and weighed."""
-PROBE_SHARE = 0.15
-"""Share of the time left after which no further backbone is measured."""
 LEAST_SHARE, LEAST_ROTATED = 0.5, 0.1
 """Shares of the images that must be left for each of several workers, and for a rotation loss."""
-TRAIN_SHARE = 0.9
-"""Of a worker's time after preparing; the rest is for its answer on all validation episodes."""
 WORKER_BYTES = 600 * 2**20
 """Memory that a further backbone may take."""
 LEAST_WEIGHT = 0.05
@@ -150,7 +147,7 @@ class MetaDeltaSystem:
     def _choose_workers(self, pool: ImagePool) -> list[Worker]:
         """As many of the backbones, in order, as time and memory allow, measured; at least the first."""
         rows = self._rng.choice(len(pool.images), min(PROBE_IMAGES, len(pool.images)), replace=False)
-        probe, probing = pool.images[rows], self.limits.train.share(PROBE_SHARE)
+        probe, probing = pool.images[rows], self.limits.train.share(POLICY.workers_share)
         workers: list[Worker] = []
         for name in self._names:
             if workers and (probing.left_s() <= 0 or not self.limits.memory.fits(WORKER_BYTES)):
@@ -173,9 +170,8 @@ class MetaDeltaSystem:
 
     def _reserve_s(self, workers: Sequence[Worker]) -> float:
         """Predicted seconds of meta-test with these workers."""
-        test = self.test
-        work_s = sum(worker.costs.meta_test_s(test.embedded_images, test.tasks) for worker in workers)
-        return predict_meta_test_s(test, self.start_s, work_s)
+        costs = Costs(self.start_s, {}, task_s=0.0, learners=tuple(worker.costs for worker in workers))
+        return meta_test_s([], self.test, costs)
 
     def _left_s(self, workers: Sequence[Worker]) -> float:
         """Seconds to train in with meta-test reserved for these workers."""
@@ -236,13 +232,13 @@ class MetaDeltaSystem:
         fitted = worker.learner
 
         def save(answer: Answer) -> None:
-            if first and self._since_saved() > SAVE_EVERY_S:
+            if first and self._since_saved() > POLICY.save_training_every_s:
                 self._save([TrainedMember(worker.name, fitted)], {"stage": "training", **answer.figures()})
 
         sampler = shared.images.build_sampler(CLASSIFICATION_SPEC, np.random.default_rng([self.seed, 1]))
         data = TrainingData(inputs, PoolSource(inputs, sampler), shared.episodes)
         listener = TrainingListener(lambda line: self.report(f"{worker.name}: {line}"), save)
-        record = train_learner(fitted, data, share.share(TRAIN_SHARE), listener=listener)
+        record = train_learner(fitted, data, share.share(POLICY.worker_train_share), listener=listener)
         answer = fitted.learner.validate(inputs, shared.episodes)
         self.report(f"{worker.name}: {record.summary()}, {100 * answer.mean:.1f} with its decoder")
         return replace(worker, answer=answer)

@@ -11,6 +11,7 @@ import numpy as np
 
 from autometa.core.budget import Limits, Machine, TimeBudget, process_age_s, stopwatch
 from autometa.core.errors import BudgetExhausted, DataError
+from autometa.core.time_policy import POLICY
 from autometa.data.episodes import sample_episodes
 from autometa.data.images import ImagePool, Rows, take_share_of_each_class
 from autometa.data.test_spec import TestSpec
@@ -33,7 +34,7 @@ from autometa.learners.training_run import (
     select_labels,
     train_learner,
 )
-from autometa.systems.training_time import SAVE_EVERY_S, left_for_training_s, predict_meta_test_s
+from autometa.planning.plan import Costs, left_for_training_s, meta_test_s
 
 ENDLESS = 1_000_000
 """Tasks asked of a stream."""
@@ -77,8 +78,7 @@ class SingleLearnerSystem:
         n = min(PROBE_IMAGES, len(pool.images))
         probe = PreparedImages(pool.images[self._rng.choice(len(pool.images), n, replace=False)])
         costs = measure_costs(self._fitted, probe, self.test.episodes)
-        learners_s = costs.answering_s(self.test.embedded_images, self.test.tasks)
-        reserve_s = predict_meta_test_s(self.test, self.start_s, learners_s)
+        reserve_s = meta_test_s([], self.test, Costs(self.start_s, {}, task_s=0.0, learners=(costs,)))
         storage = Storage(self.shares.storage * self.limits.memory.left_bytes())
         rows = self._choose_rows(pool, costs, reserve_s, storage)
         left_s = left_for_training_s(self.limits, reserve_s)
@@ -121,7 +121,7 @@ class SingleLearnerSystem:
     def _on_improved(self, answer: Answer) -> None:
         """Save the better learner, unless one was saved just now."""
         self._fitted.validation = {"stage": "training", **answer.figures()}
-        if self._since_saved() > SAVE_EVERY_S:
+        if self._since_saved() > POLICY.save_training_every_s:
             self._save()
 
     def _save(self) -> None:

@@ -6,13 +6,11 @@ import pytest
 
 from autometa.core.speed import (
     ENOUGH_STEPS,
-    LEAST_MARGIN,
-    MOST_MARGIN,
     RECENT,
-    SLOWDOWN,
     Speed,
     estimate_margin,
 )
+from autometa.core.time_policy import POLICY
 
 
 def speed_of(*rates: float, items: int = 10) -> Speed:
@@ -45,10 +43,10 @@ def test_a_percentile_weighs_steps_by_their_items() -> None:
 
 
 def test_the_margin_is_measured_once_there_are_enough_steps_and_is_bounded() -> None:
-    assert estimate_margin(None) == estimate_margin(Speed()) == SLOWDOWN
-    assert estimate_margin(speed_of(*[1.0] * (ENOUGH_STEPS - 1))) == SLOWDOWN
-    assert estimate_margin(speed_of(*[1.0] * ENOUGH_STEPS)) == LEAST_MARGIN
+    assert estimate_margin(None) == estimate_margin(Speed()) == POLICY.slowdown
+    assert estimate_margin(speed_of(*[1.0] * (ENOUGH_STEPS - 1))) == POLICY.slowdown
+    assert estimate_margin(speed_of(*[1.0] * ENOUGH_STEPS)) == POLICY.least_margin
     busy = speed_of(*[1.0] * 15, *[1.5] * 5)
     assert estimate_margin(busy) == pytest.approx(1.5 / 1.125)
-    assert estimate_margin(speed_of(*[1.0] * 15, *[9.0] * 2)) == MOST_MARGIN
-    assert estimate_margin(speed_of(*[0.0] * ENOUGH_STEPS)) == SLOWDOWN
+    assert estimate_margin(speed_of(*[1.0] * 15, *[9.0] * 2)) == POLICY.most_margin
+    assert estimate_margin(speed_of(*[0.0] * ENOUGH_STEPS)) == POLICY.slowdown

@@ -10,7 +10,7 @@ from synthetic import colour_pool
 
 from autometa.core.budget import TimeBudget
 from autometa.core.errors import DataError
-from autometa.core.speed import SLOWDOWN
+from autometa.core.time_policy import POLICY
 from autometa.data.episodes import EpisodeSpec
 from autometa.evaluation.validation_episodes import Answer
 from autometa.learners.encoder import EncoderSpec
@@ -65,7 +65,7 @@ def test_as_many_images_are_affordable_as_time_and_room_allow(
     seconds: float, room: float, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Storage, "room_bytes", lambda _: room)
-    costs = TrainedCosts(image_s=0.13 / SLOWDOWN, image_bytes=100)
+    costs = TrainedCosts(image_s=0.13 / POLICY.slowdown, image_bytes=100)
     assert count_affordable(costs, seconds, Storage()) == pytest.approx(most, abs=1)
 
 

@@ -8,7 +8,8 @@ from autometa.backbones import View
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import Limits, MemoryBudget, TimeBudget
-from autometa.core.speed import ENOUGH_STEPS, LEAST_MARGIN, MOST_MARGIN, SLOWDOWN
+from autometa.core.speed import ENOUGH_STEPS
+from autometa.core.time_policy import POLICY
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.test_spec import TestSpec
 from autometa.planning.forecast import ALONE, ALONE_S, Forecast
@@ -30,16 +31,16 @@ def test_images_are_reserved_at_their_95th_percentile(forecast: Forecast, tiny_b
     view = View(tiny_backbone, 32)
     speed = forecast.store.speed(view)
     speed.add(0.64, 64)
-    assert forecast.costs([view]).reserved_image_s(view) == pytest.approx(SLOWDOWN * 0.01)
+    assert forecast.costs([view]).reserved_image_s(view) == pytest.approx(POLICY.slowdown * 0.01)
     before_s = forecast.meta_test_s([view])
     for _ in range(ENOUGH_STEPS):
         speed.add(0.64, 64)
-    assert forecast.costs([view]).margins == {view: LEAST_MARGIN}
-    saved_s = (SLOWDOWN - LEAST_MARGIN) * 0.01 * TEST.embedded_images
+    assert forecast.costs([view]).margins == {view: POLICY.least_margin}
+    saved_s = (POLICY.slowdown - POLICY.least_margin) * 0.01 * TEST.embedded_images
     assert forecast.meta_test_s([view]) == pytest.approx(before_s - saved_s)
     for _ in range(3):
         speed.add(6.4, 64)
-    assert forecast.costs([view]).margins == {view: MOST_MARGIN}
+    assert forecast.costs([view]).margins == {view: POLICY.most_margin}
 
 
 def test_heads_are_reserved_as_measured(forecast: Forecast, tiny_backbone: str) -> None:

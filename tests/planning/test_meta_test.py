@@ -15,7 +15,6 @@ from autometa.backbones import View
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import MemoryBudget, TimeBudget
-from autometa.core.speed import LEAST_MARGIN
 from autometa.core.time_policy import POLICY
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.test_spec import TestSpec
@@ -106,10 +105,10 @@ def test_what_is_late_costs_mirrored_images_first_then_members() -> None:
 def test_a_pass_that_members_share_is_paid_once() -> None:
     twin = FIRST.model_copy(update={"layers": ("last", "stage4")})
     race = Race((FIRST,))
-    head_s = LEAST_MARGIN * TASKS * HEAD_S
+    head_s = POLICY.least_margin * TASKS * HEAD_S
     assert race.cost_s(FIRST, twin) == pytest.approx(race.cost_s(FIRST) + head_s)
     network_s = IMAGES * 2 * 128**2 * 1e-6
-    assert race.cost_s(FIRST) == pytest.approx(LEAST_MARGIN * (network_s + TASKS * (REST_S + HEAD_S)))
+    assert race.cost_s(FIRST) == pytest.approx(POLICY.least_margin * (network_s + TASKS * (REST_S + HEAD_S)))
 
 
 def test_images_left_are_those_that_a_view_has_not_seen_and_that_still_come() -> None:
@@ -126,7 +125,7 @@ def test_a_slow_head_gives_way_to_nearest_centroid_before_the_resolution_does() 
     race = Race((PLAIN,))
     race.begin()
     race.answer(PLAIN, 2.0)
-    assert race.schedule.times.head_s(PLAIN) == pytest.approx(LEAST_MARGIN * 2.0)
+    assert race.schedule.times.head_s(PLAIN) == pytest.approx(POLICY.least_margin * 2.0)
     quick = plain_member(PLAIN.view, "cl2n")
     race.leave(race.cost_s(quick) + SPARE_S)
     assert race.begin() == (quick,)
@@ -178,9 +177,9 @@ def test_nothing_is_coarser_where_that_is_no_gain() -> None:
 
 def test_the_margin_is_used_up_before_the_resolution_falls() -> None:
     race = Race((SECOND,))
-    race.leave(race.cost_s(SECOND) / LEAST_MARGIN + SPARE_S)
+    race.leave(race.cost_s(SECOND) / POLICY.least_margin + SPARE_S)
     assert race.begin() == (SECOND,)
-    race.leave(0.9 * race.cost_s(SECOND) / LEAST_MARGIN)
+    race.leave(0.9 * race.cost_s(SECOND) / POLICY.least_margin)
     assert race.begin()[0].px < SECOND.px
 
 
@@ -214,9 +213,9 @@ def test_the_rest_of_a_task_is_measured_but_for_the_first_one() -> None:
         race.schedule.end_task()
     race.begin()
     assert race.schedule.times.rest_s() == pytest.approx(
-        LEAST_MARGIN * (GUESS_STEPS * REST_S + 7 * 0.5) / (GUESS_STEPS + 7)
+        POLICY.least_margin * (GUESS_STEPS * REST_S + 7 * 0.5) / (GUESS_STEPS + 7)
     )
-    assert race.schedule.times.head_s(PLAIN) == pytest.approx(LEAST_MARGIN * 3.0)
+    assert race.schedule.times.head_s(PLAIN) == pytest.approx(POLICY.least_margin * 3.0)
     assert race.schedule.tasks_left == TASKS - 8
 
 

@@ -12,6 +12,7 @@ from autometa.backbones.engines.base import TOLERANCE, Engine, EngineSpec, disag
 from autometa.backbones.engines.onnx_export import to_onnx
 from autometa.backbones.network import PixelNetwork
 from autometa.core.budget import TimeBudget
+from autometa.core.time_policy import POLICY
 
 ROUNDS = 3
 """Number of rounds against the best engine so far, at most."""
@@ -23,8 +24,6 @@ CHECK_IMAGES = 2
 """Number of images on which an engine must agree with the reference."""
 GAIN = 2.0
 """Expected ratio of the time that an engine saves to the time that building it takes, at least."""
-BUILD_SHARE = 0.25
-"""Share of the time left to spend on building an engine, at most."""
 HOPELESS = 0.7
 """An engine that was slower than this share of the speed of the winner at one size is not built for another size."""
 
@@ -137,7 +136,7 @@ class Race:
         saved_s = (best_s - eager_s / speedup) * self._n_images
         if saved_s <= GAIN * build_s:
             return f"does not pay over {self._n_images} images"
-        if not self._budget.fits(build_s / BUILD_SHARE):
+        if not self._budget.fits(build_s / POLICY.build_share):
             return "does not fit in the time left"
         return None
 

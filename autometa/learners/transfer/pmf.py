@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from autometa.backbones import copy_sharing_tensors
 from autometa.core.budget import TimeBudget, stopwatch
-from autometa.core.speed import SLOWDOWN
+from autometa.core.time_policy import POLICY
 from autometa.evaluation.accuracy import paired_gain
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.learners.augmentation import Augmentation
@@ -121,7 +121,7 @@ class PMF(Prototypical):
         elapsed = stopwatch(budget.clock)
         self.slowest().validate(inputs, few)
         each_s = elapsed() / len(few.episodes) + 1e-9
-        left = budget.left_s() / (SLOWDOWN * each_s * max(rates, 1))
+        left = budget.left_s() / (POLICY.slowdown * each_s * max(rates, 1))
         return int(max(min(left, len(validation.episodes)), 0))
 
     def slowest(self) -> PMF:
