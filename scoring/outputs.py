@@ -155,14 +155,14 @@ def _calibration(summary: Summary) -> dict[str, Any]:
     return {"overall": _reliability(overall), "datasets": datasets, "bins": bins}
 
 
-def _reliability(told: Reliability) -> dict[str, Any]:
+def _reliability(reliability: Reliability) -> dict[str, Any]:
     return {
-        "expected_calibration_error": told.expected_error,
-        "confidence": told.confidence,
-        "accuracy": told.accuracy,
-        "queries": told.queries,
-        "unanswered": told.unanswered,
-        "no_probabilities": told.no_probabilities,
+        "expected_calibration_error": reliability.expected_error,
+        "confidence": reliability.confidence,
+        "accuracy": reliability.accuracy,
+        "queries": reliability.queries,
+        "unanswered": reliability.unanswered,
+        "no_probabilities": reliability.no_probabilities,
     }
 
 

@@ -53,23 +53,26 @@ def draw_plots(tasks: Sequence[TaskScore], summary: Summary, metrics: Sequence[M
     return plots
 
 
-def draw_reliability(told: Reliability) -> Png:
+def draw_reliability(reliability: Reliability) -> Png:
     """Draw accuracy against confidence per bin, and below how many queries each bin holds, as PNG data."""
     figure = Figure(figsize=(4.4, 4.2), dpi=_DPI)
     FigureCanvasAgg(figure)
     sizes = {"left": 0.15, "right": 0.97, "bottom": 0.12, "top": 0.97, "hspace": 0.08}
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1), gridspec_kw=sizes)
-    held = told.counts > 0
+    held = reliability.counts > 0
     lefts = np.arange(BINS)[held] / BINS
     style: dict[str, Any] = {"width": 1 / BINS, "align": "edge", "edgecolor": "white", "color": _COLOUR}
-    above.bar(lefts, told.hits[held] / told.counts[held], alpha=0.6, **style)
+    above.bar(lefts, reliability.hits[held] / reliability.counts[held], alpha=0.6, **style)
     above.plot(
-        told.confidences[held] / told.counts[held], told.hits[held] / told.counts[held], "k.", clip_on=False
+        reliability.confidences[held] / reliability.counts[held],
+        reliability.hits[held] / reliability.counts[held],
+        "k.",
+        clip_on=False,
     )
     above.plot((0, 1), (0, 1), color="black", linewidth=1, linestyle="--")
     above.set_ylabel("accuracy")
     above.set(xlim=(0, 1), ylim=(0, 1.03))
-    below.bar(lefts, told.counts[held], alpha=0.6, **style)
+    below.bar(lefts, reliability.counts[held], alpha=0.6, **style)
     below.set_ylabel("queries")
     below.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
     below.set_xlabel("confidence (dashed: perfectly calibrated)")

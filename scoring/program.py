@@ -79,8 +79,10 @@ def _notes(results_dir: Path, truth: Truth, run: RunInfo, tasks: Sequence[TaskSc
             "most predictions are malformed: do they answer these tasks? Seed, number of tasks and data of "
             "the truth must be those of the ingestion"
         )
-    told = [task.task for task in tasks if task.status == "ok" and task.task in run.failures]
-    notes += [f"task {task} was scored, though ingestion reported: {run.failures[task]}" for task in told]
+    failed_once = [task.task for task in tasks if task.status == "ok" and task.task in run.failures]
+    notes += [
+        f"task {task} was scored, though ingestion reported: {run.failures[task]}" for task in failed_once
+    ]
     return notes
 
 
@@ -111,9 +113,9 @@ def _write_plots(result: Result, folder: Path) -> tuple[dict[str, bytes], list[s
         from scoring.plots import draw_plots, draw_reliability  # noqa: PLC0415  (matplotlib is slow to import)
 
         plots = draw_plots(result.tasks, result.summary, result.metrics)
-        told = result.summary.overall.reliability
-        if result.calibration and told.queries:
-            plots["reliability.png"] = draw_reliability(told)
+        reliability = result.summary.overall.reliability
+        if result.calibration and reliability.queries:
+            plots["reliability.png"] = draw_reliability(reliability)
     except (ImportError, ValueError, RuntimeError) as error:
         return {}, [f"the plots could not be drawn: {type(error).__name__}: {error}"]
     folder.mkdir(exist_ok=True)

@@ -136,10 +136,10 @@ class Backbone:
         if size in self._choices or not len(images):
             self._wake(size, images)
             return
-        course = self._course(images[:RACE_IMAGES], size)
+        race_input = self._race_input(images[:RACE_IMAGES], size)
         if self._usual is not None:
             usual = self._usual if n_images >= WORTH_BUILDING else EAGER
-            choice = self._build_checked(self._preferred.get(size, usual), course, engines)
+            choice = self._build_checked(self._preferred.get(size, usual), race_input, engines)
         else:
             raced = next((choice for choice in reversed(self._choices.values()) if choice.image_s), None)
             if (
@@ -148,9 +148,9 @@ class Backbone:
                 and n_images >= WORTH_BUILDING
                 and budget.fits(raced.build_s)
             ):
-                choice = self._build_checked(raced.name, course, engines)
+                choice = self._build_checked(raced.name, race_input, engines)
             else:
-                race = Race(course, self._eager, n_images=n_images, budget=budget, earlier=raced)
+                race = Race(race_input, self._eager, n_images=n_images, budget=budget, earlier=raced)
                 choice = race.run(engines)
         self._choices[size] = choice
         self.report(f"engine for {self.spec.name}@{size}: {choice}")
@@ -210,15 +210,17 @@ class Backbone:
         batch = torch.as_tensor(np.array(images) if isinstance(images, np.ndarray) else images)
         return self.preprocessing.resize(batch.to(self.device), self.input_px(px))
 
-    def _course(self, images: Images, size: int) -> RaceInput:
+    def _race_input(self, images: Images, size: int) -> RaceInput:
         batch = self._resized(images, size)
         return RaceInput(self.network, size, self.device, batch, list(self.widths.values()))
 
-    def _build_checked(self, name: str, course: RaceInput, engines: Mapping[str, EngineSpec]) -> EngineChoice:
+    def _build_checked(
+        self, name: str, race_input: RaceInput, engines: Mapping[str, EngineSpec]
+    ) -> EngineChoice:
         elapsed = stopwatch()
         notes = {}
         if name in engines and name != EAGER:
-            engine = build_checked(engines[name], course, self._eager(course.images[:CHECK_IMAGES]))
+            engine = build_checked(engines[name], race_input, self._eager(race_input.images[:CHECK_IMAGES]))
             if not isinstance(engine, str):
                 return EngineChoice(name, engine, elapsed(), {})
             notes = {name: engine}
@@ -245,7 +247,7 @@ class Backbone:
         """The engine for a size, built anew after a rest, and checked on some of the images."""
         choice = self._choices.get(size)
         if choice is not None and choice.engine is None and len(images):
-            built = self._build_checked(choice.name, self._course(images[:RACE_IMAGES], size), ENGINES)
+            built = self._build_checked(choice.name, self._race_input(images[:RACE_IMAGES], size), ENGINES)
             choice = replace(choice, engine=built.engine) if built.name == choice.name else built
             self._choices[size] = choice
         return (choice.engine if choice else None) or self._eager

@@ -131,12 +131,14 @@ def proposals(
 
 
 def features_of(
-    pool: ImagePool, few: ValidationSet, view: View, embedded: torch.Tensor | None = None
+    pool: ImagePool, small_set: ValidationSet, view: View, embedded: torch.Tensor | None = None
 ) -> dict[str, float]:
-    """What tells datasets apart: numbers of classes and of images per class (logarithms), colourfulness, edges,
-    how much of an image has one of two tones, and how accurate the nearest centroid is on the episodes of `few`,
+    """What tells datasets apart: numbers of classes and of images per class (logarithms), colourfulness, edges, how
+    much of an image has one of two tones, and how accurate the nearest centroid is on the episodes of `small_set`,
     given the embedding float32 [n, d] of its images in `view` (without it, that is left out)."""
-    seen = few.images[np.linspace(0, len(few.images) - 1, min(LOOKED_AT, len(few.images))).astype(int)]
+    seen = small_set.images[
+        np.linspace(0, len(small_set.images) - 1, min(LOOKED_AT, len(small_set.images))).astype(int)
+    ]
     datasets = max(len(pool.datasets), 1)
     found = {
         "log_classes": math.log(pool.classes / datasets),
@@ -147,7 +149,7 @@ def features_of(
     }
     if embedded is not None:
         params = {"transform": "root_l2", "metric": "cosine"}
-        found["centroid_accuracy"] = few.answer(view, embedded, "centroid", params).mean
+        found["centroid_accuracy"] = small_set.answer(view, embedded, "centroid", params).mean
     return found
 
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from autometa.backbones import View
 from autometa.core.errors import AutometaError
 from autometa.core.files import DESCRIPTION
 from autometa.core.journals import cut_damaged_end, read
-from autometa.heads import HEADS, Params
+from autometa.heads import HEADS
 from autometa.model.fitted_learner import FittedLearner
 from autometa.planning.stage_log import JOURNAL
-from autometa.search.candidates import FamilyCandidate
-from autometa.search.families import FAMILIES, find_family
 from autometa.search.study import TrialResult
 
 BOOTSTRAP, FINAL = "bootstrap", "final"
@@ -56,27 +53,16 @@ def load_earlier(folder: Path, report: Callable[[str], None]) -> EarlierRun | No
 
 
 def earlier_results(folder: Path) -> list[TrialResult]:
-    """What the journal in `folder` says of candidates, as search parameters; not those that ran out of time or
-    failed, which may do better now, nor those of heads and families that there are no more."""
-    rows = [row for row in read(folder / JOURNAL) if row.get("status") in ("ok", "pruned")]
+    """What the journal in `folder` says of heads, as search parameters. Left out are those that ran out of time or
+    failed, which may do better now, heads that there are no more, and families, which are trained anew."""
     found = []
-    for row in rows:
-        params = _search_params(row)
-        if params is not None:
+    for row in read(folder / JOURNAL):
+        if row.get("status") in ("ok", "pruned") and (head := row.get("head")) in HEADS:
+            view = View.of(row["view"])
+            params = {"view": str(replace(view, flip=False)), "flip": view.flip, "head": head}
+            params |= HEADS[head].search_params(head, row["params"])
             found.append(TrialResult(params, row.get("accuracy", -1.0), row.get("first_look_accuracy")))
     return found
-
-
-def _search_params(row: dict[str, Any]) -> Params | None:
-    """The search parameters for a candidate of the journal; None where it knows no such head or family."""
-    if row.get("family") in FAMILIES:
-        candidate = FamilyCandidate(row["family"], row["backbone"], row["px"], row["options"])
-        return {"view": candidate.label, **find_family(candidate.family).search_params(candidate.options)}
-    if row.get("head") in HEADS:
-        view, head = View.of(row["view"]), row["head"]
-        params = HEADS[head].search_params(head, row["params"])
-        return {"view": str(replace(view, flip=False)), "flip": view.flip, "head": head, **params}
-    return None
 
 
 def tidy(folder: Path, report: Callable[[str], None]) -> None:

@@ -91,13 +91,13 @@ class Trials:
         left_s = max(self.forecast.limits.run.left_s(), 1.0)
         return self._embed_s(view, images) / left_s
 
-    def quick_answer(self, view: View, few: ValidationSet) -> LogProbabilities:
+    def quick_answer(self, view: View, small_set: ValidationSet) -> LogProbabilities:
         """Calibrated log-probabilities on a few episodes of the better of two heads, on the last layer or several.
         BudgetExhausted where all fail, or there is too little time or memory."""
 
         def measure(candidate: HeadCandidate) -> Answer:
-            features = self.features(candidate.view, few)
-            return few.answer(candidate.view, features, candidate.head, candidate.params)
+            features = self.features(candidate.view, small_set)
+            return small_set.answer(candidate.view, features, candidate.head, candidate.params)
 
         found = [
             guarded(
@@ -110,7 +110,7 @@ class Trials:
         best = max(found, key=lambda outcome: outcome.score)
         if best.answer is None:
             raise BudgetExhausted(best.note)
-        return calibrate(best.answer, few.episodes)[1]
+        return calibrate(best.answer, small_set.episodes)[1]
 
     def attempt(self, candidate: Candidate) -> Outcome:
         """Measure a candidate; what goes wrong is an outcome too. Only `best_outcomes` keeps what it answered."""

@@ -162,9 +162,9 @@ class Controller:
     def _search(self, pool: ImagePool, first: View, search_s: float) -> None:
         with self.stages.timed("search", self._forecast.spare_s([first])):
             trials = self._trials(pool, first, search_s)
-            few = ValidationSet.small(pool, self.test.episodes, self._rng)
-            views = self._worthy_views(few, first, trials)
-            search = self._begin_search(views, self._prior(pool, few, views, trials), trials)
+            small_set = ValidationSet.small(pool, self.test.episodes, self._rng)
+            views = self._worthy_views(small_set, first, trials)
+            search = self._begin_search(views, self._prior(pool, small_set, views, trials), trials)
             for _ in trials.run(search, search_s):
                 self._keep_so_far(trials)
         if trials.best_outcomes.heads:
@@ -187,15 +187,17 @@ class Controller:
         )
         return trials
 
-    def _prior(self, pool: ImagePool, few: ValidationSet, views: list[View], trials: Trials) -> list[Params]:
+    def _prior(
+        self, pool: ImagePool, small_set: ValidationSet, views: list[View], trials: Trials
+    ) -> list[Params]:
         """What won on the datasets most like this one, as search parameters."""
         if not self.settings.priors:
             return []
         view = views[0]
-        embedded = None if self._store.missing(view, few.keys) else trials.features(view, few)
+        embedded = None if self._store.missing(view, small_set.keys) else trials.features(view, small_set)
         return proposed(
             views,
-            features_of(pool, few, view, embedded),
+            features_of(pool, small_set, view, embedded),
             self.settings.priors_without,
             lambda line: self._note("search", line),
         )
@@ -208,19 +210,19 @@ class Controller:
             self.report(f"resumed: {len(search.earlier)} trials of earlier runs are known")
         return search
 
-    def _worthy_views(self, few: ValidationSet, first: View, trials: Trials) -> list[View]:
-        """The first view, then the others that the episodes of `few` find worth a trial; each also with more
+    def _worthy_views(self, small_set: ValidationSet, first: View, trials: Trials) -> list[View]:
+        """The first view, then the others that the episodes of `small_set` find worth a trial; each also with more
         layers, which come with the same pass."""
         looking = self.limits.train.share(self.policy.ranking_share)
-        look_s = self.policy.slowdown * len(few.images)
+        look_s = self.policy.slowdown * len(small_set.images)
         ranking = Ranking(
-            few.episodes,
-            lambda view: trials.quick_answer(view, few),
+            small_set.episodes,
+            lambda view: trials.quick_answer(view, small_set),
             trials.cost,
             lambda view: looking.fits(look_s * self._forecast.image_s(view)) and trials.may_go_on(),
         )
         sizes = self._sizes(first)
-        embed_s = len(few.images) * sum(self._forecast.image_s(view) for size in sizes for view in size)
+        embed_s = len(small_set.images) * sum(self._forecast.image_s(view) for size in sizes for view in size)
         with self.stages.timed("rank", min(embed_s, looking.left_s())):
             others = ranking.rank(sizes)
             self._note("rank", f"worth a trial: {', '.join(map(str, others))}")

