@@ -25,6 +25,7 @@ from autometa.data.test_spec import TestSpec
 from autometa.learners.recipe import Recipe
 from autometa.model.fitted_learner import FittedLearner
 from autometa.model.load import AnyLearner, AnyPredictor, load_learner
+from autometa.model.portfolio import Portfolio
 from autometa.planning.meta_test import MetaTestSchedule
 from autometa.systems.autometa import Controller
 from autometa.systems.single_learner import SingleLearnerSystem
@@ -211,7 +212,7 @@ class AutoPredictor:
 def _load(folder: Path) -> AnyLearner:
     """Whichever kind of learner was saved, with the limits of this process."""
     learner = load_learner(folder, _say)
-    if isinstance(learner, FittedLearner):
+    if isinstance(learner, (FittedLearner, Portfolio)):
         learner.schedule = _declared_schedule()
         learner.limit_memory(read_limits(Settings(), trains=False).memory)
     return learner

@@ -67,6 +67,11 @@ class FeatureTable:
     def __len__(self) -> int:
         return len(self._place)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the matrix."""
+        return self._matrix.nbytes
+
     def reserve(self, more: int, width: int) -> None:
         """Room for so many rows more, at once: growing copies everything."""
         rows = len(self._place) + more

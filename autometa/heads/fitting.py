@@ -50,6 +50,9 @@ class FeatureStatistics:
         if spec.power not in self._scatters:
             self._scatters[spec.power] = compute_scatter(features, self._labels)
         scatter = self._scatters[spec.power]
+        if spec.class_power:
+            projection = lengthen_class_directions(scatter, spec.shrinkage, spec.class_power).float()
+            return Metric(spec, knots, scatter.mean.float(), projection)
         projection, between = compute_whitening(scatter, spec.shrinkage)
         if spec.discriminants:
             kept = min(len(scatter.sizes) - 1, len(projection))
@@ -98,10 +101,7 @@ def compute_whitening(scatter: Scatter, shrinkage: float) -> tuple[torch.Tensor,
     comes from their finite number of images is subtracted.
     """
     d = len(scatter.within)
-    average = scatter.within.diagonal().mean().clamp(min=1e-20)
-    shrunk = (1 - shrinkage) * scatter.within
-    shrunk.diagonal().add_(shrinkage * average + 1e-6 * average)
-    factor = torch.linalg.cholesky(shrunk)
+    factor = _factor_within(scatter, shrinkage)
     means = scatter.class_means - scatter.class_means.mean(0)
     whitened = torch.linalg.solve_triangular(factor, means.T, upper=False)
     basis, sizes, _ = torch.linalg.svd(whitened, full_matrices=True)
@@ -111,6 +111,32 @@ def compute_whitening(scatter: Scatter, shrinkage: float) -> tuple[torch.Tensor,
     rank = min(len(means) - 1, d)
     between[:rank] -= (1 / scatter.sizes).mean()
     return projection, between.clamp(min=0)
+
+
+def lengthen_class_directions(scatter: Scatter, shrinkage: float, power: float) -> torch.Tensor:
+    """The whitening projection [d, d] in which the squared length along each direction of class means is multiplied
+    by (1 + e/ē)^power, e the variance of class means along it and ē the mean of these variances; float64."""
+    factor = _factor_within(scatter, shrinkage)
+    means = scatter.class_means - scatter.class_means.mean(0)
+    whitened = torch.linalg.solve_triangular(factor, means.T, upper=False)
+    directions, sizes, _ = torch.linalg.svd(whitened, full_matrices=False)
+    variances = sizes[: len(means) - 1].square()
+    directions = directions[:, : len(variances)]
+    gains = (1 + variances / variances.mean().clamp(min=1e-30)) ** (power / 2)
+    unwhitened = torch.linalg.solve_triangular(factor.T, directions, upper=True)
+    identity = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
+    projection: torch.Tensor = torch.linalg.solve_triangular(factor.T, identity, upper=True)
+    projection += (unwhitened * (gains - 1)) @ directions.T
+    return projection
+
+
+def _factor_within(scatter: Scatter, shrinkage: float) -> torch.Tensor:
+    """Cholesky factor of the covariance within classes, shrunk towards a multiple of the identity."""
+    average = scatter.within.diagonal().mean().clamp(min=1e-20)
+    shrunk = (1 - shrinkage) * scatter.within
+    shrunk.diagonal().add_(shrinkage * average + 1e-6 * average)
+    factor: torch.Tensor = torch.linalg.cholesky(shrunk)
+    return factor
 
 
 def _estimate_prior(features: torch.Tensor, labels: torch.Tensor) -> Prior | None:

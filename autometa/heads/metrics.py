@@ -26,8 +26,9 @@ class MetricSpec:
 
     `power`: signed square root, or ranks to normal quantiles. `centre`: subtract the meta-train mean. `shrinkage`:
     whiten by the covariance within classes, shrunk by this much towards a multiple of the identity (None: no
-    whitening), and with `discriminants` keep only the dimensions in which class means differ. `unit`: scale to unit
-    length.
+    whitening), and with `discriminants` keep only the dimensions in which class means differ. `class_power`: multiply
+    the squared length along each direction of class means by (1 + its variance over the mean of these variances) to
+    this power. `unit`: scale to unit length.
     """
 
     power: Literal["none", "root", "rank"] = "none"
@@ -35,6 +36,7 @@ class MetricSpec:
     shrinkage: float | None = None
     discriminants: bool = False
     unit: bool = True
+    class_power: float = 0.0
 
     @property
     def learned(self) -> bool:
@@ -60,6 +62,14 @@ METRICS: dict[str, MetricSpec] = {
 """Sources: `cl2n` is from SimpleShot (Wang et al. 2019), `root_l2` is the power transform of Hu et al. 2021, `white`
 is WCCN (Hatch et al. 2006). `root_lda` keeps the leading generalised eigenvectors of (S_b, S_w). In the space of
 `root_white_long`, PLDA is exact."""
+MODE_METRICS: dict[str, MetricSpec] = {
+    "root_white_prior": MetricSpec("root", shrinkage=0.1, class_power=0.5),
+    "white_prior": MetricSpec(shrinkage=0.1, class_power=0.5),
+    "root_white_mild_prior": MetricSpec("root", shrinkage=0.6, class_power=0.5),
+    "white_mild_prior": MetricSpec(shrinkage=0.6, class_power=0.5),
+}
+"""Metrics that only `modes` use: after whitening, the directions in which meta-train classes differ are
+lengthened."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +114,10 @@ class Metric:
 
 def find_metric(name: str) -> MetricSpec:
     """The row of `METRICS` called `name`. ValueError names the valid choices."""
-    if name not in METRICS:
-        raise ValueError(f"unknown feature transform `{name}`; one of {', '.join(METRICS)}")
-    return METRICS[name]
+    found = METRICS.get(name) or MODE_METRICS.get(name)
+    if found is None:
+        raise ValueError(f"unknown feature transform `{name}`; one of {', '.join([*METRICS, *MODE_METRICS])}")
+    return found
 
 
 def apply_power(features: torch.Tensor, power: str, knots: torch.Tensor | None) -> torch.Tensor:

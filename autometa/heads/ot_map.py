@@ -26,6 +26,11 @@ def ot_map(batch: FeatureBatch, *, sharpness: float = 10.0, step: float = 0.4) -
     images. A round starts from the potentials of the last one, so that few Sinkhorn rounds are enough.
     """
     joint = Joint.of(batch, centred=True)
+    return joint.query_scores(batch, assign_by_transport(joint, sharpness, step))
+
+
+def assign_by_transport(joint: Joint, sharpness: float, step: float) -> torch.Tensor:
+    """Log of the assignment [b, n, m] of queries to classes that `ot_map` ends with."""
     prototypes = joint.class_means
     potential = torch.zeros_like(prototypes[..., :1])
     for _ in range(ROUNDS):
@@ -35,8 +40,7 @@ def ot_map(batch: FeatureBatch, *, sharpness: float = 10.0, step: float = 0.4) -
             joint.means_with(plan.exp() * joint.query_mask[:, None, :]) - prototypes
         )
     logits = -sharpness * joint.distances(prototypes)
-    plan, _ = transport(logits, joint, potential, LAST_SINKHORN_ROUNDS)
-    return joint.query_scores(batch, plan)
+    return transport(logits, joint, potential, LAST_SINKHORN_ROUNDS)[0]
 
 
 def without_transport(batch: FeatureBatch, *, sharpness: float = 10.0, step: float = 0.4) -> torch.Tensor:

@@ -168,7 +168,7 @@ class MetaTestSchedule:
     def cost_s(self, members: Sequence[Member], store: FeatureStore) -> float:
         """Predicted seconds, with margins, until these members have answered the last task."""
         passes = one_per_pass(member.view for member in members)
-        network_s = sum(self.images_left(view, store) * _image_s(view, store) for view in passes)
+        network_s = sum(self.images_left(view, store) * reserve_image_s(view, store) for view in passes)
         task_s = self.times.rest_s() + sum(map(self.times.head_s, members))
         return network_s + self.tasks_left * task_s
 
@@ -217,7 +217,7 @@ class MetaTestSchedule:
         return f"meta-test is late ({need})"
 
 
-def _image_s(view: View, store: FeatureStore) -> float:
+def reserve_image_s(view: View, store: FeatureStore) -> float:
     """Seconds per image to reserve: as measured in the view, else by the number of pixels from what was measured of
     its network, the most like it; 0 before any measurement."""
     measured = [other for other in store.measured(view) if other.source != view.source]

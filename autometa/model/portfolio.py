@@ -1,0 +1,244 @@
+"""A portfolio: several views of frozen backbones, fused, answer in several modes at once. Nothing in it was chosen
+by its score, so that it can serve with whatever views there was time for."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from autometa.backbones import EAGER, View, network_label
+from autometa.backbones.feature_store import FeatureStore, FeatureTable
+from autometa.backbones.shelf import BackboneShelf
+from autometa.core.budget import Machine, MemoryBudget
+from autometa.core.files import load_tensors, read_description, save_tensors, write_description
+from autometa.data.images import check_support, hash_images
+from autometa.evaluation.mixing import IDENTITY_TEMPERATURE, ShotTemperature, average
+from autometa.heads import FeatureBatch, Metric, find_metric
+from autometa.heads.modes import Key, apply_modes, find_mode, join_features
+from autometa.planning.meta_test import MetaTestSchedule, reserve_image_s
+
+FORMAT: Literal["autometa-portfolio-1"] = "autometa-portfolio-1"
+JOINED = ("last", "stage4", "stage3")
+"""Layers that a view joins, or that are inputs of their own."""
+REMEMBERED_BYTES = 768 * 2**20
+"""Features after their metrics, which are kept since tasks share images."""
+
+Images = NDArray[np.uint8]
+InputKey = tuple[View, str]
+"""A view with its layers, and the name of the metric on it."""
+
+
+class WeightedMode(BaseModel):
+    """A mode of `MODES` and its weight in the mean of log-probabilities."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    weight: float = Field(default=1.0, gt=0)
+
+
+class PortfolioDescription(BaseModel):
+    """What `learner.json` holds: views as `View` names them, with the engine that each is to run on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["autometa-portfolio-1"] = FORMAT
+    views: tuple[str, ...] = Field(min_length=1)
+    modes: tuple[WeightedMode, ...] = Field(min_length=1)
+    backbones: dict[str, str]
+    metrics: str
+    engines: dict[str, str] = {}
+    balanced: bool = False
+    temperature: tuple[float, float] = (0.0, 0.0)
+    validation: dict[str, Any] = {}
+
+
+def list_inputs(views: Sequence[View], key: Key) -> list[InputKey]:
+    """The inputs of the modes that ask for `key`, over all views: with their layers joined, or one by one."""
+    metric, single_layers = key
+    layers = [(layer,) for layer in JOINED] if single_layers else [JOINED]
+    return [(replace(view, layers=each), metric) for view in views for each in layers]
+
+
+@dataclass
+class Portfolio:
+    """`views` in the order in which the last are dropped first, `modes` likewise; a fitted metric for each input of
+    the modes. `fit` a support set, then `predict` its queries; `balanced`: these are declared to be as many of each
+    class."""
+
+    views: tuple[View, ...]
+    modes: tuple[WeightedMode, ...]
+    shelf: BackboneShelf
+    metrics: Mapping[InputKey, Metric]
+    balanced: bool = False
+    validation: dict[str, Any] = field(default_factory=dict)
+    temperature: ShotTemperature = IDENTITY_TEMPERATURE
+    schedule: MetaTestSchedule | None = None
+
+    def __post_init__(self) -> None:
+        self.limit_memory(MemoryBudget.of_machine())
+
+    def limit_memory(self, memory: MemoryBudget) -> None:
+        """Embed within this budget from now on."""
+        self.store = FeatureStore(self.shelf, memory)
+        self._moved: dict[InputKey, FeatureTable] = defaultdict(FeatureTable)
+
+    def fit(self, images: Images, labels: NDArray[np.int64], ways: int) -> PortfolioPredictor:
+        """Support images uint8 [s, 3, h, w] with labels int64 [s] in 0..ways-1 → a predictor.
+
+        DataError where images and labels do not fit or a class has no image.
+        """
+        check_support(images, labels, ways)
+        views, modes = self._affordable()
+        predictor = PortfolioPredictor(self, views, modes, torch.from_numpy(np.array(labels)), ways)
+        predictor.support = self._join(predictor, images)
+        return predictor
+
+    def answer(self, predictor: PortfolioPredictor, images: Images) -> NDArray[np.float64]:
+        """Class probabilities float64 [q, ways] of query images uint8 [q, 3, h, w]; rows sum to one."""
+        query = self._join(predictor, images)
+        batches = {
+            key: FeatureBatch(
+                predictor.support[key][None],
+                predictor.labels[None],
+                query[key][None],
+                torch.tensor([predictor.ways]),
+            )
+            for key in query
+        }
+        names = [mode.name for mode in predictor.modes]
+        log_p = apply_modes(names, batches, balanced=self.balanced)[:, 0].double()
+        mixed = average(list(log_p), [mode.weight for mode in predictor.modes])
+        if self.schedule is not None:
+            self.schedule.end_task()
+        return self.temperature(mixed, len(predictor.labels) / predictor.ways).exp().numpy()
+
+    def _affordable(self) -> tuple[tuple[View, ...], tuple[WeightedMode, ...]]:
+        """The views and modes that the time left allows for the task that begins: modes are dropped before views,
+        and one of each always answers."""
+        schedule = self.schedule
+        if schedule is None:
+            return self.views, self.modes
+        schedule.times.begin()
+        rest_s, left_s = schedule.tasks_left * schedule.times.rest_s(), schedule.left_s()
+        embed_s = [
+            schedule.images_left(view, self.store) * reserve_image_s(view, self.store) for view in self.views
+        ]
+        levels = [(len(self.views), n) for n in range(len(self.modes), 0, -1)]
+        levels += [(n, 1) for n in range(len(self.views) - 1, 0, -1)]
+        for n_views, n_modes in levels:
+            share = n_modes * n_views / (len(self.modes) * len(self.views))
+            if share * rest_s + sum(embed_s[:n_views]) <= left_s:
+                return self.views[:n_views], self.modes[:n_modes]
+        return self.views[:1], self.modes[:1]
+
+    def _join(self, predictor: PortfolioPredictor, images: Images) -> dict[Key, torch.Tensor]:
+        """Features [n, d] of images by the keys of the predictor's modes, all views side by side."""
+        keys, schedule = hash_images(images), self.schedule
+        if schedule is not None:
+            schedule.count_images(len(images))
+            self.store.ahead = int(schedule.images_left(self.views[0], self.store))
+        with schedule.times.embedding() if schedule else nullcontext():
+            for view in predictor.views:
+                self.store.embed(view, images, keys)
+        wanted = {key for mode in predictor.modes for key in find_mode(mode.name).keys}
+        return {
+            key: join_features([self._move(one, images, keys) for one in list_inputs(predictor.views, key)])
+            for key in wanted
+        }
+
+    def _move(self, key: InputKey, images: Images, keys: list[bytes]) -> torch.Tensor:
+        """Features of an input after its metric, [n, d]; each distinct image is put through it once."""
+        table = self._moved[key]
+        new = {hashed: row for row, hashed in enumerate(keys) if hashed not in table}
+        if new:
+            moved = self.metrics[key](self.store.embed(key[0], images[list(new.values())], list(new)))
+            if sum(each.nbytes for each in self._moved.values()) + moved.nbytes > REMEMBERED_BYTES:
+                self._moved.clear()
+                return self.metrics[key](self.store.embed(key[0], images, keys))
+            table.add(list(new), moved)
+        return table.take(keys)
+
+    def save(self, folder: Path) -> None:
+        """Write everything that `load` needs into `folder`; the description comes last, by an atomic rename."""
+        networks = sorted({(view.backbone, view.variant) for view in self.views})
+        tensors = {
+            f"{view} {name} {part}": tensor.half() if part == "projection" else tensor
+            for (view, name), metric in self.metrics.items()
+            for part, tensor in metric.tensors().items()
+        }
+        engines = {
+            str(view.plain): self.shelf(view.backbone, view.variant).engine_name(view.px)
+            for view in self.views
+        }
+        description = PortfolioDescription(
+            views=tuple(map(str, self.views)),
+            modes=self.modes,
+            backbones={
+                network_label(*one): save_tensors(folder, "backbone", self.shelf.state(*one))
+                for one in networks
+            },
+            metrics=save_tensors(folder, "metrics", tensors),
+            engines={name: engine for name, engine in engines.items() if engine is not None},
+            balanced=self.balanced,
+            temperature=(self.temperature.level, self.temperature.slope),
+            validation=self.validation,
+        )
+        write_description(folder, description)
+        for file in [*folder.glob("backbone-*.safetensors"), *folder.glob("metrics-*.safetensors")]:
+            if file.name not in {*description.backbones.values(), description.metrics}:
+                file.unlink()
+
+    @classmethod
+    def load(cls, folder: Path, report: Callable[[str], None] | None = None) -> Portfolio:
+        """The portfolio saved in `folder`; ArtifactError where a file is missing, damaged or of another version."""
+        description = read_description(folder, PortfolioDescription)
+        states = {name: load_tensors(folder, file) for name, file in description.backbones.items()}
+        parts: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
+        for name, tensor in load_tensors(folder, description.metrics).items():
+            metric, _, part = name.rpartition(" ")
+            parts[metric][part] = tensor.float()
+        views = tuple(map(View.of, description.views))
+        shelf = BackboneShelf(Machine.detect().device, states, report)
+        for view in views:
+            engine = description.engines.get(str(view.plain), EAGER)
+            shelf(view.backbone, view.variant).prefer(engine, view.px)
+        wanted = {key for mode in description.modes for key in find_mode(mode.name).keys}
+        inputs = {one for key in wanted for one in list_inputs(views, key)}
+        return cls(
+            views,
+            description.modes,
+            shelf,
+            {
+                (view, name): Metric.from_tensors(find_metric(name), parts[f"{view} {name}"])
+                for view, name in inputs
+            },
+            balanced=description.balanced,
+            validation=description.validation,
+            temperature=ShotTemperature(*description.temperature),
+        )
+
+
+@dataclass
+class PortfolioPredictor:
+    """A portfolio that has seen one support set: its features by key, [s, d], and labels [s]."""
+
+    portfolio: Portfolio
+    views: tuple[View, ...]
+    modes: tuple[WeightedMode, ...]
+    labels: torch.Tensor
+    ways: int
+    support: dict[Key, torch.Tensor] = field(default_factory=dict)
+
+    def predict(self, images: Images) -> NDArray[np.float64]:
+        """Class probabilities float64 [q, ways] of query images uint8 [q, 3, h, w]."""
+        return self.portfolio.answer(self, images)
