@@ -9,6 +9,8 @@ from autometa.core.errors import ConfigError
 LAYERS = ("last", "stage3", "stage4")
 """`last`: what the network gives; `stage4`, `stage3`: its last and last but one feature maps, averaged over
 the image (of a transformer: the tokens after the last block and after three quarters of the blocks)."""
+STAGES = ("last", "stage4", "stage3")
+"""Layers that make up an embedding together where one is not enough: glyphs and textures prefer earlier ones."""
 
 TUNED = "tuned"
 """The variant of a backbone whose last stages were trained on meta-train classes."""

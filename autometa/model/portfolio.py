@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from autometa.backbones import EAGER, View, network_label
+from autometa.backbones import EAGER, STAGES, View, network_label
 from autometa.backbones.feature_store import FeatureStore, FeatureTable
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import Machine, MemoryBudget
@@ -27,8 +27,6 @@ from autometa.heads.modes import Key, apply_modes, find_mode, join_features
 from autometa.planning.meta_test import MetaTestSchedule, reserve_image_s
 
 FORMAT: Literal["autometa-portfolio-1"] = "autometa-portfolio-1"
-JOINED = ("last", "stage4", "stage3")
-"""Layers that a view joins, or that are inputs of their own."""
 REMEMBERED_BYTES = 768 * 2**20
 """Features after their metrics, which are kept since tasks share images."""
 
@@ -65,7 +63,7 @@ class PortfolioDescription(BaseModel):
 def list_inputs(views: Sequence[View], key: Key) -> list[InputKey]:
     """The inputs of the modes that ask for `key`, over all views: with their layers joined, or one by one."""
     metric, single_layers = key
-    layers = [(layer,) for layer in JOINED] if single_layers else [JOINED]
+    layers = [(layer,) for layer in STAGES] if single_layers else [STAGES]
     return [(replace(view, layers=each), metric) for view in views for each in layers]
 
 

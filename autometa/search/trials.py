@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from autometa.backbones import View
+from autometa.backbones import STAGES, View
 from autometa.core.budget import TimeBudget
 from autometa.core.errors import BudgetExhausted
 from autometa.core.settings import Settings
@@ -29,8 +29,6 @@ from autometa.search.family_trials import FamilyTrials
 from autometa.search.ranking import WORSE, LogProbabilities
 from autometa.search.search import Search
 
-STAGES = ("last", "stage4", "stage3")
-"""Layers that are tried together beside the last one: glyphs and textures prefer earlier ones."""
 QUICK_HEADS, QUICK_TRANSFORM = ("centroid", "ot_map"), "root_l2"
 """What views are ranked with."""
 TRIAL_BYTES = 350 * 2**20

@@ -2,85 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from autometa.backbones import View
-from autometa.backbones.feature_store import FeatureStore
-from autometa.backbones.shelf import BackboneShelf
-from autometa.core.budget import Limits, Machine, TimeBudget, process_age_s
-from autometa.core.errors import BudgetExhausted, DataError
+from autometa.core.errors import BudgetExhausted
 from autometa.core.time_policy import POLICY
-from autometa.data.images import ImagePool, Rows, take_share_of_each_class
-from autometa.data.test_spec import TestSpec
-from autometa.evaluation.member import Member, plain_member
+from autometa.data.images import ImagePool, Rows
+from autometa.evaluation.member import plain_member
 from autometa.evaluation.mixing import fit_temperature
 from autometa.evaluation.validation_episodes import Answer
 from autometa.evaluation.validation_set import ValidationSet
 from autometa.heads import METRICS, FeatureStatistics, Metric, Params, find_metric
 from autometa.model.fitted_learner import FittedLearner, MetricKey
-from autometa.planning.forecast import PROBE_IMAGES, Forecast
-from autometa.planning.plan import make_plan
 from autometa.search.candidates import HeadCandidate, guarded
+from autometa.systems.frozen import FrozenSystem
 
-STRONGEST = View("tf_efficientnet_lite0", 128)
-"""Of the backbones that every installation has."""
 EPISODES = 120
 """Validation episodes that choose the metric, and as many for the final figure."""
 
 
 @dataclass
-class WhitenedSystem:
+class WhitenedSystem(FrozenSystem):
     """One meta-training: all images embedded once, every metric of `METRICS` measured on classes held out, under
-    the nearest class mean by cosine, and the best one fitted again on all classes. A valid learner is on disk in
-    `checkpoint` before any image is read (None: only the caller saves)."""
-
-    test: TestSpec
-    limits: Limits
-    checkpoint: Path | None = None
-    report: Callable[[str], None] = print
-    start_s: float = 5.0
-    view: View = STRONGEST
-    seed: int = 0
-    _latest: FittedLearner | None = field(default=None, init=False)
-
-    def __post_init__(self) -> None:
-        self._shelf = BackboneShelf(Machine.detect().device, report=self.report)
-        ahead = int(self.test.embedded_images)
-        self._store = FeatureStore(self._shelf, self.limits.memory, ahead=ahead)
-        self._forecast = Forecast(self.test, self.limits, self._shelf, self._store, self.start_s)
-        self._rng = np.random.default_rng(self.seed)
-
-    def bootstrap(self) -> FittedLearner:
-        """The backbone and the nearest class mean, saved."""
-        return self._save(plain_member(self.view), {}, {"stage": "bootstrap"})
-
-    def run(self, pool: ImagePool) -> FittedLearner:
-        """Choose and fit the metric; a valid learner, whatever happens to the time."""
-        latest = self._latest or self.bootstrap()
-        try:
-            return self._fit(pool)
-        except (BudgetExhausted, DataError) as error:
-            self.report(f"stopped early: {error}")
-        return self._latest or latest
+    the nearest class mean by cosine, and the best one fitted again on all classes."""
 
     def _fit(self, pool: ImagePool) -> FittedLearner:
         view = self._probe(pool)
         rows = self._affordable(pool, view)
-        features = self._embed(pool, rows, view)
-        # episodes need no pixels any more
-        part = replace(pool, images=pool.images[:, :, :1, :1][rows], labels=pool.labels[rows])
-        validation_set = ValidationSet.of(part, self.test, EPISODES, len(rows), self._rng)
+        features = self._embed(pool, rows, view, self.limits.train.left_s() - POLICY.finish_s)
+        validation_set = self._hold_out(pool, rows, EPISODES)
         params, answer = self._choose(view, features[validation_set.keys], validation_set)
         name = str(params["transform"])
         metrics: dict[MetricKey, Metric] = {}
         if find_metric(name).learned:
-            metrics[view, name] = FeatureStatistics(features, torch.from_numpy(part.labels)).fit(
+            metrics[view, name] = FeatureStatistics(features, torch.from_numpy(pool.labels[rows])).fit(
                 find_metric(name)
             )
         temperature = fit_temperature(answer, validation_set.episodes)
@@ -91,36 +48,13 @@ class WhitenedSystem:
             f"chosen: {name}, {fresh.percent()} on fresh validation episodes before it was fitted on all classes"
         )
         member = plain_member(view).model_copy(update={"params": params, "temperature": temperature})
-        return self._save(member, metrics, {"stage": "final", "metric": name, **fresh.figures()})
-
-    def _probe(self, pool: ImagePool) -> View:
-        """Choose an engine and measure it; the view, or a coarser one if meta-test needs it."""
-        rows = self._rng.choice(len(pool.images), min(PROBE_IMAGES, len(pool.images)), replace=False)
-        rate = self._forecast.probe(self.view.backbone, pool.images[rows])
-        self.report(f"probe: {self.view.backbone} {rate:.0f} images/s at 128 px")
-        view = self._forecast.coarsened(self.view)
-        if view != self.view:
-            self.report(f"{self.view} is too slow for meta-test here, {view} instead")
-        self._save(plain_member(view), {}, {"stage": "bootstrap"})  # with the engine that was chosen
-        return view
+        return self._save([member], metrics, {"stage": "final", "metric": name, **fresh.figures()})
 
     def _affordable(self, pool: ImagePool, view: View) -> Rows:
         """Rows of the images that there is time to embed, the same share of every class."""
-        plan = make_plan(self.limits.run.left_s(), [view], self.test, self._forecast.costs([view]))
+        plan = self._plan([view])
         self.report(f"plan: {plan.why}")
-        left_s = min(plan.search_s, self.limits.train.left_s() - POLICY.finish_s)
-        if left_s <= 0:
-            raise BudgetExhausted("no time is left to embed images in")
-        most = int(POLICY.embed_share * left_s / (POLICY.slowdown * self._forecast.image_s(view)))
-        if most < len(pool.images):
-            self.report(f"{most} of {len(pool.images)} images fit")
-        return take_share_of_each_class(pool.labels, most / len(pool.images), self._rng)
-
-    def _embed(self, pool: ImagePool, rows: Rows, view: View) -> torch.Tensor:
-        images = pool.images if len(rows) == len(pool.images) else pool.images[rows]
-        train = self.limits.train
-        budget = TimeBudget(train.deadline - POLICY.finish_s, train.clock)
-        return self._store.embed(view, images, rows.tolist(), budget)
+        return self._take(pool, self._count_affordable([view], plan))
 
     def _choose(
         self, view: View, features: torch.Tensor, validation_set: ValidationSet
@@ -144,14 +78,3 @@ class WhitenedSystem:
         if not found:
             raise BudgetExhausted("no metric could be measured")
         return max(found, key=lambda one: one[1].mean)
-
-    def _save(
-        self, member: Member, metrics: dict[MetricKey, Metric], record: dict[str, Any]
-    ) -> FittedLearner:
-        """Make the learner with this member the latest one and save it."""
-        balanced = self.test.episodes.balanced
-        self._latest = FittedLearner((member,), self._shelf, metrics, balanced=balanced, validation=record)
-        if self.checkpoint is not None:
-            self._latest.save(self.checkpoint)
-            self.report(f"learner on disk ({record['stage']}, {process_age_s():.1f} s after the start)")
-        return self._latest

@@ -10,7 +10,7 @@ import pytest
 import torch
 from synthetic import colour_pool
 
-from autometa.backbones import View
+from autometa.backbones import STAGES, View
 from autometa.core.budget import Limits, MemoryBudget, TimeBudget
 from autometa.core.errors import BudgetExhausted
 from autometa.core.settings import Settings
@@ -24,7 +24,7 @@ from autometa.search.best_outcomes import KEPT, without_scores
 from autometa.search.candidates import HeadCandidate, Outcome, Pruned
 from autometa.search.final_choice import FinalChoice
 from autometa.search.search import Search
-from autometa.search.trials import STAGES, Trials
+from autometa.search.trials import Trials
 
 SPEC = EpisodeSpec(ways=(2, 4), shots=(1, 3), queries_per_class=4)
 POOL = colour_pool(classes=16)
