@@ -32,7 +32,7 @@ from autometa.data.images import ImagePool
 from autometa.data.test_spec import TestSpec
 from autometa.evaluation.validation_set import ValidationSet
 from autometa.planning.stage_log import JOURNAL
-from autometa.search.priors import TABLE, DatasetPrior, PriorCandidate, Priors, features_of, load_priors
+from autometa.search.priors import TABLE, DatasetPrior, PriorCandidate, Priors, describe_dataset, load_priors
 from autometa.systems.autometa import Controller
 
 KEPT = 4
@@ -98,7 +98,7 @@ def row_of(folder: Path, seconds: float, asked: dict[str, Any], report: Report) 
     pool = read_pool(folder)
     few = ValidationSet.small(pool, SPEC, np.random.default_rng(0))
     embedded = BackboneShelf("cpu")(FIRST.backbone).embed(few.images, FIRST.px)
-    features = features_of(pool, few, FIRST, embedded)
+    features = describe_dataset(pool, few, FIRST, embedded)
     rounded = {name: round(value, 4) for name, value in features.items()}
     print(f"{folder.name}: {rounded}", flush=True)
     journal = searched(pool, seconds, asked)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from synthetic import MODEL, MakeBundle
 
-from autometa.backbones import CATALOGUE, BackboneSpec, build
+from autometa.backbones import CATALOGUE, Backbone, BackboneSpec, build
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the other cores have tests of their own
     torch.set_num_threads(1)
@@ -69,3 +69,9 @@ def tiny_backbone(monkeypatch: pytest.MonkeyPatch) -> str:
 
     monkeypatch.setattr(build, "load_pretrained", seeded)
     return "tiny"
+
+
+@pytest.fixture
+def eager_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks run eagerly, whatever engines are installed: no race takes time, and features are rounded alike."""
+    monkeypatch.setattr(Backbone, "prepare", lambda *_, **__: None)

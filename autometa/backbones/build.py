@@ -103,7 +103,7 @@ class Backbone:
 
     def final_maps(self, images: Images, px: int) -> torch.Tensor:
         """uint8 images [n, 3, h, w] → the last feature map float32 [n, c, h', w'], eagerly; ConfigError where
-        the network can not be cut into stages."""
+        the network cannot be cut into stages."""
         maps: torch.Tensor = nn.Sequential(*list_stages(self.model))(
             self.network.normalise(self._resized(images, px))
         )

@@ -38,6 +38,10 @@ class BackboneShelf:
                 self._built[label].report = self._report
         return self._built[label]
 
+    def built(self, backbone: str, variant: str = "") -> Backbone | None:
+        """The network, if it was built already."""
+        return self._built.get(network_label(backbone, variant))
+
     def adopt(self, backbone: str, variant: str, state: dict[str, torch.Tensor], px: int) -> None:
         """Add a variant of a backbone with these weights, to run at `px` on the same engine."""
         label = network_label(backbone, variant)

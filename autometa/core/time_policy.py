@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TimePolicy:
-    """Shares are of the time left at that moment, unless they say otherwise; names that end in `_s` are seconds. The
-    defaults are what was found to work on two cores; a test or a benchmark may give others."""
+    """Shares are of the time left at that moment, unless they say otherwise; names that end in `_s` are seconds.
+    The defaults are what was found to work on two cores. The search takes an instance, so that a test may give
+    another; everything else uses `POLICY`. Guesses of costs, such as what a head takes before it was timed, are no
+    policy: they stand beside what they guess."""
 
     # Margins: how much more than measured to reserve
     slowdown: float = 1.3
@@ -26,11 +28,15 @@ class TimePolicy:
     closing_s: float = 1.5
     """Between the last answer and the end of the budget."""
     ensemble_s: float = 2.0
-    """For choosing the ensemble."""
+    """For choosing the ensemble, besides asking its members about fresh episodes."""
+    answer_s: float = 0.2
+    """For asking one candidate about fresh episodes, before some answers were timed."""
+    more_answers: int = 4
+    """Candidates besides the members of the broad ensemble that are asked about fresh episodes."""
     save_s: float = 1.0
     """For saving a learner at the end of meta-training."""
     small_finish_s: float = 1.5
-    """For choosing and saving in systems that train one learner or a few."""
+    """For saving in systems that train one learner or a few, which choose nothing at the end."""
 
     # Before the search
     stream_share: float = 0.1
@@ -78,6 +84,8 @@ class TimePolicy:
     # Systems that train one learner or a few
     prepare_share: float = 0.4
     """Preparing the images."""
+    metrics_s: float = 4.0
+    """For fitting the metrics of one view of a portfolio."""
     embed_share: float = 0.7
     """Embedding all images with one backbone."""
     one_validation_share: float = 0.06
@@ -91,7 +99,8 @@ class TimePolicy:
     step_margin: float = 1.5
     """How many times as long as the last one a step of a training may take."""
     workers_share: float = 0.15
-    """After which no further backbone of MetaDelta is measured."""
+    """After which no further backbone of MetaDelta is measured; each is also prepared for training, which takes
+    longer than probing one for a search."""
     worker_train_share: float = 0.9
     """Of a worker's time after preparing: training; the rest is for its answer on all validation episodes."""
     save_training_every_s: float = 5.0
@@ -105,8 +114,14 @@ class TimePolicy:
 
     @property
     def finish_s(self) -> float:
-        """Seconds for choosing and saving the ensemble at the end of meta-training."""
+        """Seconds for choosing and saving the ensemble at the end of meta-training, without asking its members."""
         return self.ensemble_s + self.save_s
+
+    def finishing_s(self, members: int, answer_s: float | None = None) -> float:
+        """Seconds for the end of a search with so many members, where one answer takes `answer_s` (None: not
+        timed)."""
+        each_s = self.answer_s if answer_s is None else answer_s
+        return self.finish_s + (members + self.more_answers) * each_s
 
     def later_s(self, search_s: float) -> float:
         """Seconds that exploring leaves to what comes later; none where they would not be enough to tune."""

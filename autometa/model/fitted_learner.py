@@ -68,13 +68,13 @@ class FittedLearner:
         DataError where images and labels do not fit or a class has no image.
         """
         check_support(images, labels, ways)
-        members = self._members_of_a_task()
+        members = self._begin_task()
         with self._aside():
             trained = self.trained_members.fit(images, labels, ways)
         support = self._embed(dict.fromkeys(member.view for member in members), images)
         return FittedPredictor(self, members, support, torch.from_numpy(np.array(labels)), ways, trained)
 
-    def _members_of_a_task(self) -> tuple[Member, ...]:
+    def _begin_task(self) -> tuple[Member, ...]:
         """All heads. Where meta-test runs late, trained members are dropped first, then what `schedule` says; a task
         is never skipped."""
         schedule = self.schedule

@@ -1,4 +1,4 @@
-"""Whatever kind of learner was saved."""
+"""Loading a saved learner of any kind."""
 
 from __future__ import annotations
 

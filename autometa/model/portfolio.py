@@ -20,6 +20,7 @@ from autometa.backbones.feature_store import FeatureStore, FeatureTable
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import Machine, MemoryBudget
 from autometa.core.files import load_tensors, read_description, save_tensors, write_description
+from autometa.core.time_policy import POLICY
 from autometa.data.images import check_support, hash_images
 from autometa.evaluation.mixing import IDENTITY_TEMPERATURE, ShotTemperature, average
 from autometa.heads import FeatureBatch, Metric, find_metric
@@ -83,6 +84,8 @@ class Portfolio:
     schedule: MetaTestSchedule | None = None
 
     def __post_init__(self) -> None:
+        self._share_in_use = 1.0
+        """Of the work of all views and modes, that the task before took: what was measured was that share."""
         self.limit_memory(MemoryBudget.of_machine())
 
     def limit_memory(self, memory: MemoryBudget) -> None:
@@ -96,7 +99,10 @@ class Portfolio:
         DataError where images and labels do not fit or a class has no image.
         """
         check_support(images, labels, ways)
+        if self.schedule is not None:
+            self.schedule.times.begin()
         views, modes = self._affordable()
+        self._share_in_use = len(views) * len(modes) / (len(self.views) * len(self.modes))
         predictor = PortfolioPredictor(self, views, modes, torch.from_numpy(np.array(labels)), ways)
         predictor.support = self._join(predictor, images)
         return predictor
@@ -126,8 +132,8 @@ class Portfolio:
         schedule = self.schedule
         if schedule is None:
             return self.views, self.modes
-        schedule.times.begin()
-        rest_s, left_s = schedule.tasks_left * schedule.times.rest_s(), schedule.left_s()
+        whole_s = schedule.tasks_left * schedule.times.rest_s() / self._share_in_use
+        left_s = schedule.left_s()
         embed_s = [
             schedule.images_left(view, self.store) * reserve_image_s(view, self.store) for view in self.views
         ]
@@ -135,7 +141,8 @@ class Portfolio:
         levels += [(n, 1) for n in range(len(self.views) - 1, 0, -1)]
         for n_views, n_modes in levels:
             share = n_modes * n_views / (len(self.modes) * len(self.views))
-            if share * rest_s + sum(embed_s[:n_views]) <= left_s:
+            limit_s = left_s * (POLICY.clearly_share if share > self._share_in_use else 1.0)
+            if share * whole_s + sum(embed_s[:n_views]) <= limit_s:
                 return self.views[:n_views], self.modes[:n_modes]
         return self.views[:1], self.modes[:1]
 

@@ -15,15 +15,12 @@ from autometa.core.budget import Limits, stopwatch
 from autometa.core.speed import ENOUGH_STEPS, Speed, estimate_margin
 from autometa.core.time_policy import POLICY, TimePolicy
 from autometa.data.test_spec import TestSpec
+from autometa.learners.prepared import PROBE_IMAGES
 from autometa.learners.trained import TrainedCosts
 from autometa.planning.meta_test import SMALLEST_PX
 from autometa.planning.plan import HEADS_S, Costs, affordable, meta_test_s
 
 PROBE_PX = 128
-PROBE_IMAGES = 24
-MORE_ANSWERS, ANSWER_S = 4, 0.2
-"""Candidates besides the members of the broad ensemble that are asked about fresh episodes in the end, and seconds of
-that before some were tried."""
 ROOMY_BYTES = 3 * 2**29
 """Memory left with which training begins beside the engines; with less, they give theirs back."""
 RACE_S = 1.0
@@ -77,13 +74,13 @@ class Forecast:
     def finish_s(self) -> float:
         """Seconds that choosing and saving the ensemble at the end of meta-training takes: some of the members are
         asked about fresh episodes first."""
-        return self.policy.finish_s + (self.members + MORE_ANSWERS) * self.answer_s
+        return self.policy.finishing_s(self.members, self.answer_s)
 
     @property
     def answer_s(self) -> float:
         """Seconds that a head takes to answer the validation episodes."""
         enough = len(self._heads) >= ENOUGH_STEPS
-        return self._episodes * self._heads.percentile_s(50) if enough else ANSWER_S
+        return self._episodes * self._heads.percentile_s(50) if enough else self.policy.answer_s
 
     def make_room(self) -> None:
         """Have engines give back their memory where it is short: training needs it, and the validation set is
@@ -135,7 +132,8 @@ class Forecast:
 
     def _engine_s(self, view: View) -> float:
         """Seconds for building the engine of a view in a process that has not."""
-        choice = self.shelf(view.backbone, view.variant).expected(view.px)
+        network = self.shelf.built(view.backbone, view.variant)
+        choice = network.expected(view.px) if network else None
         return choice.build_s if choice else 0.0
 
     def fits(
@@ -151,7 +149,8 @@ class Forecast:
         views, to_embed = list(views), to_embed or {}
         costs = self.costs(views, learners)
         now_s = sum({v.source: costs.image_s[v] * n for v, n in to_embed.items()}.values())
-        unready = {v for v in to_embed if not self.shelf(v.backbone, v.variant).is_ready(v.px)}
+        networks = {v: self.shelf.built(v.backbone, v.variant) for v in to_embed}
+        unready = {v for v, network in networks.items() if network is None or not network.is_ready(v.px)}
         now_s += sum(self._engine_s(v) + RACE_S for v in unready)
         spare_s += self.finish_s
         left_s = self.limits.run.left_s() - spare_s

@@ -35,9 +35,9 @@ class BackboneTuner:
         """Predicted seconds of tuning one more backbone: as many as the one before took, else all that it may."""
         return min(within_s, self._last.prepare_s + self._last.train_s) if self._last else within_s
 
-    def views(self, best: View, within_s: float) -> list[View]:
+    def tune(self, best: View, within_s: float) -> list[View]:
         """The view's backbone, tuned within `within_s` (0: not) on the classes to fit on, at the view's size and at
-        that of the tuning; none where there is no time or memory, or the network can not be cut."""
+        that of the tuning; none where there is no time or memory, or the network cannot be split."""
         if not (self.most_steps and len(self.validation_set.fit_labels)) or not within_s:
             return []
         self.forecast.make_room()

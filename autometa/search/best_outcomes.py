@@ -27,7 +27,7 @@ def without_scores(outcome: Outcome) -> Outcome:
     return replace(outcome, answer=replace(outcome.answer, scores=()))
 
 
-def of_own_metric(outcomes: Iterable[Outcome]) -> list[Outcome]:
+def best_of_each_metric(outcomes: Iterable[Outcome]) -> list[Outcome]:
     """The best outcome with each metric, best first."""
     best: dict[object, Outcome] = {}
     for outcome in sorted(outcomes, key=lambda one: -one.score):
@@ -49,7 +49,7 @@ def broad(best_first: Sequence[Outcome], fits: Fits) -> list[Outcome]:
             if any(same(outcome.view, member.view) for member in members):
                 continue
             alike = [one for one in best_first if one.view.source == outcome.view.source]
-            team = of_own_metric(one for one in alike if one.score >= outcome.score - NEARLY_AS_GOOD)
+            team = best_of_each_metric(one for one in alike if one.score >= outcome.score - NEARLY_AS_GOOD)
             for grown in ([*members, *team], [*members, outcome]):
                 if fits([member.candidate for member in grown]):
                     members = grown
@@ -76,7 +76,7 @@ class BestOutcomes:
     def add(self, outcome: Outcome) -> None:
         """Keep an outcome that has an answer, if it is among the best of its pass."""
         kept = self._of_source[outcome.candidate.source]
-        kept[:] = of_own_metric([*kept, outcome])[:KEPT]
+        kept[:] = best_of_each_metric([*kept, outcome])[:KEPT]
         self._reserved = None
 
     def best_of(self, source: Hashable) -> Outcome | None:

@@ -92,7 +92,7 @@ class Outcome:
     seconds: float
     answer: Answer | None = None
     note: str = ""
-    first_look_accuracy: float = -1.0
+    first_look_accuracy: float | None = None
 
     @property
     def view(self) -> View:
@@ -108,7 +108,9 @@ class Outcome:
     def record(self) -> dict[str, Any]:
         """What the journal says of it; `search.resume` reads it again."""
         accuracy = {"accuracy": self.score, "ci95": interval95(self.answer.accuracies)} if self.answer else {}
-        looked = {"first_look_accuracy": self.first_look_accuracy} if self.status == "pruned" else {}
+        looked = (
+            {"first_look_accuracy": self.first_look_accuracy} if self.first_look_accuracy is not None else {}
+        )
         return {
             **self.candidate.record(),
             "status": self.status,
@@ -127,8 +129,8 @@ class Pruned(Exception):
         self.accuracy = accuracy
 
 
-def guarded(measure: Callable[[AnyCandidate], Answer], candidate: AnyCandidate) -> Outcome:
-    """The outcome of measuring a candidate, who may run out of time or memory or meet numbers that can not
+def measure_safely(measure: Callable[[AnyCandidate], Answer], candidate: AnyCandidate) -> Outcome:
+    """The outcome of measuring a candidate, which may run out of time or memory or meet numbers that cannot
     be solved: that is an outcome too."""
     elapsed = stopwatch()
     try:
@@ -142,7 +144,7 @@ def guarded(measure: Callable[[AnyCandidate], Answer], candidate: AnyCandidate) 
     return Outcome(candidate, "ok", elapsed(), answer)
 
 
-def one_error_rule(ranked: list[Outcome], cost: Callable[[View], float]) -> list[Outcome]:
+def prefer_cheaper_within_error(ranked: list[Outcome], cost: Callable[[View], float]) -> list[Outcome]:
     """Outcomes best first; but the best one of a clearly cheaper view leads if it loses no more than the
     paired standard error (Breiman et al. 1984, §3.4.3, on paired episodes)."""
     best = ranked[0]

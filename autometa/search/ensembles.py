@@ -9,7 +9,13 @@ from autometa.backbones import Source, View
 from autometa.evaluation.mixing import calibrate, select_members
 from autometa.evaluation.validation_episodes import ValidationEpisodes
 from autometa.search.best_outcomes import Fits, broad
-from autometa.search.candidates import Candidate, FamilyCandidate, HeadCandidate, Outcome, one_error_rule
+from autometa.search.candidates import (
+    Candidate,
+    FamilyCandidate,
+    HeadCandidate,
+    Outcome,
+    prefer_cheaper_within_error,
+)
 
 CANDIDATES_TO_MIX, BEST_OF_ALL, BEST_OF_EACH = 24, 6, 2
 
@@ -37,7 +43,7 @@ def ensembles(
         cheapest = min((outcome.view for outcome in heads), key=image_s)
         heads = [outcome for outcome in heads if outcome.view == cheapest]
     trained = [o for o in done if isinstance(o.candidate, FamilyCandidate) and fits([o.candidate])]
-    best_first = one_error_rule(sorted(heads, key=lambda outcome: -outcome.score), image_s)
+    best_first = prefer_cheaper_within_error(sorted(heads, key=lambda outcome: -outcome.score), image_s)
     wide = broad(best_first, fits)
     ranked = _diverse(best_first)
     ranked += [outcome for outcome in [*wide, *trained] if all(outcome is not one for one in ranked)]

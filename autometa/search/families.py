@@ -25,7 +25,7 @@ VALIDATION_EPISODES = 60
 """For stopping early, and for choices after training."""
 
 TRAINING_RATE = "learning_rate"
-"""The option that is none of the learner but of its training."""
+"""The one option that belongs to training, not to the learner."""
 
 
 @dataclass(frozen=True)

@@ -61,15 +61,16 @@ class FamilyTrials:
         return [FamilyCandidate(name, best.backbone, px) for name in names]
 
     def within_s(self, spare_s: float) -> float:
-        """Seconds that the next family may take; 0 where they would be too few, or memory is."""
-        fits = self.forecast.limits.memory.fits(FAMILY_BYTES)
-        return self.forecast.policy.family_s(spare_s) if fits else 0.0
+        """Seconds that the next family may take; 0 where they would be too few."""
+        return self.forecast.policy.family_s(spare_s)
 
     def measure(self, candidate: FamilyCandidate, within_s: float, look: Look) -> Answer:
         """Train the family of a candidate and ask it the validation episodes; of several options the best are kept.
         BudgetExhausted where that does not fit, or meta-test with it; what the first `look` at its answers raises;
         errors of the training as they come."""
         self.forecast.make_room()
+        if not self.forecast.limits.memory.fits(FAMILY_BYTES):
+            raise BudgetExhausted(f"too little memory is left to train {candidate.family}")
         train, policy = self.forecast.limits.train, self.forecast.policy
         budget = TimeBudget(train.clock() + within_s, train.clock)
         answering_share = 1 - policy.family_train_share

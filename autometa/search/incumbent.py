@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from autometa.backbones import View
-from autometa.core.budget import process_age_s, stopwatch
 from autometa.evaluation.member import Member, plain_member
 from autometa.evaluation.mixing import IDENTITY_TEMPERATURE, ShotTemperature
 from autometa.heads import Metric
 from autometa.model.fitted_learner import FittedLearner, MetricKey
+from autometa.model.learner_folder import LearnerFolder
 from autometa.model.trained_ensemble import TrainedMember
 from autometa.planning.forecast import Forecast
 from autometa.planning.stage_log import StageLog
@@ -33,12 +33,12 @@ class Incumbent:
     latest: FittedLearner | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self._since_saved = stopwatch()
+        self._folder = LearnerFolder(self.checkpoint, self.report)
 
     @property
     def is_due(self) -> bool:
         """Whether the last learner was saved some time ago, and there is a folder for the next."""
-        return self.checkpoint is not None and self._since_saved() > self.forecast.policy.save_every_s
+        return self._folder.is_due(self.forecast.policy.save_every_s)
 
     @property
     def has_ensemble(self) -> bool:
@@ -70,26 +70,22 @@ class Incumbent:
         metrics: dict[MetricKey, Metric] = {}
         heads: list[Member] = []
         trained: list[TrainedMember] = []
-        for candidate, heat, weight in members:
+        for candidate, member_temperature, weight in members:
             if isinstance(candidate, FamilyCandidate):
-                trained.append(trials.families.member(candidate, heat, weight))
+                trained.append(trials.families.member(candidate, member_temperature, weight))
                 continue
             view, name = candidate.view, candidate.params["transform"]
             metrics[view, name] = trials.validation_set.metric(
                 view, trials.features(view), name, every_class=every_class
             )
-            heads.append(_member(candidate, heat, weight))
+            heads.append(_member(candidate, member_temperature, weight))
         self._save_members(tuple(heads), metrics, record, tuple(trained), temperature)
 
     def keep(self, learner: FittedLearner) -> FittedLearner:
         """Make it the latest learner and save it."""
         self.latest = learner
-        if self.checkpoint is not None:
-            learner.save(self.checkpoint)
-            self.stages.write()
-            self._since_saved = stopwatch()
-            stage = learner.validation["stage"]
-            self.report(f"learner on disk ({stage}, {process_age_s():.1f} s after the start)")
+        self._folder.save(learner)
+        self.stages.write()
         return learner
 
     def _save_members(

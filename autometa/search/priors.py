@@ -20,7 +20,7 @@ from autometa.heads import HEADS, Params
 
 TABLE = Path(__file__).with_name("priors.json")
 FORMAT: Literal["autometa-priors-1"] = "autometa-priors-1"
-NEAREST, WISHES = 3, 6
+NEAREST, MOST_PROPOSALS = 3, 6
 """Datasets that are asked, and candidates that they propose in all."""
 LOOKED_AT = 200
 """Images from which colours and edges are measured."""
@@ -43,7 +43,7 @@ class PriorCandidate(BaseModel):
 
 
 class DatasetPrior(BaseModel):
-    """A dataset: its features (see `features_of`) and what won there, best first."""
+    """A dataset: its features (see `describe_dataset`) and what won there, best first."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -107,7 +107,7 @@ def proposed(
 
 
 def proposals(
-    rows: Sequence[DatasetPrior], first: View, views: Collection[View], n: int = WISHES
+    rows: Sequence[DatasetPrior], first: View, views: Collection[View], n: int = MOST_PROPOSALS
 ) -> list[Params]:
     """Up to `n` distinct candidates that won on `rows`, as search parameters: the best of every row, then the
     second ones and so on, on the `first` view, or that of `views` which is the same pass with the layers that won."""
@@ -130,7 +130,7 @@ def proposals(
     return found[:n]
 
 
-def features_of(
+def describe_dataset(
     pool: ImagePool, small_set: ValidationSet, view: View, embedded: torch.Tensor | None = None
 ) -> dict[str, float]:
     """What tells datasets apart: numbers of classes and of images per class (logarithms), colourfulness, edges, how

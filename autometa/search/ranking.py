@@ -57,7 +57,7 @@ class Ranking:
         return [*self._in_turn({view: answers[view] for view in good}), *unknown]
 
     def _look(self, views: Sequence[View], answers: dict[View, LogProbabilities]) -> bool:
-        """Listen to the views; whether all were heard."""
+        """Answer with each view; returns whether all could be answered."""
         for view in views:
             if self.goes_on(view):
                 with contextlib.suppress(BudgetExhausted):

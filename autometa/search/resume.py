@@ -38,13 +38,13 @@ class EarlierRun:
 
 def load_earlier(folder: Path, report: Callable[[str], None]) -> EarlierRun | None:
     """The learner that an earlier run has saved in `folder`; None where there is none, where it is but a bootstrap,
-    which any run makes anew, or, with a reported reason, where it can not be used."""
+    which any run makes anew, or, with a reported reason, where it cannot be used."""
     if not (folder / DESCRIPTION).exists():
         return None
     try:
         earlier = EarlierRun(FittedLearner.load(folder, report))
     except (AutometaError, RuntimeError, ValueError, KeyError) as error:
-        report(f"the learner of an earlier run can not be used: {type(error).__name__}: {error}")
+        report(f"the learner of an earlier run cannot be used: {type(error).__name__}: {error}")
         return None
     if earlier.learner.validation.get("stage") == BOOTSTRAP:
         return None
@@ -57,7 +57,10 @@ def earlier_results(folder: Path) -> list[TrialResult]:
     failed, which may do better now, heads that there are no more, and families, which are trained anew."""
     found = []
     for row in read(folder / JOURNAL):
-        if row.get("status") in ("ok", "pruned") and (head := row.get("head")) in HEADS:
+        known = (
+            "accuracy" in row or "first_look_accuracy" in row
+        )  # the first release did not write the latter
+        if known and (head := row.get("head")) in HEADS:
             view = View.of(row["view"])
             params = {"view": str(replace(view, flip=False)), "flip": view.flip, "head": head}
             params |= HEADS[head].search_params(head, row["params"])
@@ -67,7 +70,7 @@ def earlier_results(folder: Path) -> list[TrialResult]:
 
 def tidy(folder: Path, report: Callable[[str], None]) -> None:
     """Cut off what a kill has left half written at the end of the journal in `folder`; half files go too."""
-    for unfinished in folder.glob(".*.[0-9]*"):  # see `artifact.write_tensors`
+    for unfinished in folder.glob(".*.[0-9]*"):  # see `core.files.write_tensors`
         unfinished.unlink()
     if cut := cut_damaged_end(folder / JOURNAL):
         report(f"{JOURNAL}: its damaged end is cut off ({cut} bytes)")

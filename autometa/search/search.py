@@ -99,7 +99,7 @@ class Search:
     ) -> None:
         """On views that are cheap to try, what exploring had no time for, then what the sampler asks for: up to
         `max_trials` candidates in all, those of earlier runs included, or until no better one has come for
-        `PATIENCE` trials, while `goes_on()`. It stops asking, too, when so many in all were for other views."""
+        `PATIENCE` trials, while `goes_on()`. It also stops after `PATIENCE` proposals that are not cheap."""
         for proposal, origin in self._proposals() if self._cut_short else ():
             if goes_on() and is_cheap(self._candidate(self._study.fixed(proposal))):
                 self._try(proposal, origin)

@@ -51,7 +51,7 @@ class Study:
         return FixedTrial(proposal)
 
     def renew(self) -> None:
-        """Go on after the space has changed: the choices of an Optuna study can not change, so another study takes
+        """Go on after the space has changed: the choices of an Optuna study cannot change, so another study takes
         over what is known."""
         self._study = self._begin(self._study.get_trials(states=_KNOWN))
 

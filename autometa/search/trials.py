@@ -11,7 +11,6 @@ from autometa.backbones import STAGES, View
 from autometa.core.budget import TimeBudget
 from autometa.core.errors import BudgetExhausted
 from autometa.core.settings import Settings
-from autometa.core.time_policy import POLICY
 from autometa.data.images import Rows
 from autometa.evaluation.accuracy import paired_gain
 from autometa.evaluation.mixing import calibrate
@@ -23,7 +22,14 @@ from autometa.planning.forecast import Forecast
 from autometa.planning.stage_log import StageLog
 from autometa.search.backbone_tuning import BackboneTuner
 from autometa.search.best_outcomes import BestOutcomes, without_scores
-from autometa.search.candidates import Candidate, FamilyCandidate, HeadCandidate, Outcome, Pruned, guarded
+from autometa.search.candidates import (
+    Candidate,
+    FamilyCandidate,
+    HeadCandidate,
+    Outcome,
+    Pruned,
+    measure_safely,
+)
 from autometa.search.families import find_family
 from autometa.search.family_trials import FamilyTrials
 from autometa.search.ranking import WORSE, LogProbabilities
@@ -33,7 +39,7 @@ QUICK_HEADS, QUICK_TRANSFORM = ("centroid", "ot_map"), "root_l2"
 """What views are ranked with."""
 TRIAL_BYTES = 350 * 2**20
 """What a trial with its metric may take."""
-FIRST_LOOK, HOPELESS = 30, 2.0
+FIRST_LOOK, PRUNE_ERRORS = 30, 2.0
 """Episodes after which a candidate is dropped if it is behind the best one of the same pass by so many paired
 standard errors."""
 MOST_TUNED = 3
@@ -70,7 +76,7 @@ class Trials:
             yield
             within_s = self.forecast.policy.tuning_s(self.spare_s() - self.tuner.embed_s(best))
             with self.stages.timed("tune", self.tuner.predicted_s(within_s)):
-                tuned = self.tuner.views(best, within_s)
+                tuned = self.tuner.tune(best, within_s)
             search.widen([each for view in tuned for each in self.layered(view)], self.may_go_on)
         yield
         with self.stages.timed("families"):
@@ -98,7 +104,7 @@ class Trials:
             return small_set.answer(candidate.view, features, candidate.head, candidate.params)
 
         found = [
-            guarded(
+            measure_safely(
                 measure,
                 HeadCandidate(each, head, {"transform": QUICK_TRANSFORM, **HEADS[head].first_params()}),
             )
@@ -112,7 +118,7 @@ class Trials:
 
     def attempt(self, candidate: Candidate) -> Outcome:
         """Measure a candidate; what goes wrong is an outcome too. Only `best_outcomes` keeps what it answered."""
-        outcome = guarded(self._measure, candidate)
+        outcome = measure_safely(self._measure, candidate)
         if outcome.answer is not None:
             self.best_outcomes.add(outcome)
             self.forecast.members = len(self.reserved)
@@ -154,7 +160,7 @@ class Trials:
 
     def _embed_s(self, view: View, images: float) -> float:
         """Seconds to allow for embedding so many images in a view."""
-        return POLICY.slowdown * images * self.forecast.image_s(view)
+        return self.forecast.policy.slowdown * images * self.forecast.image_s(view)
 
     @property
     def reserved(self) -> list[Candidate]:
@@ -208,7 +214,6 @@ class Trials:
         best = next((one for one in self.reserved if isinstance(one, HeadCandidate)), None)
         if best is None or not self.forecast.policy.family_s(self.spare_s()):
             return
-        self.forecast.make_room()
         families = self.families.candidates(best.view, self.settings.families)
         if any(map(self.is_cheap, families)):
             search.join([(one, find_family(one.family)) for one in families], self.is_cheap)
@@ -229,7 +234,7 @@ class Trials:
         """Pruned where a candidate is far behind the best one of the same pass on the first few episodes; one that
         is alone on its view may still be of use in an ensemble."""
         look = self._first_look
-        _check_hope(
+        _prune_if_far_behind(
             self.validation_set.answer(candidate.view, features, candidate.head, candidate.params, look),
             best,
             0.0,
@@ -239,7 +244,7 @@ class Trials:
         """Pruned where a trained learner is so far behind the best of all on the first few episodes that it would not
         be asked to join."""
         if ranked := self.best_outcomes.ranked:
-            _check_hope(answers(self._first_look), ranked[0], WORSE)
+            _prune_if_far_behind(answers(self._first_look), ranked[0], WORSE)
 
     def _to_tune(self) -> list[View]:
         """The best view of every backbone that the best ensemble has, then of others that are nearly as good."""
@@ -252,10 +257,10 @@ class Trials:
         return list(best.values())[:MOST_TUNED]
 
 
-def _check_hope(answer: Answer, best: Outcome, behind: float) -> None:
+def _prune_if_far_behind(answer: Answer, best: Outcome, behind: float) -> None:
     """Pruned where an answer to the first few episodes is surely more than `behind` the best one's."""
     assert best.answer is not None
     gain, error = paired_gain(answer.accuracies, best.answer.accuracies[: len(answer.accuracies)])
-    if gain + HOPELESS * error < -behind:
+    if gain + PRUNE_ERRORS * error < -behind:
         behind_by = f"{100 * gain:+.1f} ± {196 * error:.1f} points from the best"
         raise Pruned(answer.mean, f"{behind_by} on {len(answer.accuracies)} episodes")

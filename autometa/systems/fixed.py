@@ -12,6 +12,7 @@ import torch
 from autometa.backbones import View
 from autometa.core.budget import stopwatch
 from autometa.core.errors import DataError, WeightsError
+from autometa.core.time_policy import POLICY
 from autometa.data.episodes import sample_episodes
 from autometa.data.images import ImagePool, Rows
 from autometa.heads import FeatureStatistics, Metric, find_metric
@@ -26,8 +27,6 @@ FURTHER = (
     View("tf_efficientnet_lite0", 224),
 )
 """Views beside the first one, in the order in which they are taken."""
-METRICS_S = 4.0
-"""What fitting the metrics of a view may take."""
 
 
 @dataclass
@@ -70,7 +69,7 @@ class FixedSystem(FrozenSystem):
     def _fits(self, views: Sequence[View], costs: TrainedCosts, n_images: int) -> bool:
         """Whether there is time to embed so many images in the last view, to fit its metrics, and for meta-test
         with all views, where a task takes what `costs` say beside the networks."""
-        fits = self._forecast.fits(views, {views[-1]: n_images}, learners=[costs], spare_s=METRICS_S)
+        fits = self._forecast.fits(views, {views[-1]: n_images}, learners=[costs], spare_s=POLICY.metrics_s)
         if not fits:
             self.report(f"no time for {views[-1]}")
         return fits

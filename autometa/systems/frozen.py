@@ -14,7 +14,7 @@ import torch
 from autometa.backbones import View
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
-from autometa.core.budget import Limits, Machine, TimeBudget, process_age_s
+from autometa.core.budget import Limits, Machine, TimeBudget
 from autometa.core.errors import BudgetExhausted, DataError
 from autometa.core.time_policy import POLICY
 from autometa.data.images import ImagePool, Rows, take_share_of_each_class
@@ -22,9 +22,11 @@ from autometa.data.test_spec import TestSpec
 from autometa.evaluation.member import Member, plain_member
 from autometa.evaluation.validation_set import ValidationSet
 from autometa.heads import Metric
+from autometa.learners.prepared import PROBE_IMAGES
 from autometa.model.fitted_learner import FittedLearner, MetricKey
+from autometa.model.learner_folder import LearnerFolder
 from autometa.model.portfolio import Portfolio
-from autometa.planning.forecast import PROBE_IMAGES, Forecast
+from autometa.planning.forecast import Forecast
 from autometa.planning.plan import Plan, make_plan
 
 STRONGEST = View("tf_efficientnet_lite0", 128)
@@ -47,6 +49,7 @@ class FrozenSystem(ABC):
     _latest: FittedLearner | Portfolio | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
+        self._folder = LearnerFolder(self.checkpoint, self.report)
         self._shelf = BackboneShelf(Machine.detect().device, report=self.report)
         ahead = int(self.test.embedded_images)
         self._store = FeatureStore(self._shelf, self.limits.memory, ahead=ahead)
@@ -129,7 +132,4 @@ class FrozenSystem(ABC):
     def _keep(self, learner: FittedLearner | Portfolio) -> None:
         """Make it the latest learner and save it."""
         self._latest = learner
-        if self.checkpoint is not None:
-            learner.save(self.checkpoint)
-            stage = learner.validation["stage"]
-            self.report(f"learner on disk ({stage}, {process_age_s():.1f} s after the start)")
+        self._folder.save(learner)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from autometa.backbones import installed_backbones
-from autometa.core.budget import Limits, Machine, TimeBudget, process_age_s, stopwatch
+from autometa.core.budget import Limits, Machine, TimeBudget, stopwatch
 from autometa.core.errors import BudgetExhausted, DataError, WeightsError
 from autometa.core.time_policy import POLICY
 from autometa.data.episodes import sample_episodes
@@ -41,6 +41,7 @@ from autometa.learners.training_run import (
     train_learner,
 )
 from autometa.learners.transfer.classification import CLASSIFICATION_SPEC
+from autometa.model.learner_folder import LearnerFolder
 from autometa.model.trained_ensemble import TrainedEnsemble, TrainedMember
 from autometa.planning.plan import Costs, left_for_training_s, meta_test_s
 
@@ -97,7 +98,7 @@ class MetaDeltaSystem:
         self._rng = np.random.default_rng(self.seed)
         self._device = Machine.detect().device
         self._names = self.networks or tuple(spec.name for spec in installed_backbones())
-        self._since_saved = stopwatch()
+        self._folder = LearnerFolder(self.checkpoint, self.report)
 
     def bootstrap(self) -> TrainedEnsemble:
         """The first backbone, untrained, saved. WeightsError where no backbone is installed."""
@@ -232,7 +233,7 @@ class MetaDeltaSystem:
         fitted = worker.learner
 
         def save(answer: Answer) -> None:
-            if first and self._since_saved() > POLICY.save_training_every_s:
+            if first and self._folder.is_due(POLICY.save_training_every_s):
                 self._save([TrainedMember(worker.name, fitted)], {"stage": "training", **answer.figures()})
 
         sampler = shared.images.build_sampler(CLASSIFICATION_SPEC, np.random.default_rng([self.seed, 1]))
@@ -266,8 +267,5 @@ class MetaDeltaSystem:
     def _save(self, members: Sequence[TrainedMember], record: dict[str, Any]) -> TrainedEnsemble:
         """Make the ensemble of these members the latest one and save it."""
         self._latest = TrainedEnsemble(tuple(members), record)
-        if self.checkpoint is not None:
-            self._latest.save(self.checkpoint)
-            self._since_saved = stopwatch()
-            self.report(f"learner on disk ({record['stage']}, {process_age_s():.1f} s after the start)")
+        self._folder.save(self._latest)
         return self._latest

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from autometa.core.budget import Limits, Machine, TimeBudget, process_age_s, stopwatch
+from autometa.core.budget import Limits, Machine, TimeBudget
 from autometa.core.errors import BudgetExhausted, DataError
 from autometa.core.time_policy import POLICY
 from autometa.data.episodes import sample_episodes
@@ -34,6 +34,7 @@ from autometa.learners.training_run import (
     select_labels,
     train_learner,
 )
+from autometa.model.learner_folder import LearnerFolder
 from autometa.planning.plan import Costs, left_for_training_s, meta_test_s
 
 ENDLESS = 1_000_000
@@ -56,12 +57,12 @@ class SingleLearnerSystem:
 
     def __post_init__(self) -> None:
         self._rng = np.random.default_rng(self.recipe.training.seed)
-        self._since_saved = stopwatch()
+        self._folder = LearnerFolder(self.checkpoint, self.report)
 
     def bootstrap(self) -> TrainedLearner:
         """The untrained learner, saved."""
         self._fitted = build_untrained(self.recipe, self.test.episodes, Machine.detect().device)
-        self._save()
+        self._folder.save(self._fitted)
         return self._fitted
 
     def run(self, pool: ImagePool, tasks: Any = None) -> TrainedLearner:
@@ -88,7 +89,7 @@ class SingleLearnerSystem:
         listener = TrainingListener(self.report, self._on_improved)
         record = train_learner(self._fitted, data, budget, listener=listener)
         self.report(f"{self.recipe.learner}: {record.summary()}")
-        self._save()
+        self._folder.save(self._fitted)
 
     def _choose_rows(self, pool: ImagePool, costs: TrainedCosts, reserve_s: float, storage: Storage) -> Rows:
         """Rows of the pool that time and room allow to prepare, as large a share of every class."""
@@ -121,12 +122,5 @@ class SingleLearnerSystem:
     def _on_improved(self, answer: Answer) -> None:
         """Save the better learner, unless one was saved just now."""
         self._fitted.validation = {"stage": "training", **answer.figures()}
-        if self._since_saved() > POLICY.save_training_every_s:
-            self._save()
-
-    def _save(self) -> None:
-        if self.checkpoint is not None:
-            self._fitted.save(self.checkpoint)
-            self._since_saved = stopwatch()
-            stage = self._fitted.validation["stage"]
-            self.report(f"learner on disk ({stage}, {process_age_s():.1f} s after the start)")
+        if self._folder.is_due(POLICY.save_training_every_s):
+            self._folder.save(self._fitted)

@@ -19,7 +19,7 @@ from autometa.evaluation.validation_episodes import Answer
 from autometa.evaluation.validation_set import ValidationSet
 from autometa.heads import FeatureStatistics, Metric, Params, find_metric
 from autometa.model.fitted_learner import FittedLearner
-from autometa.search.candidates import HeadCandidate, guarded
+from autometa.search.candidates import HeadCandidate, measure_safely
 from autometa.systems.frozen import FrozenSystem
 
 FURTHER = (
@@ -206,7 +206,7 @@ class StrongSystem(FrozenSystem):
             if not has_time(place):
                 self.report(f"{view}: no time for the metrics from {name} on")
                 break
-            outcome = guarded(measure, HeadCandidate(view, HEAD, _params(name)))
+            outcome = measure_safely(measure, HeadCandidate(view, HEAD, _params(name)))
             self._measured.add(outcome.seconds)
             self.report(f"{view}, {name}: {outcome.answer.percent() if outcome.answer else outcome.note}")
             if outcome.answer:

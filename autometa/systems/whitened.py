@@ -16,7 +16,7 @@ from autometa.evaluation.validation_episodes import Answer
 from autometa.evaluation.validation_set import ValidationSet
 from autometa.heads import METRICS, FeatureStatistics, Metric, Params, find_metric
 from autometa.model.fitted_learner import FittedLearner, MetricKey
-from autometa.search.candidates import HeadCandidate, guarded
+from autometa.search.candidates import HeadCandidate, measure_safely
 from autometa.systems.frozen import FrozenSystem
 
 EPISODES = 120
@@ -71,7 +71,7 @@ class WhitenedSystem(FrozenSystem):
                 self.report(f"no time for the metrics from {name} on")
                 break
             params = {**plain_member(view).params, "transform": name}
-            outcome = guarded(measure, HeadCandidate(view, "centroid", params))
+            outcome = measure_safely(measure, HeadCandidate(view, "centroid", params))
             self.report(f"metric {name}: {outcome.answer.percent() if outcome.answer else outcome.note}")
             if outcome.answer:
                 found.append((params, outcome.answer))

@@ -39,10 +39,13 @@ def worked() -> dict[str, float]:
         "left for all that follows": left_s,
         "reserved for meta-test": plan.meta_test_s,
         "reserved to finish": POLICY.finish_s,
+        "kept free for the end while searching": POLICY.finishing_s(members=4),
         "to search": plan.search_s,
         "ranking the views, at most": POLICY.ranking_share * left_s,
         "images to validate on": POLICY.validation_images(plan.search_s, IMAGE_S),
-        "embedding these": POLICY.validation_images(plan.search_s, IMAGE_S) * IMAGE_S,
+        "embedding these, and as many to fit metrics on": 2
+        * POLICY.validation_images(plan.search_s, IMAGE_S)
+        * IMAGE_S,
         "a trial is begun with, at least": POLICY.trial_s,
         "what exploring leaves for later": POLICY.later_s(plan.search_s),
         "meta-test of several good views, at most": POLICY.reserved_share * left_s,

@@ -12,7 +12,7 @@ from synthetic import colour_pool
 from autometa.backbones import View
 from autometa.data.episodes import EpisodeSpec, sample_episodes
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
-from autometa.search.best_outcomes import KEPT, NEARLY_AS_GOOD, BestOutcomes, of_own_metric
+from autometa.search.best_outcomes import KEPT, NEARLY_AS_GOOD, BestOutcomes, best_of_each_metric
 from autometa.search.candidates import Candidate, FamilyCandidate, HeadCandidate, Outcome
 from autometa.search.ensembles import WeightedCandidate, ensembles
 from autometa.search.final_choice import preferred
@@ -98,7 +98,7 @@ def test_outcomes_of_one_metric_count_once() -> None:
     view = View("a", 128)
     better, worse = outcome(view, "l2", 0.1), outcome(view, "l2", 0.9, head="ridge")
     other = outcome(view, "white", 0.5)
-    assert of_own_metric([worse, other, better]) == [better, other]
+    assert best_of_each_metric([worse, other, better]) == [better, other]
     best_outcomes = BestOutcomes(lambda candidates: True)
     for one in (worse, other, better):
         best_outcomes.add(one)

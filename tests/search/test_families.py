@@ -13,6 +13,7 @@ from synthetic import FakeClock, colour_pool
 from autometa.backbones import CATALOGUE, BackboneSpec, build
 from autometa.core.budget import TimeBudget
 from autometa.core.errors import BudgetExhausted, ConfigError, DataError, Diverged
+from autometa.core.settings import FAMILIES_IN_ORDER
 from autometa.data.episodes import EpisodeSpec, sample_episodes
 from autometa.data.images import ImagePool
 from autometa.data.splits import split_classes
@@ -269,3 +270,7 @@ def test_the_tail_of_a_transformer_is_a_block_and_not_its_norm_alone(
             train_family(made, training_set(), TimeBudget.of(60))
     else:
         assert train_family(made, training_set(), TimeBudget.of(60)).validation["steps"] == 2
+
+
+def test_every_family_can_be_named_in_the_settings() -> None:
+    assert set(FAMILIES) == set(FAMILIES_IN_ORDER)

@@ -132,4 +132,5 @@ def test_a_family_needs_memory_and_time_to_answer(
     assert trials.answer_s(candidate) >= 0
     assert trials.within_s(1000.0) == 250.0 and trials.within_s(10.0) == 0
     monkeypatch.setattr(MemoryBudget, "left_bytes", lambda _: 0)
-    assert trials.within_s(1000.0) == 0
+    with pytest.raises(BudgetExhausted, match="too little memory is left to train anil"):
+        trials.measure(candidate, 20.0, seen)

@@ -21,14 +21,14 @@ from autometa.evaluation.validation_set import ValidationSet
 from autometa.heads import HEADS
 from autometa.search.candidates import HeadCandidate, Outcome
 from autometa.search.priors import (
+    MOST_PROPOSALS,
     TABLE,
-    WISHES,
     DatasetPrior,
     PriorCandidate,
     Priors,
     colourfulness,
+    describe_dataset,
     edges,
-    features_of,
     load_priors,
     proposals,
     proposed,
@@ -75,7 +75,7 @@ def test_wishes_take_the_best_of_every_row_in_turn_on_the_first_view() -> None:
     assert asked[2]["view"] == str(LAYERED) and asked[2]["qda_transform"] == "l2"
     assert proposals(rows, LARGE, [LARGE])[2]["view"] == "net@128"
     many = [row(str(n), won("ridge", strength=0.1 * n)) for n in range(1, 20)]
-    assert len(proposals(many, SMALL, [SMALL])) == WISHES
+    assert len(proposals(many, SMALL, [SMALL])) == MOST_PROPOSALS
 
 
 def test_the_search_asks_for_the_prior_first_and_carries_it_on() -> None:
@@ -116,12 +116,12 @@ def test_features_of_a_pool_are_numbers_of_its_own_bench() -> None:
     pool = colour_pool(classes=16, per_class=14, datasets=2)
     few = ValidationSet.small(pool, EpisodeSpec(), np.random.default_rng(0))
     colours = torch.from_numpy(few.images).float().mean((2, 3)) / 255
-    found = features_of(pool, few, SMALL, colours)
+    found = describe_dataset(pool, few, SMALL, colours)
     assert found["log_classes"] == pytest.approx(np.log(8))
     assert found["log_images_per_class"] == pytest.approx(np.log(14))
     assert found["centroid_accuracy"] > 0.5
     assert set(found) == set(load_priors().rows[0].features)
-    unseen = features_of(pool, few, SMALL)
+    unseen = describe_dataset(pool, few, SMALL)
     assert unseen == {name: value for name, value in found.items() if name != "centroid_accuracy"}
     assert len(load_priors().nearest(unseen, 2)) == 2
 

@@ -179,6 +179,7 @@ def test_the_journal_tells_the_search_what_was_asked_for(tmp_path: Path) -> None
         Outcome(family, "ok", 1.0, Answer((), np.full(20, 0.5))),
         Outcome(flipped, "pruned", 0.1, first_look_accuracy=0.2),
         Outcome(flipped, "timeout", 0.1),
+        Outcome(replace(flipped, params={"transform": "l2", "strength": 1.0}), "pruned", 0.1),
         Outcome(HeadCandidate(LARGE, "of an older version", {}), "ok", 0.1, Answer((), np.full(20, 0.5))),
     ):
         journals.append(tmp_path / JOURNAL, outcome.record())
@@ -315,7 +316,7 @@ def test_a_learner_that_can_not_be_used_makes_room_for_the_usual_bootstrap(
     controller(tmp_path, tiny_backbone, lines).bootstrap()
     assert load_description(tmp_path).validation == {"stage": "bootstrap"}
     assert any(
-        line.startswith("the learner of an earlier run can not be used: ArtifactError") for line in lines
+        line.startswith("the learner of an earlier run cannot be used: ArtifactError") for line in lines
     )
 
 

@@ -20,8 +20,8 @@ from autometa.search.candidates import (
     HeadCandidate,
     Outcome,
     Pruned,
-    guarded,
-    one_error_rule,
+    measure_safely,
+    prefer_cheaper_within_error,
 )
 from autometa.search.families import FAMILIES
 from autometa.search.search import AT_ONCE, CARRIED_ON, PATIENCE, SAFE, Search
@@ -138,7 +138,7 @@ def test_pruned_trials_are_told_to_the_sampler() -> None:
         raise Pruned(0.4, "-9.0 ± 2.0 points from the best on 30 episodes")
 
     def attempt(candidate: HeadCandidate) -> Outcome:
-        return guarded(measure, candidate)
+        return measure_safely(measure, candidate)
 
     search = Search([SMALL], attempt, seed=0)
     search.explore(lambda: True)
@@ -175,7 +175,7 @@ def test_failures_are_outcomes(error: Exception, status: str) -> None:
     def measure(_: HeadCandidate) -> Answer:
         raise error
 
-    outcome = guarded(measure, HeadCandidate(SMALL, "ridge", {}))
+    outcome = measure_safely(measure, HeadCandidate(SMALL, "ridge", {}))
     assert outcome.status == status
     assert str(error) in outcome.record()["note"]
 
@@ -187,6 +187,6 @@ def test_the_cheaper_view_leads_within_a_standard_error() -> None:
     assert dear.answer is not None
     near = Answer((), dear.answer.accuracies - 0.005 + shift - shift.mean())
     cheap = Outcome(HeadCandidate(SMALL, "ridge", {}), "ok", 0, near)
-    assert one_error_rule([dear, cheap], lambda v: cost[v])[0] is cheap
+    assert prefer_cheaper_within_error([dear, cheap], lambda v: cost[v])[0] is cheap
     far = Outcome(HeadCandidate(SMALL, "ridge", {}), "ok", 0, answer_of(0.5, 0.1))
-    assert one_error_rule([dear, far], lambda v: cost[v])[0] is dear
+    assert prefer_cheaper_within_error([dear, far], lambda v: cost[v])[0] is dear

@@ -20,6 +20,8 @@ from autometa.model.load import load_learner
 from autometa.model.portfolio import Portfolio
 from autometa.systems.fixed import FixedSystem, SixModesSystem
 
+pytestmark = pytest.mark.usefixtures("eager_only")
+
 SPEC = EpisodeSpec(ways=(2, 4), shots=(1, 5), queries_per_class=3)
 TEST = TestSpec(tasks=20, episodes=SPEC, images=100, protocol="within-domain")
 POOL = colour_pool(classes=16)

@@ -23,6 +23,8 @@ from autometa.model.fitted_learner import FittedLearner
 from autometa.systems import strong
 from autometa.systems.strong import CHOICES, StrongSystem
 
+pytestmark = pytest.mark.usefixtures("eager_only")
+
 SPEC = EpisodeSpec(ways=(2, 4), shots=(1, 5), queries_per_class=3)
 TEST = TestSpec(tasks=20, episodes=SPEC, images=100, protocol="within-domain")
 POOL = colour_pool(classes=16)

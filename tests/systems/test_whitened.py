@@ -63,7 +63,7 @@ def preferring(monkeypatch: pytest.MonkeyPatch, wanted: str) -> list[str]:
     return asked
 
 
-@pytest.mark.usefixtures("few_episodes")
+@pytest.mark.usefixtures("few_episodes", "eager_only")
 def test_every_metric_is_measured_and_the_best_fitted_again_on_all_classes(
     tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
