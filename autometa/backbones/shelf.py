@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 
 from autometa.backbones.build import Backbone, build_backbone
-from autometa.backbones.view import network_label
+from autometa.backbones.engines import EAGER
+from autometa.backbones.view import View, network_label
 from autometa.core.errors import WeightsError
 
 
@@ -41,6 +42,24 @@ class BackboneShelf:
     def built(self, backbone: str, variant: str = "") -> Backbone | None:
         """The network, if it was built already."""
         return self._built.get(network_label(backbone, variant))
+
+    def prefer_engines(self, views: Iterable[View], engines: Mapping[str, str]) -> None:
+        """Use the engines that `engine_names` gave for these views, eager PyTorch for others."""
+        for view in views:
+            engine = engines.get(str(view.plain), EAGER)
+            self(view.backbone, view.variant).prefer(engine, view.px)
+
+    def engine_names(self, views: Iterable[View]) -> dict[str, str]:
+        """Names of the engines of these views, where one was chosen or is to be expected, by network and size."""
+        found = {
+            str(one): self(one.backbone, one.variant).engine_name(one.px) for one in {v.plain for v in views}
+        }
+        return {name: engine for name, engine in sorted(found.items()) if engine is not None}
+
+    def states(self, views: Iterable[View]) -> dict[str, dict[str, torch.Tensor]]:
+        """Weights of the networks of these views on the CPU, for saving, by the labels of `network_label`."""
+        networks = sorted({(view.backbone, view.variant) for view in views})
+        return {network_label(*network): self.state(*network) for network in networks}
 
     def adopt(self, backbone: str, variant: str, state: dict[str, torch.Tensor], px: int) -> None:
         """Add a variant of a backbone with these weights, to run at `px` on the same engine."""

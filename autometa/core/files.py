@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -94,3 +94,11 @@ def load_tensors(folder: Path, name: str) -> dict[str, torch.Tensor]:
         return load_file(folder / name)
     except (OSError, SafetensorError) as error:
         raise ArtifactError(f"{folder / name}: missing or damaged ({error})") from error
+
+
+def remove_other_tensors(folder: Path, stems: Iterable[str], kept: Collection[str | None]) -> None:
+    """Delete the tensor files of these stems that an earlier state has left and the current one does not name."""
+    for stem in stems:
+        for file in folder.glob(f"{stem}-*.safetensors"):
+            if file.name not in kept:
+                file.unlink()

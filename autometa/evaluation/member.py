@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -33,6 +35,19 @@ class Member(BaseModel):
             return {**values, "backbone": backbone, "variant": variant}
         return values
 
+    @classmethod
+    def of(
+        cls,
+        view: View,
+        head: str,
+        params: Mapping[str, Any],
+        *,
+        temperature: float = 1.0,
+        weight: float = 1.0,
+    ) -> Member:
+        """A head with its parameters on a view."""
+        return cls(**asdict(view), head=head, params=dict(params), temperature=temperature, weight=weight)
+
     @property
     def view(self) -> View:
         """The view on which its head stands."""
@@ -41,13 +56,4 @@ class Member(BaseModel):
 
 def plain_member(view: View, transform: str = "l2") -> Member:
     """Nearest centroid by cosine on a view, by default with a metric that needs no statistics and no search."""
-    return Member(
-        backbone=view.backbone,
-        px=view.px,
-        layers=view.layers,
-        flip=view.flip,
-        variant=view.variant,
-        head="centroid",
-        params={"transform": transform, "metric": "cosine"},
-        temperature=0.05,
-    )
+    return Member.of(view, "centroid", {"transform": transform, "metric": "cosine"}, temperature=0.05)

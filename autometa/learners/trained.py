@@ -13,7 +13,13 @@ from pydantic import BaseModel, ConfigDict
 
 from autometa.core.budget import stopwatch
 from autometa.core.errors import ArtifactError
-from autometa.core.files import load_tensors, read_description, save_tensors, write_description
+from autometa.core.files import (
+    load_tensors,
+    read_description,
+    remove_other_tensors,
+    save_tensors,
+    write_description,
+)
 from autometa.data.images import check_support, hash_images
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.episodes import InputEpisodes
@@ -112,10 +118,7 @@ class TrainedLearner:
             validation=self.validation,
         )
         write_description(folder, description)
-        current = {description.network, description.backbone}
-        for file in (*folder.glob("network-*.safetensors"), *folder.glob("backbone-*.safetensors")):
-            if file.name not in current:  # of an earlier state
-                file.unlink()
+        remove_other_tensors(folder, ("network", "backbone"), (description.network, description.backbone))
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> TrainedLearner:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from autometa.core.files import Tensors, read_description, save_tensors, write_description
+from autometa.backbones import View
+from autometa.core.files import (
+    Tensors,
+    read_description,
+    remove_other_tensors,
+    save_tensors,
+    write_description,
+)
 from autometa.evaluation.member import Member
+from autometa.heads import Metric, find_metric
 
+MetricKey = tuple[View, str]
+"""A view with its layers, and the name of the metric on it."""
 STEMS = "backbone", "statistics"
 FORMAT: Literal["autometa-learner-1"] = "autometa-learner-1"
 
@@ -57,9 +68,28 @@ def save_learner(
     files = {name: save_tensors(folder, f"{STEMS[0]}-{name}", state) for name, state in backbones.items()}
     saved = save_tensors(folder, STEMS[1], statistics) if statistics else None
     write_description(folder, description.model_copy(update={"backbones": files, "statistics": saved}))
-    for file in itertools.chain.from_iterable(folder.glob(f"{stem}-*.safetensors") for stem in STEMS):
-        if file.name not in {*files.values(), saved}:
-            file.unlink()
+    remove_other_tensors(folder, STEMS, (*files.values(), saved))
+
+
+def pack_metrics(metrics: Mapping[MetricKey, Metric]) -> dict[str, torch.Tensor]:
+    """Tensors of fitted metrics by the names that `unpack_metrics` understands."""
+    return {
+        f"{view} {name} {part}": tensor
+        for (view, name), metric in metrics.items()
+        for part, tensor in metric.tensors().items()
+    }
+
+
+def unpack_metrics(tensors: Tensors, wanted: Iterable[MetricKey]) -> dict[MetricKey, Metric]:
+    """The wanted metrics out of what `pack_metrics` gave; one that needs no tensors has none."""
+    parts: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
+    for key, tensor in tensors.items():
+        metric, _, part = key.rpartition(" ")
+        parts[metric][part] = tensor
+    return {
+        (view, name): Metric.from_tensors(find_metric(name), parts.get(f"{view} {name}", {}))
+        for view, name in wanted
+    }
 
 
 def load_description(folder: Path) -> Description:

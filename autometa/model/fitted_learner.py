@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autometa.backbones import EAGER, View, network_label
+from autometa.backbones import View
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import Machine, MemoryBudget
@@ -22,14 +22,19 @@ from autometa.data.images import check_support, hash_images
 from autometa.evaluation.member import Member
 from autometa.evaluation.mixing import IDENTITY_TEMPERATURE, ShotTemperature, average, log_probabilities
 from autometa.heads import FeatureBatch, Metric, apply_head, find_metric
-from autometa.model.artifact import Description, load_description, save_learner
+from autometa.model.artifact import (
+    Description,
+    MetricKey,
+    load_description,
+    pack_metrics,
+    save_learner,
+    unpack_metrics,
+)
 from autometa.model.trained_ensemble import TrainedMember, load_members, remove_other_members, save_members
 from autometa.model.trained_members import Fitted, TrainedMembers
 from autometa.planning.meta_test import MetaTestSchedule
 
 Images = NDArray[np.uint8]
-MetricKey = tuple[View, str]
-"""A view and the name of a metric on its features."""
 
 
 @dataclass
@@ -133,26 +138,16 @@ class FittedLearner:
     def save(self, folder: Path) -> None:
         """Write everything that `load` needs into `folder`, atomically; folders of earlier members go last."""
         shares = save_members(folder, self.trained)
-        engines = {  # where one was chosen, or is to be expected
-            str(view): self.shelf(view.backbone, view.variant).engine_name(view.px)
-            for view in sorted({view.plain for view in self.views})
-        }
         description = Description(
             members=self.members,
             trained=shares,
-            engines={name: engine for name, engine in engines.items() if engine is not None},
+            engines=self.shelf.engine_names(self.views),
             balanced=self.balanced,
             temperature=(self.temperature.level, self.temperature.slope),
             validation=self.validation,
         )
-        networks = sorted({(m.backbone, m.variant) for m in self.members})
-        states = {network_label(*network): self.shelf.state(*network) for network in networks}
-        tensors = {
-            f"{view} {name} {part}": tensor
-            for (view, name), metric in self.metrics.items()
-            for part, tensor in metric.tensors().items()
-        }
-        save_learner(folder, description, states, tensors)
+        states = self.shelf.states(self.views)
+        save_learner(folder, description, states, pack_metrics(self.metrics))
         remove_other_members(folder, shares)
 
     @classmethod
@@ -162,23 +157,13 @@ class FittedLearner:
         description = load_description(folder)
         states = {name: load_tensors(folder, file) for name, file in description.backbones.items()}
         tensors = load_tensors(folder, description.statistics) if description.statistics else {}
-        parts: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
-        for key, tensor in tensors.items():
-            metric, _, part = key.rpartition(" ")
-            parts[metric][part] = tensor
         wanted = {(m.view, str(m.params["transform"])) for m in description.members}
-        metrics = {
-            (view, name): Metric.from_tensors(find_metric(name), parts[f"{view} {name}"])
-            for view, name in wanted
-        }
         shelf = BackboneShelf(Machine.detect().device, states, report)
-        for view, _ in wanted:
-            engine = description.engines.get(str(view.plain), EAGER)
-            shelf(view.backbone, view.variant).prefer(engine, view.px)
+        shelf.prefer_engines([view for view, _ in wanted], description.engines)
         return cls(
             description.members,
             shelf,
-            metrics,
+            unpack_metrics(tensors, wanted),
             balanced=description.balanced,
             validation=description.validation,
             trained=load_members(folder, description.trained, shelf.device),

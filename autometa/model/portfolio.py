@@ -15,16 +15,23 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from autometa.backbones import EAGER, STAGES, View, network_label
+from autometa.backbones import STAGES, View
 from autometa.backbones.feature_store import FeatureStore, FeatureTable
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import Machine, MemoryBudget
-from autometa.core.files import load_tensors, read_description, save_tensors, write_description
+from autometa.core.files import (
+    load_tensors,
+    read_description,
+    remove_other_tensors,
+    save_tensors,
+    write_description,
+)
 from autometa.core.time_policy import POLICY
 from autometa.data.images import check_support, hash_images
 from autometa.evaluation.mixing import IDENTITY_TEMPERATURE, ShotTemperature, average
-from autometa.heads import FeatureBatch, Metric, find_metric
+from autometa.heads import FeatureBatch, Metric
 from autometa.heads.modes import Key, apply_modes, find_mode, join_features
+from autometa.model.artifact import MetricKey, pack_metrics, unpack_metrics
 from autometa.planning.meta_test import MetaTestSchedule, reserve_image_s
 
 FORMAT: Literal["autometa-portfolio-1"] = "autometa-portfolio-1"
@@ -32,8 +39,6 @@ REMEMBERED_BYTES = 768 * 2**20
 """Features after their metrics, which are kept since tasks share images."""
 
 Images = NDArray[np.uint8]
-InputKey = tuple[View, str]
-"""A view with its layers, and the name of the metric on it."""
 
 
 class WeightedMode(BaseModel):
@@ -61,7 +66,7 @@ class PortfolioDescription(BaseModel):
     validation: dict[str, Any] = {}
 
 
-def list_inputs(views: Sequence[View], key: Key) -> list[InputKey]:
+def list_inputs(views: Sequence[View], key: Key) -> list[MetricKey]:
     """The inputs of the modes that ask for `key`, over all views: with their layers joined, or one by one."""
     metric, single_layers = key
     layers = [(layer,) for layer in STAGES] if single_layers else [STAGES]
@@ -77,7 +82,7 @@ class Portfolio:
     views: tuple[View, ...]
     modes: tuple[WeightedMode, ...]
     shelf: BackboneShelf
-    metrics: Mapping[InputKey, Metric]
+    metrics: Mapping[MetricKey, Metric]
     balanced: bool = False
     validation: dict[str, Any] = field(default_factory=dict)
     temperature: ShotTemperature = IDENTITY_TEMPERATURE
@@ -91,7 +96,7 @@ class Portfolio:
     def limit_memory(self, memory: MemoryBudget) -> None:
         """Embed within this budget from now on."""
         self.store = FeatureStore(self.shelf, memory)
-        self._moved: dict[InputKey, FeatureTable] = defaultdict(FeatureTable)
+        self._moved: dict[MetricKey, FeatureTable] = defaultdict(FeatureTable)
 
     def fit(self, images: Images, labels: NDArray[np.int64], ways: int) -> PortfolioPredictor:
         """Support images uint8 [s, 3, h, w] with labels int64 [s] in 0..ways-1 → a predictor.
@@ -161,7 +166,7 @@ class Portfolio:
             for key in wanted
         }
 
-    def _move(self, key: InputKey, images: Images, keys: list[bytes]) -> torch.Tensor:
+    def _move(self, key: MetricKey, images: Images, keys: list[bytes]) -> torch.Tensor:
         """Features of an input after its metric, [n, d]; each distinct image is put through it once."""
         table = self._moved[key]
         new = {hashed: row for row, hashed in enumerate(keys) if hashed not in table}
@@ -175,58 +180,44 @@ class Portfolio:
 
     def save(self, folder: Path) -> None:
         """Write everything that `load` needs into `folder`; the description comes last, by an atomic rename."""
-        networks = sorted({(view.backbone, view.variant) for view in self.views})
         tensors = {
-            f"{view} {name} {part}": tensor.half() if part == "projection" else tensor
-            for (view, name), metric in self.metrics.items()
-            for part, tensor in metric.tensors().items()
+            name: tensor.half() if name.endswith(" projection") else tensor
+            for name, tensor in pack_metrics(self.metrics).items()
         }
-        engines = {
-            str(view.plain): self.shelf(view.backbone, view.variant).engine_name(view.px)
-            for view in self.views
-        }
+        states = self.shelf.states(self.views)
         description = PortfolioDescription(
             views=tuple(map(str, self.views)),
             modes=self.modes,
             backbones={
-                network_label(*one): save_tensors(folder, "backbone", self.shelf.state(*one))
-                for one in networks
+                label: save_tensors(folder, f"backbone-{label}", state) for label, state in states.items()
             },
             metrics=save_tensors(folder, "metrics", tensors),
-            engines={name: engine for name, engine in engines.items() if engine is not None},
+            engines=self.shelf.engine_names(self.views),
             balanced=self.balanced,
             temperature=(self.temperature.level, self.temperature.slope),
             validation=self.validation,
         )
         write_description(folder, description)
-        for file in [*folder.glob("backbone-*.safetensors"), *folder.glob("metrics-*.safetensors")]:
-            if file.name not in {*description.backbones.values(), description.metrics}:
-                file.unlink()
+        remove_other_tensors(
+            folder, ("backbone", "metrics"), (*description.backbones.values(), description.metrics)
+        )
 
     @classmethod
     def load(cls, folder: Path, report: Callable[[str], None] | None = None) -> Portfolio:
         """The portfolio saved in `folder`; ArtifactError where a file is missing, damaged or of another version."""
         description = read_description(folder, PortfolioDescription)
         states = {name: load_tensors(folder, file) for name, file in description.backbones.items()}
-        parts: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
-        for name, tensor in load_tensors(folder, description.metrics).items():
-            metric, _, part = name.rpartition(" ")
-            parts[metric][part] = tensor.float()
+        tensors = load_tensors(folder, description.metrics)
         views = tuple(map(View.of, description.views))
         shelf = BackboneShelf(Machine.detect().device, states, report)
-        for view in views:
-            engine = description.engines.get(str(view.plain), EAGER)
-            shelf(view.backbone, view.variant).prefer(engine, view.px)
+        shelf.prefer_engines(views, description.engines)
         wanted = {key for mode in description.modes for key in find_mode(mode.name).keys}
         inputs = {one for key in wanted for one in list_inputs(views, key)}
         return cls(
             views,
             description.modes,
             shelf,
-            {
-                (view, name): Metric.from_tensors(find_metric(name), parts[f"{view} {name}"])
-                for view, name in inputs
-            },
+            unpack_metrics({name: tensor.float() for name, tensor in tensors.items()}, inputs),
             balanced=description.balanced,
             validation=description.validation,
             temperature=ShotTemperature(*description.temperature),

@@ -11,12 +11,13 @@ from autometa.backbones import View
 from autometa.evaluation.member import Member, plain_member
 from autometa.evaluation.mixing import IDENTITY_TEMPERATURE, ShotTemperature
 from autometa.heads import Metric
-from autometa.model.fitted_learner import FittedLearner, MetricKey
+from autometa.model.artifact import MetricKey
+from autometa.model.fitted_learner import FittedLearner
 from autometa.model.learner_folder import LearnerFolder
 from autometa.model.trained_ensemble import TrainedMember
 from autometa.planning.forecast import Forecast
 from autometa.planning.stage_log import StageLog
-from autometa.search.candidates import FamilyCandidate, HeadCandidate
+from autometa.search.candidates import FamilyCandidate
 from autometa.search.ensembles import WeightedCandidate
 from autometa.search.resume import BOOTSTRAP
 from autometa.search.trials import Trials
@@ -78,7 +79,15 @@ class Incumbent:
             metrics[view, name] = trials.validation_set.metric(
                 view, trials.features(view), name, every_class=every_class
             )
-            heads.append(_member(candidate, member_temperature, weight))
+            heads.append(
+                Member.of(
+                    view,
+                    candidate.head,
+                    candidate.params,
+                    temperature=member_temperature,
+                    weight=weight,
+                )
+            )
         self._save_members(tuple(heads), metrics, record, tuple(trained), temperature)
 
     def keep(self, learner: FittedLearner) -> FittedLearner:
@@ -109,17 +118,3 @@ class Incumbent:
             temperature=temperature,
         )
         return self.keep(learner)
-
-
-def _member(candidate: HeadCandidate, temperature: float, weight: float) -> Member:
-    return Member(
-        backbone=candidate.view.backbone,
-        px=candidate.view.px,
-        layers=candidate.view.layers,
-        flip=candidate.view.flip,
-        variant=candidate.view.variant,
-        head=candidate.head,
-        params=candidate.params,
-        temperature=temperature,
-        weight=weight,
-    )

@@ -18,7 +18,8 @@ from autometa.data.images import ImagePool, Rows
 from autometa.heads import FeatureStatistics, Metric, find_metric
 from autometa.heads.modes import SIX_MODES, find_mode
 from autometa.learners.trained import TrainedCosts
-from autometa.model.portfolio import InputKey, Portfolio, WeightedMode, list_inputs
+from autometa.model.artifact import MetricKey
+from autometa.model.portfolio import Portfolio, WeightedMode, list_inputs
 from autometa.systems.frozen import FrozenSystem
 
 FURTHER = (
@@ -36,7 +37,7 @@ class FixedSystem(FrozenSystem):
 
     further: tuple[View, ...] = FURTHER
     modes: tuple[str, ...] = ("transport",)
-    _metrics: dict[InputKey, Metric] = field(default_factory=dict, init=False)
+    _metrics: dict[MetricKey, Metric] = field(default_factory=dict, init=False)
 
     def _fit(self, pool: ImagePool) -> Portfolio:
         """View after view. The first is saved at once, the others together."""

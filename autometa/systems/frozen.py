@@ -23,7 +23,8 @@ from autometa.evaluation.member import Member, plain_member
 from autometa.evaluation.validation_set import ValidationSet
 from autometa.heads import Metric
 from autometa.learners.prepared import PROBE_IMAGES
-from autometa.model.fitted_learner import FittedLearner, MetricKey
+from autometa.model.artifact import MetricKey
+from autometa.model.fitted_learner import FittedLearner
 from autometa.model.learner_folder import LearnerFolder
 from autometa.model.portfolio import Portfolio
 from autometa.planning.forecast import Forecast

@@ -15,7 +15,8 @@ from autometa.evaluation.mixing import fit_temperature
 from autometa.evaluation.validation_episodes import Answer
 from autometa.evaluation.validation_set import ValidationSet
 from autometa.heads import METRICS, FeatureStatistics, Metric, Params, find_metric
-from autometa.model.fitted_learner import FittedLearner, MetricKey
+from autometa.model.artifact import MetricKey
+from autometa.model.fitted_learner import FittedLearner
 from autometa.search.candidates import HeadCandidate, measure_safely
 from autometa.systems.frozen import FrozenSystem
 

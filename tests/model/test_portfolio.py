@@ -16,8 +16,9 @@ from autometa.core.budget import MemoryBudget, TimeBudget
 from autometa.core.errors import ArtifactError, DataError
 from autometa.heads import FeatureStatistics, Metric, find_metric
 from autometa.heads.modes import SIX_MODES, find_mode
+from autometa.model.artifact import MetricKey
 from autometa.model.load import load_learner
-from autometa.model.portfolio import InputKey, Portfolio, WeightedMode, list_inputs
+from autometa.model.portfolio import Portfolio, WeightedMode, list_inputs
 from autometa.planning.meta_test import MetaTestSchedule
 
 POOL = colour_pool(classes=12)
@@ -28,7 +29,7 @@ def portfolio(backbone: str, modes: tuple[str, ...] = SIX_MODES) -> Portfolio:
     shelf = BackboneShelf("cpu")
     store = FeatureStore(shelf, MemoryBudget(2**40))
     rows = np.flatnonzero(POOL.labels < 8)
-    metrics: dict[InputKey, Metric] = {}
+    metrics: dict[MetricKey, Metric] = {}
     for key in {key for name in modes for key in find_mode(name).keys}:
         for view, name in list_inputs(views, key):
             features = store.embed(view, POOL.images[rows], rows.tolist())

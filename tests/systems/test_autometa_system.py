@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from synthetic import colour_pool
 
 from autometa.backbones import View
@@ -21,70 +20,13 @@ from autometa.evaluation.validation_set import ValidationSet
 from autometa.heads import HEADS
 from autometa.model.artifact import load_description
 from autometa.model.fitted_learner import FittedLearner
-from autometa.planning.plan import Costs, affordable, make_plan, meta_test_s
+from autometa.planning.plan import Costs
 from autometa.systems.autometa import Controller
 
 SPEC = EpisodeSpec(ways=(2, 4), shots=(1, 5), queries_per_class=3)
 TEST = TestSpec(tasks=20, episodes=SPEC, images=100, protocol="within-domain")
 SMALL, LARGE = View("net", 64), View("net", 128)
 COSTS = Costs(start_s=2.0, image_s={SMALL: 0.01, LARGE: 0.04})
-
-
-def test_meta_test_is_reserved_by_what_it_costs() -> None:
-    assert meta_test_s([LARGE], TEST, COSTS) > meta_test_s([SMALL], TEST, COSTS) > 2.0
-    more = TestSpec(tasks=200, episodes=SPEC, images=1000, protocol="x")
-    assert meta_test_s([SMALL], more, COSTS) > meta_test_s([SMALL], TEST, COSTS)
-    unknown = TestSpec(tasks=20, episodes=SPEC, images=None, protocol="x")
-    assert unknown.embedded_images == 20 * SPEC.mean_images
-
-
-def test_the_plan_leaves_the_search_what_remains() -> None:
-    plan = make_plan(60, [SMALL], TEST, COSTS)
-    assert plan.meta_test_s == meta_test_s([SMALL], TEST, COSTS)
-    assert 0 < plan.search_s < 60 - plan.meta_test_s
-    assert "meta-test" in plan.why
-    assert make_plan(3, [SMALL], TEST, COSTS).search_s < 0
-
-
-def test_views_are_affordable_together_or_not() -> None:
-    need = meta_test_s([SMALL], TEST, COSTS)
-    assert affordable([SMALL], need + 0.1, {}, TEST, COSTS)
-    assert not affordable([SMALL], need + 0.1, {SMALL: 1000}, TEST, COSTS)
-    assert not affordable([SMALL, LARGE], need + 0.1, {}, TEST, COSTS)
-
-
-def test_the_bench_keeps_classes_and_images_apart() -> None:
-    pool = colour_pool(classes=16, datasets=2)
-    validation_set = ValidationSet.of(pool, TEST, 10, 10_000, np.random.default_rng(0))
-    labels = pool.labels[validation_set.keys]
-    assert set(labels[: validation_set.size]).isdisjoint(labels[validation_set.size :])
-    assert len(set(validation_set.keys)) == len(validation_set.keys)
-    rows = np.concatenate([e.query_rows for e in validation_set.episodes.episodes])
-    assert rows.max() < validation_set.size
-    assert validation_set.episodes.episodes != validation_set.fresh.episodes
-
-
-def test_metrics_are_fitted_on_all_classes_in_the_end() -> None:
-    pool = colour_pool(classes=16)
-    validation_set = ValidationSet.of(pool, TEST, 10, 10_000, np.random.default_rng(0))
-    features = torch.randn(len(validation_set.keys), 6, generator=torch.Generator().manual_seed(0))
-    features[: validation_set.size] += 5
-    half = validation_set.metric(SMALL, features, "cl2n").mean
-    whole = validation_set.metric(SMALL, features, "cl2n", every_class=True).mean
-    assert half is not None and whole is not None
-    torch.testing.assert_close(half, features[validation_set.size :].mean(0))
-    torch.testing.assert_close(whole, features.mean(0))
-
-
-def test_few_images_are_enough_to_rank_views() -> None:
-    pool = colour_pool(classes=40)
-    few = ValidationSet.small(
-        pool, EpisodeSpec(ways=(2, 20), shots=(1, 20), queries_per_class=20), np.random.default_rng(0)
-    )
-    assert len(few.images) == len(few.keys) == few.size <= 200
-    np.testing.assert_array_equal(few.images, pool.images[few.keys])
-    assert {len(e.query_rows) // e.ways for e in few.episodes.episodes} == {4}
-    assert max(e.ways for e in few.episodes.episodes) <= 10
 
 
 def limits(seconds: float) -> Limits:
