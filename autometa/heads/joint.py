@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from autometa.heads.features import FeatureBatch
+from autometa.heads.solve import look_up_products, support_products
 
 ROUNDING = 1e-6
 """A squared length below this share of its value before centring counts as zero in float32."""
@@ -28,17 +29,9 @@ def _centre(products: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -
 
 def _compute_products(batch: FeatureBatch) -> list[torch.Tensor]:
     """Inner products of support with support, support with query and query with query; zero for padding."""
-    if batch.products is None:
-        support, query = batch.support, batch.query
-        return [
-            support @ support.transpose(1, 2),
-            support @ query.transpose(1, 2),
-            query @ query.transpose(1, 2),
-        ]
-    s = batch.support.shape[1]
-    both = batch.products()
-    real = torch.cat([batch.support_mask, batch.query_mask], dim=1).to(both.dtype)
-    both = both * real[:, :, None] * real[:, None, :]
+    s, both = batch.support.shape[1], look_up_products(batch)
+    if both is None:
+        return [*support_products(batch), batch.query @ batch.query.transpose(1, 2)]
     return [both[:, :s, :s], both[:, :s, s:], both[:, s:, s:]]
 
 

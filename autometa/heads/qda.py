@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from autometa.heads.features import FeatureBatch, guess_prior
-from autometa.heads.solve import solve
+from autometa.heads.solve import find_members, solve
 
 
 class Evidence(NamedTuple):
@@ -52,10 +52,7 @@ def qda(batch: FeatureBatch, *, dof: float, mean_strength: float = 1.0) -> torch
 
 def _group_by_class(batch: FeatureBatch, support: torch.Tensor, query: torch.Tensor) -> Evidence:
     """Inner products of support [b, s, d] and query [b, q, d], grouped by the class of the support images."""
-    most = int(batch.shots.max())
-    # sorting its one-hot column in descending order puts the images of a class first
-    order = batch.one_hot.argsort(dim=1, descending=True, stable=True)[:, :most].transpose(1, 2)
-    kept = torch.arange(most, device=order.device) < batch.shots[..., None]
+    order, kept = find_members(batch)
     members = support[torch.arange(len(support), device=order.device)[:, None, None], order]
     members = members * kept[..., None]
     return Evidence(kept, members @ members.transpose(2, 3), members @ query.transpose(1, 2)[:, None])

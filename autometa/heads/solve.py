@@ -1,8 +1,6 @@
-"""Linear algebra that heads share: stable solutions of batches of small systems."""
+"""Linear algebra that heads share: inner products and stable solutions of batches of small systems."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import torch
 
@@ -10,15 +8,18 @@ from autometa.heads.features import FeatureBatch
 
 JITTER = 1e-6
 """Added to a diagonal, relative to the trace: larger than rounding errors of float32, too small to change scores."""
+WELL_CONDITIONED = 3e-3
+"""A system whose diagonal was raised by this share of its trace is solved in float32: rounding errors are at most
+about 2e-5 of the solution."""
 
 
 def cholesky(matrix: torch.Tensor) -> torch.Tensor:
     """Lower Cholesky factor [..., m, m], float64, of a positive semidefinite matrix plus a little jitter. The matrix
     can have zero rows and columns, as from padding."""
-    exact = matrix.double()
-    diagonal = exact.diagonal(dim1=-2, dim2=-1)
-    jitter = diagonal.abs().sum(-1, keepdim=True) * JITTER + 1e-30
-    factor: torch.Tensor = torch.linalg.cholesky_ex(exact + torch.diag_embed(jitter.expand_as(diagonal))).L
+    raised = matrix.to(torch.float64, copy=True)
+    diagonal = raised.diagonal(dim1=-2, dim2=-1)
+    diagonal.add_(diagonal.abs().sum(-1, keepdim=True) * JITTER + 1e-30)
+    factor: torch.Tensor = torch.linalg.cholesky_ex(raised).L
     return factor
 
 
@@ -28,17 +29,43 @@ def solve(matrix: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     return torch.cholesky_solve(right.double(), cholesky(matrix)).to(right.dtype)
 
 
-def in_support_span(batch: FeatureBatch) -> FeatureBatch:
-    """The batch in coordinates of the span of its support: support [b, s, s] and query [b, q, s] instead of d
-    dimensions.
+def solve_shifted(matrix: torch.Tensor, shift: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """(matrix + shift·I)⁻¹·right, without jitter, for positive semidefinite matrices [..., m, m] and shifts [...].
 
-    Inner products with support features stay the same. The part of a query outside the span is dropped, since it is
-    the same for every class; so is the prior. If s ≥ d, only the prior is dropped.
+    Computed in the type of `matrix` where every shift is above `WELL_CONDITIONED`, else in float64.
     """
-    if batch.support.shape[1] >= batch.support.shape[2]:
-        return replace(batch, prior=None)
-    factor = cholesky(batch.support @ batch.support.transpose(1, 2))
-    cross = (batch.support @ batch.query.transpose(1, 2)).double()
-    query = torch.linalg.solve_triangular(factor, cross, upper=False).transpose(1, 2)
-    support = factor.to(batch.support.dtype) * batch.support_mask[..., None]
-    return replace(batch, support=support, query=query.to(support.dtype), prior=None)
+    trace = matrix.diagonal(dim1=-2, dim2=-1).sum(-1)
+    exact = not bool((shift > WELL_CONDITIONED * trace).all())
+    kind = torch.float64 if exact else matrix.dtype
+    system = matrix.to(kind) + torch.diag_embed(
+        shift.to(kind)[..., None].expand(*shift.shape, matrix.shape[-1])
+    )
+    return torch.cholesky_solve(right.to(kind), torch.linalg.cholesky_ex(system).L).to(right.dtype)
+
+
+def look_up_products(batch: FeatureBatch) -> torch.Tensor | None:
+    """Inner products [b, s + q, s + q] of all images, support first, zero for padding; None where looking them up
+    is not cheaper than computing them."""
+    if batch.products is None:
+        return None
+    products = batch.products()
+    real = torch.cat([batch.support_mask, batch.query_mask], dim=1).to(products.dtype)
+    return products * real[:, :, None] * real[:, None, :]
+
+
+def support_products(batch: FeatureBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inner products of the support with itself [b, s, s] and with the query [b, s, q]; zero for padding."""
+    support, products = batch.support, look_up_products(batch)
+    if products is None:
+        return support @ support.transpose(1, 2), support @ batch.query.transpose(1, 2)
+    s = support.shape[1]
+    return products[:, :s, :s], products[:, :s, s:]
+
+
+def find_members(batch: FeatureBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """The support images of each class, in k places, where k is the largest number of shots: their rows in the
+    support, int64 [b, n, k], and which places hold an image, bool [b, n, k]."""
+    most = int(batch.shots.max())
+    # sorting its one-hot column in descending order puts the images of a class first
+    order = batch.one_hot.argsort(dim=1, descending=True, stable=True)[:, :most].transpose(1, 2)
+    return order, torch.arange(most, device=order.device) < batch.shots[..., None]

@@ -118,6 +118,73 @@ def test_mahalanobis_equals_loop(shots: int, own: float, d: int) -> None:
     np.testing.assert_allclose(ours - ours[:, :1], wanted - wanted[:, :1], atol=2e-3)
 
 
+def uneven(d: int) -> tuple[list[FeatureBatch], FeatureBatch]:
+    """Episodes of any ways with any shots for each class, alone and padded to one batch."""
+    alone = []
+    for seed, (ways, shots) in enumerate([(2, 1), (5, 4), (3, 3), (12, 1), (7, 10)]):
+        batch = episode(ways, shots, 3, seed=seed, d=d, spread=1.0)[0]
+        place = torch.arange(ways * shots) % shots
+        limit = torch.tensor([shots, 1, 2])[batch.support_labels[0] % 3] if seed > 2 else torch.tensor(shots)
+        kept = place < limit
+        batch = replace(batch, support=batch.support[:, kept], support_labels=batch.support_labels[:, kept])
+        alone.append(batch.unit())
+    return alone, padded(alone).cleaned()
+
+
+def with_products(batch: FeatureBatch) -> FeatureBatch:
+    """The batch as it is where looking inner products up is cheaper; its padding must not matter."""
+    both = torch.cat([batch.support, batch.query], dim=1)
+    real = torch.cat([batch.support_mask, batch.query_mask], dim=1)
+    products = both @ both.transpose(1, 2) + 9.0 * ~(real[:, :, None] & real[:, None, :])
+    return replace(batch, products=lambda: products)
+
+
+def direct_mahalanobis(batch: FeatureBatch, ridge: float, own: float) -> np.ndarray:
+    """Scores [q, n] of one episode by the inverse of every covariance."""
+    support, labels, query = arrays(batch)
+    overall, d = np.cov(support.T), support.shape[1]
+    floor, scores = 1e-6 * np.square(query).sum() / len(query), []
+    for c in range(int(batch.ways)):
+        members = support[labels == c]
+        share = own * len(members) / (len(members) + 1)
+        spread = np.cov(members.T) if len(members) > 1 else np.zeros((d, d))
+        matrix = share * spread + (1 - share) * overall + (ridge * np.trace(overall) + floor) * np.eye(d)
+        difference = query - members.mean(0)
+        scores.append(-0.5 * (difference * np.linalg.solve(matrix, difference.T).T).sum(1))
+    return np.stack(scores, 1)
+
+
+@pytest.mark.parametrize("looked_up", [False, True])
+@pytest.mark.parametrize("d", [10, 300])
+@pytest.mark.parametrize(
+    ("ridge", "own"), [(1e-3, 0.0), (1e-3, 1.0), (0.01, 1.0), (0.1, 0.5), (0.1, 0.0), (10.0, 1.0)]
+)
+def test_mahalanobis_of_uneven_episodes_equals_direct_formula(
+    d: int, ridge: float, own: float, looked_up: bool
+) -> None:
+    alone, batch = uneven(d)
+    ours = mahalanobis(with_products(batch) if looked_up else batch, ridge=ridge, own=own).double().numpy()
+    for place, one in enumerate(alone):
+        wanted = direct_mahalanobis(one, ridge, own)
+        found = ours[place, : one.query.shape[1], : int(one.ways)]
+        # what is common to all classes may differ
+        wanted, found = (v - v.mean(1, keepdims=True) for v in (wanted, found))
+        np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("looked_up", [False, True])
+@pytest.mark.parametrize("d", [10, 300])
+def test_ridge_of_uneven_episodes_equals_normal_equations(d: int, looked_up: bool) -> None:
+    alone, batch = uneven(d)
+    ours = ridge_regression(with_products(batch) if looked_up else batch, strength=0.5).double().numpy()
+    for place, one in enumerate(alone):
+        support, labels, query = arrays(one)
+        targets = np.eye(int(one.ways))[labels] - 1 / int(one.ways)
+        wanted = query @ np.linalg.solve(support.T @ support + 0.5 * np.eye(d), support.T @ targets)
+        found = ours[place, : len(query), : int(one.ways)]
+        np.testing.assert_allclose(found, wanted, atol=2e-4 * np.abs(wanted).max())
+
+
 @pytest.mark.parametrize("shots", [1, 4])
 def test_qda_equals_student_t(shots: int) -> None:
     known = prior()
