@@ -41,10 +41,10 @@ class TrainedShare(BaseModel):
 
 
 class Description(BaseModel):
-    """What `learner.json` holds; `trained` are members beside those with heads; `backbones` and `statistics` name the
-    files with tensors, `engines` (by backbone and size, as `name@px`) are those that won on the machine where the
-    learner was fitted; `balanced`: queries were declared to be as many of each class; `temperature`: level and slope
-    of the ensemble's `ShotTemperature`."""
+    """What `learner.json` holds; `trained` are members beside those with heads; `backbones` and `statistics` name
+    the files with tensors, `engines` (by backbone and size, as `name@px`) are those that won on the machine where
+    the learner was fitted; `balanced`: queries were declared to be equally many of each class; `temperature`: level
+    and slope of the ensemble's `ShotTemperature`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -40,7 +40,7 @@ Images = NDArray[np.uint8]
 @dataclass
 class FittedLearner:
     """Members, their networks and metrics, and `trained` members beside them. `fit` a support set, then `predict` its
-    queries; `balanced`: these are declared to be as many of each class."""
+    queries; `balanced`: these are declared to be equally many of each class."""
 
     members: tuple[Member, ...]
     shelf: BackboneShelf

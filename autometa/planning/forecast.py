@@ -63,8 +63,8 @@ class Forecast:
         return 1 / (self._pixel_s[backbone] * PROBE_PX**2)
 
     def answered(self, view: View, seconds: float, episodes: int) -> None:
-        """A head on this view has answered so many episodes. The first time on a pass of a network is not counted,
-        as it has embedded their images too."""
+        """Record that a head on this view has answered a number of episodes. The first time on a pass of a network
+        is not counted, since it has embedded their images too."""
         if view.source in self._tried:
             self._heads.add(seconds, episodes)
             self._episodes = episodes
@@ -144,8 +144,8 @@ class Forecast:
         learners: Iterable[TrainedCosts] = (),
         spare_s: float = 0.0,
     ) -> bool:
-        """Whether meta-test with a head on each of `views`, and with `learners`, still fits after embedding so many
-        images more now and finishing, with `spare_s` to spare."""
+        """Whether meta-test with a head on each of `views`, and with `learners`, still fits after embedding the
+        images of `to_embed` now and finishing, with `spare_s` to spare."""
         views, to_embed = list(views), to_embed or {}
         costs = self.costs(views, learners)
         now_s = sum({v.source: costs.image_s[v] * n for v, n in to_embed.items()}.values())

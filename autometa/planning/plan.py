@@ -84,7 +84,7 @@ def make_plan(left_s: float, views: Iterable[View], test: TestSpec, costs: Costs
 def affordable(
     views: Iterable[View], left_s: float, embed_images: Mapping[View, int], test: TestSpec, costs: Costs
 ) -> bool:
-    """Whether meta-test with all these views still fits after embedding so many validation images more."""
+    """Whether meta-test with all these views still fits in `left_s` after embedding `embed_images` in each view."""
     views = list(views)
     new = {v.source: costs.reserved_image_s(v) * embed_images.get(v, 0) for v in views if v in embed_images}
     return sum(new.values()) + meta_test_s(views, test, costs) <= left_s

@@ -32,8 +32,9 @@ class StageTimes(RootModel[list[StageTime]]):
 
 
 class StageLog:
-    """The stages of a run in `folder` (None: nothing is written). A stage inside another one counts for itself only:
-    what it takes, and is predicted to, is taken off the one around it. A stage that comes again adds up."""
+    """The stages of a run in `folder` (None: nothing is written). A stage inside another
+    one counts for itself only: its time and its prediction are subtracted from the outer stage. A stage that comes
+    again adds up."""
 
     def __init__(self, folder: Path | None, clock: Callable[[], float] | None = None) -> None:
         self._folder = folder

@@ -49,7 +49,7 @@ MOST_TUNED = 3
 @dataclass
 class Trials:
     """Candidates measured on a validation set while the time allows it, and meta-test with the best of them besides.
-    `announce` gets every outcome; `first` is the view that there is anyway."""
+    `announce` gets every outcome; `first` is the view of the bootstrap."""
 
     validation_set: ValidationSet
     first: View
@@ -165,7 +165,7 @@ class Trials:
     @property
     def reserved(self) -> list[Candidate]:
         """What has its place in the plan: the best ensemble so far, as far as it is affordable, or a head on the view
-        that there is anyway."""
+        of the bootstrap."""
         return self.best_outcomes.reserved or [HeadCandidate(self.first, "centroid", {})]
 
     def features(self, view: View, validation_set: ValidationSet | None = None) -> torch.Tensor:
