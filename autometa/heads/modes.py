@@ -8,9 +8,8 @@ shrinkage or which refinement is best differs from dataset to dataset.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -127,6 +126,11 @@ def find_mode(name: str) -> Mode:
     return MODES[name]
 
 
+def collect_keys(names: Iterable[str]) -> set[Key]:
+    """The features that the modes of these names ask for together."""
+    return {key for name in names for key in find_mode(name).keys}
+
+
 def join_features(inputs: Sequence[torch.Tensor]) -> torch.Tensor:
     """Features [..., d_i] of unit length → side by side, [..., sum of d_i], of unit length: inner products are the
     mean of those of the inputs."""
@@ -164,16 +168,15 @@ def _transport(modes: Sequence[Mode], batches: Mapping[Key, FeatureBatch]) -> to
     for key, batch in batches.items():
         both = torch.cat([batch.support, batch.query], dim=1)
         products[key] = both @ both.transpose(1, 2)
-    joints = []
-    for mode in modes:
-        mean = torch.stack([products[key] for key in mode.keys]).mean(0)
-        batch = replace(batches[mode.keys[0]], products=partial(_return, mean))
-        joints.append(mode.refine(Joint.of(batch, centred=True)))
+    joints = [_refine(mode, batches[mode.keys[0]], products) for mode in modes]
     together = Joint(*(torch.cat([getattr(joint, f.name) for joint in joints]) for f in fields(Joint)))
     plan = assign_by_transport(together, SHARPNESS, STEP)
     parts = torch.split(plan, len(joints[0].gram))
+    batch = next(iter(batches.values()))
     return torch.stack([joints[0].query_scores(batch, part) for part in parts])
 
 
-def _return(products: torch.Tensor) -> torch.Tensor:
-    return products
+def _refine(mode: Mode, batch: FeatureBatch, products: Mapping[Key, torch.Tensor]) -> Joint:
+    """The episodes of `batch` with the mean inner products of the mode's keys, centred and refined."""
+    mean = torch.stack([products[key] for key in mode.keys]).mean(0)
+    return mode.refine(Joint.of(replace(batch, products=lambda: mean), centred=True))

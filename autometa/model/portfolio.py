@@ -30,7 +30,7 @@ from autometa.core.time_policy import POLICY
 from autometa.data.images import check_support, hash_images
 from autometa.evaluation.mixing import IDENTITY_TEMPERATURE, ShotTemperature, average
 from autometa.heads import FeatureBatch, Metric
-from autometa.heads.modes import Key, apply_modes, find_mode, join_features
+from autometa.heads.modes import Key, apply_modes, collect_keys, join_features
 from autometa.model.artifact import MetricKey, pack_metrics, unpack_metrics
 from autometa.planning.meta_test import MetaTestSchedule, reserve_image_s
 
@@ -160,7 +160,7 @@ class Portfolio:
         with schedule.times.embedding() if schedule else nullcontext():
             for view in predictor.views:
                 self.store.embed(view, images, keys)
-        wanted = {key for mode in predictor.modes for key in find_mode(mode.name).keys}
+        wanted = collect_keys(mode.name for mode in predictor.modes)
         return {
             key: join_features([self._move(one, images, keys) for one in list_inputs(predictor.views, key)])
             for key in wanted
@@ -211,7 +211,7 @@ class Portfolio:
         views = tuple(map(View.of, description.views))
         shelf = BackboneShelf(Machine.detect().device, states, report)
         shelf.prefer_engines(views, description.engines)
-        wanted = {key for mode in description.modes for key in find_mode(mode.name).keys}
+        wanted = collect_keys(mode.name for mode in description.modes)
         inputs = {one for key in wanted for one in list_inputs(views, key)}
         return cls(
             views,

@@ -11,12 +11,12 @@ import torch
 
 from autometa.backbones import View
 from autometa.core.budget import stopwatch
-from autometa.core.errors import DataError, WeightsError
+from autometa.core.errors import DataError
 from autometa.core.time_policy import POLICY
 from autometa.data.episodes import sample_episodes
 from autometa.data.images import ImagePool, Rows
 from autometa.heads import FeatureStatistics, Metric, find_metric
-from autometa.heads.modes import SIX_MODES, find_mode
+from autometa.heads.modes import SIX_MODES, collect_keys
 from autometa.learners.trained import TrainedCosts
 from autometa.model.artifact import MetricKey
 from autometa.model.portfolio import Portfolio, WeightedMode, list_inputs
@@ -52,20 +52,10 @@ class FixedSystem(FrozenSystem):
         used = [first]
         for view in self.further:
             costs = TrainedCosts(task_s=view_task_s * (len(used) + 1))
-            if self._is_measured(view, pool) and self._fits([*used, view], costs, len(rows)):
+            if self._measure_if_here(view.backbone, pool) and self._fits([*used, view], costs, len(rows)):
                 self._fit_metrics(pool, rows, view)
                 used.append(view)
         return self._save_portfolio(used, "final") if len(used) > 1 else portfolio
-
-    def _is_measured(self, view: View, pool: ImagePool) -> bool:
-        """Whether the network of a view is here; it is measured where it was not before."""
-        if view.backbone not in self._forecast.probed:
-            try:
-                self._measure_speed(view.backbone, pool)
-            except WeightsError as error:
-                self.report(f"left out: {error}")
-                return False
-        return True
 
     def _fits(self, views: Sequence[View], costs: TrainedCosts, n_images: int) -> bool:
         """Whether there is time to embed so many images in the last view, to fit its metrics, and for meta-test
@@ -80,7 +70,7 @@ class FixedSystem(FrozenSystem):
         labels = torch.from_numpy(pool.labels[rows])
         within_s = self._forecast.spare_s([view])
         statistics: dict[View, FeatureStatistics] = {}
-        for key in {key for name in self.modes for key in find_mode(name).keys}:
+        for key in collect_keys(self.modes):
             for each, metric in list_inputs([view], key):
                 if each not in statistics:
                     statistics[each] = FeatureStatistics(self._embed(pool, rows, each, within_s), labels)

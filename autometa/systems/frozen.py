@@ -15,7 +15,7 @@ from autometa.backbones import View
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import Limits, Machine, TimeBudget
-from autometa.core.errors import BudgetExhausted, DataError
+from autometa.core.errors import BudgetExhausted, DataError, WeightsError
 from autometa.core.time_policy import POLICY
 from autometa.data.images import ImagePool, Rows, take_share_of_each_class
 from autometa.data.test_spec import TestSpec
@@ -89,6 +89,16 @@ class FrozenSystem(ABC):
         rows = self._rng.choice(len(pool.images), min(PROBE_IMAGES, len(pool.images)), replace=False)
         rate = self._forecast.probe(backbone, pool.images[rows])
         self.report(f"probe: {backbone} {rate:.0f} images/s at 128 px")
+
+    def _measure_if_here(self, backbone: str, pool: ImagePool) -> bool:
+        """Measure a backbone, unless it was measured before; False, after a report, where it has no weights here."""
+        if backbone not in self._forecast.probed:
+            try:
+                self._measure_speed(backbone, pool)
+            except WeightsError as error:
+                self.report(f"left out: {error}")
+                return False
+        return True
 
     def _plan(self, reserved: Sequence[View]) -> Plan:
         """The time left, with meta-test reserved for a head on each of these views."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from autometa.backbones import STAGES, View
-from autometa.core.errors import BudgetExhausted, DataError, WeightsError
+from autometa.core.errors import BudgetExhausted, DataError
 from autometa.core.speed import Speed
 from autometa.core.time_policy import POLICY
 from autometa.data.images import ImagePool, Rows
@@ -106,12 +106,8 @@ class StrongSystem(FrozenSystem):
                 if not (has_time and self.limits.memory.fits(VIEW_BYTES)):
                     self.report(f"no time or memory for {view}")
                     continue
-                try:
-                    self._measure_speed(view.backbone, pool)
-                except WeightsError as error:
-                    self.report(f"left out: {error}")
-                    continue
-            views.append(view)
+            if self._measure_if_here(view.backbone, pool):
+                views.append(view)
         return [self._layered(view) for view in views]
 
     def _layered(self, view: View) -> View:
