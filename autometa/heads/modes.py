@@ -10,23 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cache
 
 import torch
-import torch.nn.functional as F
 
 from autometa.heads.features import FeatureBatch
 from autometa.heads.guard import find_suitable
 from autometa.heads.joint import Joint
 from autometa.heads.ot_map import assign_by_transport, without_transport
+from autometa.heads.refine import adapt_to_support, keep, whiten_task
+from autometa.heads.solve import look_up_products, support_products
 
 SHARPNESS, STEP = 15.0, 0.4
 """Of the transport of all modes."""
-ZCA_SHRINKAGE = 0.1
-"""Share of an eigenvalue itself, beside the mean of all, that it is divided by."""
-ADAPT_STEPS, ADAPT_RATE, COSINE_SCALE = 15, 0.02, 10.0
-LEAST_EIGENVALUE = 1e-5
-"""Directions of the support with less than this share of the largest eigenvalue are left as they are."""
-
 Refine = Callable[[Joint], Joint]
 Key = tuple[str, bool]
 """The name of a metric, and whether each layer is an input of its own."""
@@ -45,65 +41,6 @@ class Mode:
     def keys(self) -> tuple[Key, ...]:
         """The features that it asks for."""
         return tuple((metric, self.single_layers) for metric in self.metrics)
-
-
-def keep(joint: Joint) -> Joint:
-    """The inner products as they are."""
-    return joint
-
-
-def whiten_task(joint: Joint) -> Joint:
-    """Inner products after whitening the images of each episode as far as they say: an eigenvalue λ of m images
-    becomes λ / (a·λ/m + (1 - a)·mean eigenvalue/m), with a = `ZCA_SHRINKAGE`; then unit length."""
-    real = (joint.labels.sum(1) + joint.query_mask) > 0
-    m = real.sum(1, keepdim=True).clamp(min=1).to(joint.gram.dtype)
-    values, vectors = torch.linalg.eigh(joint.gram)
-    values = values.clamp(min=0)
-    mean = values.sum(1, keepdim=True) / m
-    values = values / ((ZCA_SHRINKAGE * values + (1 - ZCA_SHRINKAGE) * mean) / m).clamp(min=1e-12)
-    return _with_unit_length(joint, (vectors * values[:, None, :]) @ vectors.transpose(1, 2))
-
-
-def adapt_to_support(joint: Joint) -> Joint:
-    """Inner products after a linear map of the span of the support that `ADAPT_STEPS` steps of Adam train, from the
-    identity on, to classify the support by its class means (cosine). Episodes with one image a class stay as they
-    are: there an image is its class mean."""
-    s = int((joint.labels.sum(1) > 0).sum(1).max())
-    shots = joint.labels.sum(-1).amax(1)
-    coordinates = _support_coordinates(joint.gram, s)
-    labels = joint.labels[:, :, :s]
-    weights = torch.eye(s, device=joint.gram.device).repeat(len(joint.gram), 1, 1).requires_grad_()
-    optimizer = torch.optim.Adam([weights], lr=ADAPT_RATE)
-    target, real = labels.argmax(1), labels.sum(1) > 0
-    with torch.enable_grad():
-        for _ in range(ADAPT_STEPS):
-            moved = F.normalize(coordinates[:, :s] @ weights.transpose(1, 2), dim=2)
-            means = F.normalize(labels @ moved, dim=2)
-            logits = COSINE_SCALE * moved @ means.transpose(1, 2)
-            logits = logits.masked_fill(~joint.present[:, None, :], float("-inf"))
-            losses = F.cross_entropy(logits.transpose(1, 2), target, reduction="none") * real
-            optimizer.zero_grad()
-            (losses.sum(1) / real.sum(1)).sum().backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-    weights = weights.detach()
-    moved = coordinates @ weights.transpose(1, 2)
-    gram = joint.gram + moved @ moved.transpose(1, 2) - coordinates @ coordinates.transpose(1, 2)
-    return _with_unit_length(joint, torch.where((shots > 1)[:, None, None], gram, joint.gram))
-
-
-def _support_coordinates(gram: torch.Tensor, s: int) -> torch.Tensor:
-    """Coordinates [b, m, s] of all images in an orthonormal basis of the span of the first `s`."""
-    values, vectors = torch.linalg.eigh(gram[:, :s, :s].double())
-    kept = values > LEAST_EIGENVALUE * values[:, -1:]
-    basis = vectors * torch.where(kept, values.clamp(min=1e-30).rsqrt(), 0.0)[:, None, :]
-    coordinates: torch.Tensor = gram[:, :, :s] @ basis.to(gram.dtype)
-    return coordinates
-
-
-def _with_unit_length(joint: Joint, gram: torch.Tensor) -> Joint:
-    length = gram.diagonal(dim1=1, dim2=2)
-    scale = torch.where(length > 1e-12, length.clamp(min=1e-12).rsqrt(), 0.0)
-    return replace(joint, gram=gram * scale[:, :, None] * scale[:, None, :])
 
 
 MODES: dict[str, Mode] = {
@@ -148,9 +85,16 @@ def apply_modes(
     """
     modes = [find_mode(name) for name in names]
     batches = {key: batches[key].cleaned() for mode in modes for key in mode.keys}
-    first = batches[modes[0].keys[0]]
-    suitable = find_suitable(first, needs_balance=True, balanced=balanced)
-    transported = _transport(modes, batches) if bool(suitable.any()) else None
+    key = modes[0].keys[0]
+    first = batches[key]
+
+    @cache
+    def products(of: Key) -> torch.Tensor:
+        return _multiply(batches[of])
+
+    looked_up = replace(first, products=lambda: products(key))
+    suitable = find_suitable(looked_up, needs_balance=True, balanced=balanced)
+    transported = _transport(modes, first, products) if bool(suitable.any()) else None
     if transported is not None and bool(suitable.all()):
         return transported
     inductive = [
@@ -161,22 +105,44 @@ def apply_modes(
     return alone if transported is None else torch.where(suitable[:, None, None], transported, alone)
 
 
-def _transport(modes: Sequence[Mode], batches: Mapping[Key, FeatureBatch]) -> torch.Tensor:
-    """Scores [modes, b, q, n] by optimal transport. Inner products of each key are computed once, and the modes are
-    transported as one batch, since small matrices cost little more when there are more of them."""
-    products: dict[Key, torch.Tensor] = {}
-    for key, batch in batches.items():
-        both = torch.cat([batch.support, batch.query], dim=1)
-        products[key] = both @ both.transpose(1, 2)
-    joints = [_refine(mode, batches[mode.keys[0]], products) for mode in modes]
-    together = Joint(*(torch.cat([getattr(joint, f.name) for joint in joints]) for f in fields(Joint)))
-    plan = assign_by_transport(together, SHARPNESS, STEP)
-    parts = torch.split(plan, len(joints[0].gram))
-    batch = next(iter(batches.values()))
-    return torch.stack([joints[0].query_scores(batch, part) for part in parts])
+def _multiply(batch: FeatureBatch) -> torch.Tensor:
+    """Inner products [b, s + q, s + q] of all images, support first."""
+    known = look_up_products(batch)
+    if known is not None:
+        return known
+    own, across = support_products(batch)
+    below = torch.cat([across.transpose(1, 2), batch.query @ batch.query.transpose(1, 2)], dim=2)
+    return torch.cat([torch.cat([own, across], dim=2), below], dim=1)
 
 
-def _refine(mode: Mode, batch: FeatureBatch, products: Mapping[Key, torch.Tensor]) -> Joint:
-    """The episodes of `batch` with the mean inner products of the mode's keys, centred and refined."""
-    mean = torch.stack([products[key] for key in mode.keys]).mean(0)
-    return mode.refine(Joint.of(replace(batch, products=lambda: mean), centred=True))
+def _transport(
+    modes: Sequence[Mode], batch: FeatureBatch, products: Callable[[Key], torch.Tensor]
+) -> torch.Tensor:
+    """Scores [modes, b, q, n] by optimal transport, for the episodes of `batch` with the mean inner products of the
+    keys of each mode. All modes go as one batch, since small matrices cost little more when there are more of
+    them."""
+    b, k = len(batch.ways), len(modes)
+    means = torch.cat([torch.stack([products(key) for key in mode.keys]).mean(0) for mode in modes])
+    together = replace(
+        batch,
+        support=batch.support[..., :0].repeat(k, 1, 1),  # inner products stand for the features
+        support_labels=batch.support_labels.repeat(k, 1),
+        query=batch.query[..., :0].repeat(k, 1, 1),
+        ways=batch.ways.repeat(k),
+        query_real=batch.query_mask.repeat(k, 1),
+        products=lambda: means,
+    )
+    joint = _refine([mode.refine for mode in modes], Joint.of(together, centred=True))
+    plan = assign_by_transport(joint, SHARPNESS, STEP)
+    return joint.query_scores(together, plan).unflatten(0, (k, b))
+
+
+def _refine(refines: Sequence[Refine], joint: Joint) -> Joint:
+    """The episodes [modes·b] of `joint`, those of each mode as its place in `refines` [modes] says. Modes that are
+    refined alike are refined together."""
+    by_mode = torch.arange(len(joint.gram), device=joint.gram.device).unflatten(0, (len(refines), -1))
+    gram = torch.empty_like(joint.gram)
+    for refine in dict.fromkeys(refines):
+        rows = by_mode[[place for place, each in enumerate(refines) if each is refine]].flatten()
+        gram[rows] = refine(Joint(*(getattr(joint, field.name)[rows] for field in fields(Joint)))).gram
+    return replace(joint, gram=gram)

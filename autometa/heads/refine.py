@@ -1,0 +1,115 @@
+"""What modes do to the inner products of an episode before its queries are assigned: `keep`, `whiten_task` and
+`adapt_to_support`. Several modes and episodes can be refined as one batch; each is refined on its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from autometa.heads.joint import Joint
+
+ZCA_SHRINKAGE = 0.1
+"""Share of an eigenvalue itself, beside the mean of all, that it is divided by."""
+ADAPT_STEPS, ADAPT_RATE, COSINE_SCALE = 15, 0.02, 10.0
+MOMENTUM, SQUARE_MOMENTUM, LEAST_ROOT = 0.9, 0.999, 1e-8
+"""Of Adam: of its two running means, and what is added to the root of the second."""
+LEAST_EIGENVALUE = 1e-5
+"""Directions of the support with less than this share of the largest eigenvalue are left as they are."""
+LEAST_LENGTH = 1e-12
+"""A shorter vector counts as this long where it is divided by its length."""
+
+
+def keep(joint: Joint) -> Joint:
+    """The inner products as they are."""
+    return joint
+
+
+def whiten_task(joint: Joint) -> Joint:
+    """Inner products after whitening the images of each episode as far as they say: an eigenvalue λ of m images
+    becomes λ / (a·λ/m + (1 - a)·mean eigenvalue/m), with a = `ZCA_SHRINKAGE`; then unit length.
+
+    That is (a·G + (1 - a)·mean·I)⁻¹·G·m for inner products G, so no eigenvectors are needed. The system is well
+    conditioned: the largest eigenvalue is at most m times the mean.
+    """
+    real = (joint.labels.sum(1) + joint.query_mask) > 0
+    m = real.sum(1).clamp(min=1).to(joint.gram.dtype)
+    mean = joint.gram.diagonal(dim1=1, dim2=2).sum(1) / m
+    system = ZCA_SHRINKAGE * joint.gram
+    system.diagonal(dim1=1, dim2=2).add_(((1 - ZCA_SHRINKAGE) * mean).clamp(min=1e-12)[:, None])
+    whitened = torch.cholesky_solve(joint.gram, torch.linalg.cholesky_ex(system).L)
+    return _with_unit_length(joint, whitened * m[:, None, None])
+
+
+def adapt_to_support(joint: Joint) -> Joint:
+    """Inner products after a linear map of the span of the support that `ADAPT_STEPS` steps of Adam train, from the
+    identity on, to classify the support by its class means (cosine). Episodes with one image a class stay as they
+    are: there an image is its class mean."""
+    several = joint.labels.sum(-1).amax(1) > 1
+    if not bool(several.any()):
+        return joint
+    s = int((joint.labels.sum(1) > 0).sum(1).max())
+    coordinates = _support_coordinates(joint.gram, s)
+    weights = _train_map(coordinates[:, :s], joint.labels[:, :, :s], joint.present)
+    moved = coordinates @ weights.transpose(1, 2)
+    gram = joint.gram + moved @ moved.transpose(1, 2) - coordinates @ coordinates.transpose(1, 2)
+    return _with_unit_length(joint, torch.where(several[:, None, None], gram, joint.gram))
+
+
+def _support_coordinates(gram: torch.Tensor, s: int) -> torch.Tensor:
+    """Coordinates [b, m, s] of all images in an orthonormal basis of the span of the first `s`."""
+    values, vectors = torch.linalg.eigh(gram[:, :s, :s].double())
+    kept = values > LEAST_EIGENVALUE * values[:, -1:]
+    basis = vectors * torch.where(kept, values.clamp(min=1e-30).rsqrt(), 0.0)[:, None, :]
+    coordinates: torch.Tensor = gram[:, :, :s] @ basis.to(gram.dtype)
+    return coordinates
+
+
+def _train_map(coordinates: torch.Tensor, labels: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+    """The map [b, s, s] that Adam trains on the coordinates [b, s, s] of the support, with its labels [b, n, s]."""
+    weights = torch.eye(coordinates.shape[2], dtype=coordinates.dtype, device=coordinates.device)
+    weights = weights.repeat(len(coordinates), 1, 1)
+    mean, square = torch.zeros_like(weights), torch.zeros_like(weights)
+    for step in range(1, ADAPT_STEPS + 1):
+        gradient = _loss_gradient(coordinates, labels, present, weights)
+        mean.lerp_(gradient, 1 - MOMENTUM)
+        square.mul_(SQUARE_MOMENTUM).addcmul_(gradient, gradient, value=1 - SQUARE_MOMENTUM)
+        root = square.sqrt().div_((1 - SQUARE_MOMENTUM**step) ** 0.5).add_(LEAST_ROOT)
+        weights.addcdiv_(mean, root, value=-ADAPT_RATE / (1 - MOMENTUM**step))
+    return weights
+
+
+def _loss_gradient(
+    coordinates: torch.Tensor, labels: torch.Tensor, present: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
+    """Derivative [b, s, s] by the weights of the mean cross-entropy of the support, where logits are `COSINE_SCALE`
+    times the cosines with the sums of the moved images of each class."""
+    moved, over_length = _normalize(coordinates @ weights.transpose(1, 2))
+    means, over_size = _normalize(labels @ moved)
+    logits = (moved @ means.transpose(1, 2)).mul_(COSINE_SCALE)
+    guess = logits.masked_fill_(~present[:, None, :], float("-inf")).softmax(2)
+    count = labels.sum((1, 2), keepdim=True)
+    error = (guess * labels.sum(1)[:, :, None] - labels.transpose(1, 2)) * (COSINE_SCALE / count)
+    by_sums = _through_normalize(error.transpose(1, 2) @ moved, means, over_size)
+    by_moved = _through_normalize(
+        torch.baddbmm(error @ means, labels.transpose(1, 2), by_sums), moved, over_length
+    )
+    return by_moved.transpose(1, 2) @ coordinates
+
+
+def _normalize(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows [b, k, s] at unit length, and what they were multiplied by [b, k, 1]."""
+    factor = torch.linalg.vector_norm(rows, dim=2, keepdim=True).clamp_(min=LEAST_LENGTH).reciprocal_()
+    return rows * factor, factor
+
+
+def _through_normalize(gradient: torch.Tensor, unit: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    """Derivative by rows [b, k, s], from that by the `unit` rows that they became when multiplied by `factor`."""
+    along = (gradient * unit).sum(2, keepdim=True)
+    return torch.addcmul(gradient, along, unit, value=-1).mul_(factor)
+
+
+def _with_unit_length(joint: Joint, gram: torch.Tensor) -> Joint:
+    length = gram.diagonal(dim1=1, dim2=2)
+    scale = torch.where(length > 1e-12, length.clamp(min=1e-12).rsqrt(), 0.0)
+    return replace(joint, gram=gram * scale[:, :, None] * scale[:, None, :])
