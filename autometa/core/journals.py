@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,3 +41,11 @@ def cut_damaged_end(file: Path) -> int:
         with file.open("rb+") as stream:
             stream.truncate(whole)
     return len(content) - whole
+
+
+def tidy_folder(folder: Path, name: str, report: Callable[[str], None]) -> None:
+    """Cut off what a kill has left half written at the end of the journal called `name`; half files go too."""
+    for unfinished in folder.glob(".*.[0-9]*"):  # see `core.files.write_tensors`
+        unfinished.unlink()
+    if cut := cut_damaged_end(folder / name):
+        report(f"{name}: its damaged end is cut off ({cut} bytes)")

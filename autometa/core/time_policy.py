@@ -54,6 +54,10 @@ class TimePolicy:
     metrics are fitted on. Finer views take several times as long, and there are to be some of them."""
 
     # The search
+    fold_episodes: int = 40
+    """Episodes of a fold."""
+    few_folds_s: float = 60.0
+    """Time to search up to which there are three folds, five beyond."""
     trial_s: float = 2.0
     """What a trial with its metric may take: without it, none is begun."""
     later_share: float = 0.3
@@ -64,7 +68,7 @@ class TimePolicy:
     """For embedding the validation set in a view that only the sampler asks for."""
     tune_share: float = 0.5
     """For tuning a backbone."""
-    least_tune_s: float = 12.0
+    least_tune_s: float = 8.0
     """Tuning is not begun with less."""
     tune_prepare_share: float = 0.5
     """Of the time for tuning: preparing the images."""
@@ -122,6 +126,10 @@ class TimePolicy:
         timed)."""
         each_s = self.answer_s if answer_s is None else answer_s
         return self.finish_s + (members + self.more_answers) * each_s
+
+    def folds(self, search_s: float) -> int:
+        """How many folds the classes are dealt to."""
+        return 3 if search_s <= self.few_folds_s else 5
 
     def later_s(self, search_s: float) -> float:
         """Seconds that exploring leaves to what comes later; none where they would not be enough to tune."""

@@ -18,12 +18,9 @@ from autometa.heads.features import FeatureBatch
 from autometa.heads.guard import find_suitable
 from autometa.heads.joint import Joint
 from autometa.heads.ot_map import assign_by_transport, without_transport
-from autometa.heads.refine import adapt_to_support, keep, whiten_task
+from autometa.heads.refine import DEFAULT_REFINEMENT, Refine, Refinement, adapt_to_support, keep, whiten_task
 from autometa.heads.solve import look_up_products, support_products
 
-SHARPNESS, STEP = 15.0, 0.4
-"""Of the transport of all modes."""
-Refine = Callable[[Joint], Joint]
 Key = tuple[str, bool]
 """The name of a metric, and whether each layer is an input of its own."""
 
@@ -51,8 +48,10 @@ MODES: dict[str, Mode] = {
     "root_mild": Mode(("root_white_mild_prior",), whiten_task),
     "layers": Mode(("root_white",), keep, single_layers=True),
     "transport": Mode(("root_white",), keep),
+    "unfitted": Mode(("root_l2",), whiten_task),
 }
-"""In the order in which they are dropped last. `transport` alone is what the others are compared with."""
+"""In the order in which they are dropped last. `transport` alone is what the others are compared with; `unfitted`
+needs no meta-train images."""
 SIX_MODES = ("adapted", "root", "plain_mild", "plain", "root_mild", "layers")
 
 
@@ -68,14 +67,20 @@ def collect_keys(names: Iterable[str]) -> set[Key]:
     return {key for name in names for key in find_mode(name).keys}
 
 
-def join_features(inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+def join_features(inputs: Sequence[torch.Tensor], weights: Sequence[float] | None = None) -> torch.Tensor:
     """Features [..., d_i] of unit length → side by side, [..., sum of d_i], of unit length: inner products are the
-    mean of those of the inputs."""
-    return torch.cat([features / len(inputs) ** 0.5 for features in inputs], dim=-1)
+    mean of those of the inputs, with `weights` if given."""
+    weights = weights or [1.0] * len(inputs)
+    total = sum(weights)
+    return torch.cat([x * (weight / total) ** 0.5 for x, weight in zip(inputs, weights, strict=True)], dim=-1)
 
 
 def apply_modes(
-    names: Sequence[str], batches: Mapping[Key, FeatureBatch], *, balanced: bool = False
+    names: Sequence[str],
+    batches: Mapping[Key, FeatureBatch],
+    *,
+    balanced: bool = False,
+    refinement: Refinement = DEFAULT_REFINEMENT,
 ) -> torch.Tensor:
     """Scores [modes, b, q, n], log-probabilities, of several modes on the same episodes.
 
@@ -94,11 +99,11 @@ def apply_modes(
 
     looked_up = replace(first, products=lambda: products(key))
     suitable = find_suitable(looked_up, needs_balance=True, balanced=balanced)
-    transported = _transport(modes, first, products) if bool(suitable.any()) else None
+    transported = _transport(modes, first, products, refinement) if bool(suitable.any()) else None
     if transported is not None and bool(suitable.all()):
         return transported
     inductive = [
-        torch.stack([without_transport(batches[key], sharpness=SHARPNESS) for key in mode.keys]).mean(0)
+        torch.stack([without_transport(batches[key], sharpness=refinement.sharpness) for key in mode.keys]).mean(0)
         for mode in modes
     ]
     alone = first.mask_absent(torch.stack(inductive)).log_softmax(-1)
@@ -116,7 +121,10 @@ def _multiply(batch: FeatureBatch) -> torch.Tensor:
 
 
 def _transport(
-    modes: Sequence[Mode], batch: FeatureBatch, products: Callable[[Key], torch.Tensor]
+    modes: Sequence[Mode],
+    batch: FeatureBatch,
+    products: Callable[[Key], torch.Tensor],
+    refinement: Refinement,
 ) -> torch.Tensor:
     """Scores [modes, b, q, n] by optimal transport, for the episodes of `batch` with the mean inner products of the
     keys of each mode. All modes go as one batch, since small matrices cost little more when there are more of
@@ -132,17 +140,18 @@ def _transport(
         query_real=batch.query_mask.repeat(k, 1),
         products=lambda: means,
     )
-    joint = _refine([mode.refine for mode in modes], Joint.of(together, centred=True))
-    plan = assign_by_transport(joint, SHARPNESS, STEP)
+    joint = _refine([mode.refine for mode in modes], Joint.of(together, centred=True), refinement)
+    plan = assign_by_transport(joint, refinement.sharpness, refinement.step)
     return joint.query_scores(together, plan).unflatten(0, (k, b))
 
 
-def _refine(refines: Sequence[Refine], joint: Joint) -> Joint:
+def _refine(refines: Sequence[Refine], joint: Joint, refinement: Refinement) -> Joint:
     """The episodes [modes·b] of `joint`, those of each mode as its place in `refines` [modes] says. Modes that are
     refined alike are refined together."""
     by_mode = torch.arange(len(joint.gram), device=joint.gram.device).unflatten(0, (len(refines), -1))
     gram = torch.empty_like(joint.gram)
     for refine in dict.fromkeys(refines):
         rows = by_mode[[place for place, each in enumerate(refines) if each is refine]].flatten()
-        gram[rows] = refine(Joint(*(getattr(joint, field.name)[rows] for field in fields(Joint)))).gram
+        part = Joint(*(getattr(joint, field.name)[rows] for field in fields(Joint)))
+        gram[rows] = refine(part, refinement).gram
     return replace(joint, gram=gram)

@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 
 from autometa.heads.joint import Joint
 
-ZCA_SHRINKAGE = 0.1
-"""Share of an eigenvalue itself, beside the mean of all, that it is divided by."""
-ADAPT_STEPS, ADAPT_RATE, COSINE_SCALE = 15, 0.02, 10.0
+ADAPT_STEPS, COSINE_SCALE = 15, 10.0
 MOMENTUM, SQUARE_MOMENTUM, LEAST_ROOT = 0.9, 0.999, 1e-8
 """Of Adam: of its two running means, and what is added to the root of the second."""
 LEAST_EIGENVALUE = 1e-5
@@ -20,14 +19,29 @@ LEAST_LENGTH = 1e-12
 """A shorter vector counts as this long where it is divided by its length."""
 
 
-def keep(joint: Joint) -> Joint:
+@dataclass(frozen=True)
+class Refinement:
+    """Numbers that all modes share: the `sharpness` and the `step` of the transport; `zca_shrinkage`, the share of an
+    eigenvalue itself, beside the mean of all, that whitening a task divides it by; `adapt_rate` of Adam."""
+
+    sharpness: float = 15.0
+    step: float = 0.4
+    zca_shrinkage: float = 0.1
+    adapt_rate: float = 0.02
+
+
+DEFAULT_REFINEMENT = Refinement()
+Refine = Callable[[Joint, Refinement], Joint]
+
+
+def keep(joint: Joint, refinement: Refinement) -> Joint:
     """The inner products as they are."""
     return joint
 
 
-def whiten_task(joint: Joint) -> Joint:
+def whiten_task(joint: Joint, refinement: Refinement = DEFAULT_REFINEMENT) -> Joint:
     """Inner products after whitening the images of each episode as far as they say: an eigenvalue λ of m images
-    becomes λ / (a·λ/m + (1 - a)·mean eigenvalue/m), with a = `ZCA_SHRINKAGE`; then unit length.
+    becomes λ / (a·λ/m + (1 - a)·mean eigenvalue/m), with a = `zca_shrinkage`; then unit length.
 
     That is (a·G + (1 - a)·mean·I)⁻¹·G·m for inner products G, so no eigenvectors are needed. The system is well
     conditioned: the largest eigenvalue is at most m times the mean.
@@ -35,13 +49,14 @@ def whiten_task(joint: Joint) -> Joint:
     real = (joint.labels.sum(1) + joint.query_mask) > 0
     m = real.sum(1).clamp(min=1).to(joint.gram.dtype)
     mean = joint.gram.diagonal(dim1=1, dim2=2).sum(1) / m
-    system = ZCA_SHRINKAGE * joint.gram
-    system.diagonal(dim1=1, dim2=2).add_(((1 - ZCA_SHRINKAGE) * mean).clamp(min=1e-12)[:, None])
+    share = refinement.zca_shrinkage
+    system = share * joint.gram
+    system.diagonal(dim1=1, dim2=2).add_(((1 - share) * mean).clamp(min=1e-12)[:, None])
     whitened = torch.cholesky_solve(joint.gram, torch.linalg.cholesky_ex(system).L)
     return _with_unit_length(joint, whitened * m[:, None, None])
 
 
-def adapt_to_support(joint: Joint) -> Joint:
+def adapt_to_support(joint: Joint, refinement: Refinement = DEFAULT_REFINEMENT) -> Joint:
     """Inner products after a linear map of the span of the support that `ADAPT_STEPS` steps of Adam train, from the
     identity on, to classify the support by its class means (cosine). Episodes with one image a class stay as they
     are: there an image is its class mean."""
@@ -50,7 +65,7 @@ def adapt_to_support(joint: Joint) -> Joint:
         return joint
     s = int((joint.labels.sum(1) > 0).sum(1).max())
     coordinates = _support_coordinates(joint.gram, s)
-    weights = _train_map(coordinates[:, :s], joint.labels[:, :, :s], joint.present)
+    weights = _train_map(coordinates[:, :s], joint.labels[:, :, :s], joint.present, refinement.adapt_rate)
     moved = coordinates @ weights.transpose(1, 2)
     gram = joint.gram + moved @ moved.transpose(1, 2) - coordinates @ coordinates.transpose(1, 2)
     return _with_unit_length(joint, torch.where(several[:, None, None], gram, joint.gram))
@@ -65,7 +80,9 @@ def _support_coordinates(gram: torch.Tensor, s: int) -> torch.Tensor:
     return coordinates
 
 
-def _train_map(coordinates: torch.Tensor, labels: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+def _train_map(
+    coordinates: torch.Tensor, labels: torch.Tensor, present: torch.Tensor, rate: float
+) -> torch.Tensor:
     """The map [b, s, s] that Adam trains on the coordinates [b, s, s] of the support, with its labels [b, n, s]."""
     weights = torch.eye(coordinates.shape[2], dtype=coordinates.dtype, device=coordinates.device)
     weights = weights.repeat(len(coordinates), 1, 1)
@@ -75,7 +92,7 @@ def _train_map(coordinates: torch.Tensor, labels: torch.Tensor, present: torch.T
         mean.lerp_(gradient, 1 - MOMENTUM)
         square.mul_(SQUARE_MOMENTUM).addcmul_(gradient, gradient, value=1 - SQUARE_MOMENTUM)
         root = square.sqrt().div_((1 - SQUARE_MOMENTUM**step) ** 0.5).add_(LEAST_ROOT)
-        weights.addcdiv_(mean, root, value=-ADAPT_RATE / (1 - MOMENTUM**step))
+        weights.addcdiv_(mean, root, value=-rate / (1 - MOMENTUM**step))
     return weights
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +31,7 @@ from autometa.data.images import check_support, hash_images
 from autometa.evaluation.mixing import IDENTITY_TEMPERATURE, ShotTemperature, average
 from autometa.heads import FeatureBatch, Metric
 from autometa.heads.modes import Key, apply_modes, collect_keys, join_features
+from autometa.heads.refine import DEFAULT_REFINEMENT, Refinement
 from autometa.model.artifact import MetricKey, pack_metrics, unpack_metrics
 from autometa.planning.meta_test import MetaTestSchedule, reserve_image_s
 
@@ -57,7 +58,9 @@ class PortfolioDescription(BaseModel):
 
     format: Literal["autometa-portfolio-1"] = FORMAT
     views: tuple[str, ...] = Field(min_length=1)
+    weights: tuple[float, ...] = ()
     modes: tuple[WeightedMode, ...] = Field(min_length=1)
+    refinement: dict[str, float] = {}
     backbones: dict[str, str]
     metrics: str
     engines: dict[str, str] = {}
@@ -87,6 +90,9 @@ class Portfolio:
     validation: dict[str, Any] = field(default_factory=dict)
     temperature: ShotTemperature = IDENTITY_TEMPERATURE
     schedule: MetaTestSchedule | None = None
+    weights: tuple[float, ...] = ()
+    """Of the views, in their order; empty: all the same."""
+    refinement: Refinement = DEFAULT_REFINEMENT
 
     def __post_init__(self) -> None:
         self._share_in_use = 1.0
@@ -125,7 +131,8 @@ class Portfolio:
             for key in query
         }
         names = [mode.name for mode in predictor.modes]
-        log_p = apply_modes(names, batches, balanced=self.balanced)[:, 0].double()
+        applied = apply_modes(names, batches, balanced=self.balanced, refinement=self.refinement)
+        log_p = applied[:, 0].double()
         mixed = average(list(log_p), [mode.weight for mode in predictor.modes])
         if self.schedule is not None:
             self.schedule.end_task()
@@ -161,10 +168,16 @@ class Portfolio:
             for view in predictor.views:
                 self.store.embed(view, images, keys)
         wanted = collect_keys(mode.name for mode in predictor.modes)
-        return {
-            key: join_features([self._move(one, images, keys) for one in list_inputs(predictor.views, key)])
-            for key in wanted
-        }
+        return {key: self._join_views(predictor.views, key, images, keys) for key in wanted}
+
+    def _join_views(
+        self, views: tuple[View, ...], key: Key, images: Images, keys: list[bytes]
+    ) -> torch.Tensor:
+        """Features [n, d] of images in all inputs of a key, side by side, each view by its weight."""
+        inputs = list_inputs(views, key)
+        weights = self.weights[: len(views)] or (1.0,) * len(views)
+        of_inputs = [weight for weight in weights for _ in range(len(inputs) // len(views))]
+        return join_features([self._move(one, images, keys) for one in inputs], of_inputs)
 
     def _move(self, key: MetricKey, images: Images, keys: list[bytes]) -> torch.Tensor:
         """Features of an input after its metric, [n, d]; each distinct image is put through it once."""
@@ -187,7 +200,9 @@ class Portfolio:
         states = self.shelf.states(self.views)
         description = PortfolioDescription(
             views=tuple(map(str, self.views)),
+            weights=self.weights,
             modes=self.modes,
+            refinement=asdict(self.refinement),
             backbones={
                 label: save_tensors(folder, f"backbone-{label}", state) for label, state in states.items()
             },
@@ -221,6 +236,8 @@ class Portfolio:
             balanced=description.balanced,
             validation=description.validation,
             temperature=ShotTemperature(*description.temperature),
+            weights=description.weights,
+            refinement=Refinement(**description.refinement),
         )
 
 

@@ -3,118 +3,76 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from autometa.backbones import View
-from autometa.evaluation.member import Member, plain_member
-from autometa.evaluation.mixing import IDENTITY_TEMPERATURE, ShotTemperature
-from autometa.heads import Metric
-from autometa.model.artifact import MetricKey
+from autometa.core.errors import AutometaError
+from autometa.core.files import DESCRIPTION
+from autometa.evaluation.estimate import Estimate
 from autometa.model.fitted_learner import FittedLearner
 from autometa.model.learner_folder import LearnerFolder
-from autometa.model.trained_ensemble import TrainedMember
-from autometa.planning.forecast import Forecast
-from autometa.planning.stage_log import StageLog
-from autometa.search.candidates import FamilyCandidate
-from autometa.search.ensembles import WeightedCandidate
-from autometa.search.resume import BOOTSTRAP
-from autometa.search.trials import Trials
+from autometa.model.load import load_learner
+from autometa.model.portfolio import Portfolio
+
+Stage = Literal["bootstrap", "default", "search", "final"]
+"""How far a run had come when a learner was made: before the images, with the first view, while more were bought, and
+after all choices."""
+STAGES: tuple[Stage, ...] = ("bootstrap", "default", "search", "final")
+Servable = FittedLearner | Portfolio
 
 
 @dataclass
 class Incumbent:
-    """Saves learners in the folder `checkpoint` (None: only `latest` is kept); `report` gets a line for each."""
+    """Saves learners in `folder` (None: only `latest` is kept); `report` gets a line for each."""
 
-    checkpoint: Path | None
-    forecast: Forecast
-    stages: StageLog
+    folder: Path | None
     report: Callable[[str], None]
-    latest: FittedLearner | None = field(default=None, init=False)
+    latest: Servable | None = field(default=None, init=False)
+    _earlier: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        self._folder = LearnerFolder(self.checkpoint, self.report)
+        self._saved = LearnerFolder(self.folder, self.report)
 
-    @property
-    def is_due(self) -> bool:
-        """Whether the last learner was saved some time ago, and there is a folder for the next."""
-        return self._folder.is_due(self.forecast.policy.save_every_s)
+    def is_due(self, every_s: float) -> bool:
+        """Whether a learner that was not offered yet is worth saving: the last one was saved so long ago."""
+        return self._saved.is_due(every_s)
 
-    @property
-    def has_ensemble(self) -> bool:
-        """Whether the latest learner is one: no head alone replaces it, which was the best of many by chance."""
-        return self.latest is not None and len(self.latest.members) + len(self.latest.trained) > 1
-
-    def meta_test_s(self, learner: FittedLearner) -> float:
-        """Predicted seconds of meta-test with a learner of an earlier run, as far as its networks were measured in
-        this one; a variant of a backbone costs as much as the backbone."""
-        views = [replace(member.view, variant="") for member in learner.members]
-        measured = [view for view in views if view.backbone in self.forecast.probed]
-        return self.forecast.meta_test_s(measured, [member.costs for member in learner.trained])
-
-    def save_plain(self, view: View) -> FittedLearner:
-        """Keep nearest centroid on a view."""
-        return self._save_members((plain_member(view),), {}, {"stage": BOOTSTRAP})
-
-    def save(
-        self,
-        members: list[WeightedCandidate],
-        trials: Trials,
-        record: dict[str, Any],
-        temperature: ShotTemperature = IDENTITY_TEMPERATURE,
-        *,
-        every_class: bool = False,
-    ) -> None:
-        """Keep an ensemble with what is on `record` about it, its metrics fitted on the classes to fit on or on
-        `every_class`."""
-        metrics: dict[MetricKey, Metric] = {}
-        heads: list[Member] = []
-        trained: list[TrainedMember] = []
-        for candidate, member_temperature, weight in members:
-            if isinstance(candidate, FamilyCandidate):
-                trained.append(trials.families.member(candidate, member_temperature, weight))
-                continue
-            view, name = candidate.view, candidate.params["transform"]
-            metrics[view, name] = trials.validation_set.metric(
-                view, trials.features(view), name, every_class=every_class
-            )
-            heads.append(
-                Member.of(
-                    view,
-                    candidate.head,
-                    candidate.params,
-                    temperature=member_temperature,
-                    weight=weight,
-                )
-            )
-        self._save_members(tuple(heads), metrics, record, tuple(trained), temperature)
-
-    def keep(self, learner: FittedLearner) -> FittedLearner:
-        """Make it the latest learner and save it."""
-        self.latest = learner
-        self._folder.save(learner)
-        self.stages.write()
+    def resume(self) -> Servable | None:
+        """What an earlier run has saved becomes the latest learner; None where there is none, where it is but a
+        bootstrap, which any run makes anew, or, after a report, where it cannot be used."""
+        if self.folder is None or not (self.folder / DESCRIPTION).exists():
+            return None
+        try:
+            learner = load_learner(self.folder, self.report)
+        except (AutometaError, RuntimeError, ValueError, KeyError) as error:
+            self.report(f"the learner of an earlier run cannot be used: {type(error).__name__}: {error}")
+            return None
+        if not isinstance(learner, Servable) or learner.validation.get("stage") == "bootstrap":
+            return None
+        self.latest, self._earlier = learner, True
+        accuracy = learner.validation.get("normalised_accuracy")
+        described = "" if accuracy is None else f" ({100 * accuracy:.1f} %)"
+        self.report(f"resumed: the learner of an earlier run serves at once{described}")
         return learner
 
-    def _save_members(
-        self,
-        members: tuple[Member, ...],
-        metrics: dict[MetricKey, Metric],
-        record: dict[str, Any],
-        trained: tuple[TrainedMember, ...] = (),
-        temperature: ShotTemperature = IDENTITY_TEMPERATURE,
-    ) -> FittedLearner:
-        if self.forecast.probed:
-            views, costs = [member.view for member in members], [member.costs for member in trained]
-            self.stages.predict("meta_test", self.forecast.meta_test_s(views, costs))
-        learner = FittedLearner(
-            members,
-            self.forecast.shelf,
-            metrics,
-            balanced=self.forecast.test.episodes.balanced,
-            validation=record,
-            trained=trained,
-            temperature=temperature,
-        )
-        return self.keep(learner)
+    def offer(self, learner: Servable, estimate: Estimate | None, stage: Stage) -> bool:
+        """Make a learner the latest one and save it; whether that was done. Later learners of a run are better than
+        those before, as nothing in a portfolio is picked by its score. One of an earlier run stays until this run
+        has come as far, and is not expected to be worse."""
+        learner.validation.update({"stage": stage} | (estimate.figures() if estimate else {}))
+        if self._earlier and self.latest is not None and not _replaces(learner, self.latest):
+            self.report(f"the learner of the earlier run stays ({self.latest.validation.get('stage')})")
+            return False
+        self.latest, self._earlier = learner, False
+        self._saved.save(learner)
+        return True
+
+
+def _replaces(new: Servable, old: Servable) -> bool:
+    """Whether a learner may take the place of one of an earlier run."""
+    stages = [STAGES.index(one.validation.get("stage", "bootstrap")) for one in (new, old)]
+    accuracies = [one.validation.get("normalised_accuracy") for one in (new, old)]
+    if stages[0] != stages[1] or None in accuracies:
+        return stages[0] >= stages[1]
+    return bool(accuracies[0] >= accuracies[1])

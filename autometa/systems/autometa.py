@@ -1,15 +1,19 @@
-"""autometa itself: bootstrap → pool → probe → plan → rank → search → ensemble → save."""
+"""autometa itself: bootstrap → pool → probe → plan → views → portfolio → evidence → save.
+
+A portfolio of fused views answers from the first view on. Time buys what is expected to gain most per second: further
+views, turned classes, trained copies of backbones. Evidence from held-out classes moves weights; it picks no winners.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from autometa.backbones import View, find_spec, installed_backbones
+from autometa.backbones import View, installed_backbones
 from autometa.backbones.feature_files import FeatureFiles
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
@@ -18,36 +22,39 @@ from autometa.core.budget import Limits, Machine
 from autometa.core.errors import BudgetExhausted, WeightsError
 from autometa.core.settings import Settings
 from autometa.core.time_policy import POLICY, TimePolicy
-from autometa.data.images import ImagePool
+from autometa.data.images import ImagePool, take_share_of_each_class
 from autometa.data.test_spec import TestSpec
-from autometa.evaluation.mixing import fit_temperature
-from autometa.evaluation.validation_set import ValidationSet
-from autometa.heads import Params
+from autometa.evaluation.folds import draw_folds
+from autometa.evaluation.member import plain_member
+from autometa.heads.modes import SIX_MODES
 from autometa.learners.prepared import PROBE_IMAGES
 from autometa.model.fitted_learner import FittedLearner
+from autometa.model.task_time import measure_task_s
 from autometa.planning.forecast import Forecast
-from autometa.planning.plan import make_plan
+from autometa.planning.plan import Plan, make_plan
 from autometa.planning.stage_log import JOURNAL, StageLog
-from autometa.search.candidates import HeadCandidate, Outcome
-from autometa.search.final_choice import FinalChoice
-from autometa.search.incumbent import Incumbent
-from autometa.search.priors import describe_dataset, proposed
-from autometa.search.ranking import Ranking
-from autometa.search.resume import FINAL, EarlierRun, earlier_results, load_earlier, tidy
-from autometa.search.search import Search
-from autometa.search.trials import Trials
+from autometa.search.evidence import Evidence
+from autometa.search.final_weights import FinalWeights, choose_weights
+from autometa.search.incumbent import Incumbent, Servable, Stage
+from autometa.search.purchases import Gains, Purchase
+from autometa.search.refinement import search_refinement
+from autometa.search.shop import TRAINING_FOLD, Shop
+from autometa.search.variant_training import VariantTrainer
+from autometa.search.workbench import Workbench
 
 START_PX = 128
 PROBE_BYTES = 600 * 2**20
 """Memory that a further backbone with its engines may take."""
-SEARCH_IMAGES = 600
-"""Images that a good view is shown in the search, about: what building an engine must pay for."""
+EMBEDDED_TIMES = 3
+"""How often an image is embedded with a good network, about: what building an engine must pay for."""
+UNFITTED = ("unfitted",)
+"""The mode that needs no classes to fit metrics to."""
 
 
 @dataclass
 class Controller:
     """One meta-training. `checkpoint` is the folder where valid learners are saved as soon as they are known (None:
-    only the caller saves), beside the journal of an earlier run with which the search goes on; `report` gets a line
+    only the caller saves), beside the journal of an earlier run with which this one goes on; `report` gets a line
     for whoever watches; `start_s` is what starting a process with all imports takes; `policy` says how the time is
     divided."""
 
@@ -58,7 +65,6 @@ class Controller:
     report: Callable[[str], None] = print
     start_s: float = 5.0
     policy: TimePolicy = POLICY
-    _earlier: EarlierRun | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._shelf = BackboneShelf(Machine.detect().device, report=self.report)
@@ -72,40 +78,47 @@ class Controller:
         self._forecast = Forecast(self.test, self.limits, self._shelf, self._store, self.start_s, self.policy)
         self._rng = np.random.default_rng(self.settings.seed)
         self.stages = StageLog(self.checkpoint)
-        self._best = self._saved = -1.0
-        self._incumbent = Incumbent(self.checkpoint, self._forecast, self.stages, self.report)
+        self._incumbent = Incumbent(self.checkpoint, self.report)
 
-    def bootstrap(self) -> FittedLearner:
-        """A valid learner, saved: what the search of an earlier run has chosen, else the cheapest backbone with
-        weights at hand and nearest centroid."""
+    def bootstrap(self) -> Servable:
+        """A valid learner, saved: what an earlier run has saved, else the cheapest backbone with weights at hand and
+        nearest centroid."""
         with self.stages.timed("bootstrap"):
             if self.checkpoint is not None:
-                tidy(self.checkpoint, self.report)
-                self._earlier = load_earlier(self.checkpoint, self.report)
-            if self._earlier is None:
-                return self._incumbent.save_plain(self._plain_view)
-            if not self._earlier.is_final:
-                self._best = self._saved = self._earlier.accuracy
-            self._incumbent.latest = self._earlier.learner
-            self._earlier.learner.limit_memory(self.limits.memory)
-            return self._earlier.learner
+                journals.tidy_folder(self.checkpoint, JOURNAL, self.report)
+            earlier = self._incumbent.resume()
+            if earlier is None:
+                return self._offer_plain(self._plain_view)
+            earlier.limit_memory(self.limits.memory)
+            return earlier
 
-    def run(self, pool: ImagePool) -> FittedLearner:
+    def run(self, pool: ImagePool) -> Servable:
         """Everything after the images are known; a valid learner, whatever happens to the time."""
-        if self._incumbent.latest is None:
-            self.bootstrap()
+        latest = self._incumbent.latest or self.bootstrap()
         try:
             with self.stages.timed("probe"):
                 first = self._probe(pool, self._plain_view)
             plan = make_plan(self.limits.run.left_s(), [first], self.test, self._forecast.costs([first]))
             self.report(f"plan: {plan.why}")
             if plan.search_s > 0:
-                self._search(pool, first, plan.search_s)
+                self._improve(pool, first, plan)
         except BudgetExhausted as error:
             self.report(f"stopped early: {error}")
-        assert self._incumbent.latest is not None
         self.stages.write_line("meta_test")
-        return self._incumbent.latest
+        return self._incumbent.latest or latest
+
+    def _improve(self, pool: ImagePool, first: View, plan: Plan) -> None:
+        """The default portfolio of the first view, then purchases while they are worth their seconds, then weights
+        from the evidence."""
+        shop = self._open_shop(pool, first, plan)
+        self._buy(shop, Purchase("view", first), *shop.price(first))
+        self._offer(shop, "default")
+        while (offer := shop.choose()) is not None:
+            self._buy(shop, *offer)
+            if self._incumbent.is_due(self.policy.save_every_s):
+                self._offer(shop, "search")
+        self._note("views", shop.why_ended())
+        self._conclude(shop)
 
     @cached_property
     def _plain_view(self) -> View:
@@ -126,7 +139,7 @@ class Controller:
             else:
                 usable.append(name)
         if not usable:
-            raise WeightsError(f"no pretrained backbone can be had here; {reason}")
+            raise WeightsError(f"no pretrained backbone is available here; {reason}")
         return usable
 
     def _probe(self, pool: ImagePool, wanted: View) -> View:
@@ -139,155 +152,88 @@ class Controller:
                 probing.left_s() > 0 and forecast.fits([wanted]) and self.limits.memory.fits(PROBE_BYTES)
             ):
                 break
-            rate = forecast.probe(name, pool.images[rows], min(len(pool.images), SEARCH_IMAGES))
+            rate = forecast.probe(name, pool.images[rows], EMBEDDED_TIMES * len(pool.images))
             self.report(f"probe: {name} {rate:.0f} images/s at 128 px")
         view = forecast.coarsened(wanted)
         if view != wanted:
             self.report(f"{wanted} is too slow for meta-test here, {view} instead")
-        if self._earlier is None and (view != wanted or self._shelf(view.backbone).expected(view.px)):
-            self._incumbent.save_plain(view)  # with the engine that was chosen
+        if view != wanted or self._shelf(view.backbone).expected(view.px):
+            self._offer_plain(view)  # with the engine that was chosen
         return view
 
-    def _sizes(self, first: View) -> list[list[View]]:
-        """The size of the first view with all backbones, then finer sizes, the finest first."""
-        finer = sorted((px for px in self.settings.resolutions if px > first.px), reverse=True)
-        return [
-            [
-                View(name, self._shelf(name).input_px(px))
-                for name in self._forecast.probed
-                if px <= find_spec(name).native_px
-            ]
-            for px in [first.px, *finer]
-        ]
+    def _open_shop(self, pool: ImagePool, first: View, plan: Plan) -> Shop:
+        """The images to learn from, as many as there is time for in several views, folds of their classes, and what
+        can be bought with them."""
+        several_s = 1.3 * self.policy.slowdown * sum(map(self._forecast.image_s, self._alike(first)))
+        most = int(self.policy.embed_share * plan.search_s / several_s)
+        rows = take_share_of_each_class(pool.labels, max(most, 1) / len(pool.images), self._rng)
+        chosen = replace(pool, images=pool.images[rows], labels=pool.labels[rows])
+        self.report(f"{len(rows)} of {len(pool.images)} images are learned from")
+        folds = draw_folds(chosen, self.test, self.policy.folds(plan.search_s), self.policy.fold_episodes, self._rng)
+        sizes = np.bincount(chosen.labels)
+        fitted = (sizes > 0).sum() > 1 and sizes.max() > 1
+        bench = Workbench(chosen, folds if fitted else [], SIX_MODES if fitted else UNFITTED, self._forecast)
+        gains = Gains(int((sizes > 0).sum()))
+        known = gains.learn_from(journals.read(self.checkpoint / JOURNAL)) if self.checkpoint else 0
+        if known:
+            self.report(f"resumed: {known} purchases of earlier runs are known")
+        unseen = folds[TRAINING_FOLD].classes if folds else np.empty(0, np.int64)
+        trained_on = np.flatnonzero(~np.isin(chosen.labels, unseen))
+        trainer = VariantTrainer(chosen, trained_on, self._forecast, self.report, self.settings.tune_steps)
+        evidence = Evidence(bench, self.test.episodes.balanced)
+        return Shop(bench, evidence, self._forecast, self.settings, gains, trainer, first, self.report)
 
-    def _search(self, pool: ImagePool, first: View, search_s: float) -> None:
-        with self.stages.timed("search", self._forecast.spare_s([first])):
-            trials = self._trials(pool, first, search_s)
-            small_set = ValidationSet.small(pool, self.test.episodes, self._rng)
-            views = self._worthy_views(small_set, first, trials)
-            search = self._begin_search(views, self._prior(pool, small_set, views, trials), trials)
-            for _ in trials.run(search, search_s):
-                self._keep_so_far(trials)
-        if trials.best_outcomes.heads:
-            self._mix(trials)
+    def _alike(self, first: View) -> list[View]:
+        """The first view with every backbone that was measured."""
+        return [replace(first, backbone=name) for name in self._forecast.probed]
 
-    def _trials(self, pool: ImagePool, first: View, search_s: float) -> Trials:
-        """Trials on a validation set of as many images as the time for the search is good for."""
-        max_images = self.policy.validation_images(search_s, self._forecast.image_s(first))
-        n_episodes = self.settings.validation_episodes
-        validation_set = ValidationSet.of(pool, self.test, n_episodes, max_images, self._rng)
-        trials = Trials(
-            validation_set,
-            first,
-            self._forecast,
-            lambda outcome: self._record(outcome, trials),
-            self.report,
-            self.settings,
-            self.stages,
-            pool.dataset_of_class,
-        )
-        return trials
+    def _buy(self, shop: Shop, purchase: Purchase, seconds: float, expected: float) -> None:
+        """Make a purchase; its receipt goes to the journal and to whoever watches."""
+        stage = "training" if purchase.kind == "trained" else "views"
+        with self.stages.timed(stage, seconds):
+            receipt = shop.buy(purchase, seconds, expected)
+        if self.checkpoint is not None:
+            journals.append(self.checkpoint / JOURNAL, receipt.record())
+        self.report(f"bought {receipt}" if receipt.gain is not None else str(receipt))
 
-    def _prior(
-        self, pool: ImagePool, small_set: ValidationSet, views: list[View], trials: Trials
-    ) -> list[Params]:
-        """What won on the datasets most like this one, as search parameters."""
-        if not self.settings.priors:
-            return []
-        view = views[0]
-        embedded = None if self._store.missing(view, small_set.keys) else trials.features(view, small_set)
-        return proposed(
-            views,
-            describe_dataset(pool, small_set, view, embedded),
-            self.settings.priors_without,
-            lambda line: self._note("search", line),
-        )
+    def _conclude(self, shop: Shop) -> None:
+        """Weights, refinement and temperature from the evidence, an honest figure, and the final learner."""
+        weights = FinalWeights.equal(shop)
+        if shop.answers:
+            with self.stages.timed("evidence", self.policy.ensemble_s):
+                if shop.may_refine():
+                    refined = search_refinement(
+                        shop.evidence,
+                        shop.mixture(),
+                        self.settings.seed,
+                        shop.may_refine,
+                        self.settings.max_trials,
+                    )
+                    self._note("evidence", str(refined))
+                    shop.refinement = refined.refinement
+                weights = choose_weights(shop, self.test, self._rng)
+                self._note("evidence", weights.describe())
+        with self.stages.timed("save", self.policy.save_s):
+            self._offer(shop, "final", weights)
 
-    def _begin_search(self, views: list[View], prior: list[Params], trials: Trials) -> Search:
-        """A search that asks for `prior` first and knows what earlier runs have left in its journal."""
-        earlier = earlier_results(self.checkpoint) if self.checkpoint else []
-        search = Search(views, trials.attempt, self.settings.seed, prior=prior, earlier=earlier)
-        if search.earlier:
-            self.report(f"resumed: {len(search.earlier)} trials of earlier runs are known")
-        return search
+    def _offer(self, shop: Shop, stage: Stage, weights: FinalWeights | None = None) -> None:
+        """Offer the portfolio as it is now."""
+        weights = weights or FinalWeights.equal(shop)
+        portfolio = weights.build(shop.bench, self._shelf, balanced=self.test.episodes.balanced)
+        if stage == "default":
+            shop.task_s = measure_task_s(shop.bench.pool, portfolio, self.test.episodes, self._rng)
+        self.stages.predict("meta_test", shop.meta_test_s())
+        self._incumbent.offer(portfolio, weights.estimate, stage)
+        self.stages.write()
 
-    def _worthy_views(self, small_set: ValidationSet, first: View, trials: Trials) -> list[View]:
-        """The first view, then the others that the episodes of `small_set` find worth a trial; each also with more
-        layers, which come with the same pass."""
-        looking = self.limits.train.share(self.policy.ranking_share)
-        look_s = self.policy.slowdown * len(small_set.images)
-        ranking = Ranking(
-            small_set.episodes,
-            lambda view: trials.quick_answer(view, small_set),
-            trials.cost,
-            lambda view: looking.fits(look_s * self._forecast.image_s(view)) and trials.may_go_on(),
-        )
-        sizes = self._sizes(first)
-        embed_s = len(small_set.images) * sum(self._forecast.image_s(view) for size in sizes for view in size)
-        with self.stages.timed("rank", min(embed_s, looking.left_s())):
-            others = ranking.rank(sizes)
-            self._note("rank", f"worth a trial: {', '.join(map(str, others))}")
-        return [each for view in dict.fromkeys([first, *others]) for each in trials.layered(view)]
+    def _offer_plain(self, view: View) -> Servable:
+        """Offer nearest centroid on a view, unless an earlier run has left something better."""
+        balanced = self.test.episodes.balanced
+        learner = FittedLearner((plain_member(view),), self._shelf, {}, balanced=balanced)
+        self._incumbent.offer(learner, None, "bootstrap")
+        return self._incumbent.latest or learner
 
     def _note(self, stage: str, line: str) -> None:
         """Report a line that is worth reading after the run, too."""
         self.stages.note(stage, line)
         self.report(line)
-
-    def _record(self, outcome: Outcome, trials: Trials) -> None:
-        """Journal an outcome; announce and now and then save the best one so far."""
-        if self.checkpoint is not None:
-            journals.append(self.checkpoint / JOURNAL, outcome.record())
-        candidate = outcome.candidate
-        if outcome.answer is None or not isinstance(candidate, HeadCandidate):
-            return  # a family joins in the end, beside heads
-        n_episodes = len(trials.validation_set.episodes.episodes)
-        self._forecast.answered(candidate.view, outcome.seconds, n_episodes)
-        if outcome.score <= self._best:
-            return
-        self._best = outcome.score
-        self.report(f"best so far: {outcome.answer.percent()} with {candidate}")
-        if self._incumbent.is_due and not self._is_served and not self._incumbent.has_ensemble:
-            self._saved = outcome.score
-            temperature = fit_temperature(outcome.answer, trials.validation_set.episodes)
-            record = {"stage": "search", **outcome.answer.figures()}
-            self._incumbent.save([(candidate, temperature, 1.0)], trials, record)
-
-    @property
-    def _is_served(self) -> bool:
-        """Whether the learner on disk came at the end of a whole search: only the end of this one can do better, as
-        its figure is that of fresh episodes."""
-        return self._earlier is not None and self._earlier.is_final
-
-    def _keep_so_far(self, trials: Trials) -> None:
-        """Save the ensemble of what is known before something dear begins, which may end the process."""
-        if self.checkpoint is None or self._is_served or not trials.may_go_on():
-            return
-        members, answer = FinalChoice(trials, self.settings.max_members).so_far()
-        if answer is not None and answer.mean > self._saved:
-            self._saved, self._best = answer.mean, max(self._best, answer.mean)
-            self.report(f"best so far: {answer.percent()} with {len(members)} members")
-            self._incumbent.save(members, trials, {"stage": "search", **answer.figures()})
-
-    def _mix(self, trials: Trials) -> None:
-        """Choose the ensemble and save it with metrics fitted on all classes."""
-        choice = FinalChoice(trials, self.settings.max_members)
-        with self.stages.timed("ensemble", self._forecast.finish_s - self.policy.save_s):
-            members, final = choice.chosen(trials.best_outcomes.outcomes)
-            if self._earlier and self._is_served and final.mean < self._earlier.accuracy:
-                described = f"{final.percent()}: the learner of the earlier run is better"
-                meta_test_s = self._incumbent.meta_test_s(self._earlier.learner)
-                self.stages.predict("meta_test", meta_test_s)
-                if self.limits.run.fits(meta_test_s):
-                    self._note("ensemble", f"{described}, it stays")
-                    self._incumbent.keep(self._earlier.learner)
-                    return
-                self._note("ensemble", f"{described}, but there is no time for meta-test with it")
-            temperature, final = choice.calibrated(final)
-            figures = final.figures()
-            names = ", ".join(str(candidate) for candidate, _, _ in members)
-            described = f"{final.percent()}, calibration error {100 * figures['calibration_error']:.1f} %"
-            self._note("ensemble", f"chosen: {described}, on fresh validation episodes with {names}")
-        with self.stages.timed("save", self.policy.save_s):
-            record = {"stage": FINAL, **figures}
-            self._incumbent.save(members, trials, record, temperature, every_class=True)

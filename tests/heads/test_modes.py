@@ -14,7 +14,7 @@ from autometa.heads.fitting import compute_scatter, lengthen_class_directions
 from autometa.heads.joint import Joint
 from autometa.heads.modes import MODES, Key, apply_modes, find_mode, join_features
 from autometa.heads.ot_map import without_transport
-from autometa.heads.refine import ZCA_SHRINKAGE, adapt_to_support, whiten_task
+from autometa.heads.refine import DEFAULT_REFINEMENT, adapt_to_support, whiten_task
 
 KEYS = sorted({key for mode in MODES.values() for key in mode.keys})
 

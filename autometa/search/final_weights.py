@@ -1,0 +1,114 @@
+"""The end of a run: weights of views and modes from the evidence, a temperature, and what accuracy to expect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from autometa.backbones import View
+from autometa.backbones.shelf import BackboneShelf
+from autometa.data.test_spec import TestSpec
+from autometa.evaluation.accuracy import calibration_error
+from autometa.evaluation.estimate import Estimate, Recalls, estimate_accuracy
+from autometa.evaluation.mixing import IDENTITY_TEMPERATURE, ShotTemperature
+from autometa.heads.refine import Refinement
+from autometa.model.portfolio import Portfolio, WeightedMode
+from autometa.search.evidence import Mixture
+from autometa.search.shop import Shop
+from autometa.search.weighing import soft_weights, without_fold
+from autometa.search.workbench import Workbench
+
+MODE_SOFTNESS = 0.02
+"""Of weights of modes by accuracy, see `soft_weights`."""
+
+
+@dataclass(frozen=True)
+class FinalWeights:
+    """Weights of views and modes, the refinement, the temperature, and the accuracy to expect with its calibration
+    error (None: not measured)."""
+
+    views: Mapping[View, float]
+    modes: Mapping[str, float]
+    refinement: Refinement
+    temperature: ShotTemperature = IDENTITY_TEMPERATURE
+    estimate: Estimate | None = None
+    calibration_error: float | None = None
+
+    @classmethod
+    def equal(cls, shop: Shop) -> FinalWeights:
+        """The portfolio as it is now, with equal weights of its modes."""
+        mixture = shop.mixture()
+        return cls(mixture.views, mixture.modes, mixture.refinement)
+
+    def build(self, bench: Workbench, shelf: BackboneShelf, *, balanced: bool) -> Portfolio:
+        """The portfolio with these weights, its metrics fitted to all classes; the views with the largest weights
+        come first, since the last are dropped where meta-test is late."""
+        views = tuple(sorted(self.views, key=lambda view: -self.views[view]))
+        modes = tuple(WeightedMode(name=name, weight=max(weight, 1e-6)) for name, weight in self.modes.items())
+        record = {"views": {str(view): round(self.views[view], 4) for view in views}}
+        if self.calibration_error is not None:
+            record["calibration_error"] = self.calibration_error  # type: ignore[assignment]
+        return Portfolio(
+            views,
+            modes,
+            shelf,
+            bench.metrics(views, list(self.modes)),
+            balanced=balanced,
+            validation=record,
+            temperature=self.temperature,
+            weights=tuple(self.views[view] for view in views),
+            refinement=self.refinement,
+        )
+
+    def describe(self) -> str:
+        """For people."""
+        views = ", ".join(f"{view} {100 * weight:.0f} %" for view, weight in self.views.items())
+        modes = ", ".join(f"{mode} {100 * weight:.0f} %" for mode, weight in self.modes.items())
+        expected = f"expected accuracy {self.estimate.percent()}; " if self.estimate else ""
+        return f"{expected}views: {views}; modes: {modes}"
+
+
+def choose_weights(shop: Shop, test: TestSpec, rng: np.random.Generator) -> FinalWeights:
+    """Weights from all folds. For each fold, the weights that the other folds give are asked about its classes, which
+    no choice has seen then: that is the accuracy to expect."""
+    bench, modes = shop.bench, list(shop.bench.modes)
+    folds = range(len(bench.folds))
+    mixture = shop.mixture()
+    answers = [shop.answer(mixture, fold) for fold in folds]
+    of_modes = np.array(
+        [
+            [float(shop.evidence.measure(answer, _only(mode, modes)).mean()) for answer in answers]
+            for mode in modes
+        ]
+    )
+    recalls, temperatures, mixed = [], [], []
+    episodes = 0
+    for fold in folds:
+        others = dict(zip(modes, soft_weights(without_fold(of_modes, fold), MODE_SOFTNESS), strict=True))
+        answer = shop.answer(Mixture(shop.weights(fold), others, mixture.refinement), fold)
+        mixed.append(answer.mix(others))
+        temperatures.append(ShotTemperature.fit(mixed[-1], bench.folds[fold].episodes))
+        recalls.append(Recalls.of(bench.folds[fold], bench.labels(fold), mixed[-1], episodes))
+        episodes += len(bench.folds[fold].episodes.episodes)
+    estimate = estimate_accuracy(Recalls.join(recalls), test.episodes, test.tasks, rng)
+    errors = []
+    for fold in folds:
+        own = bench.folds[fold].episodes
+        temperature = _mean([each for place, each in enumerate(temperatures) if place != fold])
+        scores = [temperature(*pair) for pair in zip(mixed[fold], own.shots, strict=True)]
+        errors.append(calibration_error(scores, own.labels))
+    weights = dict(zip(modes, soft_weights(of_modes, MODE_SOFTNESS).tolist(), strict=True))
+    return FinalWeights(
+        mixture.views, weights, mixture.refinement, _mean(temperatures), estimate, float(np.mean(errors))
+    )
+
+
+def _only(mode: str, modes: list[str]) -> dict[str, float]:
+    return {name: float(name == mode) for name in modes}
+
+
+def _mean(temperatures: list[ShotTemperature]) -> ShotTemperature:
+    levels, slopes = zip(*((each.level, each.slope) for each in temperatures), strict=True)
+    return ShotTemperature(float(np.mean(levels)), float(np.mean(slopes)))

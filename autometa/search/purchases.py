@@ -1,0 +1,166 @@
+"""What time can buy: views, turned classes, trained copies of backbones; what each costs and may gain."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from autometa.backbones import TUNED, View
+from autometa.search.workbench import ORIENTATION_STEPS
+
+Kind = Literal["view", "turned", "trained"]
+
+VIEW_GAIN = 0.025
+"""Normalised accuracy that a second view gains times two; the third gains a third of it, and so on."""
+TURNED_GAIN = 0.012
+"""Of turned classes in all orientations, in all views, where classes are few."""
+STEP_SHARE = {2: 0.4, 4: 0.3, 8: 0.3}
+"""Share of this that each further step has."""
+MANY_CLASSES = 45
+"""Classes from which on turned ones are hardly needed."""
+TRAINED_GAIN = 0.015
+"""Of the first copy that is trained to classify."""
+FAMILY_SHARE = 0.4
+"""Of a copy that another learner trains, in relation to that."""
+FINER_GAIN = 0.01
+"""By how much a view of twice the size is expected to be better."""
+SOFTNESS = 0.03
+"""Of weights by accuracy, see `soft_weights`."""
+PRIOR_COUNT = 2.0
+"""Measured gains that the table above counts for."""
+LEAST_GAIN = 0.0005
+"""Normalised accuracy; a purchase that is expected to gain less is not made: folds could not measure it."""
+
+
+@dataclass(frozen=True)
+class Purchase:
+    """`view` joins the portfolio (kind `view`), has its metrics fitted to classes in so many `orientations`
+    (`turned`), or joins after its network was trained by the learner that its variant names (`trained`)."""
+
+    kind: Kind
+    view: View
+    orientations: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.view} in {self.orientations} orientations" if self.kind == "turned" else str(self.view)
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What came of a purchase: seconds, and the measured gain of the portfolio with its standard error (None: not
+    measured, or it failed for the reason in `note`)."""
+
+    purchase: Purchase
+    seconds: float
+    expected: float
+    gain: float | None = None
+    error: float | None = None
+    note: str = ""
+
+    def record(self) -> dict[str, Any]:
+        """What the journal says of it; `Gains.learn` reads it again."""
+        return {"purchase": str(self.purchase), **asdict(self), "kind": self.purchase.kind} | {
+            "purchase": str(self.purchase),
+            "seconds": round(self.seconds, 3),
+        }
+
+    def __str__(self) -> str:
+        if self.gain is None:
+            return f"{self.purchase}: {self.note or 'gain not measured'} ({self.seconds:.1f} s)"
+        error = "" if self.error is None or math.isinf(self.error) else f" ± {100 * self.error:.1f}"
+        return f"{self.purchase}: {100 * self.gain:+.1f}{error} points in {self.seconds:.1f} s"
+
+
+@dataclass
+class Gains:
+    """Expected gains: a table of what purchases gained on other datasets, corrected by what they gained on this
+    one."""
+
+    classes: int
+    _ratios: dict[Kind, list[float]] = field(default_factory=lambda: defaultdict(list), init=False)
+    _measured: dict[str, float] = field(default_factory=dict, init=False)
+
+    def learn(self, kind: Kind, name: str, expected: float, gain: float) -> None:
+        """A purchase of a kind has gained so much, where `expected` was expected."""
+        self._ratios[kind].append(gain / max(expected, LEAST_GAIN))
+        self._measured[name] = gain
+
+    def learn_from(self, records: Iterable[Mapping[str, Any]]) -> int:
+        """What earlier runs have measured, from their journal; how many purchases that were."""
+        known = [row for row in records if row.get("gain") is not None and "purchase" in row]
+        for row in known:
+            self.learn(row["kind"], row["purchase"], row["expected"], row["gain"])
+        return len(known)
+
+    def helped(self, kind: Kind) -> bool:
+        """Whether purchases of a kind were made, and gained something together."""
+        return sum(self._ratios[kind]) > 0
+
+    def expect(self, purchase: Purchase, weights: Mapping[View, float], accuracies: Mapping[View, float]) -> float:
+        """Expected gain in normalised accuracy, given the weights of the views so far and their accuracies alone."""
+        if str(purchase) in self._measured:
+            return self._measured[str(purchase)]
+        ratios = self._ratios[purchase.kind]
+        believed = (PRIOR_COUNT + sum(ratios)) / (PRIOR_COUNT + len(ratios))
+        return max(believed, 0.0) * self._prior(purchase, weights, accuracies)
+
+    def _prior(self, purchase: Purchase, weights: Mapping[View, float], accuracies: Mapping[View, float]) -> float:
+        if purchase.kind == "turned":
+            few = 1 / (1 + (self.classes / MANY_CLASSES) ** 4)
+            total = sum(weights.values())
+            return TURNED_GAIN * STEP_SHARE[purchase.orientations] * few * weights[purchase.view] / total
+        relative = relative_weight(purchase.view, accuracies)
+        if purchase.kind == "view":
+            return VIEW_GAIN * relative / (len(weights) + 1)
+        trained = sum(bool(view.variant) for view in weights)
+        share = 1.0 if purchase.view.variant == TUNED else FAMILY_SHARE
+        return TRAINED_GAIN * share * relative / (trained + 1)
+
+
+def relative_weight(view: View, accuracies: Mapping[View, float]) -> float:
+    """The weight that a view is expected to get, relative to the mean weight of the views with known `accuracies`:
+    their backbones and sizes tell."""
+    if not accuracies:
+        return 1.0
+    predicted = predict_accuracy(view, accuracies)
+    mean = sum(accuracies.values()) / len(accuracies)
+    return min(math.exp((predicted - mean) / SOFTNESS), 3.0)
+
+
+def predict_accuracy(view: View, accuracies: Mapping[View, float]) -> float:
+    """The accuracy of a view alone, from those of others: their mean, and half of what views with its network and
+    with its size are better than that; half of `FINER_GAIN` for each doubling of the size that none had."""
+    mean = sum(accuracies.values()) / len(accuracies)
+    alike: list[Callable[[View], bool]] = [
+        lambda other: (other.backbone, other.variant) == (view.backbone, view.variant),
+        lambda other: other.px == view.px,
+    ]
+    for same in alike:
+        found = [accuracy for other, accuracy in accuracies.items() if same(other)]
+        if found:
+            mean += 0.5 * (sum(found) / len(found) - sum(accuracies.values()) / len(accuracies))
+    finest = max(other.px for other in accuracies)
+    if view.px > finest:
+        mean += FINER_GAIN * math.log2(view.px / finest)
+    return mean
+
+
+def list_purchases(
+    views: Sequence[View], orientations: Mapping[View, int], variants: Sequence[str], trainable: Sequence[View]
+) -> list[Purchase]:
+    """All that could be bought next: `views` that are not in the portfolio, the next step of turned classes for those
+    that are (`orientations`), and of `trainable` views a copy for each of the `variants`."""
+    found = [Purchase("view", view) for view in views if view not in orientations]
+    for view, known in orientations.items():
+        further = [step for step in ORIENTATION_STEPS if step > known]
+        if further and not view.variant:
+            found.append(Purchase("turned", view, further[0]))
+    trained = {(view.backbone, view.variant) for view in orientations}
+    for view in trainable:
+        for variant in variants:
+            if (view.backbone, variant) not in trained:
+                found.append(Purchase("trained", replace(view, variant=variant)))
+    return found

@@ -1,0 +1,88 @@
+"""The search of a portfolio's refinement by Optuna, and how much of what it finds to believe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from autometa.heads import Params
+from autometa.heads.refine import DEFAULT_REFINEMENT, Refinement
+from autometa.heads.spec import Trial
+from autometa.search.evidence import Evidence, Mixture
+from autometa.search.study import Study
+from autometa.search.weighing import fold_error, shrinkage_of, without_fold
+
+BOUNDS = {
+    "sharpness": (6.0, 40.0),
+    "step": (0.2, 0.8),
+    "zca_shrinkage": (0.02, 0.5),
+    "adapt_rate": (0.005, 0.05),
+}
+LEAST_TRIALS = 6
+"""Fewer are not worth beginning."""
+
+
+@dataclass(frozen=True)
+class Refined:
+    """A refinement between the default and the best of `trials`, the `gain` that other folds than those that chose it
+    confirm, with its standard error `error`, and the share of the way from the default that this is worth."""
+
+    refinement: Refinement
+    trials: int
+    gain: float = 0.0
+    error: float = math.inf
+    share: float = 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.trials} trials of refinements: {100 * self.gain:+.1f} ± {100 * self.error:.1f} points on other "
+            f"folds, {100 * self.share:.0f} % of the way is gone"
+        )
+
+
+def search_refinement(
+    evidence: Evidence, mixture: Mixture, seed: int, goes_on: Callable[[], bool], most_trials: int
+) -> Refined:
+    """Try refinements of a portfolio on all folds while `goes_on()`. Parameters are moved from their defaults towards
+    the best ones, by the share of the gain that is believed: the best on all folds but one is asked about that
+    one."""
+    folds = range(len(evidence.workbench.folds))
+    study = Study(_suggest, seed)
+    tried: list[Refinement] = []
+    measured: list[list[float]] = []
+    proposal: Params | None = {name: getattr(DEFAULT_REFINEMENT, name) for name in BOUNDS}
+    while len(tried) < most_trials and (not tried or goes_on()):
+        trial = study.ask(proposal)
+        refinement = _suggest(trial)
+        measured.append(evidence.mean(replace(mixture, refinement=refinement), folds))
+        tried.append(refinement)
+        study.tell(trial, float(np.mean(measured[-1])))
+        proposal = None
+    return believe(tried, np.array(measured))
+
+
+def believe(tried: Sequence[Refinement], accuracies: np.ndarray) -> Refined:
+    """How far to go from the first of some refinements, the default, to the best of them, given their accuracies
+    [refinements, folds]."""
+    if len(tried) < LEAST_TRIALS:
+        return Refined(tried[0], len(tried))
+    gains = []
+    for fold in range(accuracies.shape[1]):
+        chosen = int(without_fold(accuracies, fold).mean(1).argmax())
+        gains.append(float(accuracies[chosen, fold] - accuracies[0, fold]))
+    gain, error = float(np.mean(gains)), fold_error(gains)
+    share = shrinkage_of(gain**2, error**2) if gain > 0 else 0.0
+    best = tried[int(accuracies.mean(1).argmax())]
+    moved = {name: _between(getattr(tried[0], name), getattr(best, name), share) for name in BOUNDS}
+    return Refined(Refinement(**moved), len(tried), gain, error, share)
+
+
+def _between(start: float, end: float, share: float) -> float:
+    return float(math.exp((1 - share) * math.log(start) + share * math.log(end)))
+
+
+def _suggest(trial: Trial) -> Refinement:
+    return Refinement(**{name: trial.suggest_float(name, *bounds, log=True) for name, bounds in BOUNDS.items()})

@@ -1,0 +1,242 @@
+"""The shop: which purchase comes next, and what it changes in the portfolio."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autometa.backbones import TUNED, View, find_spec
+from autometa.core.budget import TimeBudget, stopwatch
+from autometa.core.errors import AutometaError, BudgetExhausted
+from autometa.core.settings import Settings
+from autometa.evaluation.accuracy import Scores
+from autometa.heads.refine import DEFAULT_REFINEMENT, Refinement
+from autometa.learners.trained import TrainedCosts
+from autometa.planning.forecast import Forecast
+from autometa.search.evidence import Evidence, FoldAnswer, Mixture
+from autometa.search.purchases import (
+    LEAST_GAIN,
+    SOFTNESS,
+    Gains,
+    Purchase,
+    Receipt,
+    list_purchases,
+)
+from autometa.search.variant_training import VariantTrainer
+from autometa.search.weighing import fold_error, shrink_gain, soft_weights, without_fold
+from autometa.search.workbench import Workbench
+
+ALONE = "root"
+"""The mode in which views are compared with each other."""
+TRAINING_FOLD = 0
+"""The fold whose classes no network is trained on."""
+METRIC_S = 0.3
+"""Seconds to fit a metric, until one was fitted."""
+TRAIN_GUESS_S = 20.0
+"""Seconds to train a copy by classification, at most, until one was trained."""
+FEATURE_BYTES = 4 * 2600
+"""Of an image in a view, about."""
+
+
+@dataclass
+class Shop:
+    """Buys for one portfolio. `first`: the view that comes before all others; `task_s`: seconds that a task takes
+    in meta-test for each view, beside the networks."""
+
+    bench: Workbench
+    evidence: Evidence
+    forecast: Forecast
+    settings: Settings
+    gains: Gains
+    trainer: VariantTrainer
+    first: View
+    report: Callable[[str], None]
+    task_s: float = 0.01
+    refinement: Refinement = DEFAULT_REFINEMENT
+    receipts: list[Receipt] = field(default_factory=list, init=False)
+    answers: list[FoldAnswer] = field(default_factory=list, init=False)
+    """What the portfolio answers on each fold, as it is now."""
+    _alone: dict[View, NDArray[np.float64]] = field(default_factory=dict, init=False)
+    _trained_s: float | None = field(default=None, init=False)
+    _failed: set[str] = field(default_factory=set, init=False)
+
+    @property
+    def views(self) -> list[View]:
+        """Views of the portfolio, the largest weight first."""
+        return sorted(self.weights(), key=lambda view: -self.weights()[view])
+
+    def weights(self, without: int | None = None) -> dict[View, float]:
+        """Weights of the views by what they answer alone, in all folds or in all but one."""
+        views = list(self.bench.orientations)
+        if not all(view in self._alone for view in views) or not self.bench.folds:
+            return dict.fromkeys(views, 1 / max(len(views), 1))
+        accuracies = np.stack([self._alone[view] for view in views])
+        if without is not None:
+            accuracies = without_fold(accuracies, without)
+        return dict(zip(views, soft_weights(accuracies, SOFTNESS).tolist(), strict=True))
+
+    def mixture(self, without: int | None = None) -> Mixture:
+        """The portfolio with equal weights of its modes."""
+        return Mixture(self.weights(without), dict.fromkeys(self.bench.modes, 1.0), self.refinement)
+
+    def price(self, view: View) -> tuple[float, float]:
+        """Predicted seconds of the first view, and its gain, which nothing compares with."""
+        return self._seconds(Purchase("view", view)), 0.0
+
+    def meta_test_s(self) -> float:
+        """Predicted seconds of meta-test with the portfolio as it is now."""
+        return self.forecast.meta_test_s(self.views, self._costs(len(self.views)))
+
+    def may_refine(self) -> bool:
+        """Whether there is time to ask the portfolio about all folds once more, and for all that comes after."""
+        once_s = self.evidence.seconds * len(self.bench.folds)
+        return self._spare_s() > self.forecast.policy.slowdown * 3 * once_s
+
+    def why_ended(self) -> str:
+        """Why nothing more was bought, for people."""
+        left_s = self._spare_s()
+        failed = f", {len(self._failed)} failed" if self._failed else ""
+        made = f"{len(self.receipts) - len(self._failed)} purchases{failed}"
+        if self._list():
+            return f"{made}; none that is left fits in {left_s:.0f} s or is expected to gain {100 * LEAST_GAIN:.2f} points"
+        return f"{made}; there is nothing more to buy"
+
+    def choose(self) -> tuple[Purchase, float, float] | None:
+        """The purchase with the largest expected gain per second that there is time and memory for, with its seconds
+        and its gain; None where none is left."""
+        accuracies = {view: float(alone.mean()) for view, alone in self._alone.items()}
+        best, best_rate = None, 0.0
+        for purchase in self._list():
+            gain = self.gains.expect(purchase, self.weights(), accuracies)
+            seconds = self._seconds(purchase)
+            if gain >= LEAST_GAIN and gain / seconds > best_rate and self._fits(purchase, seconds):
+                best, best_rate = (purchase, seconds, gain), gain / seconds
+        return best
+
+    def buy(self, purchase: Purchase, seconds: float, expected: float) -> Receipt:
+        """Make a purchase; that it fails or runs out of time is a receipt, too."""
+        elapsed, before = stopwatch(), self._accuracies()
+        try:
+            self._make(purchase)
+        except (BudgetExhausted, AutometaError, RuntimeError, ValueError) as error:
+            self._failed.add(str(purchase))
+            receipt = Receipt(purchase, elapsed(), expected, note=f"{type(error).__name__}: {error}")
+        else:
+            self._ask(purchase.view)
+            gain, error = _compare(before, self._accuracies())
+            receipt = Receipt(purchase, elapsed(), expected, gain, error)
+            if gain is not None and error is not None and purchase.view != self.first:
+                self.gains.learn(purchase.kind, str(purchase), expected, shrink_gain(gain, error))
+        self.receipts.append(receipt)
+        return receipt
+
+    def _list(self) -> list[Purchase]:
+        """What could be bought and has not failed before."""
+        sizes = sorted({self.first.px, *(px for px in self.settings.resolutions if px > self.first.px)})
+        networks = {(name, "") for name in self.forecast.probed}
+        networks |= {(view.backbone, view.variant) for view in self.bench.orientations}
+        views = [
+            View(name, self.forecast.shelf(name).input_px(px), variant=variant)
+            for name, variant in sorted(networks)
+            for px in sizes
+            if px <= find_spec(name).native_px
+        ]
+        trainable = [view for view in self.bench.orientations if view.px == self.first.px and not view.variant]
+        variants = [TUNED] * bool(self.settings.tune_steps) + list(self.settings.families)
+        found = list_purchases(views, self.bench.orientations, variants, trainable)
+        return [purchase for purchase in found if str(purchase) not in self._failed]
+
+    def _seconds(self, purchase: Purchase) -> float:
+        """Predicted seconds of a purchase, from now to what the evidence says of it."""
+        more = 1
+        if purchase.kind == "turned":
+            more = purchase.orientations - self.bench.orientations[purchase.view]
+        slowdown = self.forecast.policy.slowdown
+        embed_s = slowdown * more * len(self.bench.pool.images) * self.forecast.image_s(purchase.view)
+        fits = self.bench.inputs * (1 + len(self.bench.folds))
+        fit_s = fits * (METRIC_S if self.bench.fit_s is None else self.bench.fit_s)
+        ask_s = slowdown * 2 * self.evidence.seconds * len(self.bench.folds)
+        return embed_s + fit_s + ask_s + (self._train_s(purchase) if purchase.kind == "trained" else 0.0)
+
+    def _train_s(self, purchase: Purchase) -> float:
+        """Seconds that training may take; 0 where they would be too few."""
+        policy, spare_s = self.forecast.policy, self._spare_s()
+        if purchase.view.variant != TUNED:
+            return policy.family_s(spare_s)
+        return min(policy.tuning_s(spare_s), self._trained_s or TRAIN_GUESS_S)
+
+    def _spare_s(self) -> float:
+        return self.forecast.spare_s(self.views, self._costs(len(self.views)))
+
+    def _fits(self, purchase: Purchase, seconds: float) -> bool:
+        """Whether there is time for a purchase and then for meta-test with it, and memory."""
+        if purchase.kind == "trained" and not self._train_s(purchase):
+            return False
+        images = len(self.bench.pool.images)
+        if not self.forecast.limits.memory.fits(2 * FEATURE_BYTES * images * purchase.orientations):
+            return False
+        views = [*{*self.views, purchase.view}]
+        return self.forecast.fits(views, learners=self._costs(len(views)), spare_s=seconds)
+
+    def _costs(self, views: int) -> list[TrainedCosts]:
+        return [TrainedCosts(task_s=self.task_s * views)]
+
+    def _make(self, purchase: Purchase) -> None:
+        train = self.forecast.limits.train
+        if purchase.kind == "trained":
+            elapsed = stopwatch()
+            within_s = self._train_s(purchase)
+            turned = self.gains.helped("turned")
+            self.trainer.train(purchase.view, TimeBudget(train.clock() + within_s, train.clock), turned=turned)
+            if purchase.view.variant == TUNED:
+                self._trained_s = elapsed()
+        budget = TimeBudget(train.deadline - self.forecast.finish_s, train.clock)
+        self.bench.take_in(purchase.view, purchase.orientations, budget)
+
+    def _ask(self, view: View) -> None:
+        """What a view answers alone, and then what the portfolio answers."""
+        if not self.bench.folds:
+            return
+        alone = Mixture({view: 1.0}, {ALONE: 1.0})
+        if view.variant:
+            plain = self._untrained(view)
+            own = self.evidence.accuracies(alone, TRAINING_FOLD)
+            others = self.evidence.accuracies(replace(alone, views={plain: 1.0}), TRAINING_FOLD)
+            gain, error = float((own - others).mean()), float((own - others).std(ddof=1) / len(own) ** 0.5)
+            self._alone[view] = self._alone[plain] + shrink_gain(gain, error)
+        else:
+            folds = range(len(self.bench.folds))
+            self._alone[view] = np.array(self.evidence.mean(alone, folds))
+        self.answers = [self.answer(self.mixture(), fold) for fold in range(len(self.bench.folds))]
+
+    def _untrained(self, view: View) -> View:
+        """The view of the same network without training that is known, of the same size if possible."""
+        alike = [one for one in self._alone if one.backbone == view.backbone and not one.variant]
+        return max(alike, key=lambda one: one.px == view.px)
+
+    def answer(self, mixture: Mixture, fold: int) -> FoldAnswer:
+        """What a portfolio answers on a fold; without trained copies, which have seen its classes, but on one."""
+        unseen = [view for view in mixture.views if fold == TRAINING_FOLD or not view.variant]
+        return self.evidence.answer(mixture.narrowed(unseen), fold)
+
+    def _accuracies(self) -> list[Scores]:
+        """Accuracy of the portfolio in each episode, fold by fold."""
+        weights = dict.fromkeys(self.bench.modes, 1.0)
+        return [self.evidence.measure(answer, weights) for answer in self.answers]
+
+
+def _compare(before: Sequence[Scores], after: Sequence[Scores]) -> tuple[float | None, float | None]:
+    """Gain between two answers to the same episodes, fold by fold, and its standard error; folds that did not change,
+    as for trained copies, do not count. None where there is nothing to compare."""
+    if not before:
+        return None, None
+    changed = [(b, a) for b, a in zip(before, after, strict=True) if not np.array_equal(a, b)]
+    if not changed:
+        return 0.0, 0.0
+    differences = np.concatenate([a - b for b, a in changed])
+    by_fold = fold_error([float((a - b).mean()) for b, a in changed])
+    by_episode = float(differences.std(ddof=1) / len(differences) ** 0.5)
+    return float(differences.mean()), by_episode if np.isinf(by_fold) else max(by_fold, by_episode)

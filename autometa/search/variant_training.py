@@ -1,0 +1,90 @@
+"""Copies of backbones that are trained on meta-train classes: by classification, or by a learner of `FAMILIES`. What
+comes of it is a variant of the backbone, whose embedding joins a portfolio like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from autometa.backbones import TUNED, View, build_backbone
+from autometa.core.budget import TimeBudget
+from autometa.core.errors import BudgetExhausted
+from autometa.data.images import ImagePool, Rows
+from autometa.learners.encoder import EncoderSpec, TailEncoder
+from autometa.learners.prepared import PreparedImages
+from autometa.learners.storage import Storage
+from autometa.learners.tail_classification import tune_tail
+from autometa.planning.forecast import Forecast
+from autometa.search.families import find_family
+from autometa.search.family_training import TrainingSet, train_family
+from autometa.search.workbench import orient
+
+TUNED_STAGES = 2
+"""Last stages that are trained by classification."""
+TURNS = 4
+"""Orientations whose classes are told apart, too, where turned classes help."""
+TRAINING_BYTES, STORAGE_SHARE = 600 * 2**20, 0.4
+"""Memory that must be there; share of it that activations may take, more of them go to the disk."""
+
+
+@dataclass
+class VariantTrainer:
+    """Trains on the images at `rows` of a pool, `most_steps` steps at most by classification; `report` gets a line for
+    each copy."""
+
+    pool: ImagePool
+    rows: Rows
+    forecast: Forecast
+    report: Callable[[str], None]
+    most_steps: int
+    _prepared: dict[int, PreparedImages] = field(default_factory=dict, init=False)
+
+    def train(self, view: View, budget: TimeBudget, *, turned: bool) -> None:
+        """Train what the variant of a view names, at the size of the view, and put it on the shelf. `turned`: turned
+        images are further classes to tell apart. BudgetExhausted where time or memory is too short; ConfigError where
+        the network cannot be split; errors of the training as they come."""
+        self.forecast.make_room()
+        if not self.forecast.limits.memory.fits(TRAINING_BYTES):
+            raise BudgetExhausted(f"too little memory is left to train {view}")
+        train = self._classify if view.variant == TUNED else self._train_family
+        state = train(view, budget, TURNS if turned else 1)
+        self.forecast.shelf.adopt(view.backbone, view.variant, state, view.px)
+
+    def _classify(self, view: View, budget: TimeBudget, turns: int) -> dict[str, torch.Tensor]:
+        spec = EncoderSpec(network=view.backbone, px=view.px, trainable=TUNED_STAGES)
+        encoder = TailEncoder(build_backbone(view.backbone, "cpu"), spec).to(self.forecast.shelf.device)
+        labels = self.pool.labels[self.rows]
+        numbered = torch.from_numpy(np.concatenate([labels + self.pool.classes * n for n in range(turns)]))
+        tuned = tune_tail(encoder, self._images(turns), numbered, budget, self.most_steps)
+        self.report(
+            f"trained {view}: {tuned.steps} steps in {tuned.train_s:.1f} s, after {tuned.prepare_s:.1f} s for "
+            f"{len(numbered)} images of {len(numbered.unique())} classes"
+        )
+        return tuned.state
+
+    def _train_family(self, view: View, budget: TimeBudget, turns: int) -> dict[str, torch.Tensor]:
+        recipe = find_family(view.variant).recipe(view.backbone, view.px, self.forecast.test.episodes)
+        training_set = TrainingSet(
+            self._images(1),
+            self.pool.labels[self.rows],
+            self.pool.dataset_of_class,
+            self.forecast.test.episodes,
+            self.forecast.shelf.device,
+        )
+        learner = train_family(recipe, training_set, budget, report=self.report)
+        state = learner.learner.encoder.backbone_state()
+        assert state is not None, f"{view.variant} trains no backbone"
+        return state
+
+    def _images(self, turns: int) -> PreparedImages:
+        """The images in so many orientations; kept, since learners with the same trunk share what they prepare."""
+        if turns not in self._prepared:
+            self._prepared.clear()  # there may be room for one only
+            images = self.pool.images[self.rows]
+            seen = np.concatenate([orient(images, n) for n in range(turns)]) if turns > 1 else images
+            storage = Storage(STORAGE_SHARE * self.forecast.limits.memory.left_bytes())
+            self._prepared[turns] = PreparedImages(seen, storage)
+        return self._prepared[turns]
