@@ -141,6 +141,10 @@ class FeatureStore:
             self._compute(view, images, keys, missing, budget)
         return backbone.pick(table.take(keys), view.layers)
 
+    def take(self, view: View, keys: Sequence[Hashable]) -> torch.Tensor:
+        """Features float32 [n, d] of images that are embedded. KeyError for one that is not."""
+        return self._backbone_of(view.backbone, view.variant).pick(self._tables[view.source].take(keys), view.layers)
+
     def missing(self, view: View, keys: Sequence[Hashable]) -> int:
         """How many distinct images are still to be embedded (or read from the disk)."""
         table = self._tables[view.source]

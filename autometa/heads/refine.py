@@ -87,43 +87,59 @@ def _train_map(
     weights = torch.eye(coordinates.shape[2], dtype=coordinates.dtype, device=coordinates.device)
     weights = weights.repeat(len(coordinates), 1, 1)
     mean, square = torch.zeros_like(weights), torch.zeros_like(weights)
+    loss = _SupportLoss.of(coordinates, labels, present)
     for step in range(1, ADAPT_STEPS + 1):
-        gradient = _loss_gradient(coordinates, labels, present, weights)
+        gradient = loss.gradient(weights)
         mean.lerp_(gradient, 1 - MOMENTUM)
         square.mul_(SQUARE_MOMENTUM).addcmul_(gradient, gradient, value=1 - SQUARE_MOMENTUM)
-        root = square.sqrt().div_((1 - SQUARE_MOMENTUM**step) ** 0.5).add_(LEAST_ROOT)
-        weights.addcdiv_(mean, root, value=-rate / (1 - MOMENTUM**step))
+        unbiased = (1 - SQUARE_MOMENTUM**step) ** 0.5
+        step_size = rate * unbiased / (1 - MOMENTUM**step)
+        weights.addcdiv_(mean, square.sqrt().add_(LEAST_ROOT * unbiased), value=-step_size)
     return weights
 
 
-def _loss_gradient(
-    coordinates: torch.Tensor, labels: torch.Tensor, present: torch.Tensor, weights: torch.Tensor
-) -> torch.Tensor:
-    """Derivative [b, s, s] by the weights of the mean cross-entropy of the support, where logits are `COSINE_SCALE`
-    times the cosines with the sums of the moved images of each class."""
-    moved, over_length = _normalize(coordinates @ weights.transpose(1, 2))
-    means, over_size = _normalize(labels @ moved)
-    logits = (moved @ means.transpose(1, 2)).mul_(COSINE_SCALE)
-    guess = logits.masked_fill_(~present[:, None, :], float("-inf")).softmax(2)
-    count = labels.sum((1, 2), keepdim=True)
-    error = (guess * labels.sum(1)[:, :, None] - labels.transpose(1, 2)) * (COSINE_SCALE / count)
-    by_sums = _through_normalize(error.transpose(1, 2) @ moved, means, over_size)
-    by_moved = _through_normalize(
-        torch.baddbmm(error @ means, labels.transpose(1, 2), by_sums), moved, over_length
-    )
-    return by_moved.transpose(1, 2) @ coordinates
+@dataclass(frozen=True)
+class _SupportLoss:
+    """The mean cross-entropy of the support of each episode, where logits are `COSINE_SCALE` times the cosines with
+    the sums of the moved images of each class.
+
+    `coordinates` [b, s, s] and `labels` [b, n, s] of the support; `bias` [b, 1, n], -inf for absent classes; `weight`
+    [b, s, 1], `COSINE_SCALE` over the number of images, zero for padding; `target` [b, s, n], the labels times -weight.
+    """
+
+    coordinates: torch.Tensor
+    labels: torch.Tensor
+    bias: torch.Tensor
+    weight: torch.Tensor
+    target: torch.Tensor
+
+    @classmethod
+    def of(cls, coordinates: torch.Tensor, labels: torch.Tensor, present: torch.Tensor) -> _SupportLoss:
+        bias = torch.zeros_like(labels[:, :, 0]).masked_fill(~present, float("-inf"))[:, None, :]
+        weight = (COSINE_SCALE / labels.sum((1, 2), keepdim=True)) * labels.sum(1)[:, :, None]
+        return cls(coordinates, labels, bias, weight, -weight * labels.transpose(1, 2))
+
+    def gradient(self, weights: torch.Tensor) -> torch.Tensor:
+        """Derivative [b, s, s] by the weights [b, s, s] of the map."""
+        moved, length = _normalize(self.coordinates @ weights.transpose(1, 2))
+        sums, size = _normalize(self.labels @ moved)
+        logits = torch.baddbmm(self.bias, moved, sums.transpose(1, 2), alpha=COSINE_SCALE)
+        error = torch.addcmul(self.target, logits.softmax(2), self.weight)
+        by_sums = _through_normalize(error.transpose(1, 2) @ moved, sums, size)
+        by_moved = torch.baddbmm(error @ sums, self.labels.transpose(1, 2), by_sums)
+        return _through_normalize(by_moved, moved, length).transpose(1, 2) @ self.coordinates
 
 
 def _normalize(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows [b, k, s] at unit length, and what they were multiplied by [b, k, 1]."""
-    factor = torch.linalg.vector_norm(rows, dim=2, keepdim=True).clamp_(min=LEAST_LENGTH).reciprocal_()
-    return rows * factor, factor
+    """Rows [b, k, s] at unit length, and their lengths [b, k, 1]."""
+    length = torch.linalg.vector_norm(rows, dim=2, keepdim=True).clamp_(min=LEAST_LENGTH)
+    return rows / length, length
 
 
-def _through_normalize(gradient: torch.Tensor, unit: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
-    """Derivative by rows [b, k, s], from that by the `unit` rows that they became when multiplied by `factor`."""
-    along = (gradient * unit).sum(2, keepdim=True)
-    return torch.addcmul(gradient, along, unit, value=-1).mul_(factor)
+def _through_normalize(gradient: torch.Tensor, unit: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
+    """Derivative by rows [b, k, s] of such a `length`, from that by the `unit` rows that they became."""
+    along = torch.linalg.vecdot(gradient, unit)[:, :, None]
+    return torch.addcmul(gradient, along, unit, value=-1).div_(length)
 
 
 def _with_unit_length(joint: Joint, gram: torch.Tensor) -> Joint:

@@ -48,7 +48,7 @@ class Workbench:
     orientations: dict[View, int] = field(default_factory=dict, init=False)
     """How many orientations the metrics of each view are fitted to; views that are here are embedded."""
     _statistics: dict[View, ClassStatistics] = field(default_factory=dict, init=False)
-    _metrics: dict[tuple[MetricKey, int | None], Metric] = field(default_factory=dict, init=False)
+    _metrics: dict[MetricKey, Metric] = field(default_factory=dict, init=False)
     _products: dict[tuple[int, View, Key], torch.Tensor] = field(default_factory=dict, init=False)
     fit_s: float | None = field(default=None, init=False)
     """Seconds that fitting a metric took last."""
@@ -83,14 +83,13 @@ class Workbench:
         for place, products_view, key in [each for each in self._products if each[1] == view]:
             del self._products[place, products_view, key]
 
-    def metric(self, key: MetricKey, without: int | None = None) -> Metric:
-        """A metric fitted to all classes, or to those that the fold at place `without` does not hold out. ValueError
-        where there are too few."""
-        if (key, without) not in self._metrics:
-            elapsed = stopwatch()
-            self._metrics[key, without] = self._statistics[key[0]].fit(key[1], without)
+    def metric(self, key: MetricKey) -> Metric:
+        """A metric fitted to all classes. ValueError where there are too few."""
+        if key not in self._metrics:
+            elapsed, spec = stopwatch(), find_metric(key[1])
+            self._metrics[key] = self._statistics[key[0]].fit(key[1]) if spec.learned else Metric(spec)
             self.fit_s = elapsed()
-        return self._metrics[key, without]
+        return self._metrics[key]
 
     def metrics(self, views: Sequence[View], modes: Sequence[str]) -> dict[MetricKey, Metric]:
         """All that a portfolio of these views and modes needs, fitted to all classes."""
@@ -102,13 +101,11 @@ class Workbench:
         names were fitted to the other folds; each image at unit length."""
         place = (fold, view, key)
         if place not in self._products:
-            rows = self.folds[fold].rows.tolist()
-            images = self.pool.images
+            rows = self.folds[fold].rows
             moved = []
             for one in list_inputs([view], key):
-                features = self.forecast.store.embed(one[0], images[rows], rows)
-                moved.append(self.metric(one, fold)(features))
-                del self._metrics[one, fold]  # large, and not needed again
+                features = self.forecast.store.take(one[0], rows.tolist())
+                moved.append(self._move(one, features, fold))
             joined = join_features(moved)
             self._products[place] = joined @ joined.T
         return self._products[place]
@@ -130,5 +127,10 @@ class Workbench:
         return FeatureStore(self.forecast.shelf, self.forecast.limits.memory)
 
     def _forget(self, one: View) -> None:
-        for key in [each for each in self._metrics if each[0][0] == one]:
+        for key in [each for each in self._metrics if each[0] == one]:
             del self._metrics[key]
+
+    def _move(self, key: MetricKey, features: torch.Tensor, fold: int) -> torch.Tensor:
+        """Features of held-out images after a metric that was fitted to the other folds."""
+        spec = find_metric(key[1])
+        return self._statistics[key[0]].move(features, key[1], fold) if spec.learned else Metric(spec)(features)

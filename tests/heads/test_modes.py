@@ -90,11 +90,11 @@ def test_refined_modes_are_right_more_often_than_chance_by_far() -> None:
 
 
 def test_whitening_a_task_flattens_its_eigenvalues() -> None:
-    joint = Joint.of(episode(4, 3, 5)[0], centred=True)
+    joint, share = Joint.of(episode(4, 3, 5)[0], centred=True), DEFAULT_REFINEMENT.zca_shrinkage
     m = joint.gram.shape[1]
     values, vectors = torch.linalg.eigh(joint.gram[0].double())
     mean = values.clamp(min=0).sum() / m
-    flat = values.clamp(min=0) / ((ZCA_SHRINKAGE * values + (1 - ZCA_SHRINKAGE) * mean) / m)
+    flat = values.clamp(min=0) / ((share * values + (1 - share) * mean) / m)
     expected = (vectors * flat) @ vectors.T
     scale = expected.diagonal().rsqrt()
     torch.testing.assert_close(
