@@ -1,167 +1,19 @@
-"""Evaluating the results of the arena: estimates, ranks, wins and losses, as rows and as tables."""
+"""The report of the arena: rows for machines, tables for people."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from _arena_results import Result, Round, average_ranks, compare, estimate, rounds
 from _learner_report import Row, row
-from scipy.stats import rankdata
-
-from autometa.evaluation.accuracy import Scores, interval95
 
 CONTROLLER = "autometa"
-"""The bundle that the `controller` rows are about."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """The result of one unit.
-
-    `accuracies`: normalised accuracy of every task, empty if the run was not scored; `drawn`: a fingerprint of the
-    tasks; `overrun`: the run took longer than its budget, or the submission had to be stopped; `first_learner_s`:
-    seconds from the start of the run to the first saved learner, if the bundle reports it.
-    """
-
-    bundle: str
-    dataset: str
-    budget_s: float
-    seed: int
-    settings: str
-    exit_status: int
-    accuracies: tuple[float, ...]
-    drawn: str
-    wall_s: float
-    overrun: bool
-    unanswered: int
-    first_learner_s: float | None
-    reason: str
-    machine: str
-
-    @property
-    def failed(self) -> bool:
-        """Whether the run failed."""
-        return self.exit_status != 0 or not self.accuracies
-
-    @property
-    def mean(self) -> float:
-        """Mean normalised accuracy, as a fraction."""
-        return float(np.mean(self.accuracies))
-
-    def __str__(self) -> str:
-        return f"{self.bundle} on {self.dataset}, {self.budget_s:g} s, seed {self.seed}"
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Accuracies of a bundle over tasks, in %: mean, half-width of its 95 % interval, mean of the worst seed."""
-
-    mean: float
-    ci95: float
-    worst_seed: float
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Paired differences in % points over all tasks, and the datasets with an interval above, around and
-    below zero."""
-
-    gain: float
-    ci95: float
-    better: tuple[str, ...]
-    same: tuple[str, ...]
-    worse: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Round:
-    """The scored runs of one budget by (dataset, seed) and bundle."""
-
-    budget_s: float
-    cells: Mapping[tuple[str, int], Mapping[str, Result]]
-
-    @property
-    def bundles(self) -> tuple[str, ...]:
-        """All bundles, in alphabetical order."""
-        return tuple(sorted({name for cell in self.cells.values() for name in cell}))
-
-    @property
-    def datasets(self) -> tuple[str, ...]:
-        """All datasets, in alphabetical order."""
-        return tuple(sorted({dataset for dataset, _ in self.cells}))
-
-    def common(self) -> Round:
-        """Only the cells that every bundle has."""
-        kept = {key: cell for key, cell in self.cells.items() if len(cell) == len(self.bundles)}
-        return Round(self.budget_s, kept)
-
-    def of(self, *bundles: str, dataset: str | None = None) -> list[tuple[Result, ...]]:
-        """The results of these bundles, side by side, for the cells in which all were scored."""
-        return [
-            tuple(cell[name] for name in bundles)
-            for (where, _), cell in sorted(self.cells.items())
-            if dataset in (None, where) and all(name in cell for name in bundles)
-        ]
-
-
-def rounds(results: Iterable[Result]) -> list[Round]:
-    """The scored results by budget; ValueError if bundles had different tasks."""
-    found: dict[float, dict[tuple[str, int], dict[str, Result]]] = {}
-    drawn: dict[tuple[str, int], Result] = {}
-    for result in results:
-        if not result.accuracies:
-            continue
-        cell = result.dataset, result.seed
-        first = drawn.setdefault(cell, result)
-        if (first.drawn, len(first.accuracies)) != (result.drawn, len(result.accuracies)):
-            raise ValueError(f"{first} and {result} had different tasks: did the dataset change in between?")
-        found.setdefault(result.budget_s, {}).setdefault(cell, {})[result.bundle] = result
-    return [Round(budget_s, found[budget_s]) for budget_s in sorted(found)]
-
-
-def interval(scores: Scores) -> float:
-    """Half-width of the 95 % interval of a mean difference; infinite for a single one, which says nothing."""
-    return interval95(scores) if len(scores) > 1 else math.inf
-
-
-def estimate(results: Sequence[Result]) -> Estimate:
-    """Mean over the tasks of all results of a bundle, and the lowest mean of a seed."""
-    scores = 100 * np.concatenate([r.accuracies for r in results])
-    ordered = sorted(results, key=lambda r: r.seed)
-    seeds = [np.concatenate([r.accuracies for r in of]) for _, of in groupby(ordered, lambda r: r.seed)]
-    return Estimate(float(scores.mean()), interval95(scores), 100 * min(float(s.mean()) for s in seeds))
-
-
-def average_ranks(of: Round) -> dict[str, float]:
-    """Average rank of every bundle over the cells that all have, 1 is best, ties shared; empty if there is none."""
-    bundles, cells = of.bundles, of.common().cells.values()
-    if not cells:
-        return {}
-    means = np.array([[cell[name].mean for name in bundles] for cell in cells]).round(12)
-    return dict(zip(bundles, rankdata(-means, axis=1).mean(axis=0).tolist(), strict=True))
-
-
-def differences(pairs: Sequence[tuple[Result, ...]]) -> Scores:
-    """First minus second on every task, in % points."""
-    return 100 * np.concatenate([np.subtract(a.accuracies, b.accuracies) for a, b in pairs])
-
-
-def compare(of: Round, ours: str, theirs: str) -> Comparison | None:
-    """One bundle against another over the cells that both have; None if there is none."""
-    if not (pairs := of.of(ours, theirs)):
-        return None
-    verdicts: dict[str, list[str]] = {"better": [], "same": [], "worse": []}
-    for dataset in sorted({a.dataset for a, _ in pairs}):
-        gains = differences([pair for pair in pairs if pair[0].dataset == dataset])
-        low, high = gains.mean() - interval(gains), gains.mean() + interval(gains)
-        verdicts["better" if low > 0 else "worse" if high < 0 else "same"].append(dataset)
-    gains = differences(pairs)
-    named = {name: tuple(datasets) for name, datasets in verdicts.items()}
-    return Comparison(float(gains.mean()), interval(gains), **named)
+"""The bundle that the `controller` rows, the coverage and the gains are about."""
+RIVALS = ("fixed", "strong", "six_modes")
+"""Bundles without a search, over which autometa should gain."""
 
 
 def rows(results: Sequence[Result]) -> list[Row]:
@@ -182,14 +34,35 @@ def rows(results: Sequence[Result]) -> list[Row]:
         made += [
             row(f"{where}/{name}/rank", rank, "rank", pairs=cells) for name, rank in average_ranks(of).items()
         ]
+        made += gain_rows(of)
     return made + controller_rows(results)
 
 
+def gain_rows(of: Round) -> list[Row]:
+    """What autometa gains over each of `RIVALS` that it met, in % points on the same tasks. `ci95` is over tasks,
+    `ci95_sets` over datasets, around their mean `value_sets`; neither is given where there is only one."""
+    made = []
+    for rival in RIVALS:
+        found = compare(of, CONTROLLER, rival)
+        if found is None:
+            continue
+        more: dict[str, Any] = {"ci95": found.ci95, "ci95_sets": found.set_ci95}
+        more = {name: width for name, width in more.items() if math.isfinite(width)}
+        more |= {"value_sets": found.set_gain, "sets": found.sets, "seeds": found.seeds}
+        name = f"arena/{of.budget_s:g}/{CONTROLLER}/gain_over_{rival}"
+        made.append(row(name, found.gain, "% points", **more))
+    return made
+
+
 def controller_rows(results: Iterable[Result]) -> list[Row]:
-    """The latest first learner, and the number of overruns, over all runs of autometa."""
+    """Over all runs of autometa: the share whose mean test accuracy lies in the 95 % interval that the learner
+    reports, the latest first learner, and the number of overruns."""
     runs = [r for r in results if r.bundle == CONTROLLER]
     first = [r.first_learner_s for r in runs if r.first_learner_s is not None]
-    made = [row("controller/first_learner_s", max(first), "s", runs=len(first))] if first else []
+    covered = [r.covered for r in runs if r.covered is not None]
+    made = [row("arena/coverage", float(np.mean(covered)), "share", runs=len(covered))] if covered else []
+    if first:
+        made.append(row("controller/first_learner_s", max(first), "s", runs=len(first)))
     if runs:
         made.append(row("controller/overruns", sum(r.overrun for r in runs), "runs", runs=len(runs)))
     return made
@@ -240,14 +113,17 @@ def cell_text(runs: Sequence[tuple[Result, ...]]) -> str:
 
 
 def rival_table(of: Round, ours: str) -> list[str]:
-    """`ours` against each other bundle: the difference, and on how many datasets it is better or worse."""
+    """`ours` against each other bundle: the difference over tasks, the mean difference over datasets, and on how many
+    datasets it is better or worse."""
     rivals = {name: compare(of, ours, name) for name in of.bundles if name != ours}
     met = {name: found for name, found in rivals.items() if found is not None}
     if not met:
         return []
-    lines = [f"| `{ours}` against | Difference | Better on | Not different on | Worse on |", "|---" * 5 + "|"]
+    over = "Difference | Mean of datasets"
+    lines = [f"| `{ours}` against | {over} | Better on | Not different on | Worse on |", "|---" * 6 + "|"]
     for name, found in met.items():
         worse = f"{len(found.worse)}" + (f": {', '.join(found.worse)}" if found.worse else "")
         counts = f"{len(found.better)} | {len(found.same)} | {worse}"
-        lines.append(f"| `{name}` | {found.gain:+.1f} ± {found.ci95:.1f} | {counts} |")
+        by_set = f"{found.set_gain:+.1f} ± {found.set_ci95:.1f}" if found.sets > 1 else ""
+        lines.append(f"| `{name}` | {found.gain:+.1f} ± {found.ci95:.1f} | {by_set} | {counts} |")
     return [*lines, ""]

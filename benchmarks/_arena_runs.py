@@ -19,7 +19,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from _arena_report import CONTROLLER, Result
+from _arena_report import CONTROLLER
+from _arena_results import Reported, Result
 
 from ingestion.outputs import write_atomically
 from run_local import ROOT
@@ -63,19 +64,42 @@ class Unit:
         return [sys.executable, str(PROGRAM), *given, *settings.split()]
 
 
+def datasets_in(folder: Path) -> list[str]:
+    """Names of the datasets in Meta-Album layout that lie in a folder."""
+    return sorted(file.parent.name for file in folder.glob("*/labels.csv"))
+
+
+def cross_domain(data: Path, train: Sequence[str], test: Sequence[str], into: Path) -> Path:
+    """A folder in `into` that declares these datasets of `data` for meta-training and for meta-test, as a MetaDL root
+    does, with links to them."""
+    root = into / cross_domain_name(train, test)
+    (root / "info").mkdir(parents=True, exist_ok=True)
+    for name in (*train, *test):
+        if not (root / name).exists():
+            (root / name).symlink_to((data / name).resolve())
+    splits = json.dumps({"meta-train": list(train), "meta-test": list(test)})
+    write_atomically(root / "info" / "meta_splits.txt", splits)
+    return root
+
+
+def cross_domain_name(train: Sequence[str], test: Sequence[str]) -> str:
+    """What is called in results to train on some datasets and to test on others: `A+B->C`."""
+    return f"{'+'.join(train)}->{'+'.join(test)}"
+
+
 def bundle_name(path: Path) -> str:
     """What a bundle is called in results: its folder or zip."""
     return path.resolve().name.removesuffix(".zip")
 
 
 def without_own_prior(unit: Unit, scratch: Path) -> Unit:
-    """The unit with a copy of the bundle that ignores priors from its own dataset; other bundles are unchanged."""
+    """The unit with a copy of the bundle that ignores priors from its own datasets; other bundles are unchanged."""
     if unit.name != CONTROLLER or not unit.bundle.is_dir():
         return unit
     bundle = scratch / unit.name
     shutil.copytree(unit.bundle, bundle)
     with (bundle / "settings.yaml").open("a", encoding="utf-8") as settings:
-        settings.write(f"priors_without: [{unit.dataset.name}]\n")
+        settings.write(f"priors_without: {json.dumps(datasets_in(unit.dataset) or [unit.dataset.name])}\n")
     return replace(unit, bundle=bundle)
 
 
@@ -84,8 +108,7 @@ def stored(folder: Path) -> dict[str, Result]:
     found = {}
     for file in sorted(folder.glob("*--*--*--*.json")):
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-            found[file.name] = Result(**content | {"accuracies": tuple(content["accuracies"])})
+            found[file.name] = Result.of(json.loads(file.read_text(encoding="utf-8")))
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{file}: no result of the arena ({error}); remove it") from error
     return found
@@ -200,7 +223,24 @@ def collected(unit: Unit, settings: str, output: Path, exit_status: int, said: s
         first_learner_s=first_learner_s(output / "ingestion" / "submission.log", record),
         reason=" ".join(why[0].split())[:300],
         machine=f"{machine.get('cores', '?')} cores, GPU {machine.get('gpus', '?')}",
+        reported=reported(output / "ingestion" / "model"),
+        task_sets=tuple(task["dataset"] for task in tasks),
     )
+
+
+def reported(folder: Path) -> Reported | None:
+    """What the learner that a submission saved in `folder` says of itself. An interval comes as `interval`, its two
+    ends, or as `ci95`, its half-width; None where the record holds no accuracy with one of them."""
+    record = content(folder / "learner.json").get("validation", {})
+    try:
+        accuracy = float(record["normalised_accuracy"])
+        if "interval" in record:
+            low, high = map(float, record["interval"])
+        else:
+            low, high = accuracy - float(record["ci95"]), accuracy + float(record["ci95"])
+    except (KeyError, TypeError, ValueError):  # other bundles may write anything
+        return None
+    return Reported(accuracy, low, high)
 
 
 def first_learner_s(log: Path, record: dict[str, Any]) -> float | None:
@@ -213,9 +253,9 @@ def first_learner_s(log: Path, record: dict[str, Any]) -> float | None:
 
 
 def content(file: Path) -> dict[str, Any]:
-    """The JSON object in a file; empty if there is no file."""
+    """The JSON object in a file; empty if there is none."""
     try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
-    return found
+    return found if isinstance(found, dict) else {}

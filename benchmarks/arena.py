@@ -2,11 +2,13 @@
 
     python benchmarks/arena.py --data DIR --results DIR --bundles autometa,prototypical --budgets 60,180 --seeds 0,1
     python benchmarks/arena.py --results DIR --report-only [--markdown FILE] [--plots DIR] [--json FILE]
+    python benchmarks/arena.py --data DIR --results DIR --train A,B,C --test D,E
     python benchmarks/arena.py --quick
 
 A unit is one run of `run_local.py`; its seed determines the split of the classes and the tasks. Results
 stay in the results folder, and a second start measures only what is missing; Ctrl-C loses only the current runs.
---bundles, --datasets, --budgets and --seeds also restrict the report.
+--bundles, --datasets, --budgets and --seeds also restrict the report. With --train and --test a run meta-trains on
+some datasets and is tested on others; it counts as a dataset called A+B+C->D+E.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from _arena_plots import write_plots
-from _arena_report import CONTROLLER, Result, markdown, rows
-from _arena_runs import Runner, Unit, bundle_name, stored
+from _arena_report import CONTROLLER, markdown, rows
+from _arena_results import Result
+from _arena_runs import Runner, Unit, bundle_name, cross_domain, cross_domain_name, datasets_in, stored
 from _learner_report import Report
 
 from autometa.core.errors import ConfigError
@@ -53,6 +56,8 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add("--bundles", help=f"baselines by name, others by path; {DEFAULTS['bundles']} by default")
     add("--datasets", help="all of --data by default")
+    add("--train", help="datasets of --data for meta-training, with --test and without --datasets")
+    add("--test", help="other datasets of --data, for meta-test")
     add("--budgets", help="seconds, or 10m, 2h; 60 by default")
     add("--seeds", help="of splits and tasks; 0 by default")
     add("--tasks", type=int, help="meta-test tasks of a dataset and seed; 30 by default, 10 if quick")
@@ -99,14 +104,34 @@ def budgets_of(options: argparse.Namespace, text: str) -> list[float]:
     return list(dict.fromkeys(run.time_budget for run in checked))
 
 
-def datasets_of(data: Path, names: Sequence[str]) -> list[Path]:
-    """The named datasets of a folder, or all; ConfigError lists the datasets of the folder."""
-    there = sorted(file.parent.name for file in data.glob("*/labels.csv"))
-    if unknown := [name for name in names if name not in there]:
-        raise ConfigError(f"--datasets {', '.join(unknown)}: {data} has {', '.join(there) or 'none'}")
+def datasets_of(options: argparse.Namespace, folder: Path) -> list[Path]:
+    """The named datasets of --data, or all; for --train and --test a folder of links in the folder of results.
+    ConfigError lists the datasets of --data, or says which options contradict each other."""
+    names, train, test = named_datasets(options)
+    there = datasets_in(options.data)
+    if unknown := [name for name in (*names, *train, *test) if name not in there]:
+        raise ConfigError(f"no dataset {', '.join(unknown)}: {options.data} has {', '.join(there) or 'none'}")
     if not there:
-        raise ConfigError(f"--data {data}: holds no folder with a labels.csv")
-    return [data / name for name in names or there]
+        raise ConfigError(f"--data {options.data}: holds no folder with a labels.csv")
+    if train or test:
+        return [cross_domain(options.data, train, test, folder / "cross-domain")]
+    return [options.data / name for name in names or there]
+
+
+def named_datasets(options: argparse.Namespace) -> tuple[list[str], list[str], list[str]]:
+    """--datasets, --train and --test; ConfigError if they contradict each other."""
+    names, train, test = words(options.datasets), words(options.train), words(options.test)
+    if bool(train) != bool(test) or (train and names):
+        raise ConfigError("--train and --test: give both and no --datasets, or neither")
+    if both := set(train) & set(test):
+        raise ConfigError(f"--train and --test: {', '.join(sorted(both))} is in both")
+    return names, train, test
+
+
+def result_names(options: argparse.Namespace) -> list[str]:
+    """What the datasets that the options name are called in results; empty: all."""
+    names, train, test = named_datasets(options)
+    return [cross_domain_name(train, test)] if train else names
 
 
 def bundles_of(names: Iterable[str]) -> list[Path]:
@@ -123,11 +148,11 @@ def bundles_of(names: Iterable[str]) -> list[Path]:
     return list(found.values())
 
 
-def units_of(options: argparse.Namespace) -> list[Unit]:
-    """All units that the options ask for. Bundles take turns, so that other load on the machine affects all of
-    them."""
+def units_of(options: argparse.Namespace, folder: Path) -> list[Unit]:
+    """All units that the options ask for; links to datasets go into the folder of results. Bundles take turns, so
+    that other load on the machine affects all of them."""
     bundles = bundles_of(words(options.bundles or DEFAULTS["bundles"]))
-    datasets = datasets_of(options.data, words(options.datasets))
+    datasets = datasets_of(options, folder)
     budgets = budgets_of(options, options.budgets or DEFAULTS["budgets"])
     seeds = [int(seed) for seed in words(options.seeds or DEFAULTS["seeds"])]
     return [Unit(b, d, t, s) for s in seeds for t in budgets for d in datasets for b in bundles]
@@ -146,7 +171,7 @@ def decode(datasets: Iterable[Path]) -> None:
 
 def measure(options: argparse.Namespace, folder: Path) -> None:
     """Measure the units that have no result. ValueError if other results were measured with other settings."""
-    units, settings, known = units_of(options), settings_of(options), stored(folder)
+    units, settings, known = units_of(options, folder), settings_of(options), stored(folder)
     if other := {result.settings for result in known.values()} - {settings}:
         raise ValueError(
             f"{folder}: measured with {other.pop()}, not with {settings}; name another --results"
@@ -170,7 +195,7 @@ def narrowed(results: Sequence[Result], options: argparse.Namespace) -> list[Res
     seeds = [int(seed) for seed in words(options.seeds)]
     chosen: dict[str, list[Any]] = {
         "bundle": bundles,
-        "dataset": words(options.datasets),
+        "dataset": result_names(options),
         "budget_s": budgets,
         "seed": seeds,
     }

@@ -18,6 +18,7 @@ from torch import nn
 
 from autometa.backbones import Backbone, Normalise, Preprocessing, build_backbone, list_stages, split
 from autometa.core.budget import UNLIMITED, TimeBudget
+from autometa.learners.frozen_part import FrozenPart, freeze_backbone, freeze_trunk, move_backbone
 from autometa.learners.networks import Conv4, ResNet12
 from autometa.learners.storage import MEMORY, Storage
 
@@ -74,6 +75,8 @@ class Encoder(nn.Module):
     """What `prepare` gives, [n, ...] → feature maps float32 [n, c, h, w]; `shape` is (c, h, w)."""
 
     shape: tuple[int, int, int]
+    frozen: FrozenPart | None = None
+    """What `prepare` runs on an engine, if there is such a part."""
 
     @property
     def width(self) -> int:
@@ -141,17 +144,16 @@ class TailEncoder(Encoder):
 
     def __init__(self, backbone: Backbone, spec: EncoderSpec) -> None:
         super().__init__()
-        whole = spec.trainable == "all"
         self._px = backbone.input_px(spec.px)
         self._resize = backbone.preprocessing.resize
-        normalise = Normalise(backbone.preprocessing.mean, backbone.preprocessing.std)
         model = backbone.model.requires_grad_(True)
         self._model = Unregistered(model)
-        trunk, tail = split(model, len(list_stages(model)) if whole else int(spec.trainable))
-        self.tail = nn.Sequential(normalise, tail) if whole else tail
-        self._trunk = (
-            None if whole else Unregistered(nn.Sequential(normalise, trunk).requires_grad_(False).eval())
-        )
+        if spec.trainable == "all":
+            normalise = Normalise(backbone.preprocessing.mean, backbone.preprocessing.std)
+            self.tail = nn.Sequential(normalise, split(model, len(list_stages(model)))[1])
+        else:
+            self.tail = split(model, spec.trainable)[1]
+            self.frozen = freeze_trunk(backbone, spec.trainable, spec.px)
         self.shape = _measure_shape(self, self.prepare(np.zeros((2, 3, spec.px, spec.px), np.uint8)))
 
     def prepare(
@@ -159,16 +161,10 @@ class TailEncoder(Encoder):
     ) -> torch.Tensor:
         """uint8 images [n, 3, h, w] → activations of the trunk float16 [n, c, h, w] (clamped to its range),
         or uint8 pixels where everything is trained."""
-        if self._trunk is None:
+        trunk, device = self.frozen, get_device(self)
+        if trunk is None:
             return prepare_in_chunks(lambda chunk: self._resize(chunk, self._px), images, budget, storage)
-        device = get_device(self)
-        trunk = self._trunk.network.to(device)
-
-        def run(chunk: torch.Tensor) -> torch.Tensor:
-            pixels = self._resize(chunk.to(device), self._px)
-            return to_float16(trunk(pixels.contiguous(memory_format=torch.channels_last)))
-
-        return prepare_in_chunks(run, images, budget, storage)
+        return prepare_in_chunks(lambda chunk: to_float16(trunk.run(chunk, device)), images, budget, storage)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """What `prepare` gives → maps float32 [n, c, h, w]."""
@@ -193,7 +189,8 @@ class FrozenEncoder(Encoder):
 
     def __init__(self, backbone: Backbone, spec: EncoderSpec) -> None:
         super().__init__()
-        self._backbone, self._px, self._maps = Unregistered(backbone), spec.px, spec.maps
+        self._backbone, self._px = Unregistered(backbone), spec.px
+        self.frozen = None if spec.maps else freeze_backbone(backbone, spec.px)
         example = self.prepare(np.zeros((2, 3, spec.px, spec.px), np.uint8))
         channels = example.shape[1]
         last = nn.Conv2d(ADAPTER_WIDTH, channels, 1)
@@ -207,17 +204,18 @@ class FrozenEncoder(Encoder):
     ) -> torch.Tensor:
         """uint8 images [n, 3, h, w] → features of the backbone: float32 [n, d, 1, 1], of length √d so that
         their numbers are of order one, or maps float16 [n, c, h, w] where maps are wanted."""
-        backbone = self._backbone.network = move_backbone(self._backbone.network, get_device(self))
-        if self._maps:
+        frozen, device = self.frozen, get_device(self)
+        backbone = self._backbone.network = move_backbone(self._backbone.network, device)
+        if frozen is None:
             return prepare_in_chunks(
                 lambda chunk: to_float16(backbone.final_maps(chunk, self._px)), images, budget, storage
             )
-
-        if len(images) >= WORTH_A_RACE:
+        frozen.backbone = backbone
+        if frozen.engine is None and len(images) >= WORTH_A_RACE:
             backbone.prepare(images[:CHUNK], self._px, n_images=len(images), budget=budget)
 
         def embed(chunk: torch.Tensor) -> torch.Tensor:
-            features = backbone.embed(chunk, self._px)
+            features = frozen.run(chunk, device)
             return nn.functional.normalize(features, dim=1)[..., None, None] * features.shape[1] ** 0.5
 
         return prepare_in_chunks(embed, images, budget, storage)
@@ -263,15 +261,6 @@ def prepare_in_chunks(
 def get_device(module: nn.Module) -> torch.device:
     """Where its parameters are; the CPU for a module that has none yet."""
     return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
-
-
-def move_backbone(backbone: Backbone, device: torch.device) -> Backbone:
-    """The backbone, or, where it runs on another kind of device, one with the same network that runs there."""
-    if backbone.device == device.type:
-        return backbone
-    moved = Backbone(backbone.spec, backbone.model, device.type)
-    moved.report = backbone.report
-    return moved
 
 
 def to_float16(maps: torch.Tensor) -> torch.Tensor:

@@ -34,7 +34,7 @@ Images = NDArray[np.uint8]
 
 class TrainedDescription(BaseModel):
     """What `learner.json` holds: the recipe, the names of the files with the learner's tensors and with the
-    backbone's, and what validation said."""
+    backbone's, the engine of its frozen part (None: PyTorch), and what validation said."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -42,6 +42,7 @@ class TrainedDescription(BaseModel):
     recipe: Recipe
     network: str
     backbone: str | None = None
+    engine: str | None = None
     validation: dict[str, Any] = {}
 
 
@@ -110,11 +111,12 @@ class TrainedLearner:
 
     def save(self, folder: Path) -> None:
         """Write everything that `load` needs into `folder`, atomically."""
-        backbone = self.learner.encoder.backbone_state()
+        backbone, frozen = self.learner.encoder.backbone_state(), self.learner.encoder.frozen
         description = TrainedDescription(
             recipe=self.recipe,
             network=save_tensors(folder, "network", self.learner.state_dict()),
             backbone=save_tensors(folder, "backbone", backbone) if backbone else None,
+            engine=frozen.engine if frozen else None,
             validation=self.validation,
         )
         write_description(folder, description)
@@ -131,6 +133,8 @@ class TrainedLearner:
             learner.load_state_dict(state)
         except RuntimeError as error:  # torch's, for tensors of other names or shapes
             raise ArtifactError(f"{folder}: its tensors do not fit its recipe ({error})") from error
+        if learner.encoder.frozen:
+            learner.encoder.frozen.engine = description.engine
         return cls(description.recipe, learner.eval().to(device), device, description.validation)
 
 

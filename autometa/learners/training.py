@@ -38,7 +38,8 @@ class TrainingSettings(BaseModel):
     classifier that only training needs) falling along a cosine to zero at the end of the budget or at
     `max_steps`; gradients clipped to length `clip`. Validation every `validate_every` steps,
     or as often as it takes a fixed share of the time; training ends after `patience` of them without a better
-    one, if these also took a fixed share of the steps or of the time."""
+    one, if these also took a fixed share of the steps or of the time, or after some without a mistake. With
+    `patience` None it ends with the budget or at `max_steps` only."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -50,7 +51,7 @@ class TrainingSettings(BaseModel):
     clip: float = Field(default=5.0, gt=0)
     max_steps: int | None = Field(default=None, ge=1)
     validate_every: int | None = Field(default=None, ge=1)
-    patience: int = Field(default=20, ge=1)
+    patience: int | None = Field(default=20, ge=1)
     seed: int = Field(default=0, ge=0)
 
 
@@ -205,15 +206,20 @@ class Training:
             return "it has nothing to train"
         if self._diverged:
             return DIVERGED
-        if self._best.mean == 1.0 and self.progress.stale >= PERFECT:
-            return "every validation episode is right"
         if settings.max_steps is not None and schedule.steps >= settings.max_steps:
             return "all steps made"
-        bounded = settings.max_steps is not None or np.isfinite(schedule.whole_s)
-        waited = schedule.share_done - self.progress.best_at > POLICY.patient_share or not bounded
-        if self.progress.stale >= settings.patience and waited:
-            return "no better state for long"
+        if settings.patience is not None and (lost := self._why_to_lose_patience(settings.patience)):
+            return lost
         return "" if schedule.fits_step() else "the time is used"
+
+    def _why_to_lose_patience(self, patience: int) -> str:
+        """A reason to end before all steps are made and all time is used, or nothing."""
+        stale, schedule = self.progress.stale, self._schedule
+        if self._best.mean == 1.0 and stale >= PERFECT:
+            return "every validation episode is right"
+        bounded = self.settings.max_steps is not None or np.isfinite(schedule.whole_s)
+        waited = schedule.share_done - self.progress.best_at > POLICY.patient_share or not bounded
+        return "no better state for long" if stale >= patience and waited else ""
 
     def _step(self) -> None:
         """One step on a meta-batch; where the loss is no number, nothing is changed but `_diverged`."""

@@ -3,11 +3,12 @@
 In the order in which a caller takes the steps:
 
 1. `build_untrained`: the learner of a recipe, which knows the form of the test.
-2. `measure_costs`: what an image and a task cost it here.
-3. `count_affordable`: how many images there is time to prepare and room to keep.
-4. `Encoder.prepare`, or `PreparedImages.inputs_for` where several learners share images: the encoder inputs.
-5. `hold_out_classes` and `build_pool_source`: validation episodes, and training episodes of the other classes.
-6. `train_learner`: the training itself, within a budget.
+2. `choose_engine`, where many images are to come: what runs its frozen part.
+3. `measure_costs`: what an image and a task cost it here.
+4. `count_affordable`: how many images there is time to prepare and room to keep.
+5. `Encoder.prepare`, or `PreparedImages.inputs_for` where several learners share images: the encoder inputs.
+6. `hold_out_classes` and `build_pool_source`: validation episodes, and training episodes of the other classes.
+7. `train_learner`: the training itself, within a budget.
 """
 
 from __future__ import annotations
@@ -81,6 +82,22 @@ def build_untrained(recipe: Recipe, test: EpisodeSpec, device: str = "cpu") -> T
     return fitted
 
 
+def choose_engine(
+    fitted: TrainedLearner,
+    images: NDArray[np.uint8],
+    n_images: int,
+    budget: TimeBudget,
+    report: Callable[[str], None],
+) -> None:
+    """Choose the fastest engine for what the learner never trains, as systems without training do for a backbone.
+
+    It is chosen by a race on some images uint8 [n, 3, h, w], which must pay over the `n_images` to come and end
+    within a share of the budget. Nothing happens where no part is frozen.
+    """
+    if frozen := fitted.learner.encoder.frozen:
+        frozen.choose_engine(images, n_images, budget.share(POLICY.engine_share), report)
+
+
 def measure_costs(
     fitted: TrainedLearner, images: PreparedImages, test: EpisodeSpec, budget: TimeBudget = UNLIMITED
 ) -> TrainedCosts:
@@ -88,7 +105,8 @@ def measure_costs(
     encoder = fitted.learner.encoder
     image_s, image_bytes = images.image_s(encoder, budget), images.image_bytes(encoder, budget)
     task_s = measure_task_s(fitted, images.images[:PROBE_IMAGES], test)
-    return TrainedCosts(image_s, task_s, fitted.load_s, image_bytes)
+    build_s = encoder.frozen.build_s if encoder.frozen else 0.0
+    return TrainedCosts(image_s, task_s, fitted.load_s + build_s, image_bytes)
 
 
 def measure_task_s(fitted: TrainedLearner, images: NDArray[np.uint8], test: EpisodeSpec) -> float:

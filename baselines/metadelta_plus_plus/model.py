@@ -15,7 +15,9 @@ class MyMetaLearner(EpisodicMetaLearner, MetaLearner):
     recipe = Recipe(
         learner="metadelta_plus_plus",
         encoder=EncoderSpec(network="tf_efficientnet_lite0", px=128, trainable=2),
-        training=TrainingSettings(optimizer="adam", learning_rate=1e-4, classifier_rate=1e-3, clip=5.0),
+        training=TrainingSettings(
+            optimizer="adam", learning_rate=1e-4, classifier_rate=1e-3, clip=5.0, patience=None
+        ),
         validation_episodes=50,
     )
 

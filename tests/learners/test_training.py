@@ -231,6 +231,14 @@ def test_patience_is_a_number_of_validations_and_a_share_of_the_steps(patience: 
     assert training.run().steps == steps
 
 
+@pytest.mark.parametrize("accuracy", [0.0, 1.0])
+def test_without_patience_all_steps_are_made(accuracy: float) -> None:
+    training = training_of(max_steps=40, validate_every=2, patience=None)
+    training.learner.validate = lambda *_: Answer((), np.full(4, accuracy))  # type: ignore[method-assign]
+    record = training.run()
+    assert (record.steps, record.ended) == (40, "all steps made")
+
+
 def test_gradients_are_clipped() -> None:
     training = training_of(max_steps=1, clip=1e-3)
     loss = training.learner.loss

@@ -23,6 +23,7 @@ from autometa.core.budget import UNLIMITED
 from autometa.core.errors import BudgetExhausted
 from autometa.data.episodes import EpisodeSpec
 from autometa.learners import encoder as encoder_module
+from autometa.learners import frozen_part
 from autometa.learners import storage as storage_module
 from autometa.learners.encoder import EncoderSpec, TailEncoder, build_encoder
 from autometa.learners.recipe import Recipe, build_learner
@@ -167,10 +168,10 @@ def test_a_frozen_trunk_runs_where_the_parameters_are() -> None:
     images = np.zeros((2, 3, PX, PX), dtype=np.uint8)
     assert encoder.prepare(images).device.type == "cpu"
     encoder.to("meta")  # the one other device that is everywhere; it computes shapes only
-    with pytest.raises(NotImplementedError, match="meta tensor"):
+    with pytest.raises(RuntimeError):
         encoder.prepare(images)
-    assert encoder._trunk is not None
-    assert encoder_module.get_device(encoder._trunk.network).type == "meta"
+    assert encoder.frozen is not None
+    assert encoder_module.get_device(encoder.frozen.backbone.model).type == "meta"
 
 
 @pytest.mark.parametrize("maps", [False, True])
@@ -182,7 +183,7 @@ def test_a_frozen_backbone_runs_where_the_parameters_are(maps: bool, monkeypatch
         asked.append(device)
         raise InterruptedError
 
-    monkeypatch.setattr(encoder_module, "Backbone", elsewhere)
+    monkeypatch.setattr(frozen_part, "Backbone", elsewhere)
     images = np.zeros((2, 3, PX, PX), dtype=np.uint8)
     encoder.prepare(images)
     encoder.to("meta")

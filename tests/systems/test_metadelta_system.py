@@ -11,14 +11,12 @@ import pytest
 import torch
 from synthetic import FakeClock, colour_pool
 
-from autometa.backbones import CATALOGUE, BackboneSpec
+from autometa.backbones import CATALOGUE, BackboneSpec, View
 from autometa.core.budget import UNLIMITED, Limits, MemoryBudget, TimeBudget
 from autometa.core.errors import ArtifactError, BudgetExhausted, WeightsError
 from autometa.core.files import read_format
-from autometa.data.episodes import EpisodeSpec, sample_episodes
+from autometa.data.episodes import EpisodeSpec
 from autometa.data.test_spec import TestSpec
-from autometa.evaluation.mixing import fit_mixture_weights, mix_batches
-from autometa.evaluation.validation_episodes import ValidationEpisodes
 from autometa.learners.rotated import RotatedImages
 from autometa.learners.storage import Storage
 from autometa.model.load import load_learner
@@ -33,19 +31,20 @@ POOL = colour_pool(classes=16)
 
 
 @pytest.fixture
-def networks(tiny_backbone: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
-    """Two tiny networks, and little to do with them."""
+def networks(tiny_backbone: str, monkeypatch: pytest.MonkeyPatch) -> tuple[View, ...]:
+    """Two tiny networks, and little to do with them; no races of engines, which would take most of the time."""
+    monkeypatch.setattr(metadelta, "choose_engine", lambda *_: None)
     monkeypatch.setitem(CATALOGUE, "tiny2", BackboneSpec("tiny2", "test_efficientnet", 0.5, 64, "none"))
     monkeypatch.setattr(metadelta, "EPISODES", 12)
-    return tiny_backbone, "tiny2"
+    return View(tiny_backbone, 32), View("tiny2", 32)
 
 
 def system(
-    folder: Path | None, networks: tuple[str, ...], seconds: float = 6.0, run_s: float = 60.0
+    folder: Path | None, networks: tuple[View, ...], seconds: float = 6.0, run_s: float = 60.0
 ) -> tuple[MetaDeltaSystem, list[str]]:
     lines: list[str] = []
     limits = Limits(TimeBudget.of(seconds), TimeBudget.of(run_s), MemoryBudget(8 * 2**30))
-    return MetaDeltaSystem(TEST, limits, folder, lines.append, 1.0, networks, px=32), lines
+    return MetaDeltaSystem(TEST, limits, folder, lines.append, 1.0, networks), lines
 
 
 def answer(learner: TrainedEnsemble, order: tuple[int, ...] = (0, 1, 2)) -> np.ndarray[Any, Any]:
@@ -56,7 +55,7 @@ def answer(learner: TrainedEnsemble, order: tuple[int, ...] = (0, 1, 2)) -> np.n
 
 
 def test_a_run_trains_every_backbone_weighs_them_and_survives_saving(
-    tmp_path: Path, networks: tuple[str, ...]
+    tmp_path: Path, networks: tuple[View, ...]
 ) -> None:
     run, lines = system(tmp_path, networks)
     run.bootstrap()
@@ -80,7 +79,7 @@ def test_a_run_trains_every_backbone_weighs_them_and_survives_saving(
 
 
 def test_without_time_the_untrained_backbone_is_what_there_is(
-    tmp_path: Path, networks: tuple[str, ...]
+    tmp_path: Path, networks: tuple[View, ...]
 ) -> None:
     run, lines = system(tmp_path, networks, seconds=0.0, run_s=0.0)
     run.bootstrap()
@@ -89,7 +88,7 @@ def test_without_time_the_untrained_backbone_is_what_there_is(
     assert any("is left out" in line or "not trained further" in line for line in lines)
 
 
-def test_too_few_classes_to_hold_any_out_leave_the_backbone_build(networks: tuple[str, ...]) -> None:
+def test_too_few_classes_to_hold_any_out_leave_the_backbone_build(networks: tuple[View, ...]) -> None:
     run, lines = system(None, networks)
     run.bootstrap()
     assert run.run(colour_pool(classes=3, datasets=1)).validation == {"stage": "untrained"}
@@ -98,12 +97,12 @@ def test_too_few_classes_to_hold_any_out_leave_the_backbone_build(networks: tupl
 
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_worker_that_runs_out_of_time_leaves_the_others(
-    lost: int, tmp_path: Path, networks: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    lost: int, tmp_path: Path, networks: tuple[View, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepare = MetaDeltaSystem._prepare
 
     def late(self: Any, worker: Any, *rest: Any) -> Any:
-        if worker.name == networks[lost]:
+        if worker.view == networks[lost]:
             raise BudgetExhausted("late")
         return prepare(self, worker, *rest)
 
@@ -111,22 +110,53 @@ def test_a_worker_that_runs_out_of_time_leaves_the_others(
     run, lines = system(tmp_path, networks, seconds=4.0)
     run.bootstrap()
     learner = run.run(POOL)
-    assert [m.name for m in learner.members] == [networks[1 - lost]]
+    assert [m.name for m in learner.members] == [str(networks[1 - lost])]
     assert learner.validation["stage"] == "final"
     assert f"{networks[lost]} is left out: late" in lines
 
 
 def test_backbones_that_do_not_fit_are_not_begun(
-    networks: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    networks: tuple[View, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, lines = system(None, networks)
     monkeypatch.setattr(metadelta, "LEAST_SHARE", 1e9)
-    assert [w.name for w in run._choose_workers(POOL)] == [networks[0]]
+    assert [w.view for w in run._choose_workers(POOL)] == [networks[0]]
     assert lines[-1] == f"{networks[1]} does not fit in the time for 1 others and meta-test"
 
 
+def test_workers_keep_their_engine_where_no_image_is_rotated(
+    networks: tuple[View, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = system(None, networks)
+    worker = run._choose_workers(POOL)[0]
+    monkeypatch.setattr(run, "_affordable", lambda most, _: min(192, most))
+    shared = run._choose_data(POOL, [worker])
+    assert shared.images.rotations == 1
+    anew, _ = run._prepare(worker, shared, UNLIMITED)
+    assert anew.learner is not worker.learner
+    assert anew.learner.learner.encoder.frozen is worker.learner.learner.encoder.frozen
+    assert anew.learner.recipe.training.patience is None
+
+
+def test_an_engine_is_chosen_for_all_images_to_come(
+    networks: tuple[View, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(metadelta, "choose_engine", lambda _, images, n, *rest: asked.append(n))
+    run, _ = system(None, networks)
+    run._choose_workers(POOL)
+    assert asked == [len(POOL.images) + TEST.images] * 2
+
+
+def test_views_are_those_of_the_fixed_system_then_other_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["tf_efficientnet_lite0", "tf_efficientnet_lite2", "vit_small_patch14_dinov2.depth10"]
+    monkeypatch.setattr(metadelta, "installed_backbones", lambda: [CATALOGUE[name] for name in names])
+    fixed = [View(names[0], 128), View(names[1], 128), View(names[0], 224)]
+    assert metadelta.list_views() == (*fixed, View(names[2], 128))
+
+
 def test_images_are_left_out_after_their_turned_copies(
-    networks: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    networks: tuple[View, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, lines = system(None, networks)
     workers = run._choose_workers(POOL)[:1]
@@ -141,7 +171,7 @@ def test_images_are_left_out_after_their_turned_copies(
 
 
 def test_where_images_are_left_out_classes_to_validate_on_stay_whole(
-    networks: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    networks: tuple[View, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, _ = system(None, networks)
     monkeypatch.setattr(run, "_affordable", lambda most, _: 90)
@@ -173,7 +203,7 @@ def test_turned_images_are_classes_of_their_own() -> None:
     assert seen == {0, 1, 2, 3}
 
 
-def test_inputs_are_those_of_the_images_then_of_the_turned_ones(networks: tuple[str, ...]) -> None:
+def test_inputs_are_those_of_the_images_then_of_the_turned_ones(networks: tuple[View, ...]) -> None:
     encoder = system(None, networks)[0]._build(networks[0]).learner.encoder
     images = turned_images()
     inputs = images.prepare(encoder, UNLIMITED, Storage)
@@ -191,7 +221,7 @@ def test_no_backbone_is_an_error_that_says_how_to_fix_it(monkeypatch: pytest.Mon
         MetaDeltaSystem(TEST, limits).bootstrap()
 
 
-def test_reserve_grows_with_every_worker_and_stands_before_training(networks: tuple[str, ...]) -> None:
+def test_reserve_grows_with_every_worker_and_stands_before_training(networks: tuple[View, ...]) -> None:
     run, _ = system(None, networks)
     clock = FakeClock()
     run.limits = Limits(TimeBudget.of(100, clock), TimeBudget.of(50, clock), run.limits.memory)
@@ -200,7 +230,7 @@ def test_reserve_grows_with_every_worker_and_stands_before_training(networks: tu
     assert run._left_s([one, two]) < run._left_s([one]) < 50 - run._reserve_s([one])
 
 
-def test_artefacts_name_no_folder_elsewhere(tmp_path: Path, networks: tuple[str, ...]) -> None:
+def test_artefacts_name_no_folder_elsewhere(tmp_path: Path, networks: tuple[View, ...]) -> None:
     system(tmp_path, networks)[0].bootstrap()
     content = json.loads((tmp_path / "learner.json").read_text())
     content["members"][0]["folder"] = "../secret"
@@ -210,7 +240,7 @@ def test_artefacts_name_no_folder_elsewhere(tmp_path: Path, networks: tuple[str,
 
 
 def test_the_adapter_trains_saves_and_serves(
-    tmp_path: Path, networks: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, networks: tuple[View, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Mine(SystemMetaLearner):
         bundle = tmp_path
@@ -218,7 +248,7 @@ def test_the_adapter_trains_saves_and_serves(
         @staticmethod
         def system(test: Any, limits: Any, *rest: Any) -> MetaDeltaSystem:
             return MetaDeltaSystem(
-                TEST, Limits(TimeBudget.of(3.0), limits.run, limits.memory), *rest, networks[:1], 32
+                TEST, Limits(TimeBudget.of(3.0), limits.run, limits.memory), *rest, networks[:1]
             )
 
     class Sets:
@@ -231,43 +261,3 @@ def test_the_adapter_trains_saves_and_serves(
     served.load(str(tmp_path))
     images, labels = torch.from_numpy(POOL.images[:28]).float() / 255, torch.from_numpy(POOL.labels[:28])
     assert served.fit((images, labels, labels, 2, 14)).predict(images).shape == (28, 2)
-
-
-def validation(n: int = 6) -> ValidationEpisodes:
-    return ValidationEpisodes(sample_episodes(POOL, np.arange(16), SPEC, n, np.random.default_rng(0)))
-
-
-def says(episodes: ValidationEpisodes, right: float) -> list[torch.Tensor]:
-    """Log-probabilities that give the label `right` and share the rest among the other classes."""
-    found = []
-    for batch in episodes.batches:
-        of_label = torch.nn.functional.one_hot(
-            batch.query_labels.clamp(min=0), int(batch.ways.max())
-        ).double()
-        p = of_label * right + (1 - of_label) * (1 - right) / (batch.ways[:, None, None] - 1)
-        present = torch.arange(p.shape[-1]) < batch.ways[:, None, None]
-        found.append(p.log().masked_fill(~present, -torch.inf))
-    return found
-
-
-def test_weights_go_to_members_that_are_right_and_to_those_that_differ() -> None:
-    episodes = validation()
-    good, bad = says(episodes, 0.9), says(episodes, 0.1)
-    assert fit_mixture_weights([good, bad], episodes)[0] > 0.99
-    assert fit_mixture_weights([good, good], episodes) == pytest.approx([0.5, 0.5])
-    halves = [
-        [
-            torch.where(torch.arange(g.shape[1])[:, None] % 2 == half, g, b)
-            for g, b in zip(good, bad, strict=True)
-        ]
-        for half in range(2)
-    ]
-    weights = fit_mixture_weights([*halves, bad], episodes)
-    assert sum(weights) == pytest.approx(1)
-    assert weights[2] < 0.01 and min(weights[:2]) > 0.3
-
-
-def test_a_mixture_is_the_weighted_mean_of_probabilities() -> None:
-    a, b = torch.tensor([[0.25, 0.75, 0.0]]).log(), torch.tensor([[0.75, 0.25, 0.0]]).log()
-    mixed = mix_batches([[a], [b]], [3.0, 1.0])[0].exp()
-    torch.testing.assert_close(mixed.float(), torch.tensor([[0.375, 0.625, 0.0]]))

@@ -30,6 +30,7 @@ from autometa.learners.training import TrainingSettings
 from autometa.model.fitted_learner import FittedLearner
 from autometa.model.load import load_learner
 from autometa.submission import AutoLearner, EpisodicMetaLearner
+from autometa.systems import single_learner
 from autometa.systems.single_learner import SingleLearnerSystem
 
 SPEC = EpisodeSpec((2, 5), (1, 3), 4)
@@ -51,6 +52,13 @@ def trained(folder: Path, what: Recipe, bounds: Limits | None = None) -> tuple[T
     training = SingleLearnerSystem(what, TEST, bounds or limits(), folder, lines.append, start_s=1.0)
     training.bootstrap()
     return training.run(colour_pool(classes=16)), lines
+
+
+def test_an_engine_is_chosen_for_all_images_to_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(single_learner, "choose_engine", lambda _, images, n, *rest: asked.append(n))
+    trained(tmp_path, recipe())
+    assert asked == [len(colour_pool(classes=16).images) + TEST.images]
 
 
 def answer(learner: TrainedLearner, pool: ImagePool) -> np.ndarray[Any, Any]:
