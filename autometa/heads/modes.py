@@ -134,13 +134,14 @@ def _transport(
     )
     joint = _refine([mode.refine for mode in modes], Joint.of(together, centred=True))
     plan = assign_by_transport(joint, SHARPNESS, STEP)
-    return joint.query_scores(together, plan).unflatten(0, (k, b))
+    scores = joint.query_scores(together, plan)
+    return scores.reshape(k, b, *scores.shape[1:])
 
 
 def _refine(refines: Sequence[Refine], joint: Joint) -> Joint:
     """The episodes [modes·b] of `joint`, those of each mode as its place in `refines` [modes] says. Modes that are
     refined alike are refined together."""
-    by_mode = torch.arange(len(joint.gram), device=joint.gram.device).unflatten(0, (len(refines), -1))
+    by_mode = torch.arange(len(joint.gram), device=joint.gram.device).reshape(len(refines), -1)
     gram = torch.empty_like(joint.gram)
     for refine in dict.fromkeys(refines):
         rows = by_mode[[place for place, each in enumerate(refines) if each is refine]].flatten()
