@@ -18,10 +18,10 @@ LEAST_HALVED = 256
 
 @dataclass(frozen=True)
 class Scatter:
-    """Class statistics of features, float64.
+    """Class statistics of features.
 
-    The `mean` [d] of all, the `class_means` [c, d], `sizes` [c], the number of images of each class, and the
-    covariance `within` classes [d, d].
+    The `mean` [d] of all, the `class_means` [c, d], `sizes` [c], the number of images of each class, all float64, and
+    the covariance `within` classes float32 [d, d].
     """
 
     mean: torch.Tensor
@@ -35,10 +35,9 @@ class Scatter:
         sizes, class_means = self.sizes[~classes], self.class_means[~classes]
         _check_classes(int(sizes.sum()), len(sizes))
         residual = features - self.class_means.float()[labels]
-        spare = self.sizes.sum() - len(self.sizes)
-        within = spare * self.within - (residual.T @ residual).double()
-        mean = sizes @ class_means / sizes.sum()
-        return Scatter(mean, class_means, sizes, within / (sizes.sum() - len(sizes)))
+        before, after = (int(each.sum()) - len(each) for each in (self.sizes, sizes))
+        within = torch.addmm(self.within, residual.T, residual, beta=before / after, alpha=-1 / after)
+        return Scatter(sizes @ class_means / sizes.sum(), class_means, sizes, within)
 
 
 class FeatureStatistics:
@@ -64,7 +63,7 @@ class FeatureStatistics:
         The covariance is that of all classes less the part of these, which costs less than computing it again where
         few are left out. ValueError if no class remains.
         """
-        left_out = torch.isin(self._names, torch.tensor(list(classes), device=self._names.device))
+        left_out = torch.isin(self._names, torch.tensor(list(classes)).to(self._names))
         kept = ~left_out[self._labels]
         rest = FeatureStatistics(self._features[kept], self._names[self._labels[kept]])
         if 2 * int(kept.sum()) >= len(kept):
@@ -73,8 +72,9 @@ class FeatureStatistics:
 
     def fit(self, spec: MetricSpec) -> Metric:
         """The fitted metric. ValueError if it whitens and there are not two classes, or no class has two images."""
-        features, knots = self._power(spec.power)
+        knots = self._power(spec.power)[1] if spec.power == "rank" else None
         if spec.shrinkage is None:
+            features = self._power(spec.power)[0]
             mean = features.mean(0) if spec.centre else torch.zeros_like(features[0])
             metric = Metric(spec, knots, mean if spec.learned else None)
             return replace(metric, prior=_estimate_prior(metric(self._features), self._labels))
@@ -90,7 +90,7 @@ class FeatureStatistics:
         # scaling to unit length shrinks all variances by the same factor
         scale = 1.0
         if spec.unit:
-            length = ((features - mean) @ projection).square().sum(-1).clamp(min=1e-12)
+            length = ((self._power(spec.power)[0] - mean) @ projection).square().sum(-1).clamp(min=1e-12)
             scale = float((1 / length).mean())
         within = torch.full_like(between, scale)
         prior = Prior(torch.zeros_like(within).float(), within.float(), (between * scale).float())
@@ -128,7 +128,7 @@ def compute_scatter(features: torch.Tensor, labels: torch.Tensor) -> Scatter:
     sums = torch.zeros(classes, features.shape[1], device=features.device).index_add_(0, labels, offset)
     means = sums / sizes[:, None].float()
     residual = offset - means[labels]
-    within = (residual.T @ residual).double().div_(len(features) - classes)
+    within = (residual.T @ residual).div_(len(features) - classes)
     return Scatter(mean.double(), means.double() + mean.double(), sizes, within)
 
 
@@ -207,7 +207,7 @@ def invert_lower(factor: torch.Tensor) -> torch.Tensor:
     upper, lower = invert_lower(factor[:h, :h]), invert_lower(factor[h:, h:])
     inverse = torch.zeros_like(factor)
     inverse[:h, :h], inverse[h:, h:] = upper, lower
-    inverse[h:, :h] = -lower @ (factor[h:, :h] @ upper)
+    torch.matmul(-lower, factor[h:, :h] @ upper, out=inverse[h:, :h])
     return inverse
 
 

@@ -25,7 +25,7 @@ def test_whitening_makes_covariance_within_classes_the_identity(power: str) -> N
     x, y = features()
     metric = FeatureStatistics(x, y).fit(MetricSpec(power, shrinkage=0.0, unit=False))
     within = compute_scatter(metric(x), y).within
-    torch.testing.assert_close(within, torch.eye(16, dtype=torch.float64), atol=2e-3, rtol=0)
+    torch.testing.assert_close(within, torch.eye(16), atol=2e-3, rtol=0)
 
 
 def test_whitening_diagonalises_class_means_and_sorts_them() -> None:
@@ -48,7 +48,7 @@ def test_whitening_is_exact_in_both_precisions(shrinkage: float, d: int) -> None
     scatter = compute_scatter(x, y)
     projection, between = compute_whitening(scatter, shrinkage)
     projection = projection.double()
-    shrunk = (1 - shrinkage) * scatter.within
+    shrunk = (1 - shrinkage) * scatter.within.double()
     shrunk += (shrinkage + 1e-6) * scatter.within.diagonal().mean() * torch.eye(d).double()
     torch.testing.assert_close(
         projection.T @ shrunk @ projection, torch.eye(d).double(), rtol=1e-4, atol=1e-4

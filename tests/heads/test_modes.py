@@ -180,7 +180,7 @@ def test_directions_of_class_means_are_lengthened() -> None:
     features = means[labels] + torch.randn(48, 10, generator=generator)
     scatter = compute_scatter(features, labels)
     plain, lengthened = (lengthen_class_directions(scatter, 0.1, power).double() for power in (0.0, 0.5))
-    shrunk = 0.9 * scatter.within + 0.1 * scatter.within.diagonal().mean() * torch.eye(10).double()
+    shrunk = 0.9 * scatter.within.double() + 0.1 * scatter.within.diagonal().mean() * torch.eye(10).double()
     torch.testing.assert_close(plain.T @ shrunk @ plain, torch.eye(10).double(), rtol=1e-4, atol=1e-4)
     centred = (scatter.class_means - scatter.class_means.mean(0)) @ plain
     _, sizes, directions = torch.linalg.svd(centred, full_matrices=False)
