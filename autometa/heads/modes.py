@@ -71,7 +71,9 @@ def collect_keys(names: Iterable[str]) -> set[Key]:
 def join_features(inputs: Sequence[torch.Tensor]) -> torch.Tensor:
     """Features [..., d_i] of unit length → side by side, [..., sum of d_i], of unit length: inner products are the
     mean of those of the inputs."""
-    return torch.cat([features / len(inputs) ** 0.5 for features in inputs], dim=-1)
+    if len(inputs) == 1:
+        return inputs[0]
+    return torch.cat(list(inputs), dim=-1).div_(len(inputs) ** 0.5)
 
 
 def apply_modes(
