@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from _head_data import Cached, Report, embedded, made_up, seconds
+from _head_modes import time_fitting, time_six_modes
 from _head_rivals import compare_easyfsl
 
 from autometa.data.episodes import Episode
@@ -160,7 +161,10 @@ def main() -> None:
             if np.sort(np.bincount(data.labels[np.isin(data.labels, data.split(0)[1])]))[-8] >= 10:
                 compare_easyfsl(report, data, *((100, 10) if options.quick else (1000, 200)))
                 compare_logistic(report, data, 100)
-        time_heads(report, (datasets or [made_up()])[0], 200 if options.quick else 1000)
+        data, n = (datasets or [made_up()])[0], 200 if options.quick else 1000
+        time_heads(report, data, n)
+        time_six_modes(report, data, small_class_tasks(data, data.split(0)[1], n // 10, 0))
+        time_fitting(report)
     if options.json:
         options.json.write_text(json.dumps(report.rows, indent=1))
 

@@ -54,7 +54,7 @@ class TimePolicy:
     metrics are fitted on. Finer views take several times as long, and there are to be some of them."""
 
     # The search
-    fold_episodes: int = 40
+    fold_episodes: int = 80
     """Episodes of a fold."""
     few_folds_s: float = 60.0
     """Time to search up to which there are three folds, five beyond."""

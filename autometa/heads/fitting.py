@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,19 +10,34 @@ import torch
 from autometa.heads.features import Prior
 from autometa.heads.metrics import SPREAD_SHRINKAGE, Metric, MetricSpec, apply_power, rank_knots
 
+WELL_CONDITIONED = 1e4
+"""A covariance whose norm is at most this many times its least eigenvalue is factorised in float32."""
+LEAST_HALVED = 256
+"""Triangular matrices up to this size are inverted as a whole."""
+
 
 @dataclass(frozen=True)
 class Scatter:
-    """Class statistics of features, float64.
+    """Class statistics of features.
 
-    The `mean` [d] of all, the `class_means` [c, d], `sizes` [c], the number of images of each class, and the
-    covariance `within` classes [d, d].
+    The `mean` [d] of all, the `class_means` [c, d], `sizes` [c], the number of images of each class, all float64, and
+    the covariance `within` classes float32 [d, d].
     """
 
     mean: torch.Tensor
     class_means: torch.Tensor
     sizes: torch.Tensor
     within: torch.Tensor
+
+    def without(self, classes: torch.Tensor, features: torch.Tensor, labels: torch.Tensor) -> Scatter:
+        """Statistics without the `classes`, bool [c], given their features [n, d] and labels 0..c-1 [n]. ValueError
+        as `compute_scatter`."""
+        sizes, class_means = self.sizes[~classes], self.class_means[~classes]
+        _check_classes(int(sizes.sum()), len(sizes))
+        residual = features - self.class_means.float()[labels]
+        before, after = (int(each.sum()) - len(each) for each in (self.sizes, sizes))
+        within = torch.addmm(self.within, residual.T, residual, beta=before / after, alpha=-1 / after)
+        return Scatter(sizes @ class_means / sizes.sum(), class_means, sizes, within)
 
 
 class FeatureStatistics:
@@ -36,34 +52,62 @@ class FeatureStatistics:
                 f"{len(features)} features and {len(labels)} labels; give one or more, as many of both"
             )
         self._features = features
-        self._labels = torch.unique(labels.to(features.device), return_inverse=True)[1]
+        self._names, self._labels = torch.unique(labels.to(features.device), return_inverse=True)
         self._powered: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
         self._scatters: dict[str, Scatter] = {}
+        self._whole: tuple[FeatureStatistics, torch.Tensor] | None = None
+
+    def without(self, classes: Collection[int]) -> FeatureStatistics:
+        """Statistics of the features of all classes but these, by their labels: metrics for a fold.
+
+        The covariance is that of all classes less the part of these, which costs less than computing it again where
+        few are left out. ValueError if no class remains.
+        """
+        left_out = torch.isin(self._names, torch.tensor(list(classes)).to(self._names))
+        kept = ~left_out[self._labels]
+        rest = FeatureStatistics(self._features[kept], self._names[self._labels[kept]])
+        if 2 * int(kept.sum()) >= len(kept):
+            rest._whole = self, left_out
+        return rest
 
     def fit(self, spec: MetricSpec) -> Metric:
         """The fitted metric. ValueError if it whitens and there are not two classes, or no class has two images."""
-        features, knots = self._power(spec.power)
+        knots = self._power(spec.power)[1] if spec.power == "rank" else None
         if spec.shrinkage is None:
+            features = self._power(spec.power)[0]
             mean = features.mean(0) if spec.centre else torch.zeros_like(features[0])
             metric = Metric(spec, knots, mean if spec.learned else None)
             return replace(metric, prior=_estimate_prior(metric(self._features), self._labels))
-        if spec.power not in self._scatters:
-            self._scatters[spec.power] = compute_scatter(features, self._labels)
-        scatter = self._scatters[spec.power]
+        scatter = self._scatter(spec.power)
+        mean = scatter.mean.float()
         if spec.class_power:
-            projection = lengthen_class_directions(scatter, spec.shrinkage, spec.class_power).float()
-            return Metric(spec, knots, scatter.mean.float(), projection)
+            projection = lengthen_class_directions(scatter, spec.shrinkage, spec.class_power)
+            return Metric(spec, knots, mean, projection)
         projection, between = compute_whitening(scatter, spec.shrinkage)
         if spec.discriminants:
             kept = min(len(scatter.sizes) - 1, len(projection))
-            projection, between = projection[:, :kept], between[:kept]
-        projection32, mean = projection.float(), scatter.mean.float()
+            projection, between = projection[:, :kept].contiguous(), between[:kept]
         # scaling to unit length shrinks all variances by the same factor
-        length = ((features - mean) @ projection32).square().sum(-1).clamp(min=1e-12)
-        scale = float((1 / length).mean()) if spec.unit else 1.0
+        scale = 1.0
+        if spec.unit:
+            length = ((self._power(spec.power)[0] - mean) @ projection).square().sum(-1).clamp(min=1e-12)
+            scale = float((1 / length).mean())
         within = torch.full_like(between, scale)
         prior = Prior(torch.zeros_like(within).float(), within.float(), (between * scale).float())
-        return Metric(spec, knots, mean, projection32, prior)
+        return Metric(spec, knots, mean, projection, prior)
+
+    def _scatter(self, power: str) -> Scatter:
+        """Statistics of the features raised to a power; cached. Ranks depend on which features there are, so that
+        those of a fold are its own."""
+        if power not in self._scatters:
+            if self._whole is None or power == "rank":
+                self._scatters[power] = compute_scatter(self._power(power)[0], self._labels)
+            else:
+                whole, left_out = self._whole
+                rows = left_out[whole._labels]
+                features = whole._power(power)[0][rows]
+                self._scatters[power] = whole._scatter(power).without(left_out, features, whole._labels[rows])
+        return self._scatters[power]
 
     def _power(self, power: str) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The features [n, d] raised to a power, and the knots if it is `rank`; cached."""
@@ -77,66 +121,94 @@ def compute_scatter(features: torch.Tensor, labels: torch.Tensor) -> Scatter:
     """Statistics of features [n, d] with labels 0..c-1 [n]. ValueError if there is only one class, or no class has
     two images."""
     classes = int(labels.max()) + 1
-    spare = len(features) - classes
-    if classes < 2 or spare < 1:
-        raise ValueError(
-            f"whitening needs two classes or more and a class with several images, not {len(features)} images "
-            f"of {classes} class(es): give more images"
-        )
+    _check_classes(len(features), classes)
     sizes = torch.bincount(labels, minlength=classes).double()
     mean = features.mean(0)
     offset = features - mean  # keeps the sums small enough for float32
     sums = torch.zeros(classes, features.shape[1], device=features.device).index_add_(0, labels, offset)
     means = sums / sizes[:, None].float()
     residual = offset - means[labels]
-    within = (residual.T @ residual).double() / spare
+    within = (residual.T @ residual).div_(len(features) - classes)
     return Scatter(mean.double(), means.double() + mean.double(), sizes, within)
 
 
+def _check_classes(images: int, classes: int) -> None:
+    if classes < 2 or images <= classes:
+        raise ValueError(
+            f"whitening needs two classes or more and a class with several images, not {images} images "
+            f"of {classes} class(es): give more images"
+        )
+
+
 def compute_whitening(scatter: Scatter, shrinkage: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """The whitening projection [d, d] and the variances [d] of class means after it; float64.
+    """The whitening projection float32 [d, d] and the variances float64 [d] of class means after it.
 
     The projection turns the shrunk covariance within classes, (1-a)S_w + a·tr(S_w)/d·I, into the identity and that
     of class means into a diagonal matrix, largest variance first. The part of the variances of class means that
     comes from their finite number of images is subtracted.
     """
-    d = len(scatter.within)
-    factor = _factor_within(scatter, shrinkage)
-    means = scatter.class_means - scatter.class_means.mean(0)
-    whitened = torch.linalg.solve_triangular(factor, means.T, upper=False)
-    basis, sizes, _ = torch.linalg.svd(whitened, full_matrices=True)
-    projection = torch.linalg.solve_triangular(factor.T, basis, upper=True)
+    d, spare = len(scatter.within), max(len(scatter.sizes) - 1, 1)
+    whitening = _whiten_within(scatter, shrinkage)
+    directions, variances = _find_class_directions(scatter, whitening)
+    # Householder reflections whose product starts with the directions, up to their signs
+    reflectors, factors = torch.geqrf(directions)
+    projection = torch.ormqr(reflectors, factors, whitening, left=False)
+    rank = len(variances)
+    projection[:, :rank] *= torch.where(reflectors.diagonal() < 0, -1.0, 1.0)
     between = torch.zeros(d, dtype=torch.float64, device=projection.device)
-    between[: len(sizes)] = sizes.square() / max(len(means) - 1, 1)
-    rank = min(len(means) - 1, d)
-    between[:rank] -= (1 / scatter.sizes).mean()
-    return projection, between.clamp(min=0)
+    between[:rank] = variances / spare - (1 / scatter.sizes).mean()
+    return projection.float(), between.clamp(min=0)
 
 
 def lengthen_class_directions(scatter: Scatter, shrinkage: float, power: float) -> torch.Tensor:
-    """The whitening projection [d, d] in which the squared length along each direction of class means is multiplied
-    by (1 + e/ē)^power, e the variance of class means along it and ē the mean of these variances; float64."""
-    factor = _factor_within(scatter, shrinkage)
-    means = scatter.class_means - scatter.class_means.mean(0)
-    whitened = torch.linalg.solve_triangular(factor, means.T, upper=False)
-    directions, sizes, _ = torch.linalg.svd(whitened, full_matrices=False)
-    variances = sizes[: len(means) - 1].square()
-    directions = directions[:, : len(variances)]
+    """The whitening projection float32 [d, d] in which the squared length along each direction of class means is
+    multiplied by (1 + e/ē)^power, e the variance of class means along it and ē the mean of these variances."""
+    whitening = _whiten_within(scatter, shrinkage)
+    directions, variances = _find_class_directions(scatter, whitening)
     gains = (1 + variances / variances.mean().clamp(min=1e-30)) ** (power / 2)
-    unwhitened = torch.linalg.solve_triangular(factor.T, directions, upper=True)
-    identity = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
-    projection: torch.Tensor = torch.linalg.solve_triangular(factor.T, identity, upper=True)
-    projection += (unwhitened * (gains - 1)) @ directions.T
-    return projection
+    longer = (whitening @ directions) * (gains - 1).to(whitening.dtype)
+    return torch.addmm(whitening, longer, directions.T).float()
 
 
-def _factor_within(scatter: Scatter, shrinkage: float) -> torch.Tensor:
-    """Cholesky factor of the covariance within classes, shrunk towards a multiple of the identity."""
-    average = scatter.within.diagonal().mean().clamp(min=1e-20)
-    shrunk = (1 - shrinkage) * scatter.within
-    shrunk.diagonal().add_(shrinkage * average + 1e-6 * average)
-    factor: torch.Tensor = torch.linalg.cholesky(shrunk)
-    return factor
+def _find_class_directions(scatter: Scatter, whitening: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Orthonormal directions [d, r] of class means after `whitening` [d, d], and the sums of squares float64 [r] of
+    these along them, largest first; r is one less than the number of classes, but d at most.
+
+    They are eigenvectors of the smaller of the two matrices of inner products of the means."""
+    means = (scatter.class_means - scatter.class_means.mean(0)).to(whitening.dtype) @ whitening
+    c, d = means.shape
+    wide = means.double() if c <= d else means.double().T
+    values, vectors = torch.linalg.eigh(wide @ wide.T)
+    values, vectors = (each.flip(-1)[..., : min(c - 1, d)] for each in (values.clamp(min=0), vectors))
+    if c <= d:
+        vectors = wide.T @ (vectors / values.clamp(min=1e-30).sqrt())
+    return vectors.to(whitening.dtype), values
+
+
+def _whiten_within(scatter: Scatter, shrinkage: float) -> torch.Tensor:
+    """The upper triangular projection [d, d] that turns the covariance within classes, shrunk towards a multiple of
+    the identity, into the identity. It is float32 if the covariance is `WELL_CONDITIONED`, else float64."""
+    average = float(scatter.within.diagonal().mean().clamp(min=1e-20))
+    least = (shrinkage + 1e-6) * average
+    is_well = float(torch.linalg.matrix_norm(scatter.within)) < WELL_CONDITIONED * least
+    shrunk = scatter.within.to(torch.float32 if is_well else torch.float64, copy=True)
+    shrunk.mul_(1 - shrinkage).diagonal().add_(least)
+    return invert_lower(torch.linalg.cholesky(shrunk)).T
+
+
+def invert_lower(factor: torch.Tensor) -> torch.Tensor:
+    """The inverse of a lower triangular matrix [d, d], by halves: matrix products cost less than solving."""
+    d = len(factor)
+    if d <= LEAST_HALVED:
+        identity = torch.eye(d, dtype=factor.dtype, device=factor.device)
+        solved: torch.Tensor = torch.linalg.solve_triangular(factor, identity, upper=False)
+        return solved
+    h = d // 2
+    upper, lower = invert_lower(factor[:h, :h]), invert_lower(factor[h:, h:])
+    inverse = torch.zeros_like(factor)
+    inverse[:h, :h], inverse[h:, h:] = upper, lower
+    torch.matmul(-lower, factor[h:, :h] @ upper, out=inverse[h:, :h])
+    return inverse
 
 
 def _estimate_prior(features: torch.Tensor, labels: torch.Tensor) -> Prior | None:

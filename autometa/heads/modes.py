@@ -70,7 +70,10 @@ def collect_keys(names: Iterable[str]) -> set[Key]:
 def join_features(inputs: Sequence[torch.Tensor], weights: Sequence[float] | None = None) -> torch.Tensor:
     """Features [..., d_i] of unit length → side by side, [..., sum of d_i], of unit length: inner products are the
     mean of those of the inputs, with `weights` if given."""
-    weights = weights or [1.0] * len(inputs)
+    if len(inputs) == 1:
+        return inputs[0]
+    if weights is None:
+        return torch.cat(list(inputs), dim=-1).div_(len(inputs) ** 0.5)
     total = sum(weights)
     return torch.cat([x * (weight / total) ** 0.5 for x, weight in zip(inputs, weights, strict=True)], dim=-1)
 
@@ -142,13 +145,14 @@ def _transport(
     )
     joint = _refine([mode.refine for mode in modes], Joint.of(together, centred=True), refinement)
     plan = assign_by_transport(joint, refinement.sharpness, refinement.step)
-    return joint.query_scores(together, plan).unflatten(0, (k, b))
+    scores = joint.query_scores(together, plan)
+    return scores.reshape(k, b, *scores.shape[1:])
 
 
 def _refine(refines: Sequence[Refine], joint: Joint, refinement: Refinement) -> Joint:
     """The episodes [modes·b] of `joint`, those of each mode as its place in `refines` [modes] says. Modes that are
     refined alike are refined together."""
-    by_mode = torch.arange(len(joint.gram), device=joint.gram.device).unflatten(0, (len(refines), -1))
+    by_mode = torch.arange(len(joint.gram), device=joint.gram.device).reshape(len(refines), -1)
     gram = torch.empty_like(joint.gram)
     for refine in dict.fromkeys(refines):
         rows = by_mode[[place for place, each in enumerate(refines) if each is refine]].flatten()

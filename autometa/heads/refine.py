@@ -104,7 +104,8 @@ class _SupportLoss:
     the sums of the moved images of each class.
 
     `coordinates` [b, s, s] and `labels` [b, n, s] of the support; `bias` [b, 1, n], -inf for absent classes; `weight`
-    [b, s, 1], `COSINE_SCALE` over the number of images, zero for padding; `target` [b, s, n], the labels times -weight.
+    [b, s, 1], `COSINE_SCALE` over the number of images, zero for padding; `target` [b, s, n], the labels times the
+    negative weight.
     """
 
     coordinates: torch.Tensor

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +41,8 @@ REMEMBERED_BYTES = 768 * 2**20
 """Features after their metrics, which are kept since tasks share images."""
 
 Images = NDArray[np.uint8]
+Embed = Callable[[View], torch.Tensor]
+"""Features [n, d] of the images at hand in a view."""
 
 
 class WeightedMode(BaseModel):
@@ -102,7 +105,7 @@ class Portfolio:
     def limit_memory(self, memory: MemoryBudget) -> None:
         """Embed within this budget from now on."""
         self.store = FeatureStore(self.shelf, memory)
-        self._moved: dict[MetricKey, FeatureTable] = defaultdict(FeatureTable)
+        self._moved: dict[tuple[View, Key], FeatureTable] = defaultdict(FeatureTable)
 
     def fit(self, images: Images, labels: NDArray[np.int64], ways: int) -> PortfolioPredictor:
         """Support images uint8 [s, 3, h, w] with labels int64 [s] in 0..ways-1 → a predictor.
@@ -164,32 +167,40 @@ class Portfolio:
         if schedule is not None:
             schedule.count_images(len(images))
             self.store.ahead = int(schedule.images_left(self.views[0], self.store))
+
+        @cache
+        def embed(view: View) -> torch.Tensor:
+            return self.store.embed(view, images, keys)
+
         with schedule.times.embedding() if schedule else nullcontext():
             for view in predictor.views:
-                self.store.embed(view, images, keys)
+                embed(view)
         wanted = collect_keys(mode.name for mode in predictor.modes)
-        return {key: self._join_views(predictor.views, key, images, keys) for key in wanted}
+        weights = self.weights[: len(predictor.views)] or None
+        return {
+            key: join_features([self._move(view, key, embed, keys) for view in predictor.views], weights)
+            for key in wanted
+        }
 
-    def _join_views(
-        self, views: tuple[View, ...], key: Key, images: Images, keys: list[bytes]
-    ) -> torch.Tensor:
-        """Features [n, d] of images in all inputs of a key, side by side, each view by its weight."""
-        inputs = list_inputs(views, key)
-        weights = self.weights[: len(views)] or (1.0,) * len(views)
-        of_inputs = [weight for weight in weights for _ in range(len(inputs) // len(views))]
-        return join_features([self._move(one, images, keys) for one in inputs], of_inputs)
-
-    def _move(self, key: MetricKey, images: Images, keys: list[bytes]) -> torch.Tensor:
-        """Features of an input after its metric, [n, d]; each distinct image is put through it once."""
-        table = self._moved[key]
+    def _move(self, view: View, key: Key, embed: Embed, keys: list[bytes]) -> torch.Tensor:
+        """Features of a view after the metrics of a key, [n, d]; each distinct image is put through them once."""
+        table = self._moved[view, key]
         new = {hashed: row for row, hashed in enumerate(keys) if hashed not in table}
         if new:
-            moved = self.metrics[key](self.store.embed(key[0], images[list(new.values())], list(new)))
+            moved = self._apply_metrics(view, key, embed, list(new.values()))
             if sum(each.nbytes for each in self._moved.values()) + moved.nbytes > REMEMBERED_BYTES:
                 self._moved.clear()
-                return self.metrics[key](self.store.embed(key[0], images, keys))
+                return self._apply_metrics(view, key, embed, list(range(len(keys))))
             table.add(list(new), moved)
         return table.take(keys)
+
+    def _apply_metrics(self, view: View, key: Key, embed: Embed, rows: list[int]) -> torch.Tensor:
+        """Features [rows, d] of some images after the metrics of the inputs of a view, side by side."""
+        moved = []
+        for one in list_inputs([view], key):
+            features = embed(one[0])
+            moved.append(self.metrics[one](features if len(rows) == len(features) else features[rows]))
+        return join_features(moved)
 
     def save(self, folder: Path) -> None:
         """Write everything that `load` needs into `folder`; the description comes last, by an atomic rename."""

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from autometa.backbones import TUNED, View
+from autometa.search.weighing import shrink_gain
 from autometa.search.workbench import ORIENTATION_STEPS
 
 Kind = Literal["view", "turned", "trained"]
@@ -29,8 +30,10 @@ FINER_GAIN = 0.01
 """By how much a view of twice the size is expected to be better."""
 SOFTNESS = 0.03
 """Of weights by accuracy, see `soft_weights`."""
-PRIOR_COUNT = 2.0
-"""Measured gains that the table above counts for."""
+PRIOR_SPREAD = 0.5
+"""Standard deviation of what purchases gain on a dataset, in relation to the table above."""
+DISTINCT_SIZES = 1.75
+"""Ratio of sizes from which on two views of a network are as different as two networks."""
 LEAST_GAIN = 0.0005
 """Normalised accuracy; a purchase that is expected to gain less is not made: folds could not measure it."""
 
@@ -80,31 +83,35 @@ class Gains:
     one."""
 
     classes: int
-    _ratios: dict[Kind, list[float]] = field(default_factory=lambda: defaultdict(list), init=False)
+    _ratios: dict[Kind, list[tuple[float, float]]] = field(
+        default_factory=lambda: defaultdict(list), init=False
+    )
+    """Measured gains in relation to the expected ones, and how much more they say than the table."""
     _measured: dict[str, float] = field(default_factory=dict, init=False)
 
-    def learn(self, kind: Kind, name: str, expected: float, gain: float) -> None:
-        """A purchase of a kind has gained so much, where `expected` was expected."""
-        self._ratios[kind].append(gain / max(expected, LEAST_GAIN))
-        self._measured[name] = gain
+    def learn(self, kind: Kind, name: str, expected: float, gain: float, error: float) -> None:
+        """A purchase of a kind has gained so much, with a standard error, where `expected` was expected."""
+        expected = max(expected, LEAST_GAIN)
+        self._ratios[kind].append((gain / expected, (PRIOR_SPREAD * expected / max(error, LEAST_GAIN)) ** 2))
+        self._measured[name] = shrink_gain(gain, error)
 
     def learn_from(self, records: Iterable[Mapping[str, Any]]) -> int:
         """What earlier runs have measured, from their journal; how many purchases that were."""
         known = [row for row in records if row.get("gain") is not None and "purchase" in row]
         for row in known:
-            self.learn(row["kind"], row["purchase"], row["expected"], row["gain"])
+            self.learn(row["kind"], row["purchase"], row["expected"], row["gain"], row["error"])
         return len(known)
 
     def helped(self, kind: Kind) -> bool:
         """Whether purchases of a kind were made, and gained something together."""
-        return sum(self._ratios[kind]) > 0
+        return sum(ratio * count for ratio, count in self._ratios[kind]) > 0
 
     def expect(self, purchase: Purchase, weights: Mapping[View, float], accuracies: Mapping[View, float]) -> float:
         """Expected gain in normalised accuracy, given the weights of the views so far and their accuracies alone."""
         if str(purchase) in self._measured:
             return self._measured[str(purchase)]
         ratios = self._ratios[purchase.kind]
-        believed = (PRIOR_COUNT + sum(ratios)) / (PRIOR_COUNT + len(ratios))
+        believed = (1 + sum(ratio * count for ratio, count in ratios)) / (1 + sum(count for _, count in ratios))
         return max(believed, 0.0) * self._prior(purchase, weights, accuracies)
 
     def _prior(self, purchase: Purchase, weights: Mapping[View, float], accuracies: Mapping[View, float]) -> float:
@@ -114,10 +121,17 @@ class Gains:
             return TURNED_GAIN * STEP_SHARE[purchase.orientations] * few * weights[purchase.view] / total
         relative = relative_weight(purchase.view, accuracies)
         if purchase.kind == "view":
-            return VIEW_GAIN * relative / (len(weights) + 1)
+            return VIEW_GAIN * relative * distinctness(purchase.view, weights) / (len(weights) + 1)
         trained = sum(bool(view.variant) for view in weights)
         share = 1.0 if purchase.view.variant == TUNED else FAMILY_SHARE
         return TRAINED_GAIN * share * relative / (trained + 1)
+
+
+def distinctness(view: View, others: Iterable[View]) -> float:
+    """How different a view is from others, from 0 to 1: those of the same network at a similar size see the same."""
+    same = [other.px for other in others if (other.backbone, other.variant) == (view.backbone, view.variant)]
+    apart = [abs(math.log(view.px / px)) / math.log(DISTINCT_SIZES) for px in same]
+    return min([1.0, *apart])
 
 
 def relative_weight(view: View, accuracies: Mapping[View, float]) -> float:

@@ -129,7 +129,7 @@ class Shop:
             gain, error = _compare(before, self._accuracies())
             receipt = Receipt(purchase, elapsed(), expected, gain, error)
             if gain is not None and error is not None and purchase.view != self.first:
-                self.gains.learn(purchase.kind, str(purchase), expected, shrink_gain(gain, error))
+                self.gains.learn(purchase.kind, str(purchase), expected, gain, error)
         self.receipts.append(receipt)
         return receipt
 

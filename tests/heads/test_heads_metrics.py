@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from autometa.heads import METRICS, FeatureStatistics, Metric, MetricSpec
-from autometa.heads.fitting import compute_scatter
+from autometa.heads.fitting import compute_scatter, compute_whitening, invert_lower
 from autometa.heads.metrics import find_metric
 
 
@@ -25,7 +25,7 @@ def test_whitening_makes_covariance_within_classes_the_identity(power: str) -> N
     x, y = features()
     metric = FeatureStatistics(x, y).fit(MetricSpec(power, shrinkage=0.0, unit=False))
     within = compute_scatter(metric(x), y).within
-    torch.testing.assert_close(within, torch.eye(16, dtype=torch.float64), atol=2e-3, rtol=0)
+    torch.testing.assert_close(within, torch.eye(16), atol=2e-3, rtol=0)
 
 
 def test_whitening_diagonalises_class_means_and_sorts_them() -> None:
@@ -39,6 +39,60 @@ def test_whitening_diagonalises_class_means_and_sorts_them() -> None:
     assert metric.prior is not None
     expected = (spread.diagonal() - 1 / 30).clamp(min=0)[:11].float()
     torch.testing.assert_close(metric.prior.between[:11], expected, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 0.6])
+@pytest.mark.parametrize("d", [5, 40])
+def test_whitening_is_exact_in_both_precisions(shrinkage: float, d: int) -> None:
+    x, y = features(classes=8, each=20, d=d)
+    scatter = compute_scatter(x, y)
+    projection, between = compute_whitening(scatter, shrinkage)
+    projection = projection.double()
+    shrunk = (1 - shrinkage) * scatter.within.double()
+    shrunk += (shrinkage + 1e-6) * scatter.within.diagonal().mean() * torch.eye(d).double()
+    torch.testing.assert_close(
+        projection.T @ shrunk @ projection, torch.eye(d).double(), rtol=1e-4, atol=1e-4
+    )
+    moved = (scatter.class_means - scatter.class_means.mean(0)) @ projection
+    rank = min(7, d)
+    variances = moved.square().sum(0)
+    torch.testing.assert_close(
+        between[:rank], (variances[:rank] / 7 - 1 / 20).clamp(min=0), rtol=1e-4, atol=1e-5
+    )
+    assert (variances.diff() < 1e-4).all() and (variances[rank:] < 1e-6).all()
+
+
+def test_triangular_matrices_are_inverted_by_halves() -> None:
+    factor = torch.eye(600).double() * 3 + torch.rand(600, 600).double().tril() / 600
+    torch.testing.assert_close(invert_lower(factor) @ factor, torch.eye(600).double())
+
+
+@pytest.mark.parametrize("name", ["root_white", "white_prior", "rank_white", "root_lda", "l2"])
+@pytest.mark.parametrize("left_out", [(3, 14, 99), tuple(range(10, 20))])
+def test_statistics_without_some_classes_are_those_of_the_others(
+    name: str, left_out: tuple[int, ...]
+) -> None:
+    x, y = features()
+    y = 2 * y + 10
+    kept = ~torch.isin(y, torch.tensor(left_out))
+    ours = FeatureStatistics(x, y).without(left_out).fit(find_metric(name))
+    again = FeatureStatistics(x, y).without(left_out[:1]).without(left_out[1:]).fit(find_metric(name))
+    expected = FeatureStatistics(x[kept], y[kept]).fit(find_metric(name))
+    for metric in (ours, again):
+        moved, wanted = metric(x), expected(x)
+        torch.testing.assert_close(moved @ moved.T, wanted @ wanted.T, rtol=1e-4, atol=1e-4)
+        if expected.prior is not None:
+            assert metric.prior is not None
+            torch.testing.assert_close(metric.prior.between, expected.prior.between, rtol=1e-3, atol=1e-5)
+
+
+def test_statistics_need_some_class_that_is_left() -> None:
+    x, y = features(classes=3)
+    statistics = FeatureStatistics(x, y)
+    with pytest.raises(ValueError, match="0 features"):
+        statistics.without([0, 1, 2])
+    with pytest.raises(ValueError, match="two classes"):
+        statistics.without([0, 1]).fit(METRICS["white"])
 
 
 def test_discriminants_are_one_fewer_than_classes() -> None:

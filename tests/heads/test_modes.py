@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from head_cases import episode, padded
 
 from autometa.heads import FeatureBatch, FeatureStatistics, MetricSpec, apply_head, find_metric
@@ -43,6 +44,22 @@ def test_a_mode_beside_others_is_the_mode_alone(name: str) -> None:
     alone = apply_modes([name], batches(batch), balanced=True)
     torch.testing.assert_close(together[list(MODES).index(name)], alone[0], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(alone[0].exp().sum(-1), torch.ones(1, 20))
+
+
+def test_known_inner_products_are_used() -> None:
+    given = batches(episode(4, 3, 5)[0])
+    images = {key: torch.cat([one.support, one.query], dim=1) for key, one in given.items()}
+    known = {
+        key: replace(
+            one,
+            support=torch.zeros_like(one.support),
+            query=torch.zeros_like(one.query),
+            products=lambda each=images[key]: each @ each.transpose(1, 2),
+        )
+        for key, one in given.items()
+    }
+    ours, theirs = (apply_modes(list(MODES), each) for each in (known, given))
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", MODES)
@@ -116,6 +133,40 @@ def test_adapting_moves_the_support_towards_its_class_means() -> None:
     torch.testing.assert_close(adapt_to_support(single).gram, single.gram)
 
 
+def adapt_by_autograd(joint: Joint) -> torch.Tensor:
+    """Inner products [b, m, m] after the same map, trained by automatic differentiation and torch's Adam."""
+    s = int((joint.labels.sum(1) > 0).sum(1).max())
+    values, vectors = torch.linalg.eigh(joint.gram[:, :s, :s])
+    basis = (
+        vectors * torch.where(values > 1e-5 * values[:, -1:], values.clamp(min=1e-30).rsqrt(), 0.0)[:, None]
+    )
+    coordinates, labels = joint.gram[:, :, :s] @ basis, joint.labels[:, :, :s]
+    weights = torch.eye(s).double().repeat(len(basis), 1, 1).requires_grad_()
+    optimizer = torch.optim.Adam([weights], lr=0.02)
+    real = labels.sum(1) > 0
+    for _ in range(15):
+        moved = F.normalize(coordinates[:, :s] @ weights.transpose(1, 2), dim=2)
+        logits = 10 * moved @ F.normalize(labels @ moved, dim=2).transpose(1, 2)
+        logits = logits.masked_fill(~joint.present[:, None, :], float("-inf"))
+        losses = F.cross_entropy(logits.transpose(1, 2), labels.argmax(1), reduction="none") * real
+        optimizer.zero_grad()
+        (losses.sum(1) / real.sum(1)).sum().backward()
+        optimizer.step()
+    moved = coordinates @ weights.detach().transpose(1, 2)
+    gram = joint.gram + moved @ moved.transpose(1, 2) - coordinates @ coordinates.transpose(1, 2)
+    scale = gram.diagonal(dim1=1, dim2=2).clamp(min=1e-12).rsqrt()
+    return gram * scale[:, :, None] * scale[:, None, :]
+
+
+def test_the_gradient_of_the_adapted_map_is_that_of_autograd() -> None:
+    episodes = [episode(ways, shots, 4, seed=ways, spread=1.5)[0] for ways, shots in ((2, 3), (5, 4), (3, 2))]
+    joint = Joint.of(padded(episodes).cleaned(), centred=True)
+    joint = replace(joint, gram=joint.gram.double(), labels=joint.labels.double())
+    with torch.inference_mode():
+        ours = adapt_to_support(joint).gram
+    torch.testing.assert_close(ours, adapt_by_autograd(joint), rtol=1e-9, atol=1e-9)
+
+
 def test_inner_products_of_joined_features_are_means() -> None:
     parts = [unit(torch.randn(6, d, generator=torch.Generator().manual_seed(d))) for d in (3, 8)]
     joined = join_features(parts)
@@ -128,8 +179,8 @@ def test_directions_of_class_means_are_lengthened() -> None:
     means = torch.randn(6, 10, generator=generator) * torch.linspace(3, 0.1, 10)
     features = means[labels] + torch.randn(48, 10, generator=generator)
     scatter = compute_scatter(features, labels)
-    plain, lengthened = (lengthen_class_directions(scatter, 0.1, power) for power in (0.0, 0.5))
-    shrunk = 0.9 * scatter.within + 0.1 * scatter.within.diagonal().mean() * torch.eye(10).double()
+    plain, lengthened = (lengthen_class_directions(scatter, 0.1, power).double() for power in (0.0, 0.5))
+    shrunk = 0.9 * scatter.within.double() + 0.1 * scatter.within.diagonal().mean() * torch.eye(10).double()
     torch.testing.assert_close(plain.T @ shrunk @ plain, torch.eye(10).double(), rtol=1e-4, atol=1e-4)
     centred = (scatter.class_means - scatter.class_means.mean(0)) @ plain
     _, sizes, directions = torch.linalg.svd(centred, full_matrices=False)
