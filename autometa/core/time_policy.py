@@ -43,7 +43,7 @@ class TimePolicy:
     """For reading the images, where they come as a stream of tasks."""
     engine_share: float = 0.3
     """In which choosing an engine must fit easily."""
-    probe_share: float = 0.1
+    probe_share: float = 0.07
     """After which no further backbone is measured."""
     build_share: float = 0.25
     """For building one engine."""

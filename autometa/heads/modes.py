@@ -106,7 +106,9 @@ def apply_modes(
     if transported is not None and bool(suitable.all()):
         return transported
     inductive = [
-        torch.stack([without_transport(batches[key], sharpness=refinement.sharpness) for key in mode.keys]).mean(0)
+        torch.stack(
+            [without_transport(batches[key], sharpness=refinement.sharpness) for key in mode.keys]
+        ).mean(0)
         for mode in modes
     ]
     alone = first.mask_absent(torch.stack(inductive)).log_softmax(-1)

@@ -66,9 +66,7 @@ class Evidence:
         names, parts = tuple(mixture.modes), []
         for batch in self.workbench.folds[fold].episodes.batches:
             gathered = {key: _gather(features, batch) for key, features in compact.items()}
-            parts.append(
-                apply_modes(names, gathered, balanced=self.balanced, refinement=mixture.refinement)
-            )
+            parts.append(apply_modes(names, gathered, balanced=self.balanced, refinement=mixture.refinement))
         self.seconds = elapsed()
         return FoldAnswer(fold, names, tuple(parts))
 

@@ -46,7 +46,9 @@ class FinalWeights:
         """The portfolio with these weights, its metrics fitted to all classes; the views with the largest weights
         come first, since the last are dropped where meta-test is late."""
         views = tuple(sorted(self.views, key=lambda view: -self.views[view]))
-        modes = tuple(WeightedMode(name=name, weight=max(weight, 1e-6)) for name, weight in self.modes.items())
+        modes = tuple(
+            WeightedMode(name=name, weight=max(weight, 1e-6)) for name, weight in self.modes.items()
+        )
         record = {"views": {str(view): round(self.views[view], 4) for view in views}}
         if self.calibration_error is not None:
             record["calibration_error"] = self.calibration_error  # type: ignore[assignment]

@@ -106,15 +106,21 @@ class Gains:
         """Whether purchases of a kind were made, and gained something together."""
         return sum(ratio * count for ratio, count in self._ratios[kind]) > 0
 
-    def expect(self, purchase: Purchase, weights: Mapping[View, float], accuracies: Mapping[View, float]) -> float:
+    def expect(
+        self, purchase: Purchase, weights: Mapping[View, float], accuracies: Mapping[View, float]
+    ) -> float:
         """Expected gain in normalised accuracy, given the weights of the views so far and their accuracies alone."""
         if str(purchase) in self._measured:
             return self._measured[str(purchase)]
         ratios = self._ratios[purchase.kind]
-        believed = (1 + sum(ratio * count for ratio, count in ratios)) / (1 + sum(count for _, count in ratios))
+        believed = (1 + sum(ratio * count for ratio, count in ratios)) / (
+            1 + sum(count for _, count in ratios)
+        )
         return max(believed, 0.0) * self._prior(purchase, weights, accuracies)
 
-    def _prior(self, purchase: Purchase, weights: Mapping[View, float], accuracies: Mapping[View, float]) -> float:
+    def _prior(
+        self, purchase: Purchase, weights: Mapping[View, float], accuracies: Mapping[View, float]
+    ) -> float:
         if purchase.kind == "turned":
             few = 1 / (1 + (self.classes / MANY_CLASSES) ** 4)
             total = sum(weights.values())
@@ -163,7 +169,10 @@ def predict_accuracy(view: View, accuracies: Mapping[View, float]) -> float:
 
 
 def list_purchases(
-    views: Sequence[View], orientations: Mapping[View, int], variants: Sequence[str], trainable: Sequence[View]
+    views: Sequence[View],
+    orientations: Mapping[View, int],
+    variants: Sequence[str],
+    trainable: Sequence[View],
 ) -> list[Purchase]:
     """All that could be bought next: `views` that are not in the portfolio, the next step of turned classes for those
     that are (`orientations`), and of `trainable` views a copy for each of the `variants`."""

@@ -85,4 +85,6 @@ def _between(start: float, end: float, share: float) -> float:
 
 
 def _suggest(trial: Trial) -> Refinement:
-    return Refinement(**{name: trial.suggest_float(name, *bounds, log=True) for name, bounds in BOUNDS.items()})
+    return Refinement(
+        **{name: trial.suggest_float(name, *bounds, log=True) for name, bounds in BOUNDS.items()}
+    )

@@ -144,7 +144,9 @@ class Shop:
             for px in sizes
             if px <= find_spec(name).native_px
         ]
-        trainable = [view for view in self.bench.orientations if view.px == self.first.px and not view.variant]
+        trainable = [
+            view for view in self.bench.orientations if view.px == self.first.px and not view.variant
+        ]
         variants = [TUNED] * bool(self.settings.tune_steps) + list(self.settings.families)
         found = list_purchases(views, self.bench.orientations, variants, trainable)
         return [purchase for purchase in found if str(purchase) not in self._failed]
@@ -190,7 +192,9 @@ class Shop:
             elapsed = stopwatch()
             within_s = self._train_s(purchase)
             turned = self.gains.helped("turned")
-            self.trainer.train(purchase.view, TimeBudget(train.clock() + within_s, train.clock), turned=turned)
+            self.trainer.train(
+                purchase.view, TimeBudget(train.clock() + within_s, train.clock), turned=turned
+            )
             if purchase.view.variant == TUNED:
                 self._trained_s = elapsed()
         budget = TimeBudget(train.deadline - self.forecast.finish_s, train.clock)

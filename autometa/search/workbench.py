@@ -133,4 +133,6 @@ class Workbench:
     def _move(self, key: MetricKey, features: torch.Tensor, fold: int) -> torch.Tensor:
         """Features of held-out images after a metric that was fitted to the other folds."""
         spec = find_metric(key[1])
-        return self._statistics[key[0]].move(features, key[1], fold) if spec.learned else Metric(spec)(features)
+        return (
+            self._statistics[key[0]].move(features, key[1], fold) if spec.learned else Metric(spec)(features)
+        )

@@ -169,7 +169,9 @@ class Controller:
         rows = take_share_of_each_class(pool.labels, max(most, 1) / len(pool.images), self._rng)
         chosen = replace(pool, images=pool.images[rows], labels=pool.labels[rows])
         self.report(f"{len(rows)} of {len(pool.images)} images are learned from")
-        folds = draw_folds(chosen, self.test, self.policy.folds(plan.search_s), self.policy.fold_episodes, self._rng)
+        folds = draw_folds(
+            chosen, self.test, self.policy.folds(plan.search_s), self.policy.fold_episodes, self._rng
+        )
         sizes = np.bincount(chosen.labels)
         fitted = (sizes > 0).sum() > 1 and sizes.max() > 1
         bench = Workbench(chosen, folds if fitted else [], SIX_MODES if fitted else UNFITTED, self._forecast)
@@ -220,8 +222,8 @@ class Controller:
         """Offer the portfolio as it is now."""
         weights = weights or FinalWeights.equal(shop)
         portfolio = weights.build(shop.bench, self._shelf, balanced=self.test.episodes.balanced)
-        if stage == "default":
-            shop.task_s = measure_task_s(shop.bench.pool, portfolio, self.test.episodes, self._rng)
+        task_s = measure_task_s(shop.bench.pool, portfolio, self.test.episodes, self._rng)
+        shop.task_s = task_s / len(portfolio.views)
         self.stages.predict("meta_test", shop.meta_test_s())
         self._incumbent.offer(portfolio, weights.estimate, stage)
         self.stages.write()
