@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import stats
 
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.images import Rows
@@ -87,7 +88,9 @@ def estimate_accuracy(
 
     Held-out classes are fewer than those of a test, so episodes have fewer ways: a line in the logarithm of the ways
     leads to the ways of the test. The interval is a bootstrap over classes, in which the classes and tasks of the
-    test are drawn anew, too: its mean varies as much as that of the evidence does.
+    test are drawn anew, too: its mean varies as much as that of the evidence does. A class counts as often as it is
+    drawn, and as much as the classes that it was told apart from are: which classes meet matters as much as which
+    class is asked for.
     """
     classes = np.unique(recalls.classes)
     if len(recalls.recall) < LEAST_RECALLS or len(classes) < 2:
@@ -99,12 +102,14 @@ def estimate_accuracy(
     mean = _at_ways(recalls, episode_weight, target)
     drawn = []
     for _ in range(DRAWS):
-        counts = np.bincount(rng.integers(len(classes), size=len(classes)), minlength=len(classes))
-        drawn.append(_at_ways(recalls, episode_weight * counts[place], target))
+        counts = np.bincount(rng.integers(len(classes), size=len(classes)), minlength=len(classes))[place]
+        company = np.bincount(recalls.episodes, weights=counts * episode_weight)[recalls.episodes]
+        drawn.append(_at_ways(recalls, episode_weight * counts * company, target))
     of_episode = np.bincount(recalls.episodes, weights=recalls.recall * episode_weight)
     of_episode = of_episode[np.unique(recalls.episodes)]
     tasks_variance = float(of_episode.var(ddof=1)) / max(tasks, 1)
-    spread = 1.96 * float(np.sqrt(2 * np.var(drawn) + tasks_variance))
+    quantile = float(stats.t.ppf(0.975, len(classes) - 1))
+    spread = quantile * float(np.sqrt(2 * np.var(drawn) + tasks_variance))
     return Estimate(mean, max(mean - spread, 0.0), min(mean + spread, 1.0))
 
 
