@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -15,13 +15,14 @@ LEAST_EIGENVALUE = 1e-6
 """Directions of class means with less than this share of the largest variance are left as they are."""
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Of some classes: their means float64 [c, d], their sizes [c], and the sum of squares within [d, d]."""
+@dataclass
+class _Group:
+    """Of some classes: their means float64 [c, d] and sizes [c], a pair for each call, and the sum of squares within
+    them [d, d]."""
 
-    means: torch.Tensor
-    sizes: torch.Tensor
-    within: torch.Tensor
+    means: list[torch.Tensor] = field(default_factory=list)
+    sizes: list[torch.Tensor] = field(default_factory=list)
+    within: torch.Tensor | None = None
 
 
 class ClassStatistics:
@@ -29,7 +30,7 @@ class ClassStatistics:
     fold holds out."""
 
     def __init__(self) -> None:
-        self._parts: dict[str, dict[int, list[_Part]]] = defaultdict(lambda: defaultdict(list))
+        self._groups: dict[str, dict[int, _Group]] = defaultdict(lambda: defaultdict(_Group))
 
     def add(self, features: torch.Tensor, labels: torch.Tensor, group: int, powers: Iterable[str]) -> None:
         """Features float32 [n, d] with labels int64 [n] of all images of some classes, which no other call has given:
@@ -43,8 +44,10 @@ class ClassStatistics:
             sums = torch.zeros(len(known), powered.shape[1]).index_add_(0, labels, powered)
             means = sums / sizes[:, None].float()
             residual = powered - means[labels]
-            part = _Part(means.double() + offset.double(), sizes, residual.T @ residual)
-            self._parts[power][group].append(part)
+            own, squares = self._groups[power][group], residual.T @ residual
+            own.means.append(means.double() + offset.double())
+            own.sizes.append(sizes)
+            own.within = squares if own.within is None else own.within.add_(squares)
 
     def fit(self, name: str, without: int | None = None) -> Metric:
         """The metric called `name`, one that whitens, fitted to all groups, or to those but one. ValueError where
@@ -63,7 +66,7 @@ class ClassStatistics:
         spec = find_metric(name)
         if spec.shrinkage is None or spec.discriminants or spec.power == "rank":
             raise ValueError(f"`{name}` is not a metric that is fitted to sums: name one that whitens")
-        scatter = _add_up(self._parts[spec.power], without)
+        scatter = _add_up(self._groups[spec.power], without)
         return spec, scatter, _Whitening.of(scatter, spec.shrinkage, spec.class_power)
 
 
@@ -115,16 +118,18 @@ class _Whitening:
         return inverse + (inverse @ self.directions * (self.gains - 1)) @ self.directions.T
 
 
-def _add_up(groups: Mapping[int, list[_Part]], without: int | None) -> _Scatter:
-    parts = [part for group, own in groups.items() if group != without for part in own]
-    sizes = torch.cat([part.sizes for part in parts]) if parts else torch.empty(0)
+def _add_up(groups: Mapping[int, _Group], without: int | None) -> _Scatter:
+    """All groups, or all but one, together. ValueError where metrics cannot be fitted to them."""
+    kept = [group for place, group in groups.items() if place != without]
+    sizes = torch.cat([size for group in kept for size in group.sizes]) if kept else torch.empty(0)
     images, classes = int(sizes.sum()), len(sizes)
     if classes < 2 or images <= classes:
         raise ValueError(
             f"whitening needs two classes or more and a class with several images, not {images} images of "
             f"{classes} class(es): give more images"
         )
-    means = torch.cat([part.means for part in parts])
+    means = torch.cat([mean for group in kept for mean in group.means])
     mean = (sizes[:, None] * means).sum(0) / images
-    within = torch.stack([part.within for part in parts]).sum(0) / (images - classes)
-    return _Scatter(mean.float(), means.float(), within)
+    within = sum(group.within for group in kept if group.within is not None)
+    assert isinstance(within, torch.Tensor), "classes have sums of squares"
+    return _Scatter(mean.float(), means.float(), within / (images - classes))

@@ -33,12 +33,14 @@ ALONE = "root"
 """The mode in which views are compared with each other."""
 TRAINING_FOLD = 0
 """The fold whose classes no network is trained on."""
-METRIC_S = 0.3
-"""Seconds to fit a metric, until one was fitted."""
+FIT_S = 2.0
+"""Seconds to fit all metrics of a view, until they were fitted for one."""
 TRAIN_GUESS_S = 20.0
 """Seconds to train a copy by classification, at most, until one was trained."""
 FEATURE_BYTES = 4 * 2600
 """Of an image in a view, about."""
+VIEW_BYTES = 350 * 2**20
+"""Of a view besides: an engine, metrics, and what fitting them takes."""
 
 
 @dataclass
@@ -158,8 +160,7 @@ class Shop:
             more = purchase.orientations - self.bench.orientations[purchase.view]
         slowdown = self.forecast.policy.slowdown
         embed_s = slowdown * more * len(self.bench.pool.images) * self.forecast.image_s(purchase.view)
-        fits = self.bench.inputs * (1 + len(self.bench.folds))
-        fit_s = fits * (METRIC_S if self.bench.fit_s is None else self.bench.fit_s)
+        fit_s = FIT_S if self.bench.fit_s is None else self.forecast.policy.slowdown * self.bench.fit_s
         ask_s = slowdown * 2 * self.evidence.seconds * len(self.bench.folds)
         return embed_s + fit_s + ask_s + (self._train_s(purchase) if purchase.kind == "trained" else 0.0)
 
@@ -177,8 +178,8 @@ class Shop:
         """Whether there is time for a purchase and then for meta-test with it, and memory."""
         if purchase.kind == "trained" and not self._train_s(purchase):
             return False
-        images = len(self.bench.pool.images)
-        if not self.forecast.limits.memory.fits(2 * FEATURE_BYTES * images * purchase.orientations):
+        images = len(self.bench.pool.images) * purchase.orientations
+        if not self.forecast.limits.memory.fits(VIEW_BYTES + 2 * FEATURE_BYTES * images):
             return False
         views = [*{*self.views, purchase.view}]
         return self.forecast.fits(views, learners=self._costs(len(views)), spare_s=seconds)
@@ -188,6 +189,7 @@ class Shop:
 
     def _make(self, purchase: Purchase) -> None:
         train = self.forecast.limits.train
+        self.forecast.make_room()
         if purchase.kind == "trained":
             elapsed = stopwatch()
             within_s = self._train_s(purchase)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -47,92 +47,95 @@ class Workbench:
     forecast: Forecast
     orientations: dict[View, int] = field(default_factory=dict, init=False)
     """How many orientations the metrics of each view are fitted to; views that are here are embedded."""
-    _statistics: dict[View, ClassStatistics] = field(default_factory=dict, init=False)
+    fit_s: float | None = field(default=None, init=False)
+    """Seconds that the metrics and products of a view took last."""
+    _turned: dict[View, list[torch.Tensor]] = field(default_factory=dict, init=False)
     _metrics: dict[MetricKey, Metric] = field(default_factory=dict, init=False)
     _products: dict[tuple[int, View, Key], torch.Tensor] = field(default_factory=dict, init=False)
-    fit_s: float | None = field(default=None, init=False)
-    """Seconds that fitting a metric took last."""
 
     def __post_init__(self) -> None:
         self._fold_of_class = fold_of_classes(self.folds, self.pool.classes)
 
-    @property
-    def inputs(self) -> int:
-        """Number of metrics of a view."""
-        return sum(len(list_inputs([View("any", 1)], key)) for key in collect_keys(self.modes))
-
     def take_in(self, view: View, orientations: int, budget: TimeBudget) -> None:
-        """Embed all images in a view, in so many orientations, and sum up what metrics are fitted to. BudgetExhausted
-        where the time is too short; nothing has changed then."""
-        known = self.orientations.get(view, 0)
-        layers = self._powers_of_layers(view)
-        added: list[tuple[View, int, torch.Tensor]] = []
-        for orientation in range(known, orientations):
-            store = self.forecast.store if orientation == 0 else self._passing_store()
-            images = self.pool.images if orientation == 0 else orient(self.pool.images, orientation)
-            keys = list(range(len(images)))
-            added += [(one, orientation, store.embed(one, images, keys, budget)) for one in layers]
-        for one, orientation, features in added:
-            statistics = self._statistics.setdefault(one, ClassStatistics())
-            for group in np.unique(self._fold_of_class):
-                rows = np.flatnonzero(self._fold_of_class[self.pool.labels] == group)
-                labels = torch.from_numpy(self.pool.labels[rows])
-                statistics.add(features[torch.from_numpy(rows)], labels, int(group), layers[one])
-            self._forget(one)
+        """Embed all images in a view, in so many orientations, and fit what portfolios need. BudgetExhausted where the
+        time is too short, ValueError where metrics cannot be fitted; nothing has changed then."""
+        keys = list(range(len(self.pool.images)))
+        inputs = self._keys_of_inputs(view)
+        turned = {one: list(self._turned.get(one, [])) for one in inputs}
+        known = len(next(iter(turned.values())))
+        self.forecast.store.embed(view, self.pool.images, keys, budget)
+        for orientation in range(1 + known, orientations):
+            images, passing = orient(self.pool.images, orientation), self._passing_store()
+            for one in inputs:
+                turned[one].append(passing.embed(one, images, keys, budget).half())
+        elapsed = stopwatch()
+        metrics: dict[MetricKey, Metric] = {}
+        moved: dict[tuple[int, MetricKey], torch.Tensor] = {}
+        for one, names in inputs.items():
+            statistics = self._sum_up(one, turned[one], {find_metric(name).power for name in names})
+            for name in names:
+                metrics[one, name] = _fit(statistics, name)
+                for place, fold in enumerate(self.folds):
+                    features = self.forecast.store.take(one, fold.rows.tolist())
+                    moved[place, (one, name)] = _move(statistics, features, name, place)
+        for key in collect_keys(self.modes):
+            for place in range(len(self.folds)):
+                joined = join_features([moved[place, one] for one in list_inputs([view], key)])
+                self._products[place, view, key] = joined @ joined.T
+        self.fit_s = elapsed()
+        self._metrics |= metrics
+        self._turned |= turned
         self.orientations[view] = orientations
-        for place, products_view, key in [each for each in self._products if each[1] == view]:
-            del self._products[place, products_view, key]
-
-    def metric(self, key: MetricKey) -> Metric:
-        """A metric fitted to all classes. ValueError where there are too few."""
-        if key not in self._metrics:
-            elapsed, spec = stopwatch(), find_metric(key[1])
-            self._metrics[key] = self._statistics[key[0]].fit(key[1]) if spec.learned else Metric(spec)
-            self.fit_s = elapsed()
-        return self._metrics[key]
 
     def metrics(self, views: Sequence[View], modes: Sequence[str]) -> dict[MetricKey, Metric]:
         """All that a portfolio of these views and modes needs, fitted to all classes."""
         wanted = {one for key in collect_keys(modes) for one in list_inputs(views, key)}
-        return {key: self.metric(key) for key in sorted(wanted)}
+        return {key: self._metrics[key] for key in sorted(wanted)}
 
     def products(self, fold: int, view: View, key: Key) -> torch.Tensor:
         """Inner products float32 [m, m] of the images that a fold holds out, in a view, after the metrics that `key`
         names were fitted to the other folds; each image at unit length."""
-        place = (fold, view, key)
-        if place not in self._products:
-            rows = self.folds[fold].rows
-            moved = []
-            for one in list_inputs([view], key):
-                features = self.forecast.store.take(one[0], rows.tolist())
-                moved.append(self._move(one, features, fold))
-            joined = join_features(moved)
-            self._products[place] = joined @ joined.T
-        return self._products[place]
+        return self._products[fold, view, key]
 
     def labels(self, fold: int) -> Rows:
         """The class of each image that a fold holds out, int64 [m]."""
         return self.pool.labels[self.folds[fold].rows]
 
-    def _powers_of_layers(self, view: View) -> dict[View, set[str]]:
-        """The inputs of a view, and the powers to which their features are raised before a metric is fitted."""
-        powers: dict[View, set[str]] = {}
+    def _keys_of_inputs(self, view: View) -> dict[View, list[str]]:
+        """The inputs of a view, and the names of the metrics on each."""
+        names: dict[View, list[str]] = {}
         for key in sorted(collect_keys(self.modes)):
             for one, name in list_inputs([view], key):
-                powers.setdefault(one, set()).add(find_metric(name).power)
-        return powers
+                names.setdefault(one, []).append(name)
+        return names
+
+    def _sum_up(self, one: View, turned: Sequence[torch.Tensor], powers: set[str]) -> ClassStatistics:
+        """Statistics of the features of all images in an input, and of the turned ones, by folds. They are large, so
+        they are not kept."""
+        statistics = ClassStatistics()
+        features = self.forecast.store.take(one, list(range(len(self.pool.images))))
+        for each in (features, *turned):
+            for group in np.unique(self._fold_of_class[self.pool.labels]):
+                rows = torch.from_numpy(np.flatnonzero(self._fold_of_class[self.pool.labels] == group))
+                labels = torch.from_numpy(self.pool.labels)[rows]
+                statistics.add(each[rows].float(), labels, int(group), powers)
+        return statistics
 
     def _passing_store(self) -> FeatureStore:
-        """For features that are summed up and then dropped."""
+        """For features that are kept elsewhere."""
         return FeatureStore(self.forecast.shelf, self.forecast.limits.memory)
 
-    def _forget(self, one: View) -> None:
-        for key in [each for each in self._metrics if each[0] == one]:
-            del self._metrics[key]
 
-    def _move(self, key: MetricKey, features: torch.Tensor, fold: int) -> torch.Tensor:
-        """Features of held-out images after a metric that was fitted to the other folds."""
-        spec = find_metric(key[1])
-        return (
-            self._statistics[key[0]].move(features, key[1], fold) if spec.learned else Metric(spec)(features)
-        )
+def _fit(statistics: ClassStatistics, name: str) -> Metric:
+    """A metric fitted to all classes, its projection in half precision, as it is saved."""
+    if not find_metric(name).learned:
+        return Metric(find_metric(name))
+    metric = statistics.fit(name)
+    assert metric.projection is not None, f"{name} whitens"
+    return replace(metric, projection=metric.projection.half())
+
+
+def _move(statistics: ClassStatistics, features: torch.Tensor, name: str, fold: int) -> torch.Tensor:
+    """Features of held-out images after a metric that was fitted to the other folds."""
+    spec = find_metric(name)
+    return statistics.move(features, name, fold) if spec.learned else Metric(spec)(features)
