@@ -1,4 +1,4 @@
-"""Statistics of meta-train features, kept by groups of classes, so that metrics can be fitted to all but one group."""
+"""Statistics of meta-train features, kept by groups of classes, so that metrics can be fitted without one."""
 
 from __future__ import annotations
 
@@ -109,13 +109,15 @@ class _Whitening:
         """Centred features [n, d] whitened, and lengthened along the directions."""
         white = torch.linalg.solve_triangular(self.factor, centred.T, upper=False)
         longer = self.directions @ ((self.gains - 1)[:, None] * (self.directions.T @ white))
-        return (white + longer).T
+        moved: torch.Tensor = (white + longer).T
+        return moved
 
     def projection(self) -> torch.Tensor:
         """The same as a matrix [d, d] to multiply centred features [n, d] with."""
         identity = torch.eye(len(self.factor))
         inverse = torch.linalg.solve_triangular(self.factor.T, identity, upper=True)
-        return inverse + (inverse @ self.directions * (self.gains - 1)) @ self.directions.T
+        longer: torch.Tensor = (inverse @ self.directions * (self.gains - 1)) @ self.directions.T
+        return longer + inverse
 
 
 def _add_up(groups: Mapping[int, _Group], without: int | None) -> _Scatter:
