@@ -115,7 +115,7 @@ class _Whitening:
     def projection(self) -> torch.Tensor:
         """The same as a matrix [d, d] to multiply centred features [n, d] with."""
         identity = torch.eye(len(self.factor))
-        inverse = torch.linalg.solve_triangular(self.factor.T, identity, upper=True)
+        inverse: torch.Tensor = torch.linalg.solve_triangular(self.factor.T, identity, upper=True)
         longer: torch.Tensor = (inverse @ self.directions * (self.gains - 1)) @ self.directions.T
         return longer + inverse
 

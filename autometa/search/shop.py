@@ -75,7 +75,7 @@ class Shop:
     def weights(self, without: int | None = None) -> dict[View, float]:
         """Weights of the views by what they answer alone, in all folds or in all but one."""
         views = list(self.bench.orientations)
-        if not all(view in self._alone for view in views) or not self.bench.folds:
+        if not views or not all(view in self._alone for view in views):
             return dict.fromkeys(views, 1 / max(len(views), 1))
         accuracies = np.stack([self._alone[view] for view in views])
         if without is not None:
