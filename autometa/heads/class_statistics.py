@@ -101,7 +101,7 @@ class _Whitening:
         kept = values > LEAST_EIGENVALUE * values[-1]
         values, vectors = values[kept], vectors[:, kept]
         directions = whitened @ (vectors * values.rsqrt()).float()
-        mean = values.sum() / max(len(means) - 1, 1)
+        mean = values.sum() / max(min(len(means) - 1, len(factor)), 1)
         gains = (1 + values / mean.clamp(min=1e-30)) ** (class_power / 2)
         return cls(factor, directions, gains.float())
 
