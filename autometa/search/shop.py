@@ -58,6 +58,8 @@ class Shop:
     report: Callable[[str], None]
     task_s: float = 0.01
     refinement: Refinement = DEFAULT_REFINEMENT
+    offer_s: float = 1.0
+    """Seconds that building and saving a learner took last."""
     receipts: list[Receipt] = field(default_factory=list, init=False)
     answers: list[FoldAnswer] = field(default_factory=list, init=False)
     """What the portfolio answers on each fold, as it is now."""
@@ -172,7 +174,8 @@ class Shop:
         return min(policy.tuning_s(spare_s), self._trained_s or TRAIN_GUESS_S)
 
     def _spare_s(self) -> float:
-        return self.forecast.spare_s(self.views, self._costs(len(self.views)))
+        """Seconds left for purchases, with the final learner still to be saved."""
+        return self.forecast.spare_s(self.views, self._costs(len(self.views))) - self.offer_s
 
     def _fits(self, purchase: Purchase, seconds: float) -> bool:
         """Whether there is time for a purchase and then for meta-test with it, and memory."""
@@ -182,7 +185,7 @@ class Shop:
         if not self.forecast.limits.memory.fits(VIEW_BYTES + 2 * FEATURE_BYTES * images):
             return False
         views = [*{*self.views, purchase.view}]
-        return self.forecast.fits(views, learners=self._costs(len(views)), spare_s=seconds)
+        return self.forecast.fits(views, learners=self._costs(len(views)), spare_s=seconds + 2 * self.offer_s)
 
     def _costs(self, views: int) -> list[TrainedCosts]:
         return [TrainedCosts(task_s=self.task_s * views)]

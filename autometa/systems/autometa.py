@@ -18,7 +18,7 @@ from autometa.backbones.feature_files import FeatureFiles
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core import journals
-from autometa.core.budget import Limits, Machine
+from autometa.core.budget import Limits, Machine, stopwatch
 from autometa.core.errors import BudgetExhausted, WeightsError
 from autometa.core.settings import Settings
 from autometa.core.time_policy import POLICY, TimePolicy
@@ -47,6 +47,8 @@ PROBE_BYTES = 600 * 2**20
 """Memory that a further backbone with its engines may take."""
 EMBEDDED_TIMES = 3
 """How often an image is embedded with a good network, about: what building an engine must pay for."""
+MEASURED_VIEWS = 2
+"""Views up to which what a task costs is measured: with more, engines may have given back their memory."""
 UNFITTED = ("unfitted",)
 """The mode that needs no classes to fit metrics to."""
 
@@ -220,12 +222,14 @@ class Controller:
 
     def _offer(self, shop: Shop, stage: Stage, weights: FinalWeights | None = None) -> None:
         """Offer the portfolio as it is now."""
-        weights = weights or FinalWeights.equal(shop)
+        elapsed, weights = stopwatch(), weights or FinalWeights.equal(shop)
         portfolio = weights.build(shop.bench, self._shelf, balanced=self.test.episodes.balanced)
-        task_s = measure_task_s(shop.bench.pool, portfolio, self.test.episodes, self._rng)
-        shop.task_s = task_s / len(portfolio.views)
+        if len(portfolio.views) <= MEASURED_VIEWS:
+            task_s = measure_task_s(shop.bench.pool, portfolio, self.test.episodes, self._rng)
+            shop.task_s = task_s / len(portfolio.views)
         self.stages.predict("meta_test", shop.meta_test_s())
         self._incumbent.offer(portfolio, weights.estimate, stage)
+        shop.offer_s = elapsed()
         self.stages.write()
 
     def _offer_plain(self, view: View) -> Servable:
