@@ -143,7 +143,18 @@ class FeatureStore:
 
     def take(self, view: View, keys: Sequence[Hashable]) -> torch.Tensor:
         """Features float32 [n, d] of images that are embedded. KeyError for one that is not."""
-        return self._backbone_of(view.backbone, view.variant).pick(self._tables[view.source].take(keys), view.layers)
+        rows = self._tables[view.source].take(keys)
+        return self._backbone_of(view.backbone, view.variant).pick(rows, view.layers)
+
+    def take_over(
+        self, other: FeatureStore, view: View, keys: Sequence[Hashable], their_keys: Sequence[Hashable]
+    ) -> None:
+        """Features of images that another store has embedded under `their_keys` [n], under `keys` [n] here. KeyError
+        for one that it has not."""
+        table = self._tables[view.source]
+        new = {key: theirs for key, theirs in zip(keys, their_keys, strict=True) if key not in table}
+        if new:
+            table.add(list(new), other._tables[view.source].take(list(new.values())))
 
     def missing(self, view: View, keys: Sequence[Hashable]) -> int:
         """How many distinct images are still to be embedded (or read from the disk)."""

@@ -40,6 +40,10 @@ class Diverged(AutometaError):
     """The loss of a training became NaN or infinite before the learner was better than at the start."""
 
 
+FAILURES = (AutometaError, MemoryError, OSError, RuntimeError, ValueError)
+"""What a step may raise that a run can do without: it goes on with what it has."""
+
+
 class BrokenEnvironment(AutometaError):
     """The installed packages do not fit together. The message is one line, with the fix."""
 

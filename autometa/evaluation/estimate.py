@@ -22,8 +22,8 @@ LEAST_RECALLS = 20
 
 @dataclass(frozen=True)
 class Recalls:
-    """How well each class of each episode was answered: normalised `recall` [n], the `classes` [n], the `episodes` [n]
-    and the logarithm of their ways [n]."""
+    """How well each class of each episode was answered: normalised `recall` [n], the `classes` [n], the `episodes`
+    [n] and the logarithm of their ways [n]."""
 
     recall: NDArray[np.float64]
     classes: Rows

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from autometa.core.errors import DataError
 from autometa.data.episodes import sample_episodes
-from autometa.data.images import ImagePool, Rows
+from autometa.data.images import ImagePool, Rows, choose_rows
 from autometa.data.test_spec import TestSpec
 from autometa.evaluation.validation_episodes import ValidationEpisodes
 
@@ -17,11 +17,13 @@ LEAST_CLASSES = 5
 """Classes of a fold, at least, where there are enough for two folds of them: with fewer, tasks are too easy."""
 LEAST_FIT_CLASSES = 2
 """Classes that are left to fit metrics on, at least."""
+MOST_ROWS = 2000
+"""Images of a fold, about, at most: the inner products of all pairs of them are kept for every view."""
 
 
 @dataclass(frozen=True)
 class Fold:
-    """Held-out `classes` [c], the `rows` [m] of their images, and episodes whose rows are places in `rows`."""
+    """Held-out `classes` [c], the `rows` [m] of images of theirs, and episodes whose rows are places in `rows`."""
 
     classes: Rows
     rows: Rows
@@ -34,18 +36,30 @@ def draw_folds(
     """Folds of about equally many classes of a pool, `most_folds` of them or fewer where classes are few, each with
     `n_episodes` episodes of the test's form. Where the test is on other datasets and the pool has several, whole
     datasets are held out. An empty list where two folds cannot be made."""
-    dealt = _deal_datasets(pool, most_folds, rng) if test.is_cross_domain else []
-    dealt = dealt or _deal_classes(pool, most_folds, rng)
-    folds = []
-    for classes in dealt:
-        rows = np.flatnonzero(np.isin(pool.labels, classes))
-        part = replace(pool, images=pool.images[rows], labels=pool.labels[rows])
-        try:
-            episodes = sample_episodes(part, classes, test.episodes, n_episodes, rng)
-        except DataError:  # a fold without a class of two images says nothing
-            continue
-        folds.append(Fold(classes, rows, ValidationEpisodes(episodes)))
-    return folds if len(folds) > 1 else []
+    for deal in (_deal_datasets, _deal_classes) if test.is_cross_domain else (_deal_classes,):
+        folds = []
+        for classes in deal(pool, most_folds, rng):
+            try:
+                folds.append(_make_fold(pool, classes, test, n_episodes, rng))
+            except DataError:  # a fold without two classes of two images says nothing
+                continue
+        if len(folds) > 1:
+            return folds
+    return []
+
+
+def _make_fold(
+    pool: ImagePool, classes: Rows, test: TestSpec, n_episodes: int, rng: np.random.Generator
+) -> Fold:
+    """The fold of some classes. Where these have too many images, some of each, and where that is not enough, those
+    of some classes. DataError where no episode can be drawn."""
+    largest = test.episodes.shots[1] + test.episodes.queries_per_class
+    rows = choose_rows(pool, classes, max(MOST_ROWS // len(classes), largest), MOST_ROWS, rng)
+    part = ImagePool(
+        pool.images[rows, :, :1, :1], pool.labels[rows], pool.dataset_of_class, pool.datasets
+    )  # episodes need no pixels
+    episodes = sample_episodes(part, classes, test.episodes, n_episodes, rng)
+    return Fold(classes, rows, ValidationEpisodes(episodes))
 
 
 def fold_of_classes(folds: Sequence[Fold], classes: int) -> Rows:
@@ -66,18 +80,16 @@ def _deal_datasets(pool: ImagePool, most_folds: int, rng: np.random.Generator) -
 
 
 def _deal_classes(pool: ImagePool, most_folds: int, rng: np.random.Generator) -> list[Rows]:
-    """Classes dealt to folds in turn, dataset by dataset; empty where there are too few for two folds."""
+    """Classes dealt to folds in turn, dataset by dataset; empty where there are too few for two folds. Datasets with
+    too few classes are in no fold."""
     present = np.unique(pool.labels)
-    smallest = min(
-        (int((pool.dataset_of_class[present] == d).sum()) for d in np.unique(pool.dataset_of_class[present])),
-        default=0,
-    )
-    n_folds = min(most_folds, max(smallest // LEAST_CLASSES, 2))
-    if smallest < 2 * LEAST_FIT_CLASSES:
+    of_dataset = [present[pool.dataset_of_class[present] == d] for d in range(len(pool.datasets))]
+    large = [own for own in of_dataset if len(own) >= 2 * LEAST_FIT_CLASSES]
+    if not large:
         return []
+    n_folds = min(most_folds, max(min(map(len, large)) // LEAST_CLASSES, 2))
     hands: list[list[int]] = [[] for _ in range(n_folds)]
-    for dataset in np.unique(pool.dataset_of_class[present]):
-        own = rng.permutation(present[pool.dataset_of_class[present] == dataset])
-        for place, hand in enumerate(np.array_split(own, n_folds)):
+    for own in large:
+        for place, hand in enumerate(np.array_split(rng.permutation(own), n_folds)):
             hands[place].extend(hand.tolist())
     return [np.sort(np.array(hand, dtype=np.int64)) for hand in hands]

@@ -1,4 +1,4 @@
-"""Statistics of meta-train features, kept by groups of classes, so that metrics can be fitted to all but one group."""
+"""Statistics of meta-train features, kept by groups of classes, so that metrics can be fitted without one."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class _Whitening:
         kept = values > LEAST_EIGENVALUE * values[-1]
         values, vectors = values[kept], vectors[:, kept]
         directions = whitened @ (vectors * values.rsqrt()).float()
-        mean = values.sum() / max(len(means) - 1, 1)
+        mean = values.sum() / max(min(len(means) - 1, len(factor)), 1)
         gains = (1 + values / mean.clamp(min=1e-30)) ** (class_power / 2)
         return cls(factor, directions, gains.float())
 
@@ -109,13 +109,15 @@ class _Whitening:
         """Centred features [n, d] whitened, and lengthened along the directions."""
         white = torch.linalg.solve_triangular(self.factor, centred.T, upper=False)
         longer = self.directions @ ((self.gains - 1)[:, None] * (self.directions.T @ white))
-        return (white + longer).T
+        moved: torch.Tensor = (white + longer).T
+        return moved
 
     def projection(self) -> torch.Tensor:
         """The same as a matrix [d, d] to multiply centred features [n, d] with."""
         identity = torch.eye(len(self.factor))
-        inverse = torch.linalg.solve_triangular(self.factor.T, identity, upper=True)
-        return inverse + (inverse @ self.directions * (self.gains - 1)) @ self.directions.T
+        inverse: torch.Tensor = torch.linalg.solve_triangular(self.factor.T, identity, upper=True)
+        longer: torch.Tensor = (inverse @ self.directions * (self.gains - 1)) @ self.directions.T
+        return longer + inverse
 
 
 def _add_up(groups: Mapping[int, _Group], without: int | None) -> _Scatter:

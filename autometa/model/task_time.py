@@ -6,18 +6,27 @@ from functools import partial
 
 import numpy as np
 
+from autometa.backbones.feature_store import FeatureStore
 from autometa.core.budget import stopwatch
+from autometa.core.errors import DataError
 from autometa.data.episodes import EpisodeSpec, sample_episodes
-from autometa.data.images import ImagePool
+from autometa.data.images import ImagePool, hash_images
 from autometa.model.portfolio import Portfolio
 
 
 def measure_task_s(
-    pool: ImagePool, portfolio: Portfolio, spec: EpisodeSpec, rng: np.random.Generator
-) -> float:
-    """Seconds of a task, its images embedded, measured on one that is drawn from the pool. DataError where none can
-    be drawn."""
-    (episode,) = sample_episodes(pool, np.arange(pool.classes), spec, 1, rng)
+    pool: ImagePool, portfolio: Portfolio, spec: EpisodeSpec, rng: np.random.Generator, known: FeatureStore
+) -> float | None:
+    """Seconds of a task, its images embedded, measured on one that is drawn from the pool; None where none can be
+    drawn. `known` has the features of all images of the pool by their rows, so that no network runs."""
+    try:
+        (episode,) = sample_episodes(pool, np.arange(pool.classes), spec, 1, rng)
+    except DataError:
+        return None
+    rows = np.concatenate([episode.support_rows, episode.query_rows])
+    keys = hash_images(pool.images[rows])
+    for view in portfolio.views:
+        portfolio.store.take_over(known, view, keys, rows.tolist())
     support, query = pool.images[episode.support_rows], pool.images[episode.query_rows]
     fit = partial(portfolio.fit, support, episode.support_labels, episode.ways)
     fit().predict(query)

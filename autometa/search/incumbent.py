@@ -71,8 +71,8 @@ class Incumbent:
 
 def _replaces(new: Servable, old: Servable) -> bool:
     """Whether a learner may take the place of one of an earlier run."""
-    stages = [STAGES.index(one.validation.get("stage", "bootstrap")) for one in (new, old)]
-    accuracies = [one.validation.get("normalised_accuracy") for one in (new, old)]
-    if stages[0] != stages[1] or None in accuracies:
-        return stages[0] >= stages[1]
-    return bool(accuracies[0] >= accuracies[1])
+    come, had = (STAGES.index(one.validation.get("stage", "bootstrap")) for one in (new, old))
+    expected, known = (one.validation.get("normalised_accuracy") for one in (new, old))
+    if come != had or expected is None or known is None:
+        return come >= had
+    return bool(expected >= known)

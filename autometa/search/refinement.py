@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from autometa.heads import Params
 from autometa.heads.refine import DEFAULT_REFINEMENT, Refinement
 from autometa.heads.spec import Trial
-from autometa.search.evidence import Evidence, Mixture
 from autometa.search.study import Study
 from autometa.search.weighing import fold_error, shrinkage_of, without_fold
 
@@ -44,20 +43,22 @@ class Refined:
 
 
 def search_refinement(
-    evidence: Evidence, mixture: Mixture, seed: int, goes_on: Callable[[], bool], most_trials: int
+    measure: Callable[[Refinement], Sequence[float]],
+    seed: int,
+    goes_on: Callable[[], bool],
+    most_trials: int,
 ) -> Refined:
-    """Try refinements of a portfolio on all folds while `goes_on()`. Parameters are moved from their defaults towards
-    the best ones, by the share of the gain that is believed: the best on all folds but one is asked about that
-    one."""
-    folds = range(len(evidence.workbench.folds))
+    """Try refinements of a portfolio while `goes_on()`; `measure` gives the accuracy with one in each fold.
+    Parameters are moved from their defaults towards the best ones, by the share of the gain that is believed: the
+    best on all folds but one is asked about that one."""
     study = Study(_suggest, seed)
     tried: list[Refinement] = []
-    measured: list[list[float]] = []
+    measured: list[Sequence[float]] = []
     proposal: Params | None = {name: getattr(DEFAULT_REFINEMENT, name) for name in BOUNDS}
     while len(tried) < most_trials and (not tried or goes_on()):
         trial = study.ask(proposal)
         refinement = _suggest(trial)
-        measured.append(evidence.mean(replace(mixture, refinement=refinement), folds))
+        measured.append(measure(refinement))
         tried.append(refinement)
         study.tell(trial, float(np.mean(measured[-1])))
         proposal = None

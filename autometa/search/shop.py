@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from autometa.backbones import TUNED, View, find_spec
 from autometa.core.budget import TimeBudget, stopwatch
-from autometa.core.errors import AutometaError, BudgetExhausted
+from autometa.core.errors import FAILURES
 from autometa.core.settings import Settings
 from autometa.evaluation.accuracy import Scores
 from autometa.heads.refine import DEFAULT_REFINEMENT, Refinement
@@ -35,6 +35,8 @@ TRAINING_FOLD = 0
 """The fold whose classes no network is trained on."""
 FIT_S = 2.0
 """Seconds to fit all metrics of a view, until they were fitted for one."""
+ASKED_TO_WEIGH = 2
+"""How often choosing weights asks about each fold."""
 TRAIN_GUESS_S = 20.0
 """Seconds to train a copy by classification, at most, until one was trained."""
 FEATURE_BYTES = 4 * 2600
@@ -75,7 +77,7 @@ class Shop:
     def weights(self, without: int | None = None) -> dict[View, float]:
         """Weights of the views by what they answer alone, in all folds or in all but one."""
         views = list(self.bench.orientations)
-        if not all(view in self._alone for view in views) or not self.bench.folds:
+        if not views or not all(view in self._alone for view in views):
             return dict.fromkeys(views, 1 / max(len(views), 1))
         accuracies = np.stack([self._alone[view] for view in views])
         if without is not None:
@@ -96,8 +98,12 @@ class Shop:
 
     def may_refine(self) -> bool:
         """Whether there is time to ask the portfolio about all folds once more, and for all that comes after."""
-        once_s = self.evidence.seconds * len(self.bench.folds)
-        return self._spare_s() > self.forecast.policy.slowdown * 3 * once_s
+        return self._spare_s() > self._ask_s(1)
+
+    def may_weigh(self) -> bool:
+        """Whether there is time to choose weights from the folds, and to save."""
+        spare_s = self.forecast.spare_s(self.views, self._costs(len(self.views)))
+        return spare_s + self.forecast.finish_s - self.forecast.policy.save_s > self._ask_s(ASKED_TO_WEIGH)
 
     def why_ended(self) -> str:
         """Why nothing more was bought, for people."""
@@ -105,7 +111,10 @@ class Shop:
         failed = f", {len(self._failed)} failed" if self._failed else ""
         made = f"{len(self.receipts) - len(self._failed)} purchases{failed}"
         if self._list():
-            return f"{made}; none that is left fits in {left_s:.0f} s or is expected to gain {100 * LEAST_GAIN:.2f} points"
+            return (
+                f"{made}; none that is left fits in {left_s:.0f} s or is expected to gain "
+                f"{100 * LEAST_GAIN:.2f} points"
+            )
         return f"{made}; there is nothing more to buy"
 
     def choose(self) -> tuple[Purchase, float, float] | None:
@@ -121,16 +130,22 @@ class Shop:
         return best
 
     def buy(self, purchase: Purchase, seconds: float, expected: float) -> Receipt:
-        """Make a purchase; that it fails or runs out of time is a receipt, too."""
+        """Make a purchase; that it fails or runs out of time is a receipt, too, and a view that comes to nothing is
+        not in the portfolio."""
         elapsed, before = stopwatch(), self._accuracies()
+        known = purchase.view in self.bench.orientations
         try:
             self._make(purchase)
-        except (BudgetExhausted, AutometaError, RuntimeError, ValueError) as error:
-            self._failed.add(str(purchase))
-            receipt = Receipt(purchase, elapsed(), expected, note=f"{type(error).__name__}: {error}")
-        else:
             self._ask(purchase.view)
-            gain, error = _compare(before, self._accuracies())
+        except FAILURES as failure:
+            self._failed.add(str(purchase))
+            if not known:
+                self.bench.orientations.pop(purchase.view, None)
+                self._alone.pop(purchase.view, None)
+            receipt = Receipt(purchase, elapsed(), expected, note=f"{type(failure).__name__}: {failure}")
+        else:
+            folds = slice(TRAINING_FOLD, TRAINING_FOLD + 1) if purchase.view.variant else slice(None)
+            gain, error = _compare(before[folds], self._accuracies()[folds])
             receipt = Receipt(purchase, elapsed(), expected, gain, error)
             if gain is not None and error is not None and purchase.view != self.first:
                 self.gains.learn(purchase.kind, str(purchase), expected, gain, error)
@@ -162,9 +177,9 @@ class Shop:
             more = purchase.orientations - self.bench.orientations[purchase.view]
         slowdown = self.forecast.policy.slowdown
         embed_s = slowdown * more * len(self.bench.pool.images) * self.forecast.image_s(purchase.view)
-        fit_s = FIT_S if self.bench.fit_s is None else self.forecast.policy.slowdown * self.bench.fit_s
-        ask_s = slowdown * 2 * self.evidence.seconds * len(self.bench.folds)
-        return embed_s + fit_s + ask_s + (self._train_s(purchase) if purchase.kind == "trained" else 0.0)
+        fit_s = FIT_S if self.bench.fit_s is None else slowdown * self.bench.fit_s
+        train_s = self._train_s(purchase) if purchase.kind == "trained" else 0.0
+        return embed_s + fit_s + self._ask_s(2) + train_s
 
     def _train_s(self, purchase: Purchase) -> float:
         """Seconds that training may take; 0 where they would be too few."""
@@ -173,19 +188,31 @@ class Shop:
             return policy.family_s(spare_s)
         return min(policy.tuning_s(spare_s), self._trained_s or TRAIN_GUESS_S)
 
-    def _spare_s(self) -> float:
-        """Seconds left for purchases, with the final learner still to be saved."""
-        return self.forecast.spare_s(self.views, self._costs(len(self.views))) - self.offer_s
+    def _ask_s(self, times: int) -> float:
+        """Predicted seconds to ask the portfolio about all folds so many times."""
+        return self.forecast.policy.slowdown * times * self.evidence.seconds * len(self.bench.folds)
+
+    def _end_s(self) -> float:
+        """Seconds that weights and the final learner take beyond those that are reserved for the end of any run."""
+        reserved_s = self.forecast.finish_s
+        return max(self._ask_s(ASKED_TO_WEIGH) + self.offer_s - reserved_s, 0.0)
+
+    def _spare_s(self, further: Sequence[View] = ()) -> float:
+        """Seconds that can be spent now so that the end of the run and meta-test, with `further` views, still fit."""
+        views = [*{*self.views, *further}]
+        return self.forecast.spare_s(views, self._costs(len(views))) - self._end_s()
 
     def _fits(self, purchase: Purchase, seconds: float) -> bool:
         """Whether there is time for a purchase and then for meta-test with it, and memory."""
         if purchase.kind == "trained" and not self._train_s(purchase):
             return False
         images = len(self.bench.pool.images) * purchase.orientations
-        if not self.forecast.limits.memory.fits(VIEW_BYTES + 2 * FEATURE_BYTES * images):
+        needed = VIEW_BYTES + 2 * FEATURE_BYTES * images + self.bench.product_bytes
+        if not self.forecast.limits.memory.fits(needed):
             return False
         views = [*{*self.views, purchase.view}]
-        return self.forecast.fits(views, learners=self._costs(len(views)), spare_s=seconds + 2 * self.offer_s)
+        spare_s = seconds + self.offer_s + self._end_s()
+        return self.forecast.fits(views, learners=self._costs(len(views)), spare_s=spare_s)
 
     def _costs(self, views: int) -> list[TrainedCosts]:
         return [TrainedCosts(task_s=self.task_s * views)]
@@ -202,7 +229,7 @@ class Shop:
             )
             if purchase.view.variant == TUNED:
                 self._trained_s = elapsed()
-        budget = TimeBudget(train.deadline - self.forecast.finish_s, train.clock)
+        budget = TimeBudget(train.clock() + self._spare_s([purchase.view]), train.clock)
         self.bench.take_in(purchase.view, purchase.orientations, budget)
 
     def _ask(self, view: View) -> None:
@@ -231,6 +258,12 @@ class Shop:
         unseen = [view for view in mixture.views if fold == TRAINING_FOLD or not view.variant]
         return self.evidence.answer(mixture.narrowed(unseen), fold)
 
+    def accuracies_with(self, refinement: Refinement) -> list[float]:
+        """Mean accuracy of the portfolio in each fold with another refinement."""
+        mixture = replace(self.mixture(), refinement=refinement)
+        answers = [self.answer(mixture, fold) for fold in range(len(self.bench.folds))]
+        return [float(self.evidence.measure(answer, mixture.modes).mean()) for answer in answers]
+
     def _accuracies(self) -> list[Scores]:
         """Accuracy of the portfolio in each episode, fold by fold."""
         weights = dict.fromkeys(self.bench.modes, 1.0)
@@ -238,14 +271,12 @@ class Shop:
 
 
 def _compare(before: Sequence[Scores], after: Sequence[Scores]) -> tuple[float | None, float | None]:
-    """Gain between two answers to the same episodes, fold by fold, and its standard error; folds that did not change,
-    as for trained copies, do not count. None where there is nothing to compare."""
+    """Gain between two answers to the same episodes, fold by fold, and its standard error; None where there is
+    nothing to compare."""
     if not before:
         return None, None
-    changed = [(b, a) for b, a in zip(before, after, strict=True) if not np.array_equal(a, b)]
-    if not changed:
-        return 0.0, 0.0
-    differences = np.concatenate([a - b for b, a in changed])
-    by_fold = fold_error([float((a - b).mean()) for b, a in changed])
+    changes = [a - b for b, a in zip(before, after, strict=True)]
+    differences = np.concatenate(changes)
+    by_fold = fold_error([float(change.mean()) for change in changes])
     by_episode = float(differences.std(ddof=1) / len(differences) ** 0.5)
     return float(differences.mean()), by_episode if np.isinf(by_fold) else max(by_fold, by_episode)

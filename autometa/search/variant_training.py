@@ -32,8 +32,8 @@ TRAINING_BYTES, STORAGE_SHARE = 600 * 2**20, 0.4
 
 @dataclass
 class VariantTrainer:
-    """Trains on the images at `rows` of a pool, `most_steps` steps at most by classification; `report` gets a line for
-    each copy."""
+    """Trains on the images at `rows` of a pool, `most_steps` steps at most by classification; `report` gets a line
+    for each copy."""
 
     pool: ImagePool
     rows: Rows
@@ -50,7 +50,10 @@ class VariantTrainer:
         if not self.forecast.limits.memory.fits(TRAINING_BYTES):
             raise BudgetExhausted(f"too little memory is left to train {view}")
         train = self._classify if view.variant == TUNED else self._train_family
-        state = train(view, budget, TURNS if turned else 1)
+        several = turned and self.forecast.limits.memory.fits(
+            TRAINING_BYTES + 2 * TURNS * self.pool.images[:1].nbytes * len(self.rows)
+        )  # all orientations lie in memory, twice while they are put together
+        state = train(view, budget, TURNS if several else 1)
         self.forecast.shelf.adopt(view.backbone, view.variant, state, view.px)
 
     def _classify(self, view: View, budget: TimeBudget, turns: int) -> dict[str, torch.Tensor]:
@@ -61,7 +64,7 @@ class VariantTrainer:
         tuned = tune_tail(encoder, self._images(turns), numbered, budget, self.most_steps)
         self.report(
             f"trained {view}: {tuned.steps} steps in {tuned.train_s:.1f} s, after {tuned.prepare_s:.1f} s for "
-            f"{len(numbered)} images of {len(numbered.unique())} classes"
+            f"{len(numbered)} images of {len(set(numbered.tolist()))} classes"
         )
         return tuned.state
 

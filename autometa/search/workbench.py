@@ -56,9 +56,14 @@ class Workbench:
     def __post_init__(self) -> None:
         self._fold_of_class = fold_of_classes(self.folds, self.pool.classes)
 
+    @property
+    def product_bytes(self) -> int:
+        """Memory of the products of a view."""
+        return 4 * len(collect_keys(self.modes)) * sum(len(fold.rows) ** 2 for fold in self.folds)
+
     def take_in(self, view: View, orientations: int, budget: TimeBudget) -> None:
-        """Embed all images in a view, in so many orientations, and fit what portfolios need. BudgetExhausted where the
-        time is too short, ValueError where metrics cannot be fitted; nothing has changed then."""
+        """Embed all images in a view, in so many orientations, and fit what portfolios need. BudgetExhausted where
+        the time is too short, ValueError where metrics cannot be fitted; nothing has changed then."""
         keys = list(range(len(self.pool.images)))
         inputs = self._keys_of_inputs(view)
         turned = {one: list(self._turned.get(one, [])) for one in inputs}

@@ -19,7 +19,7 @@ from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core import journals
 from autometa.core.budget import Limits, Machine, stopwatch
-from autometa.core.errors import BudgetExhausted, WeightsError
+from autometa.core.errors import FAILURES, BudgetExhausted, WeightsError
 from autometa.core.settings import Settings
 from autometa.core.time_policy import POLICY, TimePolicy
 from autometa.data.images import ImagePool, take_share_of_each_class
@@ -47,8 +47,6 @@ PROBE_BYTES = 600 * 2**20
 """Memory that a further backbone with its engines may take."""
 EMBEDDED_TIMES = 3
 """How often an image is embedded with a good network, about: what building an engine must pay for."""
-MEASURED_VIEWS = 2
-"""Views up to which what a task costs is measured: with more, engines may have given back their memory."""
 UNFITTED = ("unfitted",)
 """The mode that needs no classes to fit metrics to."""
 
@@ -106,6 +104,8 @@ class Controller:
                 self._improve(pool, first, plan)
         except BudgetExhausted as error:
             self.report(f"stopped early: {error}")
+        except FAILURES as error:
+            self.report(f"stopped early: {type(error).__name__}: {error}")
         self.stages.write_line("meta_test")
         return self._incumbent.latest or latest
 
@@ -114,6 +114,8 @@ class Controller:
         from the evidence."""
         shop = self._open_shop(pool, first, plan)
         self._buy(shop, Purchase("view", first), *shop.price(first))
+        if not shop.views:
+            return  # nothing to serve with but the bootstrap
         self._offer(shop, "default")
         while (offer := shop.choose()) is not None:
             self._buy(shop, *offer)
@@ -167,9 +169,12 @@ class Controller:
         """The images to learn from, as many as there is time for in several views, folds of their classes, and what
         can be bought with them."""
         several_s = 1.3 * self.policy.slowdown * sum(map(self._forecast.image_s, self._alike(first)))
-        most = int(self.policy.embed_share * plan.search_s / several_s)
+        search_s = min(plan.search_s, self._forecast.spare_s([first]))  # meta-training may have to end before
+        most = int(self.policy.embed_share * search_s / several_s)
         rows = take_share_of_each_class(pool.labels, max(most, 1) / len(pool.images), self._rng)
-        chosen = replace(pool, images=pool.images[rows], labels=pool.labels[rows])
+        chosen = pool  # as it is where all are taken: a copy would take as much memory
+        if len(rows) < len(pool.images):
+            chosen = replace(pool, images=pool.images[rows], labels=pool.labels[rows])
         self.report(f"{len(rows)} of {len(pool.images)} images are learned from")
         folds = draw_folds(
             chosen, self.test, self.policy.folds(plan.search_s), self.policy.fold_episodes, self._rng
@@ -185,7 +190,10 @@ class Controller:
         trained_on = np.flatnonzero(~np.isin(chosen.labels, unseen))
         trainer = VariantTrainer(chosen, trained_on, self._forecast, self.report, self.settings.tune_steps)
         evidence = Evidence(bench, self.test.episodes.balanced)
-        return Shop(bench, evidence, self._forecast, self.settings, gains, trainer, first, self.report)
+        settings = self.settings
+        if not bench.folds:  # what is trained may be worse, and nothing would tell
+            settings = settings.model_copy(update={"tune_steps": 0, "families": ()})
+        return Shop(bench, evidence, self._forecast, settings, gains, trainer, first, self.report)
 
     def _alike(self, first: View) -> list[View]:
         """The first view with every backbone that was measured."""
@@ -202,30 +210,37 @@ class Controller:
 
     def _conclude(self, shop: Shop) -> None:
         """Weights, refinement and temperature from the evidence, an honest figure, and the final learner."""
-        weights = FinalWeights.equal(shop)
+        weights = None
         if shop.answers:
             with self.stages.timed("evidence", self.policy.ensemble_s):
-                if shop.may_refine():
-                    refined = search_refinement(
-                        shop.evidence,
-                        shop.mixture(),
-                        self.settings.seed,
-                        shop.may_refine,
-                        self.settings.max_trials,
-                    )
-                    self._note("evidence", str(refined))
-                    shop.refinement = refined.refinement
-                weights = choose_weights(shop, self.test, self._rng)
-                self._note("evidence", weights.describe())
+                try:
+                    weights = self._weigh(shop)
+                except FAILURES as error:
+                    self._note("evidence", f"equal weights: {type(error).__name__}: {error}")
         with self.stages.timed("save", self.policy.save_s):
             self._offer(shop, "final", weights)
+
+    def _weigh(self, shop: Shop) -> FinalWeights:
+        """Refinement and weights from the folds. BudgetExhausted where there is no time for them."""
+        if shop.may_refine():
+            refined = search_refinement(
+                shop.accuracies_with, self.settings.seed, shop.may_refine, self.settings.max_trials
+            )
+            self._note("evidence", str(refined))
+            shop.refinement = refined.refinement
+        if not shop.may_weigh():
+            raise BudgetExhausted("no time is left to choose weights")
+        weights = choose_weights(shop, self.test, self._rng)
+        self._note("evidence", weights.describe())
+        return weights
 
     def _offer(self, shop: Shop, stage: Stage, weights: FinalWeights | None = None) -> None:
         """Offer the portfolio as it is now."""
         elapsed, weights = stopwatch(), weights or FinalWeights.equal(shop)
         portfolio = weights.build(shop.bench, self._shelf, balanced=self.test.episodes.balanced)
-        if len(portfolio.views) <= MEASURED_VIEWS:
-            task_s = measure_task_s(shop.bench.pool, portfolio, self.test.episodes, self._rng)
+        pool, spec = shop.bench.pool, self.test.episodes
+        task_s = measure_task_s(pool, portfolio, spec, self._rng, self._forecast.store)
+        if task_s is not None:
             shop.task_s = task_s / len(portfolio.views)
         self.stages.predict("meta_test", shop.meta_test_s())
         self._incumbent.offer(portfolio, weights.estimate, stage)
