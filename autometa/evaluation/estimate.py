@@ -16,6 +16,8 @@ from autometa.evaluation.folds import Fold
 
 DRAWS = 400
 """Bootstrap samples."""
+LEAST_WAYS_VARIANCE = 1e-9
+"""Of the logarithm of the ways, from which on a line is drawn."""
 LEAST_RECALLS = 20
 """Answers for classes of episodes that an estimate is made of, at least."""
 
@@ -124,5 +126,6 @@ def _at_ways(recalls: Recalls, weights: NDArray[np.float64], target: float) -> f
     mean = (weights * recalls.recall).sum() / total
     offset = recalls.log_ways - mean_ways
     variance = (weights * offset**2).sum()
-    slope = (weights * offset * recalls.recall).sum() / variance if variance > 0 else 0.0
+    differs = variance > LEAST_WAYS_VARIANCE * total  # rounding is no difference
+    slope = (weights * offset * recalls.recall).sum() / variance if differs else 0.0
     return float(np.clip(mean + min(slope, 0.0) * (target - mean_ways), 0.0, 1.0))
