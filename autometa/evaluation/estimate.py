@@ -92,7 +92,8 @@ def estimate_accuracy(
     leads to the ways of the test. The interval is a bootstrap over classes, in which the classes and tasks of the
     test are drawn anew, too: its mean varies as much as that of the evidence does. A class counts as often as it is
     drawn, and as much as the classes that it was told apart from are: which classes meet matters as much as which
-    class is asked for.
+    class is asked for. One class in all may be unlike those seen, and fail: where all answers are right, a bootstrap
+    alone would promise certainty.
     """
     classes = np.unique(recalls.classes)
     if len(recalls.recall) < LEAST_RECALLS or len(classes) < 2:
@@ -111,7 +112,7 @@ def estimate_accuracy(
     of_episode = of_episode[np.unique(recalls.episodes)]
     tasks_variance = float(of_episode.var(ddof=1)) / max(tasks, 1)
     quantile = float(stats.t.ppf(0.975, len(classes) - 1))
-    spread = quantile * float(np.sqrt(2 * np.var(drawn) + tasks_variance))
+    spread = quantile * float(np.sqrt(2 * np.var(drawn) + tasks_variance)) + 1 / len(classes)
     return Estimate(mean, max(mean - spread, 0.0), min(mean + spread, 1.0))
 
 

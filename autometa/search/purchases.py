@@ -22,7 +22,7 @@ STEP_SHARE = {2: 0.4, 4: 0.3, 8: 0.3}
 """Share of this that each further step has."""
 MANY_CLASSES = 45
 """Classes from which on turned ones are hardly needed."""
-TRAINED_GAIN = 0.015
+TRAINED_GAIN = 0.01
 """Of the first copy that is trained to classify."""
 FAMILY_SHARE = 0.4
 """Of a copy that another learner trains, in relation to that."""
@@ -34,7 +34,7 @@ PRIOR_SPREAD = 0.5
 """Standard deviation of what purchases gain on a dataset, in relation to the table above."""
 DISTINCT_SIZES = 1.75
 """Ratio of sizes from which on two views of a network are as different as two networks."""
-LEAST_GAIN = 0.0005
+LEAST_GAIN = 0.001
 """Normalised accuracy; a purchase that is expected to gain less is not made: folds could not measure it."""
 
 

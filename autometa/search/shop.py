@@ -60,6 +60,8 @@ class Shop:
     report: Callable[[str], None]
     task_s: float = 0.01
     refinement: Refinement = DEFAULT_REFINEMENT
+    offer_s: float = 1.0
+    """Seconds that building and saving a learner took last."""
     receipts: list[Receipt] = field(default_factory=list, init=False)
     answers: list[FoldAnswer] = field(default_factory=list, init=False)
     """What the portfolio answers on each fold, as it is now."""
@@ -191,9 +193,9 @@ class Shop:
         return self.forecast.policy.slowdown * times * self.evidence.seconds * len(self.bench.folds)
 
     def _end_s(self) -> float:
-        """Seconds that weights take beyond those that are reserved for the end of any run."""
-        reserved_s = self.forecast.finish_s - self.forecast.policy.save_s
-        return max(self._ask_s(ASKED_TO_WEIGH) - reserved_s, 0.0)
+        """Seconds that weights and the final learner take beyond those that are reserved for the end of any run."""
+        reserved_s = self.forecast.finish_s
+        return max(self._ask_s(ASKED_TO_WEIGH) + self.offer_s - reserved_s, 0.0)
 
     def _spare_s(self, further: Sequence[View] = ()) -> float:
         """Seconds that can be spent now so that the end of the run and meta-test, with `further` views, still fit."""
@@ -209,7 +211,7 @@ class Shop:
         if not self.forecast.limits.memory.fits(needed):
             return False
         views = [*{*self.views, purchase.view}]
-        spare_s = seconds + self._end_s()
+        spare_s = seconds + self.offer_s + self._end_s()
         return self.forecast.fits(views, learners=self._costs(len(views)), spare_s=spare_s)
 
     def _costs(self, views: int) -> list[TrainedCosts]:

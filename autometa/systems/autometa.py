@@ -18,7 +18,7 @@ from autometa.backbones.feature_files import FeatureFiles
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core import journals
-from autometa.core.budget import Limits, Machine
+from autometa.core.budget import Limits, Machine, stopwatch
 from autometa.core.errors import FAILURES, BudgetExhausted, WeightsError
 from autometa.core.settings import Settings
 from autometa.core.time_policy import POLICY, TimePolicy
@@ -236,7 +236,7 @@ class Controller:
 
     def _offer(self, shop: Shop, stage: Stage, weights: FinalWeights | None = None) -> None:
         """Offer the portfolio as it is now."""
-        weights = weights or FinalWeights.equal(shop)
+        elapsed, weights = stopwatch(), weights or FinalWeights.equal(shop)
         portfolio = weights.build(shop.bench, self._shelf, balanced=self.test.episodes.balanced)
         pool, spec = shop.bench.pool, self.test.episodes
         task_s = measure_task_s(pool, portfolio, spec, self._rng, self._forecast.store)
@@ -244,6 +244,7 @@ class Controller:
             shop.task_s = task_s / len(portfolio.views)
         self.stages.predict("meta_test", shop.meta_test_s())
         self._incumbent.offer(portfolio, weights.estimate, stage)
+        shop.offer_s = elapsed()
         self.stages.write()
 
     def _offer_plain(self, view: View) -> Servable:
