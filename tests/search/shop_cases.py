@@ -28,7 +28,7 @@ TEST = TestSpec(20, EpisodeSpec(ways=(2, 4), shots=(1, 4), queries_per_class=3),
 POLICY = TimePolicy(fold_episodes=12, least_family_s=1.0)
 
 
-def hard_pool(classes: int = 12, per_class: int = 10, px: int = 32, spread: float = 60.0) -> ImagePool:
+def hard_pool(classes: int = 15, per_class: int = 8, px: int = 32, spread: float = 60.0) -> ImagePool:
     """Classes told by colour, but each image has a tint of its own."""
     rng = np.random.default_rng(1)
     labels = np.repeat(np.arange(classes), per_class)
