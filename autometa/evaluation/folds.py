@@ -36,8 +36,8 @@ def draw_folds(
     pool: ImagePool, test: TestSpec, most_folds: int, n_episodes: int, rng: np.random.Generator
 ) -> list[Fold]:
     """Folds of about equally many classes of a pool, `most_folds` of them or fewer where classes are few, each with
-    `n_episodes` episodes of the test's form, or fewer where these have many classes. Where the test is on other datasets and the pool has several, whole
-    datasets are held out. An empty list where two folds cannot be made."""
+    `n_episodes` episodes of the test's form, or fewer where these have many classes. Where the test is on other
+    datasets and the pool has several, whole datasets are held out. An empty list where two folds cannot be made."""
     for deal in (_deal_datasets, _deal_classes) if test.is_cross_domain else (_deal_classes,):
         folds = []
         for classes in deal(pool, most_folds, rng):
