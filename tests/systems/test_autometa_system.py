@@ -57,9 +57,10 @@ def test_a_run_ends_with_a_saved_learner_that_it_can_explain(
         assert any(line.startswith(start) for line in lines), start
     stages = json.loads((tmp_path / "stages.json").read_text())
     by_name = {row["stage"]: row for row in stages}
-    names = {"bootstrap", "probe", "views", "training", "evidence", "save", "meta_test"}
+    names = {"bootstrap", "probe", *bought, "evidence", "save", "meta_test"}
     assert set(by_name) == names == {row["stage"] for row in rows if "stage" in row}
-    assert "purchases" in by_name["views"]["note"]
+    assert all("points" in by_name[name]["note"] for name, row in bought.items() if row["gain"] is not None)
+    assert "purchases" in by_name["evidence"]["note"]
     assert "trials of refinements" in by_name["evidence"]["note"]
     assert "expected accuracy" in by_name["evidence"]["note"]
     meta_test = by_name.pop("meta_test")
