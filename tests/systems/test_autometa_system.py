@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from autometa_cases import POOL, TEST, accuracy, controller, journal
 from synthetic import colour_pool
@@ -217,3 +218,13 @@ def test_a_view_that_is_too_fine_for_meta_test_is_coarsened(
     monkeypatch.setattr(run._forecast, "coarsened", lambda _: coarse)
     learner = run.run(POOL)
     assert isinstance(learner, Portfolio) and coarse in learner.views
+
+
+def test_classes_whose_images_are_all_the_same_are_told_apart(tmp_path: Path, tiny_backbone: str) -> None:
+    """There is nothing to whiten by: the covariance within classes is zero."""
+    first = np.array([rows[0] for rows in POOL.rows_of_class])
+    pool = replace(POOL, images=POOL.images[first[POOL.labels]])
+    controller(tmp_path, tiny_backbone).run(pool)
+    learner = load_learner(tmp_path)
+    assert isinstance(learner, Portfolio) and learner.validation["stage"] == "final"
+    assert accuracy(learner, pool) == 1.0
