@@ -26,6 +26,8 @@ ORIENTATIONS = ((0, False), (2, False), (1, False), (3, False), (0, True), (2, T
 metrics to. Half turns come first; they were worth the most on the development sets."""
 ORIENTATION_STEPS = (1, 2, 4, 8)
 """How many of these a view may be fitted to."""
+MOST_IN_HALF = 1e4
+"""Entries of projections are no larger: half precision ends at 65504."""
 
 
 def orient(images: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
@@ -148,12 +150,15 @@ class Workbench:
 
 
 def _fit(statistics: ClassStatistics, name: str) -> Metric:
-    """A metric fitted to all classes, its projection in half precision, as it is saved."""
-    if not find_metric(name).learned:
-        return Metric(find_metric(name))
+    """A metric fitted to all classes, its projection in half precision, as it is saved; as features become of unit
+    length, it may be scaled to fit in."""
+    spec = find_metric(name)
+    if not spec.learned:
+        return Metric(spec)
     metric = statistics.fit(name)
-    assert metric.projection is not None, f"{name} whitens"
-    return replace(metric, projection=metric.projection.half())
+    assert metric.projection is not None and spec.unit, f"{name} whitens, to unit length"
+    scale = MOST_IN_HALF / metric.projection.abs().max().clamp(min=MOST_IN_HALF)
+    return replace(metric, projection=(metric.projection * scale).half())
 
 
 def _move(statistics: ClassStatistics, features: torch.Tensor, name: str, fold: int) -> torch.Tensor:
