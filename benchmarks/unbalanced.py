@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from _learner_data import load
 from _learner_report import Report, row
+from autometa.search.candidates import Candidate, HeadCandidate, Outcome
+from autometa.search.ensembles import WeightedCandidate, ensembles
 
 from autometa.backbones import View
 from autometa.backbones.feature_store import FeatureStore
@@ -28,8 +30,6 @@ from autometa.evaluation.accuracy import interval95
 from autometa.evaluation.mixing import apply_temperature, average_batches
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.heads import HEADS, FeatureStatistics, HeadSpec, Metric, find_metric
-from autometa.search.candidates import Candidate, HeadCandidate, Outcome
-from autometa.search.ensembles import WeightedCandidate, ensembles
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "examples" / "demo"
