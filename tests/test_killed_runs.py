@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -83,21 +84,27 @@ def scorable(output: Path, folder: Path) -> bool:
     return True
 
 
-def journal(output: Path) -> list[dict[str, str]]:
+def bought(output: Path) -> list[dict[str, Any]]:
+    """Receipts of purchases, of all runs in a folder."""
     file = output / "ingestion" / "model" / "journal.jsonl"
     lines = file.read_text().splitlines(keepends=True) if file.exists() else []
     rows = [json.loads(line) for line in lines if line.endswith("\n")]  # the last one may be half
-    return [row for row in rows if "head" in row]  # others are about stages
+    return [row for row in rows if "purchase" in row]  # others are about stages
+
+
+def measured(output: Path) -> list[dict[str, Any]]:
+    """Those whose gain was measured."""
+    return [row for row in bought(output) if row["gain"] is not None]
 
 
 def kill_in_the_search(output: Path) -> bool:
-    """Start the run once more and kill it as soon as the search has measured a few candidates; whether it came to
-    that, which it does not on a machine too busy for a single trial."""
+    """Start the run once more and kill it as soon as the gain of a purchase was measured; whether it came to that,
+    which it does not on a machine too busy for two purchases."""
     model = output / "ingestion" / "model"
-    known, process = len(journal(output)), start(output, LONGER_S)
+    known, process = len(measured(output)), start(output, LONGER_S)
     while process.poll() is None:
         learner = (model / "learner.json").exists() and json.loads((model / "learner.json").read_text())
-        if learner and learner["validation"]["stage"] != "bootstrap" and len(journal(output)) > known + 2:
+        if learner and learner["validation"]["stage"] != "bootstrap" and len(measured(output)) > known:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate(timeout=30)
             return True
@@ -121,12 +128,12 @@ def test_a_run_whose_whole_process_group_is_killed_goes_on(tmp_path: Path) -> No
         if (output / "ingestion").exists():
             scored += scorable(output, tmp_path / f"scoring-{number}")
     assert scored and killed >= KILLS - 1
-    searched, before = kill_in_the_search(output), journal(output)
+    searched, before = kill_in_the_search(output), bought(output)
     shown = ends_well(output, LONGER_S)
     assert "serves at once" in shown or not searched
-    if searched and (after := journal(output)[len(before) :]):
-        assert "trials of earlier runs are known" in shown
-        assert after[0]["origin"] == "resumed"
+    if searched and (after := bought(output)[len(before) :]):
+        assert "purchases of earlier runs are known" in shown
+        assert after[0]["kind"] == "view" and after[0]["gain"] is None  # the first view, once more
 
 
 @pytest.mark.slow

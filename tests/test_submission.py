@@ -19,6 +19,7 @@ from autometa.core.errors import DataError
 from autometa.core.settings import Settings
 from autometa.data.images import ImagePool, as_uint8
 from autometa.data.pool import collect_pool
+from autometa.model.portfolio import Portfolio
 from autometa.submission import AutoLearner, AutoMetaLearner, read_limits, read_test_spec
 
 MEMORY = MemoryBudget(8 * 2**30)
@@ -162,8 +163,7 @@ def test_meta_fit_to_predict_in_the_format_s_types(
 ) -> None:
     pool = colour_pool(classes=16)
     (tmp_path / "settings.yaml").write_text(
-        f"backbones: [{tiny_backbone}]\nresolutions: [32]\nvalidation_episodes: 10\nmax_trials: 6\n"
-        "tune_steps: 40\nfamilies: []\n"
+        f"backbones: [{tiny_backbone}]\nresolutions: [32]\nmax_trials: 6\ntune_steps: 0\nfamilies: []\n"
     )
     monkeypatch.setenv("METADL_MODEL_DIR", str(tmp_path))
     monkeypatch.setenv("METADL_DEADLINE", str(time.monotonic() + 200))
@@ -185,3 +185,4 @@ def test_meta_fit_to_predict_in_the_format_s_types(
     again: Any = AutoLearner()
     again.load(str(tmp_path))
     assert again.learner is fresh.learner
+    assert isinstance(fresh.learner, Portfolio) and fresh.learner.validation["stage"] == "final"

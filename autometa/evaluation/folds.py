@@ -17,6 +17,8 @@ LEAST_CLASSES = 5
 """Classes of a fold, at least, where there are enough for two folds of them: with fewer, tasks are too easy."""
 LEAST_FIT_CLASSES = 2
 """Classes that are left to fit metrics on, at least."""
+ENOUGH_ANSWERS = 300
+"""Classes asked for over all episodes of a fold: with more of them an episode says more, and takes longer."""
 MOST_ROWS = 2000
 """Images of a fold, about, at most: the inner products of all pairs of them are kept for every view."""
 
@@ -34,8 +36,8 @@ def draw_folds(
     pool: ImagePool, test: TestSpec, most_folds: int, n_episodes: int, rng: np.random.Generator
 ) -> list[Fold]:
     """Folds of about equally many classes of a pool, `most_folds` of them or fewer where classes are few, each with
-    `n_episodes` episodes of the test's form. Where the test is on other datasets and the pool has several, whole
-    datasets are held out. An empty list where two folds cannot be made."""
+    `n_episodes` episodes of the test's form, or fewer where these have many classes. Where the test is on other
+    datasets and the pool has several, whole datasets are held out. An empty list where two folds cannot be made."""
     for deal in (_deal_datasets, _deal_classes) if test.is_cross_domain else (_deal_classes,):
         folds = []
         for classes in deal(pool, most_folds, rng):
@@ -58,7 +60,9 @@ def _make_fold(
     part = ImagePool(
         pool.images[rows, :, :1, :1], pool.labels[rows], pool.dataset_of_class, pool.datasets
     )  # episodes need no pixels
-    episodes = sample_episodes(part, classes, test.episodes, n_episodes, rng)
+    low, high = (min(ways, len(classes)) for ways in test.episodes.ways)
+    enough = int(np.ceil(2 * ENOUGH_ANSWERS / (low + high)))
+    episodes = sample_episodes(part, classes, test.episodes, min(n_episodes, enough), rng)
     return Fold(classes, rows, ValidationEpisodes(episodes))
 
 

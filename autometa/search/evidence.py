@@ -56,8 +56,8 @@ class Evidence:
 
     workbench: Workbench
     balanced: bool
-    seconds: float = field(default=0.0, init=False)
-    """What asking all modes of a portfolio about one fold took last."""
+    mode_s: float = field(default=0.0, init=False)
+    """Seconds that asking a mode of a portfolio about one fold took last."""
 
     def answer(self, mixture: Mixture, fold: int) -> FoldAnswer:
         """What the modes of a portfolio answer on a fold."""
@@ -67,7 +67,7 @@ class Evidence:
         for batch in self.workbench.folds[fold].episodes.batches:
             gathered = {key: _gather(features, batch) for key, features in compact.items()}
             parts.append(apply_modes(names, gathered, balanced=self.balanced, refinement=mixture.refinement))
-        self.seconds = elapsed()
+        self.mode_s = elapsed() / len(names)
         return FoldAnswer(fold, names, tuple(parts))
 
     def accuracies(self, mixture: Mixture, fold: int) -> Scores:

@@ -15,13 +15,15 @@ from autometa.evaluation.estimate import Estimate, Recalls, estimate_accuracy
 from autometa.evaluation.mixing import IDENTITY_TEMPERATURE, ShotTemperature
 from autometa.heads.refine import Refinement
 from autometa.model.portfolio import Portfolio, WeightedMode
-from autometa.search.evidence import Mixture
+from autometa.search.evidence import FoldAnswer, Mixture
 from autometa.search.shop import Shop
 from autometa.search.weighing import soft_weights, without_fold
 from autometa.search.workbench import Workbench
 
 MODE_SOFTNESS = 0.02
 """Of weights of modes by accuracy, see `soft_weights`."""
+SAME_WEIGHT = 0.02
+"""Weights that differ by less make no difference."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,7 @@ def choose_weights(shop: Shop, test: TestSpec, rng: np.random.Generator) -> Fina
     episodes = 0
     for fold in folds:
         others = dict(zip(modes, soft_weights(without_fold(of_modes, fold), MODE_SOFTNESS), strict=True))
-        answer = shop.answer(Mixture(shop.weights(fold), others, mixture.refinement), fold)
-        mixed.append(answer.mix(others))
+        mixed.append(_answer_unseen(shop, answers[fold], mixture).mix(others))
         temperatures.append(ShotTemperature.fit(mixed[-1], bench.folds[fold].episodes))
         recalls.append(Recalls.of(bench.folds[fold], bench.labels(fold), mixed[-1], episodes))
         episodes += len(bench.folds[fold].episodes.episodes)
@@ -105,6 +106,15 @@ def choose_weights(shop: Shop, test: TestSpec, rng: np.random.Generator) -> Fina
     return FinalWeights(
         mixture.views, weights, mixture.refinement, _mean(temperatures), estimate, float(np.mean(errors))
     )
+
+
+def _answer_unseen(shop: Shop, known: FoldAnswer, mixture: Mixture) -> FoldAnswer:
+    """The answer on a fold with the weights of views that the other folds give; the `known` one, with those that all
+    folds give, where that makes no difference."""
+    weights = shop.weights(known.fold)
+    if max(abs(weights[view] - mixture.views[view]) for view in weights) < SAME_WEIGHT:
+        return known
+    return shop.answer(Mixture(weights, mixture.modes, mixture.refinement), known.fold)
 
 
 def _only(mode: str, modes: list[str]) -> dict[str, float]:

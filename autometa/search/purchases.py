@@ -70,11 +70,15 @@ class Receipt:
             "seconds": round(self.seconds, 3),
         }
 
+    def outcome(self) -> str:
+        """What came of it, for people."""
+        if self.gain is None or self.error is None:
+            return self.note or "gain not measured"
+        error = "" if math.isinf(self.error) else f" ± {100 * self.error:.1f}"
+        return f"{100 * self.gain:+.1f}{error} points, {100 * self.expected:.1f} expected"
+
     def __str__(self) -> str:
-        if self.gain is None:
-            return f"{self.purchase}: {self.note or 'gain not measured'} ({self.seconds:.1f} s)"
-        error = "" if self.error is None or math.isinf(self.error) else f" ± {100 * self.error:.1f}"
-        return f"{self.purchase}: {100 * self.gain:+.1f}{error} points in {self.seconds:.1f} s"
+        return f"{self.purchase}: {self.outcome()}, in {self.seconds:.1f} s"
 
 
 @dataclass

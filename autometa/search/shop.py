@@ -31,6 +31,8 @@ from autometa.search.workbench import Workbench
 
 ALONE = "root"
 """The mode in which views are compared with each other."""
+QUICK_MODES = ("root", "plain")
+"""The modes in which portfolios are compared before and after a purchase, where they have these."""
 TRAINING_FOLD = 0
 """The fold whose classes no network is trained on."""
 FIT_S = 2.0
@@ -64,7 +66,7 @@ class Shop:
     """Seconds that building and saving a learner took last."""
     receipts: list[Receipt] = field(default_factory=list, init=False)
     answers: list[FoldAnswer] = field(default_factory=list, init=False)
-    """What the portfolio answers on each fold, as it is now."""
+    """What the portfolio answers on each fold, as it is now, in a few modes."""
     _alone: dict[View, NDArray[np.float64]] = field(default_factory=dict, init=False)
     _trained_s: float | None = field(default=None, init=False)
     _failed: set[str] = field(default_factory=set, init=False)
@@ -98,12 +100,14 @@ class Shop:
 
     def may_refine(self) -> bool:
         """Whether there is time to ask the portfolio about all folds once more, and for all that comes after."""
-        return self._spare_s() > self._ask_s(1)
+        return self._spare_s() > self._ask_s(len(self.bench.modes))
 
     def may_weigh(self) -> bool:
         """Whether there is time to choose weights from the folds, and to save."""
         spare_s = self.forecast.spare_s(self.views, self._costs(len(self.views)))
-        return spare_s + self.forecast.finish_s - self.forecast.policy.save_s > self._ask_s(ASKED_TO_WEIGH)
+        return spare_s + self.forecast.finish_s - self.forecast.policy.save_s > self._ask_s(
+            ASKED_TO_WEIGH * len(self.bench.modes)
+        )
 
     def why_ended(self) -> str:
         """Why nothing more was bought, for people."""
@@ -179,7 +183,7 @@ class Shop:
         embed_s = slowdown * more * len(self.bench.pool.images) * self.forecast.image_s(purchase.view)
         fit_s = FIT_S if self.bench.fit_s is None else slowdown * self.bench.fit_s
         train_s = self._train_s(purchase) if purchase.kind == "trained" else 0.0
-        return embed_s + fit_s + self._ask_s(2) + train_s
+        return embed_s + fit_s + self._ask_s(1 + len(QUICK_MODES)) + train_s
 
     def _train_s(self, purchase: Purchase) -> float:
         """Seconds that training may take; 0 where they would be too few."""
@@ -188,14 +192,14 @@ class Shop:
             return policy.family_s(spare_s)
         return min(policy.tuning_s(spare_s), self._trained_s or TRAIN_GUESS_S)
 
-    def _ask_s(self, times: int) -> float:
-        """Predicted seconds to ask the portfolio about all folds so many times."""
-        return self.forecast.policy.slowdown * times * self.evidence.seconds * len(self.bench.folds)
+    def _ask_s(self, modes: int) -> float:
+        """Predicted seconds to ask so many modes of the portfolio about all folds."""
+        return self.forecast.policy.slowdown * modes * self.evidence.mode_s * len(self.bench.folds)
 
     def _end_s(self) -> float:
         """Seconds that weights and the final learner take beyond those that are reserved for the end of any run."""
         reserved_s = self.forecast.finish_s
-        return max(self._ask_s(ASKED_TO_WEIGH) + self.offer_s - reserved_s, 0.0)
+        return max(self._ask_s(ASKED_TO_WEIGH * len(self.bench.modes)) + self.offer_s - reserved_s, 0.0)
 
     def _spare_s(self, further: Sequence[View] = ()) -> float:
         """Seconds that can be spent now so that the end of the run and meta-test, with `further` views, still fit."""
@@ -246,7 +250,8 @@ class Shop:
         else:
             folds = range(len(self.bench.folds))
             self._alone[view] = np.array(self.evidence.mean(alone, folds))
-        self.answers = [self.answer(self.mixture(), fold) for fold in range(len(self.bench.folds))]
+        quick = replace(self.mixture(), modes=self._quick)
+        self.answers = [self.answer(quick, fold) for fold in range(len(self.bench.folds))]
 
     def _untrained(self, view: View) -> View:
         """The view of the same network without training that is known, of the same size if possible."""
@@ -266,8 +271,12 @@ class Shop:
 
     def _accuracies(self) -> list[Scores]:
         """Accuracy of the portfolio in each episode, fold by fold."""
-        weights = dict.fromkeys(self.bench.modes, 1.0)
-        return [self.evidence.measure(answer, weights) for answer in self.answers]
+        return [self.evidence.measure(answer, self._quick) for answer in self.answers]
+
+    @property
+    def _quick(self) -> dict[str, float]:
+        """The modes in which portfolios are compared, with their weights."""
+        return {mode: 1.0 for mode in self.bench.modes if mode in (*QUICK_MODES, "unfitted")}
 
 
 def _compare(before: Sequence[Scores], after: Sequence[Scores]) -> tuple[float | None, float | None]:

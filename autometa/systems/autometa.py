@@ -121,7 +121,6 @@ class Controller:
             self._buy(shop, *offer)
             if self._incumbent.is_due(self.policy.save_every_s):
                 self._offer(shop, "search")
-        self._note("views", shop.why_ended())
         self._conclude(shop)
 
     @cached_property
@@ -200,16 +199,17 @@ class Controller:
         return [replace(first, backbone=name) for name in self._forecast.probed]
 
     def _buy(self, shop: Shop, purchase: Purchase, seconds: float, expected: float) -> None:
-        """Make a purchase; its receipt goes to the journal and to whoever watches."""
-        stage = "training" if purchase.kind == "trained" else "views"
-        with self.stages.timed(stage, seconds):
+        """Make a purchase, which is a stage of its own; its receipt goes to the journal and to whoever watches."""
+        with self.stages.timed(str(purchase), seconds):
             receipt = shop.buy(purchase, seconds, expected)
+            self.stages.note(str(purchase), receipt.outcome())
         if self.checkpoint is not None:
             journals.append(self.checkpoint / JOURNAL, receipt.record())
         self.report(f"bought {receipt}" if receipt.gain is not None else str(receipt))
 
     def _conclude(self, shop: Shop) -> None:
         """Weights, refinement and temperature from the evidence, an honest figure, and the final learner."""
+        self._note("evidence", shop.why_ended())
         weights = None
         if shop.answers:
             with self.stages.timed("evidence", self.policy.ensemble_s):

@@ -51,8 +51,8 @@ def test_the_interval_holds_the_accuracy_on_a_new_draw_of_classes() -> None:
         inside += estimate.low <= truth <= estimate.high
         halves.append((estimate.high - estimate.low) / 2)
         errors.append(truth - estimate.accuracy)
-    assert 0.88 * 80 <= inside  # 95 % is meant; fewer than 88 % would be a bad day of five million
-    assert np.mean(halves) < 3.5 * np.std(errors)  # nor is it far wider than needed
+    assert inside >= 0.9 * 80  # 95 % is meant
+    assert np.mean(halves) < 3.5 * np.std(errors) + 1 / 16  # nor is it far wider than needed
     assert abs(np.mean(errors)) < 0.02
 
 
@@ -95,7 +95,9 @@ def test_recalls_are_those_of_the_classes_asked_for() -> None:
     for place, fold in enumerate(folds):
         labels = pool.labels[fold.rows]
         scores = []
-        for batch in fold.episodes.batches:  # classes with even numbers are known, others are taken for the first
+        for (
+            batch
+        ) in fold.episodes.batches:  # classes with even numbers are known, others are taken for the first
             asked = torch.from_numpy(labels)[batch.query_rows] % 2
             score = torch.zeros(*batch.query_labels.shape, int(batch.ways.max()))
             score[..., 0] = 0.5

@@ -47,7 +47,9 @@ def check(pool: ImagePool, folds: list[Fold]) -> None:
         assert len(set(rest)) > 1 and len(rest) > len(set(rest))  # metrics can be fitted
 
 
-@pytest.mark.parametrize(("classes", "datasets", "n"), [(16, 1, 3), (12, 1, 2), (30, 1, 5), (30, 2, 3), (4, 1, 2)])
+@pytest.mark.parametrize(
+    ("classes", "datasets", "n"), [(16, 1, 3), (12, 1, 2), (30, 1, 5), (30, 2, 3), (4, 1, 2)]
+)
 def test_every_class_is_held_out_once(classes: int, datasets: int, n: int) -> None:
     pool = colour_pool(classes=classes, datasets=datasets)
     folds = draw(pool, most=5)
@@ -105,7 +107,9 @@ def test_classes_of_one_image_are_held_out_but_not_asked_for() -> None:
     folds = draw(pool)
     assert len(folds) == 3
     check(pool, folds)
-    asked = {int(c) for fold in folds for e in fold.episodes.episodes for c in pool.labels[fold.rows[e.query_rows]]}
+    asked = {
+        int(c) for fold in folds for e in fold.episodes.episodes for c in pool.labels[fold.rows[e.query_rows]]
+    }
     assert asked <= set(range(10))
 
 

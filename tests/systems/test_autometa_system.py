@@ -1,133 +1,218 @@
-"""Planning, search and the controller, with a tiny network."""
+"""The controller with a tiny network: what a run leaves, whatever happens to it."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
+from autometa_cases import POOL, TEST, accuracy, controller, journal
 from synthetic import colour_pool
 
-from autometa.backbones import View
+from autometa.backbones import TUNED, View
 from autometa.core.budget import Limits, MemoryBudget, TimeBudget
 from autometa.core.errors import BudgetExhausted, WeightsError
 from autometa.core.settings import Settings
-from autometa.core.time_policy import POLICY, TimePolicy
-from autometa.data.episodes import EpisodeSpec
-from autometa.data.test_spec import TestSpec
-from autometa.evaluation.validation_set import ValidationSet
-from autometa.heads import HEADS
-from autometa.model.artifact import load_description
+from autometa.data.images import ImagePool
+from autometa.heads.modes import SIX_MODES
 from autometa.model.fitted_learner import FittedLearner
-from autometa.planning.plan import Costs
+from autometa.model.load import load_learner
+from autometa.model.portfolio import Portfolio
+from autometa.search.purchases import Gains
+from autometa.search.shop import Shop
+from autometa.search.workbench import Workbench
+from autometa.systems import autometa
 from autometa.systems.autometa import Controller
 
-SPEC = EpisodeSpec(ways=(2, 4), shots=(1, 5), queries_per_class=3)
-TEST = TestSpec(tasks=20, episodes=SPEC, images=100, protocol="within-domain")
-SMALL, LARGE = View("net", 64), View("net", 128)
-COSTS = Costs(start_s=2.0, image_s={SMALL: 0.01, LARGE: 0.04})
-
-
-def limits(seconds: float) -> Limits:
-    budget = TimeBudget.of(seconds)
-    return Limits(budget, budget, MemoryBudget(8 * 2**30))
-
-
-def controller(
-    tmp_path: Path, backbone: str, seconds: float, lines: list[str], policy: TimePolicy = POLICY
-) -> Controller:
-    settings = Settings(
-        backbones=(backbone,),
-        resolutions=(32, 48),
-        validation_episodes=20,
-        max_trials=24,
-        tune_steps=40,
-        families=("prototypical",),
-    )
-    return Controller(settings, TEST, limits(seconds), tmp_path, lines.append, 1.0, policy)
+pytestmark = pytest.mark.usefixtures("eager_only")
 
 
 @pytest.mark.slow
 def test_a_run_ends_with_a_saved_learner_that_it_can_explain(
     tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Gains, "expect", lambda *_: 0.01)  # although all answers are right at once
     lines: list[str] = []
-    policy = TimePolicy(family_share=0.06, least_family_s=1.0)  # families take what they are given
-    learner = controller(tmp_path, tiny_backbone, 120, lines, policy).run(colour_pool(classes=16))
-    saved = FittedLearner.load(tmp_path)
-    assert saved.members == learner.members
-    assert saved.validation["stage"] == "final"
+    run = controller(tmp_path, tiny_backbone, 90, lines, tune_steps=40, families=("prototypical",))
+    learner = run.run(POOL)
+    saved = load_learner(tmp_path)
+    assert isinstance(saved, Portfolio) and isinstance(learner, Portfolio)
+    assert (saved.views, saved.modes, saved.weights) == (learner.views, learner.modes, learner.weights)
+    assert [mode.name for mode in saved.modes] == list(SIX_MODES)
+    assert saved.validation["stage"] == "final" and accuracy(saved) > 0.8
     assert 0.5 < saved.validation["normalised_accuracy"] <= 1
+    low, high = saved.validation["interval"]
+    assert low <= saved.validation["normalised_accuracy"] <= high
     assert 0 <= saved.validation["calibration_error"] < 1
-    lines_of_journal = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
-    heads = [row for row in lines_of_journal if "head" in row]
-    families = [row for row in lines_of_journal if "family" in row]
-    assert {row["head"] for row in heads} == set(HEADS)
-    assert {row["status"] for row in heads} <= {"ok", "pruned"}
-    assert {row["family"] for row in families} == {"prototypical"}
-    assert "ok" in {row["status"] for row in families}
-    assert any(row["view"].startswith(f"{tiny_backbone}+tuned@") for row in heads)
-    assert any(line.startswith("tuned") for line in lines)
-    assert any(line.startswith("plan:") for line in lines)
-    assert any(line.startswith("chosen:") and "calibration error" in line for line in lines)
+    assert set(saved.validation["views"]) == set(map(str, saved.views))
+    rows = journal(tmp_path)
+    bought = {row["purchase"]: row for row in rows if "purchase" in row}
+    assert next(iter(bought)) == f"{tiny_backbone}@48"
+    assert {row["kind"] for row in bought.values()} == {"view", "turned", "trained"}
+    assert {f"{tiny_backbone}+{name}@48" for name in (TUNED, "prototypical")} <= set(bought)
+    assert not any(row["note"] for row in bought.values())
+    for start in ("probe:", "plan:", "224 of 224 images", "trained", "bought", "expected accuracy"):
+        assert any(line.startswith(start) for line in lines), start
     stages = json.loads((tmp_path / "stages.json").read_text())
-    assert sorted(stages, key=str) == sorted((row for row in lines_of_journal if "stage" in row), key=str)
-    stages_by_name = {row.pop("stage"): row for row in stages}
-    assert set(stages_by_name) == {
-        "bootstrap",
-        "probe",
-        "rank",
-        "search",
-        "tune",
-        "families",
-        "ensemble",
-        "save",
-        "meta_test",
-    }
-    assert (
-        stages_by_name["rank"]["note"].startswith("worth a trial:")
-        and "chosen:" in stages_by_name["ensemble"]["note"]
-    )
-    assert "priors" in stages_by_name["search"]["note"]
-    assert (
-        stages_by_name["meta_test"]["predicted_s"] > 0 and stages_by_name.pop("meta_test")["actual_s"] is None
-    )
-    assert all(row["actual_s"] is not None for row in stages_by_name.values())
-    assert 0 < stages_by_name["search"]["actual_s"] < stages_by_name["search"]["predicted_s"]
+    by_name = {row["stage"]: row for row in stages}
+    names = {"bootstrap", "probe", "views", "training", "evidence", "save", "meta_test"}
+    assert set(by_name) == names == {row["stage"] for row in rows if "stage" in row}
+    assert "purchases" in by_name["views"]["note"]
+    assert "trials of refinements" in by_name["evidence"]["note"]
+    assert "expected accuracy" in by_name["evidence"]["note"]
+    meta_test = by_name.pop("meta_test")
+    assert meta_test["predicted_s"] > 0 and meta_test["actual_s"] is None
+    assert all(row["actual_s"] is not None for row in by_name.values())
 
 
 def test_the_bootstrap_is_a_valid_learner(tmp_path: Path, tiny_backbone: str) -> None:
-    controller(tmp_path, tiny_backbone, 100, []).bootstrap()
-    assert load_description(tmp_path).validation == {"stage": "bootstrap"}
-    pool = colour_pool()
-    rows = np.concatenate([pool.rows_of_class[c][:2] for c in range(3)])
-    predictor = FittedLearner.load(tmp_path).fit(pool.images[rows], np.repeat(np.arange(3), 2), 3)
-    assert predictor.predict(pool.images[:5]).shape == (5, 3)
+    controller(tmp_path, tiny_backbone).bootstrap()
+    saved = load_learner(tmp_path)
+    assert isinstance(saved, FittedLearner) and saved.validation == {"stage": "bootstrap"}
+    assert accuracy(saved) > 1 / 3
 
 
 def test_without_time_the_bootstrap_stays(tmp_path: Path, tiny_backbone: str) -> None:
-    lines: list[str] = []
-    learner = controller(tmp_path, tiny_backbone, 0.5, lines).run(colour_pool())
-    assert len(learner.members) == 1
-    assert FittedLearner.load(tmp_path).validation["stage"] == "bootstrap"
+    learner = controller(tmp_path, tiny_backbone, 0.5).run(POOL)
+    assert isinstance(learner, FittedLearner) and len(learner.members) == 1
+    saved = load_learner(tmp_path)
+    assert isinstance(saved, FittedLearner) and saved.validation["stage"] == "bootstrap"
+    assert accuracy(saved) > 1 / 3
 
 
-def test_time_running_out_in_the_search_is_no_error(
+def test_time_that_ends_in_the_first_view_leaves_the_bootstrap(
     tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def late(*_: object, **__: object) -> None:
         raise BudgetExhausted("late")
 
     lines: list[str] = []
-    run = controller(tmp_path, tiny_backbone, 120, lines)
-    monkeypatch.setattr(ValidationSet, "of", late)
-    assert run.run(colour_pool()).members
-    assert "stopped early: late" in lines
+    monkeypatch.setattr(Workbench, "take_in", late)
+    learner = controller(tmp_path, tiny_backbone, lines=lines).run(POOL)
+    assert isinstance(learner, FittedLearner) and accuracy(learner) > 1 / 3
+    assert any("BudgetExhausted: late" in line for line in lines)
+    assert not any(line.startswith("stopped early") for line in lines)
+
+
+@pytest.mark.parametrize("error", [BudgetExhausted("late"), RuntimeError("odd"), MemoryError("full")])
+def test_a_failure_between_purchases_leaves_what_was_there(
+    tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(_: Shop) -> None:
+        raise error
+
+    lines: list[str] = []
+    monkeypatch.setattr(Shop, "choose", fail)
+    learner = controller(tmp_path, tiny_backbone, lines=lines).run(POOL)
+    assert isinstance(learner, Portfolio) and learner.validation["stage"] == "default"
+    assert any(line.startswith("stopped early:") and str(error) in line for line in lines)
+    assert isinstance(load_learner(tmp_path), Portfolio)
+
+
+def test_without_weights_from_evidence_the_final_learner_has_equal_ones(
+    tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("not positive definite")
+
+    lines: list[str] = []
+    monkeypatch.setattr(autometa, "choose_weights", fail)
+    learner = controller(tmp_path, tiny_backbone, lines=lines).run(POOL)
+    assert isinstance(learner, Portfolio) and learner.validation["stage"] == "final"
+    assert len({mode.weight for mode in learner.modes}) == 1
+    assert "normalised_accuracy" not in learner.validation
+    assert any("equal weights" in line and "not positive definite" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("classes", "per_class", "datasets"), [(2, 1, 1), (1, 5, 1), (3, 5, 1), (4, 2, 1), (8, 1, 2), (9, 6, 3)]
+)
+def test_whatever_there_is_to_learn_from_a_learner_answers(
+    tmp_path: Path, tiny_backbone: str, classes: int, per_class: int, datasets: int
+) -> None:
+    lines: list[str] = []
+    pool = colour_pool(classes=classes, per_class=per_class, datasets=datasets)
+    learner = controller(tmp_path, tiny_backbone, lines=lines, tune_steps=40).run(pool)
+    assert isinstance(learner, Portfolio) and learner.validation["stage"] == "final"
+    can_be_fitted = classes > 1 and per_class > 1
+    names = tuple(mode.name for mode in learner.modes)
+    assert names == (SIX_MODES if can_be_fitted else ("unfitted",))
+    assert not any(line.startswith("stopped early") for line in lines)
+    saved = load_learner(tmp_path)
+    assert accuracy(saved, ways=3) > 0.6
+    if classes < 4:
+        assert not any(line.startswith("trained") for line in lines)  # nothing would tell whether it is worse
+
+
+def test_two_classes_of_one_image_are_told_apart(tmp_path: Path, tiny_backbone: str) -> None:
+    pool = colour_pool(classes=2, per_class=1, datasets=1)
+    controller(tmp_path, tiny_backbone).run(pool)
+    learner = load_learner(tmp_path)
+    assert accuracy(learner, pool, ways=2, shots=1) == 1.0
+
+
+def test_across_domains_datasets_are_held_out(
+    tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = controller(tmp_path, tiny_backbone)
+    run.test = replace(TEST, protocol="cross-domain")
+    drawn: list[Any] = []
+    draw = autometa.draw_folds
+
+    def listening(*arguments: Any) -> Any:
+        drawn.extend(draw(*arguments))
+        return drawn
+
+    monkeypatch.setattr(autometa, "draw_folds", listening)
+    learner = run.run(colour_pool(classes=16, datasets=2))
+    assert [len(fold.classes) for fold in drawn] == [8, 8]
+    assert learner.validation["stage"] == "final" and "normalised_accuracy" in learner.validation
+
+
+def test_meta_training_that_must_end_early_learns_from_fewer_images(
+    tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run may last 1000 s, meta-training 10 s."""
+    lines: list[str] = []
+    run = controller(tmp_path, tiny_backbone, 1000, lines)
+    run.limits = Limits(TimeBudget.of(10), run.limits.run, run.limits.memory)
+    run._forecast.limits = run.limits
+    monkeypatch.setattr(run._forecast, "image_s", lambda _: 0.02)
+    run.run(POOL)
+    (line,) = (line for line in lines if "images are learned from" in line)
+    assert 32 <= int(line.split()[0]) < 224
+
+
+def test_a_pool_that_is_learned_from_whole_is_not_copied(
+    tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pools: list[ImagePool] = []
+    original = Workbench.__post_init__
+
+    def listening(bench: Workbench) -> None:
+        pools.append(bench.pool)
+        original(bench)
+
+    monkeypatch.setattr(Workbench, "__post_init__", listening)
+    controller(tmp_path, tiny_backbone).run(POOL)
+    assert [pool.images is POOL.images for pool in pools] == [True]
 
 
 def test_no_backbone_is_an_error_with_the_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("autometa.systems.autometa.installed_backbones", list)
-    run = Controller(Settings(), TEST, limits(10), tmp_path, print)
+    budget = TimeBudget.of(10)
+    run = Controller(Settings(), TEST, Limits(budget, budget, MemoryBudget(8 * 2**30)), tmp_path, print)
     with pytest.raises(WeightsError, match="pip install"):
         run.bootstrap()
+
+
+def test_a_view_that_is_too_fine_for_meta_test_is_coarsened(
+    tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = controller(tmp_path, tiny_backbone)
+    coarse = View(tiny_backbone, 32)
+    monkeypatch.setattr(run._forecast, "coarsened", lambda _: coarse)
+    learner = run.run(POOL)
+    assert isinstance(learner, Portfolio) and coarse in learner.views

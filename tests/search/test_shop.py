@@ -1,0 +1,269 @@
+"""The shop: what it sells next, what comes of that, and that nothing makes a run late."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from shop_cases import POLICY, TEST, hard_pool, make_forecast, make_shop
+from synthetic import colour_pool
+
+from autometa.backbones import TUNED, View
+from autometa.core.budget import TimeBudget
+from autometa.core.errors import BudgetExhausted, DataError
+from autometa.heads.refine import Refinement
+from autometa.search.purchases import Purchase
+from autometa.search.shop import TRAINING_FOLD, Shop
+from autometa.search.workbench import Workbench
+
+pytestmark = pytest.mark.usefixtures("eager_only")
+
+
+def fail(error: BaseException) -> Callable[..., Any]:
+    """A function that raises an error."""
+
+    def raising(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return raising
+
+
+def buy(shop: Shop, kind: Any, view: View, orientations: int = 1) -> Any:
+    return shop.buy(Purchase(kind, view, orientations), 1.0, 0.01)
+
+
+@pytest.fixture
+def shop(tiny_backbone: str) -> Shop:
+    """With its first view bought."""
+    shop = make_shop(tiny_backbone)
+    assert buy(shop, "view", shop.first).gain is None
+    return shop
+
+
+def adopt_copy(shop: Shop) -> View:
+    """A copy of the network with other weights, on the shelf as if it was trained."""
+    state = shop.forecast.shelf(shop.first.backbone).model.state_dict()
+    noise = torch.Generator().manual_seed(1)
+    other = {
+        name: value + 0.02 * torch.randn(value.shape, generator=noise) if value.is_floating_point() else value
+        for name, value in state.items()
+    }
+    shop.forecast.shelf.adopt(shop.first.backbone, TUNED, other, shop.first.px)
+    return View(shop.first.backbone, shop.first.px, variant=TUNED)
+
+
+def test_what_is_bought_joins_the_portfolio_and_is_measured(shop: Shop, tiny_backbone: str) -> None:
+    finer = View(tiny_backbone, 48)
+    before = shop.accuracies_with(shop.refinement)
+    receipt = buy(shop, "view", finer)
+    after = shop.accuracies_with(shop.refinement)
+    assert receipt.gain == pytest.approx(np.mean(after) - np.mean(before))
+    assert receipt.error is not None and receipt.error > 0
+    assert set(shop.views) == {shop.first, finer}
+    assert sum(shop.weights().values()) == pytest.approx(1.0)
+    assert shop.gains.expect(receipt.purchase, {}, {}) != 0.0 or receipt.gain == pytest.approx(0, abs=0.05)
+    turned = buy(shop, "turned", shop.first, 2)
+    assert turned.gain is not None and shop.bench.orientations[shop.first] == 2
+    assert [receipt.note for receipt in shop.receipts] == ["", "", ""]
+
+
+def test_everything_is_sold_once(shop: Shop, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sold = []
+    monkeypatch.setattr(shop.gains, "expect", lambda *_: 0.01)
+    while (offer := shop.choose()) is not None:
+        assert offer[1] > 0
+        shop.buy(*offer)
+        sold.append(str(offer[0]))
+    finer = View(tiny_backbone, 48)
+    steps = [f"{view} in {n} orientations" for view in (shop.first, finer) for n in (2, 4, 8)]
+    assert sorted(sold) == sorted([str(finer), *steps])
+    assert "nothing more to buy" in shop.why_ended()
+
+
+def test_the_most_gain_per_second_comes_first(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    gains = {"tiny@48": 0.03, "tiny@32 in 2 orientations": 0.02}
+    monkeypatch.setattr(shop.gains, "expect", lambda purchase, *_: gains[str(purchase)])
+    monkeypatch.setattr(shop, "_seconds", lambda purchase: 2.0 if purchase.kind == "view" else 1.0)
+    assert shop.choose() == (Purchase("turned", shop.first, 2), 1.0, 0.02)
+    gains["tiny@48"] = 0.05
+    offer = shop.choose()
+    assert offer is not None and str(offer[0]) == "tiny@48"
+    gains.update(dict.fromkeys(gains, 1e-6))
+    assert shop.choose() is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BudgetExhausted("late"),
+        DataError("no images"),
+        torch.linalg.LinAlgError("not positive definite"),
+        MemoryError("full"),
+        OSError("disk full"),
+        ValueError("odd"),
+    ],
+)
+@pytest.mark.parametrize("step", ["_make", "_ask"])
+def test_a_purchase_that_fails_is_a_receipt_and_not_offered_again(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, step: str, error: Exception
+) -> None:
+    views, weights, answers = shop.views, shop.weights(), shop.answers
+    offered = {str(purchase) for purchase in shop._list()}
+    if step == "_make":
+        monkeypatch.setattr(shop.bench, "take_in", fail(error))
+    else:
+        monkeypatch.setattr(shop, "answer", fail(error))
+    receipt = buy(shop, "view", View(shop.first.backbone, 48))
+    assert receipt.gain is None and receipt.note == f"{type(error).__name__}: {error}"
+    monkeypatch.undo()
+    assert (shop.views, shop.weights()) == (views, weights)
+    assert all(ours is theirs for ours, theirs in zip(shop.answers, answers, strict=True))
+    assert {str(purchase) for purchase in shop._list()} == offered - {"tiny@48"}
+    assert "1 failed" in shop.why_ended()
+    assert shop.gains.learn_from([receipt.record()]) == 0
+
+
+def test_an_interrupt_is_no_failed_purchase(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shop.bench, "take_in", fail(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        buy(shop, "view", View(shop.first.backbone, 48))
+
+
+def test_without_its_first_view_a_shop_has_none(tiny_backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = make_shop(tiny_backbone)
+    monkeypatch.setattr(shop.bench, "take_in", fail(BudgetExhausted("late")))
+    assert "late" in buy(shop, "view", shop.first).note
+    assert shop.views == [] and shop.answers == [] and shop.weights() == {}
+
+
+def test_trained_copies_are_asked_about_the_fold_that_they_have_not_seen(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, asked = adopt_copy(shop), []
+    answer = shop.evidence.answer
+
+    def listening(mixture: Any, fold: int) -> Any:
+        asked.append((fold, set(mixture.views)))
+        return answer(mixture, fold)
+
+    monkeypatch.setattr(shop.evidence, "answer", listening)
+    monkeypatch.setattr(shop.trainer, "train", lambda *_, **__: None)
+    before = shop._accuracies()
+    receipt = buy(shop, "trained", copy)
+    shop.accuracies_with(Refinement(step=0.3))
+    assert copy in shop.weights()
+    assert all(fold == TRAINING_FOLD for fold, views in asked if copy in views)
+    assert {fold for fold, _ in asked} == {0, 1, 2}
+    after = shop._accuracies()
+    gain = float((after[TRAINING_FOLD] - before[TRAINING_FOLD]).mean())
+    assert receipt.gain == pytest.approx(gain)  # other folds would only dilute it
+    assert receipt.error == pytest.approx(
+        float((after[TRAINING_FOLD] - before[TRAINING_FOLD]).std(ddof=1) / POLICY.fold_episodes**0.5)
+    )
+
+
+def test_copies_are_trained_on_the_classes_of_other_folds(shop: Shop) -> None:
+    trained_on = set(shop.bench.pool.labels[shop.trainer.rows])
+    assert trained_on == set(range(15)) - set(shop.bench.folds[TRAINING_FOLD].classes)
+
+
+def test_weights_without_a_fold_do_not_know_it(shop: Shop) -> None:
+    buy(shop, "view", View(shop.first.backbone, 48))
+    before = shop.weights(without=1), shop.weights(without=0)
+    for alone in shop._alone.values():
+        alone[1] = np.random.default_rng(0).uniform()
+        break
+    assert shop.weights(without=1) == before[0]
+    assert shop.weights(without=0) != before[1]
+
+
+@pytest.mark.parametrize("run_s", [4.0, 120.0])
+def test_nothing_is_sold_that_meta_test_has_no_time_for(tiny_backbone: str, run_s: float) -> None:
+    shop = make_shop(tiny_backbone, make_forecast(tiny_backbone, run=TimeBudget.of(run_s)))
+    buy(shop, "view", shop.first)
+    if run_s > 100:
+        assert shop.choose() is not None and shop.may_refine() and shop.may_weigh()
+        shop.forecast.limits.run.deadline -= run_s - 4
+    assert shop.choose() is None and not shop.may_refine()
+    assert "fits in" in shop.why_ended()
+
+
+def test_a_purchase_ends_before_meta_test_must_begin(
+    tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Meta-training may last 1000 s, the whole run 60 s."""
+    forecast = make_forecast(tiny_backbone, train=TimeBudget.of(1000), run=TimeBudget.of(60))
+    shop, given = make_shop(tiny_backbone, forecast), []
+    take_in = Workbench.take_in
+
+    def listening(bench: Workbench, view: View, orientations: int, budget: TimeBudget) -> None:
+        given.append(budget.left_s())
+        take_in(bench, view, orientations, budget)
+
+    monkeypatch.setattr(Workbench, "take_in", listening)
+    buy(shop, "view", shop.first)
+    buy(shop, "view", View(tiny_backbone, 48))
+    for seconds in given:
+        assert 0 < seconds < 60 - forecast.finish_s - forecast.meta_test_s([shop.first])
+
+
+def test_slow_evidence_is_reserved_for(shop: Shop) -> None:
+    spare_s = shop._spare_s()
+    shop.evidence.seconds = 5.0  # of each of three folds, which are asked twice at the end
+    assert shop._spare_s() < spare_s - 25
+    assert shop.may_weigh()
+    shop.evidence.seconds = 50.0
+    assert not shop.may_weigh() and shop.choose() is None
+
+
+def test_without_memory_nothing_is_sold(tiny_backbone: str) -> None:
+    shop = make_shop(tiny_backbone, make_forecast(tiny_backbone, gigabytes=0.2))
+    buy(shop, "view", shop.first)
+    assert shop.choose() is None
+
+
+def test_without_folds_views_are_sold_by_what_is_expected(tiny_backbone: str) -> None:
+    shop = make_shop(tiny_backbone, pool=colour_pool(classes=3, datasets=1))
+    buy(shop, "view", shop.first)
+    assert shop.bench.folds == [] and shop.answers == []
+    offer = shop.choose()
+    assert offer is not None
+    receipt = shop.buy(*offer)
+    assert receipt.gain is None and receipt.note == ""
+    assert list(shop.weights().values()) == [1 / len(shop.views)] * len(shop.views)
+
+
+def test_what_an_earlier_run_has_lost_with_is_not_bought_again(shop: Shop) -> None:
+    shop.gains.learn_from(
+        [{"kind": "view", "purchase": "tiny@48", "expected": 0.02, "gain": -0.03, "error": 0.001}]
+    )
+    bought = set()
+    while (offer := shop.choose()) is not None:
+        shop.buy(*offer)
+        bought.add(str(offer[0]))
+    assert "tiny@48" not in bought
+
+
+def test_the_price_of_a_training_is_in_its_seconds(tiny_backbone: str) -> None:
+    shop = make_shop(tiny_backbone, tune_steps=40, families=("prototypical",))
+    buy(shop, "view", shop.first)
+    tuned, family = (
+        Purchase("trained", View(tiny_backbone, 32, variant=name)) for name in (TUNED, "prototypical")
+    )
+    spare_s = shop._spare_s()
+    assert shop._seconds(tuned) > 10
+    assert POLICY.family_s(spare_s) <= shop._seconds(family) < spare_s
+    shop.forecast.limits.train.deadline = shop.forecast.limits.train.clock() + 12
+    assert not shop._fits(tuned, shop._seconds(tuned))  # too little time is left to begin
+
+
+def test_hardly_any_class_to_learn_from_is_no_error(tiny_backbone: str) -> None:
+    pool = hard_pool(classes=4, per_class=2)
+    shop = make_shop(tiny_backbone, pool=pool)
+    assert len(shop.bench.folds) == 2
+    assert buy(shop, "view", shop.first).note == ""
+    assert buy(shop, "turned", shop.first, 2).note == ""
+    assert TEST.episodes.ways[1] > 2 and len(shop.answers) == 2
