@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +14,10 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from _arena_report import CONTROLLER
 from _arena_results import Reported, Result
 
 from ingestion.outputs import write_atomically
@@ -92,17 +90,6 @@ def bundle_name(path: Path) -> str:
     return path.resolve().name.removesuffix(".zip")
 
 
-def without_own_prior(unit: Unit, scratch: Path) -> Unit:
-    """The unit with a copy of the bundle that ignores priors from its own datasets; other bundles are unchanged."""
-    if unit.name != CONTROLLER or not unit.bundle.is_dir():
-        return unit
-    bundle = scratch / unit.name
-    shutil.copytree(unit.bundle, bundle)
-    with (bundle / "settings.yaml").open("a", encoding="utf-8") as settings:
-        settings.write(f"priors_without: {json.dumps(datasets_in(unit.dataset) or [unit.dataset.name])}\n")
-    return replace(unit, bundle=bundle)
-
-
 def stored(folder: Path) -> dict[str, Result]:
     """The results in a folder by the names of their files; ValueError names a file that is no result."""
     found = {}
@@ -139,8 +126,7 @@ class Runner:
         """Run one unit and keep its result; None if it was stopped."""
         with tempfile.TemporaryDirectory(prefix="arena-") as scratch:
             output, printed = Path(scratch) / "run", Path(scratch) / "printed.txt"
-            own = without_own_prior(unit, Path(scratch))
-            process = self._start(own.command(self.settings, output), printed)
+            process = self._start(unit.command(self.settings, output), printed)
             if process is None:
                 return None
             self._wait(process, unit.budget_s + GRACE_S)

@@ -87,7 +87,7 @@ def time_heads(report: Report, data: Cached, n: int) -> None:
     batches = [batch for batch, _ in balanced_episodes(data, n, 5, 5)]
     flat = [batch.unit() for batch in batches]
     for name, spec in HEADS.items():
-        params = spec.first_params()
+        params = spec.params
 
         def work(name: str = name, params: dict[str, Any] = params) -> None:
             for batch in flat:

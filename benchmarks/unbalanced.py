@@ -1,124 +1,93 @@
-"""Does transduction harm if queries are not balanced? An ensemble of transductive heads against its own
-inductive ensemble, on tasks whose class shares come from a Dirichlet distribution (Veilleux et al. 2021).
+"""Does transduction harm if queries are not balanced? The six modes against their own inductive counterparts, on
+tasks whose class shares come from a Dirichlet distribution (Veilleux et al. 2021).
 
     python benchmarks/unbalanced.py [--data DIR] [--datasets A,B] [--episodes N] [--quick] [--json FILE]
 
-The ensemble is the broad one that the search would choose among first guesses with three metrics on frozen Lite0, on
-held-out classes; tasks have other classes. Heads do not know whether queries are balanced: the guard decides.
+The modes stand on one view, frozen Lite0, with equal weights; their metrics are fitted to some classes, tasks have
+others. Modes do not know whether queries are balanced: the guard decides.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from _learner_data import load
+from _learner_data import Dataset, load
 from _learner_report import Report, row
 
 from autometa.backbones import View
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import MemoryBudget
-from autometa.data.episodes import EpisodeSpec, sample_episodes
+from autometa.data.episodes import EpisodeBatch, EpisodeSpec, sample_episodes
 from autometa.evaluation.accuracy import interval95
-from autometa.evaluation.mixing import apply_temperature, average_batches
-from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
-from autometa.heads import HEADS, FeatureStatistics, HeadSpec, Metric, find_metric
-from autometa.search.candidates import Candidate, HeadCandidate, Outcome
-from autometa.search.ensembles import WeightedCandidate, ensembles
+from autometa.evaluation.mixing import average
+from autometa.evaluation.validation_episodes import ValidationEpisodes
+from autometa.heads import FeatureBatch, FeatureStatistics, find_metric
+from autometa.heads.modes import SIX_MODES, Key, answer_alone, apply_modes, collect_keys, join_features
+from autometa.model.portfolio import list_inputs
 
-ROOT = Path(__file__).parents[1]
-DEMO = ROOT / "examples" / "demo"
+DEMO = Path(__file__).parents[1] / "examples" / "demo"
 VIEW = View("tf_efficientnet_lite0", 128)
 SPEC = EpisodeSpec(ways=(2, 20), shots=(1, 10), queries_per_class=10)
-METRICS = ("root_white_weak", "root_cl2n", "root_l2")
-ALONE = " alone"
-"""Suffix of the name of the inductive counterpart of a head."""
-CHOSEN_ON, REPORTED_ON = 1, 2
-"""Seeds of episodes to choose on and to report."""
+SEED = 2
 
 
-def with_counterparts() -> None:
-    """Register the inductive counterparts of all transductive heads as heads."""
-    for name, spec in list(HEADS.items()):
-        if spec.counterpart is not None:
-            HEADS[name + ALONE] = HeadSpec(spec.counterpart, spec.space, spec.transforms)
+def moved_features(data: Dataset) -> dict[Key, torch.Tensor]:
+    """Features [n, d] of all images of a dataset, by the keys of the modes; metrics are fitted to the classes for
+    that."""
+    images = data.pool.images
+    store = FeatureStore(BackboneShelf("cpu"), MemoryBudget.of_machine(), ahead=len(images))
+    rows = np.isin(data.pool.labels, data.fit).nonzero()[0]
+    labels = torch.from_numpy(data.pool.labels[rows])
+    keys = collect_keys(SIX_MODES)
+    views = {one for key in keys for one, _ in list_inputs([VIEW], key)}
+    features = {one: store.embed(one, images, range(len(images))) for one in views}
+    fitted = {one: FeatureStatistics(of[rows], labels) for one, of in features.items()}
+    return {
+        key: join_features(
+            [fitted[one].fit(find_metric(name))(features[one]) for one, name in list_inputs([VIEW], key)]
+        )
+        for key in keys
+    }
 
 
-def inductive(members: Sequence[WeightedCandidate]) -> list[WeightedCandidate]:
-    """The ensemble with every transductive head replaced by its counterpart."""
-    return [(_alone(candidate), temperature, weight) for candidate, temperature, weight in members]
-
-
-def _alone(candidate: Candidate) -> Candidate:
-    if isinstance(candidate, HeadCandidate) and candidate.head + ALONE in HEADS:
-        return replace(candidate, head=candidate.head + ALONE)
-    return candidate
-
-
-class Tasks:
-    """Episodes of some classes on features; `moved` has, by name, each metric and the features float32 [n, d] after
-    it."""
-
-    def __init__(self, episodes: ValidationEpisodes, moved: dict[str, tuple[Metric, torch.Tensor]]) -> None:
-        self.episodes, self._moved = episodes, moved
-
-    def outcomes(self) -> list[Outcome]:
-        """The answers of the first guesses of all heads with each metric that they allow."""
-        candidates = [
-            HeadCandidate(VIEW, head, {"transform": name, **spec.first_params()})
-            for head, spec in HEADS.items()
-            if not head.endswith(ALONE)
-            for name in self._moved
-            if name in spec.transforms
-        ]
-        return [Outcome(one, "ok", 0.0, self._answer(one)) for one in candidates]
-
-    def accuracies(self, members: Sequence[WeightedCandidate]) -> np.ndarray:
-        """Normalised accuracy of an ensemble on every episode, float64 [episodes]."""
-        calibrated = [
-            apply_temperature(self._answer(candidate).scores, temperature)
-            for candidate, temperature, _ in members
-        ]
-        return self.episodes.measure(
-            average_batches(calibrated, [weight for _, _, weight in members])
-        ).accuracies
-
-    def _answer(self, candidate: Candidate) -> Answer:
-        metric, features = self._moved[candidate.params["transform"]]
-        return self.episodes.answer(features, candidate.head, candidate.params, metric)
+def gather(moved: Mapping[Key, torch.Tensor], batch: EpisodeBatch) -> dict[Key, FeatureBatch]:
+    """The features of a batch of episodes by key."""
+    return {
+        key: FeatureBatch(
+            features[batch.support_rows],
+            batch.support_labels,
+            features[batch.query_rows],
+            batch.ways,
+            batch.query_labels >= 0,
+        )
+        for key, features in moved.items()
+    }
 
 
 def measure(folder: Path, n_episodes: int, report: Report) -> None:
-    """One dataset: for balanced and for unbalanced queries, the ensemble that fresh validation classes choose and its
-    inductive counterpart, on the same tasks of the test classes."""
+    """One dataset: for balanced and for unbalanced queries, the modes and their counterparts on the same tasks."""
     data = load(folder)
-    store = FeatureStore(BackboneShelf("cpu"), MemoryBudget.of_machine(), ahead=len(data.pool.images))
-    features = store.embed(VIEW, data.pool.images, range(len(data.pool.images)))
-    rows = np.isin(data.pool.labels, data.fit).nonzero()[0]
-    fitted = FeatureStatistics(features[rows], torch.from_numpy(data.pool.labels[rows]))
-    metrics = {name: fitted.fit(find_metric(name)) for name in METRICS}
-    moved = {name: (metric, metric(features)) for name, metric in metrics.items()}
+    moved = moved_features(data)
     for name, balanced in (("balanced", True), ("dirichlet", False)):
         spec = replace(SPEC, balanced=balanced)
-        chosen_on, reported_on = (
-            Tasks(
-                ValidationEpisodes(
-                    sample_episodes(data.pool, classes, spec, n_episodes, np.random.default_rng(seed))
-                ),
-                moved,
-            )
-            for classes, seed in ((data.validation, CHOSEN_ON), (data.test, REPORTED_ON))
+        drawn = sample_episodes(data.pool, data.test, spec, n_episodes, np.random.default_rng(SEED))
+        episodes = ValidationEpisodes(drawn)
+        ours, alone = (
+            episodes.measure(
+                [
+                    average(list(answer(SIX_MODES, gather(moved, batch))), [1.0] * len(SIX_MODES))
+                    for batch in episodes.batches
+                ]
+            ).accuracies
+            for answer in (apply_modes, answer_alone)
         )
-        members = ensembles(chosen_on.outcomes(), chosen_on.episodes, lambda _: True, lambda _: 1.0, 4)[-1]
-        ours, alone = (reported_on.accuracies(m) for m in (members, inductive(members)))
         gain = ours - alone
-        told = f"gain {100 * gain.mean():+.2f} ± {100 * interval95(gain):.2f}: "
-        told += ", ".join(candidate.head for candidate, _, _ in members)
         report.add(
             [
                 row(
@@ -127,7 +96,7 @@ def measure(folder: Path, n_episodes: int, report: Report) -> None:
                     "%",
                     100 * float(alone.mean()),
                     ci95=100 * interval95(ours),
-                    note=told,
+                    note=f"gain {100 * gain.mean():+.2f} ± {100 * interval95(gain):.2f}",
                 )
             ]
         )
@@ -154,7 +123,6 @@ def main() -> None:
     chosen = [f for f in folders if f.name in names]
     episodes = 60 if options.quick else options.episodes
     report = Report(options.json, f"{episodes} tasks", resume=False)
-    with_counterparts()
     for folder in chosen[:1] if options.quick else chosen:
         measure(folder, episodes, report)
 

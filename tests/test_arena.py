@@ -14,7 +14,6 @@ from types import ModuleType
 
 import pytest
 
-from autometa.submission import read_settings
 from ingestion.splits import read_source
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -185,20 +184,3 @@ def test_runs_that_are_stopped_leave_no_result(
     assert list(runner.run_all(units, 2)) == []
     assert time.monotonic() - began < 20
     assert not list((tmp_path / "kept").iterdir())
-
-
-def test_the_controller_does_not_profit_from_its_own_row_of_the_priors(
-    runs: ModuleType, tmp_path: Path
-) -> None:
-    bundles = BENCHMARKS.parent / "baselines"
-    unit = runs.Unit(bundles / "autometa", Path("data/ICONS"), 20.0, 0)
-    own = runs.without_own_prior(unit, tmp_path)
-    assert (own.name, own.file) == (unit.name, unit.file)
-    assert read_settings(own.bundle).priors_without == ("ICONS",)
-    assert read_settings(unit.bundle).priors_without == ()
-    root = runs.cross_domain(BENCHMARKS.parent / "examples" / "demo", ["ICONS"], ["LETTERS"], tmp_path)
-    across = runs.Unit(bundles / "autometa", root, 20.0, 0)
-    own = runs.without_own_prior(across, tmp_path / "across")
-    assert read_settings(own.bundle).priors_without == ("ICONS", "LETTERS")
-    other = runs.Unit(bundles / "random", Path("data/ICONS"), 20.0, 0)
-    assert runs.without_own_prior(other, tmp_path) == other

@@ -84,17 +84,14 @@ class Settings(BaseModel):
     seed: int = 98
     backbones: tuple[str, ...] | None = None
     resolutions: tuple[int, ...] = (96, 128, 160, 224)
-    validation_episodes: int = Field(default=120, ge=10)
+    validation_episodes: int = Field(default=240, ge=10)
+    """Over held-out classes, of all folds together."""
     max_trials: int = Field(default=200, ge=1)
-    max_members: int = Field(default=4, ge=1)
+    """Refinements of the portfolio that are tried at the end, at most."""
     tune_steps: int = Field(default=600, ge=0)
-    """Maximum number of steps for tuning the last stages of the best backbone; 0: no backbone is tuned."""
+    """Steps of training the last stages of a copy of a backbone by classification, at most; 0: none is trained so."""
     families: tuple[Family, ...] = FAMILIES_IN_ORDER
-    """Families of trained learners to try, in this order, as far as time allows."""
-    priors: bool = True
-    """Whether the search starts with the candidates that were best on similar datasets."""
-    priors_without: tuple[str, ...] = ()
-    """Datasets whose rows of the table of priors are ignored. A benchmark on a dataset must name it here."""
+    """Learners that may train a copy of a backbone, as far as time allows."""
     feature_cache: Path | None = None
     """Folder that keeps features for later runs. Off by default, since a sandbox is deleted after the run."""
     feature_cache_size: ByteSize = ByteSize(4 * 2**30)

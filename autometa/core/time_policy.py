@@ -28,11 +28,7 @@ class TimePolicy:
     closing_s: float = 1.5
     """Between the last answer and the end of the budget."""
     ensemble_s: float = 2.0
-    """For choosing the ensemble, besides asking its members about fresh episodes."""
-    answer_s: float = 0.2
-    """For asking one candidate about fresh episodes, before some answers were timed."""
-    more_answers: int = 4
-    """Candidates besides the members of the broad ensemble that are asked about fresh episodes."""
+    """For choosing weights, or which views answer; where that takes longer, the search keeps more free."""
     save_s: float = 1.0
     """For saving a learner at the end of meta-training."""
     small_finish_s: float = 1.5
@@ -47,51 +43,34 @@ class TimePolicy:
     """After which no further backbone is measured."""
     build_share: float = 0.25
     """For building one engine."""
-    ranking_share: float = 0.15
-    """For ranking the views."""
-    validation_share: float = 0.08
-    """Of the time to search: embedding the validation images in the first view; as much again for the images that
-    metrics are fitted on. Finer views take several times as long, and there are to be some of them."""
 
     # The search
-    fold_episodes: int = 80
-    """Episodes of a fold."""
+    embed_share: float = 0.7
+    """Of the time to search: embedding all images, in the search with every backbone that was measured."""
     few_folds_s: float = 60.0
     """Time to search up to which there are three folds, five beyond."""
-    trial_s: float = 2.0
-    """What a trial with its metric may take: without it, none is begun."""
-    later_share: float = 0.3
-    """Of the time to search: what exploring leaves to tuning, families and the sampler."""
-    reserved_share: float = 0.4
-    """Of the whole time: the most that meta-test is reserved for several good views."""
-    cheap_share: float = 0.2
-    """For embedding the validation set in a view that only the sampler asks for."""
     tune_share: float = 0.5
-    """For tuning a backbone."""
+    """Of the time to spare: training a copy of a backbone by classification."""
     least_tune_s: float = 8.0
-    """Tuning is not begun with less."""
+    """That is not begun with less."""
     tune_prepare_share: float = 0.5
-    """Of the time for tuning: preparing the images."""
+    """Of the time for that: preparing the images."""
     family_share: float = 0.25
-    """For a family of trained learners."""
+    """Of the time to spare: training a copy of a backbone by a learner."""
     least_family_s: float = 15.0
-    """A family is not begun with less."""
-    family_train_share: float = 0.6
-    """Of the time of a family: training; the rest is for the validation episodes."""
+    """That is not begun with less."""
     family_prepare_share: float = 0.5
-    """Of the time for training a family: preparing the images."""
-    family_late: float = 1.5
-    """How many times as long as the episodes for selection fresh ones may take a family."""
+    """Of the time for that: preparing the images."""
     save_every_s: float = 3.0
     """Between two learners that a search saves."""
 
-    # Systems that train one learner or a few
+    # Systems that do not search
+    trial_s: float = 2.0
+    """Measuring a metric on a view, before one was timed: without it, none is begun."""
     prepare_share: float = 0.4
     """Preparing the images."""
     metrics_s: float = 4.0
     """For fitting the metrics of one view of a portfolio."""
-    embed_share: float = 0.7
-    """Embedding all images with one backbone."""
     one_validation_share: float = 0.06
     """One validation of a training; dearer ones use fewer episodes."""
     validating_share: float = 0.15
@@ -118,37 +97,22 @@ class TimePolicy:
 
     @property
     def finish_s(self) -> float:
-        """Seconds for choosing and saving the ensemble at the end of meta-training, without asking its members."""
+        """Seconds for the last choices and for saving at the end of meta-training."""
         return self.ensemble_s + self.save_s
-
-    def finishing_s(self, members: int, answer_s: float | None = None) -> float:
-        """Seconds for the end of a search with so many members, where one answer takes `answer_s` (None: not
-        timed)."""
-        each_s = self.answer_s if answer_s is None else answer_s
-        return self.finish_s + (members + self.more_answers) * each_s
 
     def folds(self, search_s: float) -> int:
         """How many folds the classes are dealt to."""
         return 3 if search_s <= self.few_folds_s else 5
 
-    def later_s(self, search_s: float) -> float:
-        """Seconds that exploring leaves to what comes later; none where they would not be enough to tune."""
-        later_s = self.later_share * search_s
-        return later_s if later_s >= self.least_tune_s / self.tune_share else 0.0
-
     def tuning_s(self, spare_s: float) -> float:
-        """Seconds for tuning a backbone; 0 where they would be too few."""
+        """Seconds for training a copy by classification; 0 where they would be too few."""
         seconds = self.tune_share * spare_s
         return seconds if seconds >= self.least_tune_s else 0.0
 
     def family_s(self, spare_s: float) -> float:
-        """Seconds for a family; 0 where they would be too few."""
+        """Seconds for training a copy by a learner; 0 where they would be too few."""
         seconds = self.family_share * spare_s
         return seconds if seconds >= self.least_family_s else 0.0
-
-    def validation_images(self, search_s: float, image_s: float) -> int:
-        """How many images to validate on, where one takes `image_s` to embed."""
-        return int(self.validation_share * search_s / image_s)
 
 
 POLICY = TimePolicy()

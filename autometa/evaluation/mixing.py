@@ -1,11 +1,11 @@
-"""Ensembles of candidates: temperatures that calibrate them, means of their answers, and choosing the members.
+"""Ensembles: temperatures that calibrate their members, and means of their answers.
 
 A member is given as its log-probabilities [b, q, n] per batch of the validation episodes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,8 +24,6 @@ ENOUGH_QUERIES = 4000
 """Number of queries that is enough to fit a temperature."""
 LEAST_LOG = -1e4
 """Lowest log-probability in a mean, so that other members can outvote one that excludes a class."""
-LEAST_GAIN = 0.001
-"""Gain in normalised accuracy that a further member must bring on the validation episodes."""
 LEAST_PROBABILITY = 1e-12
 """Lowest probability of a label that mixture weights are fitted to."""
 MIXTURE_ROUNDS = 200
@@ -40,12 +38,6 @@ def log_probabilities(scores: torch.Tensor, temperature: float | torch.Tensor) -
 def apply_temperature(scores: Sequence[torch.Tensor], temperature: float) -> list[torch.Tensor]:
     """Scores [b, q, n] per batch → log-probabilities [b, q, n] per batch."""
     return [log_probabilities(batch, temperature) for batch in scores]
-
-
-def calibrate(answer: Answer, validation: ValidationEpisodes) -> tuple[float, list[torch.Tensor]]:
-    """The temperature that fits an answer best, and the log-probabilities [b, q, n] per batch at this temperature."""
-    temperature = fit_temperature(answer, validation)
-    return temperature, apply_temperature(answer.scores, temperature)
 
 
 def fit_temperature(answer: Answer, validation: ValidationEpisodes) -> float:
@@ -124,33 +116,6 @@ def average_batches(
 ) -> list[torch.Tensor]:
     """As `average`, of members that are given per batch."""
     return [average(batch, weights) for batch in zip(*calibrated, strict=True)]
-
-
-def select_members(
-    calibrated: Sequence[Sequence[torch.Tensor]],
-    validation: ValidationEpisodes,
-    affordable: Callable[[set[int]], bool],
-    max_members: int,
-) -> dict[int, int]:
-    """Choose members by greedy forward selection with replacement (Caruana et al. 2004); `calibrated` is best first.
-
-    A step must gain `LEAST_GAIN`, and the set of chosen places must stay `affordable`. Returns the weight of each
-    chosen place: how often it was chosen.
-    """
-    queries = validation.queries
-    rows = torch.stack([queries.rows(member) for member in calibrated]).clamp(min=LEAST_LOG)
-    weights, total = {0: 1}, rows[0]
-    best = float(queries.accuracy(total))
-    while sum(weights.values()) < 2 * max_members:
-        grown = [weights | {place: weights.get(place, 0) + 1} for place in range(len(rows))]
-        allowed = [len(chosen) <= max_members and affordable(set(chosen)) for chosen in grown]
-        accuracy = queries.accuracy(total + rows)  # the sum has the same largest entry as the mean
-        accuracy[~torch.tensor(allowed)] = -1.0
-        place = int(accuracy.argmax())
-        if float(accuracy[place]) - best < LEAST_GAIN:
-            break
-        weights, total, best = grown[place], total + rows[place], float(accuracy[place])
-    return weights
 
 
 def fit_mixture_weights(

@@ -63,32 +63,18 @@ class Answer:
 
 @dataclass(frozen=True)
 class RealQueries:
-    """All queries of a set of episodes in one list, without padding, to measure many candidates fast.
-
-    `labels` int64 [n]; `share` float64 [n], what a query adds to the mean normalised accuracy if it is answered
-    correctly; `chance`, what is subtracted from the sum; `real` bool [b, q] per batch, which queries are no padding.
-    """
+    """All queries of a set of episodes in one list, without padding: `labels` int64 [n], and `real` bool [b, q] per
+    batch, which queries are no padding."""
 
     labels: torch.Tensor
-    share: torch.Tensor
-    chance: float
     real: tuple[torch.Tensor, ...]
 
     @classmethod
     def of(cls, batches: Sequence[EpisodeBatch]) -> RealQueries:
         """The queries of padded batches, in the order of the batches."""
-        episodes = sum(len(batch.ways) for batch in batches)
-        labels, shares, chance = [], [], 0.0
-        real_parts = tuple(batch.query_labels >= 0 for batch in batches)
-        for batch, real in zip(batches, real_parts, strict=True):
-            counts = F.one_hot(batch.query_labels + 1)[..., 1:].sum(1)  # queries of each class, [b, n]
-            ways = batch.ways.double()
-            whole = (counts > 0).sum(1) * (1 - 1 / ways) * episodes
-            share = 1 / (counts.gather(1, batch.query_labels.clamp(min=0)) * whole[:, None])
-            labels.append(batch.query_labels[real])
-            shares.append(share[real])
-            chance += float((1 / (ways - 1)).sum()) / episodes
-        return cls(torch.cat(labels), torch.cat(shares), chance, real_parts)
+        real = tuple(batch.query_labels >= 0 for batch in batches)
+        labels = [batch.query_labels[each] for batch, each in zip(batches, real, strict=True)]
+        return cls(torch.cat(labels), real)
 
     def rows(self, scores: Sequence[torch.Tensor]) -> torch.Tensor:
         """Scores [b, q, w] per batch as one matrix float32 [n, w]; -inf for classes that an episode does not have."""
@@ -98,11 +84,6 @@ class RealQueries:
             for part, real in zip(scores, self.real, strict=True)
         ]
         return torch.cat(parts)
-
-    def accuracy(self, rows: torch.Tensor) -> torch.Tensor:
-        """Mean normalised accuracy, float64 [...], of scores [..., n, w]."""
-        hits = rows.argmax(-1) == self.labels
-        return hits.double() @ self.share - self.chance
 
 
 class ValidationEpisodes:

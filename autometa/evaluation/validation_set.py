@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from autometa.backbones import View
-from autometa.data.episodes import EpisodeSpec, sample_episodes
+from autometa.data.episodes import sample_episodes
 from autometa.data.images import ImagePool, choose_rows
 from autometa.data.splits import split_classes, split_datasets
 from autometa.data.test_spec import TestSpec
@@ -24,9 +24,6 @@ LEAST_IMAGES = 150
 """Number of validation images, at least."""
 LEAST_FIT_IMAGES = 300
 """Number of images to fit metrics on, at least; otherwise as many as validation images."""
-SMALL_IMAGES, SMALL_EPISODES = 160, 60
-SMALL_WAYS, SMALL_SHOTS, SMALL_QUERIES = 10, 3, 4
-"""Size of a small validation set: images, episodes, and the upper bounds of ways, shots and queries per class."""
 CACHE_SIZE = 6
 """Number of results that each cache of a validation set keeps."""
 
@@ -82,46 +79,10 @@ class ValidationSet:
         labels = torch.from_numpy(pool.labels[chosen])
         return cls(images, chosen.tolist(), len(rows), labels, episodes, fresh, spec.balanced)
 
-    @classmethod
-    def small(cls, pool: ImagePool, spec: EpisodeSpec, rng: np.random.Generator) -> ValidationSet:
-        """A set of small episodes over about 160 images, without images to fit metrics on: enough to rank views in
-        seconds. DataError if no episode can be drawn."""
-        small = replace(
-            spec,
-            ways=(spec.ways[0], max(min(spec.ways[1], SMALL_WAYS), spec.ways[0])),
-            shots=(spec.shots[0], max(min(spec.shots[1], SMALL_SHOTS), spec.shots[0])),
-            queries_per_class=min(spec.queries_per_class, SMALL_QUERIES),
-        )
-        rows = choose_rows(
-            pool, np.arange(pool.classes), small.shots[1] + small.queries_per_class, SMALL_IMAGES, rng
-        )
-        labels = pool.labels[rows]
-        part = replace(pool, images=pool.images[rows], labels=labels)
-        episodes = ValidationEpisodes(sample_episodes(part, np.unique(labels), small, SMALL_EPISODES, rng))
-        return cls(
-            part.images,
-            rows.tolist(),
-            len(rows),
-            torch.from_numpy(labels),
-            episodes,
-            episodes,
-            spec.balanced,
-        )
-
     @property
     def fit_labels(self) -> torch.Tensor:
         """Labels int64 [n - size] of the images to fit metrics on."""
         return self.labels[self.size :]
-
-    def metric(self, view: View, features: torch.Tensor, name: str, *, every_class: bool = False) -> Metric:
-        """The metric called `name`, fitted on the images for that, given the features [n, d] of all images in a view.
-
-        With `every_class`, it is fitted on the validation images too, once nothing is left to select. ValueError for
-        an unknown name, or if it cannot be fitted on so few images.
-        """
-        if every_class and find_metric(name).learned:
-            return FeatureStatistics(features, self.labels).fit(find_metric(name))
-        return self._transform(view, features, name)[0]
 
     def answer(
         self,
@@ -132,8 +93,7 @@ class ValidationSet:
         episodes: ValidationEpisodes | None = None,
     ) -> Answer:
         """The answer of a head on the episodes for selection, or on other `episodes` over the validation images,
-        given
-        the features [n, d] of all images in a view."""
+        given the features [n, d] of all images in a view."""
         metric, transformed = self._transform(view, features, params["transform"])
         return (episodes or self.episodes).answer(transformed, head, params, metric, balanced=self.balanced)
 

@@ -89,7 +89,7 @@ def apply_modes(
 
     `batches` have the features of each key that the modes ask for, put together over all views by `join_features`.
     Episodes that are not suitable for optimal transport (see `guard`; `balanced`: the queries are declared to be
-    equally many of each class) are answered by the class means, each query alone.
+    equally many of each class) are answered by `answer_alone`.
     """
     modes = [find_mode(name) for name in names]
     batches = {key: batches[key].cleaned() for mode in modes for key in mode.keys}
@@ -105,14 +105,23 @@ def apply_modes(
     transported = _transport(modes, first, products, refinement) if bool(suitable.any()) else None
     if transported is not None and bool(suitable.all()):
         return transported
-    inductive = [
-        torch.stack(
-            [without_transport(batches[key], sharpness=refinement.sharpness) for key in mode.keys]
-        ).mean(0)
-        for mode in modes
-    ]
-    alone = first.mask_absent(torch.stack(inductive)).log_softmax(-1)
+    alone = answer_alone(names, batches, refinement=refinement)
     return alone if transported is None else torch.where(suitable[:, None, None], transported, alone)
+
+
+def answer_alone(
+    names: Sequence[str],
+    batches: Mapping[Key, FeatureBatch],
+    *,
+    refinement: Refinement = DEFAULT_REFINEMENT,
+) -> torch.Tensor:
+    """As `apply_modes`, but each query is answered alone, by the class means."""
+    inductive = []
+    for mode in map(find_mode, names):
+        cleaned = [batches[key].cleaned() for key in mode.keys]
+        scores = [without_transport(batch, sharpness=refinement.sharpness) for batch in cleaned]
+        inductive.append(cleaned[0].mask_absent(torch.stack(scores).mean(0)))
+    return torch.stack(inductive).log_softmax(-1)
 
 
 def _multiply(batch: FeatureBatch) -> torch.Tensor:

@@ -32,8 +32,8 @@ metric and for what many share."""
 
 @dataclass
 class Forecast:
-    """Predicted seconds of what is ahead, from measurements on this machine; `members`: how many heads the ensemble
-    is expected to have. Its questions change nothing: what is only considered comes as an argument."""
+    """Predicted seconds of what is ahead, from measurements on this machine. Its questions change nothing: what is
+    only considered comes as an argument."""
 
     test: TestSpec
     limits: Limits
@@ -41,10 +41,8 @@ class Forecast:
     store: FeatureStore
     start_s: float
     policy: TimePolicy = POLICY
-    members: int = field(default=4, init=False)
     _pixel_s: dict[str, float] = field(default_factory=dict, init=False)
     _heads: Speed = field(default_factory=Speed, init=False)
-    _episodes: int = field(default=0, init=False)
     _tried: set[Source] = field(default_factory=set, init=False)
 
     def probe(self, backbone: str, images: NDArray[np.uint8], to_come: int = 0) -> float:
@@ -67,24 +65,16 @@ class Forecast:
         is not counted, since it has embedded their images too."""
         if view.source in self._tried:
             self._heads.add(seconds, episodes)
-            self._episodes = episodes
         self._tried.add(view.source)
 
     @property
     def finish_s(self) -> float:
-        """Seconds that choosing and saving the ensemble at the end of meta-training takes: some of the members are
-        asked about fresh episodes first."""
-        return self.policy.finishing_s(self.members, self.answer_s)
-
-    @property
-    def answer_s(self) -> float:
-        """Seconds that a head takes to answer the validation episodes."""
-        enough = len(self._heads) >= ENOUGH_STEPS
-        return self._episodes * self._heads.percentile_s(50) if enough else self.policy.answer_s
+        """Seconds that are kept free for the end of meta-training."""
+        return self.policy.finish_s
 
     def make_room(self) -> None:
-        """Have engines give back their memory where it is short: training needs it, and the validation set is
-        embedded."""
+        """Have engines give back their memory where it is short: training and fitting
+        metrics need it."""
         if not self.limits.memory.fits(ROOMY_BYTES):
             self.shelf.rest()
 

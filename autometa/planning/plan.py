@@ -69,8 +69,8 @@ def meta_test_s(views: Iterable[View], test: TestSpec, costs: Costs) -> float:
 
 
 def make_plan(left_s: float, views: Iterable[View], test: TestSpec, costs: Costs) -> Plan:
-    """Split what is left: meta-test with the views chosen so far is reserved first, the ensemble and saving
-    next, the rest is for the search (negative: there is no time for one)."""
+    """Split what is left: meta-test with the views chosen so far is reserved first, the last choices and
+    saving next, the rest is for the search (negative: there is no time for one)."""
     names = ", ".join(map(str, views := sorted(views)))
     reserve_s, finish_s = meta_test_s(views, test, costs), costs.policy.finish_s
     search_s = left_s - reserve_s - finish_s

@@ -1,17 +1,13 @@
-"""Families of trained learners that a search may try beside heads: which options are searched, and which recipe
-these make on a given backbone."""
+"""Families of trained learners that a run may train copies of backbones with, and the recipe of each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 from autometa.backbones import find_spec
 from autometa.core.errors import ConfigError
 from autometa.data.episodes import EpisodeSpec
 from autometa.heads import Params
-from autometa.heads.spec import Categorical, LogUniform, Trial
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.recipe import Recipe, find_learner
 from autometa.learners.training import TrainingSettings
@@ -24,45 +20,25 @@ transformer is a norm alone."""
 VALIDATION_EPISODES = 60
 """For stopping early, and for choices after training."""
 
-TRAINING_RATE = "learning_rate"
-"""The one option that belongs to training, not to the learner."""
-
 
 @dataclass(frozen=True)
 class FamilySpec:
-    """A learner with options that are settled, the `space` of those that a search chooses, the first guess first, and
-    how its training goes."""
+    """A learner, its options, and how its training goes."""
 
     name: str
-    settled: Mapping[str, Any]
-    space: Mapping[str, LogUniform | Categorical]
     training: TrainingSettings
+    options: Params = field(default_factory=dict)
 
-    def suggest(self, trial: Trial) -> Params:
-        """Options that a trial wants tried."""
-        return {option: domain.ask(trial, f"{self.name}_{option}") for option, domain in self.space.items()}
-
-    def search_params(self, options: Params) -> Params:
-        """The search parameters for options."""
-        return {f"{self.name}_{option}": value for option, value in options.items()}
-
-    def first_search_params(self) -> Params:
-        """The first guess, as search parameters."""
-        return self.search_params({option: domain.first for option, domain in self.space.items()})
-
-    def recipe(self, backbone: str, px: int, test: EpisodeSpec, chosen: Params | None = None) -> Recipe:
-        """What to train on a pretrained backbone for tests of this form. `chosen` options count before first
-        guesses."""
+    def recipe(self, backbone: str, px: int, test: EpisodeSpec) -> Recipe:
+        """What to train on a pretrained backbone for tests of this form."""
         transformer = find_spec(backbone).patch_px > 1
-        options = {option: domain.first for option, domain in self.space.items()} | dict(chosen or {})
-        rate = options.pop(TRAINING_RATE, self.training.learning_rate)
         recipe = Recipe(
             learner=self.name,
             encoder=EncoderSpec(
                 network=backbone, px=px, trainable=TRANSFORMER_STAGES if transformer else TAIL_STAGES
             ),
-            options={**self.settled, **options},
-            training=self.training.model_copy(update={TRAINING_RATE: rate}),
+            options=self.options,
+            training=self.training,
             validation_episodes=VALIDATION_EPISODES,
         )
         if issubclass(find_learner(self.name).cls, ClassifyingLearner):
@@ -74,36 +50,19 @@ class FamilySpec:
 
 SLOW = TrainingSettings(meta_batch=2, learning_rate=1e-4)
 """For pretrained stages: few episodes a step, and a rate that does not undo pretraining."""
-SLOW_RATE = LogUniform(2e-5, 1e-3, 1e-4)
 CLASSIFYING = TrainingSettings(meta_batch=2, learning_rate=1e-4, classifier_rate=1e-3)
 OUTER = TrainingSettings(meta_batch=1, optimizer="sgd", learning_rate=0.5)
-PROTOTYPES = {"head": "prototypes"}
-FEW_STEPS = Categorical((3, 5, 1))
 
 _ROWS = (
-    FamilySpec(
-        "reptile",
-        PROTOTYPES,
-        {"rate": LogUniform(5e-5, 2e-3, 3e-4), "test_steps": Categorical((8, 16, 4))},
-        OUTER,
-    ),
-    FamilySpec("prototypical", {"metric": "cosine"}, {TRAINING_RATE: SLOW_RATE}, SLOW),
-    FamilySpec("fomaml", PROTOTYPES, {"rate": LogUniform(2e-3, 0.2, 0.02), "test_steps": FEW_STEPS}, SLOW),
-    FamilySpec("maml", {}, {"rate": LogUniform(0.05, 5.0, 1.0), "test_steps": FEW_STEPS}, SLOW),
-    FamilySpec("anil", {}, {"rate": LogUniform(0.3, 10.0, 3.0)}, SLOW),
-    FamilySpec("proto_maml", {}, {"rate": LogUniform(2e-3, 0.2, 0.02)}, SLOW),
-    FamilySpec(
-        "pmf", {"rates": (0.0, 1e-3)}, {"steps": Categorical((5, 10)), TRAINING_RATE: SLOW_RATE}, SLOW
-    ),
-    FamilySpec(
-        "adapters", {}, {"steps": Categorical((8, 16)), "rate": LogUniform(0.02, 0.5, 0.1)}, CLASSIFYING
-    ),
-    FamilySpec(
-        "finetune",
-        {},
-        {"scope": Categorical(("head", "last_blocks")), "steps": Categorical((20, 40))},
-        CLASSIFYING,
-    ),
+    FamilySpec("reptile", OUTER, {"head": "prototypes", "rate": 3e-4, "test_steps": 8}),
+    FamilySpec("prototypical", SLOW, {"metric": "cosine"}),
+    FamilySpec("fomaml", SLOW, {"head": "prototypes", "rate": 0.02, "test_steps": 3}),
+    FamilySpec("maml", SLOW, {"rate": 1.0, "test_steps": 3}),
+    FamilySpec("anil", SLOW, {"rate": 3.0}),
+    FamilySpec("proto_maml", SLOW, {"rate": 0.02}),
+    FamilySpec("pmf", SLOW, {"rates": (0.0, 1e-3), "steps": 5}),
+    FamilySpec("adapters", CLASSIFYING, {"steps": 8, "rate": 0.1}),
+    FamilySpec("finetune", CLASSIFYING, {"scope": "head", "steps": 20}),
 )
 
 FAMILIES: dict[str, FamilySpec] = {row.name: row for row in _ROWS}

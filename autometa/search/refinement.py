@@ -10,7 +10,6 @@ import numpy as np
 
 from autometa.heads import Params
 from autometa.heads.refine import DEFAULT_REFINEMENT, Refinement
-from autometa.heads.spec import Trial
 from autometa.search.study import Study
 from autometa.search.weighing import fold_error, shrinkage_of, without_fold
 
@@ -51,13 +50,13 @@ def search_refinement(
     """Try refinements of a portfolio while `goes_on()`; `measure` gives the accuracy with one in each fold.
     Parameters are moved from their defaults towards the best ones, by the share of the gain that is believed: the
     best on all folds but one is asked about that one."""
-    study = Study(_suggest, seed)
+    study = Study(BOUNDS, seed)
     tried: list[Refinement] = []
     measured: list[Sequence[float]] = []
     proposal: Params | None = {name: getattr(DEFAULT_REFINEMENT, name) for name in BOUNDS}
     while len(tried) < most_trials and (not tried or goes_on()):
         trial = study.ask(proposal)
-        refinement = _suggest(trial)
+        refinement = Refinement(**trial.params)
         measured.append(measure(refinement))
         tried.append(refinement)
         study.tell(trial, float(np.mean(measured[-1])))
@@ -83,9 +82,3 @@ def believe(tried: Sequence[Refinement], accuracies: np.ndarray) -> Refined:
 
 def _between(start: float, end: float, share: float) -> float:
     return float(math.exp((1 - share) * math.log(start) + share * math.log(end)))
-
-
-def _suggest(trial: Trial) -> Refinement:
-    return Refinement(
-        **{name: trial.suggest_float(name, *bounds, log=True) for name, bounds in BOUNDS.items()}
-    )

@@ -175,9 +175,9 @@ class Controller:
         if len(rows) < len(pool.images):
             chosen = replace(pool, images=pool.images[rows], labels=pool.labels[rows])
         self.report(f"{len(rows)} of {len(pool.images)} images are learned from")
-        folds = draw_folds(
-            chosen, self.test, self.policy.folds(plan.search_s), self.policy.fold_episodes, self._rng
-        )
+        most_folds = self.policy.folds(plan.search_s)
+        n_episodes = self.settings.validation_episodes // most_folds
+        folds = draw_folds(chosen, self.test, most_folds, n_episodes, self._rng)
         sizes = np.bincount(chosen.labels)
         fitted = (sizes > 0).sum() > 1 and sizes.max() > 1
         bench = Workbench(chosen, folds if fitted else [], SIX_MODES if fitted else UNFITTED, self._forecast)

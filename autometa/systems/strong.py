@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,13 +14,13 @@ from autometa.core.errors import BudgetExhausted, DataError
 from autometa.core.speed import Speed
 from autometa.core.time_policy import POLICY
 from autometa.data.images import ImagePool, Rows
+from autometa.evaluation.candidates import measure_safely
 from autometa.evaluation.member import Member, plain_member
 from autometa.evaluation.mixing import apply_temperature, average_batches, fit_temperature
 from autometa.evaluation.validation_episodes import Answer
 from autometa.evaluation.validation_set import ValidationSet
 from autometa.heads import FeatureStatistics, Metric, Params, find_metric
 from autometa.model.fitted_learner import FittedLearner
-from autometa.search.candidates import HeadCandidate, measure_safely
 from autometa.systems.frozen import FrozenSystem
 
 FURTHER = (
@@ -193,16 +194,12 @@ class StrongSystem(FrozenSystem):
     ) -> tuple[str, Answer]:
         """The best of the metrics called `names`, of as many as there is time to measure, and what it answers.
         BudgetExhausted where there is none."""
-
-        def measure(candidate: HeadCandidate) -> Answer:
-            return validation_set.answer(view, features, candidate.head, candidate.params)
-
         answers: dict[str, Answer] = {}
         for place, name in enumerate(names):
             if not has_time(place):
                 self.report(f"{view}: no time for the metrics from {name} on")
                 break
-            outcome = measure_safely(measure, HeadCandidate(view, HEAD, _params(name)))
+            outcome = measure_safely(partial(validation_set.answer, view, features, HEAD, _params(name)))
             self._measured.add(outcome.seconds)
             self.report(f"{view}, {name}: {outcome.answer.percent() if outcome.answer else outcome.note}")
             if outcome.answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -10,6 +11,7 @@ from autometa.backbones import View
 from autometa.core.errors import BudgetExhausted
 from autometa.core.time_policy import POLICY
 from autometa.data.images import ImagePool, Rows
+from autometa.evaluation.candidates import measure_safely
 from autometa.evaluation.member import plain_member
 from autometa.evaluation.mixing import fit_temperature
 from autometa.evaluation.validation_episodes import Answer
@@ -17,7 +19,6 @@ from autometa.evaluation.validation_set import ValidationSet
 from autometa.heads import METRICS, FeatureStatistics, Metric, Params, find_metric
 from autometa.model.artifact import MetricKey
 from autometa.model.fitted_learner import FittedLearner
-from autometa.search.candidates import HeadCandidate, measure_safely
 from autometa.systems.frozen import FrozenSystem
 
 EPISODES = 120
@@ -62,17 +63,13 @@ class WhitenedSystem(FrozenSystem):
     ) -> tuple[Params, Answer]:
         """The best of the metrics, as parameters of the nearest centroid, out of as many as there is time to measure;
         and what it answers. BudgetExhausted where there is none."""
-
-        def measure(candidate: HeadCandidate) -> Answer:
-            return validation_set.answer(view, features, candidate.head, candidate.params)
-
         found: list[tuple[Params, Answer]] = []
         for name in METRICS:
             if not self._forecast.fits([view], spare_s=POLICY.trial_s):
                 self.report(f"no time for the metrics from {name} on")
                 break
             params = {**plain_member(view).params, "transform": name}
-            outcome = measure_safely(measure, HeadCandidate(view, "centroid", params))
+            outcome = measure_safely(partial(validation_set.answer, view, features, "centroid", params))
             self.report(f"metric {name}: {outcome.answer.percent() if outcome.answer else outcome.note}")
             if outcome.answer:
                 found.append((params, outcome.answer))

@@ -9,7 +9,7 @@ from synthetic import colour_pool
 
 from autometa.data.episodes import EpisodeSpec, sample_episodes
 from autometa.evaluation.accuracy import interval95, normalised_accuracy, paired_gain
-from autometa.evaluation.mixing import average, fit_temperature, log_probabilities, select_members
+from autometa.evaluation.mixing import average, fit_temperature, log_probabilities
 from autometa.evaluation.validation_episodes import ValidationEpisodes
 from autometa.heads import METRICS, FeatureStatistics
 
@@ -66,20 +66,6 @@ def test_average_keeps_absent_classes_out() -> None:
     assert p.sum().item() == pytest.approx(1)
 
 
-def test_selection_mixes_independent_voices_and_respects_cost(validation: ValidationEpisodes) -> None:
-    voices = [[log_probabilities(s, 0.3) for s in noisy(validation, seed, 0.9)] for seed in range(4)]
-    voices.sort(key=lambda v: -validation.measure(v).mean)
-    weights = select_members(voices, validation, lambda places: True, 3)
-    assert 1 < len(weights) <= 3
-    assert select_members(voices, validation, lambda places: len(places) == 1, 3).keys() == {0}
-
-
-def test_selection_refuses_a_worse_voice(validation: ValidationEpisodes) -> None:
-    good = [log_probabilities(s, 0.3) for s in noisy(validation, 0, 0.1)]
-    bad = [log_probabilities(s, 0.3) for s in noisy(validation, 1, 9.0)]
-    assert select_members([good, bad], validation, lambda places: True, 4).keys() == {0}
-
-
 @pytest.mark.parametrize("head", ["ot_map", "soft_kmeans", "alpha_tim", "bd_cspn"])
 def test_products_looked_up_in_the_pool_give_the_scores_that_features_give(head: str) -> None:
     spec = EpisodeSpec(ways=(2, 5), shots=(1, 3), queries_per_class=4)
@@ -95,16 +81,3 @@ def test_products_looked_up_in_the_pool_give_the_scores_that_features_give(head:
         assert alone.answer(metric(features), head, params, metric, balanced=True).mean == pytest.approx(
             answer.accuracies[place]
         )
-
-
-def test_the_quick_accuracy_of_all_queries_is_the_mean_of_the_episodes() -> None:
-    """With episodes of several ways and unequal queries, which are padded."""
-    pool = colour_pool(classes=12)
-    spec = EpisodeSpec(ways=(2, 8), shots=(1, 3), queries_per_class=5, balanced=False)
-    validation = ValidationEpisodes(sample_episodes(pool, np.arange(12), spec, 40, np.random.default_rng(0)))
-    scores = noisy(validation, 0, 1.5)
-    queries = validation.queries
-    assert len(queries.labels) == sum(len(e.query_rows) for e in validation.episodes)
-    found = queries.accuracy(torch.stack([queries.rows(scores), queries.rows([-s for s in scores])]))
-    assert float(found[0]) == pytest.approx(validation.measure(scores).mean)
-    assert 0 < float(found[0]) < 1 and float(found[1]) < 0

@@ -17,7 +17,7 @@ every_head = pytest.mark.parametrize(("name", "known", "balanced"), SETTINGS)
 
 def answer(name: str, batch: FeatureBatch, known: bool, balanced: bool) -> torch.Tensor:
     batch = replace(batch, prior=prior(batch.support.shape[-1]) if known else None)
-    return apply_head(name, HEADS[name].first_params(), batch, balanced=balanced)
+    return apply_head(name, HEADS[name].params, batch, balanced=balanced)
 
 
 def close(a: torch.Tensor, b: torch.Tensor) -> bool:

@@ -17,7 +17,7 @@ UNIFORM = [name for name, spec in HEADS.items() if spec.needs_balance]
 
 def accuracy(name: str, queries: list[int], seed: int, *, declared: bool) -> float:
     batch, labels = episode(5, 3, queries, seed=seed, spread=1.0)
-    scores = apply_head(name, HEADS[name].first_params(), batch, balanced=declared)
+    scores = apply_head(name, HEADS[name].params, batch, balanced=declared)
     return float((scores[0].argmax(-1) == labels).float().mean())
 
 
@@ -50,12 +50,12 @@ def test_detector_tells_even_from_uneven() -> None:
 @pytest.mark.parametrize("name", [n for n, spec in HEADS.items() if spec.transductive])
 def test_few_queries_are_answered_one_by_one(name: str) -> None:
     batch, _ = episode(6, 2, 1, seed=3)
-    together = apply_head(name, HEADS[name].first_params(), batch, balanced=True)
+    together = apply_head(name, HEADS[name].params, batch, balanced=True)
     for place in range(6):
         single = type(batch)(
             batch.support, batch.support_labels, batch.query[:, place : place + 1], batch.ways
         )
-        alone = apply_head(name, HEADS[name].first_params(), single, balanced=True)
+        alone = apply_head(name, HEADS[name].params, single, balanced=True)
         torch.testing.assert_close(alone[:, 0], together[:, place], atol=1e-4, rtol=1e-4)
 
 

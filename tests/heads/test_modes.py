@@ -13,7 +13,7 @@ from autometa.heads import FeatureBatch, FeatureStatistics, MetricSpec, apply_he
 from autometa.heads.features import unit
 from autometa.heads.fitting import compute_scatter, lengthen_class_directions
 from autometa.heads.joint import Joint
-from autometa.heads.modes import MODES, Key, apply_modes, find_mode, join_features
+from autometa.heads.modes import MODES, Key, answer_alone, apply_modes, find_mode, join_features
 from autometa.heads.ot_map import without_transport
 from autometa.heads.refine import DEFAULT_REFINEMENT, adapt_to_support, whiten_task
 
@@ -92,6 +92,7 @@ def test_unbalanced_queries_are_answered_one_by_one() -> None:
     ours = apply_modes(["transport", "root"], batches(batch))
     alone = without_transport(batches(batch)["root_white", False], sharpness=15.0)
     torch.testing.assert_close(ours[0], alone)
+    torch.testing.assert_close(answer_alone(["transport", "root"], batches(batch)), ours)
     one = replace(batch, query=batch.query[:, :1])
     torch.testing.assert_close(apply_modes(["transport"], batches(one))[0], ours[0][:, :1])
 
