@@ -26,7 +26,7 @@ from autometa.search.purchases import (
     list_purchases,
 )
 from autometa.search.variant_training import VariantTrainer
-from autometa.search.weighing import fold_error, shrink_gain, soft_weights, without_fold
+from autometa.search.weighing import compare_folds, shrink_gain, soft_weights, without_fold
 from autometa.search.workbench import Workbench
 
 ALONE = "root"
@@ -166,7 +166,7 @@ class Shop:
             receipt = Receipt(purchase, elapsed(), expected, note=f"{type(failure).__name__}: {failure}")
         else:
             folds = slice(TRAINING_FOLD, TRAINING_FOLD + 1) if purchase.view.variant else slice(None)
-            gain, error = _compare(before[folds], self._accuracies()[folds])
+            gain, error = compare_folds(before[folds], self._accuracies()[folds])
             receipt = Receipt(purchase, elapsed(), expected, gain, error)
             if gain is not None and error is not None and purchase.view != self.first:
                 self.gains.learn(purchase.kind, str(purchase), expected, gain, error)
@@ -294,15 +294,3 @@ class Shop:
     def _quick(self) -> dict[str, float]:
         """The modes in which portfolios are compared, with their weights."""
         return {mode: 1.0 for mode in self.bench.modes if mode in (*QUICK_MODES, "unfitted")}
-
-
-def _compare(before: Sequence[Scores], after: Sequence[Scores]) -> tuple[float | None, float | None]:
-    """Gain between two answers to the same episodes, fold by fold, and its standard error; None where there is
-    nothing to compare."""
-    if not before:
-        return None, None
-    changes = [a - b for b, a in zip(before, after, strict=True)]
-    differences = np.concatenate(changes)
-    by_fold = fold_error([float(change.mean()) for change in changes])
-    by_episode = float(differences.std(ddof=1) / len(differences) ** 0.5)
-    return float(differences.mean()), by_episode if np.isinf(by_fold) else max(by_fold, by_episode)

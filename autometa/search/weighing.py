@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from autometa.evaluation.accuracy import Scores
+
 Accuracies = NDArray[np.float64]
 """Accuracy of every option in every fold, float64 [options, folds]."""
 
@@ -49,3 +51,15 @@ def fold_error(differences: Sequence[float]) -> float:
     if len(differences) < 2:
         return float("inf")
     return float(np.std(differences, ddof=1) / len(differences) ** 0.5)
+
+
+def compare_folds(before: Sequence[Scores], after: Sequence[Scores]) -> tuple[float | None, float | None]:
+    """Gain between two answers to the same episodes, fold by fold, and its standard error; None where there is
+    nothing to compare."""
+    if not before:
+        return None, None
+    changes = [a - b for b, a in zip(before, after, strict=True)]
+    differences = np.concatenate(changes)
+    by_fold = fold_error([float(change.mean()) for change in changes])
+    by_episode = float(differences.std(ddof=1) / len(differences) ** 0.5)
+    return float(differences.mean()), by_episode if np.isinf(by_fold) else max(by_fold, by_episode)
