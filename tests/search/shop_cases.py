@@ -25,7 +25,9 @@ from autometa.search.variant_training import VariantTrainer
 from autometa.search.workbench import Workbench
 
 TEST = TestSpec(20, EpisodeSpec(ways=(2, 4), shots=(1, 4), queries_per_class=3), 100, "within-domain")
-POLICY = TimePolicy(fold_episodes=12, least_family_s=1.0)
+POLICY = TimePolicy(least_family_s=1.0)
+EPISODES = 12
+"""Of a fold."""
 
 
 def hard_pool(classes: int = 15, per_class: int = 8, px: int = 32, spread: float = 60.0) -> ImagePool:
@@ -54,7 +56,7 @@ def make_bench(
     forecast: Forecast, pool: ImagePool, modes: tuple[str, ...] = SIX_MODES, folds: int = 3
 ) -> Workbench:
     """A workbench without views."""
-    drawn = draw_folds(pool, TEST, folds, POLICY.fold_episodes, np.random.default_rng(0))
+    drawn = draw_folds(pool, TEST, folds, EPISODES, np.random.default_rng(0))
     return Workbench(pool, drawn, modes, forecast)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from shop_cases import POLICY, TEST, hard_pool, make_forecast, make_shop
+from shop_cases import EPISODES, POLICY, TEST, hard_pool, make_forecast, make_shop
 from synthetic import colour_pool
 
 from autometa.backbones import TUNED, View
@@ -161,7 +161,7 @@ def test_trained_copies_are_asked_about_the_fold_that_they_have_not_seen(
     gain = float((after[TRAINING_FOLD] - before[TRAINING_FOLD]).mean())
     assert receipt.gain == pytest.approx(gain)  # other folds would only dilute it
     assert receipt.error == pytest.approx(
-        float((after[TRAINING_FOLD] - before[TRAINING_FOLD]).std(ddof=1) / POLICY.fold_episodes**0.5)
+        float((after[TRAINING_FOLD] - before[TRAINING_FOLD]).std(ddof=1) / EPISODES**0.5)
     )
 
 

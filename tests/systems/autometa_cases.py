@@ -19,7 +19,7 @@ from autometa.systems.autometa import Controller
 
 SPEC = EpisodeSpec(ways=(2, 4), shots=(1, 5), queries_per_class=3)
 TEST = TestSpec(tasks=20, episodes=SPEC, images=100, protocol="within-domain")
-POLICY = TimePolicy(fold_episodes=12, family_share=0.06, least_family_s=1.0, save_every_s=0.0)
+POLICY = TimePolicy(family_share=0.06, least_family_s=1.0, save_every_s=0.0)
 POOL = colour_pool(classes=16)
 
 
@@ -31,6 +31,7 @@ def controller(
             {
                 "backbones": (backbone,),
                 "resolutions": (32, 48),
+                "validation_episodes": 36,
                 "max_trials": 7,
                 "tune_steps": 0,
                 "families": (),
