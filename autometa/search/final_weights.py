@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -77,9 +77,9 @@ class FinalWeights:
 def choose_weights(shop: Shop, test: TestSpec, rng: np.random.Generator) -> FinalWeights:
     """Weights from all folds. For each fold, the weights that the other folds give are asked about its classes, which
     no choice has seen then: that is the accuracy to expect."""
-    bench, modes = shop.bench, list(shop.bench.modes)
-    folds = range(len(bench.folds))
-    mixture = shop.mixture()
+    bench, folds = shop.bench, range(len(shop.bench.folds))
+    mixture = replace(shop.mixture(), modes=shop.weighed_modes)
+    modes = list(mixture.modes)
     answers = [shop.answer(mixture, fold) for fold in folds]
     of_modes = np.array(
         [
@@ -104,7 +104,12 @@ def choose_weights(shop: Shop, test: TestSpec, rng: np.random.Generator) -> Fina
         errors.append(calibration_error(scores, own.labels))
     weights = dict(zip(modes, soft_weights(of_modes, MODE_SOFTNESS).tolist(), strict=True))
     return FinalWeights(
-        mixture.views, weights, mixture.refinement, _mean(temperatures), estimate, float(np.mean(errors))
+        mixture.views,
+        _complete(weights, bench.modes),
+        mixture.refinement,
+        _mean(temperatures),
+        estimate,
+        float(np.mean(errors)),
     )
 
 
@@ -115,6 +120,12 @@ def _answer_unseen(shop: Shop, known: FoldAnswer, mixture: Mixture) -> FoldAnswe
     if max(abs(weights[view] - mixture.views[view]) for view in weights) < SAME_WEIGHT:
         return known
     return shop.answer(Mixture(weights, mixture.modes, mixture.refinement), known.fold)
+
+
+def _complete(weights: Mapping[str, float], modes: Sequence[str]) -> dict[str, float]:
+    """Weights of all modes, summing to 1: those that were not weighed have the mean weight."""
+    found = {mode: weights.get(mode, 1 / len(weights)) for mode in modes}
+    return {mode: weight / sum(found.values()) for mode, weight in found.items()}
 
 
 def _only(mode: str, modes: list[str]) -> dict[str, float]:

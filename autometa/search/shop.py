@@ -35,10 +35,12 @@ QUICK_MODES = ("root", "plain")
 """The modes in which portfolios are compared before and after a purchase, where they have these."""
 TRAINING_FOLD = 0
 """The fold whose classes no network is trained on."""
-FIT_S = 2.0
-"""Seconds to fit all metrics of a view, until they were fitted for one."""
+ASK_S = 1.0
+"""Seconds to ask the folds about a further view, until they were asked about one."""
 ASKED_TO_WEIGH = 2
 """How often choosing weights asks about each fold."""
+ALL_INPUTS = 5
+"""Inputs of a view that all modes have beyond those of `QUICK_MODES`."""
 TRAIN_GUESS_S = 20.0
 """Seconds to train a copy by classification, at most, until one was trained."""
 FEATURE_BYTES = 4 * 2600
@@ -68,6 +70,7 @@ class Shop:
     answers: list[FoldAnswer] = field(default_factory=list, init=False)
     """What the portfolio answers on each fold, as it is now, in a few modes."""
     _alone: dict[View, NDArray[np.float64]] = field(default_factory=dict, init=False)
+    _asked_s: float = field(default=ASK_S, init=False)
     _trained_s: float | None = field(default=None, init=False)
     _failed: set[str] = field(default_factory=set, init=False)
 
@@ -99,8 +102,22 @@ class Shop:
         return self.forecast.meta_test_s(self.views, self._costs(len(self.views)))
 
     def may_refine(self) -> bool:
-        """Whether there is time to ask the portfolio about all folds once more, and for all that comes after."""
-        return self._spare_s() > self._ask_s(len(self.bench.modes))
+        """Whether there is time to ask all modes about all folds once more, and for all that comes after."""
+        return self._spare_s() > self._all_modes_s() + self._ask_s(len(self.bench.modes))
+
+    @property
+    def weighed_modes(self) -> dict[str, float]:
+        """The modes that there is time to weigh, equal weights: all of them, or those that purchases are compared
+        in."""
+        if self._spare_s() > self._all_modes_s():
+            return dict(self.mixture().modes)
+        return self._quick
+
+    def _all_modes_s(self) -> float:
+        """Predicted seconds to weigh all modes."""
+        inputs = ALL_INPUTS * len(self.bench.orientations) * len(self.bench.folds)
+        moving_s = self.forecast.policy.slowdown * inputs * self.bench.move_s
+        return moving_s + self._ask_s(ASKED_TO_WEIGH * len(self.bench.modes))
 
     def may_weigh(self) -> bool:
         """Whether there is time to choose weights from the folds, and to save."""
@@ -181,9 +198,8 @@ class Shop:
             more = purchase.orientations - self.bench.orientations[purchase.view]
         slowdown = self.forecast.policy.slowdown
         embed_s = slowdown * more * len(self.bench.pool.images) * self.forecast.image_s(purchase.view)
-        fit_s = FIT_S if self.bench.fit_s is None else slowdown * self.bench.fit_s
         train_s = self._train_s(purchase) if purchase.kind == "trained" else 0.0
-        return embed_s + fit_s + self._ask_s(1 + len(QUICK_MODES)) + train_s
+        return embed_s + slowdown * self._asked_s + train_s
 
     def _train_s(self, purchase: Purchase) -> float:
         """Seconds that training may take; 0 where they would be too few."""
@@ -199,7 +215,7 @@ class Shop:
     def _end_s(self) -> float:
         """Seconds that weights and the final learner take beyond those that are reserved for the end of any run."""
         reserved_s = self.forecast.finish_s
-        return max(self._ask_s(ASKED_TO_WEIGH * len(self.bench.modes)) + self.offer_s - reserved_s, 0.0)
+        return max(self._ask_s(ASKED_TO_WEIGH * len(self._quick)) + self.offer_s - reserved_s, 0.0)
 
     def _spare_s(self, further: Sequence[View] = ()) -> float:
         """Seconds that can be spent now so that the end of the run and meta-test, with `further` views, still fit."""
@@ -240,7 +256,7 @@ class Shop:
         """What a view answers alone, and then what the portfolio answers."""
         if not self.bench.folds:
             return
-        alone = Mixture({view: 1.0}, {ALONE: 1.0})
+        elapsed, alone = stopwatch(), Mixture({view: 1.0}, {ALONE: 1.0})
         if view.variant:
             plain = self._untrained(view)
             own = self.evidence.accuracies(alone, TRAINING_FOLD)
@@ -252,6 +268,7 @@ class Shop:
             self._alone[view] = np.array(self.evidence.mean(alone, folds))
         quick = replace(self.mixture(), modes=self._quick)
         self.answers = [self.answer(quick, fold) for fold in range(len(self.bench.folds))]
+        self._asked_s = elapsed()
 
     def _untrained(self, view: View) -> View:
         """The view of the same network without training that is known, of the same size if possible."""

@@ -26,6 +26,8 @@ ORIENTATIONS = ((0, False), (2, False), (1, False), (3, False), (0, True), (2, T
 metrics to. Half turns come first; they were worth the most on the development sets."""
 ORIENTATION_STEPS = (1, 2, 4, 8)
 """How many of these a view may be fitted to."""
+MOST_IN_HALF = 1e4
+"""Entries of projections are no larger: half precision ends at 65504."""
 
 
 def orient(images: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
@@ -47,9 +49,11 @@ class Workbench:
     forecast: Forecast
     orientations: dict[View, int] = field(default_factory=dict, init=False)
     """How many orientations the metrics of each view are fitted to; views that are here are embedded."""
-    fit_s: float | None = field(default=None, init=False)
-    """Seconds that the metrics and products of a view took last."""
+    move_s: float = field(default=0.0, init=False)
+    """Seconds that an input of a view took last, for one fold."""
     _turned: dict[View, list[torch.Tensor]] = field(default_factory=dict, init=False)
+    _statistics: dict[View, ClassStatistics] = field(default_factory=dict, init=False)
+    """Of the inputs of one view: they are large."""
     _metrics: dict[MetricKey, Metric] = field(default_factory=dict, init=False)
     _products: dict[tuple[int, View, Key], torch.Tensor] = field(default_factory=dict, init=False)
 
@@ -62,8 +66,8 @@ class Workbench:
         return 4 * len(collect_keys(self.modes)) * sum(len(fold.rows) ** 2 for fold in self.folds)
 
     def take_in(self, view: View, orientations: int, budget: TimeBudget) -> None:
-        """Embed all images in a view, in so many orientations, and fit what portfolios need. BudgetExhausted where
-        the time is too short, ValueError where metrics cannot be fitted; nothing has changed then."""
+        """Embed all images in a view, in so many orientations. BudgetExhausted where the time is too short; nothing
+        has changed then."""
         keys = list(range(len(self.pool.images)))
         inputs = self._keys_of_inputs(view)
         turned = {one: list(self._turned.get(one, [])) for one in inputs}
@@ -73,34 +77,36 @@ class Workbench:
             images, passing = orient(self.pool.images, orientation), self._passing_store()
             for one in inputs:
                 turned[one].append(passing.embed(one, images, keys, budget).half())
-        elapsed = stopwatch()
-        metrics: dict[MetricKey, Metric] = {}
-        moved: dict[tuple[int, MetricKey], torch.Tensor] = {}
-        for one, names in inputs.items():
-            statistics = self._sum_up(one, turned[one], {find_metric(name).power for name in names})
-            for name in names:
-                metrics[one, name] = _fit(statistics, name)
-                for place, fold in enumerate(self.folds):
-                    features = self.forecast.store.take(one, fold.rows.tolist())
-                    moved[place, (one, name)] = _move(statistics, features, name, place)
-        for key in collect_keys(self.modes):
-            for place in range(len(self.folds)):
-                joined = join_features([moved[place, one] for one in list_inputs([view], key)])
-                self._products[place, view, key] = joined @ joined.T
-        self.fit_s = elapsed()
-        self._metrics |= metrics
         self._turned |= turned
+        self._forget(view)
         self.orientations[view] = orientations
 
     def metrics(self, views: Sequence[View], modes: Sequence[str]) -> dict[MetricKey, Metric]:
-        """All that a portfolio of these views and modes needs, fitted to all classes."""
-        wanted = {one for key in collect_keys(modes) for one in list_inputs(views, key)}
-        return {key: self._metrics[key] for key in sorted(wanted)}
+        """All that a portfolio of these views and modes needs, fitted to all classes. ValueError where these are too
+        few."""
+        wanted = [(view, key) for view in views for key in sorted(collect_keys(modes))]
+        found: dict[MetricKey, Metric] = {}
+        for view, key in wanted:
+            for one in list_inputs([view], key):
+                if one not in self._metrics:
+                    self._metrics[one] = _fit(self._statistics_of(view, one[0]), one[1])
+                found[one] = self._metrics[one]
+        return found
 
     def products(self, fold: int, view: View, key: Key) -> torch.Tensor:
         """Inner products float32 [m, m] of the images that a fold holds out, in a view, after the metrics that `key`
-        names were fitted to the other folds; each image at unit length."""
-        return self._products[fold, view, key]
+        names were fitted to the other folds; each image at unit length. ValueError where these cannot be fitted."""
+        place = (fold, view, key)
+        if place not in self._products:
+            elapsed, inputs = stopwatch(), list_inputs([view], key)
+            rows, moved = self.folds[fold].rows.tolist(), []
+            for one, name in inputs:
+                features = self.forecast.store.take(one, rows)
+                moved.append(_move(self._statistics_of(view, one), features, name, fold))
+            joined = join_features(moved)
+            self._products[place] = joined @ joined.T
+            self.move_s = elapsed() / len(inputs)
+        return self._products[place]
 
     def labels(self, fold: int) -> Rows:
         """The class of each image that a fold holds out, int64 [m]."""
@@ -114,17 +120,29 @@ class Workbench:
                 names.setdefault(one, []).append(name)
         return names
 
-    def _sum_up(self, one: View, turned: Sequence[torch.Tensor], powers: set[str]) -> ClassStatistics:
-        """Statistics of the features of all images in an input, and of the turned ones, by folds. They are large, so
-        they are not kept."""
-        statistics = ClassStatistics()
-        features = self.forecast.store.take(one, list(range(len(self.pool.images))))
-        for each in (features, *turned):
-            for group in np.unique(self._fold_of_class[self.pool.labels]):
-                rows = torch.from_numpy(np.flatnonzero(self._fold_of_class[self.pool.labels] == group))
-                labels = torch.from_numpy(self.pool.labels)[rows]
-                statistics.add(each[rows].float(), labels, int(group), powers)
-        return statistics
+    def _statistics_of(self, view: View, one: View) -> ClassStatistics:
+        """Statistics of the features of all images in an input of a view, turned ones too, by folds."""
+        if one not in self._statistics:
+            names = self._keys_of_inputs(view)
+            if not self._statistics.keys() <= names.keys():
+                self._statistics.clear()
+            powers = {find_metric(name).power for name in names[one]}
+            statistics = self._statistics[one] = ClassStatistics()
+            features = self.forecast.store.take(one, list(range(len(self.pool.images))))
+            fold_of_image = self._fold_of_class[self.pool.labels]
+            for each in (features, *self._turned[one]):
+                for group in np.unique(fold_of_image):
+                    rows = torch.from_numpy(np.flatnonzero(fold_of_image == group))
+                    labels = torch.from_numpy(self.pool.labels)[rows]
+                    statistics.add(each[rows].float(), labels, int(group), powers)
+        return self._statistics[one]
+
+    def _forget(self, view: View) -> None:
+        """What was fitted to fewer orientations of a view."""
+        self._statistics.clear()
+        inputs = self._keys_of_inputs(view)
+        self._metrics = {key: metric for key, metric in self._metrics.items() if key[0] not in inputs}
+        self._products = {key: kept for key, kept in self._products.items() if key[1] != view}
 
     def _passing_store(self) -> FeatureStore:
         """For features that are kept elsewhere."""
@@ -132,12 +150,15 @@ class Workbench:
 
 
 def _fit(statistics: ClassStatistics, name: str) -> Metric:
-    """A metric fitted to all classes, its projection in half precision, as it is saved."""
-    if not find_metric(name).learned:
-        return Metric(find_metric(name))
+    """A metric fitted to all classes, its projection in half precision, as it is saved; as features become of unit
+    length, it may be scaled to fit in."""
+    spec = find_metric(name)
+    if not spec.learned:
+        return Metric(spec)
     metric = statistics.fit(name)
-    assert metric.projection is not None, f"{name} whitens"
-    return replace(metric, projection=metric.projection.half())
+    assert metric.projection is not None and spec.unit, f"{name} whitens, to unit length"
+    scale = MOST_IN_HALF / metric.projection.abs().max().clamp(min=MOST_IN_HALF)
+    return replace(metric, projection=(metric.projection * scale).half())
 
 
 def _move(statistics: ClassStatistics, features: torch.Tensor, name: str, fold: int) -> torch.Tensor:

@@ -136,7 +136,7 @@ def test_accuracies_are_predicted_from_those_that_are_alike() -> None:
 
 def test_receipts_in_words() -> None:
     measured = Receipt(Purchase("view", SMALL), 2.0, 0.02, 0.011, 0.004)
-    assert str(measured) == "net@64: +1.1 ± 0.4 points in 2.0 s"
+    assert str(measured) == "net@64: +1.1 ± 0.4 points, 2.0 expected, in 2.0 s"
     assert "±" not in str(Receipt(Purchase("view", SMALL), 2.0, 0.02, 0.011, math.inf))
-    assert str(Receipt(Purchase("view", SMALL), 2.0, 0.02)) == "net@64: gain not measured (2.0 s)"
+    assert str(Receipt(Purchase("view", SMALL), 2.0, 0.02)) == "net@64: gain not measured, in 2.0 s"
     assert "late" in str(Receipt(Purchase("view", SMALL), 2.0, 0.02, note="late"))

@@ -15,8 +15,10 @@ from autometa.backbones import TUNED, View
 from autometa.core.budget import TimeBudget
 from autometa.core.errors import BudgetExhausted, DataError
 from autometa.heads.refine import Refinement
+from autometa.search.evidence import Mixture
 from autometa.search.purchases import Purchase
-from autometa.search.shop import TRAINING_FOLD, Shop
+from autometa.search.shop import QUICK_MODES, TRAINING_FOLD, Shop
+from autometa.search.weighing import shrink_gain
 from autometa.search.workbench import Workbench
 
 pytestmark = pytest.mark.usefixtures("eager_only")
@@ -55,16 +57,22 @@ def adopt_copy(shop: Shop) -> View:
     return View(shop.first.backbone, shop.first.px, variant=TUNED)
 
 
-def test_what_is_bought_joins_the_portfolio_and_is_measured(shop: Shop, tiny_backbone: str) -> None:
-    finer = View(tiny_backbone, 48)
-    before = shop.accuracies_with(shop.refinement)
+def test_what_is_bought_joins_the_portfolio_and_is_measured(tiny_backbone: str) -> None:
+    shop = make_shop(tiny_backbone, pool=hard_pool(spread=90.0))
+    assert buy(shop, "view", shop.first).gain is None
+
+    def accuracy() -> float:
+        mixture = Mixture(shop.weights(), dict.fromkeys(QUICK_MODES, 1.0))
+        return float(np.mean(shop.evidence.mean(mixture, range(3))))
+
+    finer, before = View(tiny_backbone, 48), accuracy()
     receipt = buy(shop, "view", finer)
-    after = shop.accuracies_with(shop.refinement)
-    assert receipt.gain == pytest.approx(np.mean(after) - np.mean(before))
+    after = accuracy()
+    assert receipt.gain == pytest.approx(after - before)
     assert receipt.error is not None and receipt.error > 0
     assert set(shop.views) == {shop.first, finer}
     assert sum(shop.weights().values()) == pytest.approx(1.0)
-    assert shop.gains.expect(receipt.purchase, {}, {}) != 0.0 or receipt.gain == pytest.approx(0, abs=0.05)
+    assert shop.gains.expect(receipt.purchase, {}, {}) == shrink_gain(receipt.gain, receipt.error)
     turned = buy(shop, "turned", shop.first, 2)
     assert turned.gain is not None and shop.bench.orientations[shop.first] == 2
     assert [receipt.note for receipt in shop.receipts] == ["", "", ""]
@@ -212,10 +220,10 @@ def test_a_purchase_ends_before_meta_test_must_begin(
 
 def test_slow_evidence_is_reserved_for(shop: Shop) -> None:
     spare_s = shop._spare_s()
-    shop.evidence.seconds = 5.0  # of each of three folds, which are asked twice at the end
+    shop.evidence.mode_s = 1.0  # of six modes and three folds, which are asked twice at the end
     assert shop._spare_s() < spare_s - 25
     assert shop.may_weigh()
-    shop.evidence.seconds = 50.0
+    shop.evidence.mode_s = 10.0
     assert not shop.may_weigh() and shop.choose() is None
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from autometa_cases import POOL, TEST, accuracy, controller, journal
 from synthetic import colour_pool
@@ -57,9 +58,10 @@ def test_a_run_ends_with_a_saved_learner_that_it_can_explain(
         assert any(line.startswith(start) for line in lines), start
     stages = json.loads((tmp_path / "stages.json").read_text())
     by_name = {row["stage"]: row for row in stages}
-    names = {"bootstrap", "probe", "views", "training", "evidence", "save", "meta_test"}
+    names = {"bootstrap", "probe", *bought, "evidence", "save", "meta_test"}
     assert set(by_name) == names == {row["stage"] for row in rows if "stage" in row}
-    assert "purchases" in by_name["views"]["note"]
+    assert all("points" in by_name[name]["note"] for name, row in bought.items() if row["gain"] is not None)
+    assert "purchases" in by_name["evidence"]["note"]
     assert "trials of refinements" in by_name["evidence"]["note"]
     assert "expected accuracy" in by_name["evidence"]["note"]
     meta_test = by_name.pop("meta_test")
@@ -216,3 +218,13 @@ def test_a_view_that_is_too_fine_for_meta_test_is_coarsened(
     monkeypatch.setattr(run._forecast, "coarsened", lambda _: coarse)
     learner = run.run(POOL)
     assert isinstance(learner, Portfolio) and coarse in learner.views
+
+
+def test_classes_whose_images_are_all_the_same_are_told_apart(tmp_path: Path, tiny_backbone: str) -> None:
+    """There is nothing to whiten by: the covariance within classes is zero."""
+    first = np.array([rows[0] for rows in POOL.rows_of_class])
+    pool = replace(POOL, images=POOL.images[first[POOL.labels]])
+    controller(tmp_path, tiny_backbone).run(pool)
+    learner = load_learner(tmp_path)
+    assert isinstance(learner, Portfolio) and learner.validation["stage"] == "final"
+    assert accuracy(learner, pool) == 1.0
