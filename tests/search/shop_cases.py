@@ -25,8 +25,9 @@ from autometa.search.variant_training import VariantTrainer
 from autometa.search.workbench import Workbench
 
 TEST = TestSpec(20, EpisodeSpec(ways=(2, 4), shots=(1, 4), queries_per_class=3), 100, "within-domain")
-EPISODES = 12
 POLICY = TimePolicy(least_family_s=1.0)
+EPISODES = 12
+"""Of a fold."""
 
 
 def hard_pool(classes: int = 15, per_class: int = 8, px: int = 32, spread: float = 60.0) -> ImagePool:

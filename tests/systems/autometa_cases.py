@@ -31,8 +31,8 @@ def controller(
             {
                 "backbones": (backbone,),
                 "resolutions": (32, 48),
-                "max_trials": 7,
                 "validation_episodes": 36,
+                "max_trials": 7,
                 "tune_steps": 0,
                 "families": (),
             }
