@@ -47,6 +47,9 @@ PROBE_BYTES = 600 * 2**20
 """Memory that a further backbone with its engines may take."""
 EMBEDDED_TIMES = 3
 """How often an image is embedded with a good network, about: what building an engine must pay for."""
+OTHER_SIZES = 1.3
+"""Seconds to embed an image in the views that are likely to be bought, in relation to those in the first view with
+each backbone."""
 UNFITTED = ("unfitted",)
 """The mode that needs no classes to fit metrics to."""
 
@@ -167,7 +170,7 @@ class Controller:
     def _open_shop(self, pool: ImagePool, first: View, plan: Plan) -> Shop:
         """The images to learn from, as many as there is time for in several views, folds of their classes, and what
         can be bought with them."""
-        several_s = 1.3 * self.policy.slowdown * sum(map(self._forecast.image_s, self._alike(first)))
+        several_s = OTHER_SIZES * self.policy.slowdown * sum(map(self._forecast.image_s, self._alike(first)))
         search_s = min(plan.search_s, self._forecast.spare_s([first]))  # meta-training may have to end before
         most = int(self.policy.embed_share * search_s / several_s)
         rows = take_share_of_each_class(pool.labels, max(most, 1) / len(pool.images), self._rng)

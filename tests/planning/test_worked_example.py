@@ -8,15 +8,18 @@ from pathlib import Path
 import pytest
 
 from autometa.backbones import View
+from autometa.core.settings import Settings
 from autometa.core.time_policy import POLICY
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.test_spec import TestSpec
 from autometa.planning.plan import Costs, make_plan, meta_test_s
+from autometa.systems.autometa import OTHER_SIZES
 
 PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
-ROW = re.compile(r"^\| (?P<label>[^|]+) \|[^|]*\| (?P<value>[\d.,]+) ?(?P<unit>s|images)? \|$", re.M)
+ROW = re.compile(r"^\| (?P<label>[^|]+) \|[^|]*\| (?P<value>[\d.,]+) ?(?P<unit>s|images|folds|episodes)? \|$", re.M)
 
 BUDGET_S, START_S, POOL_S, PROBE_S = 60.0, 5.0, 2.0, 3.0
+BACKBONES = 3
 VIEW, IMAGE_S = View("tf_efficientnet_lite0", 128), 1 / 300
 SPEC = EpisodeSpec(ways=(2, 20), shots=(1, 10), queries_per_class=5)
 TEST = TestSpec(tasks=40, episodes=SPEC, images=800, protocol="within-domain", standby=True)
@@ -30,7 +33,8 @@ def worked() -> dict[str, float]:
     plan = make_plan(left_s, [VIEW], TEST, costs)
     more = TestSpec(2 * TEST.tasks, SPEC, 2 * TEST.images, "within-domain", standby=True)  # type: ignore[operator]
     assert meta_test_s([VIEW], more, costs) > plan.meta_test_s
-    spare_s = 15.0
+    spare_s, folds = 15.0, POLICY.folds(plan.search_s)
+    several_s = OTHER_SIZES * POLICY.slowdown * BACKBONES * IMAGE_S
     return {
         "start of Python, imports": START_S,
         "bootstrap and pool": POOL_S,
@@ -39,20 +43,15 @@ def worked() -> dict[str, float]:
         "left for all that follows": left_s,
         "reserved for meta-test": plan.meta_test_s,
         "reserved to finish": POLICY.finish_s,
-        "kept free for the end while searching": POLICY.finishing_s(members=4),
         "to search": plan.search_s,
-        "ranking the views, at most": POLICY.ranking_share * left_s,
-        "images to validate on": POLICY.validation_images(plan.search_s, IMAGE_S),
-        "embedding these, and as many to fit metrics on": 2
-        * POLICY.validation_images(plan.search_s, IMAGE_S)
-        * IMAGE_S,
-        "a trial is begun with, at least": POLICY.trial_s,
-        "what exploring leaves for later": POLICY.later_s(plan.search_s),
-        "meta-test of several good views, at most": POLICY.reserved_share * left_s,
-        "tuning, with 15 s to spare": POLICY.tuning_s(spare_s),
-        "a family, with 15 s to spare": POLICY.family_s(spare_s),
-        "embedding another view for the sampler, at most": POLICY.cheap_share * spare_s,
-        "choosing the ensemble": POLICY.ensemble_s,
+        "images to learn from, at most": int(POLICY.embed_share * plan.search_s / several_s),
+        "folds of their classes": folds,
+        "episodes of each fold": Settings().validation_episodes // folds,
+        "embedding 1,000 images in a view, as predicted": POLICY.slowdown * 1000 * IMAGE_S,
+        "between two learners saved while searching, at least": POLICY.save_every_s,
+        "training by classification, with 15 s to spare": POLICY.tuning_s(spare_s),
+        "training by a learner, with 15 s to spare": POLICY.family_s(spare_s),
+        "choosing weights": POLICY.ensemble_s,
         "saving": POLICY.save_s,
         "between the last answer and the end": POLICY.closing_s,
     }
