@@ -143,9 +143,9 @@ def test_limits_come_from_ingestion_or_from_the_settings() -> None:
     assert limits.run.left_s() == pytest.approx(50, abs=1)
     assert limits.train.left_s() == pytest.approx(30, abs=1)
     assert limits.memory.total_bytes == 1000
-    standing_by = {**told, "METADL_MEMORY_BYTES": "1000000000", "METADL_TEST_SPEC": '{"standby": true}'}
-    assert 0 < read_limits(Settings(), standing_by).memory.total_bytes < 950_000_000
-    assert read_limits(Settings(), standing_by, trains=False).memory.total_bytes == 1_000_000_000
+    standing_by = {**told, "METADL_MEMORY_BYTES": "8000000000", "METADL_TEST_SPEC": '{"standby": true}'}
+    assert 0 < read_limits(Settings(), standing_by).memory.total_bytes < 7_950_000_000
+    assert read_limits(Settings(), standing_by, trains=False).memory.total_bytes == 8_000_000_000
     own = read_limits(Settings(time_budget="1h"), {})  # type: ignore[arg-type]
     assert 0 < own.train.left_s() <= 3600
     assert own.memory.total_bytes > 1000

@@ -37,8 +37,9 @@ from autometa.model.artifact import MetricKey, pack_metrics, unpack_metrics
 from autometa.planning.meta_test import MetaTestSchedule, reserve_image_s
 
 FORMAT: Literal["autometa-portfolio-1"] = "autometa-portfolio-1"
-REMEMBERED_BYTES = 768 * 2**20
-"""Features after their metrics, which are kept since tasks share images."""
+REMEMBERED_BYTES, REMEMBERED_SHARE = 768 * 2**20, 0.1
+"""Features after their metrics, which are kept since tasks share images: so many bytes, and this share of the memory,
+at most."""
 
 Images = NDArray[np.uint8]
 Embed = Callable[[View], torch.Tensor]
@@ -106,6 +107,7 @@ class Portfolio:
         """Embed within this budget from now on."""
         self.store = FeatureStore(self.shelf, memory)
         self._moved: dict[tuple[View, Key], FeatureTable] = defaultdict(FeatureTable)
+        self._most_remembered = min(REMEMBERED_BYTES, REMEMBERED_SHARE * memory.total_bytes)
 
     def fit(self, images: Images, labels: NDArray[np.int64], ways: int) -> PortfolioPredictor:
         """Support images uint8 [s, 3, h, w] with labels int64 [s] in 0..ways-1 → a predictor.
@@ -188,7 +190,7 @@ class Portfolio:
         new = {hashed: row for row, hashed in enumerate(keys) if hashed not in table}
         if new:
             moved = self._apply_metrics(view, key, embed, list(new.values()))
-            if sum(each.nbytes for each in self._moved.values()) + moved.nbytes > REMEMBERED_BYTES:
+            if sum(each.nbytes for each in self._moved.values()) + moved.nbytes > self._most_remembered:
                 self._moved.clear()
                 return self._apply_metrics(view, key, embed, list(range(len(keys))))
             table.add(list(new), moved)

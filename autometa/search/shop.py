@@ -45,6 +45,8 @@ TRAIN_GUESS_S = 20.0
 """Seconds to train a copy by classification, at most, until one was trained."""
 FEATURE_BYTES = 4 * 2600
 """Of an image in a view, about."""
+SERVING_BYTES, SERVED_BYTES = 10**9, 300 * 2**20
+"""Memory of the process of meta-test: without views, and for each (an engine, weights, metrics, features)."""
 VIEW_BYTES = 350 * 2**20
 """Of a view besides: an engine, metrics, and what fitting them takes."""
 
@@ -228,9 +230,9 @@ class Shop:
             return False
         images = len(self.bench.pool.images) * purchase.orientations
         needed = VIEW_BYTES + 2 * FEATURE_BYTES * images + self.bench.product_bytes
-        if not self.forecast.limits.memory.fits(needed):
+        memory, views = self.forecast.limits.memory, [*{*self.views, purchase.view}]
+        if not memory.fits(needed) or SERVING_BYTES + SERVED_BYTES * len(views) > memory.total_bytes:
             return False
-        views = [*{*self.views, purchase.view}]
         spare_s = seconds + self.offer_s + self._end_s()
         return self.forecast.fits(views, learners=self._costs(len(views)), spare_s=spare_s)
 
