@@ -16,7 +16,9 @@ from autometa.planning.plan import Costs, make_plan, meta_test_s
 from autometa.systems.autometa import OTHER_SIZES
 
 PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
-ROW = re.compile(r"^\| (?P<label>[^|]+) \|[^|]*\| (?P<value>[\d.,]+) ?(?P<unit>s|images|folds|episodes)? \|$", re.M)
+ROW = re.compile(
+    r"^\| (?P<label>[^|]+) \|[^|]*\| (?P<value>[\d.,]+) ?(?P<unit>s|images|folds|episodes)? \|$", re.M
+)
 
 BUDGET_S, START_S, POOL_S, PROBE_S = 60.0, 5.0, 2.0, 3.0
 BACKBONES = 3
