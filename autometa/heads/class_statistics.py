@@ -9,10 +9,17 @@ from dataclasses import dataclass, field
 import torch
 
 from autometa.heads.features import unit
+from autometa.heads.fitting import (
+    Scatter,
+    centre_means,
+    check_classes,
+    factor_within,
+    find_class_directions,
+    lengthen_class_directions,
+    lengthening,
+    sum_classes,
+)
 from autometa.heads.metrics import Metric, MetricSpec, apply_power, find_metric
-
-LEAST_EIGENVALUE = 1e-6
-"""Directions of class means with less than this share of the largest variance are left as they are."""
 
 
 @dataclass
@@ -36,102 +43,49 @@ class ClassStatistics:
         """Features float32 [n, d] with labels int64 [n] of all images of some classes, which no other call has given:
         the same class turned is another class. `powers`: those of the metrics that will be asked for."""
         known, labels = torch.unique(labels, return_inverse=True)
-        sizes = torch.bincount(labels, minlength=len(known)).double()
         for power in powers:
-            powered = apply_power(features, power, None)
-            offset = powered.mean(0)  # keeps the sums small enough for float32
-            powered = powered - offset
-            sums = torch.zeros(len(known), powered.shape[1]).index_add_(0, labels, powered)
-            means = sums / sizes[:, None].float()
-            residual = powered - means[labels]
-            own, squares = self._groups[power][group], residual.T @ residual
-            own.means.append(means.double() + offset.double())
+            _, means, sizes, squares = sum_classes(apply_power(features, power, None), labels, len(known))
+            own = self._groups[power][group]
+            own.means.append(means)
             own.sizes.append(sizes)
             own.within = squares if own.within is None else own.within.add_(squares)
 
     def fit(self, name: str, without: int | None = None) -> Metric:
         """The metric called `name`, one that whitens, fitted to all groups, or to those but one. ValueError where
         these have fewer than two classes or no class with two images."""
-        spec, scatter, whitening = self._whiten(name, without)
-        return Metric(spec, None, scatter.mean, whitening.projection())
+        spec, shrinkage, scatter = self._summed(name, without)
+        projection = lengthen_class_directions(scatter, shrinkage, spec.class_power)
+        return Metric(spec, None, scatter.mean.float(), projection)
 
     def move(self, features: torch.Tensor, name: str, without: int | None = None) -> torch.Tensor:
-        """Features float32 [n, d] after the metric called `name`, up to a rotation: much faster than to `fit` it.
-        Errors as there."""
-        spec, scatter, whitening = self._whiten(name, without)
-        moved = whitening(apply_power(features, spec.power, None) - scatter.mean)
+        """Features float32 [n, d] after the metric called `name`: much faster than to `fit` it, as no projection is
+        computed. Errors as there."""
+        spec, shrinkage, scatter = self._summed(name, without)
+        factor = factor_within(scatter, shrinkage)
+        centred = (apply_power(features, spec.power, None) - scatter.mean.float()).to(factor.dtype)
+        both = torch.cat([centre_means(scatter, factor), centred])
+        whitened = torch.linalg.solve_triangular(factor, both.T, upper=False).T
+        means, moved = whitened[: len(scatter.sizes)], whitened[len(scatter.sizes) :]
+        directions, variances = find_class_directions(means)
+        gains = lengthening(variances, spec.class_power).to(factor.dtype)
+        moved = (moved + (moved @ directions * (gains - 1)) @ directions.T).float()
         return unit(moved) if spec.unit else moved
 
-    def _whiten(self, name: str, without: int | None) -> tuple[MetricSpec, _Scatter, _Whitening]:
+    def _summed(self, name: str, without: int | None) -> tuple[MetricSpec, float, Scatter]:
+        """The metric's spec, its shrinkage, and the statistics of all groups or of all but one."""
         spec = find_metric(name)
         if spec.shrinkage is None or spec.discriminants or spec.power == "rank":
             raise ValueError(f"`{name}` is not a metric that is fitted to sums: name one that whitens")
-        scatter = _add_up(self._groups[spec.power], without)
-        return spec, scatter, _Whitening.of(scatter, spec.shrinkage, spec.class_power)
+        return spec, spec.shrinkage, _add_up(self._groups[spec.power], without)
 
 
-@dataclass(frozen=True)
-class _Scatter:
-    """The mean [d] of images, the means [c, d] of their classes, and the covariance within classes [d, d]."""
-
-    mean: torch.Tensor
-    class_means: torch.Tensor
-    within: torch.Tensor
-
-
-@dataclass(frozen=True)
-class _Whitening:
-    """The Cholesky factor [d, d] of the shrunk covariance within classes, the `directions` [d, r] of class means once
-    whitened, and the factors [r] by which features become longer along them."""
-
-    factor: torch.Tensor
-    directions: torch.Tensor
-    gains: torch.Tensor
-
-    @classmethod
-    def of(cls, scatter: _Scatter, shrinkage: float, class_power: float) -> _Whitening:
-        """See `lengthen_class_directions`, which this equals up to a rotation and rounding."""
-        average = scatter.within.diagonal().mean().clamp(min=1e-20)
-        shrunk = (1 - shrinkage) * scatter.within
-        shrunk.diagonal().add_((shrinkage + 1e-6) * average)
-        factor = torch.linalg.cholesky(shrunk)
-        means = scatter.class_means - scatter.class_means.mean(0)
-        whitened = torch.linalg.solve_triangular(factor, means.T, upper=False)
-        values, vectors = torch.linalg.eigh((whitened.T @ whitened).double())
-        kept = values > LEAST_EIGENVALUE * values[-1]
-        values, vectors = values[kept], vectors[:, kept]
-        directions = whitened @ (vectors * values.rsqrt()).float()
-        mean = values.sum() / max(min(len(means) - 1, len(factor)), 1)
-        gains = (1 + values / mean.clamp(min=1e-30)) ** (class_power / 2)
-        return cls(factor, directions, gains.float())
-
-    def __call__(self, centred: torch.Tensor) -> torch.Tensor:
-        """Centred features [n, d] whitened, and lengthened along the directions."""
-        white = torch.linalg.solve_triangular(self.factor, centred.T, upper=False)
-        longer = self.directions @ ((self.gains - 1)[:, None] * (self.directions.T @ white))
-        moved: torch.Tensor = (white + longer).T
-        return moved
-
-    def projection(self) -> torch.Tensor:
-        """The same as a matrix [d, d] to multiply centred features [n, d] with."""
-        identity = torch.eye(len(self.factor))
-        inverse: torch.Tensor = torch.linalg.solve_triangular(self.factor.T, identity, upper=True)
-        longer: torch.Tensor = (inverse @ self.directions * (self.gains - 1)) @ self.directions.T
-        return longer + inverse
-
-
-def _add_up(groups: Mapping[int, _Group], without: int | None) -> _Scatter:
+def _add_up(groups: Mapping[int, _Group], without: int | None) -> Scatter:
     """All groups, or all but one, together. ValueError where metrics cannot be fitted to them."""
     kept = [group for place, group in groups.items() if place != without]
     sizes = torch.cat([size for group in kept for size in group.sizes]) if kept else torch.empty(0)
     images, classes = int(sizes.sum()), len(sizes)
-    if classes < 2 or images <= classes:
-        raise ValueError(
-            f"whitening needs two classes or more and a class with several images, not {images} images of "
-            f"{classes} class(es): give more images"
-        )
+    check_classes(images, classes)
     means = torch.cat([mean for group in kept for mean in group.means])
-    mean = (sizes[:, None] * means).sum(0) / images
     within = sum(group.within for group in kept if group.within is not None)
     assert isinstance(within, torch.Tensor), "classes have sums of squares"
-    return _Scatter(mean.float(), means.float(), within / (images - classes))
+    return Scatter(sizes @ means / images, means, sizes, within / (images - classes))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import torch
@@ -29,16 +28,6 @@ class Scatter:
     sizes: torch.Tensor
     within: torch.Tensor
 
-    def without(self, classes: torch.Tensor, features: torch.Tensor, labels: torch.Tensor) -> Scatter:
-        """Statistics without the `classes`, bool [c], given their features [n, d] and labels 0..c-1 [n]. ValueError
-        as `compute_scatter`."""
-        sizes, class_means = self.sizes[~classes], self.class_means[~classes]
-        _check_classes(int(sizes.sum()), len(sizes))
-        residual = features - self.class_means.float()[labels]
-        before, after = (int(each.sum()) - len(each) for each in (self.sizes, sizes))
-        within = torch.addmm(self.within, residual.T, residual, beta=before / after, alpha=-1 / after)
-        return Scatter(sizes @ class_means / sizes.sum(), class_means, sizes, within)
-
 
 class FeatureStatistics:
     """Meta-train features float32 [n, d] with class labels int64 [n], to fit metrics to.
@@ -52,23 +41,9 @@ class FeatureStatistics:
                 f"{len(features)} features and {len(labels)} labels; give one or more, as many of both"
             )
         self._features = features
-        self._names, self._labels = torch.unique(labels.to(features.device), return_inverse=True)
+        self._labels = torch.unique(labels.to(features.device), return_inverse=True)[1]
         self._powered: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
         self._scatters: dict[str, Scatter] = {}
-        self._whole: tuple[FeatureStatistics, torch.Tensor] | None = None
-
-    def without(self, classes: Collection[int]) -> FeatureStatistics:
-        """Statistics of the features of all classes but these, by their labels: metrics for a fold.
-
-        The covariance is that of all classes less the part of these, which costs less than computing it again where
-        few are left out. ValueError if no class remains.
-        """
-        left_out = torch.isin(self._names, torch.tensor(list(classes)).to(self._names))
-        kept = ~left_out[self._labels]
-        rest = FeatureStatistics(self._features[kept], self._names[self._labels[kept]])
-        if 2 * int(kept.sum()) >= len(kept):
-            rest._whole = self, left_out
-        return rest
 
     def fit(self, spec: MetricSpec) -> Metric:
         """The fitted metric. ValueError if it whitens and there are not two classes, or no class has two images."""
@@ -97,16 +72,9 @@ class FeatureStatistics:
         return Metric(spec, knots, mean, projection, prior)
 
     def _scatter(self, power: str) -> Scatter:
-        """Statistics of the features raised to a power; cached. Ranks depend on which features there are, so that
-        those of a fold are its own."""
+        """Statistics of the features raised to a power; cached."""
         if power not in self._scatters:
-            if self._whole is None or power == "rank":
-                self._scatters[power] = compute_scatter(self._power(power)[0], self._labels)
-            else:
-                whole, left_out = self._whole
-                rows = left_out[whole._labels]
-                features = whole._power(power)[0][rows]
-                self._scatters[power] = whole._scatter(power).without(left_out, features, whole._labels[rows])
+            self._scatters[power] = compute_scatter(self._power(power)[0], self._labels)
         return self._scatters[power]
 
     def _power(self, power: str) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -121,18 +89,27 @@ def compute_scatter(features: torch.Tensor, labels: torch.Tensor) -> Scatter:
     """Statistics of features [n, d] with labels 0..c-1 [n]. ValueError if there is only one class, or no class has
     two images."""
     classes = int(labels.max()) + 1
-    _check_classes(len(features), classes)
+    check_classes(len(features), classes)
+    mean, class_means, sizes, squares = sum_classes(features, labels, classes)
+    return Scatter(mean, class_means, sizes, squares.div_(len(features) - classes))
+
+
+def sum_classes(
+    features: torch.Tensor, labels: torch.Tensor, classes: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of features [n, d] with labels 0..c-1 [n]: their mean [d], the means [c, d] and sizes [c] of the classes, all
+    float64, and the sum of squares within classes float32 [d, d]."""
     sizes = torch.bincount(labels, minlength=classes).double()
     mean = features.mean(0)
     offset = features - mean  # keeps the sums small enough for float32
     sums = torch.zeros(classes, features.shape[1], device=features.device).index_add_(0, labels, offset)
     means = sums / sizes[:, None].float()
     residual = offset - means[labels]
-    within = (residual.T @ residual).div_(len(features) - classes)
-    return Scatter(mean.double(), means.double() + mean.double(), sizes, within)
+    return mean.double(), means.double() + mean.double(), sizes, residual.T @ residual
 
 
-def _check_classes(images: int, classes: int) -> None:
+def check_classes(images: int, classes: int) -> None:
+    """ValueError where a covariance within classes cannot be computed."""
     if classes < 2 or images <= classes:
         raise ValueError(
             f"whitening needs two classes or more and a class with several images, not {images} images "
@@ -149,7 +126,7 @@ def compute_whitening(scatter: Scatter, shrinkage: float) -> tuple[torch.Tensor,
     """
     d, spare = len(scatter.within), max(len(scatter.sizes) - 1, 1)
     whitening = _whiten_within(scatter, shrinkage)
-    directions, variances = _find_class_directions(scatter, whitening)
+    directions, variances = find_class_directions(centre_means(scatter, whitening) @ whitening)
     # Householder reflections whose product starts with the directions, up to their signs
     reflectors, factors = torch.geqrf(directions)
     projection = torch.ormqr(reflectors, factors, whitening, left=False)
@@ -164,36 +141,51 @@ def lengthen_class_directions(scatter: Scatter, shrinkage: float, power: float) 
     """The whitening projection float32 [d, d] in which the squared length along each direction of class means is
     multiplied by (1 + e/ē)^power, e the variance of class means along it and ē the mean of these variances."""
     whitening = _whiten_within(scatter, shrinkage)
-    directions, variances = _find_class_directions(scatter, whitening)
-    gains = (1 + variances / variances.mean().clamp(min=1e-30)) ** (power / 2)
-    longer = (whitening @ directions) * (gains - 1).to(whitening.dtype)
+    directions, variances = find_class_directions(centre_means(scatter, whitening) @ whitening)
+    longer = (whitening @ directions) * (lengthening(variances, power) - 1).to(whitening.dtype)
     return torch.addmm(whitening, longer, directions.T).float()
 
 
-def _find_class_directions(scatter: Scatter, whitening: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Orthonormal directions [d, r] of class means after `whitening` [d, d], and the sums of squares float64 [r] of
-    these along them, largest first; r is one less than the number of classes, but d at most.
+def lengthening(variances: torch.Tensor, power: float) -> torch.Tensor:
+    """By how much features become longer along directions with these variances [r] of class means, float64 [r]."""
+    return (1 + variances / variances.mean().clamp(min=1e-30)) ** (power / 2)
+
+
+def centre_means(scatter: Scatter, like: torch.Tensor) -> torch.Tensor:
+    """Class means [c, d] about their mean, of the type of another tensor."""
+    return (scatter.class_means - scatter.class_means.mean(0)).to(like.dtype)
+
+
+def find_class_directions(means: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Orthonormal directions [d, r] of whitened class means [c, d], which are centred, and the sums of squares
+    float64 [r] of these along them, largest first; r is one less than the number of classes, but d at most.
 
     They are eigenvectors of the smaller of the two matrices of inner products of the means."""
-    means = (scatter.class_means - scatter.class_means.mean(0)).to(whitening.dtype) @ whitening
     c, d = means.shape
     wide = means.double() if c <= d else means.double().T
     values, vectors = torch.linalg.eigh(wide @ wide.T)
     values, vectors = (each.flip(-1)[..., : min(c - 1, d)] for each in (values.clamp(min=0), vectors))
     if c <= d:
         vectors = wide.T @ (vectors / values.clamp(min=1e-30).sqrt())
-    return vectors.to(whitening.dtype), values
+    return vectors.to(means.dtype), values
 
 
 def _whiten_within(scatter: Scatter, shrinkage: float) -> torch.Tensor:
     """The upper triangular projection [d, d] that turns the covariance within classes, shrunk towards a multiple of
-    the identity, into the identity. It is float32 if the covariance is `WELL_CONDITIONED`, else float64."""
+    the identity, into the identity; of the type of `factor_within`."""
+    return invert_lower(factor_within(scatter, shrinkage)).T
+
+
+def factor_within(scatter: Scatter, shrinkage: float) -> torch.Tensor:
+    """The Cholesky factor [d, d] of the covariance within classes, shrunk towards a multiple of the identity. It is
+    float32 if the covariance is `WELL_CONDITIONED`, else float64."""
     average = float(scatter.within.diagonal().mean().clamp(min=1e-20))
     least = (shrinkage + 1e-6) * average
     is_well = float(torch.linalg.matrix_norm(scatter.within)) < WELL_CONDITIONED * least
     shrunk = scatter.within.to(torch.float32 if is_well else torch.float64, copy=True)
     shrunk.mul_(1 - shrinkage).diagonal().add_(least)
-    return invert_lower(torch.linalg.cholesky(shrunk)).T
+    factor: torch.Tensor = torch.linalg.cholesky(shrunk)
+    return factor
 
 
 def invert_lower(factor: torch.Tensor) -> torch.Tensor:

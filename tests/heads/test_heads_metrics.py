@@ -67,34 +67,6 @@ def test_triangular_matrices_are_inverted_by_halves() -> None:
     torch.testing.assert_close(invert_lower(factor) @ factor, torch.eye(600).double())
 
 
-@pytest.mark.parametrize("name", ["root_white", "white_prior", "rank_white", "root_lda", "l2"])
-@pytest.mark.parametrize("left_out", [(3, 14, 99), tuple(range(10, 20))])
-def test_statistics_without_some_classes_are_those_of_the_others(
-    name: str, left_out: tuple[int, ...]
-) -> None:
-    x, y = features()
-    y = 2 * y + 10
-    kept = ~torch.isin(y, torch.tensor(left_out))
-    ours = FeatureStatistics(x, y).without(left_out).fit(find_metric(name))
-    again = FeatureStatistics(x, y).without(left_out[:1]).without(left_out[1:]).fit(find_metric(name))
-    expected = FeatureStatistics(x[kept], y[kept]).fit(find_metric(name))
-    for metric in (ours, again):
-        moved, wanted = metric(x), expected(x)
-        torch.testing.assert_close(moved @ moved.T, wanted @ wanted.T, rtol=1e-4, atol=1e-4)
-        if expected.prior is not None:
-            assert metric.prior is not None
-            torch.testing.assert_close(metric.prior.between, expected.prior.between, rtol=1e-3, atol=1e-5)
-
-
-def test_statistics_need_some_class_that_is_left() -> None:
-    x, y = features(classes=3)
-    statistics = FeatureStatistics(x, y)
-    with pytest.raises(ValueError, match="0 features"):
-        statistics.without([0, 1, 2])
-    with pytest.raises(ValueError, match="two classes"):
-        statistics.without([0, 1]).fit(METRICS["white"])
-
-
 def test_discriminants_are_one_fewer_than_classes() -> None:
     x, y = features(classes=5)
     metric = FeatureStatistics(x, y + 70).fit(find_metric("root_lda"))
