@@ -79,6 +79,16 @@ class Dataset:
 
 
 @lru_cache(maxsize=1)
+def choose_datasets(data: Path, names: str | None) -> list[Path]:
+    """The datasets of a folder, or those of comma-separated names. SystemExit names one that is not there."""
+    folders = sorted(file.parent for file in data.glob("*/labels.csv"))
+    chosen = names.split(",") if names else [folder.name for folder in folders]
+    if unknown := set(chosen) - {folder.name for folder in folders}:
+        known = ", ".join(folder.name for folder in folders)
+        raise SystemExit(f"--datasets {unknown.pop()}: {data} has {known}")
+    return [folder for folder in folders if folder.name in chosen]
+
+
 def load(folder: Path) -> Dataset:
     """A dataset in Meta-Album layout whose images are all of one size."""
     with (folder / "labels.csv").open(encoding="utf-8") as stream:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _learner_data import load
+from _learner_data import choose_datasets, load
 from _learner_report import Report, row
 
 from autometa.core import journals
@@ -112,13 +112,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_S:.0f} s on one dataset")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to this file")
     options = parser.parse_args()
-    folders = sorted(file.parent for file in options.data.glob("*/labels.csv"))
-    names = options.datasets.split(",") if options.datasets else [f.name for f in folders]
-    if unknown := set(names) - {f.name for f in folders}:
-        raise SystemExit(
-            f"--datasets {unknown.pop()}: {options.data} has {', '.join(f.name for f in folders)}"
-        )
-    chosen = [f for f in folders if f.name in names]
+    chosen = choose_datasets(options.data, options.datasets)
     seconds = options.seconds or (QUICK_S if options.quick else USUAL_S)
     report = Report(options.json, f"{seconds:.0f} s per dataset", resume=False)
     found: list[Purchase] = []

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _learner_data import Dataset, load
+from _learner_data import Dataset, choose_datasets, load
 from _learner_report import Report, row
 
 from autometa.backbones import View
@@ -114,13 +114,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="60 tasks of one dataset")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     options = parser.parse_args()
-    folders = sorted(file.parent for file in options.data.glob("*/labels.csv"))
-    names = options.datasets.split(",") if options.datasets else [f.name for f in folders]
-    if unknown := set(names) - {f.name for f in folders}:
-        raise SystemExit(
-            f"--datasets {unknown.pop()}: {options.data} has {', '.join(f.name for f in folders)}"
-        )
-    chosen = [f for f in folders if f.name in names]
+    chosen = choose_datasets(options.data, options.datasets)
     episodes = 60 if options.quick else options.episodes
     report = Report(options.json, f"{episodes} tasks", resume=False)
     for folder in chosen[:1] if options.quick else chosen:

@@ -147,17 +147,22 @@ class ValidationEpisodes:
         products = _SharedProducts(features, self.batches)
         scores = []
         for _, batch in self._batches:
-            gathered = FeatureBatch(
-                support=features[batch.support_rows.to(self._device)],
-                support_labels=batch.support_labels.to(self._device),
-                query=features[batch.query_rows.to(self._device)],
-                ways=batch.ways.to(self._device),
-                query_real=(batch.query_labels >= 0).to(self._device),
-                prior=prior,
-                products=partial(products.look_up, batch) if products.saves_work else None,
-            )
+            look_up = partial(products.look_up, batch) if products.saves_work else None
+            gathered = replace(gather_features(features, batch), prior=prior, products=look_up)
             scores.append(apply_head(head, params, gathered, balanced=balanced).cpu())
         return self.measure(scores)
+
+
+def gather_features(features: torch.Tensor, batch: EpisodeBatch) -> FeatureBatch:
+    """The features of a batch of episodes, out of those [n, d] of all images, where these are."""
+    device = features.device
+    return FeatureBatch(
+        support=features[batch.support_rows.to(device)],
+        support_labels=batch.support_labels.to(device),
+        query=features[batch.query_rows.to(device)],
+        ways=batch.ways.to(device),
+        query_real=(batch.query_labels >= 0).to(device),
+    )
 
 
 class _SharedProducts:

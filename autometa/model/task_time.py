@@ -9,7 +9,7 @@ import numpy as np
 from autometa.backbones.feature_store import FeatureStore
 from autometa.core.budget import stopwatch
 from autometa.core.errors import DataError
-from autometa.data.episodes import EpisodeSpec, sample_episodes
+from autometa.data.episodes import Episode, EpisodeSpec, sample_episodes
 from autometa.data.images import ImagePool, hash_images
 from autometa.model.portfolio import Portfolio
 
@@ -27,6 +27,11 @@ def measure_task_s(
     keys = hash_images(pool.images[rows])
     for view in portfolio.views:
         portfolio.store.take_over(known, view, keys, rows.tolist())
+    return time_task(pool, portfolio, episode)
+
+
+def time_task(pool: ImagePool, portfolio: Portfolio, episode: Episode) -> float:
+    """Seconds that a portfolio takes for a task, its images embedded: it is answered once before."""
     support, query = pool.images[episode.support_rows], pool.images[episode.query_rows]
     fit = partial(portfolio.fit, support, episode.support_labels, episode.ways)
     fit().predict(query)

@@ -10,10 +10,9 @@ import torch
 
 from autometa.backbones import View
 from autometa.core.budget import stopwatch
-from autometa.data.episodes import EpisodeBatch
 from autometa.evaluation.accuracy import Scores
 from autometa.evaluation.mixing import average
-from autometa.heads import FeatureBatch
+from autometa.evaluation.validation_episodes import gather_features
 from autometa.heads.modes import Key, apply_modes, collect_keys
 from autometa.heads.refine import DEFAULT_REFINEMENT, Refinement
 from autometa.search.workbench import Workbench
@@ -65,7 +64,7 @@ class Evidence:
         compact = {key: self._features(mixture.views, key, fold) for key in collect_keys(mixture.modes)}
         names, parts = tuple(mixture.modes), []
         for batch in self.workbench.folds[fold].episodes.batches:
-            gathered = {key: _gather(features, batch) for key, features in compact.items()}
+            gathered = {key: gather_features(features, batch) for key, features in compact.items()}
             parts.append(apply_modes(names, gathered, balanced=self.balanced, refinement=mixture.refinement))
         self.mode_s = elapsed() / len(names)
         return FoldAnswer(fold, names, tuple(parts))
@@ -91,13 +90,3 @@ class Evidence:
         products.diagonal().add_(JITTER)
         factor: torch.Tensor = torch.linalg.cholesky(products)
         return factor
-
-
-def _gather(features: torch.Tensor, batch: EpisodeBatch) -> FeatureBatch:
-    return FeatureBatch(
-        support=features[batch.support_rows],
-        support_labels=batch.support_labels,
-        query=features[batch.query_rows],
-        ways=batch.ways,
-        query_real=batch.query_labels >= 0,
-    )

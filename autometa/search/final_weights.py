@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -51,9 +52,9 @@ class FinalWeights:
         modes = tuple(
             WeightedMode(name=name, weight=max(weight, 1e-6)) for name, weight in self.modes.items()
         )
-        record = {"views": {str(view): round(self.views[view], 4) for view in views}}
+        record: dict[str, Any] = {"views": {str(view): round(self.views[view], 4) for view in views}}
         if self.calibration_error is not None:
-            record["calibration_error"] = self.calibration_error  # type: ignore[assignment]
+            record["calibration_error"] = self.calibration_error
         return Portfolio(
             views,
             modes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from autometa.core.errors import AutometaError
 from autometa.core.files import DESCRIPTION
@@ -18,7 +18,7 @@ from autometa.model.portfolio import Portfolio
 Stage = Literal["bootstrap", "default", "search", "final"]
 """How far a run had come when a learner was made: before the images, with the first view, while more were bought, and
 after all choices."""
-STAGES: tuple[Stage, ...] = ("bootstrap", "default", "search", "final")
+STAGES: tuple[Stage, ...] = get_args(Stage)
 Servable = FittedLearner | Portfolio
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from autometa.backbones import TUNED, View
@@ -65,9 +65,14 @@ class Receipt:
 
     def record(self) -> dict[str, Any]:
         """What the journal says of it; `Gains.learn` reads it again."""
-        return {"purchase": str(self.purchase), **asdict(self), "kind": self.purchase.kind} | {
+        return {
             "purchase": str(self.purchase),
+            "kind": self.purchase.kind,
             "seconds": round(self.seconds, 3),
+            "expected": self.expected,
+            "gain": self.gain,
+            "error": self.error,
+            "note": self.note,
         }
 
     def outcome(self) -> str:
@@ -157,7 +162,7 @@ def relative_weight(view: View, accuracies: Mapping[View, float]) -> float:
 def predict_accuracy(view: View, accuracies: Mapping[View, float]) -> float:
     """The accuracy of a view alone, from those of others: their mean, and half of what views with its network and
     with its size are better than that; half of `FINER_GAIN` for each doubling of the size that none had."""
-    mean = sum(accuracies.values()) / len(accuracies)
+    mean = predicted = sum(accuracies.values()) / len(accuracies)
     alike: list[Callable[[View], bool]] = [
         lambda other: (other.backbone, other.variant) == (view.backbone, view.variant),
         lambda other: other.px == view.px,
@@ -165,11 +170,11 @@ def predict_accuracy(view: View, accuracies: Mapping[View, float]) -> float:
     for same in alike:
         found = [accuracy for other, accuracy in accuracies.items() if same(other)]
         if found:
-            mean += 0.5 * (sum(found) / len(found) - sum(accuracies.values()) / len(accuracies))
+            predicted += 0.5 * (sum(found) / len(found) - mean)
     finest = max(other.px for other in accuracies)
     if view.px > finest:
-        mean += FINER_GAIN * math.log2(view.px / finest)
-    return mean
+        predicted += FINER_GAIN * math.log2(view.px / finest)
+    return predicted
 
 
 def list_purchases(

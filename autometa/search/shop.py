@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from autometa.backbones import TUNED, View, find_spec
 from autometa.core.budget import TimeBudget, stopwatch
 from autometa.core.errors import FAILURES
 from autometa.core.settings import Settings
-from autometa.evaluation.accuracy import Scores
+from autometa.evaluation.accuracy import Scores, paired_gain
 from autometa.heads.refine import DEFAULT_REFINEMENT, Refinement
 from autometa.learners.trained import TrainedCosts
 from autometa.planning.forecast import Forecast
@@ -63,7 +63,6 @@ class Shop:
     gains: Gains
     trainer: VariantTrainer
     first: View
-    report: Callable[[str], None]
     task_s: float = 0.01
     refinement: Refinement = DEFAULT_REFINEMENT
     offer_s: float = 1.0
@@ -79,7 +78,8 @@ class Shop:
     @property
     def views(self) -> list[View]:
         """Views of the portfolio, the largest weight first."""
-        return sorted(self.weights(), key=lambda view: -self.weights()[view])
+        weights = self.weights()
+        return sorted(weights, key=lambda view: -weights[view])
 
     def weights(self, without: int | None = None) -> dict[View, float]:
         """Weights of the views by what they answer alone, in all folds or in all but one."""
@@ -144,9 +144,10 @@ class Shop:
         """The purchase with the largest expected gain per second that there is time and memory for, with its seconds
         and its gain; None where none is left."""
         accuracies = {view: float(alone.mean()) for view, alone in self._alone.items()}
+        weights = self.weights()
         best, best_rate = None, 0.0
         for purchase in self._list():
-            gain = self.gains.expect(purchase, self.weights(), accuracies)
+            gain = self.gains.expect(purchase, weights, accuracies)
             seconds = self._seconds(purchase)
             if gain >= LEAST_GAIN and gain / seconds > best_rate and self._fits(purchase, seconds):
                 best, best_rate = (purchase, seconds, gain), gain / seconds
@@ -263,8 +264,7 @@ class Shop:
             plain = self._untrained(view)
             own = self.evidence.accuracies(alone, TRAINING_FOLD)
             others = self.evidence.accuracies(replace(alone, views={plain: 1.0}), TRAINING_FOLD)
-            gain, error = float((own - others).mean()), float((own - others).std(ddof=1) / len(own) ** 0.5)
-            self._alone[view] = self._alone[plain] + shrink_gain(gain, error)
+            self._alone[view] = self._alone[plain] + shrink_gain(*paired_gain(own, others))
         else:
             folds = range(len(self.bench.folds))
             self._alone[view] = np.array(self.evidence.mean(alone, folds))

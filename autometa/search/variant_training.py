@@ -49,11 +49,13 @@ class VariantTrainer:
         self.forecast.make_room()
         if not self.forecast.limits.memory.fits(TRAINING_BYTES):
             raise BudgetExhausted(f"too little memory is left to train {view}")
-        train = self._classify if view.variant == TUNED else self._train_family
-        several = turned and self.forecast.limits.memory.fits(
-            TRAINING_BYTES + 2 * TURNS * self.pool.images[:1].nbytes * len(self.rows)
-        )  # all orientations lie in memory, twice while they are put together
-        state = train(view, budget, TURNS if several else 1)
+        if view.variant == TUNED:
+            several = turned and self.forecast.limits.memory.fits(
+                TRAINING_BYTES + 2 * TURNS * self.pool.images[:1].nbytes * len(self.rows)
+            )  # all orientations lie in memory, twice while they are put together
+            state = self._classify(view, budget, TURNS if several else 1)
+        else:
+            state = self._train_family(view, budget)
         self.forecast.shelf.adopt(view.backbone, view.variant, state, view.px)
 
     def _classify(self, view: View, budget: TimeBudget, turns: int) -> dict[str, torch.Tensor]:
@@ -68,7 +70,7 @@ class VariantTrainer:
         )
         return tuned.state
 
-    def _train_family(self, view: View, budget: TimeBudget, turns: int) -> dict[str, torch.Tensor]:
+    def _train_family(self, view: View, budget: TimeBudget) -> dict[str, torch.Tensor]:
         recipe = find_family(view.variant).recipe(view.backbone, view.px, self.forecast.test.episodes)
         training_set = TrainingSet(
             self._images(1),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from autometa.evaluation.accuracy import Scores
+from autometa.evaluation.accuracy import Scores, paired_gain
 
 Accuracies = NDArray[np.float64]
 """Accuracy of every option in every fold, float64 [options, folds]."""
@@ -58,8 +58,6 @@ def compare_folds(before: Sequence[Scores], after: Sequence[Scores]) -> tuple[fl
     nothing to compare."""
     if not before:
         return None, None
-    changes = [a - b for b, a in zip(before, after, strict=True)]
-    differences = np.concatenate(changes)
-    by_fold = fold_error([float(change.mean()) for change in changes])
-    by_episode = float(differences.std(ddof=1) / len(differences) ** 0.5)
-    return float(differences.mean()), by_episode if np.isinf(by_fold) else max(by_fold, by_episode)
+    gain, by_episode = paired_gain(np.concatenate(after), np.concatenate(before))
+    by_fold = fold_error([float((a - b).mean()) for b, a in zip(before, after, strict=True)])
+    return gain, by_episode if np.isinf(by_fold) else max(by_fold, by_episode)

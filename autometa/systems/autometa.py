@@ -195,7 +195,7 @@ class Controller:
         settings = self.settings
         if not bench.folds:  # what is trained may be worse, and nothing would tell
             settings = settings.model_copy(update={"tune_steps": 0, "families": ()})
-        return Shop(bench, evidence, self._forecast, settings, gains, trainer, first, self.report)
+        return Shop(bench, evidence, self._forecast, settings, gains, trainer, first)
 
     def _alike(self, first: View) -> list[View]:
         """The first view with every backbone that was measured."""

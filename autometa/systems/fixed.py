@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from autometa.backbones import View
-from autometa.core.budget import stopwatch
 from autometa.core.errors import DataError
 from autometa.core.time_policy import POLICY
 from autometa.data.episodes import sample_episodes
@@ -20,6 +19,7 @@ from autometa.heads.modes import SIX_MODES, collect_keys
 from autometa.learners.trained import TrainedCosts
 from autometa.model.artifact import MetricKey
 from autometa.model.portfolio import Portfolio, WeightedMode, list_inputs
+from autometa.model.task_time import time_task
 from autometa.systems.frozen import FrozenSystem
 
 FURTHER = (
@@ -96,12 +96,7 @@ class FixedSystem(FrozenSystem):
         """Seconds of a task, its images embedded, measured on one that is drawn from the meta-train images."""
         classes = np.arange(pool.classes)
         (episode,) = sample_episodes(pool, classes, self.test.episodes, 1, self._rng)
-        support, query = pool.images[episode.support_rows], pool.images[episode.query_rows]
-        fit = partial(portfolio.fit, support, episode.support_labels, episode.ways)
-        fit().predict(query)
-        elapsed = stopwatch()
-        fit().predict(query)
-        return elapsed()
+        return time_task(pool, portfolio, episode)
 
 
 SixModesSystem = partial(FixedSystem, modes=SIX_MODES)

@@ -73,4 +73,4 @@ def make_shop(
     trainer = VariantTrainer(chosen, rows, forecast, lambda _: None, given.tune_steps)
     evidence = Evidence(bench, TEST.episodes.balanced)
     first = View(backbone, 32)
-    return Shop(bench, evidence, forecast, given, Gains(chosen.classes), trainer, first, lambda _: None)
+    return Shop(bench, evidence, forecast, given, Gains(chosen.classes), trainer, first)
