@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -55,8 +55,17 @@ class Evidence:
 
     workbench: Workbench
     balanced: bool
-    mode_s: float = field(default=0.0, init=False)
-    """Seconds that asking a mode of a portfolio about one fold took last."""
+    _asked_s: dict[tuple[str, ...], float] = field(default_factory=dict, init=False)
+    """Seconds that asking some modes of a portfolio about one fold took last."""
+
+    def fold_s(self, modes: Iterable[str]) -> float:
+        """Predicted seconds to ask some modes of a portfolio about one fold; from others, if these were not asked."""
+        names = tuple(modes)
+        if names in self._asked_s:
+            return self._asked_s[names]
+        return len(names) * max(
+            (seconds / len(known) for known, seconds in self._asked_s.items()), default=0.0
+        )
 
     def answer(self, mixture: Mixture, fold: int) -> FoldAnswer:
         """What the modes of a portfolio answer on a fold."""
@@ -66,7 +75,7 @@ class Evidence:
         for batch in self.workbench.folds[fold].episodes.batches:
             gathered = {key: gather_features(features, batch) for key, features in compact.items()}
             parts.append(apply_modes(names, gathered, balanced=self.balanced, refinement=mixture.refinement))
-        self.mode_s = elapsed() / len(names)
+        self._asked_s[names] = elapsed()
         return FoldAnswer(fold, names, tuple(parts))
 
     def accuracies(self, mixture: Mixture, fold: int) -> Scores:

@@ -16,8 +16,8 @@ from autometa.evaluation.estimate import Estimate, Recalls, estimate_accuracy
 from autometa.evaluation.mixing import IDENTITY_TEMPERATURE, ShotTemperature
 from autometa.heads.refine import Refinement
 from autometa.model.portfolio import Portfolio, WeightedMode
+from autometa.search.draft import PortfolioDraft
 from autometa.search.evidence import FoldAnswer, Mixture
-from autometa.search.shop import Shop
 from autometa.search.weighing import soft_weights, without_fold
 from autometa.search.workbench import Workbench
 
@@ -40,9 +40,9 @@ class FinalWeights:
     calibration_error: float | None = None
 
     @classmethod
-    def equal(cls, shop: Shop) -> FinalWeights:
+    def equal(cls, draft: PortfolioDraft) -> FinalWeights:
         """The portfolio as it is now, with equal weights of its modes."""
-        mixture = shop.mixture()
+        mixture = draft.mixture()
         return cls(mixture.views, mixture.modes, mixture.refinement)
 
     def build(self, bench: Workbench, shelf: BackboneShelf, *, balanced: bool) -> Portfolio:
@@ -75,16 +75,18 @@ class FinalWeights:
         return f"{expected}views: {views}; modes: {modes}"
 
 
-def choose_weights(shop: Shop, test: TestSpec, rng: np.random.Generator) -> FinalWeights:
-    """Weights from all folds. For each fold, the weights that the other folds give are asked about its classes, which
-    no choice has seen then: that is the accuracy to expect."""
-    bench, folds = shop.bench, range(len(shop.bench.folds))
-    mixture = replace(shop.mixture(), modes=shop.weighed_modes)
+def choose_weights(
+    draft: PortfolioDraft, weighed: Mapping[str, float], test: TestSpec, rng: np.random.Generator
+) -> FinalWeights:
+    """Weights of views and of the modes `weighed` from all folds. For each fold, the weights that the other folds
+    give are asked about its classes, which no choice has seen then: that is the accuracy to expect."""
+    bench, folds = draft.bench, range(len(draft.bench.folds))
+    mixture = replace(draft.mixture(), modes=weighed)
     modes = list(mixture.modes)
-    answers = [shop.answer(mixture, fold) for fold in folds]
+    answers = [draft.answer(mixture, fold) for fold in folds]
     of_modes = np.array(
         [
-            [float(shop.evidence.measure(answer, _only(mode, modes)).mean()) for answer in answers]
+            [float(draft.evidence.measure(answer, _only(mode, modes)).mean()) for answer in answers]
             for mode in modes
         ]
     )
@@ -92,7 +94,7 @@ def choose_weights(shop: Shop, test: TestSpec, rng: np.random.Generator) -> Fina
     episodes = 0
     for fold in folds:
         others = dict(zip(modes, soft_weights(without_fold(of_modes, fold), MODE_SOFTNESS), strict=True))
-        mixed.append(_answer_unseen(shop, answers[fold], mixture).mix(others))
+        mixed.append(_answer_unseen(draft, answers[fold], mixture).mix(others))
         temperatures.append(ShotTemperature.fit(mixed[-1], bench.folds[fold].episodes))
         recalls.append(Recalls.of(bench.folds[fold], bench.labels(fold), mixed[-1], episodes))
         episodes += len(bench.folds[fold].episodes.episodes)
@@ -114,13 +116,13 @@ def choose_weights(shop: Shop, test: TestSpec, rng: np.random.Generator) -> Fina
     )
 
 
-def _answer_unseen(shop: Shop, known: FoldAnswer, mixture: Mixture) -> FoldAnswer:
+def _answer_unseen(draft: PortfolioDraft, known: FoldAnswer, mixture: Mixture) -> FoldAnswer:
     """The answer on a fold with the weights of views that the other folds give; the `known` one, with those that all
     folds give, where that makes no difference."""
-    weights = shop.weights(known.fold)
+    weights = draft.weights(known.fold)
     if max(abs(weights[view] - mixture.views[view]) for view in weights) < SAME_WEIGHT:
         return known
-    return shop.answer(Mixture(weights, mixture.modes, mixture.refinement), known.fold)
+    return draft.answer(Mixture(weights, mixture.modes, mixture.refinement), known.fold)
 
 
 def _complete(weights: Mapping[str, float], modes: Sequence[str]) -> dict[str, float]:

@@ -36,6 +36,9 @@ DISTINCT_SIZES = 1.75
 """Ratio of sizes from which on two views of a network are as different as two networks."""
 LEAST_GAIN = 0.001
 """Normalised accuracy; a purchase that is expected to gain less is not made: folds could not measure it."""
+USUAL_ERROR, LEAST_ERROR = 0.25, 0.01
+"""Gains are in proportion to what is left to gain. Those of this table are of datasets where the best view alone
+leaves so much; where held-out classes leave less than the latter, other classes may be harder."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +98,14 @@ class Gains:
     _ratios: dict[Kind, list[tuple[float, float]]] = field(
         default_factory=lambda: defaultdict(list), init=False
     )
-    """Measured gains in relation to the expected ones, and how much more they say than the table."""
+    """Measured gains in relation to the expected ones, and how much they say beside the table: 1 at most, since
+    purchases of a kind differ from each other as much as datasets do."""
     _measured: dict[str, float] = field(default_factory=dict, init=False)
 
     def learn(self, kind: Kind, name: str, expected: float, gain: float, error: float) -> None:
         """A purchase of a kind has gained so much, with a standard error, where `expected` was expected."""
-        expected = max(expected, LEAST_GAIN)
-        self._ratios[kind].append((gain / expected, (PRIOR_SPREAD * expected / max(error, LEAST_GAIN)) ** 2))
+        spread = PRIOR_SPREAD * max(expected, LEAST_ERROR / USUAL_ERROR * LEAST_GAIN)
+        self._ratios[kind].append((PRIOR_SPREAD * gain / spread, 1 / (1 + (error / spread) ** 2)))
         self._measured[name] = shrink_gain(gain, error)
 
     def learn_from(self, records: Iterable[Mapping[str, Any]]) -> int:
@@ -125,7 +129,11 @@ class Gains:
         believed = (1 + sum(ratio * count for ratio, count in ratios)) / (
             1 + sum(count for _, count in ratios)
         )
-        return max(believed, 0.0) * self._prior(purchase, weights, accuracies)
+        return max(believed, 0.0) * to_gain(accuracies) * self._prior(purchase, weights, accuracies)
+
+    def least(self, accuracies: Mapping[View, float]) -> float:
+        """The least gain that is worth a purchase, given the accuracies of the views alone."""
+        return LEAST_GAIN * to_gain(accuracies)
 
     def _prior(
         self, purchase: Purchase, weights: Mapping[View, float], accuracies: Mapping[View, float]
@@ -140,6 +148,13 @@ class Gains:
         trained = sum(bool(view.variant) for view in weights)
         share = 1.0 if purchase.view.variant == TUNED else FAMILY_SHARE
         return TRAINED_GAIN * share * relative / (trained + 1)
+
+
+def to_gain(accuracies: Mapping[View, float]) -> float:
+    """What the best of some views leaves to gain, in relation to `USUAL_ERROR`; 1 where nothing is known."""
+    if not accuracies:
+        return 1.0
+    return max(1 - max(accuracies.values()), LEAST_ERROR) / USUAL_ERROR
 
 
 def distinctness(view: View, others: Iterable[View]) -> float:

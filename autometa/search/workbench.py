@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -107,6 +107,16 @@ class Workbench:
             self._products[place] = joined @ joined.T
             self.move_s = elapsed() / len(inputs)
         return self._products[place]
+
+    def count_unknown(self, modes: Iterable[str]) -> int:
+        """Inputs of views that the products of some modes still need, over all folds."""
+        return sum(
+            len(list_inputs([view], key))
+            for view in self.orientations
+            for key in collect_keys(modes)
+            for fold in range(len(self.folds))
+            if (fold, view, key) not in self._products
+        )
 
     def labels(self, fold: int) -> Rows:
         """The class of each image that a fold holds out, int64 [m]."""

@@ -33,12 +33,14 @@ from autometa.model.task_time import measure_task_s
 from autometa.planning.forecast import Forecast
 from autometa.planning.plan import Plan, make_plan
 from autometa.planning.stage_log import JOURNAL, StageLog
+from autometa.search.draft import TRAINING_FOLD, PortfolioDraft
 from autometa.search.evidence import Evidence
 from autometa.search.final_weights import FinalWeights, choose_weights
 from autometa.search.incumbent import Incumbent, Servable, Stage
+from autometa.search.prices import Prices
 from autometa.search.purchases import Gains, Purchase
-from autometa.search.refinement import search_refinement
-from autometa.search.shop import TRAINING_FOLD, Shop
+from autometa.search.refinement import LEAST_TRIALS, search_refinement
+from autometa.search.shop import Shop
 from autometa.search.variant_training import VariantTrainer
 from autometa.search.workbench import Workbench
 
@@ -116,8 +118,9 @@ class Controller:
         """The default portfolio of the first view, then purchases while they are worth their seconds, then weights
         from the evidence."""
         shop = self._open_shop(pool, first, plan)
-        self._buy(shop, Purchase("view", first), *shop.price(first))
-        if not shop.views:
+        opening = Purchase("view", first)
+        self._buy(shop, opening, shop.prices.seconds(opening), 0.0)
+        if not shop.draft.views:
             return  # nothing to serve with but the bootstrap
         self._offer(shop, "default")
         while (offer := shop.choose()) is not None:
@@ -195,7 +198,8 @@ class Controller:
         settings = self.settings
         if not bench.folds:  # what is trained may be worse, and nothing would tell
             settings = settings.model_copy(update={"tune_steps": 0, "families": ()})
-        return Shop(bench, evidence, self._forecast, settings, gains, trainer, first)
+        draft = PortfolioDraft(bench, evidence)
+        return Shop(draft, Prices(draft, self._forecast), settings, gains, trainer, first)
 
     def _alike(self, first: View) -> list[View]:
         """The first view with every backbone that was measured."""
@@ -214,7 +218,7 @@ class Controller:
         """Weights, refinement and temperature from the evidence, an honest figure, and the final learner."""
         self._note("evidence", shop.why_ended())
         weights = None
-        if shop.answers:
+        if shop.draft.answers:
             with self.stages.timed("evidence", self.policy.ensemble_s):
                 try:
                     weights = self._weigh(shop)
@@ -225,29 +229,35 @@ class Controller:
 
     def _weigh(self, shop: Shop) -> FinalWeights:
         """Refinement and weights from the folds. BudgetExhausted where there is no time for them."""
-        if shop.may_refine():
+        draft, prices = shop.draft, shop.prices
+        if prices.may_refine(LEAST_TRIALS):
             refined = search_refinement(
-                shop.accuracies_with, self.settings.seed, shop.may_refine, self.settings.max_trials
+                draft.accuracies_with,
+                self.settings.seed,
+                lambda: prices.may_refine(1),
+                self.settings.max_trials,
             )
             self._note("evidence", str(refined))
-            shop.refinement = refined.refinement
-        if not shop.may_weigh():
+            draft.refinement = refined.refinement
+        modes = prices.weighed_modes()
+        if modes is None:
             raise BudgetExhausted("no time is left to choose weights")
-        weights = choose_weights(shop, self.test, self._rng)
+        weights = choose_weights(draft, modes, self.test, self._rng)
         self._note("evidence", weights.describe())
         return weights
 
     def _offer(self, shop: Shop, stage: Stage, weights: FinalWeights | None = None) -> None:
         """Offer the portfolio as it is now."""
-        elapsed, weights = stopwatch(), weights or FinalWeights.equal(shop)
-        portfolio = weights.build(shop.bench, self._shelf, balanced=self.test.episodes.balanced)
-        pool, spec = shop.bench.pool, self.test.episodes
+        elapsed, draft, prices = stopwatch(), shop.draft, shop.prices
+        weights = weights or FinalWeights.equal(draft)
+        portfolio = weights.build(draft.bench, self._shelf, balanced=self.test.episodes.balanced)
+        pool, spec = draft.bench.pool, self.test.episodes
         task_s = measure_task_s(pool, portfolio, spec, self._rng, self._forecast.store)
         if task_s is not None:
-            shop.task_s = task_s / len(portfolio.views)
-        self.stages.predict("meta_test", shop.meta_test_s())
+            prices.task_s = task_s / len(portfolio.views)
+        self.stages.predict("meta_test", prices.meta_test_s())
         self._incumbent.offer(portfolio, weights.estimate, stage)
-        shop.offer_s = elapsed()
+        prices.offer_s = elapsed()
         self.stages.write()
 
     def _offer_plain(self, view: View) -> Servable:

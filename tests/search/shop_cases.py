@@ -18,9 +18,11 @@ from autometa.data.test_spec import TestSpec
 from autometa.evaluation.folds import draw_folds
 from autometa.heads.modes import SIX_MODES
 from autometa.planning.forecast import Forecast
+from autometa.search.draft import TRAINING_FOLD, PortfolioDraft
 from autometa.search.evidence import Evidence
+from autometa.search.prices import Prices
 from autometa.search.purchases import Gains
-from autometa.search.shop import TRAINING_FOLD, Shop
+from autometa.search.shop import Shop
 from autometa.search.variant_training import VariantTrainer
 from autometa.search.workbench import Workbench
 
@@ -73,4 +75,5 @@ def make_shop(
     trainer = VariantTrainer(chosen, rows, forecast, lambda _: None, given.tune_steps)
     evidence = Evidence(bench, TEST.episodes.balanced)
     first = View(backbone, 32)
-    return Shop(bench, evidence, forecast, given, Gains(chosen.classes), trainer, first)
+    draft = PortfolioDraft(bench, evidence)
+    return Shop(draft, Prices(draft, forecast), given, Gains(chosen.classes), trainer, first)

@@ -88,7 +88,8 @@ def test_accuracies_are_those_of_the_episodes(evidence: Evidence, views: list[Vi
     assert accuracies.mean() == pytest.approx(float(torch.cat(expected).mean()))
     assert 0.2 < accuracies.mean() < 1.0
     assert evidence.mean(mixture, [FOLD]) == [pytest.approx(accuracies.mean())]
-    assert evidence.mode_s > 0
+    asked_s = evidence.fold_s(["root", "plain"])
+    assert asked_s > 0 and evidence.fold_s(["root", "plain", "layers"]) == pytest.approx(1.5 * asked_s)
 
 
 def test_only_relative_weights_count(evidence: Evidence, views: list[View]) -> None:

@@ -28,17 +28,17 @@ def shop(tiny_backbone: str) -> Shop:
 
 
 def choose(shop: Shop) -> FinalWeights:
-    return choose_weights(shop, TEST, np.random.default_rng(0))
+    return choose_weights(shop.draft, shop.draft.mixture().modes, TEST, np.random.default_rng(0))
 
 
 def test_weights_and_an_honest_figure(shop: Shop) -> None:
     weights = choose(shop)
-    assert weights.views == shop.weights() and set(weights.modes) == set(SIX_MODES)
+    assert weights.views == shop.draft.weights() and set(weights.modes) == set(SIX_MODES)
     assert sum(weights.modes.values()) == pytest.approx(1.0)
     assert weights.temperature != IDENTITY_TEMPERATURE
     assert weights.estimate is not None and weights.calibration_error is not None
     assert 0 <= weights.calibration_error < 0.5
-    measured = np.mean(shop.accuracies_with(shop.refinement))
+    measured = np.mean(shop.draft.accuracies_with(shop.draft.refinement))
     assert weights.estimate.accuracy == pytest.approx(measured, abs=0.1)
     assert weights.estimate.low < weights.estimate.accuracy < weights.estimate.high
     assert "expected accuracy" in weights.describe() and "tiny@48" in weights.describe()
@@ -53,7 +53,7 @@ def test_a_mode_that_is_worse_loses_its_weight_and_noise_moves_none(
         alone = [mode for mode, weight in weights.items() if weight]
         return np.full(12, 0.4 if alone == ["layers"] else 0.7) + 0.05 * answer.fold
 
-    monkeypatch.setattr(shop.evidence, "measure", measure)
+    monkeypatch.setattr(shop.draft.evidence, "measure", measure)
     weights = choose(shop)
     assert weights.modes["layers"] < 1e-4
     for mode in SIX_MODES[:-1]:
@@ -64,21 +64,21 @@ def test_a_fold_is_answered_with_the_weights_that_the_others_give(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int | None] = []
-    weights_of = shop.weights
+    weights_of = shop.draft.weights
 
     def listening(without: int | None = None) -> dict[View, float]:
         asked.append(without)
         return weights_of(without)
 
-    monkeypatch.setattr(shop, "weights", listening)
+    monkeypatch.setattr(shop.draft, "weights", listening)
     used: list[tuple[Any, int]] = []
-    answer = shop.answer
+    answer = shop.draft.answer
 
     def answering(mixture: Any, fold: int) -> Any:
         used.append((mixture, fold))
         return answer(mixture, fold)
 
-    monkeypatch.setattr(shop, "answer", answering)
+    monkeypatch.setattr(shop.draft, "answer", answering)
     choose(shop)
     assert [fold for fold in asked if fold is not None] == [0, 1, 2]
     for fold in range(3):
@@ -87,22 +87,22 @@ def test_a_fold_is_answered_with_the_weights_that_the_others_give(
 
 
 def test_the_portfolio_has_these_weights_largest_first(shop: Shop) -> None:
-    first, second = shop.weights()
+    first, second = shop.draft.weights()
     weights = FinalWeights(
-        {first: 0.3, second: 0.7}, dict.fromkeys(SIX_MODES, 0.0) | {"root": 1.0}, shop.refinement
+        {first: 0.3, second: 0.7}, dict.fromkeys(SIX_MODES, 0.0) | {"root": 1.0}, shop.draft.refinement
     )
-    portfolio = weights.build(shop.bench, shop.forecast.shelf, balanced=True)
+    portfolio = weights.build(shop.draft.bench, shop.prices.forecast.shelf, balanced=True)
     assert portfolio.views == (second, first) and portfolio.weights == (0.7, 0.3)
     assert tuple(mode.name for mode in portfolio.modes) == SIX_MODES
     assert all(mode.weight > 0 for mode in portfolio.modes)
     assert portfolio.validation["views"] == {str(second): 0.7, str(first): 0.3}
-    pool = shop.bench.pool
+    pool = shop.draft.bench.pool
     rows = np.concatenate([pool.rows_of_class[c][:3] for c in range(3)])
     answer = portfolio.fit(pool.images[rows], np.arange(3).repeat(3), 3).predict(pool.images[rows])
     assert (answer.argmax(1) == np.arange(3).repeat(3)).mean() > 0.8
 
 
 def test_before_the_end_weights_of_modes_are_equal(shop: Shop) -> None:
-    weights = FinalWeights.equal(shop)
-    assert set(weights.modes.values()) == {1.0} and weights.views == shop.weights()
+    weights = FinalWeights.equal(shop.draft)
+    assert set(weights.modes.values()) == {1.0} and weights.views == shop.draft.weights()
     assert weights.estimate is None and "expected" not in weights.describe()

@@ -71,6 +71,9 @@ def test_what_was_measured_corrects_what_is_expected(factor: float) -> None:
     gains, next_one = Gains(classes=20), Purchase("view", View("third", 64))
     before = gains.expect(next_one, HALF, {})
     gains.learn("view", "other@64", 0.02, factor * 0.02, 0.0001)
+    assert gains.expect(next_one, HALF, {}) == pytest.approx((1 + factor) / 2 * before, rel=0.01)
+    for n in range(40):
+        gains.learn("view", f"other@{n}", 0.02, factor * 0.02, 0.0001)
     assert gains.expect(next_one, HALF, {}) == pytest.approx(factor * before, abs=0.05 * before)
     turned = Purchase("turned", SMALL, 2)
     assert gains.expect(turned, HALF, {}) == Gains(classes=20).expect(turned, HALF, {})
@@ -83,9 +86,20 @@ def test_a_measurement_with_a_large_error_says_little() -> None:
     assert gains.expect(next_one, HALF, {}) > 0.9 * before
 
 
+def test_where_little_is_left_to_gain_little_counts() -> None:
+    """Held-out classes that are nearly all right do not say that further views are useless."""
+    gains, next_one = Gains(classes=20), Purchase("view", View("third", 64))
+    usual, easy = {SMALL: 0.75, OTHER: 0.75}, {SMALL: 0.975, OTHER: 0.975}
+    assert gains.expect(next_one, HALF, easy) == pytest.approx(0.1 * gains.expect(next_one, HALF, usual))
+    assert gains.least(easy) == pytest.approx(0.1 * LEAST_GAIN) and gains.least({}) == LEAST_GAIN
+    assert gains.least({SMALL: 1.0}) > 0
+    gains.learn("view", "other@64", gains.expect(next_one, HALF, easy), 0.0, 0.001)
+    assert gains.expect(next_one, HALF, easy) > 5 * gains.least(easy)
+
+
 def test_a_loss_is_not_expected_to_come_again_but_no_gain_either() -> None:
     gains = Gains(classes=20)
-    gains.learn("view", "other@64", 0.02, -0.02, 0.001)
+    gains.learn("view", "other@64", 0.02, -0.03, 0.001)
     assert gains.expect(Purchase("view", View("third", 64)), HALF, {}) == 0.0
     assert not gains.helped("view")
     gains.learn("turned", "net@64 in 2 orientations", 0.005, 0.003, 0.001)

@@ -14,10 +14,12 @@ from synthetic import colour_pool
 from autometa.backbones import TUNED, View
 from autometa.core.budget import TimeBudget
 from autometa.core.errors import BudgetExhausted, DataError
+from autometa.heads.modes import SIX_MODES
 from autometa.heads.refine import Refinement
+from autometa.search.draft import QUICK_MODES, TRAINING_FOLD
 from autometa.search.evidence import Mixture
 from autometa.search.purchases import Purchase
-from autometa.search.shop import QUICK_MODES, TRAINING_FOLD, Shop
+from autometa.search.shop import Shop
 from autometa.search.weighing import shrink_gain
 from autometa.search.workbench import Workbench
 
@@ -47,13 +49,13 @@ def shop(tiny_backbone: str) -> Shop:
 
 def adopt_copy(shop: Shop) -> View:
     """A copy of the network with other weights, on the shelf as if it was trained."""
-    state = shop.forecast.shelf(shop.first.backbone).model.state_dict()
+    state = shop.prices.forecast.shelf(shop.first.backbone).model.state_dict()
     noise = torch.Generator().manual_seed(1)
     other = {
         name: value + 0.02 * torch.randn(value.shape, generator=noise) if value.is_floating_point() else value
         for name, value in state.items()
     }
-    shop.forecast.shelf.adopt(shop.first.backbone, TUNED, other, shop.first.px)
+    shop.prices.forecast.shelf.adopt(shop.first.backbone, TUNED, other, shop.first.px)
     return View(shop.first.backbone, shop.first.px, variant=TUNED)
 
 
@@ -62,19 +64,19 @@ def test_what_is_bought_joins_the_portfolio_and_is_measured(tiny_backbone: str) 
     assert buy(shop, "view", shop.first).gain is None
 
     def accuracy() -> float:
-        mixture = Mixture(shop.weights(), dict.fromkeys(QUICK_MODES, 1.0))
-        return float(np.mean(shop.evidence.mean(mixture, range(3))))
+        mixture = Mixture(shop.draft.weights(), dict.fromkeys(QUICK_MODES, 1.0))
+        return float(np.mean(shop.draft.evidence.mean(mixture, range(3))))
 
     finer, before = View(tiny_backbone, 48), accuracy()
     receipt = buy(shop, "view", finer)
     after = accuracy()
     assert receipt.gain == pytest.approx(after - before)
     assert receipt.error is not None and receipt.error > 0
-    assert set(shop.views) == {shop.first, finer}
-    assert sum(shop.weights().values()) == pytest.approx(1.0)
+    assert set(shop.draft.views) == {shop.first, finer}
+    assert sum(shop.draft.weights().values()) == pytest.approx(1.0)
     assert shop.gains.expect(receipt.purchase, {}, {}) == shrink_gain(receipt.gain, receipt.error)
     turned = buy(shop, "turned", shop.first, 2)
-    assert turned.gain is not None and shop.bench.orientations[shop.first] == 2
+    assert turned.gain is not None and shop.draft.bench.orientations[shop.first] == 2
     assert [receipt.note for receipt in shop.receipts] == ["", "", ""]
 
 
@@ -94,7 +96,7 @@ def test_everything_is_sold_once(shop: Shop, tiny_backbone: str, monkeypatch: py
 def test_the_most_gain_per_second_comes_first(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     gains = {"tiny@48": 0.03, "tiny@32 in 2 orientations": 0.02}
     monkeypatch.setattr(shop.gains, "expect", lambda purchase, *_: gains[str(purchase)])
-    monkeypatch.setattr(shop, "_seconds", lambda purchase: 2.0 if purchase.kind == "view" else 1.0)
+    monkeypatch.setattr(shop.prices, "seconds", lambda purchase: 2.0 if purchase.kind == "view" else 1.0)
     assert shop.choose() == (Purchase("turned", shop.first, 2), 1.0, 0.02)
     gains["tiny@48"] = 0.05
     offer = shop.choose()
@@ -118,54 +120,54 @@ def test_the_most_gain_per_second_comes_first(shop: Shop, monkeypatch: pytest.Mo
 def test_a_purchase_that_fails_is_a_receipt_and_not_offered_again(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, step: str, error: Exception
 ) -> None:
-    views, weights, answers = shop.views, shop.weights(), shop.answers
+    views, weights, answers = shop.draft.views, shop.draft.weights(), shop.draft.answers
     offered = {str(purchase) for purchase in shop._list()}
     if step == "_make":
-        monkeypatch.setattr(shop.bench, "take_in", fail(error))
+        monkeypatch.setattr(shop.draft.bench, "take_in", fail(error))
     else:
-        monkeypatch.setattr(shop, "answer", fail(error))
+        monkeypatch.setattr(shop.draft, "answer", fail(error))
     receipt = buy(shop, "view", View(shop.first.backbone, 48))
     assert receipt.gain is None and receipt.note == f"{type(error).__name__}: {error}"
     monkeypatch.undo()
-    assert (shop.views, shop.weights()) == (views, weights)
-    assert all(ours is theirs for ours, theirs in zip(shop.answers, answers, strict=True))
+    assert (shop.draft.views, shop.draft.weights()) == (views, weights)
+    assert all(ours is theirs for ours, theirs in zip(shop.draft.answers, answers, strict=True))
     assert {str(purchase) for purchase in shop._list()} == offered - {"tiny@48"}
     assert "1 failed" in shop.why_ended()
     assert shop.gains.learn_from([receipt.record()]) == 0
 
 
 def test_an_interrupt_is_no_failed_purchase(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shop.bench, "take_in", fail(KeyboardInterrupt()))
+    monkeypatch.setattr(shop.draft.bench, "take_in", fail(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         buy(shop, "view", View(shop.first.backbone, 48))
 
 
 def test_without_its_first_view_a_shop_has_none(tiny_backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     shop = make_shop(tiny_backbone)
-    monkeypatch.setattr(shop.bench, "take_in", fail(BudgetExhausted("late")))
+    monkeypatch.setattr(shop.draft.bench, "take_in", fail(BudgetExhausted("late")))
     assert "late" in buy(shop, "view", shop.first).note
-    assert shop.views == [] and shop.answers == [] and shop.weights() == {}
+    assert shop.draft.views == [] and shop.draft.answers == [] and shop.draft.weights() == {}
 
 
 def test_trained_copies_are_asked_about_the_fold_that_they_have_not_seen(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy, asked = adopt_copy(shop), []
-    answer = shop.evidence.answer
+    answer = shop.draft.evidence.answer
 
     def listening(mixture: Any, fold: int) -> Any:
         asked.append((fold, set(mixture.views)))
         return answer(mixture, fold)
 
-    monkeypatch.setattr(shop.evidence, "answer", listening)
+    monkeypatch.setattr(shop.draft.evidence, "answer", listening)
     monkeypatch.setattr(shop.trainer, "train", lambda *_, **__: None)
-    before = shop._accuracies()
+    before = shop.draft.accuracies()
     receipt = buy(shop, "trained", copy)
-    shop.accuracies_with(Refinement(step=0.3))
-    assert copy in shop.weights()
+    shop.draft.accuracies_with(Refinement(step=0.3))
+    assert copy in shop.draft.weights()
     assert all(fold == TRAINING_FOLD for fold, views in asked if copy in views)
     assert {fold for fold, _ in asked} == {0, 1, 2}
-    after = shop._accuracies()
+    after = shop.draft.accuracies()
     gain = float((after[TRAINING_FOLD] - before[TRAINING_FOLD]).mean())
     assert receipt.gain == pytest.approx(gain)  # other folds would only dilute it
     assert receipt.error == pytest.approx(
@@ -174,18 +176,18 @@ def test_trained_copies_are_asked_about_the_fold_that_they_have_not_seen(
 
 
 def test_copies_are_trained_on_the_classes_of_other_folds(shop: Shop) -> None:
-    trained_on = set(shop.bench.pool.labels[shop.trainer.rows])
-    assert trained_on == set(range(15)) - set(shop.bench.folds[TRAINING_FOLD].classes)
+    trained_on = set(shop.draft.bench.pool.labels[shop.trainer.rows])
+    assert trained_on == set(range(15)) - set(shop.draft.bench.folds[TRAINING_FOLD].classes)
 
 
 def test_weights_without_a_fold_do_not_know_it(shop: Shop) -> None:
     buy(shop, "view", View(shop.first.backbone, 48))
-    before = shop.weights(without=1), shop.weights(without=0)
-    for alone in shop._alone.values():
+    before = shop.draft.weights(without=1), shop.draft.weights(without=0)
+    for alone in shop.draft.alone.values():
         alone[1] = np.random.default_rng(0).uniform()
         break
-    assert shop.weights(without=1) == before[0]
-    assert shop.weights(without=0) != before[1]
+    assert shop.draft.weights(without=1) == before[0]
+    assert shop.draft.weights(without=0) != before[1]
 
 
 @pytest.mark.parametrize("run_s", [4.0, 120.0])
@@ -193,9 +195,13 @@ def test_nothing_is_sold_that_meta_test_has_no_time_for(tiny_backbone: str, run_
     shop = make_shop(tiny_backbone, make_forecast(tiny_backbone, run=TimeBudget.of(run_s)))
     buy(shop, "view", shop.first)
     if run_s > 100:
-        assert shop.choose() is not None and shop.may_refine() and shop.may_weigh()
-        shop.forecast.limits.run.deadline -= run_s - 4
-    assert shop.choose() is None and not shop.may_refine()
+        assert (
+            shop.choose() is not None
+            and shop.prices.may_refine(1)
+            and shop.prices.weighed_modes() is not None
+        )
+        shop.prices.forecast.limits.run.deadline -= run_s - 4
+    assert shop.choose() is None and not shop.prices.may_refine(1)
     assert "fits in" in shop.why_ended()
 
 
@@ -219,12 +225,44 @@ def test_a_purchase_ends_before_meta_test_must_begin(
 
 
 def test_slow_evidence_is_reserved_for(shop: Shop) -> None:
-    spare_s = shop._spare_s()
-    shop.evidence.mode_s = 1.0  # of two modes and three folds, which are asked twice at the end
-    assert shop._spare_s() < spare_s - 10
-    assert shop.may_weigh()
-    shop.evidence.mode_s = 10.0
-    assert not shop.may_weigh() and shop.choose() is None
+    spare_s = shop.prices.spare_s()
+    quick, known = tuple(shop.draft.quick_modes), shop.draft.evidence._asked_s
+    known[quick] = 2.0  # of three folds, which are asked twice at the end
+    assert shop.prices.spare_s() < spare_s - 10
+    assert shop.prices.weighed_modes() is not None
+    known[quick] = 20.0
+    assert shop.prices.weighed_modes() is None and shop.choose() is None
+
+
+def test_where_there_is_no_time_for_all_modes_a_few_are_weighed(shop: Shop) -> None:
+    every, known = shop.draft.mixture().modes, shop.draft.evidence._asked_s
+    assert shop.prices.weighed_modes() == every
+    known[tuple(every)] = 30.0
+    assert shop.prices.weighed_modes() == shop.draft.quick_modes
+    assert not shop.prices.may_refine(1)
+
+
+def test_what_is_known_of_other_modes_is_not_paid_for_again(shop: Shop) -> None:
+    bench, modes = shop.draft.bench, SIX_MODES
+    missing = bench.count_unknown(modes)
+    assert missing == 3 * 5  # folds; mild metrics, and three layers
+    shop.draft.accuracies_with(Refinement())
+    assert bench.count_unknown(modes) == 0
+    buy(shop, "turned", shop.first, 2)
+    assert bench.count_unknown(modes) == missing
+
+
+def test_seconds_in_meta_test_count_in_the_price(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A view is dearer than its embedding: meta-test must embed it, too."""
+    gains = {"tiny@48": 0.03, "tiny@32 in 2 orientations": 0.02}
+    monkeypatch.setattr(shop.gains, "expect", lambda purchase, *_: gains[str(purchase)])
+    monkeypatch.setattr(shop.prices, "seconds", lambda _: 1.0)
+    monkeypatch.setattr(shop.prices, "serving_s", lambda purchase: float(purchase.kind == "view"))
+    offer = shop.choose()
+    assert offer is not None and offer[0].kind == "turned"
+    monkeypatch.undo()
+    view, turned = Purchase("view", View(shop.first.backbone, 48)), Purchase("turned", shop.first, 2)
+    assert shop.prices.serving_s(view) > shop.prices.serving_s(turned) == 0
 
 
 def test_without_memory_nothing_is_sold(tiny_backbone: str) -> None:
@@ -236,12 +274,12 @@ def test_without_memory_nothing_is_sold(tiny_backbone: str) -> None:
 def test_without_folds_views_are_sold_by_what_is_expected(tiny_backbone: str) -> None:
     shop = make_shop(tiny_backbone, pool=colour_pool(classes=3, datasets=1))
     buy(shop, "view", shop.first)
-    assert shop.bench.folds == [] and shop.answers == []
+    assert shop.draft.bench.folds == [] and shop.draft.answers == []
     offer = shop.choose()
     assert offer is not None
     receipt = shop.buy(*offer)
     assert receipt.gain is None and receipt.note == ""
-    assert list(shop.weights().values()) == [1 / len(shop.views)] * len(shop.views)
+    assert list(shop.draft.weights().values()) == [1 / len(shop.draft.views)] * len(shop.draft.views)
 
 
 def test_what_an_earlier_run_has_lost_with_is_not_bought_again(shop: Shop) -> None:
@@ -261,17 +299,17 @@ def test_the_price_of_a_training_is_in_its_seconds(tiny_backbone: str) -> None:
     tuned, family = (
         Purchase("trained", View(tiny_backbone, 32, variant=name)) for name in (TUNED, "prototypical")
     )
-    spare_s = shop._spare_s()
-    assert shop._seconds(tuned) > 10
-    assert POLICY.family_s(spare_s) <= shop._seconds(family) < spare_s
-    shop.forecast.limits.train.deadline = shop.forecast.limits.train.clock() + 12
-    assert not shop._fits(tuned, shop._seconds(tuned))  # too little time is left to begin
+    spare_s = shop.prices.spare_s()
+    assert shop.prices.seconds(tuned) > 10
+    assert POLICY.family_s(spare_s) <= shop.prices.seconds(family) < spare_s
+    shop.prices.forecast.limits.train.deadline = shop.prices.forecast.limits.train.clock() + 12
+    assert not shop.prices.fits(tuned, shop.prices.seconds(tuned))  # too little time is left to begin
 
 
 def test_hardly_any_class_to_learn_from_is_no_error(tiny_backbone: str) -> None:
     pool = hard_pool(classes=4, per_class=2)
     shop = make_shop(tiny_backbone, pool=pool)
-    assert len(shop.bench.folds) == 2
+    assert len(shop.draft.bench.folds) == 2
     assert buy(shop, "view", shop.first).note == ""
     assert buy(shop, "turned", shop.first, 2).note == ""
-    assert TEST.episodes.ways[1] > 2 and len(shop.answers) == 2
+    assert TEST.episodes.ways[1] > 2 and len(shop.draft.answers) == 2

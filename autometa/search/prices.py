@@ -1,0 +1,118 @@
+"""What purchases and the end of a run cost in seconds, and what there is time and memory for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from autometa.backbones import TUNED, View
+from autometa.learners.trained import TrainedCosts
+from autometa.planning.forecast import Forecast
+from autometa.search.draft import PortfolioDraft
+from autometa.search.purchases import Purchase
+
+ASKED_TO_WEIGH = 2
+"""How often choosing weights asks about each fold."""
+TRAIN_GUESS_S = 20.0
+"""Seconds to train a copy by classification, at most, until one was trained."""
+FEATURE_BYTES = 4 * 2600
+"""Of an image in a view, about."""
+SERVING_BYTES, SERVED_BYTES = 10**9, 300 * 2**20
+"""Memory of the process of meta-test: without views, and for each (an engine, weights, metrics, features)."""
+VIEW_BYTES = 350 * 2**20
+"""Of a view besides: an engine, metrics, and what fitting them takes."""
+
+
+@dataclass
+class Prices:
+    """Predicted seconds for one portfolio, from what was measured so far. `task_s`: seconds that a task takes in
+    meta-test for each view, beside the networks."""
+
+    draft: PortfolioDraft
+    forecast: Forecast
+    task_s: float = 0.01
+    offer_s: float = 1.0
+    """Seconds that building and saving a learner took last."""
+    trained_s: float | None = field(default=None, init=False)
+    """Seconds that training a copy by classification took last."""
+
+    def seconds(self, purchase: Purchase) -> float:
+        """Of a purchase, from now to what the evidence says of it."""
+        more, bench = 1, self.draft.bench
+        if purchase.kind == "turned":
+            more = purchase.orientations - bench.orientations[purchase.view]
+        slowdown = self.forecast.policy.slowdown
+        embed_s = slowdown * more * len(bench.pool.images) * self.forecast.image_s(purchase.view)
+        train_s = self.train_s(purchase) if purchase.kind == "trained" else 0.0
+        return embed_s + slowdown * self.draft.asked_s + train_s
+
+    def serving_s(self, purchase: Purchase) -> float:
+        """By which a purchase makes meta-test longer."""
+        return self.meta_test_s([purchase.view]) - self.meta_test_s()
+
+    def train_s(self, purchase: Purchase) -> float:
+        """That training may take; 0 where they would be too few."""
+        policy, spare_s = self.forecast.policy, self.spare_s()
+        if purchase.view.variant != TUNED:
+            return policy.family_s(spare_s)
+        return min(policy.tuning_s(spare_s), self.trained_s or TRAIN_GUESS_S)
+
+    def meta_test_s(self, further: Sequence[View] = ()) -> float:
+        """Of meta-test with the portfolio as it is now, and `further` views."""
+        views = self._with(further)
+        return self.forecast.meta_test_s(views, self._costs(views))
+
+    def spare_s(self, further: Sequence[View] = ()) -> float:
+        """That can be spent now so that the end of the run and meta-test, with `further` views, still fit."""
+        views = self._with(further)
+        return self.forecast.spare_s(views, self._costs(views)) - self._end_s()
+
+    def fits(self, purchase: Purchase, seconds: float) -> bool:
+        """Whether there is time for a purchase and then for meta-test with it, and memory."""
+        if purchase.kind == "trained" and not self.train_s(purchase):
+            return False
+        bench = self.draft.bench
+        images = len(bench.pool.images) * purchase.orientations
+        needed = VIEW_BYTES + 2 * FEATURE_BYTES * images + bench.product_bytes
+        memory, views = self.forecast.limits.memory, self._with([purchase.view])
+        if not memory.fits(needed) or SERVING_BYTES + SERVED_BYTES * len(views) > memory.total_bytes:
+            return False
+        spare_s = seconds + self.offer_s + self._end_s()
+        return self.forecast.fits(views, learners=self._costs(views), spare_s=spare_s)
+
+    def may_refine(self, trials: int) -> bool:
+        """Whether there is time to try so many refinements, in all modes, and for all that comes after."""
+        modes = self.draft.mixture().modes
+        return self.spare_s() > self._weigh_s(modes) + trials * self._ask_s(modes)
+
+    def weighed_modes(self) -> Mapping[str, float] | None:
+        """The modes that there is time to weigh, with equal weights: all of them, or those that purchases are
+        compared in; None where there is time for neither."""
+        all_modes, quick = self.draft.mixture().modes, self.draft.quick_modes
+        if self.spare_s() > self._weigh_s(all_modes):
+            return all_modes
+        policy, views = self.forecast.policy, self.draft.views
+        left_s = self.forecast.spare_s(views, self._costs(views)) + policy.finish_s - policy.save_s
+        return quick if left_s > self._weigh_s(quick) else None
+
+    def _weigh_s(self, modes: Mapping[str, float]) -> float:
+        """To choose weights of these modes."""
+        bench = self.draft.bench
+        moving_s = self.forecast.policy.slowdown * bench.count_unknown(modes) * bench.move_s
+        return moving_s + ASKED_TO_WEIGH * self._ask_s(modes)
+
+    def _ask_s(self, modes: Mapping[str, float]) -> float:
+        """To ask these modes of the portfolio about all folds."""
+        fold_s = self.draft.evidence.fold_s(modes)
+        return self.forecast.policy.slowdown * fold_s * len(self.draft.bench.folds)
+
+    def _end_s(self) -> float:
+        """That weights and the final learner take beyond those that are reserved for the end of any run."""
+        weigh_s = self._weigh_s(self.draft.quick_modes)
+        return max(weigh_s + self.offer_s - self.forecast.finish_s, 0.0)
+
+    def _with(self, further: Sequence[View]) -> list[View]:
+        return [*{*self.draft.views, *further}]
+
+    def _costs(self, views: Sequence[View]) -> list[TrainedCosts]:
+        return [TrainedCosts(task_s=self.task_s * len(views))]
