@@ -109,9 +109,11 @@ class Gains:
         self._measured[name] = shrink_gain(gain, error)
 
     def learn_from(self, records: Iterable[Mapping[str, Any]]) -> int:
-        """What earlier runs have measured, from their journal; how many purchases that were."""
-        known = [row for row in records if row.get("gain") is not None and "purchase" in row]
-        for row in known:
+        """What earlier runs have measured, from their journal; how many purchases that were, each counted once, as it
+        was measured last."""
+        measured = (row for row in records if row.get("gain") is not None and "purchase" in row)
+        known = {row["purchase"]: row for row in measured}
+        for row in known.values():
             self.learn(row["kind"], row["purchase"], row["expected"], row["gain"], row["error"])
         return len(known)
 
@@ -196,17 +198,20 @@ def list_purchases(
     views: Sequence[View],
     orientations: Mapping[View, int],
     variants: Sequence[str],
-    trainable: Sequence[View],
+    *,
+    turned: bool = True,
 ) -> list[Purchase]:
     """All that could be bought next: `views` that are not in the portfolio, the next step of turned classes for those
-    that are (`orientations`), and of `trainable` views a copy for each of the `variants`."""
+    that are (`orientations`) where metrics are fitted to classes (`turned`), and a copy of each of their networks for
+    each of the `variants`, at the smallest size that there is."""
     found = [Purchase("view", view) for view in views if view not in orientations]
-    for view, known in orientations.items():
-        further = [step for step in ORIENTATION_STEPS if step > known]
-        if further and not view.variant:
-            found.append(Purchase("turned", view, further[0]))
+    untrained = sorted(view for view in orientations if not view.variant)
+    for view in untrained if turned else ():
+        further = [step for step in ORIENTATION_STEPS if step > orientations[view]]
+        found += [Purchase("turned", view, step) for step in further[:1]]
     trained = {(view.backbone, view.variant) for view in orientations}
-    for view in trainable:
+    smallest = {view.backbone: view for view in reversed(untrained)}
+    for view in smallest.values():
         for variant in variants:
             if (view.backbone, variant) not in trained:
                 found.append(Purchase("trained", replace(view, variant=variant)))

@@ -89,11 +89,8 @@ class Shop:
             for px in sizes
             if px <= find_spec(name).native_px
         ]
-        trainable: dict[str, View] = {}
-        for view in sorted(view for view in orientations if not view.variant):  # the smallest of each network
-            trainable.setdefault(view.backbone, view)
         variants = [TUNED] * bool(self.settings.tune_steps) + list(self.settings.families)
-        found = list_purchases(views, orientations, variants, list(trainable.values()))
+        found = list_purchases(views, orientations, variants, turned=self.draft.bench.fits_metrics)
         return [purchase for purchase in found if str(purchase) not in self._failed]
 
     def _make(self, purchase: Purchase) -> None:

@@ -65,6 +65,11 @@ class Workbench:
         """Memory of the products of a view."""
         return 4 * len(collect_keys(self.modes)) * sum(len(fold.rows) ** 2 for fold in self.folds)
 
+    @property
+    def fits_metrics(self) -> bool:
+        """Whether a metric of the modes is fitted to classes."""
+        return any(find_metric(name).learned for name, _ in collect_keys(self.modes))
+
     def take_in(self, view: View, orientations: int, budget: TimeBudget) -> None:
         """Embed all images in a view, in so many orientations. BudgetExhausted where the time is too short; nothing
         has changed then."""

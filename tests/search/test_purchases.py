@@ -22,22 +22,30 @@ from autometa.search.purchases import (
 )
 
 SMALL, LARGE, OTHER = View("net", 64), View("net", 128), View("other", 64)
-TRAINED = View("net", 64, variant=TUNED)
+TRAINED, VIT = View("net", 64, variant=TUNED), View("vit", 70)
+"""Transformers have sizes of their own."""
 HALF = {SMALL: 0.5, OTHER: 0.5}
 
 
 def test_there_is_what_is_not_there_yet() -> None:
-    found = list_purchases([SMALL, LARGE, OTHER], {SMALL: 2, TRAINED: 1}, [TUNED, "anil"], [SMALL, OTHER])
+    held = {SMALL: 2, TRAINED: 1, VIT: 8}
+    found = list_purchases([SMALL, LARGE, OTHER], held, [TUNED, "anil"])
     assert {str(purchase): purchase.kind for purchase in found} == {
         "net@128": "view",
         "other@64": "view",
         "net@64 in 4 orientations": "turned",
-        "other+tuned@64": "trained",
+        "vit+tuned@70": "trained",
         "net+anil@64": "trained",
-        "other+anil@64": "trained",
+        "vit+anil@70": "trained",
     }
     assert len(found) == 6
-    assert not list_purchases([SMALL], {SMALL: 8}, [], [SMALL])
+    assert not list_purchases([SMALL], {SMALL: 8}, [])
+    assert not list_purchases([SMALL], {SMALL: 1}, [], turned=False)
+
+
+def test_a_copy_is_trained_at_the_smallest_size() -> None:
+    found = list_purchases([], {LARGE: 8, SMALL: 8, VIT: 8}, [TUNED])
+    assert sorted(str(purchase) for purchase in found) == ["net+tuned@64", "vit+tuned@70"]
 
 
 def test_further_views_and_larger_weights_gain_more_or_less() -> None:
@@ -123,7 +131,8 @@ def test_purchases_of_earlier_runs_are_known(tmp_path: Path) -> None:
     assert rows[3]["purchase"] == "net@64 in 2 orientations"
     assert json.loads(file.read_text().splitlines()[-1])["note"] == "BudgetExhausted: late"
     gains, direct = Gains(20), Gains(20)
-    assert gains.learn_from(rows) == 2
+    before = [rows[2] | {"gain": -0.5}]
+    assert gains.learn_from([*before, *rows]) == 2  # a purchase counts once, as it was measured last
     direct.learn("view", "other@64", 0.02, 0.01, 0.002)
     direct.learn("turned", "net@64 in 2 orientations", 0.005, -0.004, 0.001)
     for purchase in (receipts[1].purchase, receipts[2].purchase, Purchase("view", View("third", 64))):

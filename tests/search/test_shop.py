@@ -97,6 +97,7 @@ def test_the_most_gain_per_second_comes_first(shop: Shop, monkeypatch: pytest.Mo
     gains = {"tiny@48": 0.03, "tiny@32 in 2 orientations": 0.02}
     monkeypatch.setattr(shop.gains, "expect", lambda purchase, *_: gains[str(purchase)])
     monkeypatch.setattr(shop.prices, "seconds", lambda purchase: 2.0 if purchase.kind == "view" else 1.0)
+    monkeypatch.setattr(shop.prices, "serving_s", lambda _: 0.0)
     assert shop.choose() == (Purchase("turned", shop.first, 2), 1.0, 0.02)
     gains["tiny@48"] = 0.05
     offer = shop.choose()
