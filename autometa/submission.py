@@ -212,8 +212,11 @@ class AutoPredictor:
 def _load(folder: Path) -> AnyLearner:
     """Whichever kind of learner was saved, with the limits of this process."""
     learner = load_learner(folder, _say)
-    if isinstance(learner, (FittedLearner, Portfolio)):
+    if isinstance(learner, Portfolio):
+        learner.follow(_declared_schedule())
+    elif isinstance(learner, FittedLearner):
         learner.schedule = _declared_schedule()
+    if isinstance(learner, (FittedLearner, Portfolio)):
         learner.limit_memory(read_limits(Settings(), trains=False).memory)
     return learner
 

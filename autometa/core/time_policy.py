@@ -90,6 +90,9 @@ class TimePolicy:
     """Between two states that a training saves."""
 
     # Meta-test
+    task_share: float = 0.35
+    """Of the time left: one task, unless it is the last. The first ones build engines and embed most images;
+    ingestion ends a task that takes half."""
     clearly_share: float = 0.85
     """What was given up comes back where it needs no more than this."""
     coarser_share: float = 0.9

@@ -27,14 +27,14 @@ from autometa.core.files import (
     save_tensors,
     write_description,
 )
-from autometa.core.time_policy import POLICY
 from autometa.data.images import check_support, hash_images
 from autometa.evaluation.mixing import IDENTITY_TEMPERATURE, ShotTemperature, average
 from autometa.heads import FeatureBatch, Metric
 from autometa.heads.modes import Key, apply_modes, collect_keys, join_features
 from autometa.heads.refine import DEFAULT_REFINEMENT, Refinement
 from autometa.model.artifact import MetricKey, pack_metrics, unpack_metrics
-from autometa.planning.meta_test import MetaTestSchedule, reserve_image_s
+from autometa.planning.meta_test import MetaTestSchedule
+from autometa.planning.serving import UNKNOWN_COSTS, ServingCosts, ServingPlan
 
 FORMAT: Literal["autometa-portfolio-1"] = "autometa-portfolio-1"
 REMEMBERED_BYTES, REMEMBERED_SHARE = 768 * 2**20, 0.1
@@ -71,6 +71,7 @@ class PortfolioDescription(BaseModel):
     balanced: bool = False
     temperature: tuple[float, float] = (0.0, 0.0)
     validation: dict[str, Any] = {}
+    costs: ServingCosts = UNKNOWN_COSTS
 
 
 def list_inputs(views: Sequence[View], key: Key) -> list[MetricKey]:
@@ -78,6 +79,17 @@ def list_inputs(views: Sequence[View], key: Key) -> list[MetricKey]:
     metric, single_layers = key
     layers = [(layer,) for layer in STAGES] if single_layers else [STAGES]
     return [(replace(view, layers=each), metric) for view in views for each in layers]
+
+
+@dataclass(frozen=True)
+class HashedImages:
+    """Images uint8 [n, 3, h, w] and their identities."""
+
+    images: Images
+    keys: list[bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keys", hash_images(self.images))
 
 
 @dataclass
@@ -97,11 +109,17 @@ class Portfolio:
     weights: tuple[float, ...] = ()
     """Of the views, in their order; empty: all the same."""
     refinement: Refinement = DEFAULT_REFINEMENT
+    costs: ServingCosts = UNKNOWN_COSTS
 
     def __post_init__(self) -> None:
-        self._share_in_use = 1.0
-        """Of the work of all views and modes, that the task before took: what was measured was that share."""
+        self.plan: ServingPlan | None = None
+        self.follow(self.schedule)
         self.limit_memory(MemoryBudget.of_machine())
+
+    def follow(self, schedule: MetaTestSchedule | None) -> None:
+        """Answer in the time that a schedule of meta-test leaves; None: without limit."""
+        self.schedule = schedule
+        self.plan = ServingPlan(self.views, len(self.modes), self.costs, schedule) if schedule else None
 
     def limit_memory(self, memory: MemoryBudget) -> None:
         """Embed within this budget from now on."""
@@ -115,20 +133,21 @@ class Portfolio:
         DataError where images and labels do not fit or a class has no image.
         """
         check_support(images, labels, ways)
-        if self.schedule is not None:
-            self.schedule.times.begin()
-        views, modes = self._affordable()
-        self._share_in_use = len(views) * len(modes) / (len(self.views) * len(self.modes))
-        predictor = PortfolioPredictor(self, views, modes, torch.from_numpy(np.array(labels)), ways)
-        predictor.support = self._join(predictor, images)
-        return predictor
+        n_views, n_modes = len(self.views), len(self.modes)
+        if self.plan is not None:
+            n_views, n_modes = self.plan.begin_task(self.store)
+        modes, numbers = self.modes[:n_modes], torch.from_numpy(np.array(labels))
+        seen = HashedImages(images)
+        return PortfolioPredictor(self, self._embed(self.views[:n_views], seen), modes, seen, numbers, ways)
 
     def answer(self, predictor: PortfolioPredictor, images: Images) -> NDArray[np.float64]:
         """Class probabilities float64 [q, ways] of query images uint8 [q, 3, h, w]; rows sum to one."""
-        query = self._join(predictor, images)
+        seen = HashedImages(images)
+        views = self._embed(predictor.views, seen)
+        support, query = (self._join(views, predictor.modes, each) for each in (predictor.support, seen))
         batches = {
             key: FeatureBatch(
-                predictor.support[key][None],
+                support[key][None],
                 predictor.labels[None],
                 query[key][None],
                 torch.tensor([predictor.ways]),
@@ -139,49 +158,37 @@ class Portfolio:
         applied = apply_modes(names, batches, balanced=self.balanced, refinement=self.refinement)
         log_p = applied[:, 0].double()
         mixed = average(list(log_p), [mode.weight for mode in predictor.modes])
-        if self.schedule is not None:
-            self.schedule.end_task()
+        if self.plan is not None:
+            self.plan.end_task()
         return self.temperature(mixed, len(predictor.labels) / predictor.ways).exp().numpy()
 
-    def _affordable(self) -> tuple[tuple[View, ...], tuple[WeightedMode, ...]]:
-        """The views and modes that the time left allows for the task that begins: modes are dropped before views,
-        and one of each always answers."""
-        schedule = self.schedule
-        if schedule is None:
-            return self.views, self.modes
-        whole_s = schedule.tasks_left * schedule.times.rest_s() / self._share_in_use
-        left_s = schedule.left_s()
-        embed_s = [
-            schedule.images_left(view, self.store) * reserve_image_s(view, self.store) for view in self.views
-        ]
-        levels = [(len(self.views), n) for n in range(len(self.modes), 0, -1)]
-        levels += [(n, 1) for n in range(len(self.views) - 1, 0, -1)]
-        for n_views, n_modes in levels:
-            share = n_modes * n_views / (len(self.modes) * len(self.views))
-            limit_s = left_s * (POLICY.clearly_share if share > self._share_in_use else 1.0)
-            if share * whole_s + sum(embed_s[:n_views]) <= limit_s:
-                return self.views[:n_views], self.modes[:n_modes]
-        return self.views[:1], self.modes[:1]
-
-    def _join(self, predictor: PortfolioPredictor, images: Images) -> dict[Key, torch.Tensor]:
-        """Features [n, d] of images by the keys of the predictor's modes, all views side by side."""
-        keys, schedule = hash_images(images), self.schedule
+    def _embed(self, views: tuple[View, ...], seen: HashedImages) -> tuple[View, ...]:
+        """Embed images; the first of these views, and of the others those that there is time for in this task."""
+        schedule, plan = self.schedule, self.plan
         if schedule is not None:
-            schedule.count_images(len(images))
+            schedule.count_images(len(seen.keys))
             self.store.ahead = int(schedule.images_left(self.views[0], self.store))
+        with schedule.times.embedding() if schedule else nullcontext():
+            for place, view in enumerate(views):
+                missing = self.store.missing(view, seen.keys)
+                if place and missing and plan is not None and not plan.may_embed(view, missing, self.store):
+                    return views[:place]
+                self.store.embed(view, seen.images, seen.keys)
+        return views
+
+    def _join(
+        self, views: tuple[View, ...], modes: tuple[WeightedMode, ...], seen: HashedImages
+    ) -> dict[Key, torch.Tensor]:
+        """Features [n, d] of embedded images by the keys of some modes, all these views side by side."""
 
         @cache
         def embed(view: View) -> torch.Tensor:
-            return self.store.embed(view, images, keys)
+            return self.store.embed(view, seen.images, seen.keys)
 
-        with schedule.times.embedding() if schedule else nullcontext():
-            for view in predictor.views:
-                embed(view)
-        wanted = collect_keys(mode.name for mode in predictor.modes)
-        weights = self.weights[: len(predictor.views)] or None
+        weights = self.weights[: len(views)] or None
         return {
-            key: join_features([self._move(view, key, embed, keys) for view in predictor.views], weights)
-            for key in wanted
+            key: join_features([self._move(view, key, embed, seen.keys) for view in views], weights)
+            for key in collect_keys(mode.name for mode in modes)
         }
 
     def _move(self, view: View, key: Key, embed: Embed, keys: list[bytes]) -> torch.Tensor:
@@ -224,6 +231,7 @@ class Portfolio:
             balanced=self.balanced,
             temperature=(self.temperature.level, self.temperature.slope),
             validation=self.validation,
+            costs=self.costs,
         )
         write_description(folder, description)
         remove_other_tensors(
@@ -251,19 +259,20 @@ class Portfolio:
             temperature=ShotTemperature(*description.temperature),
             weights=description.weights,
             refinement=Refinement(**description.refinement),
+            costs=description.costs,
         )
 
 
 @dataclass
 class PortfolioPredictor:
-    """A portfolio that has seen one support set: its features by key, [s, d], and labels [s]."""
+    """A portfolio that has seen one support set, with labels [s]."""
 
     portfolio: Portfolio
     views: tuple[View, ...]
     modes: tuple[WeightedMode, ...]
+    support: HashedImages
     labels: torch.Tensor
     ways: int
-    support: dict[Key, torch.Tensor] = field(default_factory=dict)
 
     def predict(self, images: Images) -> NDArray[np.float64]:
         """Class probabilities float64 [q, ways] of query images uint8 [q, 3, h, w]."""

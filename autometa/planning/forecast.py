@@ -19,6 +19,7 @@ from autometa.learners.prepared import PROBE_IMAGES
 from autometa.learners.trained import TrainedCosts
 from autometa.planning.meta_test import SMALLEST_PX
 from autometa.planning.plan import HEADS_S, Costs, affordable, meta_test_s
+from autometa.planning.serving import ServingCosts
 
 PROBE_PX = 128
 ROOMY_BYTES = 3 * 2**29
@@ -119,6 +120,14 @@ class Forecast:
         """Predicted seconds of meta-test with a head on each of these views, and with these learners."""
         views = list(views)
         return meta_test_s(views, self.test, self.costs(views, learners))
+
+    def serving_costs(self, views: Iterable[View]) -> ServingCosts:
+        """What a portfolio of these views should know about its costs in meta-test."""
+        views = list(views)
+        return ServingCosts(
+            image_s={str(view): self.image_s(view) for view in views},
+            engine_s={str(view): self._engine_s(view) for view in views},
+        )
 
     def _engine_s(self, view: View) -> float:
         """Seconds for building the engine of a view in a process that has not."""

@@ -93,10 +93,10 @@ class TaskTimes:
             self._heads[head].add(seconds)
         self._warm.add(head)
 
-    def rest_s(self) -> float:
+    def rest_s(self, guess_s: float = REST_S) -> float:
         """Seconds per task to reserve for what is neither network nor head; the guess counts as a few tasks."""
         measured_s = len(self._rest) * (self._rest.mean_s or 0.0)
-        return POLICY.least_margin * (GUESS_STEPS * REST_S + measured_s) / (GUESS_STEPS + len(self._rest))
+        return POLICY.least_margin * (GUESS_STEPS * guess_s + measured_s) / (GUESS_STEPS + len(self._rest))
 
     def head_s(self, member: Member) -> float:
         """Seconds per task to reserve for a member's head."""
@@ -129,6 +129,7 @@ class MetaTestSchedule:
 
     def __post_init__(self) -> None:
         self.times = TaskTimes(self.budget.clock)
+        self._task_until = self.budget.clock()
 
     @classmethod
     def of(cls, test: TestSpec, budget: TimeBudget, report: Callable[[str], None]) -> MetaTestSchedule:
@@ -139,7 +140,7 @@ class MetaTestSchedule:
         """The members that are to answer the task that begins: the best that the time left allows. What was given
         up comes back where the time clearly allows it, except a resolution: that would mean to embed every image
         again."""
-        self.times.begin()
+        self.begin()
         if (coarse := self.coarse) is not None:
             cost_s = self.cost_s([coarse], store)
             late = cost_s > self.left_s()
@@ -156,6 +157,16 @@ class MetaTestSchedule:
             return (coarser,)
         self._move(levels, costs, allowed[0] if allowed else cheapest)
         return levels[self._level].members
+
+    def begin(self) -> None:
+        """A task begins, and the one before has ended."""
+        self.times.begin()
+        share = POLICY.task_share if self.tasks_left > 1 else 1.0
+        self._task_until = self.budget.clock() + share * self.left_s()
+
+    def task_left_s(self) -> float:
+        """Seconds that the task that has begun may still take."""
+        return self._task_until - self.budget.clock()
 
     def count_images(self, n_images: int) -> None:
         """So many images have come, repeats counted."""

@@ -14,14 +14,12 @@ from autometa.heads.refine import DEFAULT_REFINEMENT, Refinement
 from autometa.search.evidence import Evidence, FoldAnswer, Mixture
 from autometa.search.purchases import SOFTNESS
 from autometa.search.weighing import shrink_gain, soft_weights, without_fold
-from autometa.search.workbench import Workbench
+from autometa.search.workbench import TRAINING_FOLD, Workbench
 
 ALONE = "root"
 """The mode in which views are compared with each other."""
 QUICK_MODES = ("root", "plain")
 """The modes in which portfolios are compared before and after a purchase, where they have these."""
-TRAINING_FOLD = 0
-"""The fold whose classes no network is trained on."""
 ASK_S = 1.0
 """Seconds to ask the folds about a further view, until they were asked about one."""
 
@@ -79,7 +77,7 @@ class PortfolioDraft:
             folds = range(len(self.bench.folds))
             self.alone[view] = np.array(self.evidence.mean(alone, folds))
         quick = replace(self.mixture(), modes=self.quick_modes)
-        self.answers = [self.answer(quick, fold) for fold in range(len(self.bench.folds))]
+        self.answers = self.answer_all(quick)
         self.asked_s = elapsed()
 
     def drop(self, view: View) -> None:
@@ -89,8 +87,13 @@ class PortfolioDraft:
 
     def answer(self, mixture: Mixture, fold: int) -> FoldAnswer:
         """What a portfolio answers on a fold; without trained copies, which have seen its classes, but on one."""
-        unseen = [view for view in mixture.views if fold == TRAINING_FOLD or not view.variant]
+        unseen = [view for view in mixture.views if fold in self.bench.folds_for(view)]
         return self.evidence.answer(mixture.narrowed(unseen), fold)
+
+    def answer_all(self, mixture: Mixture) -> list[FoldAnswer]:
+        """What a portfolio answers on each fold."""
+        self.bench.complete(mixture.modes)
+        return [self.answer(mixture, fold) for fold in range(len(self.bench.folds))]
 
     def accuracies(self) -> list[Scores]:
         """Accuracy of the portfolio in each episode, fold by fold."""
@@ -99,7 +102,7 @@ class PortfolioDraft:
     def accuracies_with(self, refinement: Refinement) -> list[float]:
         """Mean accuracy of the portfolio in each fold with another refinement."""
         mixture = replace(self.mixture(), refinement=refinement)
-        answers = [self.answer(mixture, fold) for fold in range(len(self.bench.folds))]
+        answers = self.answer_all(mixture)
         return [float(self.evidence.measure(answer, mixture.modes).mean()) for answer in answers]
 
     def _untrained(self, view: View) -> View:

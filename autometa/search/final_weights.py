@@ -83,7 +83,7 @@ def choose_weights(
     bench, folds = draft.bench, range(len(draft.bench.folds))
     mixture = replace(draft.mixture(), modes=weighed)
     modes = list(mixture.modes)
-    answers = [draft.answer(mixture, fold) for fold in folds]
+    answers = draft.answer_all(mixture)
     of_modes = np.array(
         [
             [float(draft.evidence.measure(answer, _only(mode, modes)).mean()) for answer in answers]

@@ -14,15 +14,15 @@ from autometa.search.workbench import ORIENTATION_STEPS
 
 Kind = Literal["view", "turned", "trained"]
 
-VIEW_GAIN = 0.025
+VIEW_GAIN = 0.03
 """Normalised accuracy that a second view gains times two; the third gains a third of it, and so on."""
-TURNED_GAIN = 0.012
+TURNED_GAIN = 0.05
 """Of turned classes in all orientations, in all views, where classes are few."""
 STEP_SHARE = {2: 0.4, 4: 0.3, 8: 0.3}
 """Share of this that each further step has."""
 MANY_CLASSES = 45
 """Classes from which on turned ones are hardly needed."""
-TRAINED_GAIN = 0.01
+TRAINED_GAIN = 0.004
 """Of the first copy that is trained to classify."""
 FAMILY_SHARE = 0.4
 """Of a copy that another learner trains, in relation to that."""
@@ -34,8 +34,8 @@ PRIOR_SPREAD = 0.5
 """Standard deviation of what purchases gain on a dataset, in relation to the table above."""
 DISTINCT_SIZES = 1.75
 """Ratio of sizes from which on two views of a network are as different as two networks."""
-LEAST_GAIN = 0.001
-"""Normalised accuracy; a purchase that is expected to gain less is not made: folds could not measure it."""
+LEAST_GAIN = 0.0002
+"""Normalised accuracy; a purchase that is expected to gain less is not made."""
 USUAL_ERROR, LEAST_ERROR = 0.25, 0.01
 """Gains are in proportion to what is left to gain. Those of this table are of datasets where the best view alone
 leaves so much; where held-out classes leave less than the latter, other classes may be harder."""

@@ -8,11 +8,12 @@ from autometa.backbones import TUNED, View, find_spec
 from autometa.core.budget import TimeBudget, stopwatch
 from autometa.core.errors import FAILURES
 from autometa.core.settings import Settings
-from autometa.search.draft import TRAINING_FOLD, PortfolioDraft
+from autometa.search.draft import PortfolioDraft
 from autometa.search.prices import Prices
 from autometa.search.purchases import Gains, Purchase, Receipt, list_purchases
 from autometa.search.variant_training import VariantTrainer
 from autometa.search.weighing import compare_folds
+from autometa.search.workbench import TRAINING_FOLD
 
 
 @dataclass

@@ -12,6 +12,7 @@ import torch
 from autometa.backbones import TUNED, View, build_backbone
 from autometa.core.budget import TimeBudget
 from autometa.core.errors import BudgetExhausted
+from autometa.core.time_policy import POLICY
 from autometa.data.images import ImagePool, Rows
 from autometa.learners.encoder import EncoderSpec, TailEncoder
 from autometa.learners.prepared import PreparedImages
@@ -50,17 +51,15 @@ class VariantTrainer:
         if not self.forecast.limits.memory.fits(TRAINING_BYTES):
             raise BudgetExhausted(f"too little memory is left to train {view}")
         if view.variant == TUNED:
-            several = turned and self.forecast.limits.memory.fits(
-                TRAINING_BYTES + 2 * TURNS * self.pool.images[:1].nbytes * len(self.rows)
-            )  # all orientations lie in memory, twice while they are put together
-            state = self._classify(view, budget, TURNS if several else 1)
+            state = self._classify(view, budget, turned=turned)
         else:
             state = self._train_family(view, budget)
         self.forecast.shelf.adopt(view.backbone, view.variant, state, view.px)
 
-    def _classify(self, view: View, budget: TimeBudget, turns: int) -> dict[str, torch.Tensor]:
+    def _classify(self, view: View, budget: TimeBudget, *, turned: bool) -> dict[str, torch.Tensor]:
         spec = EncoderSpec(network=view.backbone, px=view.px, trainable=TUNED_STAGES)
         encoder = TailEncoder(build_backbone(view.backbone, "cpu"), spec).to(self.forecast.shelf.device)
+        turns = TURNS if turned and self._can_turn(encoder, budget) else 1
         labels = self.pool.labels[self.rows]
         numbered = torch.from_numpy(np.concatenate([labels + self.pool.classes * n for n in range(turns)]))
         tuned = tune_tail(encoder, self._images(turns), numbered, budget, self.most_steps)
@@ -69,6 +68,16 @@ class VariantTrainer:
             f"{len(numbered)} images of {len(set(numbered.tolist()))} classes"
         )
         return tuned.state
+
+    def _can_turn(self, encoder: TailEncoder, budget: TimeBudget) -> bool:
+        """Whether there is time to prepare the images in all orientations, and memory for them, twice while they are
+        put together."""
+        n_images = TURNS * len(self.rows)
+        if not self.forecast.limits.memory.fits(TRAINING_BYTES + 2 * n_images * self.pool.images[:1].nbytes):
+            return False
+        return (
+            n_images * self._images(1).image_s(encoder, budget) <= POLICY.tune_prepare_share * budget.left_s()
+        )
 
     def _train_family(self, view: View, budget: TimeBudget) -> dict[str, torch.Tensor]:
         recipe = find_family(view.variant).recipe(view.backbone, view.px, self.forecast.test.episodes)

@@ -26,6 +26,8 @@ ORIENTATIONS = ((0, False), (2, False), (1, False), (3, False), (0, True), (2, T
 metrics to. Half turns come first; they were worth the most on the development sets."""
 ORIENTATION_STEPS = (1, 2, 4, 8)
 """How many of these a view may be fitted to."""
+TRAINING_FOLD = 0
+"""The fold whose classes no network is trained on."""
 MOST_IN_HALF = 1e4
 """Entries of projections are no larger: half precision ends at 65504."""
 
@@ -113,15 +115,27 @@ class Workbench:
             self.move_s = elapsed() / len(inputs)
         return self._products[place]
 
+    def folds_for(self, view: View) -> range:
+        """The folds whose classes a view has not seen: of a trained copy one."""
+        if view.variant:
+            return range(TRAINING_FOLD, TRAINING_FOLD + 1)
+        return range(len(self.folds))
+
     def count_unknown(self, modes: Iterable[str]) -> int:
-        """Inputs of views that the products of some modes still need, over all folds."""
-        return sum(
-            len(list_inputs([view], key))
-            for view in self.orientations
-            for key in collect_keys(modes)
-            for fold in range(len(self.folds))
-            if (fold, view, key) not in self._products
-        )
+        """Inputs of views that `complete` would compute, over all folds."""
+        return sum(len(list_inputs([view], key)) for _, view, key in self._list_unknown(modes))
+
+    def complete(self, modes: Iterable[str]) -> None:
+        """Compute all products that some modes ask for, view by view: the statistics of one are at hand at a time."""
+        for fold, view, key in self._list_unknown(modes):
+            self.products(fold, view, key)
+
+    def _list_unknown(self, modes: Iterable[str]) -> list[tuple[int, View, Key]]:
+        keys = sorted(collect_keys(modes))
+        places = [
+            (fold, view, key) for view in self.orientations for key in keys for fold in self.folds_for(view)
+        ]
+        return [place for place in places if place not in self._products]
 
     def labels(self, fold: int) -> Rows:
         """The class of each image that a fold holds out, int64 [m]."""

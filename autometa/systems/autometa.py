@@ -33,7 +33,7 @@ from autometa.model.task_time import measure_task_s
 from autometa.planning.forecast import Forecast
 from autometa.planning.plan import Plan, make_plan
 from autometa.planning.stage_log import JOURNAL, StageLog
-from autometa.search.draft import TRAINING_FOLD, PortfolioDraft
+from autometa.search.draft import PortfolioDraft
 from autometa.search.evidence import Evidence
 from autometa.search.final_weights import FinalWeights, choose_weights
 from autometa.search.incumbent import Incumbent, Servable, Stage
@@ -42,7 +42,7 @@ from autometa.search.purchases import Gains, Purchase
 from autometa.search.refinement import LEAST_TRIALS, search_refinement
 from autometa.search.shop import Shop
 from autometa.search.variant_training import VariantTrainer
-from autometa.search.workbench import Workbench
+from autometa.search.workbench import TRAINING_FOLD, Workbench
 
 START_PX = 128
 PROBE_BYTES = 600 * 2**20
@@ -251,10 +251,12 @@ class Controller:
         elapsed, draft, prices = stopwatch(), shop.draft, shop.prices
         weights = weights or FinalWeights.equal(draft)
         portfolio = weights.build(draft.bench, self._shelf, balanced=self.test.episodes.balanced)
+        portfolio.costs = self._forecast.serving_costs(portfolio.views)
         pool, spec = draft.bench.pool, self.test.episodes
         task_s = measure_task_s(pool, portfolio, spec, self._rng, self._forecast.store)
         if task_s is not None:
             prices.task_s = task_s / len(portfolio.views)
+            portfolio.costs = portfolio.costs.with_task(task_s)
         self.stages.predict("meta_test", prices.meta_test_s())
         self._incumbent.offer(portfolio, weights.estimate, stage)
         prices.offer_s = elapsed()

@@ -20,6 +20,7 @@ from autometa.model.artifact import MetricKey
 from autometa.model.load import load_learner
 from autometa.model.portfolio import Portfolio, WeightedMode, list_inputs
 from autometa.planning.meta_test import MetaTestSchedule
+from autometa.planning.serving import ServingCosts
 
 POOL = colour_pool(classes=12)
 
@@ -59,12 +60,14 @@ def test_it_answers_any_way_any_shot(tiny_backbone: str, ways: int, shots: int) 
 
 def test_what_is_loaded_answers_alike(tiny_backbone: str, tmp_path: Path) -> None:
     learner = portfolio(tiny_backbone)
+    learner.costs = ServingCosts(image_s={"tiny@32": 0.25}, engine_s={"tiny@32": 2.0}, task_s=0.5)
     learner.save(tmp_path)
     (tmp_path / "metrics-old.safetensors").write_bytes(b"of an earlier state")
     learner.save(tmp_path)
     assert len(list(tmp_path.glob("metrics-*"))) == 1
     loaded = load_learner(tmp_path)
     assert isinstance(loaded, Portfolio) and loaded.views == learner.views and loaded.modes == learner.modes
+    assert loaded.costs == learner.costs
     images, labels, query, _ = task()
     answers = [one.fit(images, labels, 4).predict(query) for one in (learner, loaded)]
     np.testing.assert_allclose(*answers, atol=0.02)  # projections are saved with half precision
@@ -100,24 +103,74 @@ def test_an_image_is_embedded_and_moved_once(tiny_backbone: str, monkeypatch: py
     assert not moved
 
 
+def late(
+    learner: Portfolio, tasks_left: int = 10, images: float = 100.0
+) -> tuple[MetaTestSchedule, FakeClock]:
+    """A schedule on a fake clock that the learner follows."""
+    clock = FakeClock()
+    schedule = MetaTestSchedule(TimeBudget.of(1000, clock), tasks_left=tasks_left, images=images)
+    learner.follow(schedule)
+    return schedule, clock
+
+
+def allowed(learner: Portfolio, seconds: float) -> tuple[int, int]:
+    """Views and modes for a task that begins with so many seconds left."""
+    schedule, plan = learner.schedule, learner.plan
+    assert schedule is not None and plan is not None
+    schedule.budget.deadline = schedule.budget.clock() + seconds + 1.5
+    return plan.begin_task(learner.store)
+
+
 def test_modes_are_dropped_before_views_where_it_is_late(tiny_backbone: str) -> None:
-    learner, clock = portfolio(tiny_backbone), FakeClock()
-    schedule = MetaTestSchedule(TimeBudget.of(1000, clock), tasks_left=10, images=100.0)
-    learner.schedule = schedule
+    learner = portfolio(tiny_backbone)
+    schedule, _ = late(learner)
     for view in learner.views:
         learner.store.speed(view).add(0.1 * 20, 20)
-
-    def left(seconds: float) -> tuple[int, int]:
-        schedule.budget.deadline = clock() + seconds + 1.5
-        views, modes = learner._affordable()
-        return len(views), len(modes)
-
     embed_s, rest_s = 1.1 * 100 * 0.1, 10 * schedule.times.rest_s()
-    assert left(2 * embed_s + rest_s + 0.01) == (2, 6)
-    assert left(2 * embed_s + rest_s / 2 + 0.01) == (2, 3)
-    assert left(2 * embed_s + rest_s / 6 + 0.01) == (2, 1)
-    assert left(1.5 * embed_s) == (1, 1)
-    assert left(0.0) == (1, 1)
+    assert allowed(learner, 2 * embed_s + rest_s + 0.01) == (2, 6)
+    assert allowed(learner, 2 * embed_s + rest_s / 2 + 0.01) == (2, 3)
+    assert allowed(learner, 2 * embed_s + rest_s / 6 + 0.01) == (2, 1)
+    assert allowed(learner, 1.5 * embed_s) == (1, 1)
+    assert allowed(learner, 0.0) == (1, 1)
+
+
+def test_what_meta_training_has_measured_counts_before_the_first_task(tiny_backbone: str) -> None:
+    """A process that knows no speed yet would else begin with everything, however late it is."""
+    learner = portfolio(tiny_backbone)
+    names = [str(view) for view in learner.views]
+    learner.costs = ServingCosts(
+        image_s=dict.fromkeys(names, 0.1), engine_s=dict.fromkeys(names, 2.0), task_s=0.06
+    )
+    late(learner)
+    embed_s, task_s = 1.3 * (100 * 0.1 + 2.0), 10 * 1.1 * 0.06
+    assert allowed(learner, 2 * embed_s + task_s + 0.01) == (2, 6)
+    assert allowed(learner, 2 * embed_s + task_s / 2 + 0.01) == (2, 3)
+    assert allowed(learner, 1.9 * embed_s) == (1, 1)
+
+
+@pytest.mark.parametrize("predicting", [False, True])
+def test_one_task_does_not_take_the_time_of_all(
+    tiny_backbone: str, monkeypatch: pytest.MonkeyPatch, predicting: bool
+) -> None:
+    """The first view takes far longer than predicted; the second one waits for the next task."""
+    learner, (images, labels, queries, _) = portfolio(tiny_backbone), task()
+    _, clock = late(learner)
+    embed, used = learner.store.embed, []
+    slow_call = 2 if predicting else 0
+
+    def slowly(view: View, images: np.ndarray, keys: list[bytes]) -> torch.Tensor:
+        if learner.store.missing(view, keys):
+            clock.now += 400.0 if len(used) == slow_call else 1.0  # of 1000, of which a task may take a third
+            used.append(view.px)
+        return embed(view, images, keys)
+
+    monkeypatch.setattr(learner.store, "embed", slowly)
+    learner.costs = ServingCosts(image_s={str(view): 0.01 for view in learner.views})
+    learner.follow(learner.schedule)
+    assert learner.fit(images, labels, 4).predict(queries).shape == (20, 4)
+    assert used == ([32, 48, 32] if predicting else [32, 32])
+    learner.fit(images, labels, 4).predict(queries)
+    assert sorted(used) == [32, 32, 48, 48]
 
 
 def test_wrong_labels_are_an_error(tiny_backbone: str) -> None:

@@ -18,13 +18,13 @@ from autometa.data.test_spec import TestSpec
 from autometa.evaluation.folds import draw_folds
 from autometa.heads.modes import SIX_MODES
 from autometa.planning.forecast import Forecast
-from autometa.search.draft import TRAINING_FOLD, PortfolioDraft
+from autometa.search.draft import PortfolioDraft
 from autometa.search.evidence import Evidence
 from autometa.search.prices import Prices
 from autometa.search.purchases import Gains
 from autometa.search.shop import Shop
 from autometa.search.variant_training import VariantTrainer
-from autometa.search.workbench import Workbench
+from autometa.search.workbench import TRAINING_FOLD, Workbench
 
 TEST = TestSpec(20, EpisodeSpec(ways=(2, 4), shots=(1, 4), queries_per_class=3), 100, "within-domain")
 POLICY = TimePolicy(least_family_s=1.0)

@@ -16,12 +16,12 @@ from autometa.core.budget import TimeBudget
 from autometa.core.errors import BudgetExhausted, DataError
 from autometa.heads.modes import SIX_MODES
 from autometa.heads.refine import Refinement
-from autometa.search.draft import QUICK_MODES, TRAINING_FOLD
+from autometa.search.draft import QUICK_MODES
 from autometa.search.evidence import Mixture
 from autometa.search.purchases import Purchase
 from autometa.search.shop import Shop
 from autometa.search.weighing import shrink_gain
-from autometa.search.workbench import Workbench
+from autometa.search.workbench import TRAINING_FOLD, Workbench
 
 pytestmark = pytest.mark.usefixtures("eager_only")
 

@@ -1,0 +1,81 @@
+"""What a portfolio costs in meta-test, as known before it begins, and how much of it there is time for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from autometa.backbones import View
+from autometa.backbones.feature_store import FeatureStore
+from autometa.core.time_policy import POLICY
+from autometa.planning.meta_test import REST_S, MetaTestSchedule, reserve_image_s
+
+
+class ServingCosts(BaseModel):
+    """Seconds that meta-training has measured: of an image and of building the engine, by view, and of a task beside
+    the networks. What is missing counts for nothing until meta-test measures it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    image_s: dict[str, float] = {}
+    engine_s: dict[str, float] = {}
+    task_s: float = REST_S
+
+    def with_task(self, seconds: float) -> ServingCosts:
+        """The same with the seconds of a task."""
+        return self.model_copy(update={"task_s": seconds})
+
+    def embedding_s(self, view: View, n_images: float, store: FeatureStore) -> float:
+        """To embed so many images in a view, with a margin; its engine must be built first where `store` has embedded
+        none in it."""
+        if store.embedded(view):
+            return n_images * reserve_image_s(view, store)
+        known_s = self.image_s.get(str(view), 0.0) * n_images + self.engine_s.get(str(view), 0.0)
+        return max(POLICY.slowdown * known_s, n_images * reserve_image_s(view, store))
+
+
+UNKNOWN_COSTS = ServingCosts()
+
+
+class ServingPlan:
+    """How many views and modes of a portfolio answer each task, so that the last one is in time: `schedule` says how
+    much is to come, `store` what networks cost here."""
+
+    def __init__(
+        self, views: Sequence[View], n_modes: int, costs: ServingCosts, schedule: MetaTestSchedule
+    ) -> None:
+        self._views, self._n_modes, self._costs, self._schedule = tuple(views), n_modes, costs, schedule
+        self._share_in_use = 1.0
+        """Of the work of all views and modes, that the task before took: what was measured was that share."""
+
+    def begin_task(self, store: FeatureStore) -> tuple[int, int]:
+        """How many views and modes the time left allows for the task that begins: modes are dropped before views,
+        and one of each always answers. They come back where that is clearly in time."""
+        schedule, n_views, n_modes = self._schedule, len(self._views), self._n_modes
+        schedule.begin()
+        rest_s = schedule.times.rest_s(self._costs.task_s * self._share_in_use)
+        whole_s = schedule.tasks_left * rest_s / self._share_in_use
+        left_s = schedule.left_s()
+        embed_s = [
+            self._costs.embedding_s(view, schedule.images_left(view, store), store) for view in self._views
+        ]
+        levels = [(n_views, n) for n in range(n_modes, 0, -1)] + [(n, 1) for n in range(n_views - 1, 0, -1)]
+        chosen = levels[-1]
+        for views, modes in levels:
+            share = views * modes / (n_views * n_modes)
+            limit_s = left_s * (POLICY.clearly_share if share > self._share_in_use else 1.0)
+            if share * whole_s + sum(embed_s[:views]) <= limit_s:
+                chosen = views, modes
+                break
+        self._share_in_use = chosen[0] * chosen[1] / (n_views * n_modes)
+        return chosen
+
+    def may_embed(self, view: View, n_images: int, store: FeatureStore) -> bool:
+        """Whether so many images of the task at hand can be embedded in a further view without taking too much of
+        the time of the other tasks."""
+        return self._costs.embedding_s(view, n_images, store) <= self._schedule.task_left_s()
+
+    def end_task(self) -> None:
+        """A task is answered."""
+        self._schedule.end_task()
