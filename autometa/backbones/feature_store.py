@@ -57,9 +57,9 @@ def in_chunks(work: Callable[[int, int], T], n: int, chunk: int) -> list[T]:
 class FeatureTable:
     """Rows float32 [d] by key, in one matrix that grows."""
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
         self._place: dict[Hashable, int] = {}
-        self._matrix = torch.empty(0, 0)
+        self._matrix = torch.empty(0, 0, dtype=dtype)
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._place
@@ -76,7 +76,7 @@ class FeatureTable:
         """Room for so many rows more, at once: growing copies everything."""
         rows = len(self._place) + more
         if rows > len(self._matrix):
-            larger = torch.empty(max(rows, len(self._place) * 5 // 4), width)
+            larger = torch.empty(max(rows, len(self._place) * 5 // 4), width, dtype=self._matrix.dtype)
             if self._place:
                 larger[: len(self._place)] = self._matrix[: len(self._place)]
             self._matrix = larger

@@ -67,15 +67,12 @@ def collect_keys(names: Iterable[str]) -> set[Key]:
     return {key for name in names for key in find_mode(name).keys}
 
 
-def join_features(inputs: Sequence[torch.Tensor], weights: Sequence[float] | None = None) -> torch.Tensor:
+def join_features(inputs: Sequence[torch.Tensor]) -> torch.Tensor:
     """Features [..., d_i] of unit length → side by side, [..., sum of d_i], of unit length: inner products are the
-    mean of those of the inputs, with `weights` if given."""
+    mean of those of the inputs."""
     if len(inputs) == 1:
         return inputs[0]
-    if weights is None:
-        return torch.cat(list(inputs), dim=-1).div_(len(inputs) ** 0.5)
-    total = sum(weights)
-    return torch.cat([x * (weight / total) ** 0.5 for x, weight in zip(inputs, weights, strict=True)], dim=-1)
+    return torch.cat(list(inputs), dim=-1).div_(len(inputs) ** 0.5)
 
 
 def apply_modes(

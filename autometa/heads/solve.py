@@ -8,6 +8,8 @@ from autometa.heads.features import FeatureBatch
 
 JITTER = 1e-6
 """Added to a diagonal, relative to the trace: larger than rounding errors of float32, too small to change scores."""
+FACTOR_JITTER = 1e-4
+"""Added to the diagonal of inner products of images of unit length, so that they have a Cholesky factor."""
 WELL_CONDITIONED = 3e-3
 """A system whose diagonal was raised by this share of its trace is solved in float32: rounding errors are at most
 about 2e-5 of the solution."""
@@ -20,6 +22,15 @@ def cholesky(matrix: torch.Tensor) -> torch.Tensor:
     diagonal = raised.diagonal(dim1=-2, dim2=-1)
     diagonal.add_(diagonal.abs().sum(-1, keepdim=True) * JITTER + 1e-30)
     factor: torch.Tensor = torch.linalg.cholesky_ex(raised).L
+    return factor
+
+
+def factor_products(products: torch.Tensor) -> torch.Tensor:
+    """Features [m, m] of m images with these inner products [m, m], each of unit length. They stand for features of
+    many more dimensions. An image whose features are not finite becomes zero."""
+    raised = torch.where(products.isfinite(), products, 0.0)
+    raised.diagonal().add_(FACTOR_JITTER)
+    factor: torch.Tensor = torch.linalg.cholesky(raised)
     return factor
 
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +32,7 @@ from autometa.evaluation.mixing import IDENTITY_TEMPERATURE, ShotTemperature, av
 from autometa.heads import FeatureBatch, Metric
 from autometa.heads.modes import Key, apply_modes, collect_keys, join_features
 from autometa.heads.refine import DEFAULT_REFINEMENT, Refinement
+from autometa.heads.solve import factor_products
 from autometa.model.artifact import MetricKey, pack_metrics, unpack_metrics
 from autometa.planning.meta_test import MetaTestSchedule
 from autometa.planning.serving import UNKNOWN_COSTS, ServingCosts, ServingPlan
@@ -42,8 +43,6 @@ REMEMBERED_BYTES, REMEMBERED_SHARE = 768 * 2**20, 0.1
 at most."""
 
 Images = NDArray[np.uint8]
-Embed = Callable[[View], torch.Tensor]
-"""Features [n, d] of the images at hand in a view."""
 
 
 class WeightedMode(BaseModel):
@@ -124,7 +123,7 @@ class Portfolio:
     def limit_memory(self, memory: MemoryBudget) -> None:
         """Embed within this budget from now on."""
         self.store = FeatureStore(self.shelf, memory)
-        self._moved: dict[tuple[View, Key], FeatureTable] = defaultdict(FeatureTable)
+        self._moved: dict[tuple[View, Key], FeatureTable] = defaultdict(partial(FeatureTable, torch.float16))
         self._most_remembered = min(REMEMBERED_BYTES, REMEMBERED_SHARE * memory.total_bytes)
 
     def fit(self, images: Images, labels: NDArray[np.int64], ways: int) -> PortfolioPredictor:
@@ -138,23 +137,23 @@ class Portfolio:
             n_views, n_modes = self.plan.begin_task(self.store)
         modes, numbers = self.modes[:n_modes], torch.from_numpy(np.array(labels))
         seen = HashedImages(images)
-        return PortfolioPredictor(self, self._embed(self.views[:n_views], seen), modes, seen, numbers, ways)
+        return PortfolioPredictor(
+            self, self._embed(self.views[:n_views], seen), modes, seen.keys, numbers, ways
+        )
 
     def answer(self, predictor: PortfolioPredictor, images: Images) -> NDArray[np.float64]:
         """Class probabilities float64 [q, ways] of query images uint8 [q, 3, h, w]; rows sum to one."""
         seen = HashedImages(images)
-        views = self._embed(predictor.views, seen)
-        support, query = (self._join(views, predictor.modes, each) for each in (predictor.support, seen))
-        batches = {
-            key: FeatureBatch(
-                support[key][None],
-                predictor.labels[None],
-                query[key][None],
-                torch.tensor([predictor.ways]),
-            )
-            for key in query
-        }
-        names = [mode.name for mode in predictor.modes]
+        views, names = self._embed(predictor.views, seen), [mode.name for mode in predictor.modes]
+        n_support, labels, ways = (
+            len(predictor.labels),
+            predictor.labels[None],
+            torch.tensor([predictor.ways]),
+        )
+        batches = {}
+        for key in collect_keys(names):
+            joined = self._join(views, key, (*predictor.support, *seen.keys))[None]
+            batches[key] = FeatureBatch(joined[:, :n_support], labels, joined[:, n_support:], ways)
         applied = apply_modes(names, batches, balanced=self.balanced, refinement=self.refinement)
         log_p = applied[:, 0].double()
         mixed = average(list(log_p), [mode.weight for mode in predictor.modes])
@@ -176,40 +175,32 @@ class Portfolio:
                 self.store.embed(view, seen.images, seen.keys)
         return views
 
-    def _join(
-        self, views: tuple[View, ...], modes: tuple[WeightedMode, ...], seen: HashedImages
-    ) -> dict[Key, torch.Tensor]:
-        """Features [n, d] of embedded images by the keys of some modes, all these views side by side."""
+    def _join(self, views: Sequence[View], key: Key, keys: Sequence[bytes]) -> torch.Tensor:
+        """Features [m, m] of embedded images, whose inner products are the weighted mean of those in these views."""
+        weights = self.weights[: len(views)] or (1.0,) * len(views)
+        products = torch.zeros(len(keys), len(keys))
+        for view, weight in zip(views, weights, strict=True):
+            moved = self._move(view, key, keys)
+            products.addmm_(moved, moved.T, alpha=weight / sum(weights))
+        return factor_products(products)
 
-        @cache
-        def embed(view: View) -> torch.Tensor:
-            return self.store.embed(view, seen.images, seen.keys)
-
-        weights = self.weights[: len(views)] or None
-        return {
-            key: join_features([self._move(view, key, embed, seen.keys) for view in views], weights)
-            for key in collect_keys(mode.name for mode in modes)
-        }
-
-    def _move(self, view: View, key: Key, embed: Embed, keys: list[bytes]) -> torch.Tensor:
-        """Features of a view after the metrics of a key, [n, d]; each distinct image is put through them once."""
+    def _move(self, view: View, key: Key, keys: Sequence[bytes]) -> torch.Tensor:
+        """Features of a view after the metrics of a key, [n, d]; images are put through them once, as long as there
+        is room to remember them."""
         table = self._moved[view, key]
-        new = {hashed: row for row, hashed in enumerate(keys) if hashed not in table}
+        new = list(dict.fromkeys(hashed for hashed in keys if hashed not in table))
         if new:
-            moved = self._apply_metrics(view, key, embed, list(new.values()))
-            if sum(each.nbytes for each in self._moved.values()) + moved.nbytes > self._most_remembered:
-                self._moved.clear()
-                return self._apply_metrics(view, key, embed, list(range(len(keys))))
-            table.add(list(new), moved)
-        return table.take(keys)
+            moved = self._apply_metrics(view, key, new)
+            remembered = sum(each.nbytes for each in self._moved.values())
+            if remembered + moved.nbytes // 2 > self._most_remembered:
+                return self._apply_metrics(view, key, keys)
+            table.add(new, moved)
+        return table.take(keys).float()
 
-    def _apply_metrics(self, view: View, key: Key, embed: Embed, rows: list[int]) -> torch.Tensor:
-        """Features [rows, d] of some images after the metrics of the inputs of a view, side by side."""
-        moved = []
-        for one in list_inputs([view], key):
-            features = embed(one[0])
-            moved.append(self.metrics[one](features if len(rows) == len(features) else features[rows]))
-        return join_features(moved)
+    def _apply_metrics(self, view: View, key: Key, keys: Sequence[bytes]) -> torch.Tensor:
+        """Features [n, d] of embedded images after the metrics of the inputs of a view, side by side."""
+        inputs = list_inputs([view], key)
+        return join_features([self.metrics[one](self.store.take(one[0], keys)) for one in inputs])
 
     def save(self, folder: Path) -> None:
         """Write everything that `load` needs into `folder`; the description comes last, by an atomic rename."""
@@ -265,12 +256,12 @@ class Portfolio:
 
 @dataclass
 class PortfolioPredictor:
-    """A portfolio that has seen one support set, with labels [s]."""
+    """A portfolio that has seen one support set: the identities [s] of its images, and their labels [s]."""
 
     portfolio: Portfolio
     views: tuple[View, ...]
     modes: tuple[WeightedMode, ...]
-    support: HashedImages
+    support: list[bytes]
     labels: torch.Tensor
     ways: int
 

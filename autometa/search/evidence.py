@@ -15,10 +15,8 @@ from autometa.evaluation.mixing import average
 from autometa.evaluation.validation_episodes import gather_features
 from autometa.heads.modes import Key, apply_modes, collect_keys
 from autometa.heads.refine import DEFAULT_REFINEMENT, Refinement
+from autometa.heads.solve import factor_products
 from autometa.search.workbench import Workbench
-
-JITTER = 1e-4
-"""Added to the diagonal of inner products, so that they have a Cholesky factor."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +94,4 @@ class Evidence:
         products = torch.stack(
             [self.workbench.products(fold, view, key) * (weight / total) for view, weight in weights.items()]
         ).sum(0)
-        products.diagonal().add_(JITTER)
-        factor: torch.Tensor = torch.linalg.cholesky(products)
-        return factor
+        return factor_products(products)

@@ -14,6 +14,7 @@ from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import MemoryBudget, TimeBudget
 from autometa.core.errors import ArtifactError, DataError
+from autometa.data.images import hash_images
 from autometa.heads import FeatureStatistics, Metric, find_metric
 from autometa.heads.modes import SIX_MODES, find_mode
 from autometa.model.artifact import MetricKey
@@ -101,6 +102,32 @@ def test_an_image_is_embedded_and_moved_once(tiny_backbone: str, monkeypatch: py
     monkeypatch.setattr(Metric, "__call__", counting)
     learner.fit(images, labels, 4).predict(query)
     assert not moved
+
+
+def test_without_room_to_remember_the_answers_are_the_same(tiny_backbone: str) -> None:
+    images, labels, query, _ = task()
+    learner, forgetful = portfolio(tiny_backbone), portfolio(tiny_backbone)
+    forgetful._most_remembered = 0
+    answers = [one.fit(images, labels, 4).predict(query) for one in (learner, forgetful)]
+    np.testing.assert_allclose(*answers, atol=5e-3)  # what is remembered has half precision
+    assert learner._moved and not any(map(len, forgetful._moved.values()))
+
+
+def test_features_that_are_not_finite_cost_their_image_alone(tiny_backbone: str) -> None:
+    images, labels, query, truth = task()
+    learner = portfolio(tiny_backbone)
+    take = learner.store.take
+
+    def broken(view: View, keys: list[bytes]) -> torch.Tensor:
+        features = take(view, keys).clone()
+        features[[place for place, key in enumerate(keys) if key == bad]] = torch.nan
+        return features
+
+    (bad,) = hash_images(query[:1])
+    learner.store.take = broken  # type: ignore[method-assign, assignment]
+    answer = learner.fit(images, labels, 4).predict(query)
+    assert np.isfinite(answer).all()
+    assert (answer.argmax(1) == truth)[1:].mean() > 0.6
 
 
 def late(
