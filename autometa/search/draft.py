@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -80,10 +81,15 @@ class PortfolioDraft:
         self.answers = self.answer_all(quick)
         self.asked_s = elapsed()
 
-    def drop(self, view: View) -> None:
-        """Take a view out again."""
-        self.bench.orientations.pop(view, None)
-        self.alone.pop(view, None)
+    def remember(self, view: View) -> Callable[[], None]:
+        """A call that undoes what happens to a view from now on."""
+        restore_bench, alone, answers = self.bench.remember(view), dict(self.alone), self.answers
+
+        def restore() -> None:
+            restore_bench()
+            self.alone, self.answers = alone, answers
+
+        return restore
 
     def answer(self, mixture: Mixture, fold: int) -> FoldAnswer:
         """What a portfolio answers on a fold; without trained copies, which have seen its classes, but on one."""

@@ -16,7 +16,7 @@ Kind = Literal["view", "turned", "trained"]
 
 VIEW_GAIN = 0.03
 """Normalised accuracy that a second view gains times two; the third gains a third of it, and so on."""
-TURNED_GAIN = 0.05
+TURNED_GAIN = 0.02
 """Of turned classes in all orientations, in all views, where classes are few."""
 STEP_SHARE = {2: 0.4, 4: 0.3, 8: 0.3}
 """Share of this that each further step has."""
@@ -57,7 +57,7 @@ class Purchase:
 @dataclass(frozen=True)
 class Receipt:
     """What came of a purchase: seconds, and the measured gain of the portfolio with its standard error (None: not
-    measured, or it failed for the reason in `note`)."""
+    measured, or it failed for the reason in `note`). `note`: why nothing came of it."""
 
     purchase: Purchase
     seconds: float
@@ -83,7 +83,8 @@ class Receipt:
         if self.gain is None or self.error is None:
             return self.note or "gain not measured"
         error = "" if math.isinf(self.error) else f" ± {100 * self.error:.1f}"
-        return f"{100 * self.gain:+.1f}{error} points, {100 * self.expected:.1f} expected"
+        note = f", {self.note}" if self.note else ""
+        return f"{100 * self.gain:+.1f}{error} points, {100 * self.expected:.1f} expected{note}"
 
     def __str__(self) -> str:
         return f"{self.purchase}: {self.outcome()}, in {self.seconds:.1f} s"

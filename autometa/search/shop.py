@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from autometa.backbones import TUNED, View, find_spec
 from autometa.core.budget import TimeBudget, stopwatch
 from autometa.core.errors import FAILURES
 from autometa.core.settings import Settings
+from autometa.evaluation.accuracy import Scores
 from autometa.search.draft import PortfolioDraft
 from autometa.search.prices import Prices
 from autometa.search.purchases import Gains, Purchase, Receipt, list_purchases
 from autometa.search.variant_training import VariantTrainer
 from autometa.search.weighing import compare_folds
-from autometa.search.workbench import TRAINING_FOLD
+
+UNDONE = "worse, so undone"
+"""Note of a receipt."""
 
 
 @dataclass
@@ -28,11 +32,13 @@ class Shop:
     first: View
     receipts: list[Receipt] = field(default_factory=list, init=False)
     _failed: set[str] = field(default_factory=set, init=False)
+    _undone: set[str] = field(default_factory=set, init=False)
 
     def why_ended(self) -> str:
         """Why nothing more was bought, for people."""
-        failed = f", {len(self._failed)} failed" if self._failed else ""
-        made = f"{len(self.receipts) - len(self._failed)} purchases{failed}"
+        groups = {"undone": self._undone, "failed": self._failed}
+        lost = "".join(f", {len(group)} {name}" for name, group in groups.items() if group)
+        made = f"{len(self.receipts)} purchases{lost}"
         if self._list():
             return (
                 f"{made}; none that is left fits in {self.prices.spare_s():.0f} s or is expected to gain "
@@ -54,32 +60,40 @@ class Shop:
         return best
 
     def buy(self, purchase: Purchase, seconds: float, expected: float) -> Receipt:
-        """Make a purchase; that it fails or runs out of time is a receipt, too, and a view that comes to nothing is
-        not in the portfolio."""
-        elapsed, before = stopwatch(), self.draft.accuracies()
-        known = purchase.view in self.draft.bench.orientations
+        """Make a purchase. One that fails or runs out of time is a receipt, too, and leaves the portfolio as it was;
+        so does one that takes the place of what was there, and is worse."""
+        elapsed, before, undo = stopwatch(), self.draft.accuracies(), self.draft.remember(purchase.view)
         try:
             self._make(purchase)
             self.draft.ask(purchase.view)
         except FAILURES as failure:
+            undo()
             self._failed.add(str(purchase))
-            if not known:
-                self.draft.drop(purchase.view)
             receipt = Receipt(purchase, elapsed(), expected, note=f"{type(failure).__name__}: {failure}")
         else:
-            folds = slice(TRAINING_FOLD, TRAINING_FOLD + 1) if purchase.view.variant else slice(None)
-            gain, error = compare_folds(before[folds], self.draft.accuracies()[folds])
+            gain, error = self._compare(purchase.view, before)
             receipt = Receipt(purchase, elapsed(), expected, gain, error)
-            if gain is not None and error is not None and purchase.view != self.first:
+            if gain is not None and error is not None and expected > 0:
                 self.gains.learn(purchase.kind, str(purchase), expected, gain, error)
+            if gain is not None and gain < 0 and purchase.kind == "turned":
+                undo()
+                self._undone.add(str(purchase))
+                receipt = replace(receipt, note=UNDONE)
         self.receipts.append(receipt)
         return receipt
+
+    def _compare(self, view: View, before: Sequence[Scores]) -> tuple[float | None, float | None]:
+        """By how much the portfolio is better than before, and the standard error, on the folds that count for a
+        view; None where nothing can be compared."""
+        folds = self.draft.bench.folds_for(view)
+        part = slice(folds.start, folds.stop)
+        return compare_folds(before[part], self.draft.accuracies()[part])
 
     def _accuracies_alone(self) -> dict[View, float]:
         return {view: float(alone.mean()) for view, alone in self.draft.alone.items()}
 
     def _list(self) -> list[Purchase]:
-        """What could be bought and has not failed before."""
+        """What could be bought and has neither failed nor been undone before."""
         forecast, orientations = self.prices.forecast, self.draft.bench.orientations
         sizes = sorted({self.first.px, *(px for px in self.settings.resolutions if px > self.first.px)})
         networks = {(name, "") for name in forecast.probed}
@@ -92,7 +106,7 @@ class Shop:
         ]
         variants = [TUNED] * bool(self.settings.tune_steps) + list(self.settings.families)
         found = list_purchases(views, orientations, variants, turned=self.draft.bench.fits_metrics)
-        return [purchase for purchase in found if str(purchase) not in self._failed]
+        return [purchase for purchase in found if str(purchase) not in self._failed | self._undone]
 
     def _make(self, purchase: Purchase) -> None:
         forecast = self.prices.forecast

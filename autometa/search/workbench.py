@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -87,6 +87,25 @@ class Workbench:
         self._turned |= turned
         self._forget(view)
         self.orientations[view] = orientations
+
+    def remember(self, view: View) -> Callable[[], None]:
+        """A call that puts a view back into the state that it is in now."""
+        inputs = self._keys_of_inputs(view)
+        orientations = self.orientations.get(view)
+        turned = {one: self._turned[one] for one in inputs if one in self._turned}
+        metrics = {key: metric for key, metric in self._metrics.items() if key[0] in inputs}
+        products = {key: kept for key, kept in self._products.items() if key[1] == view}
+
+        def restore() -> None:
+            self._forget(view)
+            self.orientations.pop(view, None)
+            if orientations is not None:
+                self.orientations[view] = orientations
+            self._turned = {one: kept for one, kept in self._turned.items() if one not in inputs} | turned
+            self._metrics |= metrics
+            self._products |= products
+
+        return restore
 
     def metrics(self, views: Sequence[View], modes: Sequence[str]) -> dict[MetricKey, Metric]:
         """All that a portfolio of these views and modes needs, fitted to all classes. ValueError where these are too

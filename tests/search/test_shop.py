@@ -83,6 +83,7 @@ def test_what_is_bought_joins_the_portfolio_and_is_measured(tiny_backbone: str) 
 def test_everything_is_sold_once(shop: Shop, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sold = []
     monkeypatch.setattr(shop.gains, "expect", lambda *_: 0.01)
+    monkeypatch.setattr(shop, "_compare", lambda *_: (0.0, 0.01))
     while (offer := shop.choose()) is not None:
         assert offer[1] > 0
         shop.buy(*offer)
@@ -135,6 +136,33 @@ def test_a_purchase_that_fails_is_a_receipt_and_not_offered_again(
     assert {str(purchase) for purchase in shop._list()} == offered - {"tiny@48"}
     assert "1 failed" in shop.why_ended()
     assert shop.gains.learn_from([receipt.record()]) == 0
+
+
+@pytest.mark.parametrize("worse", [True, False])
+def test_turned_classes_that_make_it_worse_are_undone(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, worse: bool
+) -> None:
+    """They take the place of the metrics before, so that weights could not get rid of them."""
+    buy(shop, "view", View(shop.first.backbone, 48))
+    bench, draft = shop.draft.bench, shop.draft
+    every = list(draft.mixture().modes)
+    metrics = bench.metrics(draft.views, every)
+    weights, answers, unknown = draft.weights(), draft.answers, bench.count_unknown(every)
+    monkeypatch.setattr(shop, "_compare", lambda *_: (-0.01 if worse else 0.01, 0.001))
+    receipt = buy(shop, "turned", shop.first, 2)
+    again = bench.metrics(draft.views, every)
+    same = [again[key] is metrics[key] for key in metrics]
+    assert bench.orientations[shop.first] == (1 if worse else 2)
+    if worse:
+        assert receipt.note == "worse, so undone" and receipt.note in receipt.outcome()
+        assert all(same) and draft.weights() == weights and draft.answers is answers
+        assert bench.count_unknown(every) == unknown
+        assert "1 undone" in shop.why_ended()
+        offered = {str(purchase) for purchase in shop._list()}
+        assert not any(name.startswith("tiny@32 in") for name in offered)
+        assert "tiny@48 in 2 orientations" in offered
+    else:
+        assert not receipt.note and not all(same)
 
 
 def test_an_interrupt_is_no_failed_purchase(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,12 +271,15 @@ def test_where_there_is_no_time_for_all_modes_a_few_are_weighed(shop: Shop) -> N
     assert not shop.prices.may_refine(1)
 
 
-def test_what_is_known_of_other_modes_is_not_paid_for_again(shop: Shop) -> None:
+def test_what_is_known_of_other_modes_is_not_paid_for_again(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench, modes = shop.draft.bench, SIX_MODES
     missing = bench.count_unknown(modes)
     assert missing == 3 * 5  # folds; mild metrics, and three layers
     shop.draft.accuracies_with(Refinement())
     assert bench.count_unknown(modes) == 0
+    monkeypatch.setattr(shop, "_compare", lambda *_: (0.0, 0.01))
     buy(shop, "turned", shop.first, 2)
     assert bench.count_unknown(modes) == missing
 
@@ -312,5 +343,5 @@ def test_hardly_any_class_to_learn_from_is_no_error(tiny_backbone: str) -> None:
     shop = make_shop(tiny_backbone, pool=pool)
     assert len(shop.draft.bench.folds) == 2
     assert buy(shop, "view", shop.first).note == ""
-    assert buy(shop, "turned", shop.first, 2).note == ""
+    assert buy(shop, "turned", shop.first, 2).gain is not None
     assert TEST.episodes.ways[1] > 2 and len(shop.draft.answers) == 2
