@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ingestion.channel import anonymous_file, map_array
 from ingestion.contract import Limits, task_limit_s
 from ingestion.errors import SubmissionError
 from ingestion.outputs import check_predictions, write_predictions
 from ingestion.prepare import Prepared
-from ingestion.process import LaunchPlan, SharedImages, SubmissionProcess, after, earlier
+from ingestion.process import LaunchPlan, SubmissionProcess, after, earlier
 from ingestion.settings import Event, OnEvent
+from ingestion.shared_images import SharedImages
 from ingestion.tasks import TaskDraw
 
 MAX_FAILED_STARTS = 2
@@ -40,9 +40,7 @@ class MetaTest:
 
     def __post_init__(self) -> None:
         largest = max(max(d.support_rows.size, d.query_rows.size) for d in self.prepared.draws)
-        n_bytes = largest * 3 * self.prepared.px**2
-        fd = anonymous_file(n_bytes)
-        self._buffer = SharedImages(fd, map_array(fd, (n_bytes,), writable=True))
+        self._buffer = SharedImages(largest * 3 * self.prepared.px**2)
         self._child: SubmissionProcess | None = None
         self._ready = False
         self._fresh = True

@@ -162,8 +162,8 @@ def _image_file(decoded: DecodedDataset, part: Part, folder: Path) -> tuple[int,
     anonymous copy, so that images of meta-test classes cannot be reached through it."""
     if len(part.rows) == len(decoded.images) and isinstance(decoded.images, np.memmap):
         return os.open(decoded.file, os.O_RDONLY), decoded.images.offset
-    with tempfile.TemporaryFile(dir=folder) as copy:
+    with tempfile.NamedTemporaryFile(dir=folder) as copy:
         for start in range(0, len(part.rows), COPY_ROWS):
             copy.write(decoded.images[part.rows[start : start + COPY_ROWS]].tobytes())
         copy.flush()
-        return os.dup(copy.fileno()), 0
+        return os.open(copy.name, os.O_RDONLY), 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import subprocess
 import sys
@@ -13,7 +12,6 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ingestion.channel import Channel, Message
@@ -128,25 +126,6 @@ class SubmissionProcess:
         self.watchdog.stop()
         end_strays(lambda process: process.environ().get(MARK_VARIABLE) == self._mark)
         self._printer.join(EXIT_GRACE_S)
-
-
-class SharedImages:
-    """A buffer of uint8 images that the parent fills and the child maps, without a path."""
-
-    def __init__(self, fd: int, buffer: NDArray[np.uint8]) -> None:
-        self.fd = fd
-        self._buffer = buffer
-
-    def put(self, images: NDArray[np.uint8], rows: NDArray[np.int64]) -> list[int]:
-        """Copy images [n, 3, px, px] of these rows to the start; returns their shape."""
-        shape = [len(rows), *images.shape[1:]]
-        flat = self._buffer[: int(np.prod(shape))].reshape(shape)
-        np.take(images, rows, axis=0, out=flat, mode="clip")
-        return shape
-
-    def close(self) -> None:
-        """Free the memory."""
-        os.close(self.fd)
 
 
 def earlier(*moments: float | None) -> float | None:
