@@ -10,13 +10,15 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
+from ingestion.access import Access
 from ingestion.channel import Channel, Message
 from ingestion.errors import SubmissionError
-from ingestion.sandbox import Access, confine
+from ingestion.sandbox import confine
 from ingestion.submission_log import SubmissionLog, plain
 from ingestion.watch import Watchdog, end_strays, kill_processes, process_tree
 
@@ -37,14 +39,22 @@ class LaunchPlan:
 
 
 class SubmissionProcess:
-    """One child. Use as a context manager: leaving it ends the child and all processes that it started."""
+    """One child, which gets the open files `fds` and, under bubblewrap, the files `mounted`. Use as a context
+    manager: leaving it ends the child and all processes that it started."""
 
-    def __init__(self, plan: LaunchPlan, *, fds: tuple[int, ...] = (), beside: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self,
+        plan: LaunchPlan,
+        *,
+        fds: tuple[int, ...] = (),
+        mounted: tuple[Path, ...] = (),
+        beside: tuple[int, ...] = (),
+    ) -> None:
         self._mark = uuid.uuid4().hex
         ours, theirs = socket.socketpair()
         command = [sys.executable, "-m", "ingestion.child", str(theirs.fileno())]
         self._process = subprocess.Popen(
-            confine(plan.sandbox, command, plan.access),
+            confine(plan.sandbox, command, plan.access, mounted),
             cwd=plan.access.scratch,
             env=plan.environment | {MARK_VARIABLE: self._mark},
             stdin=subprocess.DEVNULL,

@@ -1,8 +1,12 @@
-"""Images in memory that ingestion fills and a submission reads, without a path.
+"""Images that ingestion hands to a submission: of the tasks in memory, of meta-training in files.
 
-The submission gets a descriptor for reading only, but it may open the same memory anew under `/proc/self/fd`. So the
-memory is sealed (Linux): nobody can change its size, which would end ingestion by a signal at its next write, and
-nobody but ingestion, which has mapped it before, can write to it.
+A submission may open what it holds anew, under `/proc/self/fd`, and a bubblewrap sandbox does not refuse that. So
+
+- memory is sealed (Linux): nobody can change its size, which would end ingestion by a signal at its next write, and
+  nobody but ingestion, which has mapped it before, can write to it;
+- a whole file of the cache, which later runs trust, is mounted read-only under bubblewrap, and no descriptor of it is
+  given away; Landlock refuses to open it anew; where it cannot, the submission gets a copy;
+- classes of a dataset are a copy of their own, without a name.
 """
 
 from __future__ import annotations
@@ -13,13 +17,23 @@ import math
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ingestion.channel import map_array
+from ingestion.prepare import Prepared
+from ingestion.process import LaunchPlan
+from ingestion.sandbox import may_share_files, mount_point
+from ingestion.splits import Part
 
 _F_SEAL_FUTURE_WRITE = 0x10  # Linux 5.1; only newer versions of Python name it
+COPY_ROWS = 512
 
 
 class SharedImages:
@@ -45,6 +59,52 @@ class SharedImages:
     def close(self) -> None:
         """Free the memory."""
         os.close(self.fd)
+
+
+@dataclass(frozen=True)
+class SharedParts:
+    """Parts of datasets for a child: their descriptions, open files to pass on, and files to mount read-only."""
+
+    described: list[dict[str, Any]]
+    fds: tuple[int, ...]
+    mounted: tuple[Path, ...]
+
+
+@contextmanager
+def shared_parts(parts: tuple[Part, ...], prepared: Prepared, plan: LaunchPlan) -> Iterator[SharedParts]:
+    """The images of these parts and nothing else, as long as the context is open."""
+    with ExitStack() as files:
+        described: list[dict[str, Any]] = []
+        fds, mounted = [], []
+        for part in parts:
+            decoded = prepared.images[part.name]
+            images = decoded.images
+            row: dict[str, Any] = {"name": part.name, "labels": part.labels.tolist(), "offset": 0}
+            row["shape"] = (len(part.rows), *images.shape[1:])
+            if len(part.rows) == len(images) and may_share_files(plan.sandbox):
+                row["offset"] = decoded.offset
+                if plan.sandbox == "bubblewrap":
+                    mounted.append(decoded.file)
+                    row["path"] = str(mount_point(decoded.file))
+                else:
+                    row["fd"] = os.open(decoded.file, os.O_RDONLY)
+            else:
+                row["fd"] = _copied(images, part.rows, plan.access.scratch.parent)
+            if "fd" in row:
+                files.callback(os.close, row["fd"])
+                fds.append(row["fd"])
+            described.append(row)
+        yield SharedParts(described, tuple(fds), tuple(mounted))
+
+
+def _copied(images: NDArray[np.uint8], rows: NDArray[np.int64], folder: Path) -> int:
+    """Descriptor, for reading only, of a file without a name that holds these rows: images of meta-test classes
+    cannot be reached through it."""
+    with tempfile.NamedTemporaryFile(dir=folder) as copy:
+        for start in range(0, len(rows), COPY_ROWS):
+            copy.write(images[rows[start : start + COPY_ROWS]].tobytes())
+        copy.flush()
+        return os.open(copy.name, os.O_RDONLY)
 
 
 def _memory() -> tuple[int, int]:
