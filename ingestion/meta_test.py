@@ -85,7 +85,7 @@ class MetaTest:
     def _attempt(self, number: int, draw: TaskDraw) -> None:
         try:
             predictions = self._ask(self._ready_child(), number, draw)
-            write_predictions(self.output_dir, number, check_predictions(predictions, draw))
+            self._save(number, check_predictions(predictions, draw))
         except SubmissionError as error:
             self.failures[number] = error.reason
             if error.traceback:
@@ -93,6 +93,14 @@ class MetaTest:
             self.on_event(Event("failure", f"task {number}: {error.reason}"))
             if error.fatal:
                 self._end_child()
+
+    def _save(self, number: int, predictions: NDArray[Any]) -> None:
+        try:
+            write_predictions(self.output_dir, number, predictions)
+        except OSError as error:
+            raise SubmissionError(
+                f"its prediction cannot be written ({error.strerror}); free space in {self.output_dir}"
+            ) from error
 
     def _spawn(self) -> SubmissionProcess:
         self._child = child = SubmissionProcess(self.plan, fds=(self._buffer.fd,))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ingestion.contract import Limits
+from ingestion.disk import TooMuchError, entries
 from ingestion.errors import SubmissionError
 from ingestion.prepare import Prepared
 from ingestion.process import LaunchPlan, SubmissionProcess
@@ -58,4 +59,7 @@ def _ended_early(error: SubmissionError, model_dir: Path, on_event: OnEvent) -> 
 
 def has_learner(model_dir: Path) -> bool:
     """Whether anything was saved."""
-    return any(p.is_file() for p in model_dir.rglob("*"))
+    try:
+        return any(entry.is_file() for entry in entries(model_dir))
+    except TooMuchError:
+        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -13,14 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 from numpy.typing import NDArray
 
 from ingestion.access import Access
 from ingestion.channel import Channel, Message
+from ingestion.disk import DiskMeter, clear
 from ingestion.errors import SubmissionError
+from ingestion.memory import BLOCK_BYTES, Inode, MemoryMeter, inode_of
 from ingestion.sandbox import confine
 from ingestion.submission_log import SubmissionLog, plain
-from ingestion.watch import Watchdog, end_strays, kill_processes, process_tree
+from ingestion.watch import Watchdog, Watched, end_strays, kill_processes, process_tree
 
 EXIT_GRACE_S = 0.5
 MARK_VARIABLE = "METADL_PROCESS"
@@ -29,13 +33,22 @@ MARK_VARIABLE = "METADL_PROCESS"
 
 @dataclass(frozen=True)
 class LaunchPlan:
-    """How every process of a submission is started; `log` collects what they print."""
+    """How every process of a submission is started and watched; `log` collects what they print. `given`: files of
+    images that they got, with their size on disk."""
 
     sandbox: str
     access: Access
     environment: dict[str, str]
     memory_bytes: int | None
+    memory: MemoryMeter | None
+    disk: DiskMeter
+    given: dict[Inode, int]
     log: SubmissionLog
+
+    def note_given(self, fds: tuple[int, ...], files: tuple[Path, ...]) -> None:
+        """Remember what the child gets: it counts neither as its memory nor as its disk."""
+        for status in (*map(os.fstat, fds), *(file.stat() for file in files)):
+            self.given[inode_of(status)] = status.st_blocks * BLOCK_BYTES
 
 
 class SubmissionProcess:
@@ -51,6 +64,8 @@ class SubmissionProcess:
         beside: tuple[int, ...] = (),
     ) -> None:
         self._mark = uuid.uuid4().hex
+        self._plan = plan
+        plan.note_given(fds, mounted)
         ours, theirs = socket.socketpair()
         command = [sys.executable, "-m", "ingestion.child", str(theirs.fileno())]
         self._process = subprocess.Popen(
@@ -67,7 +82,9 @@ class SubmissionProcess:
         self._channel = Channel(ours.detach())
         self._printer = threading.Thread(target=plan.log.follow, args=(self._process.stdout,), daemon=True)
         self._printer.start()
-        self.watchdog = Watchdog(self.pid, plan.memory_bytes, beside)
+        self.watchdog = Watchdog(
+            Watched(self.pid, plan.memory_bytes, plan.memory, plan.disk, self._is_stray, beside)
+        )
 
     @property
     def pid(self) -> int:
@@ -134,8 +151,13 @@ class SubmissionProcess:
         kill_processes(process_tree(self._process.pid))
         self._process.wait()
         self.watchdog.stop()
-        end_strays(lambda process: process.environ().get(MARK_VARIABLE) == self._mark)
+        end_strays(self._is_stray)
+        if self.watchdog.disk_is_full:
+            clear(self._plan.access.scratch)  # the next task finds room; model and logs are kept
         self._printer.join(EXIT_GRACE_S)
+
+    def _is_stray(self, process: psutil.Process) -> bool:
+        return bool(process.environ().get(MARK_VARIABLE) == self._mark)
 
 
 def earlier(*moments: float | None) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -13,14 +14,17 @@ from typing import Any
 
 from ingestion.access import Access, accessible, child_environment, readable_folders, secrets
 from ingestion.contract import Limits, contract_variables, meta_test_reserve_s
+from ingestion.disk import DiskMeter, clear
 from ingestion.errors import InputError
 from ingestion.images import default_cache_dir
+from ingestion.memory import Inode, MemoryMeter
 from ingestion.meta_test import MetaTest
 from ingestion.meta_train import has_learner, meta_train
 from ingestion.outputs import (
     LOG_FILE,
     RECORD_FILE,
     TRUTH_FILE,
+    Reserve,
     machine_summary,
     prepare_output_dir,
     write_atomically,
@@ -105,7 +109,9 @@ def run(
         watch(Event("note", line))
         result = IngestionResult(settings.output_dir, len(prepared.draws), notes=notes)
         result.seconds["prepare"] = time.monotonic() - settings.started
-        return _Run(settings, prepared, sandbox, access, watch, result).complete()
+        result = _Run(settings, prepared, sandbox, access, watch, result).complete()
+        clear(Path(folder))  # a submission may leave folders that are too deep for Python to delete
+        return result
 
 
 def _access(settings: IngestionSettings, prepared: Prepared, sandbox: str, scratch: Path) -> Access:
@@ -137,10 +143,18 @@ class _Run:
     def complete(self) -> IngestionResult:
         """Both phases, then the files; Ctrl-C ends the phases early and keeps what is done."""
         output_dir = self.settings.output_dir
-        write_environment(output_dir, self.machine)
-        self._write_settings()
-        if self.sandbox != "none":
-            self._write_truth()  # out of reach of the submission; it lets a killed run be scored
+        with Reserve.in_folder(output_dir, self.prepared.draws) as reserve:
+            write_environment(output_dir, self.machine)
+            self._write_settings()
+            if self.sandbox != "none":
+                self._write_truth()  # out of reach of the submission; it lets a killed run be scored
+            self._run_phases()
+            reserve.release()
+            self._write_results()
+        return self.result
+
+    def _run_phases(self) -> None:
+        output_dir = self.settings.output_dir
         self.log = SubmissionLog(output_dir / LOG_FILE, lambda line: self.on_event(Event("line", line)))
         try:
             self._train_and_test()
@@ -152,8 +166,6 @@ class _Run:
             self.result.fail(rest, "interrupted")
         finally:
             self.log.close()
-        self._write_results()
-        return self.result
 
     def _write_truth(self) -> None:
         parts, draws = self.prepared.split.test, self.prepared.draws
@@ -199,6 +211,7 @@ class _Run:
 
     def _launch_plan(self, limits: Limits) -> LaunchPlan:
         self.access.scratch.mkdir()
+        given: dict[Inode, int] = {}
         variables = contract_variables(limits, self.access.writable[0], self.prepared.test_spec)
         if self.sandbox == "bubblewrap":
             variables["HF_HUB_OFFLINE"] = "1"  # there is no network: tell clients not to try
@@ -207,6 +220,11 @@ class _Run:
             access=self.access,
             environment=child_environment(self.access.scratch, variables),
             memory_bytes=limits.memory_bytes,
+            memory=MemoryMeter(given, private=self.sandbox == "bubblewrap")
+            if sys.platform == "linux"
+            else None,
+            disk=DiskMeter((*self.access.writable, self.access.scratch), given),
+            given=given,
             log=self.log,
         )
 

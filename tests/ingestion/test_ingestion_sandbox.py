@@ -179,3 +179,28 @@ def test_a_submission_cannot_write_to_the_cache_of_images(
     assert {file: file.read_bytes() for file in cache.rglob("*.npy")} == files
     assert not runner(make_bundle(name="later"), **settings, overwrite=True).failures
     assert "were changed" not in runner.texts("note")
+
+
+@pytest.mark.slow
+def test_memory_that_no_process_has_mapped_counts_too(
+    runner: Runner, make_bundle: MakeBundle, sandbox: Sandbox
+) -> None:
+    """Half of it in anonymous memory, half in a file of `/dev/shm`, and both only written."""
+    hoard = """
+        anonymous = os.memfd_create("hoard")
+        with open(f"/dev/shm/hoard-{os.getpid()}", "wb") as file:
+            for _ in range(500):
+                os.write(anonymous, bytes(2**20))
+                file.write(bytes(2**20))
+            file.flush()
+            time.sleep(60)
+    """
+    result = runner(
+        make_bundle(predict=hoard),
+        sandbox=sandbox,
+        memory_budget_bytes=1_200_000_000,
+        test_tasks_per_dataset=1,
+    )
+    for left in Path("/dev/shm").glob("hoard-*"):
+        left.unlink()
+    assert "GB of memory, the budget is 1.20 GB" in result.failures[1]
