@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import math
 import mmap
-import os
 import select
 import socket
 import struct
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -105,23 +103,11 @@ def _parse(raw: bytes) -> Message:
     return Message(str(header["kind"]), fields, np.frombuffer(payload, dtype).reshape(shape))
 
 
-def anonymous_file(n_bytes: int) -> int:
-    """File descriptor of an anonymous file of `n_bytes` in memory. It has no path and is freed with its last
-    descriptor. (On systems without memfd it is an unlinked temporary file.)"""
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("images")
-    else:
-        with tempfile.TemporaryFile() as file:
-            fd = os.dup(file.fileno())
-    os.ftruncate(fd, n_bytes)
-    return fd
-
-
 def map_array(
     fd: int, shape: tuple[int, ...], *, offset: int = 0, writable: bool = False
 ) -> NDArray[np.uint8]:
     """uint8 array of `shape` over the bytes of an open file, shared with all other processes that map it."""
     access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
-    count = int(np.prod(shape))
+    count = math.prod(shape)
     view = mmap.mmap(fd, offset + count, access=access)
     return np.frombuffer(view, np.uint8, count, offset).reshape(shape)

@@ -19,6 +19,9 @@ from ingestion.channel import Channel, Message, map_array
 from ingestion.watch import die_with_parent
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ingestion.generators import TrainingSet
 
 
@@ -85,11 +88,19 @@ def _training_sets(described: list[dict[str, Any]]) -> list[TrainingSet]:
     return [
         TrainingSet(
             name=d["name"],
-            images=map_array(d["fd"], tuple(d["shape"]), offset=d["offset"]),
+            images=_images(d),
             labels=np.array(d["labels"], dtype=np.int64),
         )
         for d in described
     ]
+
+
+def _images(described: dict[str, Any]) -> NDArray[np.uint8]:
+    """The images of a part, mapped from an open file or, under bubblewrap, from one that is mounted read-only."""
+    fd = described["fd"] if "fd" in described else os.open(described["path"], os.O_RDONLY)
+    images = map_array(fd, tuple(described["shape"]), offset=described["offset"])
+    os.close(fd)
+    return images
 
 
 def _meta_train(channel: Channel, setup: Message, model: ModuleType) -> None:

@@ -1,18 +1,11 @@
-"""Images of a dataset, decoded once into a memory-mapped uint8 cache that is keyed by content.
-
-A cache file is written under another name and renamed when it is complete, so that a kill leaves no half file. Two
-runs at once both do the work, but do not disturb each other.
-"""
+"""Images of a dataset, decoded once into a memory-mapped uint8 cache that is keyed by content."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
-import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,29 +13,32 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ingestion.datasets import Dataset
 from ingestion.errors import InputError
+from ingestion.image_cache import CachedImages, ImageCache, Pixels
 
-FORMAT = "autometa-images-2"
+FORMAT = "autometa-images-3"
 BLOCK_BYTES = 2**20
-CACHE_CAP_BYTES = 20 * 2**30
-"""Above this size, the least recently used cache files are deleted."""
-
-Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class DecodedDataset:
     """A dataset and its images, uint8 [n, 3, px, px], RGB; row i is row i of the dataset. `broken` names
-    the files that could not be read and were removed from the dataset. `file` holds the same array."""
+    the files that could not be read and were removed from the dataset. `file` holds the same array. `note` says
+    what was amiss with the cache, or is empty."""
 
     dataset: Dataset
     images: Pixels
     file: Path
     broken: tuple[str, ...]
+    note: str = ""
+
+    @property
+    def offset(self) -> int:
+        """Where the array starts in `file`, in bytes."""
+        return self.file.stat().st_size - self.images.nbytes
 
 
 def default_cache_dir() -> Path:
@@ -86,30 +82,32 @@ def decode_dataset(
 
     Raises InputError if no image can be read or the cache folder cannot be written.
     """
-    folder = cache_dir / "images"
+    folder, note = cache_dir / "images", ""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        key = _content_key(dataset, px)
-        array_file, notes_file = folder / f"{key}.npy", folder / f"{key}.json"
-        if not (array_file.exists() and notes_file.exists()):
-            _fill_cache(dataset, px, array_file, notes_file, on_progress or (lambda done, total: None))
-            _trim(folder, keep=array_file)
-        with contextlib.suppress(PermissionError):
-            os.utime(array_file)
-        broken = {int(row): reason for row, reason in json.loads(notes_file.read_text()).items()}
-        images = np.load(array_file, mmap_mode="r")
+        cache, key = ImageCache(folder), _content_key(dataset, px)
+        was_there, cached = cache.is_there(key), cache.find(key)
+        if cached is None:
+            if was_there:
+                note = (
+                    f"{dataset.name}: its decoded images in the cache were changed, so they are decoded again"
+                )
+            cached = _fill_cache(cache, key, dataset, px, on_progress or (lambda done, total: None))
+            cache.trim()
     except OSError as error:
         raise InputError(
             f"image cache {folder}: {error.strerror or error}; free space there or choose another folder "
             "with the environment variable AUTOMETA_CACHE_DIR"
         ) from error
+    broken = cached.broken
     if len(broken) == len(dataset.files):
         raise InputError(f"{dataset.name}: none of its {len(broken)} images can be read ({broken[0]})")
     return DecodedDataset(
         dataset=dataset.without(broken) if broken else dataset,
-        images=images,
-        file=array_file,
+        images=cached.images,
+        file=cached.file,
         broken=tuple(f"{dataset.files[row]}: {reason}" for row, reason in broken.items()),
+        note=note,
     )
 
 
@@ -129,8 +127,8 @@ def _content_key(dataset: Dataset, px: int) -> str:
 
 
 def _fill_cache(
-    dataset: Dataset, px: int, array_file: Path, notes_file: Path, on_progress: Callable[[int, int], None]
-) -> None:
+    cache: ImageCache, key: str, dataset: Dataset, px: int, on_progress: Callable[[int, int], None]
+) -> CachedImages:
     total = len(dataset.files)
     broken: dict[int, str] = {}
 
@@ -142,8 +140,8 @@ def _fill_cache(
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             return f"{type(error).__name__}: {error}"
 
-    with tempfile.TemporaryDirectory(dir=array_file.parent, prefix="writing-") as scratch:
-        writing = Path(scratch) / "images.npy"
+    with cache.writing() as scratch:
+        writing = scratch / "images.npy"
         images = np.lib.format.open_memmap(writing, "w+", np.uint8, (total, 3, px, px))
         with writing.open("r+b") as file:
             _reserve(file, images.offset, images.nbytes)
@@ -159,25 +157,10 @@ def _fill_cache(
                     on_progress(row + 1, total)
         images.flush()
         if broken:
-            np.save(Path(scratch) / "good.npy", images[:good])
-            writing = Path(scratch) / "good.npy"
+            np.save(scratch / "good.npy", images[:good])
+            writing = scratch / "good.npy"
         del images
-        notes = Path(scratch) / "notes.json"
-        notes.write_text(json.dumps(broken))
-        notes.replace(notes_file)
-        writing.replace(array_file)
-
-
-def _trim(folder: Path, keep: Path) -> None:
-    """Remove least recently used arrays above the cap; a run that maps one keeps it until it ends."""
-    files = sorted((f for f in folder.glob("*.npy") if f != keep), key=lambda f: f.stat().st_mtime)
-    excess = sum(f.stat().st_size for f in [*files, keep]) - CACHE_CAP_BYTES
-    for file in files:
-        if excess <= 0:
-            return
-        excess -= file.stat().st_size
-        file.unlink(missing_ok=True)
-        file.with_suffix(".json").unlink(missing_ok=True)
+        return cache.place(key, writing, broken)
 
 
 def _reserve(file: BinaryIO, start: int, size_bytes: int) -> None:

@@ -2,14 +2,15 @@
 
     python -m ingestion.landlocked --list=DIR --read=DIR --write=DIR -- COMMAND
 
-(`--list` gives the names in the folder and below, not the files.) The kernel keeps the restriction after
-exec and for all children.
+(`--list` gives the names in the folder and below, not the files. `--read` also takes a file.) The kernel keeps the
+restriction after exec and for all children.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 from landlock import FSAccess, Ruleset
 
@@ -23,12 +24,13 @@ def main(arguments: list[str]) -> None:
     """Restrict this process, then become the command behind `--`."""
     split = arguments.index("--")
     folders, command = arguments[:split], arguments[split + 1 :]
-    read = FSAccess.READ_FILE | FSAccess.READ_DIR | FSAccess.EXECUTE
+    read_file = FSAccess.READ_FILE | FSAccess.EXECUTE
+    read = read_file | FSAccess.READ_DIR
     granted = {"--list": FSAccess.READ_DIR, "--read": read, "--write": FSAccess.all()}
     rules = Ruleset()
     for option in folders:
-        kind, _, folder = option.partition("=")
-        rules.allow(folder, rules=granted[kind])
+        kind, _, path = option.partition("=")
+        rules.allow(path, rules=granted[kind] if Path(path).is_dir() else read_file)
     rules.allow(*filter(os.path.exists, READABLE_FOLDERS), rules=read)
     rules.allow(*filter(os.path.exists, READABLE_FILES), rules=FSAccess.READ_FILE)
     rules.allow(DEVICES, rules=FSAccess.all())

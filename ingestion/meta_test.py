@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ingestion.channel import anonymous_file, map_array
 from ingestion.contract import Limits, task_limit_s
 from ingestion.errors import SubmissionError
 from ingestion.outputs import check_predictions, write_predictions
 from ingestion.prepare import Prepared
-from ingestion.process import LaunchPlan, SharedImages, SubmissionProcess, after, earlier
+from ingestion.process import LaunchPlan, SubmissionProcess, after, earlier
 from ingestion.settings import Event, OnEvent
+from ingestion.shared_images import SharedImages
 from ingestion.tasks import TaskDraw
 
 MAX_FAILED_STARTS = 2
@@ -40,9 +40,7 @@ class MetaTest:
 
     def __post_init__(self) -> None:
         largest = max(max(d.support_rows.size, d.query_rows.size) for d in self.prepared.draws)
-        n_bytes = largest * 3 * self.prepared.px**2
-        fd = anonymous_file(n_bytes)
-        self._buffer = SharedImages(fd, map_array(fd, (n_bytes,), writable=True))
+        self._buffer = SharedImages(largest * 3 * self.prepared.px**2)
         self._child: SubmissionProcess | None = None
         self._ready = False
         self._fresh = True
@@ -87,7 +85,7 @@ class MetaTest:
     def _attempt(self, number: int, draw: TaskDraw) -> None:
         try:
             predictions = self._ask(self._ready_child(), number, draw)
-            write_predictions(self.output_dir, number, check_predictions(predictions, draw))
+            self._save(number, check_predictions(predictions, draw))
         except SubmissionError as error:
             self.failures[number] = error.reason
             if error.traceback:
@@ -95,6 +93,14 @@ class MetaTest:
             self.on_event(Event("failure", f"task {number}: {error.reason}"))
             if error.fatal:
                 self._end_child()
+
+    def _save(self, number: int, predictions: NDArray[Any]) -> None:
+        try:
+            write_predictions(self.output_dir, number, predictions)
+        except OSError as error:
+            raise SubmissionError(
+                f"its prediction cannot be written ({error.strerror}); free space in {self.output_dir}"
+            ) from error
 
     def _spawn(self) -> SubmissionProcess:
         self._child = child = SubmissionProcess(self.plan, fds=(self._buffer.fd,))

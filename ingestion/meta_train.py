@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from ingestion.contract import Limits
+from ingestion.disk import TooMuchError, entries
 from ingestion.errors import SubmissionError
-from ingestion.prepare import Prepared, shared_parts
+from ingestion.prepare import Prepared
 from ingestion.process import LaunchPlan, SubmissionProcess
 from ingestion.settings import Event, IngestionSettings, OnEvent
+from ingestion.shared_images import shared_parts
 
 
 def meta_train(
@@ -23,13 +25,12 @@ def meta_train(
     """Let the submission meta-train and save. Returns "" or why it ended early; meta-test then uses what
     was saved before. The memory of the processes `beside` counts too."""
     model_dir, log_dir = settings.output_dir / "model", settings.output_dir / "logs"
-    copies = plan.access.scratch.parent
     with (
-        shared_parts(prepared.train, prepared, copies) as train,
-        shared_parts(prepared.valid, prepared, copies) as valid,
+        shared_parts(prepared.train, prepared, plan) as train,
+        shared_parts(prepared.valid, prepared, plan) as valid,
     ):
-        fds = tuple(part["fd"] for part in (*train, *valid))
-        with SubmissionProcess(plan, fds=fds, beside=beside) as child:
+        fds, mounted = train.fds + valid.fds, train.mounted + valid.mounted
+        with SubmissionProcess(plan, fds=fds, mounted=mounted, beside=beside) as child:
             try:
                 child.send(
                     "meta-train",
@@ -39,8 +40,8 @@ def meta_train(
                     log_dir=str(log_dir.resolve()),
                     seed=settings.seed,
                     verbose=settings.verbose,
-                    train=train,
-                    valid=valid,
+                    train=train.described,
+                    valid=valid.described,
                 )
                 child.await_reply("saved", limits.meta_train_deadline, "meta-training")
             except SubmissionError as error:
@@ -58,4 +59,7 @@ def _ended_early(error: SubmissionError, model_dir: Path, on_event: OnEvent) -> 
 
 def has_learner(model_dir: Path) -> bool:
     """Whether anything was saved."""
-    return any(p.is_file() for p in model_dir.rglob("*"))
+    try:
+        return any(entry.is_file() for entry in entries(model_dir))
+    except TooMuchError:
+        return False

@@ -10,7 +10,8 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,10 @@ from ingestion.tasks import TaskDraw
 RECORD_FILE = "ingestion.json"
 TRUTH_FILE = "truth.json"
 LOG_FILE = "submission.log"
+RESERVE_FILE = ".reserve"
+RESERVE_STEP_BYTES = 2**20
+BLOCK_BYTES = 4096
+OTHER_FILES_BYTES = 2**20
 TRUTH_FORMAT = "autometa-truth-1"
 
 
@@ -31,9 +36,12 @@ def write_atomically(file: Path, text: str) -> None:
     """Write `text` so that a kill leaves the old file or the new one, never half of it."""
     writing = file.with_name(f".{file.name}.{os.getpid()}")
     writing.unlink(missing_ok=True)
-    with writing.open("x", encoding="utf-8", errors="backslashreplace") as stream:  # never through a link
-        stream.write(text)
-    writing.replace(file)
+    try:
+        with writing.open("x", encoding="utf-8", errors="backslashreplace") as stream:  # never through a link
+            stream.write(text)
+        writing.replace(file)
+    finally:
+        writing.unlink(missing_ok=True)  # a half file would keep space that is short
 
 
 def prepare_output_dir(folder: Path, *, overwrite: bool) -> None:
@@ -79,6 +87,40 @@ def write_predictions(folder: Path, task: int, predictions: NDArray[Any]) -> Non
 def write_missing(folder: Path, task: int, draw: TaskDraw) -> None:
     """Mark a task as not done: all NaN in the right shape, so that any scoring program counts it."""
     write_predictions(folder, task, np.full((draw.query_labels.size, draw.ways), np.nan))
+
+
+class Reserve:
+    """Space on disk for the files that are written at the end, so that a disk that fills up ends no run."""
+
+    def __init__(self, file: Path, size_bytes: int) -> None:
+        self._file = file
+        with file.open("xb") as stream:
+            for _ in range(0, size_bytes, RESERVE_STEP_BYTES):
+                stream.write(bytes(RESERVE_STEP_BYTES))
+
+    @classmethod
+    @contextmanager
+    def in_folder(cls, folder: Path, draws: Sequence[TaskDraw]) -> Iterator[Reserve]:
+        """Enough to mark every task of `draws` as not done. InputError if the disk has less."""
+        rows = [draw.query_labels.size for draw in draws]
+        missing = sum(n * draw.ways * len("nan ") for n, draw in zip(rows, draws, strict=True))
+        size = missing + sum(rows) * len("99, ") + BLOCK_BYTES * len(draws) + OTHER_FILES_BYTES
+        file = folder / RESERVE_FILE
+        try:
+            reserve = cls(file, size)
+        except OSError as error:
+            file.unlink(missing_ok=True)
+            raise InputError(
+                f"output folder {folder}: no room for the results, {size} bytes ({error.strerror}); free space there"
+            ) from error
+        try:
+            yield reserve
+        finally:
+            reserve.release()
+
+    def release(self) -> None:
+        """Give the space back."""
+        self._file.unlink(missing_ok=True)
 
 
 def write_truth(file: Path, parts: Sequence[Part], draws: Sequence[TaskDraw], seed: int) -> None:

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +18,6 @@ from ingestion.tasks import TaskDraw, draw_test_tasks
 
 VALIDATION_CLASSES = 0.25
 """Share of the classes for validation if a bundle asks for validation datasets and there is only one dataset."""
-COPY_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -108,6 +102,8 @@ def _decode(
             cache_dir,
             lambda done, total: on_event(Event("progress", done=done, total=total)),
         )
+        if images[name].note:
+            on_event(Event("note", images[name].note))
         for line in images[name].broken:
             on_event(Event("note", f"set aside: {line}"))
     return replace(source, datasets={n: d.dataset for n, d in images.items()}), images
@@ -140,30 +136,3 @@ def _hold_out_classes(part: Part, seed: int) -> tuple[tuple[Part, ...], tuple[Pa
         )
     held = np.isin(part.labels, np.random.RandomState(seed).permutation(classes)[:n_valid])
     return (Part(part.dataset, part.rows[~held]),), (Part(part.dataset, part.rows[held]),)
-
-
-@contextmanager
-def shared_parts(parts: tuple[Part, ...], prepared: Prepared, folder: Path) -> Iterator[list[dict[str, Any]]]:
-    """Descriptions of the parts for the child, with open files that hold only their images."""
-    with ExitStack() as files:
-        described = []
-        for part in parts:
-            decoded = prepared.images[part.name]
-            fd, offset = _image_file(decoded, part, folder)
-            files.callback(os.close, fd)
-            shape = (len(part.rows), *decoded.images.shape[1:])
-            row = {"name": part.name, "fd": fd, "offset": offset, "shape": shape}
-            described.append(row | {"labels": part.labels.tolist()})
-        yield described
-
-
-def _image_file(decoded: DecodedDataset, part: Part, folder: Path) -> tuple[int, int]:
-    """File descriptor and offset of the images of a part: the cache file if the part is the whole dataset, else an
-    anonymous copy, so that images of meta-test classes cannot be reached through it."""
-    if len(part.rows) == len(decoded.images) and isinstance(decoded.images, np.memmap):
-        return os.open(decoded.file, os.O_RDONLY), decoded.images.offset
-    with tempfile.TemporaryFile(dir=folder) as copy:
-        for start in range(0, len(part.rows), COPY_ROWS):
-            copy.write(decoded.images[part.rows[start : start + COPY_ROWS]].tobytes())
-        copy.flush()
-        return os.dup(copy.fileno()), 0

@@ -11,16 +11,20 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import numpy as np
+import psutil
 from numpy.typing import NDArray
 
+from ingestion.access import Access
 from ingestion.channel import Channel, Message
+from ingestion.disk import DiskMeter, clear
 from ingestion.errors import SubmissionError
-from ingestion.sandbox import Access, confine
+from ingestion.memory import BLOCK_BYTES, Inode, MemoryMeter, inode_of
+from ingestion.sandbox import confine
 from ingestion.submission_log import SubmissionLog, plain
-from ingestion.watch import Watchdog, end_strays, kill_processes, process_tree
+from ingestion.watch import Watchdog, Watched, end_strays, kill_processes, process_tree
 
 EXIT_GRACE_S = 0.5
 MARK_VARIABLE = "METADL_PROCESS"
@@ -29,24 +33,43 @@ MARK_VARIABLE = "METADL_PROCESS"
 
 @dataclass(frozen=True)
 class LaunchPlan:
-    """How every process of a submission is started; `log` collects what they print."""
+    """How every process of a submission is started and watched; `log` collects what they print. `given`: files of
+    images that they got, with their size on disk."""
 
     sandbox: str
     access: Access
     environment: dict[str, str]
     memory_bytes: int | None
+    memory: MemoryMeter | None
+    disk: DiskMeter
+    given: dict[Inode, int]
     log: SubmissionLog
+
+    def note_given(self, fds: tuple[int, ...], files: tuple[Path, ...]) -> None:
+        """Remember what the child gets: it counts neither as its memory nor as its disk."""
+        for status in (*map(os.fstat, fds), *(file.stat() for file in files)):
+            self.given[inode_of(status)] = status.st_blocks * BLOCK_BYTES
 
 
 class SubmissionProcess:
-    """One child. Use as a context manager: leaving it ends the child and all processes that it started."""
+    """One child, which gets the open files `fds` and, under bubblewrap, the files `mounted`. Use as a context
+    manager: leaving it ends the child and all processes that it started."""
 
-    def __init__(self, plan: LaunchPlan, *, fds: tuple[int, ...] = (), beside: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self,
+        plan: LaunchPlan,
+        *,
+        fds: tuple[int, ...] = (),
+        mounted: tuple[Path, ...] = (),
+        beside: tuple[int, ...] = (),
+    ) -> None:
         self._mark = uuid.uuid4().hex
+        self._plan = plan
+        plan.note_given(fds, mounted)
         ours, theirs = socket.socketpair()
         command = [sys.executable, "-m", "ingestion.child", str(theirs.fileno())]
         self._process = subprocess.Popen(
-            confine(plan.sandbox, command, plan.access),
+            confine(plan.sandbox, command, plan.access, mounted),
             cwd=plan.access.scratch,
             env=plan.environment | {MARK_VARIABLE: self._mark},
             stdin=subprocess.DEVNULL,
@@ -59,7 +82,9 @@ class SubmissionProcess:
         self._channel = Channel(ours.detach())
         self._printer = threading.Thread(target=plan.log.follow, args=(self._process.stdout,), daemon=True)
         self._printer.start()
-        self.watchdog = Watchdog(self.pid, plan.memory_bytes, beside)
+        self.watchdog = Watchdog(
+            Watched(self.pid, plan.memory_bytes, plan.memory, plan.disk, self._is_stray, beside)
+        )
 
     @property
     def pid(self) -> int:
@@ -126,27 +151,13 @@ class SubmissionProcess:
         kill_processes(process_tree(self._process.pid))
         self._process.wait()
         self.watchdog.stop()
-        end_strays(lambda process: process.environ().get(MARK_VARIABLE) == self._mark)
+        end_strays(self._is_stray)
+        if self.watchdog.disk_is_full:
+            clear(self._plan.access.scratch)  # the next task finds room; model and logs are kept
         self._printer.join(EXIT_GRACE_S)
 
-
-class SharedImages:
-    """A buffer of uint8 images that the parent fills and the child maps, without a path."""
-
-    def __init__(self, fd: int, buffer: NDArray[np.uint8]) -> None:
-        self.fd = fd
-        self._buffer = buffer
-
-    def put(self, images: NDArray[np.uint8], rows: NDArray[np.int64]) -> list[int]:
-        """Copy images [n, 3, px, px] of these rows to the start; returns their shape."""
-        shape = [len(rows), *images.shape[1:]]
-        flat = self._buffer[: int(np.prod(shape))].reshape(shape)
-        np.take(images, rows, axis=0, out=flat, mode="clip")
-        return shape
-
-    def close(self) -> None:
-        """Free the memory."""
-        os.close(self.fd)
+    def _is_stray(self, process: psutil.Process) -> bool:
+        return bool(process.environ().get(MARK_VARIABLE) == self._mark)
 
 
 def earlier(*moments: float | None) -> float | None:

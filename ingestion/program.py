@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -11,15 +12,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ingestion.access import Access, accessible, child_environment, readable_folders, secrets
 from ingestion.contract import Limits, contract_variables, meta_test_reserve_s
+from ingestion.disk import DiskMeter, clear
 from ingestion.errors import InputError
 from ingestion.images import default_cache_dir
+from ingestion.memory import Inode, MemoryMeter
 from ingestion.meta_test import MetaTest
 from ingestion.meta_train import has_learner, meta_train
 from ingestion.outputs import (
     LOG_FILE,
     RECORD_FILE,
     TRUTH_FILE,
+    Reserve,
     machine_summary,
     prepare_output_dir,
     write_atomically,
@@ -31,7 +36,7 @@ from ingestion.outputs import (
 from ingestion.prepare import Prepared, prepare
 from ingestion.process import LaunchPlan
 from ingestion.resume import MODEL_FOLDER, identity_of, take_over, write_identity
-from ingestion.sandbox import Access, child_environment, choose_sandbox, readable_folders
+from ingestion.sandbox import choose_sandbox
 from ingestion.settings import Event, IngestionSettings, OnEvent, print_event
 from ingestion.stages import take_stages
 from ingestion.submission_log import SubmissionLog
@@ -92,6 +97,8 @@ def run(
 
     with tempfile.TemporaryDirectory(prefix="ingestion-") as folder:
         prepared = prepare(settings, Path(folder), watch)
+        sandbox, line = choose_sandbox(settings.sandbox)
+        access = _access(settings, prepared, sandbox, Path(folder) / "scratch")
         identity = identity_of(settings, prepared)
         resumed = resume and take_over(settings.output_dir, identity)
         if not resumed:
@@ -99,11 +106,21 @@ def run(
             write_identity(settings.output_dir, identity)
         if resume:
             watch(Event("note", _resume_line(settings.output_dir, resumed=resumed)))
-        sandbox, line = choose_sandbox(settings.sandbox)
         watch(Event("note", line))
         result = IngestionResult(settings.output_dir, len(prepared.draws), notes=notes)
         result.seconds["prepare"] = time.monotonic() - settings.started
-        return _Run(settings, prepared, sandbox, Path(folder), watch, result).complete()
+        result = _Run(settings, prepared, sandbox, access, watch, result).complete()
+        clear(Path(folder))  # a submission may leave folders that are too deep for Python to delete
+        return result
+
+
+def _access(settings: IngestionSettings, prepared: Prepared, sandbox: str, scratch: Path) -> Access:
+    writable = tuple((settings.output_dir / name).resolve() for name in ("model", "logs"))
+    readable = (*readable_folders(), prepared.bundle)
+    if sandbox == "none":
+        return Access(readable, writable, scratch)
+    private = (settings.input_data_dir, settings.cache_dir or default_cache_dir(), *secrets())
+    return accessible(readable, writable, scratch, private=private, output=settings.output_dir)
 
 
 def _resume_line(folder: Path, *, resumed: bool) -> str:
@@ -117,7 +134,7 @@ class _Run:
     settings: IngestionSettings
     prepared: Prepared
     sandbox: str
-    folder: Path
+    access: Access
     on_event: OnEvent
     result: IngestionResult
     machine: dict[str, Any] = field(default_factory=machine_summary)
@@ -126,10 +143,18 @@ class _Run:
     def complete(self) -> IngestionResult:
         """Both phases, then the files; Ctrl-C ends the phases early and keeps what is done."""
         output_dir = self.settings.output_dir
-        write_environment(output_dir, self.machine)
-        self._write_settings()
-        if self.sandbox != "none":
-            self._write_truth()  # out of reach of the submission; it lets a killed run be scored
+        with Reserve.in_folder(output_dir, self.prepared.draws) as reserve:
+            write_environment(output_dir, self.machine)
+            self._write_settings()
+            if self.sandbox != "none":
+                self._write_truth()  # out of reach of the submission; it lets a killed run be scored
+            self._run_phases()
+            reserve.release()
+            self._write_results()
+        return self.result
+
+    def _run_phases(self) -> None:
+        output_dir = self.settings.output_dir
         self.log = SubmissionLog(output_dir / LOG_FILE, lambda line: self.on_event(Event("line", line)))
         try:
             self._train_and_test()
@@ -141,8 +166,6 @@ class _Run:
             self.result.fail(rest, "interrupted")
         finally:
             self.log.close()
-        self._write_results()
-        return self.result
 
     def _write_truth(self) -> None:
         parts, draws = self.prepared.split.test, self.prepared.draws
@@ -187,33 +210,23 @@ class _Run:
         return Limits(budget, deadline, train_deadline, settings.max_time_s, settings.memory_budget_bytes)
 
     def _launch_plan(self, limits: Limits) -> LaunchPlan:
-        scratch = self.folder / "scratch"
-        scratch.mkdir()
-        model_dir, log_dir = ((self.settings.output_dir / name).resolve() for name in ("model", "logs"))
-        variables = contract_variables(limits, model_dir, self.prepared.test_spec)
+        self.access.scratch.mkdir()
+        given: dict[Inode, int] = {}
+        variables = contract_variables(limits, self.access.writable[0], self.prepared.test_spec)
         if self.sandbox == "bubblewrap":
             variables["HF_HUB_OFFLINE"] = "1"  # there is no network: tell clients not to try
-        environment = child_environment(scratch, variables)
-        readable = (*readable_folders(environment), self.prepared.bundle)
-        access = Access(readable, (model_dir, log_dir), scratch, self._hidden())
-        if self.sandbox == "landlock" and access.exposed:
-            names = ", ".join(map(str, access.exposed))
-            self.on_event(
-                Event("note", f"the submission can read {names}: it lies in a folder that it needs")
-            )
         return LaunchPlan(
             sandbox=self.sandbox,
-            access=access,
-            environment=environment,
+            access=self.access,
+            environment=child_environment(self.access.scratch, variables),
             memory_bytes=limits.memory_bytes,
+            memory=MemoryMeter(given, private=self.sandbox == "bubblewrap")
+            if sys.platform == "linux"
+            else None,
+            disk=DiskMeter((*self.access.writable, self.access.scratch), given),
+            given=given,
             log=self.log,
         )
-
-    def _hidden(self) -> tuple[Path, ...]:
-        """Folders that a submission must not see even if they lie in one that it may read."""
-        settings = self.settings
-        folders = (settings.input_data_dir, settings.output_dir, settings.cache_dir or default_cache_dir())
-        return tuple(folder.resolve() for folder in folders)
 
     def _write_settings(self) -> None:
         """`logs/experimental_settings.txt`: the settings and what they led to, without paths."""

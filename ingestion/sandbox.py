@@ -1,50 +1,29 @@
-"""What the submission's process may touch: read-only programs, its own bundle, and a few folders of its own.
+"""The sandboxes, each a command that starts the submission's process.
 
-There are two sandboxes; each is a command that starts the child: bubblewrap (no network, its own file system and
-process table) and Landlock (a feature of the Linux kernel that needs no privileges: files outside the lists cannot be
-opened). Without a sandbox, the child still gets no path of the data, no label and a clean environment, but it can
-search the disk.
+There are two: bubblewrap (no network, its own file system and process table) and Landlock (a feature of the Linux
+kernel that needs no privileges: files outside the lists cannot be opened). Without a sandbox, the child still gets no
+path of the data, no label and a clean environment, but it can search the disk.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib.util
-import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ingestion.access import PACKAGE_ROOT, SYSTEM_FOLDERS, Access
 from ingestion.errors import InputError
 
 SandboxChoice = Literal["auto", "none", "bubblewrap", "landlock"]
 
-PACKAGE_ROOT = Path(__file__).resolve().parent.parent
-SYSTEM_FOLDERS = ("/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc", "/opt")
-PASSED_VARIABLES = (
-    "PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES",
-    "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "OMP_NUM_THREADS", "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS", "OMP_WAIT_POLICY", "PYTHONHASHSEED", "HF_HUB_OFFLINE",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Access:
-    """Folders that the child may read, and those that it may also write; `scratch` is its home. It must not see
-    `hidden` ones, even within readable ones."""
-
-    readable: tuple[Path, ...]
-    writable: tuple[Path, ...]
-    scratch: Path
-    hidden: tuple[Path, ...] = ()
-
-    @property
-    def exposed(self) -> tuple[Path, ...]:
-        """Hidden folders that lie within readable ones."""
-        return tuple(h for h in self.hidden if h.exists() and any(h.is_relative_to(r) for r in self.readable))
+IMAGES = Path("/images")
+"""Where files of images are mounted under bubblewrap."""
+TRUNCATE_ABI = 3
+"""The version of Landlock (Linux 6.2) that also stops a submission from shortening files by their name."""
 
 
 def choose_sandbox(choice: SandboxChoice) -> tuple[Literal["none", "bubblewrap", "landlock"], str]:
@@ -59,7 +38,11 @@ def choose_sandbox(choice: SandboxChoice) -> tuple[Literal["none", "bubblewrap",
             raise InputError(f"--sandbox bubblewrap: {trouble}; install it or use --sandbox auto")
     trouble = _landlock_trouble()
     if not trouble:
-        return "landlock", "sandbox: Landlock (own files only; the network stays open: no bubblewrap here)"
+        empties = "" if may_share_files("landlock") else "; before Linux 6.2 it can empty your files"
+        return (
+            "landlock",
+            f"sandbox: Landlock (own files only; the network stays open: no bubblewrap here{empties})",
+        )
     if choice == "landlock":
         raise InputError(f"--sandbox landlock: {trouble}; use --sandbox auto")
     return "none", f"sandbox: none ({trouble}, no bubblewrap); run only submissions that you trust"
@@ -77,80 +60,66 @@ def _bubblewrap_trouble() -> str:
     return "" if done.returncode == 0 else f"`bwrap` does not work here ({done.stderr.strip()})"
 
 
-@functools.cache
 def _landlock_trouble() -> str:
     if sys.platform != "linux" or importlib.util.find_spec("landlock") is None:
         return "Landlock needs Linux and the package `landlock`"
+    return "" if _landlock_abi() >= 1 else "this kernel has no Landlock"
+
+
+@functools.cache
+def _landlock_abi() -> int:
+    """The version of Landlock in this kernel, 0 without it."""
     import landlock  # noqa: PLC0415
 
     try:
-        abi = landlock.landlock_abi_version()
-    except (landlock.LandlockError, OSError) as error:
-        return f"this kernel has no Landlock ({type(error).__name__})"
-    return "" if abi >= 1 else "this kernel has no Landlock"
+        return int(landlock.landlock_abi_version())
+    except (landlock.LandlockError, OSError):
+        return 0
 
 
-def child_environment(scratch: Path, extra: dict[str, str]) -> dict[str, str]:
-    """Environment of the child: a few harmless variables, a home of its own, and the documented `extra`.
-
-    OpenMP threads wait without spinning, which makes PyTorch several times faster if the machine has other load.
-    """
-    kept = {name: os.environ[name] for name in PASSED_VARIABLES if name in os.environ}
-    hub = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
-    torch_home = Path(os.environ.get("TORCH_HOME") or Path.home() / ".cache" / "torch")
-    python_path = os.pathsep.join([str(PACKAGE_ROOT), *_extra_python_path()])
-    return kept | {
-        "HOME": str(scratch),
-        "TMPDIR": str(scratch),
-        "HF_HOME": str(hub),
-        "TORCH_HOME": str(torch_home),
-        "PYTHONPATH": python_path,
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONSAFEPATH": "1",
-        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "0"),
-        **extra,
-    }
+def may_share_files(sandbox: str) -> bool:
+    """Whether the submission can do no harm to a file of which it has a descriptor for reading."""
+    return sandbox != "landlock" or _landlock_abi() >= TRUNCATE_ABI
 
 
-def _extra_python_path() -> list[str]:
-    found = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
-    return [p for p in found if Path(p).resolve() != PACKAGE_ROOT]
+def mount_point(file: Path) -> Path:
+    """Where the submission finds a file of images under bubblewrap."""
+    return IMAGES / file.name
 
 
-def readable_folders(environment: dict[str, str]) -> tuple[Path, ...]:
-    """Folders that any Python program needs here: those of the system, of Python and of installed packages, the
-    packages beside this one (not their parent folder, which may hold data), and local caches of weights."""
-    prefixes = [Path(p) for p in (sys.prefix, sys.base_prefix, sys.exec_prefix)]
-    found = [Path(p) for p in sys.path if {"site-packages", "dist-packages"} & set(Path(p).parts)]
-    beside = [init.parent for init in PACKAGE_ROOT.glob("*/__init__.py")]
-    caches = [Path(environment["HF_HOME"]), Path(environment["TORCH_HOME"])]
-    extra = [Path(p) for p in _extra_python_path()]
-    wanted = [*map(Path, SYSTEM_FOLDERS), *prefixes, *found, *beside, *extra, *caches]
-    return tuple(dict.fromkeys(p for p in wanted if p.exists()))
-
-
-def confine(sandbox: str, command: list[str], access: Access) -> list[str]:
-    """`command`, with the command of the sandbox before it."""
+def confine(sandbox: str, command: list[str], access: Access, mounted: tuple[Path, ...] = ()) -> list[str]:
+    """`command`, with the command of the sandbox before it. `mounted`: files of images, for bubblewrap only."""
     if sandbox == "bubblewrap":
-        binds: list[str] = []
-        for folder in access.readable:
-            binds += ["--ro-bind", str(folder), str(folder)]
-        for folder in access.exposed:
-            binds += ["--tmpfs", str(folder)]
-        for folder in (access.scratch, *access.writable):
-            binds += ["--bind", str(folder), str(folder)]
-        return [*_bubblewrap_base(), *binds, "--chdir", str(access.scratch), *command]
+        return [*_bubblewrap(access, mounted), *command]
     if sandbox == "landlock":
-        folders = [f"--list={PACKAGE_ROOT}", *(f"--read={p}" for p in access.readable)]
+        carved = [folder for folder in access.readable if access.masked(folder)]
+        folders = [f"--list={p}" for p in (PACKAGE_ROOT, *carved)]
+        folders += [f"--read={p}" for folder in access.readable for p in access.openings(folder)]
         folders += [f"--write={p}" for p in (access.scratch, *access.writable)]
         return [sys.executable, "-m", "ingestion.landlocked", *folders, "--", *command]
     return command
 
 
+def _bubblewrap(access: Access, mounted: tuple[Path, ...]) -> list[str]:
+    """Outer folders come first, so that what is hidden within a readable one, and what is readable within that, are
+    mounted over it."""
+    mounts = {folder: ["--ro-bind", str(folder), str(folder)] for folder in access.readable}
+    masks = [mask for folder in access.readable for mask in access.masked(folder)]
+    for mask in masks:
+        mounts[mask] = ["--tmpfs", str(mask)] if mask.is_dir() else ["--ro-bind", "/dev/null", str(mask)]
+    arguments = [word for path in sorted(mounts, key=lambda path: len(path.parts)) for word in mounts[path]]
+    for folder in (access.scratch, *access.writable):
+        arguments += ["--bind", str(folder), str(folder)]
+    for file in dict.fromkeys(mounted):
+        arguments += ["--ro-bind", str(file), str(mount_point(file))]
+    for mask in (*(mask for mask in masks if mask.is_dir()), Path("/dev"), Path("/")):
+        arguments += ["--remount-ro", str(mask)]  # nothing can be kept there unseen
+    return [*_bubblewrap_base(), *arguments, "--chdir", str(access.scratch)]
+
+
 def _bubblewrap_base() -> list[str]:
     base = ["bwrap", "--die-with-parent", "--unshare-all", "--cap-drop", "ALL", "--proc", "/proc"]
-    base += ["--dev", "/dev", "--tmpfs", "/tmp"]
+    base += ["--dev", "/dev", "--tmpfs", "/dev/shm", "--tmpfs", "/tmp"]
     for folder in SYSTEM_FOLDERS:
         if Path(folder).is_symlink():
             base += ["--symlink", str(Path(folder).readlink()), folder]

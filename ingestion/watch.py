@@ -11,29 +11,56 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import psutil
+
+from ingestion.disk import DiskMeter
+from ingestion.memory import MemoryMeter
 
 WALL_TO_PROCESSOR = 1.5
 """Seconds that pass for each second of processor time while a program starts."""
 TICK_S = 0.05
-MEMORY_EVERY_TICKS = 4
+RESOURCES_EVERY_TICKS = 4
+DISK_EVERY_S = 0.5
+DISK_REST = 10
+"""Looking at the folders takes at most one part in so many of the time."""
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
 
-class Watchdog:
-    """Watches one child and all processes that it starts; `verdict` says why they were ended, or is empty. The
-    memory of the processes `beside` counts too."""
+@dataclass(frozen=True)
+class Watched:
+    """What a watchdog looks after. `pid`: the child, which it ends; the memory of the processes `beside` counts too,
+    and so do strays, processes that this one has adopted and for which `is_stray` holds."""
 
-    def __init__(self, pid: int, memory_bytes: int | None, beside: tuple[int, ...] = ()) -> None:
+    pid: int
+    memory_bytes: int | None
+    memory: MemoryMeter | None
+    disk: DiskMeter
+    is_stray: Callable[[psutil.Process], bool]
+    beside: tuple[int, ...] = ()
+
+    def processes(self) -> list[psutil.Process]:
+        """All processes of the submission."""
+        found = {p.pid: p for root in (self.pid, *self.beside) for p in process_tree(root)}
+        for process in psutil.Process().children():
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                if process.pid not in found and self.is_stray(process):
+                    found |= {p.pid: p for p in process_tree(process.pid)}
+        return list(found.values())
+
+
+class Watchdog:
+    """Watches one child and all processes that it starts; `verdict` says why they were ended, or is empty."""
+
+    def __init__(self, watched: Watched) -> None:
         self.verdict = ""
-        self.peak_bytes = 0
-        self._pid = pid
-        self._roots = (pid, *beside)
-        self._memory_bytes = memory_bytes
+        self.disk_is_full = False
+        self._watched = watched
         self._deadline: float | None = None
         self._what = ""
+        self._look_at_disk = 0.0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._thread.start()
@@ -56,20 +83,37 @@ class Watchdog:
                 self._end(f"ran out of time: {self._what}")
                 return
             with contextlib.suppress(psutil.Error):  # the process ended in the meantime
-                if ticks % MEMORY_EVERY_TICKS == 0 and self._too_much_memory():
+                if ticks % RESOURCES_EVERY_TICKS == 0 and (
+                    self._too_much_memory() or self._too_much_on_disk()
+                ):
                     return
 
     def _too_much_memory(self) -> bool:
-        used = sum(_private_bytes(p) for root in self._roots for p in process_tree(root))
-        self.peak_bytes = max(self.peak_bytes, used)
-        if self._memory_bytes is None or used <= self._memory_bytes:
+        watched, limit = self._watched, self._watched.memory_bytes
+        if limit is None:
             return False
-        self._end(f"used {used / 1e9:.2f} GB of memory, the budget is {self._memory_bytes / 1e9:.2f} GB")
+        used = used_bytes(watched.memory, watched.processes(), limit)
+        if used <= limit:
+            return False
+        self._end(f"used {used / 1e9:.2f} GB of memory, the budget is {limit / 1e9:.2f} GB")
         return True
+
+    def _too_much_on_disk(self) -> bool:
+        """A child that stands by is not asked: the one that works may be the cause."""
+        began = time.monotonic()
+        if not self._what or began < self._look_at_disk:
+            return False
+        excess = self._watched.disk.excess(process.pid for process in self._watched.processes())
+        took_s = time.monotonic() - began
+        self._look_at_disk = began + took_s + max(DISK_EVERY_S, DISK_REST * took_s)
+        if excess:
+            self.disk_is_full = True
+            self._end(excess)
+        return bool(excess)
 
     def _end(self, verdict: str) -> None:
         self.verdict = verdict
-        kill_processes(process_tree(self._pid))
+        kill_processes(process_tree(self._watched.pid))
 
 
 def process_tree(pid: int) -> list[psutil.Process]:
@@ -104,13 +148,16 @@ def end_strays(is_stray: Callable[[psutil.Process], bool]) -> None:
     psutil.wait_procs(strays, timeout=0.5)
 
 
-def _private_bytes(process: psutil.Process) -> int:
-    """Resident memory of the process without mapped files and shared pages."""
-    try:
-        info = process.memory_info()
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return 0
-    return int(info.rss - getattr(info, "shared", 0))
+def used_bytes(meter: MemoryMeter | None, processes: list[psutil.Process], limit_bytes: int) -> int:
+    """Memory of the processes together; where there is no meter, their resident memory without shared pages."""
+    if meter is not None:
+        return meter.used_bytes([process.pid for process in processes], limit_bytes)
+    total = 0
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            info = process.memory_info()
+            total += info.rss - getattr(info, "shared", 0)
+    return total
 
 
 def adopt_orphans() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 import socket
 from pathlib import Path
 
@@ -10,12 +12,13 @@ import pytest
 import torch
 from synthetic import write_meta_album
 
-from ingestion.channel import Channel, anonymous_file, map_array
+from ingestion.channel import Channel, map_array
 from ingestion.datasets import read_meta_album
 from ingestion.errors import SubmissionError
 from ingestion.generators import BatchGenerator, TaskGenerator, TrainingSet
 from ingestion.images import decode_dataset
 from ingestion.logger import Logger
+from ingestion.shared_images import SharedImages
 from ingestion.tasks import TaskConfig
 
 
@@ -125,9 +128,33 @@ def test_foreign_bytes_are_no_message(raw: bytes) -> None:
     channel.close()
 
 
-def test_shared_images_are_read_only_for_the_child() -> None:
-    fd = anonymous_file(12)
-    map_array(fd, (12,), writable=True)[:] = 7
-    view = map_array(fd, (2, 6))
-    assert (view == 7).all()
-    assert not view.flags.writeable
+def test_shared_images_can_only_be_read_by_the_child() -> None:
+    """Nobody can shorten them, which would end ingestion by a signal, nor write to them through a new descriptor."""
+    shared = SharedImages(4 * 12)
+    images = np.arange(24, dtype=np.uint8).reshape(2, 3, 2, 2)
+    for again in (0, 1):
+        assert shared.put(images, np.array([1 - again])) == [1, 3, 2, 2]
+        view = map_array(shared.fd, (1, 3, 2, 2))
+        assert (view == images[1 - again]).all()
+        assert not view.flags.writeable
+        for attack in (shorten_reopened, write_to_reopened, map_reopened):
+            with pytest.raises(OSError):
+                attack(shared.fd)
+        with pytest.raises(OSError):
+            os.ftruncate(shared.fd, 0)
+        assert (view == images[1 - again]).all()
+    shared.close()
+
+
+def shorten_reopened(fd: int) -> None:
+    os.truncate(f"/proc/self/fd/{fd}", 1)
+
+
+def write_to_reopened(fd: int) -> None:
+    with Path(f"/proc/self/fd/{fd}").open("r+b", buffering=0) as file:
+        file.write(b"other")
+
+
+def map_reopened(fd: int) -> None:
+    with Path(f"/proc/self/fd/{fd}").open("r+b", buffering=0) as file:
+        mmap.mmap(file.fileno(), 4, access=mmap.ACCESS_WRITE)[:4] = b"evil"

@@ -5,63 +5,14 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import yaml
-from synthetic import MakeBundle, write_meta_album
+from ingestion_runs import TASKS, Runner
+from synthetic import MakeBundle
 
-from ingestion import Event, IngestionSettings, run
 from ingestion.errors import InputError
-from ingestion.program import IngestionResult
-from ingestion.sandbox import choose_sandbox
-
-TASKS = 4
-
-
-@pytest.fixture
-def dataset(tmp_path: Path) -> Path:
-    return write_meta_album(tmp_path / "data" / "SET", [9] * 8)
-
-
-class Runner:
-    """Runs a bundle and keeps what it showed."""
-
-    def __init__(self, dataset: Path, output: Path) -> None:
-        self.dataset, self.output = dataset, output
-        self.events: list[Event] = []
-
-    def __call__(self, bundle: Path, *, overwrite: bool = False, **settings: Any) -> IngestionResult:
-        defaults: dict[str, Any] = {
-            "image_size": 16,
-            "test_tasks_per_dataset": TASKS,
-            "query_images_per_class": 4,
-            "sandbox": "none",
-        }
-        asked = IngestionSettings(
-            input_data_dir=self.dataset, submission=bundle, output_dir=self.output, **{**defaults, **settings}
-        )
-        return run(asked, self.events.append, overwrite=overwrite)
-
-    def texts(self, kind: str) -> str:
-        return "\n".join(event.text for event in self.events if event.kind == kind)
-
-    def truth(self) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads((self.output / "truth.json").read_text())
-        return content
-
-    def accuracy(self, task: int) -> float:
-        scores = np.loadtxt(self.output / f"task_{task}.predict", ndmin=2)
-        labels = self.truth()["tasks"][task - 1]["labels"]
-        if np.isnan(scores).any():
-            return float("nan")
-        return float((scores.argmax(1) == labels).mean())
-
-
-@pytest.fixture
-def runner(dataset: Path, tmp_path: Path) -> Runner:
-    return Runner(dataset, tmp_path / "out")
 
 
 def test_a_run_leaves_everything_that_scoring_needs(runner: Runner, make_bundle: MakeBundle) -> None:
@@ -153,28 +104,6 @@ def test_a_submission_finds_neither_truth_nor_data(runner: Runner, make_bundle: 
     """
     result = runner(make_bundle(predict=search))
     assert not result.failures
-
-
-@pytest.mark.parametrize("sandbox", ["bubblewrap", "landlock"])
-def test_a_sandbox_hides_the_data(runner: Runner, make_bundle: MakeBundle, sandbox: Any) -> None:
-    try:
-        choose_sandbox(sandbox)
-    except InputError as error:
-        pytest.skip(str(error))
-    labels = runner.dataset / "labels.csv"
-    (runner.output.parent / "outside").mkdir()
-    attempt = f"""
-        for place, mode in (({str(labels)!r}, "r"), ({str(runner.output.parent / "outside" / "x")!r}, "w")):
-            try:
-                open(place, mode)
-            except OSError:
-                continue
-            raise AssertionError(f"could open {{place}}")
-        return self.nearest(query_set)
-    """
-    result = runner(make_bundle(predict=attempt), sandbox=sandbox)
-    assert not result.failures
-    assert runner.accuracy(1) > 0.7
 
 
 @pytest.mark.slow
@@ -288,22 +217,6 @@ def test_output_of_a_submission_goes_to_the_log_and_nowhere_else(
     shown = [event.text for event in runner.events if event.kind == "line"]
     assert len(shown) < 2000
     assert not any("\x1b" in line for line in shown)
-
-
-def test_data_within_the_bundle_is_hidden(runner: Runner, make_bundle: MakeBundle) -> None:
-    try:
-        choose_sandbox("bubblewrap")
-    except InputError as error:
-        pytest.skip(str(error))
-    look = """
-        found = [str(p) for p in Path(__file__).parent.rglob("*") if "label" in p.name]
-        assert not found, found
-        return self.nearest(query_set)
-    """
-    bundle = make_bundle(predict=look)
-    runner.dataset = runner.dataset.rename(bundle / "SET")
-    result = runner(bundle, sandbox="bubblewrap")
-    assert not result.failures, result.failures
 
 
 def test_the_output_must_not_lie_inside_the_dataset(runner: Runner, make_bundle: MakeBundle) -> None:

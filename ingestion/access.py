@@ -1,0 +1,156 @@
+"""What the submission's process may touch: read-only programs, its own bundle, and a few folders of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ingestion.errors import InputError
+
+PACKAGE_ROOT = Path(__file__).resolve().parent.parent
+SYSTEM_FOLDERS = ("/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc", "/opt")
+ADD_ON_FOLDER = Path("/opt")
+"""The only system folder in which people keep their own work."""
+PASSED_VARIABLES = (
+    "PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES",
+    "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "OMP_NUM_THREADS", "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS", "OMP_WAIT_POLICY", "PYTHONHASHSEED", "HF_HUB_OFFLINE",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Access:
+    """Folders that the child may read, and those that it may also write; `scratch` is its home. It must not see the
+    `hidden` files and folders (resolved paths), even within readable ones. What is readable within a hidden folder is
+    seen."""
+
+    readable: tuple[Path, ...]
+    writable: tuple[Path, ...]
+    scratch: Path
+    hidden: tuple[Path, ...] = ()
+
+    def masked(self, folder: Path) -> tuple[Path, ...]:
+        """Hidden paths within this readable folder, under the name by which it is readable."""
+        inside = folder.resolve()
+        return tuple(
+            folder / h.relative_to(inside) for h in self.hidden if h.exists() and h.is_relative_to(inside)
+        )
+
+    def openings(self, folder: Path) -> Iterator[Path]:
+        """What is left of a readable folder without the hidden paths: itself, or files and folders within it. Links
+        are left out, since they may lead elsewhere."""
+        inside = folder.resolve()
+        hidden = [h for h in self.hidden if h.is_relative_to(inside)]
+        if not hidden:
+            yield folder
+        elif inside not in hidden:
+            for entry in sorted(inside.iterdir()):
+                if not entry.is_symlink():
+                    yield from self.openings(entry)
+
+
+def accessible(
+    readable: tuple[Path, ...],
+    writable: tuple[Path, ...],
+    scratch: Path,
+    *,
+    private: Iterable[Path],
+    output: Path,
+) -> Access:
+    """The access of a submission to which `private` files and folders stay closed, and so do the `output` of its run
+    and everything beside it that a readable folder holds: outputs of other runs have the same truth.
+
+    InputError if one of them can not be closed.
+    """
+    hidden = [path.resolve() for path in private]
+    if PACKAGE_ROOT not in {folder.resolve() for folder in readable}:
+        hidden.append(
+            PACKAGE_ROOT
+        )  # with its data and outputs, but for the packages, which are readable by themselves
+    hidden.append(_beside_others(output.resolve(), readable))
+    for folder in readable:
+        if folder.resolve() in hidden:
+            raise InputError(
+                f"{folder}: the submission needs to read this folder, but it is also the dataset, the image cache or "
+                "holds the output; name another folder, or use --sandbox none for a submission that you trust"
+            )
+    return Access(readable, writable, scratch, tuple(dict.fromkeys(hidden)))
+
+
+def _beside_others(output: Path, readable: tuple[Path, ...]) -> Path:
+    """The output, or where it lies within a readable folder, the entry of that folder that it lies in."""
+    around = [folder.resolve() for folder in readable if output.is_relative_to(folder.resolve())]
+    if not around:
+        return output
+    innermost = max(around, key=lambda folder: len(folder.parts))
+    if str(innermost) in SYSTEM_FOLDERS and innermost != ADD_ON_FOLDER:
+        raise InputError(
+            f"output folder {output}: lies in the system folder {innermost}, which every submission can read; "
+            "name another one with --output"
+        )
+    return innermost / output.relative_to(innermost).parts[0] if output != innermost else output
+
+
+def hugging_face_home() -> Path:
+    """The folder of the Hugging Face libraries: downloaded files in `hub/`, and the user's token."""
+    return Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+
+
+def hugging_face_hub() -> Path:
+    """The folder of downloaded files."""
+    return Path(os.environ.get("HF_HUB_CACHE") or hugging_face_home() / "hub")
+
+
+def torch_home() -> Path:
+    """The folder of what PyTorch has downloaded."""
+    return Path(os.environ.get("TORCH_HOME") or Path.home() / ".cache" / "torch")
+
+
+def secrets() -> tuple[Path, ...]:
+    """Files with tokens of the user that may lie in a readable folder."""
+    home = hugging_face_home()
+    token = Path(os.environ.get("HF_TOKEN_PATH") or home / "token")
+    return token, home / "token", home / "stored_tokens", token.with_name("stored_tokens")
+
+
+def child_environment(scratch: Path, extra: dict[str, str]) -> dict[str, str]:
+    """Environment of the child: a few harmless variables, a home of its own, and the documented `extra`.
+
+    OpenMP threads wait without spinning, which makes PyTorch several times faster if the machine has other load.
+    """
+    kept = {name: os.environ[name] for name in PASSED_VARIABLES if name in os.environ}
+    python_path = os.pathsep.join([str(PACKAGE_ROOT), *_extra_python_path()])
+    return kept | {
+        "HOME": str(scratch),
+        "TMPDIR": str(scratch),
+        "HF_HOME": str(hugging_face_home()),
+        "HF_HUB_CACHE": str(hugging_face_hub()),
+        "HF_TOKEN_PATH": str(scratch / "no-token"),  # libraries fail on a token that they may not read
+        "TORCH_HOME": str(torch_home()),
+        "PYTHONPATH": python_path,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONSAFEPATH": "1",
+        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "0"),
+        **extra,
+    }
+
+
+def _extra_python_path() -> list[str]:
+    found = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
+    return [p for p in found if Path(p).resolve() != PACKAGE_ROOT]
+
+
+def readable_folders() -> tuple[Path, ...]:
+    """Folders that any Python program needs here: those of the system, of Python and of installed packages, the
+    packages beside this one (not their parent folder, which may hold data), and local caches of weights."""
+    prefixes = [Path(p) for p in (sys.prefix, sys.base_prefix, sys.exec_prefix)]
+    found = [Path(p) for p in sys.path if {"site-packages", "dist-packages"} & set(Path(p).parts)]
+    beside = [init.parent for init in PACKAGE_ROOT.glob("*/__init__.py")]
+    caches = [hugging_face_hub(), torch_home()]
+    extra = [Path(p) for p in _extra_python_path()]
+    wanted = [*map(Path, SYSTEM_FOLDERS), *prefixes, *found, *beside, *extra, *caches]
+    return tuple(dict.fromkeys(p for p in wanted if p.exists()))

@@ -1,0 +1,104 @@
+"""What a submission may keep on disk: bytes and files in all of its folders together."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ingestion.errors import InputError
+from ingestion.memory import BLOCK_BYTES, Inode, inode_of, open_files
+
+MAX_BYTES = 16 * 2**30
+MAX_FILES = 200_000
+MAX_DEPTH = 64
+"""Deeper folders than any program needs; they would be too deep to be deleted."""
+SHARE_OF_FREE = 0.5
+
+
+class TooMuchError(Exception):
+    """The folders hold more than is allowed; the message says what, and how much is allowed."""
+
+
+class DiskMeter:
+    """Folders of a submission, and how much they may hold: half of the space that is free at the start is left to
+    everything else. `given` are files that ingestion handed over, with their sizes."""
+
+    def __init__(self, folders: Iterable[Path], given: dict[Inode, int]) -> None:
+        self._folders = tuple(folders)
+        self._given = given
+        free = min(shutil.disk_usage(folder).free for folder in self._folders)
+        try:
+            there = sum(status.st_blocks * BLOCK_BYTES for status in self._entries())
+        except TooMuchError as error:
+            raise InputError(
+                f"{self._folders[0].parent}: holds {error}; start again with --overwrite"
+            ) from error
+        self.max_bytes = min(MAX_BYTES, there + int(SHARE_OF_FREE * free))
+        self.max_files = MAX_FILES
+        self._devices = {folder.stat().st_dev for folder in self._folders}
+
+    def excess(self, pids: Iterable[int]) -> str:
+        """What is too much in the folders and in files without a name that these processes hold open, or ""."""
+        used_bytes = sum(self._nameless(pids).values())
+        files = 0
+        try:
+            for status in self._entries():
+                used_bytes += status.st_blocks * BLOCK_BYTES
+                files += 1
+                if used_bytes > self.max_bytes or files > self.max_files:
+                    break
+        except TooMuchError as error:
+            return f"its folders hold {error}"
+        if used_bytes > self.max_bytes:
+            return (
+                f"its folders (model, logs, scratch) hold more than {self.max_bytes / 1e9:.2f} GB, the most"
+            )
+        if files > self.max_files:
+            return f"its folders (model, logs, scratch) hold more than {self.max_files} files, the most"
+        return ""
+
+    def _entries(self) -> Iterator[os.stat_result]:
+        """Every file and folder; no link is followed."""
+        for folder in self._folders:
+            for entry in entries(folder):
+                try:
+                    yield entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+
+    def _nameless(self, pids: Iterable[int]) -> dict[Inode, int]:
+        found = {}
+        for pid in pids:
+            for status in open_files(pid):
+                if status.st_nlink == 0 and status.st_dev in self._devices:
+                    more = status.st_blocks * BLOCK_BYTES - self._given.get(inode_of(status), 0)
+                    found[inode_of(status)] = max(more, 0)
+        return found
+
+
+def entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """All files and folders below, in no order. TooMuchError where they are nested too deeply or unreadable."""
+    left = [(str(folder), 0)]
+    while left:
+        path, depth = left.pop()
+        if depth > MAX_DEPTH:
+            raise TooMuchError(f"folders within folders, more than {MAX_DEPTH} deep, the most")
+        try:
+            found = list(os.scandir(path))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise TooMuchError(f"a folder that cannot be read ({error.strerror})") from error
+        for entry in found:
+            if entry.is_dir(follow_symlinks=False):
+                left.append((entry.path, depth + 1))
+            yield entry
+
+
+def clear(folder: Path) -> None:
+    """Delete what is in the folder, however deep it is."""
+    for entry in list(os.scandir(folder)):
+        subprocess.run(["rm", "-rf", "--", entry.path], check=False)

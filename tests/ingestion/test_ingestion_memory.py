@@ -1,0 +1,117 @@
+"""The memory of processes: what counts, how often, and what ingestion has handed over."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from ingestion.memory import MemoryMeter, inode_of
+from ingestion.shared_images import SharedImages
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the meter reads /proc of Linux")
+
+SIZE = 64 * 2**20
+ROOM = SIZE // 4
+"""What Python itself holds, and more."""
+Hold = Callable[..., int]
+
+
+@pytest.fixture
+def hold() -> Iterator[Hold]:
+    """`hold(code)`: the process id of a program that has run this code and waits."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(code: str, *fds: int) -> int:
+        before = f"import mmap, os, signal, sys, time\nSIZE = {SIZE}\n"
+        after = "\nos.write(1, b'!')\ntime.sleep(60)\n"
+        program = before + textwrap.dedent(code) + after
+        process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, pass_fds=fds)
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.read(1) == b"!"
+        return process.pid
+
+    yield start
+    for process in started:
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.kill()
+        process.kill()
+        process.communicate()
+
+
+def exact(meter: MemoryMeter, *pids: int) -> int:
+    return meter.used_bytes(pids, limit_bytes=0)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "kept = bytearray(os.urandom(SIZE))",
+        "fd = os.memfd_create('x'); os.write(fd, bytes(SIZE))",
+        "fd = os.memfd_create('x'); os.write(fd, bytes(SIZE)); kept = mmap.mmap(fd, SIZE); sum(kept[::4096])",
+        "kept = mmap.mmap(-1, SIZE); kept.write(bytes(SIZE))",
+        "f = open('/dev/shm/autometa-test-held', 'w+b', 0); f.write(bytes(SIZE)); os.unlink(f.name)",
+    ],
+    ids=["private", "memfd", "mapped memfd", "shared", "file in /dev/shm without a name"],
+)
+def test_memory_of_every_kind_counts_once(hold: Hold, code: str) -> None:
+    meter = MemoryMeter({}, private=False)
+    pid = hold(code)
+    assert SIZE <= exact(meter, pid) < SIZE + ROOM
+    bound = meter.used_bytes([pid], None)
+    assert bound >= exact(meter, pid) - ROOM
+    assert bound < 2 * SIZE + ROOM
+
+
+def test_a_file_in_shared_memory_that_nobody_holds_counts_and_that_of_another_program_does_not(
+    hold: Hold, tmp_path: Path
+) -> None:
+    file = Path("/dev/shm") / f"autometa-test-{os.getpid()}"
+    try:
+        meter = MemoryMeter({}, private=False)
+        pid = hold(f"open({str(file)!r}, 'wb', 0).write(bytes(SIZE))")
+        assert SIZE <= exact(meter, pid) < SIZE + ROOM
+        with file.open("rb"):  # this process is not one of the submission's
+            assert exact(meter, pid) < ROOM
+        assert exact(MemoryMeter({}, private=False), pid) < ROOM  # there before the meter
+    finally:
+        file.unlink()
+
+
+def test_pages_that_processes_share_count_once(hold: Hold) -> None:
+    pid = hold("""
+        kept = mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        kept.write(bytes(SIZE))
+        for _ in range(3):
+            if os.fork() == 0:
+                time.sleep(60)
+        time.sleep(0.1)
+    """)
+    tree = [pid, *(child.pid for child in psutil.Process(pid).children())]
+    assert len(tree) == 4
+    assert SIZE <= exact(MemoryMeter({}, private=False), *tree) < SIZE + 4 * ROOM
+
+
+def test_images_that_ingestion_hands_over_do_not_count(hold: Hold) -> None:
+    shared = SharedImages(SIZE)
+    shared.put(np.ones((1, 1, 1024, SIZE // 1024), dtype=np.uint8), np.array([0]))
+    code = f"kept = mmap.mmap({shared.fd}, SIZE, access=mmap.ACCESS_READ); sum(kept[::4096])"
+    pid = hold(code, shared.fd)
+    given = {inode_of(os.fstat(shared.fd)): SIZE}
+    assert exact(MemoryMeter(given, private=False), pid) < ROOM
+    assert exact(MemoryMeter({}, private=False), pid) >= SIZE
+    shared.close()
+
+
+def test_a_process_that_has_ended_holds_nothing() -> None:
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    assert exact(MemoryMeter({}, private=False), done.pid) == 0
