@@ -195,6 +195,7 @@ class AutoLearner:
         """Support 5-tuple of the format → predictor."""
         assert self.learner is not None, "nothing was fitted or loaded"
         images, labels, _, ways, _ = support_set
+        _hear_what_is_left(self.learner)
         return AutoPredictor(self.learner.fit(as_uint8(images), labels.cpu().numpy(), int(ways)))
 
 
@@ -216,6 +217,17 @@ def _load(folder: Path) -> AnyLearner:
         learner.schedule = _declared_schedule()
         learner.limit_memory(read_limits(Settings(), trains=False).memory)
     return learner
+
+
+def _hear_what_is_left(learner: AnyLearner, environment: Mapping[str, str] = os.environ) -> None:
+    """Tell the schedule of a learner what ingestion says is still to answer: tasks that another process answered, or
+    that failed, are not to come. The original ingestion says nothing, and the schedule counts by itself."""
+    if not isinstance(learner, (FittedLearner, Portfolio)) or learner.schedule is None:
+        return
+    if "METADL_TASKS_LEFT" in environment:
+        learner.schedule.expect(
+            int(environment["METADL_TASKS_LEFT"]), float(environment["METADL_IMAGES_LEFT"])
+        )
 
 
 def _declared_schedule() -> MetaTestSchedule | None:

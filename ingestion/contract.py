@@ -9,8 +9,11 @@
 | `METADL_MEMORY_BYTES` | memory that all processes of the submission may use together |
 | `METADL_MODEL_DIR` | the folder that `save` and `load` get; what is saved there early is kept after a stop |
 | `METADL_TEST_SPEC` | JSON, see `TestSpec` |
+| `METADL_TASKS_LEFT` | meta-test tasks that are still to come, with the one at hand |
+| `METADL_IMAGES_LEFT` | images of these tasks, repeats included |
 
-Without a limit the variable is absent. The original platform sets none of them.
+The last two are set anew before each task. Without a limit the variable is absent. The original platform sets none of
+them.
 """
 
 from __future__ import annotations
@@ -39,6 +42,19 @@ class TestSpec:
     balanced: bool = True
 
     __test__ = False  # not a test class for pytest
+
+
+@dataclass(frozen=True)
+class TasksLeft:
+    """What is still to be answered in meta-test: `tasks`, with the one at hand, and their `images`, repeats included.
+    A process that replaces another one has no other way to know."""
+
+    tasks: int
+    images: int
+
+    def variables(self) -> dict[str, str]:
+        """The environment variables of the table above that are set before each task."""
+        return {"METADL_TASKS_LEFT": str(self.tasks), "METADL_IMAGES_LEFT": str(self.images)}
 
 
 @dataclass(frozen=True)

@@ -157,6 +157,10 @@ class MetaTestSchedule:
         self._move(levels, costs, allowed[0] if allowed else cheapest)
         return levels[self._level].members
 
+    def expect(self, tasks: int, shown_images: float) -> None:
+        """So many tasks are still to come, with the one that begins, and so many images in them, repeats counted."""
+        self.tasks_left, self.shown_left = tasks, shown_images
+
     def count_images(self, n_images: int) -> None:
         """So many images have come, repeats counted."""
         self.shown_left = max(self.shown_left - n_images, 0)
