@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from autometa.core.budget import Limits, MemoryBudget, TimeBudget, own_bytes, process_age_s
-from autometa.core.errors import ConfigError
+from autometa.core.errors import FAILURES, ConfigError, describe
 from autometa.core.settings import Settings, load_yaml
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.images import ImagePool, as_uint8
@@ -121,10 +121,14 @@ class AutoMetaLearner:
         limits, test = read_limits(settings), read_test_spec(settings)
         torch.manual_seed(settings.seed)
         controller = Controller(settings, test, limits, read_model_dir(), _say, process_age_s())
-        controller.bootstrap()
-        with controller.stages.timed("pool"):
-            pool = collect_pool(meta_train_generator, limits.train, limits.memory, _say)
-        return AutoLearner.of(controller.run(pool))
+        learner: AnyLearner = controller.bootstrap()
+
+        def search() -> AnyLearner:
+            with controller.stages.timed("pool"):
+                pool = collect_pool(meta_train_generator, limits.train, limits.memory, _say)
+            return controller.run(pool)
+
+        return _improve(learner, search)
 
 
 class EpisodicMetaLearner:
@@ -139,11 +143,15 @@ class EpisodicMetaLearner:
         refuse_settings_of_search(self.bundle, settings)
         limits, test = read_limits(settings), read_test_spec(settings)
         training = SingleLearnerSystem(self.recipe, test, limits, read_model_dir(), _say, process_age_s())
-        training.bootstrap()
+        learner: AnyLearner = training.bootstrap()
         stream = self.recipe.data == "stream"
         images = meta_valid_generator if stream and meta_valid_generator is not None else meta_train_generator
-        pool = collect_pool(images, limits.train, limits.memory, _say)
-        return AutoLearner.of(training.run(pool, meta_train_generator))
+
+        def train() -> AnyLearner:
+            pool = collect_pool(images, limits.train, limits.memory, _say)
+            return training.run(pool, meta_train_generator)
+
+        return _improve(learner, train)
 
 
 class SystemMetaLearner:
@@ -158,10 +166,12 @@ class SystemMetaLearner:
         refuse_settings_of_search(self.bundle, settings)
         limits, test = read_limits(settings), read_test_spec(settings)
         system = type(self).system(test, limits, read_model_dir(), _say, process_age_s())
-        system.bootstrap()
-        return AutoLearner.of(
-            system.run(collect_pool(meta_train_generator, limits.train, limits.memory, _say))
-        )
+        learner = system.bootstrap()
+
+        def run() -> AnyLearner:
+            return system.run(collect_pool(meta_train_generator, limits.train, limits.memory, _say))
+
+        return _improve(learner, run)
 
 
 class AutoLearner:
@@ -208,6 +218,15 @@ class AutoPredictor:
     def predict(self, query_set: torch.Tensor) -> np.ndarray[Any, Any]:
         """Query images float32 [q, 3, px, px] → probabilities float64 [q, ways]."""
         return self.predictor.predict(as_uint8(query_set))
+
+
+def _improve(learner: AnyLearner, improve: Callable[[], AnyLearner]) -> AutoLearner:
+    """What `improve` returns, or, where it fails, the learner at hand: better than none."""
+    try:
+        learner = improve()
+    except FAILURES as error:
+        _say(f"stopped early: {describe(error)}; the learner made before it serves")
+    return AutoLearner.of(learner)
 
 
 def _load(folder: Path) -> AnyLearner:
