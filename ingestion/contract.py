@@ -7,6 +7,7 @@
 | `METADL_META_TRAIN_DEADLINE` | when meta-training is stopped at the latest, on the same clock |
 | `METADL_MAX_TASK_S` | seconds that one meta-test task may take at most |
 | `METADL_MEMORY_BYTES` | memory that all processes of the submission may use together |
+| `METADL_CORES` | processors that the submission may use: a sandbox may hide the limit of a container |
 | `METADL_MODEL_DIR` | the folder that `save` and `load` get; what is saved there early is kept after a stop |
 | `METADL_TEST_SPEC` | JSON, see `TestSpec` |
 | `METADL_TASKS_LEFT` | meta-test tasks that are still to come, with the one at hand |
@@ -66,6 +67,7 @@ class Limits:
     meta_train_deadline: float | None
     max_task_s: float | None
     memory_bytes: int | None
+    cores: int | None = None
 
 
 def contract_variables(limits: Limits, model_dir: Path, spec: TestSpec) -> dict[str, str]:
@@ -76,6 +78,7 @@ def contract_variables(limits: Limits, model_dir: Path, spec: TestSpec) -> dict[
         "METADL_META_TRAIN_DEADLINE": limits.meta_train_deadline,
         "METADL_MAX_TASK_S": limits.max_task_s,
         "METADL_MEMORY_BYTES": limits.memory_bytes,
+        "METADL_CORES": limits.cores,
         "METADL_MODEL_DIR": str(model_dir),
         "METADL_TEST_SPEC": dumps(asdict(spec)),
     }

