@@ -125,7 +125,8 @@ class _Run:
     log: SubmissionLog = field(init=False)
 
     def complete(self) -> IngestionResult:
-        """Both phases, then the files; Ctrl-C ends the phases early and keeps what is done."""
+        """Both phases, then the files. Ctrl-C ends meta-training; both phases where nothing was saved, or when it
+        comes again. What is done is kept."""
         output_dir = self.settings.output_dir
         write_environment(output_dir, self.machine)
         self._write_settings()

@@ -10,58 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from synthetic import MakeBundle, write_meta_album
+from ingestion_cases import TASKS, Runner
+from synthetic import MakeBundle
 
-from ingestion import Event, IngestionSettings, run
 from ingestion.errors import InputError
-from ingestion.program import IngestionResult
 from ingestion.sandbox import choose_sandbox
-
-TASKS = 4
-
-
-@pytest.fixture
-def dataset(tmp_path: Path) -> Path:
-    return write_meta_album(tmp_path / "data" / "SET", [9] * 8)
-
-
-class Runner:
-    """Runs a bundle and keeps what it showed."""
-
-    def __init__(self, dataset: Path, output: Path) -> None:
-        self.dataset, self.output = dataset, output
-        self.events: list[Event] = []
-
-    def __call__(self, bundle: Path, *, overwrite: bool = False, **settings: Any) -> IngestionResult:
-        defaults: dict[str, Any] = {
-            "image_size": 16,
-            "test_tasks_per_dataset": TASKS,
-            "query_images_per_class": 4,
-            "sandbox": "none",
-        }
-        asked = IngestionSettings(
-            input_data_dir=self.dataset, submission=bundle, output_dir=self.output, **{**defaults, **settings}
-        )
-        return run(asked, self.events.append, overwrite=overwrite)
-
-    def texts(self, kind: str) -> str:
-        return "\n".join(event.text for event in self.events if event.kind == kind)
-
-    def truth(self) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads((self.output / "truth.json").read_text())
-        return content
-
-    def accuracy(self, task: int) -> float:
-        scores = np.loadtxt(self.output / f"task_{task}.predict", ndmin=2)
-        labels = self.truth()["tasks"][task - 1]["labels"]
-        if np.isnan(scores).any():
-            return float("nan")
-        return float((scores.argmax(1) == labels).mean())
-
-
-@pytest.fixture
-def runner(dataset: Path, tmp_path: Path) -> Runner:
-    return Runner(dataset, tmp_path / "out")
 
 
 def test_a_run_leaves_everything_that_scoring_needs(runner: Runner, make_bundle: MakeBundle) -> None:
