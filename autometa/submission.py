@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from autometa.core.budget import Limits, MemoryBudget, TimeBudget, own_bytes, process_age_s
-from autometa.core.errors import ConfigError
+from autometa.core.errors import FAILURES, ConfigError, describe
 from autometa.core.settings import Settings, load_yaml
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.images import ImagePool, as_uint8
@@ -121,10 +121,14 @@ class AutoMetaLearner:
         limits, test = read_limits(settings), read_test_spec(settings)
         torch.manual_seed(settings.seed)
         controller = Controller(settings, test, limits, read_model_dir(), _say, process_age_s())
-        controller.bootstrap()
-        with controller.stages.timed("pool"):
-            pool = collect_pool(meta_train_generator, limits.train, limits.memory, _say)
-        return AutoLearner.of(controller.run(pool))
+        learner: AnyLearner = controller.bootstrap()
+
+        def search() -> AnyLearner:
+            with controller.stages.timed("pool"):
+                pool = collect_pool(meta_train_generator, limits.train, limits.memory, _say)
+            return controller.run(pool)
+
+        return _improve(learner, search)
 
 
 class EpisodicMetaLearner:
@@ -139,11 +143,15 @@ class EpisodicMetaLearner:
         refuse_settings_of_search(self.bundle, settings)
         limits, test = read_limits(settings), read_test_spec(settings)
         training = SingleLearnerSystem(self.recipe, test, limits, read_model_dir(), _say, process_age_s())
-        training.bootstrap()
+        learner: AnyLearner = training.bootstrap()
         stream = self.recipe.data == "stream"
         images = meta_valid_generator if stream and meta_valid_generator is not None else meta_train_generator
-        pool = collect_pool(images, limits.train, limits.memory, _say)
-        return AutoLearner.of(training.run(pool, meta_train_generator))
+
+        def train() -> AnyLearner:
+            pool = collect_pool(images, limits.train, limits.memory, _say)
+            return training.run(pool, meta_train_generator)
+
+        return _improve(learner, train)
 
 
 class SystemMetaLearner:
@@ -158,10 +166,12 @@ class SystemMetaLearner:
         refuse_settings_of_search(self.bundle, settings)
         limits, test = read_limits(settings), read_test_spec(settings)
         system = type(self).system(test, limits, read_model_dir(), _say, process_age_s())
-        system.bootstrap()
-        return AutoLearner.of(
-            system.run(collect_pool(meta_train_generator, limits.train, limits.memory, _say))
-        )
+        learner = system.bootstrap()
+
+        def run() -> AnyLearner:
+            return system.run(collect_pool(meta_train_generator, limits.train, limits.memory, _say))
+
+        return _improve(learner, run)
 
 
 class AutoLearner:
@@ -195,6 +205,7 @@ class AutoLearner:
         """Support 5-tuple of the format → predictor."""
         assert self.learner is not None, "nothing was fitted or loaded"
         images, labels, _, ways, _ = support_set
+        _hear_what_is_left(self.learner)
         return AutoPredictor(self.learner.fit(as_uint8(images), labels.cpu().numpy(), int(ways)))
 
 
@@ -209,6 +220,15 @@ class AutoPredictor:
         return self.predictor.predict(as_uint8(query_set))
 
 
+def _improve(learner: AnyLearner, improve: Callable[[], AnyLearner]) -> AutoLearner:
+    """What `improve` returns, or, where it fails, the learner at hand: better than none."""
+    try:
+        learner = improve()
+    except FAILURES as error:
+        _say(f"stopped early: {describe(error)}; the learner made before it serves")
+    return AutoLearner.of(learner)
+
+
 def _load(folder: Path) -> AnyLearner:
     """Whichever kind of learner was saved, with the limits of this process."""
     learner = load_learner(folder, _say)
@@ -219,6 +239,17 @@ def _load(folder: Path) -> AnyLearner:
     if isinstance(learner, (FittedLearner, Portfolio)):
         learner.limit_memory(read_limits(Settings(), trains=False).memory)
     return learner
+
+
+def _hear_what_is_left(learner: AnyLearner, environment: Mapping[str, str] = os.environ) -> None:
+    """Tell the schedule of a learner what ingestion says is still to answer: tasks that another process answered, or
+    that failed, are not to come. The original ingestion says nothing, and the schedule counts by itself."""
+    if not isinstance(learner, (FittedLearner, Portfolio)) or learner.schedule is None:
+        return
+    if "METADL_TASKS_LEFT" in environment:
+        learner.schedule.expect(
+            int(environment["METADL_TASKS_LEFT"]), float(environment["METADL_IMAGES_LEFT"])
+        )
 
 
 def _declared_schedule() -> MetaTestSchedule | None:

@@ -187,9 +187,8 @@ def collected(unit: Unit, settings: str, output: Path, exit_status: int, said: s
     record = content(output / "ingestion" / "ingestion.json")
     truth = output / "ingestion" / "truth.json"
     notes = [*record.get("notes", []), *record.get("failures", {}).values()]
-    tasks = (
-        content(output / "scoring" / "details.json").get("tasks", []) if "interrupted" not in notes else []
-    )
+    interrupted = any(note.startswith("interrupted") for note in notes)
+    tasks = [] if interrupted else content(output / "scoring" / "details.json").get("tasks", [])
     wall_s = record.get("duration_s", 0.0)
     last = said.strip().split("\n")[-1].strip() if exit_status or not tasks else ""
     why = [*record.get("failures", {}).values(), last]

@@ -145,9 +145,11 @@ def _one_task(channel: Channel, setup: dict[str, Any], task: Message, model: Mod
     import numpy as np  # noqa: PLC0415
     import torch  # noqa: PLC0415
 
+    from ingestion.contract import TasksLeft  # noqa: PLC0415
     from ingestion.generators import as_float  # noqa: PLC0415
 
     fields = task.fields
+    os.environ.update(TasksLeft(**fields["left"]).variables())
     support = as_float(map_array(setup["buffer"], tuple(fields["shape"])))
     labels = torch.tensor(fields["labels"], dtype=torch.int64)
     original = torch.tensor(fields["original_labels"], dtype=torch.int64)

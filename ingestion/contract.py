@@ -7,10 +7,14 @@
 | `METADL_META_TRAIN_DEADLINE` | when meta-training is stopped at the latest, on the same clock |
 | `METADL_MAX_TASK_S` | seconds that one meta-test task may take at most |
 | `METADL_MEMORY_BYTES` | memory that all processes of the submission may use together |
+| `METADL_CORES` | processors that the submission may use: a sandbox may hide the limit of a container |
 | `METADL_MODEL_DIR` | the folder that `save` and `load` get; what is saved there early is kept after a stop |
 | `METADL_TEST_SPEC` | JSON, see `TestSpec` |
+| `METADL_TASKS_LEFT` | meta-test tasks that are still to come, with the one at hand |
+| `METADL_IMAGES_LEFT` | images of these tasks, repeats included |
 
-Without a limit the variable is absent. The original platform sets none of them.
+The last two are set anew before each task. Without a limit the variable is absent. The original platform sets none of
+them.
 """
 
 from __future__ import annotations
@@ -42,6 +46,19 @@ class TestSpec:
 
 
 @dataclass(frozen=True)
+class TasksLeft:
+    """What is still to be answered in meta-test: `tasks`, with the one at hand, and their `images`, repeats included.
+    A process that replaces another one has no other way to know."""
+
+    tasks: int
+    images: int
+
+    def variables(self) -> dict[str, str]:
+        """The environment variables of the table above that are set before each task."""
+        return {"METADL_TASKS_LEFT": str(self.tasks), "METADL_IMAGES_LEFT": str(self.images)}
+
+
+@dataclass(frozen=True)
 class Limits:
     """Deadlines are on the clock of `time.monotonic()`; None if there is no limit."""
 
@@ -50,6 +67,7 @@ class Limits:
     meta_train_deadline: float | None
     max_task_s: float | None
     memory_bytes: int | None
+    cores: int | None = None
 
 
 def contract_variables(limits: Limits, model_dir: Path, spec: TestSpec) -> dict[str, str]:
@@ -60,6 +78,7 @@ def contract_variables(limits: Limits, model_dir: Path, spec: TestSpec) -> dict[
         "METADL_META_TRAIN_DEADLINE": limits.meta_train_deadline,
         "METADL_MAX_TASK_S": limits.max_task_s,
         "METADL_MEMORY_BYTES": limits.memory_bytes,
+        "METADL_CORES": limits.cores,
         "METADL_MODEL_DIR": str(model_dir),
         "METADL_TEST_SPEC": dumps(asdict(spec)),
     }

@@ -15,6 +15,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ingestion.cgroups import count_cores
 from ingestion.datasets import Dataset
 from ingestion.errors import InputError
 from ingestion.image_cache import CachedImages, ImageCache, Pixels
@@ -120,7 +121,7 @@ def _read(file: Path) -> bytes:
 
 def _content_key(dataset: Dataset, px: int) -> str:
     digest = hashlib.blake2b(f"{FORMAT}:{px}".encode(), digest_size=16)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(count_cores()) as pool:
         for part in pool.map(lambda f: hashlib.blake2b(_read(f), digest_size=16).digest(), dataset.files):
             digest.update(part)
     return digest.hexdigest()
@@ -145,7 +146,7 @@ def _fill_cache(
         images = np.lib.format.open_memmap(writing, "w+", np.uint8, (total, 3, px, px))
         with writing.open("r+b") as file:
             _reserve(file, images.offset, images.nbytes)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(count_cores()) as pool:
             good = 0
             for row, result in enumerate(pool.map(decode, dataset.files)):
                 if isinstance(result, str):

@@ -6,14 +6,14 @@ A failure only affects the task in which it happened.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ingestion.contract import Limits, task_limit_s
+from ingestion.contract import Limits, TasksLeft, task_limit_s
 from ingestion.errors import SubmissionError
 from ingestion.outputs import check_predictions, write_predictions
 from ingestion.prepare import Prepared
@@ -41,6 +41,8 @@ class MetaTest:
     def __post_init__(self) -> None:
         largest = max(max(d.support_rows.size, d.query_rows.size) for d in self.prepared.draws)
         self._buffer = SharedImages(largest * 3 * self.prepared.px**2)
+        images = [draw.support_rows.size + draw.query_rows.size for draw in self.prepared.draws]
+        self._images_left = np.cumsum(images[::-1])[::-1].tolist()
         self._child: SubmissionProcess | None = None
         self._ready = False
         self._fresh = True
@@ -148,6 +150,7 @@ class MetaTest:
             original_labels=np.asarray(part.labels[draw.support_rows]).tolist(),
             ways=draw.ways,
             shots=draw.shots,
+            left=asdict(TasksLeft(tasks_left, self._images_left[number - 1])),
         )
         left = self._left_s()
         child.await_reply("loaded", self._until(None if left is None else max(left / 3, 5)), "load")

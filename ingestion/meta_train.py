@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from ingestion.contract import Limits
@@ -11,6 +12,9 @@ from ingestion.prepare import Prepared
 from ingestion.process import LaunchPlan, SubmissionProcess
 from ingestion.settings import Event, IngestionSettings, OnEvent
 from ingestion.shared_images import shared_parts
+from ingestion.terminal import first_interrupt
+
+INTERRUPTED = "interrupted: the learner saved before answers the tasks; interrupt again to stop the run"
 
 
 def meta_train(
@@ -23,9 +27,14 @@ def meta_train(
     beside: tuple[int, ...] = (),
 ) -> str:
     """Let the submission meta-train and save. Returns "" or why it ended early; meta-test then uses what
-    was saved before. The memory of the processes `beside` counts too."""
+    was saved before. The memory of the processes `beside` counts too.
+
+    The first Ctrl-C or SIGTERM ends it early where a learner was saved and there is time to use it. KeyboardInterrupt
+    where not, and at the second one.
+    """
     model_dir, log_dir = settings.output_dir / "model", settings.output_dir / "logs"
     with (
+        first_interrupt() as interrupt,
         shared_parts(prepared.train, prepared, plan) as train,
         shared_parts(prepared.valid, prepared, plan) as valid,
     ):
@@ -43,10 +52,23 @@ def meta_train(
                     train=train.described,
                     valid=valid.described,
                 )
-                child.await_reply("saved", limits.meta_train_deadline, "meta-training")
+                deadline = limits.meta_train_deadline
+                child.await_reply("saved", deadline, "meta-training", stop=lambda: interrupt.asked)
             except SubmissionError as error:
-                return _ended_early(error, model_dir, on_event)
+                if not interrupt.asked:
+                    return _ended_early(error, model_dir, on_event)
+            if interrupt.asked:
+                return _interrupted(model_dir, limits, on_event)
     return ""
+
+
+def _interrupted(model_dir: Path, limits: Limits, on_event: OnEvent) -> str:
+    """Go on with what was saved; KeyboardInterrupt where that is nothing, or too late."""
+    is_late = limits.deadline is not None and time.monotonic() >= limits.deadline
+    if is_late or not has_learner(model_dir):
+        raise KeyboardInterrupt
+    on_event(Event("note", INTERRUPTED))
+    return "interrupted"
 
 
 def _ended_early(error: SubmissionError, model_dir: Path, on_event: OnEvent) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ingestion.cgroups import count_cores
 from ingestion.errors import InputError, SubmissionError
 from ingestion.splits import Part
 from ingestion.tasks import TaskDraw
@@ -157,7 +158,7 @@ def machine_summary() -> dict[str, Any]:
     summary: dict[str, Any] = {
         "python": platform.python_version(),
         "system": platform.platform(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": count_cores(),
         "gpus": "none",
     }
     if program := shutil.which("nvidia-smi"):

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,17 +105,19 @@ class SubmissionProcess:
         except OSError as error:
             raise self._gone() from error
 
-    def await_reply(self, expected: str, deadline: float | None, what: str) -> Message:
-        """The child's next message, of kind `expected`, by `deadline` (monotonic seconds).
+    def await_reply(
+        self, expected: str, deadline: float | None, what: str, stop: Callable[[], bool] = lambda: False
+    ) -> Message:
+        """The child's next message, of kind `expected`, by `deadline` (monotonic seconds), before `stop()` is true.
 
         Raises SubmissionError if the submission raised (with its traceback), died, ran out of time or memory, or sent
         something else; `fatal` says whether the child cannot go on.
         """
         self.watchdog.allow_until(deadline, what)
         try:
-            message = self._channel.receive(self._is_over)
+            message = self._channel.receive(lambda: stop() or self._is_over())
         except EOFError as error:
-            raise self._gone() from error
+            raise (SubmissionError("interrupted", fatal=True) if stop() else self._gone()) from error
         finally:
             self.watchdog.allow_until(None, "")
         if message.kind == "error":

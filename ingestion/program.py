@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ingestion.access import Access, accessible, child_environment, readable_folders, secrets
+from ingestion.cgroups import count_cores
 from ingestion.contract import Limits, contract_variables, meta_test_reserve_s
 from ingestion.disk import DiskMeter, clear
 from ingestion.errors import InputError
@@ -141,7 +142,8 @@ class _Run:
     log: SubmissionLog = field(init=False)
 
     def complete(self) -> IngestionResult:
-        """Both phases, then the files; Ctrl-C ends the phases early and keeps what is done."""
+        """Both phases, then the files. Ctrl-C ends meta-training; both phases where nothing was saved, or when it
+        comes again. What is done is kept."""
         output_dir = self.settings.output_dir
         with Reserve.in_folder(output_dir, self.prepared.draws) as reserve:
             write_environment(output_dir, self.machine)
@@ -203,11 +205,12 @@ class _Run:
         settings = self.settings
         budget = settings.time_budget_s
         if budget is None:
-            return Limits(None, None, None, settings.max_time_s, settings.memory_budget_bytes)
+            return Limits(None, None, None, settings.max_time_s, settings.memory_budget_bytes, count_cores())
         closing_s = 0.75 + 0.003 * self.result.tasks  # to end the child and write the missing files
         deadline = settings.started + budget - closing_s
         train_deadline = deadline - meta_test_reserve_s(budget, self.result.tasks)
-        return Limits(budget, deadline, train_deadline, settings.max_time_s, settings.memory_budget_bytes)
+        memory_bytes = settings.memory_budget_bytes
+        return Limits(budget, deadline, train_deadline, settings.max_time_s, memory_bytes, count_cores())
 
     def _launch_plan(self, limits: Limits) -> LaunchPlan:
         self.access.scratch.mkdir()

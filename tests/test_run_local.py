@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -171,6 +172,29 @@ def kill_submission(process: subprocess.Popen[str]) -> bool:
             child.kill()
             killed = True
     return killed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signals", [(signal.SIGINT,), (signal.SIGTERM, signal.SIGINT)], ids=["one", "two"])
+def test_a_signal_in_the_search_ends_the_search_and_another_one_the_run(
+    tmp_path: Path, signals: tuple[signal.Signals, ...]
+) -> None:
+    out = tmp_path / "out"
+    process = start("--time-budget", "300s", "--output", out, "--tasks-per-dataset", 20)
+    for number, sign in zip(signals, ("model/learner.json", "task_2.predict"), strict=False):
+        deadline = time.monotonic() + 90
+        while not (out / "ingestion" / sign).exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(number)
+    output, _ = process.communicate(timeout=180)
+    assert "the learner saved before answers the tasks; interrupt again to stop the run" in output
+    result = scores(out)
+    assert result["duration_s"] < 200
+    if len(signals) == 1:
+        assert process.returncode == 0 and result["tasks_missing"] == 0, output
+        assert result["normalized_accuracy"] > 0.3
+    else:
+        assert process.returncode == 1 and 0 < result["tasks_missing"] < 60, output
 
 
 @pytest.mark.slow

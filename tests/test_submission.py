@@ -14,12 +14,17 @@ import pytest
 import torch
 from synthetic import colour_pool
 
+from autometa.backbones import View
+from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import MemoryBudget, TimeBudget
 from autometa.core.errors import DataError
 from autometa.core.settings import Settings
 from autometa.data.images import ImagePool, as_uint8
 from autometa.data.pool import collect_pool
+from autometa.evaluation.member import plain_member
+from autometa.model.fitted_learner import FittedLearner
 from autometa.model.portfolio import Portfolio
+from autometa.planning.meta_test import MetaTestSchedule
 from autometa.submission import AutoLearner, AutoMetaLearner, read_limits, read_test_spec
 
 MEMORY = MemoryBudget(8 * 2**30)
@@ -158,6 +163,31 @@ def test_the_test_spec_comes_from_ingestion_or_from_the_settings() -> None:
     assert read_test_spec(Settings(), {}).tasks == 6000
 
 
+def test_a_process_that_replaces_another_plans_for_the_tasks_that_are_left(
+    tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = FittedLearner((plain_member(View(tiny_backbone, 32)),), BackboneShelf("cpu"), {})
+    learner.save(tmp_path)
+    monkeypatch.setenv("METADL_DEADLINE", str(time.monotonic() + 200))
+    monkeypatch.setenv("METADL_TEST_SPEC", json.dumps(TOLD))
+    monkeypatch.setattr(AutoLearner, "_loaded", None)
+    planned: list[tuple[int, float]] = []
+
+    def plan(schedule: MetaTestSchedule, members: Any, store: Any) -> Any:
+        planned.append((schedule.tasks_left, schedule.images_left(members[0].view, store)))
+        return members
+
+    monkeypatch.setattr(MetaTestSchedule, "begin_task", plan)
+    labels = torch.arange(2)
+    for told in ({}, {"METADL_TASKS_LEFT": "2", "METADL_IMAGES_LEFT": "9"}):
+        for name, value in told.items():
+            monkeypatch.setenv(name, value)
+        adapter = AutoLearner()
+        adapter.load(str(tmp_path))
+        adapter.fit((torch.rand(2, 3, 32, 32), labels, labels, 2, 1))
+    assert planned == [(TOLD["tasks"], TOLD["images"]), (2, 9)]
+
+
 def test_meta_fit_to_predict_in_the_format_s_types(
     tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +212,7 @@ def test_meta_fit_to_predict_in_the_format_s_types(
     p = predictor.predict(images)
     assert p.shape == (12, 4)
     assert (p.argmax(1) == labels.numpy()).mean() > 0.8
+    assert fresh.learner.schedule.tasks_left == TOLD["tasks"] - 1
     again: Any = AutoLearner()
     again.load(str(tmp_path))
     assert again.learner is fresh.learner

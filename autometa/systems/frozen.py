@@ -15,7 +15,7 @@ from autometa.backbones import View
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import Limits, Machine, TimeBudget
-from autometa.core.errors import BudgetExhausted, DataError, WeightsError
+from autometa.core.errors import FAILURES, BudgetExhausted, describe
 from autometa.core.time_policy import POLICY
 from autometa.data.images import ImagePool, Rows, take_share_of_each_class
 from autometa.data.test_spec import TestSpec
@@ -62,18 +62,17 @@ class FrozenSystem(ABC):
         return self._save([plain_member(self.view)], {}, {"stage": "bootstrap"})
 
     def run(self, pool: ImagePool) -> FittedLearner | Portfolio:
-        """Fit what the system fits; a valid learner, whatever happens to the time."""
+        """Fit what the system fits; a valid learner, whatever happens."""
         latest = self._latest or self.bootstrap()
         try:
             return self._fit(pool)
-        except (BudgetExhausted, DataError) as error:
-            self.report(f"stopped early: {error}")
+        except FAILURES as error:
+            self.report(f"stopped early: {describe(error)}")
         return self._latest or latest
 
     @abstractmethod
     def _fit(self, pool: ImagePool) -> FittedLearner | Portfolio:
-        """The learner of this system, saved. BudgetExhausted or DataError where the one that was saved before has
-        to do."""
+        """The learner of this system, saved. One of `FAILURES` where the one that was saved before has to do."""
 
     def _probe(self, pool: ImagePool) -> View:
         """Choose an engine and measure it; the view, or a coarser one if meta-test needs it."""
@@ -91,12 +90,13 @@ class FrozenSystem(ABC):
         self.report(f"probe: {backbone} {rate:.0f} images/s at 128 px")
 
     def _measure_if_here(self, backbone: str, pool: ImagePool) -> bool:
-        """Measure a backbone, unless it was measured before; False, after a report, where it has no weights here."""
+        """Measure a backbone, unless it was measured before; False, after a report, where it has no weights here or
+        cannot be used."""
         if backbone not in self._forecast.probed:
             try:
                 self._measure_speed(backbone, pool)
-            except WeightsError as error:
-                self.report(f"left out: {error}")
+            except FAILURES as error:
+                self.report(f"left out: {describe(error)}")
                 return False
         return True
 

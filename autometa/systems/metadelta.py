@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from autometa.backbones import View, installed_backbones
 from autometa.core.budget import Limits, Machine, TimeBudget, stopwatch
-from autometa.core.errors import BudgetExhausted, DataError, WeightsError
+from autometa.core.errors import FAILURES, DataError, WeightsError, describe
 from autometa.core.time_policy import POLICY
 from autometa.data.episodes import sample_episodes
 from autometa.data.images import ImagePool, choose_rows, take_share_of_each_class
@@ -117,11 +118,11 @@ class MetaDeltaSystem:
         return self._save([TrainedMember(str(self._views[0]), first)], {"stage": "untrained"})
 
     def run(self, pool: ImagePool) -> TrainedEnsemble:
-        """Train the workers and weigh them; a valid learner, whatever happens to the time."""
+        """Train the workers and weigh them; a valid learner, whatever happens."""
         try:
             self._train(pool)
-        except (BudgetExhausted, DataError) as error:
-            self.report(f"not trained further: {error}")
+        except FAILURES as error:
+            self.report(f"not trained further: {describe(error)}")
         return self._latest
 
     def _train(self, pool: ImagePool) -> None:
@@ -135,8 +136,8 @@ class MetaDeltaSystem:
                 workers[place], inputs = self._prepare(workers[place], shared, self._share(workers, place))
                 share = self._share(workers, place)  # what preparing has taught of the costs is in it
                 done.append(self._train_worker(workers[place], inputs, shared, share, first=not done))
-            except BudgetExhausted as error:
-                self.report(f"{view} is left out: {error}")
+            except FAILURES as error:
+                self.report(f"{view} is left out: {describe(error)}")
             if done:
                 self._weigh(done, shared.episodes, final=place == len(workers) - 1)
 
@@ -167,13 +168,10 @@ class MetaDeltaSystem:
                 self.report(f"no time or memory for {view}")
                 break
             try:
-                learner = self._build(view)
-            except WeightsError as error:
-                self.report(f"left out: {error}")
+                worker = self._hire(view, probe, len(pool.images))
+            except FAILURES as error:
+                self.report(f"left out: {describe(error)}")
                 continue
-            to_come = int(self.test.embedded_images) + len(pool.images)
-            choose_engine(learner, probe, to_come, self.limits.train, self.report)
-            worker = Worker(view, learner, measure_costs(learner, PreparedImages(probe), self.test.episodes))
             speed = f"{1 / worker.costs.image_s:.0f} images/s"
             self.report(f"probe: {view} {speed} up to its last {TRAINABLE} stages")
             fits = self._affordable(len(pool.images), [*workers, worker]) >= LEAST_SHARE * len(pool.images)
@@ -181,7 +179,16 @@ class MetaDeltaSystem:
                 self.report(f"{view} does not fit in the time for {len(workers)} others and meta-test")
                 break
             workers.append(worker)
+        if not workers:
+            raise WeightsError("none of the backbones can be used here")
         return workers
+
+    def _hire(self, view: View, probe: NDArray[np.uint8], n_images: int) -> Worker:
+        """A worker for a view, measured on the images `probe` [n, 3, h, w], with an engine for `n_images` more."""
+        learner = self._build(view)
+        to_come = int(self.test.embedded_images) + n_images
+        choose_engine(learner, probe, to_come, self.limits.train, self.report)
+        return Worker(view, learner, measure_costs(learner, PreparedImages(probe), self.test.episodes))
 
     def _reserve_s(self, workers: Sequence[Worker]) -> float:
         """Predicted seconds of meta-test with these workers."""

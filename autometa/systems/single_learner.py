@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from autometa.core.budget import Limits, Machine, TimeBudget
-from autometa.core.errors import BudgetExhausted, DataError
+from autometa.core.errors import FAILURES, describe
 from autometa.core.time_policy import POLICY
 from autometa.data.episodes import sample_episodes
 from autometa.data.images import ImagePool, Rows, take_share_of_each_class
@@ -68,11 +68,11 @@ class SingleLearnerSystem:
 
     def run(self, pool: ImagePool, tasks: Any = None) -> TrainedLearner:
         """Train on the pool, or, where the recipe wants the stream, on `tasks` (a generator as the challenge
-        gives it) with validation on the pool; a valid learner, whatever happens to the time."""
+        gives it) with validation on the pool; a valid learner, whatever happens."""
         try:
             self._train(pool, tasks)
-        except (BudgetExhausted, DataError) as error:
-            self.report(f"not trained further: {error}")
+        except FAILURES as error:
+            self.report(f"not trained further: {describe(error)}")
         return self._fitted
 
     def _train(self, pool: ImagePool, tasks: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from autometa.backbones import STAGES, View
-from autometa.core.errors import BudgetExhausted, DataError
+from autometa.core.errors import FAILURES, BudgetExhausted, DataError, describe
 from autometa.core.speed import Speed
 from autometa.core.time_policy import POLICY
 from autometa.data.images import ImagePool, Rows
@@ -89,8 +89,8 @@ class StrongSystem(FrozenSystem):
         for place, view in enumerate(views):
             try:
                 found.append(self._examine(images, view, found, views[place + 1 :]))
-            except BudgetExhausted as error:
-                self.report(f"{view} is left out: {error}")
+            except FAILURES as error:
+                self.report(f"{view} is left out: {describe(error)}")
                 continue
             if len(found) == 1:
                 self._save_best(found, images.validation_set, "first view")

@@ -13,7 +13,14 @@ import timm
 import torch
 from PIL import Image
 
-from autometa.backbones import CATALOGUE, Backbone, build_backbone, find_spec, installed_backbones
+from autometa.backbones import (
+    CATALOGUE,
+    Backbone,
+    build_backbone,
+    find_spec,
+    installed_backbones,
+    weights,
+)
 from autometa.backbones.build import create_model
 from autometa.backbones.catalogue import BackboneSpec, PackagedWeights
 from autometa.backbones.environment import check_environment
@@ -74,6 +81,19 @@ def test_a_package_with_other_tensors_is_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(CATALOGUE, "odd", BackboneSpec("odd", "test_resnet", 1, 64, "-", lite0.packaged))
     with pytest.raises(WeightsError, match="does not match"):
         build_backbone("odd", "cpu")
+
+
+def test_a_damaged_file_of_a_package_is_named_with_the_fix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lite0, damaged = CATALOGUE["tf_efficientnet_lite0"], tmp_path / "weights.pth"
+    damaged.write_bytes(b"PK half a file")
+    monkeypatch.setattr(weights, "_find_packaged_file", lambda *_: damaged)
+    assert lite0.packaged is not None
+    with pytest.raises(
+        WeightsError, match=f"weights.pth: damaged.*--force-reinstall {lite0.packaged.distribution}"
+    ):
+        build_backbone(lite0.name, "cpu")
 
 
 class FakeHub:

@@ -75,6 +75,25 @@ def test_failures_cost_only_their_task(runner: Runner, make_bundle: MakeBundle) 
     assert set(record["failures"]) == {"1", "2", "3", "4"}
 
 
+def test_each_task_says_how_many_are_left_to_a_new_process_too(
+    runner: Runner, make_bundle: MakeBundle
+) -> None:
+    fit = """
+        left = [int(os.environ[f"METADL_{name}_LEFT"]) for name in ("TASKS", "IMAGES")]
+        print("left", os.getpid(), *left, len(support_set[0]))
+        if left[0] == 3: os._exit(3)
+        return MyPredictor(support_set)
+    """
+    result = runner(make_bundle(fit=fit))
+    assert sorted(result.failures) == [2]
+    lines = [line.split()[1:] for line in runner.texts("line").splitlines() if line.startswith("left")]
+    assert [int(tasks) for _, tasks, *_ in lines] == [4, 3, 2, 1]
+    assert len({pid for pid, *_ in lines}) == 2
+    queries = [len(task["labels"]) for task in runner.truth()["tasks"]]
+    shown = [int(support) + n for (*_, support), n in zip(lines, queries, strict=True)]
+    assert [int(images) for *_, images, _ in lines] == [sum(shown[n:]) for n in range(TASKS)]
+
+
 def test_labels_are_predictions_too(runner: Runner, make_bundle: MakeBundle) -> None:
     result = runner(make_bundle(predict="return self.nearest(query_set).argmax(1)"))
     assert not result.failures

@@ -16,8 +16,9 @@ class Eager:
 
     def __init__(self, network: PixelNetwork, device: str, dtype: torch.dtype | None = None) -> None:
         cores = Machine.detect().cores
-        # torch starts one thread per physical core; one per logical core is faster. OMP_NUM_THREADS is respected
-        if device == "cpu" and "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() < cores:
+        # torch starts one thread per physical core, whatever a container may use; one per logical core is faster.
+        # OMP_NUM_THREADS is respected
+        if device == "cpu" and "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() != cores:
             torch.set_num_threads(cores)
         self._network = network.to(device).to(memory_format=torch.channels_last)
         self._device, self._dtype = device, dtype

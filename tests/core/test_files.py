@@ -1,0 +1,24 @@
+"""Files of tensors on disks that are full."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import SafetensorError
+
+from autometa.core import files
+
+
+def test_a_full_disk_is_an_error_of_the_system_and_leaves_no_half_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: object, file: Path) -> None:
+        file.write_bytes(b"half")
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr(files, "save_file", full)
+    with pytest.raises(OSError, match=r"weights.*No space left"):
+        files.save_tensors(tmp_path, "weights", {"a": torch.zeros(2)})
+    assert not list(tmp_path.iterdir())
