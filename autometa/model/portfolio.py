@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from autometa.backbones import STAGES, View
 from autometa.backbones.feature_store import FeatureStore, FeatureTable
@@ -72,6 +72,12 @@ class PortfolioDescription(BaseModel):
     balanced: bool = False
     temperature: tuple[float, float] = (0.0, 0.0)
     validation: dict[str, Any] = {}
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _list_files(cls, value: object) -> object:
+        """The first learners had one file for all views."""
+        return (value,) if isinstance(value, str) else value
 
 
 def list_inputs(views: Sequence[View], key: Key) -> list[MetricKey]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,18 @@ def test_what_is_loaded_answers_alike(tiny_backbone: str, tmp_path: Path) -> Non
     (tmp_path / "learner.json").write_text('{"format": "autometa-portfolio-1", "views": []}')
     with pytest.raises(ArtifactError, match=r"learner\.json"):
         load_learner(tmp_path)
+
+
+def test_metrics_of_all_views_in_one_file_are_read_too(tiny_backbone: str, tmp_path: Path) -> None:
+    learner = portfolio(tiny_backbone, ("root",))
+    learner.save(tmp_path)
+    described = json.loads((tmp_path / "learner.json").read_text())
+    tensors = [files.load_tensors(tmp_path, name) for name in described["metrics"]]
+    described["metrics"] = files.save_tensors(tmp_path, "metrics", tensors[0] | tensors[1])
+    (tmp_path / "learner.json").write_text(json.dumps(described))
+    images, labels, query, _ = task()
+    answers = [one.fit(images, labels, 4).predict(query) for one in (learner, load_learner(tmp_path))]
+    np.testing.assert_allclose(*answers, atol=0.02)
 
 
 def test_what_has_not_changed_is_neither_hashed_nor_written_again(
