@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -37,6 +36,7 @@ from autometa.backbones.view import LAYERS
 from autometa.backbones.weights import load_pretrained
 from autometa.core.budget import UNLIMITED, TimeBudget, stopwatch
 from autometa.core.errors import ConfigError, WeightsError
+from autometa.core.files import hash_tensors
 
 RACE_IMAGES = 32
 WORTH_BUILDING = 300
@@ -189,7 +189,7 @@ class Backbone:
         """Everything that decides what `embed_layers` gives for an image: what caches go by."""
         choice = self.choice(px)
         return {
-            "weights": self._digest,
+            "weights": self.digest,
             "architecture": self.spec.timm_name,
             "layers": list(self.widths),
             "px": self.input_px(px),
@@ -199,12 +199,14 @@ class Backbone:
         }
 
     @cached_property
-    def _digest(self) -> str:
-        digest = hashlib.blake2b(digest_size=16)
-        for name, tensor in self.model.state_dict().items():
-            digest.update(name.encode())
-            digest.update(tensor.cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+    def digest(self) -> str:
+        """Of the weights, which never change."""
+        return hash_tensors(self.model.state_dict())
+
+    @cached_property
+    def weight_bytes(self) -> int:
+        """Size of the weights."""
+        return sum(tensor.nbytes for tensor in self.model.state_dict().values())
 
     def _resized(self, images: Images, px: int) -> torch.Tensor:
         batch = torch.as_tensor(np.array(images) if isinstance(images, np.ndarray) else images)

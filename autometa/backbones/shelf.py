@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -10,6 +12,7 @@ from autometa.backbones.build import Backbone, build_backbone
 from autometa.backbones.engines import EAGER
 from autometa.backbones.view import View, network_label
 from autometa.core.errors import WeightsError
+from autometa.core.files import save_known
 
 
 class BackboneShelf:
@@ -56,10 +59,14 @@ class BackboneShelf:
         }
         return {name: engine for name, engine in sorted(found.items()) if engine is not None}
 
-    def states(self, views: Iterable[View]) -> dict[str, dict[str, torch.Tensor]]:
-        """Weights of the networks of these views on the CPU, for saving, by the labels of `network_label`."""
-        networks = sorted({(view.backbone, view.variant) for view in views})
-        return {network_label(*network): self.state(*network) for network in networks}
+    def save(self, folder: Path, views: Iterable[View]) -> dict[str, str]:
+        """Write the weights of the networks of these views that are not in `folder`; names of all their files, by the
+        labels of `network_label`."""
+        saved = {}
+        for network in sorted({(view.backbone, view.variant) for view in views}):
+            label, state = network_label(*network), partial(self.state, *network)
+            saved[label] = save_known(folder, f"backbone-{label}", self(*network).digest, state)
+        return saved
 
     def adopt(self, backbone: str, variant: str, state: dict[str, torch.Tensor], px: int) -> None:
         """Add a variant of a backbone with these weights, to run at `px` on the same engine."""

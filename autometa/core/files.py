@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +21,9 @@ from autometa.core.errors import ArtifactError
 
 DESCRIPTION = "learner.json"
 """Name of the file that makes a folder a saved learner; it names the files with tensors."""
+
+DIGITS = 12
+"""Of the digest of its content, in the name of a file with tensors."""
 
 Tensors = Mapping[str, torch.Tensor]
 Model = TypeVar("Model", bound=BaseModel)
@@ -77,16 +80,32 @@ def write_tensors(file: Path, tensors: Tensors) -> None:
     partial.replace(file)
 
 
-def save_tensors(folder: Path, stem: str, tensors: Tensors) -> str:
-    """Write tensors to `STEM-DIGEST.safetensors`, unless a file with this content exists; returns the file name."""
-    digest = hashlib.blake2b(digest_size=6)
-    for name, tensor in sorted(tensors.items()):
+def hash_tensors(tensors: Tensors) -> str:
+    """A digest of names and values, as hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in tensors.items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    file = folder / f"{stem}-{digest.hexdigest()}.safetensors"
+    return digest.hexdigest()
+
+
+def save_tensors(folder: Path, stem: str, tensors: Tensors) -> str:
+    """Write tensors to `STEM-DIGEST.safetensors`, unless a file with this content exists; returns the file name."""
+    return save_known(folder, stem, hash_tensors(tensors), lambda: tensors)
+
+
+def save_known(folder: Path, stem: str, digest: str, tensors: Callable[[], Tensors]) -> str:
+    """The same for tensors whose digest is known, so that nothing is hashed, or even gathered, twice."""
+    file = folder / f"{stem}-{digest[:DIGITS]}.safetensors"
     if not file.exists():
-        write_tensors(file, tensors)
+        write_tensors(file, tensors())
     return file.name
+
+
+def count_tensor_bytes(folder: Path | None) -> dict[str, int]:
+    """Sizes of all files with tensors in a folder and in those below it, by path within it; none without a folder."""
+    files = folder.rglob("*.safetensors") if folder is not None else ()
+    return {str(file.relative_to(folder)): file.stat().st_size for file in files if folder is not None}
 
 
 def load_tensors(folder: Path, name: str) -> dict[str, torch.Tensor]:

@@ -29,10 +29,6 @@ class TimePolicy:
     """Between the last answer and the end of the budget."""
     ensemble_s: float = 2.0
     """For choosing weights, or which views answer; where that takes longer, the search keeps more free."""
-    save_s: float = 1.0
-    """For saving a learner at the end of meta-training."""
-    small_finish_s: float = 1.5
-    """For saving in systems that train one learner or a few, which choose nothing at the end."""
 
     # Before the search
     stream_share: float = 0.1
@@ -97,11 +93,6 @@ class TimePolicy:
     """What was given up comes back where it needs no more than this."""
     coarser_share: float = 0.9
     """A lower resolution, which stays, must need no more than this share of what is needed without."""
-
-    @property
-    def finish_s(self) -> float:
-        """Seconds for the last choices and for saving at the end of meta-training."""
-        return self.ensemble_s + self.save_s
 
     def folds(self, search_s: float) -> int:
         """How many folds the classes are dealt to."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
 
+from autometa.core.files import hash_tensors
 from autometa.heads.features import Prior, unit
 
 KNOTS = 65
@@ -102,6 +104,11 @@ class Metric:
         prior = {f"prior_{k}": v for k, v in vars(self.prior).items()} if self.prior else {}
         parts = {"knots": self.knots, "mean": self.mean, "projection": self.projection, **prior}
         return {name: tensor for name, tensor in parts.items() if tensor is not None}
+
+    @cached_property
+    def digest(self) -> str:
+        """Of its tensors, which never change."""
+        return hash_tensors(self.tensors())
 
     @classmethod
     def from_tensors(cls, spec: MetricSpec, tensors: Mapping[str, torch.Tensor]) -> Metric:

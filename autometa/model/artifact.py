@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +17,7 @@ from autometa.core.files import (
     Tensors,
     read_description,
     remove_other_tensors,
-    save_tensors,
+    save_known,
     write_description,
 )
 from autometa.evaluation.member import Member
@@ -59,16 +61,23 @@ class Description(BaseModel):
     validation: dict[str, Any] = {}
 
 
-def save_learner(
-    folder: Path, description: Description, backbones: Mapping[str, Tensors], statistics: Tensors
-) -> None:
-    """Write a learner into `folder`: weights of its backbones (each once, named by content), statistics (the
-    tensors of its metrics), and last, by an atomic rename, the description that makes them valid; the names
-    of the files are filled in. What an earlier state has left, and this one does not name, is deleted then."""
-    files = {name: save_tensors(folder, f"{STEMS[0]}-{name}", state) for name, state in backbones.items()}
-    saved = save_tensors(folder, STEMS[1], statistics) if statistics else None
-    write_description(folder, description.model_copy(update={"backbones": files, "statistics": saved}))
-    remove_other_tensors(folder, STEMS, (*files.values(), saved))
+def save_learner(folder: Path, description: Description, metrics: Mapping[MetricKey, Metric]) -> None:
+    """Write a learner into `folder`, which has the weights of its backbones: statistics (the tensors of its metrics),
+    and last, by an atomic rename, the description that makes all valid; the name of the file is filled in. What an
+    earlier state has left, and this one does not name, is deleted then."""
+    saved = None
+    if pack_metrics(metrics):
+        saved = save_known(folder, STEMS[1], hash_metrics(metrics), partial(pack_metrics, metrics))
+    write_description(folder, description.model_copy(update={"statistics": saved}))
+    remove_other_tensors(folder, STEMS, (*description.backbones.values(), saved))
+
+
+def hash_metrics(metrics: Mapping[MetricKey, Metric]) -> str:
+    """A digest of fitted metrics, each of which is hashed once however often it is saved."""
+    digest = hashlib.blake2b(digest_size=16)
+    for (view, name), metric in sorted(metrics.items(), key=lambda item: (str(item[0][0]), item[0][1])):
+        digest.update(f"{view} {name} {metric.digest}".encode())
+    return digest.hexdigest()
 
 
 def pack_metrics(metrics: Mapping[MetricKey, Metric]) -> dict[str, torch.Tensor]:

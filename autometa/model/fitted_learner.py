@@ -26,7 +26,6 @@ from autometa.model.artifact import (
     Description,
     MetricKey,
     load_description,
-    pack_metrics,
     save_learner,
     unpack_metrics,
 )
@@ -141,13 +140,13 @@ class FittedLearner:
         description = Description(
             members=self.members,
             trained=shares,
+            backbones=self.shelf.save(folder, self.views),
             engines=self.shelf.engine_names(self.views),
             balanced=self.balanced,
             temperature=(self.temperature.level, self.temperature.slope),
             validation=self.validation,
         )
-        states = self.shelf.states(self.views)
-        save_learner(folder, description, states, pack_metrics(self.metrics))
+        save_learner(folder, description, self.metrics)
         remove_other_members(folder, shares)
 
     @classmethod

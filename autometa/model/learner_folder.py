@@ -7,6 +7,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from autometa.core.budget import process_age_s, stopwatch
+from autometa.core.files import count_tensor_bytes
+from autometa.planning.saving import SavingCosts
+
+GUESS_BYTES = 10**8
+"""Size of a learner that was not saved yet."""
 
 
 class Savable(Protocol):
@@ -19,19 +24,29 @@ class Savable(Protocol):
 
 
 class LearnerFolder:
-    """Saves learners in `folder` (None: nothing is saved) and reports each."""
+    """Saves learners in `folder` (None: nothing is saved), reports each, and tells `costs` how long it took."""
 
-    def __init__(self, folder: Path | None, report: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path | None, report: Callable[[str], None], costs: SavingCosts | None = None
+    ) -> None:
         self.folder, self._report = folder, report
+        self.costs = costs or SavingCosts()
         self._since_saved = stopwatch()
 
     def save(self, learner: Savable) -> None:
         """Replace what is in the folder by this learner; a kill leaves the old one or the new."""
         if self.folder is not None:
+            before, elapsed = count_tensor_bytes(self.folder), stopwatch()
             learner.save(self.folder)
+            after, seconds = count_tensor_bytes(self.folder), elapsed()
+            self.costs.add(seconds, sum(size for name, size in after.items() if name not in before))
             self._since_saved = stopwatch()
             stage = learner.validation["stage"]
             self._report(f"learner on disk ({stage}, {process_age_s():.1f} s after the start)")
+
+    def save_again_s(self) -> float:
+        """Seconds to reserve for saving a learner as large as the one that is in the folder, all of it new."""
+        return self.costs.seconds(sum(count_tensor_bytes(self.folder).values()) or GUESS_BYTES)
 
     def is_due(self, every_s: float) -> bool:
         """Whether there is a folder, and the last learner was saved more than `every_s` ago."""

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from autometa.backbones import STAGES, View
 from autometa.backbones.feature_store import FeatureStore, FeatureTable
@@ -24,7 +24,7 @@ from autometa.core.files import (
     load_tensors,
     read_description,
     remove_other_tensors,
-    save_tensors,
+    save_known,
     write_description,
 )
 from autometa.data.images import check_support, hash_images
@@ -33,7 +33,7 @@ from autometa.heads import FeatureBatch, Metric
 from autometa.heads.modes import Key, apply_modes, collect_keys, join_features
 from autometa.heads.refine import DEFAULT_REFINEMENT, Refinement
 from autometa.heads.solve import factor_products
-from autometa.model.artifact import MetricKey, pack_metrics, unpack_metrics
+from autometa.model.artifact import MetricKey, hash_metrics, pack_metrics, unpack_metrics
 from autometa.planning.meta_test import MetaTestSchedule
 from autometa.planning.serving import UNKNOWN_COSTS, ServingCosts, ServingPlan
 
@@ -55,7 +55,8 @@ class WeightedMode(BaseModel):
 
 
 class PortfolioDescription(BaseModel):
-    """What `learner.json` holds: views as `View` names them, with the engine that each is to run on."""
+    """What `learner.json` holds: views as `View` names them, with the engine that each is to run on, and a file with
+    the metrics on each."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -65,12 +66,18 @@ class PortfolioDescription(BaseModel):
     modes: tuple[WeightedMode, ...] = Field(min_length=1)
     refinement: dict[str, float] = {}
     backbones: dict[str, str]
-    metrics: str
+    metrics: tuple[str, ...]
     engines: dict[str, str] = {}
     balanced: bool = False
     temperature: tuple[float, float] = (0.0, 0.0)
     validation: dict[str, Any] = {}
     costs: ServingCosts = UNKNOWN_COSTS
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _list_files(cls, value: object) -> object:
+        """The first learners had one file for all views."""
+        return (value,) if isinstance(value, str) else value
 
 
 def list_inputs(views: Sequence[View], key: Key) -> list[MetricKey]:
@@ -204,20 +211,13 @@ class Portfolio:
 
     def save(self, folder: Path) -> None:
         """Write everything that `load` needs into `folder`; the description comes last, by an atomic rename."""
-        tensors = {
-            name: tensor.half() if name.endswith(" projection") else tensor
-            for name, tensor in pack_metrics(self.metrics).items()
-        }
-        states = self.shelf.states(self.views)
         description = PortfolioDescription(
             views=tuple(map(str, self.views)),
             weights=self.weights,
             modes=self.modes,
             refinement=asdict(self.refinement),
-            backbones={
-                label: save_tensors(folder, f"backbone-{label}", state) for label, state in states.items()
-            },
-            metrics=save_tensors(folder, "metrics", tensors),
+            backbones=self.shelf.save(folder, self.views),
+            metrics=tuple(self._save_metrics(folder, view) for view in self.views),
             engines=self.shelf.engine_names(self.views),
             balanced=self.balanced,
             temperature=(self.temperature.level, self.temperature.slope),
@@ -226,15 +226,29 @@ class Portfolio:
         )
         write_description(folder, description)
         remove_other_tensors(
-            folder, ("backbone", "metrics"), (*description.backbones.values(), description.metrics)
+            folder, ("backbone", "metrics"), (*description.backbones.values(), *description.metrics)
         )
+
+    def _save_metrics(self, folder: Path, view: View) -> str:
+        """Write the metrics on a view, unless they are in `folder`; the name of their file."""
+        own = {
+            key: metric for key, metric in self.metrics.items() if replace(key[0], layers=view.layers) == view
+        }
+
+        def pack() -> dict[str, torch.Tensor]:
+            half = " projection"
+            return {n: t.half() if n.endswith(half) else t for n, t in pack_metrics(own).items()}
+
+        return save_known(folder, "metrics", hash_metrics(own), pack)
 
     @classmethod
     def load(cls, folder: Path, report: Callable[[str], None] | None = None) -> Portfolio:
         """The portfolio saved in `folder`; ArtifactError where a file is missing, damaged or of another version."""
         description = read_description(folder, PortfolioDescription)
         states = {name: load_tensors(folder, file) for name, file in description.backbones.items()}
-        tensors = load_tensors(folder, description.metrics)
+        tensors = {
+            key: each for file in description.metrics for key, each in load_tensors(folder, file).items()
+        }
         views = tuple(map(View.of, description.views))
         shelf = BackboneShelf(Machine.detect().device, states, report)
         shelf.prefer_engines(views, description.engines)

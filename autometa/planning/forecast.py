@@ -19,11 +19,16 @@ from autometa.learners.prepared import PROBE_IMAGES
 from autometa.learners.trained import TrainedCosts
 from autometa.planning.meta_test import SMALLEST_PX
 from autometa.planning.plan import HEADS_S, Costs, affordable, meta_test_s
+from autometa.planning.saving import SavingCosts
 from autometa.planning.serving import ServingCosts
 
 PROBE_PX = 128
 ROOMY_BYTES = 3 * 2**29
 """Memory left with which training begins beside the engines; with less, they give theirs back."""
+HALF_BYTES, MATRICES = 2, 5
+"""Of a number in half precision, and how many matrices as large as all features of a view its metrics have, about."""
+GUESS_BYTES = 5 * 10**7
+"""Of a network that was not built yet, and the metrics on it."""
 RACE_S = 1.0
 """What a race costs besides building the winner."""
 ALONE, ALONE_S = 1.5, 0.005
@@ -42,6 +47,9 @@ class Forecast:
     store: FeatureStore
     start_s: float
     policy: TimePolicy = POLICY
+    saving: SavingCosts = field(default_factory=SavingCosts)
+    on_disk: set[View] = field(default_factory=set, init=False)
+    """Views that the learner on disk has, so that saving another one does not write them again."""
     _pixel_s: dict[str, float] = field(default_factory=dict, init=False)
     _heads: Speed = field(default_factory=Speed, init=False)
     _tried: set[Source] = field(default_factory=set, init=False)
@@ -68,10 +76,23 @@ class Forecast:
             self._heads.add(seconds, episodes)
         self._tried.add(view.source)
 
-    @property
-    def finish_s(self) -> float:
-        """Seconds that are kept free for the end of meta-training."""
-        return self.policy.finish_s
+    def finish_s(self, views: Iterable[View]) -> float:
+        """Seconds that are kept free for the end of meta-training with these views."""
+        return self.policy.ensemble_s + self.save_s(views)
+
+    def save_s(self, views: Iterable[View]) -> float:
+        """Seconds to reserve for saving a learner with these views, as far as they are not `on_disk`."""
+        new, n_bytes = {view.plain for view in views} - self.on_disk, 0
+        there = {(view.backbone, view.variant) for view in self.on_disk}
+        for view in new:
+            if (network := self.shelf.built(view.backbone)) is None:
+                n_bytes += GUESS_BYTES
+                continue
+            n_bytes += HALF_BYTES * MATRICES * sum(network.widths.values()) ** 2
+            if (view.backbone, view.variant) not in there:
+                n_bytes += network.weight_bytes
+                there.add((view.backbone, view.variant))
+        return self.saving.seconds(n_bytes)
 
     def make_room(self) -> None:
         """Have engines give back their memory where it is short: training and fitting
@@ -108,13 +129,15 @@ class Forecast:
             engine_s={view: self._engine_s(view) for view in views},
             margins={view: estimate_margin(self.store.speed(view)) for view in views},
             learners=tuple(learners),
+            save_s=self.save_s(views),
             policy=self.policy,
         )
 
     def spare_s(self, views: Iterable[View], learners: Iterable[TrainedCosts] = ()) -> float:
         """Seconds that can be spent now so that finishing and meta-test with `views` and `learners` still fit."""
+        views = list(views)
         reserve_s = self.meta_test_s(views, learners)
-        return min(self.limits.train.left_s(), self.limits.run.left_s() - reserve_s) - self.finish_s
+        return min(self.limits.train.left_s(), self.limits.run.left_s() - reserve_s) - self.finish_s(views)
 
     def meta_test_s(self, views: Iterable[View], learners: Iterable[TrainedCosts] = ()) -> float:
         """Predicted seconds of meta-test with a head on each of these views, and with these learners."""
@@ -151,7 +174,7 @@ class Forecast:
         networks = {v: self.shelf.built(v.backbone, v.variant) for v in to_embed}
         unready = {v for v, network in networks.items() if network is None or not network.is_ready(v.px)}
         now_s += sum(self._engine_s(v) + RACE_S for v in unready)
-        spare_s += self.finish_s
+        spare_s += self.finish_s(views)
         left_s = self.limits.run.left_s() - spare_s
         return self.limits.train.fits(now_s + spare_s) and affordable(
             views, left_s, to_embed, self.test, costs

@@ -22,7 +22,8 @@ IMAGE_OVERHEAD_S = 0.0002
 class Costs:
     """Measured seconds: starting a process with all imports, an image in each view, a task in all heads, and building
     the engine of a view in a new process. `margins`: by how much more than measured an image in a view may cost,
-    `policy.slowdown` where a view has none. `learners`: what trained learners cost that answer beside the heads."""
+    `policy.slowdown` where a view has none. `learners`: what trained learners cost that answer beside the heads.
+    `save_s`: what saving them at the end of meta-training takes."""
 
     start_s: float
     image_s: Mapping[View, float]
@@ -30,7 +31,13 @@ class Costs:
     engine_s: Mapping[View, float] = field(default_factory=dict)
     margins: Mapping[View, float] = field(default_factory=dict)
     learners: tuple[TrainedCosts, ...] = ()
+    save_s: float = 0.0
     policy: TimePolicy = POLICY
+
+    @property
+    def finish_s(self) -> float:
+        """Seconds for the last choices and for saving at the end of meta-training."""
+        return self.policy.ensemble_s + self.save_s
 
     def reserved_image_s(self, view: View) -> float:
         """Seconds per image in a view, with their margin."""
@@ -72,7 +79,7 @@ def make_plan(left_s: float, views: Iterable[View], test: TestSpec, costs: Costs
     """Split what is left: meta-test with the views chosen so far is reserved first, the last choices and
     saving next, the rest is for the search (negative: there is no time for one)."""
     names = ", ".join(map(str, views := sorted(views)))
-    reserve_s, finish_s = meta_test_s(views, test, costs), costs.policy.finish_s
+    reserve_s, finish_s = meta_test_s(views, test, costs), costs.finish_s
     search_s = left_s - reserve_s - finish_s
     why = (
         f"{left_s:.1f} s left: {reserve_s:.1f} s for meta-test ({test.tasks} tasks, at most "
@@ -90,7 +97,7 @@ def affordable(
     return sum(new.values()) + meta_test_s(views, test, costs) <= left_s
 
 
-def left_for_training_s(limits: Limits, reserve_s: float, policy: TimePolicy = POLICY) -> float:
+def left_for_training_s(limits: Limits, reserve_s: float, save_s: float) -> float:
     """Seconds until a system that trains one learner or a few must end its training, with `reserve_s` for meta-test
-    and time for saving; negative where there are none."""
-    return min(limits.train.left_s(), limits.run.left_s() - reserve_s) - policy.small_finish_s
+    and `save_s` for saving; negative where there are none."""
+    return min(limits.train.left_s(), limits.run.left_s() - reserve_s) - save_s

@@ -14,6 +14,7 @@ from autometa.model.fitted_learner import FittedLearner
 from autometa.model.learner_folder import LearnerFolder
 from autometa.model.load import load_learner
 from autometa.model.portfolio import Portfolio
+from autometa.planning.saving import SavingCosts
 
 Stage = Literal["bootstrap", "default", "search", "final"]
 """How far a run had come when a learner was made: before the images, with the first view, while more were bought, and
@@ -28,11 +29,13 @@ class Incumbent:
 
     folder: Path | None
     report: Callable[[str], None]
+    costs: SavingCosts = field(default_factory=SavingCosts)
+    """What saving is found to take."""
     latest: Servable | None = field(default=None, init=False)
     _earlier: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        self._saved = LearnerFolder(self.folder, self.report)
+        self._saved = LearnerFolder(self.folder, self.report, self.costs)
 
     def is_due(self, every_s: float) -> bool:
         """Whether a learner that was not offered yet is worth saving: the last one was saved so long ago."""

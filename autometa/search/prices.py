@@ -91,8 +91,8 @@ class Prices:
         all_modes, quick = self.draft.mixture().modes, self.draft.quick_modes
         if self.spare_s() > self._weigh_s(all_modes):
             return all_modes
-        policy, views = self.forecast.policy, self.draft.views
-        left_s = self.forecast.spare_s(views, self._costs(views)) + policy.finish_s - policy.save_s
+        views = self.draft.views
+        left_s = self.forecast.spare_s(views, self._costs(views)) + self.forecast.policy.ensemble_s
         return quick if left_s > self._weigh_s(quick) else None
 
     def _weigh_s(self, modes: Mapping[str, float]) -> float:
@@ -109,7 +109,7 @@ class Prices:
     def _end_s(self) -> float:
         """That weights and the final learner take beyond those that are reserved for the end of any run."""
         weigh_s = self._weigh_s(self.draft.quick_modes)
-        return max(weigh_s + self.offer_s - self.forecast.finish_s, 0.0)
+        return max(weigh_s + self.offer_s - self.forecast.finish_s(self.draft.views), 0.0)
 
     def _with(self, further: Sequence[View]) -> list[View]:
         return [*{*self.draft.views, *further}]

@@ -85,7 +85,7 @@ class Controller:
         self._left_out: dict[str, str] = {}
         """Backbones that cannot be used, and why."""
         self.stages = StageLog(self.checkpoint)
-        self._incumbent = Incumbent(self.checkpoint, self.report)
+        self._incumbent = Incumbent(self.checkpoint, self.report, self._forecast.saving)
 
     def bootstrap(self) -> Servable:
         """A valid learner, saved: what an earlier run has saved, else the cheapest backbone with weights at hand and
@@ -227,6 +227,7 @@ class Controller:
         """Make a purchase, which is a stage of its own; its receipt goes to the journal and to whoever watches."""
         with self.stages.timed(str(purchase), seconds):
             receipt = shop.buy(purchase, seconds, expected)
+            self._forecast.on_disk.discard(purchase.view.plain)  # its metrics are others now
             self.stages.note(str(purchase), receipt.outcome())
         if self.checkpoint is not None:
             journals.append(self.checkpoint / JOURNAL, receipt.record())
@@ -242,7 +243,7 @@ class Controller:
                     weights = self._weigh(shop)
                 except FAILURES as error:
                     self._note("evidence", f"equal weights: {describe(error)}")
-        with self.stages.timed("save", self.policy.save_s):
+        with self.stages.timed("save", self._forecast.save_s(shop.draft.views)):
             self._offer(shop, "final", weights)
 
     def _weigh(self, shop: Shop) -> FinalWeights:
@@ -276,7 +277,8 @@ class Controller:
             prices.task_s = task_s / len(portfolio.views)
             portfolio.costs = portfolio.costs.with_task(task_s)
         self.stages.predict("meta_test", prices.meta_test_s())
-        self._incumbent.offer(portfolio, weights.estimate, stage)
+        if self._incumbent.offer(portfolio, weights.estimate, stage) and self.checkpoint is not None:
+            self._forecast.on_disk = {view.plain for view in portfolio.views}
         prices.offer_s = elapsed()
         self.stages.write()
 

@@ -50,11 +50,11 @@ class FrozenSystem(ABC):
     _latest: FittedLearner | Portfolio | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self._folder = LearnerFolder(self.checkpoint, self.report)
         self._shelf = BackboneShelf(Machine.detect().device, report=self.report)
         ahead = int(self.test.embedded_images)
         self._store = FeatureStore(self._shelf, self.limits.memory, ahead=ahead)
         self._forecast = Forecast(self.test, self.limits, self._shelf, self._store, self.start_s)
+        self._folder = LearnerFolder(self.checkpoint, self.report, self._forecast.saving)
         self._rng = np.random.default_rng(self.seed)
 
     def bootstrap(self) -> FittedLearner:
@@ -106,7 +106,7 @@ class FrozenSystem(ABC):
 
     def _count_affordable(self, views: Sequence[View], plan: Plan) -> int:
         """How many images there is time to embed, each of them in all these views; 0 without time."""
-        left_s = min(plan.search_s, self.limits.train.left_s() - POLICY.finish_s)
+        left_s = min(plan.search_s, self.limits.train.left_s() - self._forecast.finish_s(views))
         image_s = sum(map(self._forecast.image_s, views))
         return max(int(POLICY.embed_share * left_s / (POLICY.slowdown * image_s)), 0)
 

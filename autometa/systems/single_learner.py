@@ -85,7 +85,7 @@ class SingleLearnerSystem:
         reserve_s = meta_test_s([], self.test, Costs(self.start_s, {}, task_s=0.0, learners=(costs,)))
         storage = Storage(self.shares.storage * self.limits.memory.left_bytes())
         rows = self._choose_rows(pool, costs, reserve_s, storage)
-        left_s = left_for_training_s(self.limits, reserve_s)
+        left_s = left_for_training_s(self.limits, reserve_s, self._folder.save_again_s())
         self.report(f"plan: {max(left_s, 0):.1f} s to train, {reserve_s:.1f} s reserved for meta-test")
         budget = TimeBudget.of(left_s, self.limits.train.clock)
         data = self._prepare(pool, rows, tasks, budget, storage)
@@ -96,7 +96,7 @@ class SingleLearnerSystem:
 
     def _choose_rows(self, pool: ImagePool, costs: TrainedCosts, reserve_s: float, storage: Storage) -> Rows:
         """Rows of the pool that time and room allow to prepare, as large a share of every class."""
-        left_s = left_for_training_s(self.limits, reserve_s)
+        left_s = left_for_training_s(self.limits, reserve_s, self._folder.save_again_s())
         most = count_affordable(costs, self.shares.preparing * left_s, storage)
         if most < len(pool.images):
             self.report(

@@ -217,7 +217,7 @@ class StrongSystem(FrozenSystem):
         chosen: list[ChosenView] = []
         for one in _best_first(found):
             views = [other.member.view for other in (*chosen, one)]
-            needed_s = POLICY.save_s + self._forecast.meta_test_s(views)
+            needed_s = self._forecast.save_s(views) + self._forecast.meta_test_s(views)
             if not chosen or (len(chosen) < MEMBERS and self.limits.run.fits(needed_s)):
                 chosen.append(one)
         record: dict[str, Any] = {"stage": stage}

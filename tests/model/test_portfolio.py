@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from synthetic import FakeClock, colour_pool
 from autometa.backbones import View
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
+from autometa.core import files
 from autometa.core.budget import MemoryBudget, TimeBudget
 from autometa.core.errors import ArtifactError, DataError
 from autometa.data.images import hash_images
@@ -65,7 +69,7 @@ def test_what_is_loaded_answers_alike(tiny_backbone: str, tmp_path: Path) -> Non
     learner.save(tmp_path)
     (tmp_path / "metrics-old.safetensors").write_bytes(b"of an earlier state")
     learner.save(tmp_path)
-    assert len(list(tmp_path.glob("metrics-*"))) == 1
+    assert len(list(tmp_path.glob("metrics-*"))) == len(learner.views)
     loaded = load_learner(tmp_path)
     assert isinstance(loaded, Portfolio) and loaded.views == learner.views and loaded.modes == learner.modes
     assert loaded.costs == learner.costs
@@ -75,6 +79,48 @@ def test_what_is_loaded_answers_alike(tiny_backbone: str, tmp_path: Path) -> Non
     (tmp_path / "learner.json").write_text('{"format": "autometa-portfolio-1", "views": []}')
     with pytest.raises(ArtifactError, match=r"learner\.json"):
         load_learner(tmp_path)
+
+
+def test_metrics_of_all_views_in_one_file_are_read_too(tiny_backbone: str, tmp_path: Path) -> None:
+    learner = portfolio(tiny_backbone, ("root",))
+    learner.save(tmp_path)
+    described = json.loads((tmp_path / "learner.json").read_text())
+    tensors = [files.load_tensors(tmp_path, name) for name in described["metrics"]]
+    described["metrics"] = files.save_tensors(tmp_path, "metrics", tensors[0] | tensors[1])
+    (tmp_path / "learner.json").write_text(json.dumps(described))
+    images, labels, query, _ = task()
+    answers = [one.fit(images, labels, 4).predict(query) for one in (learner, load_learner(tmp_path))]
+    np.testing.assert_allclose(*answers, atol=0.02)
+
+
+def test_what_has_not_changed_is_neither_hashed_nor_written_again(
+    tiny_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = portfolio(tiny_backbone)
+    first = replace(whole, views=whole.views[:1])
+    hashed: list[int] = []
+    written: list[str] = []
+
+    def hashing(tensors: files.Tensors) -> str:
+        hashed.append(sum(tensor.nbytes for tensor in tensors.values()))
+        return files.hash_tensors(tensors)
+
+    def writing(file: Path, tensors: files.Tensors, write: Any = files.write_tensors) -> None:
+        written.append(file.name.rsplit("-", 1)[0])
+        write(file, tensors)
+
+    monkeypatch.setattr("autometa.backbones.build.hash_tensors", hashing)
+    monkeypatch.setattr("autometa.heads.metrics.hash_tensors", hashing)
+    monkeypatch.setattr(files, "write_tensors", writing)
+    first.save(tmp_path)
+    assert written == [f"backbone-{tiny_backbone}", "metrics"]
+    known = len(hashed)
+    first.save(tmp_path)
+    assert len(written) == 2 and len(hashed) == known > 0
+    whole.save(tmp_path)
+    assert written[2:] == ["metrics"] and known < len(hashed) <= 2 * known
+    images, labels, query, _ = task()
+    assert load_learner(tmp_path).fit(images, labels, 4).predict(query).shape == (len(query), 4)
 
 
 def test_weights_count(tiny_backbone: str) -> None:

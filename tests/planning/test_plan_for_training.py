@@ -16,10 +16,10 @@ from autometa.planning.plan import Costs, left_for_training_s, meta_test_s
 def test_training_leaves_time_for_saving_and_meta_test() -> None:
     clock = FakeClock()
     limits = Limits(TimeBudget.of(50, clock), TimeBudget.of(60, clock), MemoryBudget(2**30))
-    assert left_for_training_s(limits, 5.0) == pytest.approx(50 - POLICY.small_finish_s)
-    assert left_for_training_s(limits, 40.0) == pytest.approx(20 - POLICY.small_finish_s)
+    assert left_for_training_s(limits, 5.0, save_s=3.0) == pytest.approx(50 - 3.0)
+    assert left_for_training_s(limits, 40.0, save_s=3.0) == pytest.approx(20 - 3.0)
     clock.now += 100
-    assert left_for_training_s(limits, 0.0) < 0
+    assert left_for_training_s(limits, 0.0, save_s=0.0) < 0
 
 
 def test_the_work_of_learners_counts_with_a_margin() -> None:

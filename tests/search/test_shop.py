@@ -250,7 +250,7 @@ def test_a_purchase_ends_before_meta_test_must_begin(
     buy(shop, "view", shop.first)
     buy(shop, "view", View(tiny_backbone, 48))
     for seconds in given:
-        assert 0 < seconds < 60 - forecast.finish_s - forecast.meta_test_s([shop.first])
+        assert 0 < seconds < 60 - forecast.finish_s([shop.first]) - forecast.meta_test_s([shop.first])
 
 
 def test_slow_evidence_is_reserved_for(shop: Shop) -> None:
