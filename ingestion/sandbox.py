@@ -9,7 +9,6 @@ search the disk.
 from __future__ import annotations
 
 import functools
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from ingestion.errors import InputError
+from ingestion.landlocked import landlock_version
 
 SandboxChoice = Literal["auto", "none", "bubblewrap", "landlock"]
 
@@ -79,15 +79,11 @@ def _bubblewrap_trouble() -> str:
 
 @functools.cache
 def _landlock_trouble() -> str:
-    if sys.platform != "linux" or importlib.util.find_spec("landlock") is None:
-        return "Landlock needs Linux and the package `landlock`"
-    import landlock  # noqa: PLC0415
-
     try:
-        abi = landlock.landlock_abi_version()
-    except (landlock.LandlockError, OSError) as error:
-        return f"this kernel has no Landlock ({type(error).__name__})"
-    return "" if abi >= 1 else "this kernel has no Landlock"
+        landlock_version()
+    except OSError as error:
+        return f"no Landlock here ({error.strerror}), it needs Linux 5.13 or newer with Landlock switched on"
+    return ""
 
 
 def child_environment(scratch: Path, extra: dict[str, str]) -> dict[str, str]:
