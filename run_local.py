@@ -1,6 +1,8 @@
 """Run a submission on a dataset as a challenge would: ingestion, then scoring, then a table of scores.
 
 python run_local.py --dataset DIR --time-budget 10m --memory-budget 4GB
+
+An installed copy has it as the command `autometa` and as `python -m run_local`.
 """
 
 from __future__ import annotations
@@ -25,8 +27,10 @@ from ingestion.terminal import prepare_process
 from scoring import ScoringError, ScoringSettings, score
 
 ROOT = Path(__file__).resolve().parent
-DEMO = ROOT / "examples" / "demo"
-BASELINES = ROOT / "baselines"
+SHIPPED = ROOT / "autometa" / "shipped"
+"""What an installed copy brings along; a checkout has no such folder."""
+DEMO = SHIPPED / "demo" if SHIPPED.is_dir() else ROOT / "examples" / "demo"
+BASELINES = SHIPPED / "baselines" if SHIPPED.is_dir() else ROOT / "baselines"
 MARK_FILE = ".autometa-run"
 
 

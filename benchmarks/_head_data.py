@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from autometa.backbones import build_backbone
 from autometa.data.images import ImagePool
 from autometa.heads import FeatureStatistics
+from ingestion import decode_image
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def embedded(folder: Path) -> Cached:
     features = []
     for start in range(0, len(rows), 64):
         files = [folder / "images" / row["FILE_NAME"] for row in rows[start : start + 64]]
-        pixels = [np.asarray(Image.open(file).convert("RGB")).transpose(2, 0, 1) for file in files]
+        pixels = [decode_image(file.read_bytes(), 128) for file in files]
         features.append(network.embed(np.stack(pixels), 128))
     labels = np.array([classes.index(row["CATEGORY"]) for row in rows], dtype=np.int64)
     return Cached(folder.name, torch.cat(features), labels)

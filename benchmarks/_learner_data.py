@@ -28,6 +28,7 @@ from autometa.learners.encoder import EncoderSpec, build_encoder
 from autometa.learners.episodes import EpisodeSampler, InputEpisodes, PoolSource
 from autometa.learners.recipe import Recipe, build_learner
 from autometa.learners.training import Training, TrainingSettings, Validation
+from ingestion import decode_image
 
 SPLIT_SEED, VALIDATION_SEED, TEST_SEED = 0, 1, 2
 FIT, VALIDATION = 0.6, 0.15
@@ -90,13 +91,13 @@ def choose_datasets(data: Path, names: str | None) -> list[Path]:
 
 
 def load(folder: Path) -> Dataset:
-    """A dataset in Meta-Album layout whose images are all of one size."""
+    """A dataset in Meta-Album layout, its images 128 px as a run sees them."""
     with (folder / "labels.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     classes = sorted({row["CATEGORY"] for row in rows})
     places = {category: place for place, category in enumerate(classes)}
     files = tuple(folder / "images" / row["FILE_NAME"] for row in rows)
-    pixels = [np.asarray(Image.open(file).convert("RGB")).transpose(2, 0, 1) for file in files]
+    pixels = [decode_image(file.read_bytes(), 128) for file in files]
     labels = np.array([places[row["CATEGORY"]] for row in rows], dtype=np.int64)
     pool = ImagePool(np.stack(pixels), labels, np.zeros(len(classes), np.int64), (folder.name,))
     order = np.random.default_rng(SPLIT_SEED).permutation(len(classes))

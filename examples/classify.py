@@ -6,33 +6,41 @@ MODEL_DIR is `output/…/ingestion/model` of any run; LABELLED_DIR has one subfo
 each: any number of classes, also new ones that the run has not seen.
 """
 
+import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from autometa import load_learner
+from ingestion import decode_image
+from ingestion.datasets import read_class_folders
 
-PX = 128
+DEFAULT_PX = 128
+"""What ingestion gives unless told otherwise."""
 
 
-def read_images(files: list[Path]) -> np.ndarray:
-    """uint8 [n, 3, 128, 128], RGB."""
-    images = [np.asarray(Image.open(file).convert("RGB").resize((PX, PX))) for file in files]
-    return np.stack(images).transpose(0, 3, 1, 2)
+def trained_px(model_dir: Path) -> int:
+    """The size of the images that the learner was trained on: from the record of its run, where it lies beside it."""
+    record = model_dir.resolve().parent / "ingestion.json"
+    return int(json.loads(record.read_text())["image_size"]) if record.exists() else DEFAULT_PX
+
+
+def read_images(files: Iterable[Path], px: int) -> np.ndarray:
+    """uint8 [n, 3, px, px], RGB, prepared as ingestion prepares the images of a run."""
+    return np.stack([decode_image(file.read_bytes(), px) for file in files])
 
 
 def main(model_dir: str, labelled_dir: str, *images: str) -> None:
     """Print the most probable class of each image with its probability."""
-    learner = load_learner(Path(model_dir))
-    classes = sorted(folder for folder in Path(labelled_dir).iterdir() if folder.is_dir())
-    files = [(file, label) for label, folder in enumerate(classes) for file in sorted(folder.iterdir())]
-    labels = np.array([label for _, label in files])
-    predictor = learner.fit(read_images([file for file, _ in files]), labels, len(classes))
-    probabilities = predictor.predict(read_images([Path(image) for image in images]))
+    learner, px = load_learner(Path(model_dir)), trained_px(Path(model_dir))
+    labelled = read_class_folders(Path(labelled_dir))
+    classes = labelled.class_names
+    predictor = learner.fit(read_images(labelled.files, px), labelled.labels, len(classes))
+    probabilities = predictor.predict(read_images(map(Path, images), px))
     for image, p in zip(images, probabilities, strict=True):
-        print(f"{image}: {classes[p.argmax()].name} ({p.max():.0%})")
+        print(f"{image}: {classes[p.argmax()]} ({p.max():.0%})")
 
 
 if __name__ == "__main__":

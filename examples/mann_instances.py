@@ -29,11 +29,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import nn
 
 from autometa.learners.encoder import EncoderSpec, build_encoder
 from autometa.learners.memory.mann import MANNOptions, MemoryNetwork
+from ingestion import decode_image
 
 WAYS, INSTANCES, META_BATCH = 5, 10, 16
 RATE, WARM_UP = 3e-3, 20
@@ -58,12 +58,8 @@ class Classes:
             rows = list(csv.DictReader(stream))
         groups: dict[str, list[np.ndarray]] = {}
         for row in rows:
-            image = (
-                Image.open(folder / "images" / row["FILE_NAME"])
-                .convert("RGB")
-                .resize((ENCODER.px, ENCODER.px))
-            )
-            groups.setdefault(row["CATEGORY"], []).append(np.asarray(image).transpose(2, 0, 1))
+            image = decode_image((folder / "images" / row["FILE_NAME"]).read_bytes(), ENCODER.px)
+            groups.setdefault(row["CATEGORY"], []).append(image)
         each = min(len(group) for group in groups.values())
         return cls(torch.from_numpy(np.stack([np.stack(group[:each]) for group in groups.values()])))
 

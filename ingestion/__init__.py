@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ingestion.errors import IngestionError, InputError, SubmissionError
+    from ingestion.images import decode_image
     from ingestion.program import IngestionResult, run
     from ingestion.settings import Event, IngestionSettings
 
@@ -17,6 +18,7 @@ __all__ = [
     "IngestionSettings",
     "InputError",
     "SubmissionError",
+    "decode_image",
     "run",
 ]
 
@@ -24,6 +26,7 @@ _HOMES = {
     "Event": "settings",
     "IngestionSettings": "settings",
     "IngestionResult": "program",
+    "decode_image": "images",
     "run": "program",
 }
 

@@ -26,17 +26,12 @@ from ingestion.watch import seconds_since_start
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Range(click.ParamType[tuple[int, int]]):
-    """`LOW-HIGH`, or one number for both."""
-
-    name = "LOW-HIGH"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
-        """The two numbers."""
-        low, _, high = str(value).partition("-")
-        if not low.isdigit() or not (high or low).isdigit():
-            self.fail(f"`{value}` is not a range like 2-20 or a number like 5", param, ctx)
-        return int(low), int(high or low)
+def read_range(value: str) -> tuple[int, int]:
+    """The two numbers of `LOW-HIGH`, or one number for both; click.BadParameter if it is neither."""
+    low, _, high = value.partition("-")
+    if not low.isdigit() or not (high or low).isdigit():
+        raise click.BadParameter(f"`{value}` is not a range like 2-20 or a number like 5")
+    return int(low), int(high or low)
 
 
 def flag(name: str, **attributes: Any) -> Callable[[F], F]:
@@ -66,8 +61,8 @@ def flag(name: str, **attributes: Any) -> Callable[[F], F]:
 @flag("test_tasks_per_dataset", type=int, default=100)
 @flag("time_budget_s", type=float, default=None, help="Seconds for the whole run.")
 @flag("memory_budget_bytes", type=int, default=None)
-@flag("ways", type=Range(), default="2-20")
-@flag("shots", type=Range(), default="1-20")
+@flag("ways", type=read_range, metavar="LOW-HIGH", default="2-20")
+@flag("shots", type=read_range, metavar="LOW-HIGH", default="1-20")
 @flag("query_images_per_class", type=int, default=20)
 @flag("protocol", type=click.Choice(get_args(Protocol)), default="auto")
 @flag("sandbox", type=click.Choice(get_args(SandboxChoice)), default="auto")

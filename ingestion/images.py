@@ -50,8 +50,9 @@ def default_cache_dir() -> Path:
 
 
 def decode_image(data: bytes, px: int) -> Pixels:
-    """One encoded image → uint8 [3, px, px], RGB; transparency on white, the whole image resized to a
-    square with Pillow's bilinear filter (what the original loader does).
+    """One encoded image → uint8 [3, px, px], RGB; upright as its EXIF data say, transparency on white, 16 bits a
+    channel scaled to 8, the whole image resized to a square with Pillow's bilinear filter (what the original loader
+    does). Whoever gives images to a learner decodes them here, so that it sees what it was trained on.
 
     Raises OSError, ValueError or Image.DecompressionBombError if the data is not a usable image.
     """
@@ -65,15 +66,26 @@ def decode_image(data: bytes, px: int) -> Pixels:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        return image
-    if image.mode.startswith("I;16"):  # 16-bit grey: Pillow would clip instead of scale
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if "A" in image.mode or "transparency" in image.info:
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers of no known range; save it with 8 or 16 bits")
+    if image.mode == "I" or image.mode.startswith("I;16"):  # Pillow would clip instead of scale
+        return Image.fromarray(_scale_grey(image)).convert("RGB")
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         canvas = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(canvas, rgba).convert("RGB")
     return image.convert("RGB")
+
+
+def _scale_grey(image: Image.Image) -> NDArray[np.uint8]:
+    """Grey pixels of 16 bits → uint8 [h, w]; where one grey means transparent, it becomes white."""
+    deep = np.asarray(image).astype(np.int64)
+    if deep.min() < 0 or deep.max() >= 2**16:
+        raise ValueError(
+            f"its pixels lie in {deep.min()} to {deep.max()}, outside the 16 bits of a grey image; "
+            "save it with 8 or 16 bits"
+        )
+    return np.where(deep == image.info.get("transparency", -1), 255, deep >> 8).astype(np.uint8)
 
 
 def decode_dataset(

@@ -3,38 +3,98 @@
     python -m ingestion.landlocked --list=DIR --read=DIR --write=DIR -- COMMAND
 
 (`--list` gives the names in the folder and below, not the files. `--read` also takes a file.) The kernel keeps the
-restriction after exec and for all children.
+restriction after exec and for all children. This is Landlock (https://docs.kernel.org/userspace-api/landlock.html),
+called without a library: three system calls, whose numbers are the same on all processors that PyTorch runs on.
 """
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import sys
 from pathlib import Path
 
-from landlock import FSAccess, Ruleset
+CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
+ASK_VERSION = 1
+PATH_BENEATH = 1
+NO_NEW_PRIVILEGES = 38
 
-READABLE_FOLDERS = ("/proc/self", "/proc/sys", "/sys")
-READABLE_FILES = ("/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/version", "/proc/filesystems")
+READABLE_FOLDERS = (Path("/proc/self"), Path("/proc/sys"), Path("/sys"))
+READABLE_FILES = tuple(
+    Path("/proc", name) for name in ("cpuinfo", "meminfo", "stat", "version", "filesystems")
+)
 """The parts of `/proc` about the machine and this process, not about other processes."""
-DEVICES = "/dev"
+DEVICES = Path("/dev")
+
+
+EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = (1 << bit for bit in range(4))
+REFER, TRUNCATE, IOCTL_DEV = (1 << bit for bit in (13, 14, 15))
+EVERYTHING = (1 << 16) - 1
+"""What may be done with files, as the kernel numbers it. Bits 4 to 12: to make and to remove files of each kind."""
+OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
+SINCE_VERSION = {REFER: 2, TRUNCATE: 3, IOCTL_DEV: 5}
+READ = READ_FILE | READ_DIR | EXECUTE
+
+
+class _Ruleset(ctypes.Structure):
+    _fields_ = (("handled_access_fs", ctypes.c_uint64),)
+
+
+class _PathBeneath(ctypes.Structure):
+    _fields_ = (("allowed_access", ctypes.c_uint64), ("parent_fd", ctypes.c_int32))
+
+
+def landlock_version() -> int:
+    """The version of Landlock in this kernel, from 1; OSError where it has none or it is switched off."""
+    if sys.platform != "linux":
+        raise OSError(errno.ENOSYS, f"Landlock is a part of Linux, this is {sys.platform}")
+    return _call(CREATE_RULESET, None, 0, ASK_VERSION)
+
+
+def known_access(version: int) -> int:
+    """All that this version can forbid."""
+    return EVERYTHING & ~sum(access for access, since in SINCE_VERSION.items() if since > version)
+
+
+def restrict(rules: list[tuple[Path, int]]) -> None:
+    """Allow this process, from now on, only what the rules say of each path and what lies below. OSError names the
+    path that cannot be opened, or says that the kernel has no Landlock."""
+    known = known_access(landlock_version())
+    ruleset = _call(CREATE_RULESET, ctypes.byref(_Ruleset(known)), ctypes.sizeof(_Ruleset), 0)
+    for path, access in rules:
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        allowed = access & known & (known if path.is_dir() else OF_FILES)
+        _call(ADD_RULE, ruleset, PATH_BENEATH, ctypes.byref(_PathBeneath(allowed, fd)), 0)
+        os.close(fd)
+    if _libc().prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl: privileges cannot be given up")
+    _call(RESTRICT_SELF, ruleset, 0)
+    os.close(ruleset)
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _call(number: int, *arguments: object) -> int:
+    given = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
+    result: int = ctypes.c_long(_libc().syscall(ctypes.c_long(number), *given)).value
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"Landlock, system call {number}: {os.strerror(error)}")
+    return result
 
 
 def main(arguments: list[str]) -> None:
     """Restrict this process, then become the command behind `--`."""
     split = arguments.index("--")
     folders, command = arguments[:split], arguments[split + 1 :]
-    read_file = FSAccess.READ_FILE | FSAccess.EXECUTE
-    read = read_file | FSAccess.READ_DIR
-    granted = {"--list": FSAccess.READ_DIR, "--read": read, "--write": FSAccess.all()}
-    rules = Ruleset()
-    for option in folders:
-        kind, _, path = option.partition("=")
-        rules.allow(path, rules=granted[kind] if Path(path).is_dir() else read_file)
-    rules.allow(*filter(os.path.exists, READABLE_FOLDERS), rules=read)
-    rules.allow(*filter(os.path.exists, READABLE_FILES), rules=FSAccess.READ_FILE)
-    rules.allow(DEVICES, rules=FSAccess.all())
-    rules.apply()
+    granted = {"--list": READ_DIR, "--read": READ, "--write": EVERYTHING}
+    rules = [(Path(folder), granted[kind]) for kind, _, folder in (each.partition("=") for each in folders)]
+    rules += [(folder, READ) for folder in READABLE_FOLDERS if folder.exists()]
+    rules += [(file, READ_FILE) for file in READABLE_FILES if file.exists()]
+    restrict([*rules, (DEVICES, EVERYTHING)])
     os.execv(command[0], command)
 
 

@@ -264,6 +264,7 @@ class _Run:
             "submission": settings.submission.resolve().name,
             "protocol": prepared.split.protocol,
             "seed": settings.seed,
+            "image_size": settings.image_size,
             "sandbox": self.sandbox,
             "time_budget_s": settings.time_budget_s,
             "memory_budget_bytes": settings.memory_budget_bytes,

@@ -8,7 +8,6 @@ path of the data, no label and a clean environment, but it can search the disk.
 from __future__ import annotations
 
 import functools
-import importlib.util
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import Literal
 
 from ingestion.access import PACKAGE_ROOT, SYSTEM_FOLDERS, Access
 from ingestion.errors import InputError
+from ingestion.landlocked import landlock_version
 
 SandboxChoice = Literal["auto", "none", "bubblewrap", "landlock"]
 
@@ -60,21 +60,18 @@ def _bubblewrap_trouble() -> str:
     return "" if done.returncode == 0 else f"`bwrap` does not work here ({done.stderr.strip()})"
 
 
-def _landlock_trouble() -> str:
-    if sys.platform != "linux" or importlib.util.find_spec("landlock") is None:
-        return "Landlock needs Linux and the package `landlock`"
-    return "" if _landlock_abi() >= 1 else "this kernel has no Landlock"
-
-
 @functools.cache
+def _landlock_trouble() -> str:
+    try:
+        landlock_version()
+    except OSError as error:
+        return f"no Landlock here ({error.strerror}), it needs Linux 5.13 or newer with Landlock switched on"
+    return ""
+
+
 def _landlock_abi() -> int:
     """The version of Landlock in this kernel, 0 without it."""
-    import landlock  # noqa: PLC0415
-
-    try:
-        return int(landlock.landlock_abi_version())
-    except (landlock.LandlockError, OSError):
-        return 0
+    return 0 if _landlock_trouble() else landlock_version()
 
 
 def may_share_files(sandbox: str) -> bool:

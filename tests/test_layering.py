@@ -33,6 +33,7 @@ DOORS = {
     "yaml": {"autometa/core/settings.py", "scoring"},
     "rich": {"autometa/display.py"},
     "safetensors": {"autometa/core/files.py"},
+    "PIL": {"ingestion/images.py"},
 }
 
 
@@ -88,6 +89,14 @@ def test_a_dependency_has_one_door(dependency: str) -> None:
                 assert any(place.startswith(door) for door in DOORS[dependency]), (
                     f"{place} imports {dependency}"
                 )
+
+
+def test_images_are_opened_in_one_place() -> None:
+    """So that examples and benchmarks see the pixels of a run. One loader is another's, to compare with; the demo is
+    made of drawings."""
+    exceptions = {"benchmarks/_learner_data.py"}
+    files = [file for folder in ("examples", "benchmarks") for file in sources(folder)]
+    assert {str(file.relative_to(ROOT)) for file in files if "PIL" in imports(file)} == exceptions
 
 
 def test_no_pickle_and_no_bare_except() -> None:

@@ -79,6 +79,18 @@ class FeatureBatch:
         """Mean support feature of each class, [b, n, d]; zero if the episode does not have the class."""
         return self.one_hot.transpose(1, 2) @ self.support / self.shots.clamp(min=1)[..., None]
 
+    def logsumexp_by_class(self, values: torch.Tensor) -> torch.Tensor:
+        """log Σ exp(values) over the support images of each class: values [b, q, s] → [b, q, n], -inf for classes
+        that an episode does not have. Sums that float32 cannot hold keep their order."""
+        labels = self.support_labels.clamp(min=0)[:, None, :].expand_as(values)
+        values = values.masked_fill(~self.support_mask[:, None, :], ABSENT)
+        shape = (*values.shape[:2], self.one_hot.shape[-1])
+        largest = values.new_full(shape, ABSENT).scatter_reduce(2, labels, values.detach(), "amax")
+        largest = largest.masked_fill(~self.present[:, None, :], 0.0)
+        sums = values.new_zeros(shape).scatter_add(2, labels, (values - largest.gather(2, labels)).exp())
+        sums = sums.masked_fill(~self.present[:, None, :], 1.0)  # their logarithm has no gradient at zero
+        return self.mask_absent(sums.log() + largest)
+
     def mask_absent(self, scores: torch.Tensor) -> torch.Tensor:
         """The scores [b, q, n] with -inf for classes that an episode does not have."""
         return scores.masked_fill(~self.present[:, None, :], ABSENT)

@@ -6,15 +6,10 @@ import torch
 
 from autometa.heads.features import FeatureBatch
 
-LEAST_VOTE = 1e-30
-
 
 def kernel_neighbours(batch: FeatureBatch, *, sharpness: float) -> torch.Tensor:
     """Scores [b, q, n]: log of the sum of exp(sharpness·cos(f, f_i)) over the support images i of a class. With a
     large sharpness the nearest neighbour decides."""
     batch = batch.unit()
     logits = sharpness * (batch.query @ batch.support.transpose(1, 2))
-    logits = logits.masked_fill(~batch.support_mask[:, None, :], float("-inf"))
-    nearest = logits.amax(-1, keepdim=True)
-    votes = (logits - nearest).exp() @ batch.one_hot
-    return batch.mask_absent(votes.clamp(min=LEAST_VOTE).log() + nearest)
+    return batch.logsumexp_by_class(logits)

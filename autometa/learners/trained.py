@@ -149,8 +149,12 @@ class TrainedPredictor:
 
     def predict(self, images: Images) -> NDArray[np.float64]:
         """Class probabilities float64 [q, ways] of query images uint8 [q, 3, h, w]."""
+        return self.log_probabilities(images).exp().numpy()
+
+    def log_probabilities(self, images: Images) -> torch.Tensor:
+        """Their logarithms float64 [q, ways], also where a probability is too small for a number."""
         if not len(images):
-            return np.empty((0, self.ways))
+            return torch.empty(0, self.ways, dtype=torch.float64)
         query = self.learner.prepare(images)
         episode = InputEpisodes(
             self.support[None],
@@ -162,4 +166,4 @@ class TrainedPredictor:
         self.learner.learner.eval()
         with torch.no_grad():
             scores = self.learner.learner(episode.to(self.learner.device))[0]
-        return scores.double().softmax(-1).cpu().numpy()
+        return scores.double().log_softmax(-1).cpu()

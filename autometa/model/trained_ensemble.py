@@ -46,7 +46,7 @@ class TrainedMember:
 
     def log_probabilities(self, predictor: TrainedPredictor, images: Images) -> torch.Tensor:
         """Calibrated log-probabilities float64 [q, ways] that its predictor gives for query images."""
-        return log_probabilities(torch.from_numpy(predictor.predict(images)).log(), self.temperature)
+        return log_probabilities(predictor.log_probabilities(images), self.temperature)
 
 
 def save_members(folder: Path, members: Iterable[TrainedMember]) -> tuple[TrainedShare, ...]:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import timm
 import torch
-from PIL import Image
 
 from autometa.backbones import (
     CATALOGUE,
@@ -25,6 +24,7 @@ from autometa.backbones.build import create_model
 from autometa.backbones.catalogue import BackboneSpec, PackagedWeights
 from autometa.backbones.environment import check_environment
 from autometa.core.errors import BrokenEnvironment, WeightsError
+from ingestion import decode_image
 
 INSTALLED = [spec.name for spec in installed_backbones()]
 
@@ -48,8 +48,8 @@ def glyph_accuracy(backbone: Backbone) -> float:
         rows = list(csv.DictReader(stream))
     names = list(dict.fromkeys(row["CATEGORY"] for row in rows))[:12]
     files = [[row["FILE_NAME"] for row in rows if row["CATEGORY"] == name][:8] for name in names]
-    images = [np.asarray(Image.open(folder / "images" / f).convert("RGB")) for group in files for f in group]
-    features = backbone.embed(np.stack(images).transpose(0, 3, 1, 2), 128)
+    images = [decode_image((folder / "images" / f).read_bytes(), 128) for group in files for f in group]
+    features = backbone.embed(np.stack(images), 128)
     features = torch.nn.functional.normalize(features, dim=1).view(12, 8, -1)
     similarity = features[:, 3:] @ features[:, :3].mean(1).T
     return float((similarity.argmax(-1) == torch.arange(12)[:, None]).float().mean())

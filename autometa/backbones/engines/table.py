@@ -16,8 +16,8 @@ ENGINES: dict[str, EngineSpec] = {
         EngineSpec(EAGER, build_eager, build_s=0.0, speedup=1.0, devices=("cpu", "cuda")),
         EngineSpec("eager-float16", build_float16, 0.1, 3.0, devices=("cuda",), precision="half"),
         EngineSpec("eager-bfloat16", build_bfloat16, 0.1, 3.0, devices=("cuda",), precision="half"),
-        EngineSpec("openvino", OpenVino, build_s=2.0, speedup=6.0, packages=("openvino",)),
-        EngineSpec("onnxruntime", OnnxRuntime, build_s=1.0, speedup=4.0, packages=("onnxruntime",)),
+        EngineSpec("openvino", OpenVino, build_s=2.0, speedup=6.0, packages=("onnx", "openvino")),
+        EngineSpec("onnxruntime", OnnxRuntime, build_s=1.0, speedup=4.0, packages=("onnx", "onnxruntime")),
         EngineSpec("compiled", Compiled, build_s=30.0, speedup=4.0, devices=("cpu", "cuda")),
     )
 }

@@ -100,8 +100,8 @@ class MemoryLearner(MetricLearner):
             )
         if self.training:
             return self._read_once(batch, None)
-        readings = [self._read_once(batch, k).softmax(-1) for k in range(self.readings)]
-        return batch.mask_absent(torch.stack(readings).mean(0).clamp(min=1e-30).log())
+        readings = [self._read_once(batch, k).log_softmax(-1) for k in range(self.readings)]
+        return torch.stack(readings).logsumexp(0) - math.log(self.readings)
 
     def _read_once(self, batch: FeatureBatch, reading: int | None) -> torch.Tensor:
         """Scores [b, q, n] of one order and one assignment of slots; random where no `reading` is given."""

@@ -38,5 +38,4 @@ class Matching(MetricLearner):
         """log Σ_i a(x, x_i) y_i [b, q, n] for these embeddings of the queries and supports of a batch."""
         cosine = self.log_scale.exp() * unit(query) @ unit(support).transpose(1, 2)
         cosine = cosine.masked_fill(~batch.support_mask[:, None, :], float("-inf"))
-        attention = cosine.softmax(-1) @ batch.one_hot
-        return batch.mask_absent(attention.clamp(min=1e-12).log())
+        return batch.logsumexp_by_class(cosine.log_softmax(-1))

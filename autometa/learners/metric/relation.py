@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from autometa.heads import FeatureBatch
@@ -55,20 +56,20 @@ class Relation(MetricLearner):
 
     def compare(self, batch: FeatureBatch, unlabelled: Unlabelled | None = None) -> torch.Tensor:
         """Scores [b, q, n]: log r."""
-        return batch.mask_absent(self._compute_relations(batch).clamp(min=1e-12).log())
+        return batch.mask_absent(F.logsigmoid(self._compute_logits(batch)))
 
     def embedded_loss(
         self, batch: FeatureBatch, unlabelled: Unlabelled | None, query_labels: torch.Tensor
     ) -> torch.Tensor:
         """Mean squared error over all pairs of a query and a class."""
-        relations = self._compute_relations(batch)
+        relations = self._compute_logits(batch).sigmoid()
         classes = torch.arange(relations.shape[-1], device=relations.device)
         target = (query_labels[..., None] == classes).float()
         counted = (query_labels >= 0)[..., None] & batch.present[:, None, :]
         return (relations - target).square()[counted].mean()
 
-    def _compute_relations(self, batch: FeatureBatch) -> torch.Tensor:
-        """r [b, q, n]."""
+    def _compute_logits(self, batch: FeatureBatch) -> torch.Tensor:
+        """Logits of r, [b, q, n]."""
         classes = batch.class_means
         if self.merge == "sum":
             classes = classes * batch.shots[..., None]
@@ -84,14 +85,14 @@ class Relation(MetricLearner):
     def _relate_pairs(
         self, classes: torch.Tensor, query: torch.Tensor, real: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """r [b, q, n] of maps of classes [b, n, ...] and queries [b, q, ...]; zero for pairs that are not
+        """Logits of r, [b, q, n], of maps of classes [b, n, ...] and queries [b, q, ...]; zero for pairs that are not
         `real` bool [b·q·n] (None: all are)."""
         b, q, n = len(classes), query.shape[1], classes.shape[1]
         shape = (b, q, n, *self.maps)
         pairs = torch.cat([classes[:, None].expand(shape), query[:, :, None].expand(shape)], dim=3)
         pairs = pairs.flatten(0, 2)
         related = self.blocks(pairs if real is None else pairs[real]).mean((2, 3))
-        relations: torch.Tensor = self.score(related)[:, 0].sigmoid()
+        logits: torch.Tensor = self.score(related)[:, 0]
         if real is not None:
-            relations = relations.new_zeros(b * q * n).index_put((real,), relations)
-        return relations.unflatten(0, (b, q, n))
+            logits = logits.new_zeros(b * q * n).index_put((real,), logits)
+        return logits.unflatten(0, (b, q, n))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -10,6 +12,8 @@ from autometa.heads import FeatureBatch
 from autometa.learners.base import Options
 from autometa.learners.encoder import Encoder
 from autometa.learners.metric.base import MetricLearner, Unlabelled
+
+LOG_HALF = math.log(0.5)
 
 
 class Siamese(MetricLearner):
@@ -21,12 +25,17 @@ class Siamese(MetricLearner):
         self.same = nn.Linear(self.width, 1)
 
     def compare(self, batch: FeatureBatch, unlabelled: Unlabelled | None = None) -> torch.Tensor:
-        """Scores [b, q, n]: log of the mean p per class."""
+        """Scores [b, q, n]: log of the mean p per class. Where p is nearly 1, the mean is that of 1 - p, whose tiny
+        differences float32 can hold; where it is nearly 0, all is in logarithms."""
         # a support image at a time, so that memory stays that of the query
         columns = [self._compare_pairs(batch.query, one[:, None, :]) for one in batch.support.unbind(1)]
-        alike = torch.stack(columns, dim=-1).sigmoid()
-        mean = alike @ batch.one_hot / batch.shots.clamp(min=1)[:, None, :]
-        return batch.mask_absent(mean.clamp(min=1e-12).log())
+        logits = torch.stack(columns, dim=-1)
+        log_shots = batch.shots.clamp(min=1).log()[:, None, :]
+        log_same, log_other = (
+            batch.logsumexp_by_class(F.logsigmoid(each)) - log_shots for each in (logits, -logits)
+        )
+        near_one = torch.log1p(-log_other.clamp(max=LOG_HALF).exp())
+        return batch.mask_absent(torch.where(log_same < log_other, log_same, near_one))
 
     def embedded_loss(
         self, batch: FeatureBatch, unlabelled: Unlabelled | None, query_labels: torch.Tensor

