@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from sandboxes import skip_without
 from synthetic import MakeBundle, write_meta_album
 
 from ingestion import Event, IngestionSettings, run
@@ -157,10 +159,7 @@ def test_a_submission_finds_neither_truth_nor_data(runner: Runner, make_bundle: 
 
 @pytest.mark.parametrize("sandbox", ["bubblewrap", "landlock"])
 def test_a_sandbox_hides_the_data(runner: Runner, make_bundle: MakeBundle, sandbox: Any) -> None:
-    try:
-        choose_sandbox(sandbox)
-    except InputError as error:
-        pytest.skip(str(error))
+    skip_without(sandbox)
     labels = runner.dataset / "labels.csv"
     (runner.output.parent / "outside").mkdir()
     attempt = f"""
@@ -173,8 +172,34 @@ def test_a_sandbox_hides_the_data(runner: Runner, make_bundle: MakeBundle, sandb
         return self.nearest(query_set)
     """
     result = runner(make_bundle(predict=attempt), sandbox=sandbox)
-    assert not result.failures
+    assert not result.failures, result.failures
     assert runner.accuracy(1) > 0.7
+    assert json.loads((runner.output / "ingestion.json").read_text())["sandbox"] == sandbox
+
+
+def test_bubblewrap_has_no_network(runner: Runner, make_bundle: MakeBundle) -> None:
+    skip_without("bubblewrap")
+    connect = """
+        with socket.socket() as client:
+            client.settimeout(5)
+            connected = client.connect_ex(("127.0.0.1", PORT)) == 0
+        assert not connected, "reached a server"
+        return self.nearest(query_set)
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        bundle = make_bundle(top="import socket", predict=connect.replace("PORT", str(port)))
+        assert "reached a server" in runner(bundle, test_tasks_per_dataset=1).failures[1]
+        result = runner(bundle, test_tasks_per_dataset=1, sandbox="bubblewrap", overwrite=True)
+    assert not result.failures, result.failures
+
+
+@pytest.mark.parametrize("sandbox", ["bubblewrap", "landlock"])
+def test_auto_is_a_sandbox_that_is_there(sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    skip_without(sandbox)
+    if sandbox == "landlock":
+        monkeypatch.setattr("ingestion.sandbox._bubblewrap_trouble", lambda: "not here")
+    assert choose_sandbox("auto")[0] == sandbox
 
 
 @pytest.mark.slow
@@ -291,10 +316,7 @@ def test_output_of_a_submission_goes_to_the_log_and_nowhere_else(
 
 
 def test_data_within_the_bundle_is_hidden(runner: Runner, make_bundle: MakeBundle) -> None:
-    try:
-        choose_sandbox("bubblewrap")
-    except InputError as error:
-        pytest.skip(str(error))
+    skip_without("bubblewrap")
     look = """
         found = [str(p) for p in Path(__file__).parent.rglob("*") if "label" in p.name]
         assert not found, found
