@@ -14,6 +14,9 @@ import psutil
 import pytest
 from synthetic import MakeBundle, write_meta_album
 
+from autometa.core.errors import ConfigError
+from run_local import ingestion_settings, read_options
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -59,10 +62,32 @@ def test_bad_arguments_exit_with_2_and_name_the_fix(arguments: list[str], named:
 
 def test_a_config_file_is_read_and_the_command_line_wins(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
-    file.write_text("tme-budget: 10s\n")
-    code, output = run_local("--config", file)
+    file.write_text("submission: nobody\n")
+    code, output = run_local("--config", file, "--output", tmp_path / "out")
     assert code == 2
-    assert "did you mean `time_budget`" in output
+    assert "--submission nobody" in output
+    code, output = run_local("--config", file, "--output", tmp_path / "out", "--submission", "no-one")
+    assert code == 2
+    assert "--submission no-one" in output and "nobody" not in output
+
+
+def test_options_of_both_are_taken_and_those_given_twice_from_the_command_line(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("time-budget: 50s\nseed: 5\nways: 2-7\noverwrite: true\n")
+    asked = {"seed": "6", "shots": "3", "overwrite": None, "time_budget": None, "output": "there"}
+    options = read_options(file, asked)
+    assert (options.time_budget, options.seed, options.ways, options.shots) == (50.0, 6, (2, 7), (3, 3))
+    assert options.overwrite and options.output == Path("there")
+    assert options.query_per_class is None and options.tasks_per_dataset == 30
+    settings = ingestion_settings(options, 0.0)
+    assert (settings.time_budget_s, settings.seed, settings.ways, settings.shots) == (50.0, 6, (2, 7), (3, 3))
+
+
+def test_an_unknown_key_of_a_config_file_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("tme-budget: 10s\n")
+    with pytest.raises(ConfigError, match="did you mean `time_budget`"):
+        read_options(file, {})
 
 
 def test_an_output_in_use_is_not_overwritten(tmp_path: Path) -> None:
