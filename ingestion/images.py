@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ingestion.datasets import Dataset
-from ingestion.errors import InputError
+from ingestion.errors import InputError, NoImageError
 
 FORMAT = "autometa-images-2"
 BLOCK_BYTES = 2**20
@@ -84,7 +84,7 @@ def decode_dataset(
 ) -> DecodedDataset:
     """Decode every image of `dataset` at `px` pixels, or map the cache file of an earlier run.
 
-    Raises InputError if no image can be read or the cache folder cannot be written.
+    Raises NoImageError if no image can be read, InputError if the cache folder cannot be written.
     """
     folder = cache_dir / "images"
     try:
@@ -103,14 +103,23 @@ def decode_dataset(
             f"image cache {folder}: {error.strerror or error}; free space there or choose another folder "
             "with the environment variable AUTOMETA_CACHE_DIR"
         ) from error
+    lines = tuple(f"{dataset.files[row]}: {reason}" for row, reason in broken.items())
     if len(broken) == len(dataset.files):
-        raise InputError(f"{dataset.name}: none of its {len(broken)} images can be read ({broken[0]})")
+        raise NoImageError(
+            f"{dataset.name}: none of its {len(broken)} images can be read ({broken[0]})", lines
+        )
     return DecodedDataset(
         dataset=dataset.without(broken) if broken else dataset,
         images=images,
         file=array_file,
-        broken=tuple(f"{dataset.files[row]}: {reason}" for row, reason in broken.items()),
+        broken=lines,
     )
+
+
+def is_decoded(dataset: Dataset, px: int, cache_dir: Path) -> bool:
+    """Whether the cache has all images of the dataset, so that `decode_dataset` only maps them."""
+    array_file = cache_dir / "images" / f"{_content_key(dataset, px)}.npy"
+    return array_file.exists() and array_file.with_suffix(".json").exists()
 
 
 def _read(file: Path) -> bytes:
