@@ -98,7 +98,8 @@ def decode_source(
 
 @dataclass
 class _Decoding:
-    """One run's decoding; `whole`: the datasets of which all images are decoded."""
+    """One run's decoding. `whole`: the datasets of which all images are decoded; `image_s`: seconds that an image
+    takes, as measured."""
 
     settings: IngestionSettings
     on_event: OnEvent
@@ -108,7 +109,7 @@ class _Decoding:
     def __post_init__(self) -> None:
         self.cache_dir = self.settings.cache_dir or default_cache_dir()
         self.whole: dict[str, DecodedDataset] = {}
-        self.pace = Pace(0.0, 0.0)
+        self.image_s = float("inf")
 
     def decode_whole(self, source: Source) -> list[str]:
         """Decode all datasets if there is time, else map those that the cache holds; returns the names of the
@@ -117,8 +118,8 @@ class _Decoding:
         rest = list(datasets)
         images = _count(datasets, rest)
         if self._left_s() is not None and images > FEW_IMAGES:
-            self.pace = pace = measure_pace([f for d in datasets.values() for f in d.files], px, self.clock)
-            whole_s, allowed_s = pace.decoding_s(images), self._allowed_s()
+            pace = measure_pace([f for d in datasets.values() for f in d.files], px, self.clock)
+            whole_s, allowed_s, self.image_s = pace.decoding_s(images), self._allowed_s(), pace.decoding_s(1)
             self._note(f"{images:,} images take about {whole_s:.0f} s to decode, less if the cache has them")
             if whole_s > allowed_s and 2 * pace.key_s(images) <= allowed_s:
                 rest = [name for name, d in datasets.items() if not is_decoded(d, px, self.cache_dir)]
@@ -159,8 +160,10 @@ class _Decoding:
                 if name in partial:
                     rows = asked if number < MOST_DRAWS else np.arange(len(present[name].files))
                     self.on_event(Event("stage", f"images of {name} for the test tasks", total=len(rows)))
+                    began = self.clock()
                     for done in partial[name].decode(rows):
                         self._show_progress(done, len(rows))
+                    self.image_s = min(self.image_s, (self.clock() - began) / len(rows))
             removed = [each.remove_broken() for each in partial.values()]
             if not any(removed):
                 break
@@ -173,7 +176,7 @@ class _Decoding:
         total = sum(map(len, orders))
         self.on_event(Event("stage", "images to learn from", total=total))
         began, allowed_s, done = self.clock(), self._allowed_s(), 0
-        image_s = self.pace.decoding_s(1)
+        image_s = self.image_s
         for start in range(0, max(map(len, orders), default=0), SHARD):
             for part, order in zip(parts, orders, strict=True):
                 rows = order[start : start + SHARD]
@@ -225,6 +228,7 @@ def measure_pace(files: Sequence[Path], px: int, clock: Clock = time.monotonic) 
         with contextlib.suppress(OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             decode_image(data, px)
 
+    decode(read(sample[0]))  # what the first image takes longer is not the pace
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         began = clock()
         contents = list(pool.map(read, sample))

@@ -12,7 +12,7 @@ from synthetic import FakeClock
 
 from ingestion import Event, IngestionSettings, decoding, images
 from ingestion.datasets import Dataset, dataset_from_names
-from ingestion.decoding import DECODING_SHARE, Decoded, Pace, decode_source
+from ingestion.decoding import DECODING_SHARE, SAMPLE, Decoded, Pace, decode_source
 from ingestion.errors import InputError
 from ingestion.images import Pixels
 from ingestion.partial_dataset import FIRST_ROUND, SHARD, order_to_learn
@@ -21,6 +21,8 @@ from ingestion.splits import Part, Source
 
 PX = 8
 IMAGE_S = 0.05
+MEASURED = SAMPLE + 1
+"""The first one is decoded twice."""
 
 
 class Album:
@@ -114,14 +116,14 @@ def test_the_pace_predicts_what_decoding_takes(album: Album) -> None:
     pace = decoding.measure_pace(album.dataset().files, PX, album.clock)
     assert pace == Pace(0.0, pytest.approx(IMAGE_S))  # type: ignore[arg-type]
     assert Pace(0.01, 0.05).decoding_s(1000) == pytest.approx(70) and Pace(0.01, 0.05).key_s(1000) == 10
-    assert len(album.decoded) == decoding.SAMPLE and max(np.diff(sorted(album.decoded))) < 40
+    assert len(album.decoded) == MEASURED and max(np.diff(sorted(album.decoded))) < 40
 
 
 def test_all_images_are_decoded_where_there_is_time_or_no_budget(decodes: Decodes, album: Album) -> None:
     result = decodes(1000.0)
     assert sum(len(part.rows) for part in (*result.split.train, *result.split.test)) == 1200
     assert decodes.notes == ["1,200 images take about 60 s to decode, less if the cache has them"]
-    assert result.seconds == pytest.approx(IMAGE_S * (1200 + decoding.SAMPLE))
+    assert result.seconds == pytest.approx(IMAGE_S * (1200 + MEASURED))
     check_images(result, album)
     decodes(None)
     assert not album.decoded and not decodes.notes
@@ -133,8 +135,8 @@ def test_what_is_decoded_within_a_budget_is_what_it_can_use(decodes: Decodes, al
     asked = {row for d in result.draws for row in (*d.support_rows, *d.query_rows)}
     assert len(test.rows) == 12 * 40, "tasks are drawn from all that is listed"
     tasks_s = IMAGE_S * len(asked)
-    left_s = 100.0 - IMAGE_S * decoding.SAMPLE - tasks_s
-    learning_s = result.seconds - IMAGE_S * decoding.SAMPLE - tasks_s
+    left_s = 100.0 - IMAGE_S * MEASURED - tasks_s
+    learning_s = result.seconds - IMAGE_S * MEASURED - tasks_s
     assert 0.5 * DECODING_SHARE * left_s < learning_s <= DECODING_SHARE * left_s
     assert len(train.rows) == SHARD and len(train.class_names) == 18, "most of each of all classes"
     assert min(map(len, train.rows_of_class)) >= FIRST_ROUND
@@ -155,14 +157,14 @@ def test_a_later_run_goes_on_from_what_the_cache_has(decodes: Decodes, album: Al
         learned.append(len(result.split.train[0].rows))
         check_images(result, album)
     assert learned == [SHARD, 2 * SHARD, 720, 720]
-    assert len(album.decoded) == decoding.SAMPLE
+    assert len(album.decoded) == MEASURED
 
 
 def test_what_the_cache_has_in_whole_is_used_in_whole(decodes: Decodes, album: Album) -> None:
     decodes(None)
     result = decodes(50.0)
     assert sum(len(part.rows) for part in (*result.split.train, *result.split.test)) == 1200
-    assert len(album.decoded) == decoding.SAMPLE
+    assert len(album.decoded) == MEASURED
     check_images(result, album)
 
 
@@ -173,6 +175,17 @@ def test_where_even_looking_images_up_takes_too_long_few_are_looked_up(
     monkeypatch.setattr(decoding, "measure_pace", lambda *_: Pace(0.02, 0.05))
     monkeypatch.setattr(decoding, "is_decoded", lambda *_: pytest.fail("looked all images up"))
     assert len(decodes(100.0).split.train[0].rows) < 720
+
+
+def test_nothing_is_looked_up_in_a_cache_that_has_only_parts(
+    decodes: Decodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decodes(100.0)
+    looked_up: list[int] = []
+    key = images._content_key
+    monkeypatch.setattr(images, "_content_key", lambda d, px: looked_up.append(len(d.files)) or key(d, px))  # type: ignore[func-returns-value]
+    decodes(100.0)
+    assert max(looked_up) <= SHARD
 
 
 def test_broken_images_are_in_no_task_and_named(decodes: Decodes, album: Album) -> None:
@@ -191,7 +204,7 @@ def test_images_that_are_all_broken_are_an_error(decodes: Decodes, album: Album)
     album.broken = set(range(1200))
     with pytest.raises(InputError, match="broken"):
         decodes(100.0)
-    assert len(album.decoded) <= 1200 + decoding.SAMPLE, "each is tried once"
+    assert len(album.decoded) <= 1200 + MEASURED, "each is tried once"
 
 
 def test_any_beginning_of_the_order_has_a_share_of_each_of_its_classes() -> None:
