@@ -232,7 +232,8 @@ def first_learner_s(log: Path, record: dict[str, Any]) -> float | None:
     """Seconds from the start of the run to the first line of the submission about a learner on disk. The clock of the
     submission starts after ingestion has prepared the data."""
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-    prepared_s = sum(stage["seconds"] for stage in record.get("stages", []) if stage["name"] == "prepare")
+    before = ("prepare", "decode")
+    prepared_s = sum(stage["seconds"] for stage in record.get("stages", []) if stage["name"] in before)
     found = FIRST_LEARNER.search(text)
     return prepared_s + float(found[1]) if found else None
 

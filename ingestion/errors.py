@@ -2,6 +2,7 @@
 
 IngestionError
 ├── InputError        an input is wrong: an option, a dataset or a bundle (exit status 2)
+│   └── NoImageError  none of the images of a dataset can be read
 └── SubmissionError   the code of the submission failed: it crashed, hung or broke the protocol
 """
 
@@ -12,6 +13,14 @@ class IngestionError(Exception):
 
 class InputError(IngestionError):
     """A bad option, dataset or bundle; the message names it, the value and the fix."""
+
+
+class NoImageError(InputError):
+    """None of the images can be read. `broken`: a line for each, with its file and the reason."""
+
+    def __init__(self, message: str, broken: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.broken = broken
 
 
 class SubmissionError(IngestionError):

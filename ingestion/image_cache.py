@@ -25,6 +25,8 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from ingestion.cgroups import count_cores
+
 CAP_BYTES = 20 * 2**30
 """Above this size, the least recently used files are deleted."""
 DIGEST_BLOCK_BYTES = 8 * 2**20
@@ -155,7 +157,7 @@ class ImageCache:
 
 def file_digest(file: Path) -> str:
     """Digest of the content, of blocks at once on all cores."""
-    with file.open("rb") as stream, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with file.open("rb") as stream, ThreadPoolExecutor(count_cores()) as pool:
         fd, size = stream.fileno(), os.fstat(stream.fileno()).st_size
 
         def of_block(start: int) -> bytes:

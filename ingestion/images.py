@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ingestion.cgroups import count_cores
 from ingestion.datasets import Dataset
-from ingestion.errors import InputError
+from ingestion.errors import InputError, NoImageError
 from ingestion.image_cache import CachedImages, ImageCache, Pixels
 
 FORMAT = "autometa-images-3"
@@ -93,7 +94,7 @@ def decode_dataset(
 ) -> DecodedDataset:
     """Decode every image of `dataset` at `px` pixels, or map the cache file of an earlier run.
 
-    Raises InputError if no image can be read or the cache folder cannot be written.
+    Raises NoImageError if no image can be read, InputError if the cache folder cannot be written.
     """
     folder, note = cache_dir / "images", ""
     try:
@@ -113,15 +114,27 @@ def decode_dataset(
             "with the environment variable AUTOMETA_CACHE_DIR"
         ) from error
     broken = cached.broken
+    lines = tuple(f"{dataset.files[row]}: {reason}" for row, reason in broken.items())
     if len(broken) == len(dataset.files):
-        raise InputError(f"{dataset.name}: none of its {len(broken)} images can be read ({broken[0]})")
+        raise NoImageError(
+            f"{dataset.name}: none of its {len(broken)} images can be read ({broken[0]})", lines
+        )
     return DecodedDataset(
         dataset=dataset.without(broken) if broken else dataset,
         images=cached.images,
         file=cached.file,
-        broken=tuple(f"{dataset.files[row]}: {reason}" for row, reason in broken.items()),
+        broken=lines,
         note=note,
     )
+
+
+def is_decoded(dataset: Dataset, px: int, cache_dir: Path) -> bool:
+    """Whether the cache has all images of the dataset, so that `decode_dataset` only maps them."""
+    folder = cache_dir / "images"
+    least_bytes = 3 * px**2 * len(dataset.files) / 2  # half of them may be broken
+    if all(file.stat().st_size < least_bytes for file in folder.glob("*.npy")):
+        return False  # without reading all images to look them up
+    return ImageCache(folder).is_there(_content_key(dataset, px))
 
 
 def _read(file: Path) -> bytes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 
 from ingestion.bundle import SubmissionConfig, open_bundle, read_config
 from ingestion.contract import TestSpec, wants_standby
+from ingestion.decoding import decode_source
 from ingestion.errors import InputError
-from ingestion.images import DecodedDataset, decode_dataset, default_cache_dir
+from ingestion.images import DecodedDataset
 from ingestion.settings import Event, IngestionSettings, OnEvent
 from ingestion.splits import Part, Source, Split, read_source, split_source
 from ingestion.tasks import TaskDraw, draw_test_tasks
@@ -33,6 +35,7 @@ class Prepared:
     draws: tuple[TaskDraw, ...]
     px: int
     standby: bool
+    decode_s: float
 
     @property
     def test_spec(self) -> TestSpec:
@@ -73,7 +76,26 @@ def prepare(settings: IngestionSettings, scratch: Path, on_event: OnEvent) -> Pr
     bundle = open_bundle(settings.submission, scratch)
     config = read_config(bundle)
     source = read_source(settings.input_data_dir)
-    source, images = _decode(source, settings, on_event)
+    decoded = decode_source(source, settings, partial(_draw, settings), scratch, on_event)
+    split = decoded.split
+    for line in split.set_aside:
+        on_event(Event("note", f"set aside: {line}"))
+    train, valid = _validation(split.train, config, settings.seed, on_event)
+    return Prepared(
+        bundle=bundle,
+        config=config,
+        images=decoded.images,
+        split=split,
+        train=train,
+        valid=valid,
+        draws=tuple(decoded.draws),
+        px=settings.image_size,
+        standby=wants_standby(settings.time_budget_s, settings.memory_budget_bytes),
+        decode_s=decoded.seconds,
+    )
+
+
+def _draw(settings: IngestionSettings, source: Source) -> tuple[Split, list[TaskDraw]]:
     split = split_source(
         source,
         settings.test_config,
@@ -81,32 +103,8 @@ def prepare(settings: IngestionSettings, scratch: Path, on_event: OnEvent) -> Pr
         seed=settings.seed,
         auto_queries=settings.query_images_per_class is None,
     )
-    for line in split.set_aside:
-        on_event(Event("note", f"set aside: {line}"))
-    train, valid = _validation(split.train, config, settings.seed, on_event)
-    draws = draw_test_tasks(split.test, split.test_config, settings.test_tasks_per_dataset, settings.seed)
-    standby = wants_standby(settings.time_budget_s, settings.memory_budget_bytes)
-    return Prepared(bundle, config, images, split, train, valid, tuple(draws), settings.image_size, standby)
-
-
-def _decode(
-    source: Source, settings: IngestionSettings, on_event: OnEvent
-) -> tuple[Source, dict[str, DecodedDataset]]:
-    cache_dir = settings.cache_dir or default_cache_dir()
-    images = {}
-    for name, dataset in source.datasets.items():
-        on_event(Event("stage", f"images of {name}", total=len(dataset.files)))
-        images[name] = decode_dataset(
-            dataset,
-            settings.image_size,
-            cache_dir,
-            lambda done, total: on_event(Event("progress", done=done, total=total)),
-        )
-        if images[name].note:
-            on_event(Event("note", images[name].note))
-        for line in images[name].broken:
-            on_event(Event("note", f"set aside: {line}"))
-    return replace(source, datasets={n: d.dataset for n, d in images.items()}), images
+    tasks = draw_test_tasks(split.test, split.test_config, settings.test_tasks_per_dataset, settings.seed)
+    return split, list(tasks)
 
 
 def _validation(

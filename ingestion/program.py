@@ -109,7 +109,8 @@ def run(
             watch(Event("note", _resume_line(settings.output_dir, resumed=resumed)))
         watch(Event("note", line))
         result = IngestionResult(settings.output_dir, len(prepared.draws), notes=notes)
-        result.seconds["prepare"] = time.monotonic() - settings.started
+        result.seconds["prepare"] = time.monotonic() - settings.started - prepared.decode_s
+        result.seconds["decode"] = prepared.decode_s
         result = _Run(settings, prepared, sandbox, access, watch, result).complete()
         clear(Path(folder))  # a submission may leave folders that are too deep for Python to delete
         return result
@@ -188,10 +189,12 @@ class _Run:
 
     def _phases(self, plan: LaunchPlan, limits: Limits, test: MetaTest) -> None:
         settings, result = self.settings, self.result
-        self.on_event(Event("stage", "meta-train"))
-        with result.timed("meta_train"):
-            beside = (test.warm_up(),) if self.prepared.standby else ()
-            reason = meta_train(self.prepared, plan, limits, settings, self.on_event, beside=beside)
+        reason = self._too_late(limits)
+        if not reason:
+            self.on_event(Event("stage", "meta-train"))
+            with result.timed("meta_train"):
+                beside = (test.warm_up(),) if self.prepared.standby else ()
+                reason = meta_train(self.prepared, plan, limits, settings, self.on_event, beside=beside)
         if not has_learner(settings.output_dir / "model"):
             why = f"no learner was saved ({reason or 'save wrote no file'})"
             result.fail(range(1, result.tasks + 1), why)
@@ -200,6 +203,17 @@ class _Run:
         self.on_event(Event("stage", "meta-test", total=result.tasks))
         with result.timed("meta_test"):
             test.run()
+
+    def _too_late(self, limits: Limits) -> str:
+        """Why there is no time to begin meta-training, or ""."""
+        if limits.meta_train_deadline is None or time.monotonic() < limits.meta_train_deadline:
+            return ""
+        reason = (
+            f"no time was left to begin meta-training: decoding images took {self.prepared.decode_s:.1f} s and the "
+            f"rest of the preparation {self.result.seconds['prepare']:.1f} s of {limits.time_budget_s:.0f} s"
+        )
+        self.on_event(Event("failure", reason))
+        return reason
 
     def _limits(self) -> Limits:
         settings = self.settings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from numpy.typing import NDArray
 
 from autometa.backbones import (
     CATALOGUE,
@@ -26,6 +28,7 @@ from autometa.backbones.environment import check_environment
 from autometa.core.errors import BrokenEnvironment, WeightsError
 from ingestion import decode_image
 
+GOLDEN = Path(__file__).parents[1] / "golden" / "embeddings.json"
 INSTALLED = [spec.name for spec in installed_backbones()]
 
 
@@ -56,16 +59,43 @@ def glyph_accuracy(backbone: Backbone) -> float:
 
 
 FAST = "tf_efficientnet_lite0"
-
-
-@pytest.mark.parametrize(
+every_installed = pytest.mark.parametrize(
     "name", [FAST, *(pytest.param(n, marks=pytest.mark.slow) for n in INSTALLED if n != FAST)]
 )
+
+
+@every_installed
 def test_packaged_weights_know_more_than_random_ones(name: str) -> None:
     torch.manual_seed(0)
     spec = find_spec(name)
     untrained = Backbone(spec, create_model(spec), "cpu")
     assert glyph_accuracy(build_backbone(name, "cpu")) > glyph_accuracy(untrained) + 0.1
+
+
+def synthetic_image(px: int) -> NDArray[np.uint8]:
+    """Ramps, a product and a chequerboard, uint8 [1, 3, px, px]."""
+    row, column = np.mgrid[0:px, 0:px]
+    squares = np.where((row // 16 + column // 24) % 2, 220, 30)
+    return np.stack([(3 * row + column) % 256, row * column // 7 % 256, squares]).astype(np.uint8)[None]
+
+
+@every_installed
+def test_embeddings_are_what_they_were(name: str) -> None:
+    """Norm and first numbers of each layer at 128 px, and of an embedding of a larger image, which is resized.
+
+    Those of the EfficientNets were compared with timm's own pass over the packaged weights when they were stored.
+    """
+    golden = json.loads(GOLDEN.read_text())[name]
+    backbone = build_backbone(name, "cpu")
+    layers = backbone.embed_layers(synthetic_image(128), 128).split(list(backbone.widths.values()), dim=1)
+    found = dict(zip(backbone.widths, layers, strict=True))
+    found["resized"] = backbone.embed(synthetic_image(200), 128)
+    assert list(found) == list(golden)
+    for layer, embedding in found.items():
+        expected = np.array(golden[layer]["first"])
+        assert float(embedding.norm()) == pytest.approx(golden[layer]["norm"], rel=5e-3), layer
+        scale = float(embedding.abs().max())
+        np.testing.assert_allclose(embedding[0, : len(expected)], expected, atol=5e-3 * scale, err_msg=layer)
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 from synthetic import FakeClock
 
 from autometa.backbones import Backbone, BackboneSpec, build
@@ -253,9 +254,8 @@ def test_a_preferred_engine_that_is_not_there_gives_way_to_eager() -> None:
 
 @pytest.mark.parametrize("px", [32, 64, 100])
 def test_resizing_is_that_of_pillow(px: int) -> None:
-    image = pytest.importorskip("PIL.Image")
     model = timm.create_model("test_resnet", num_classes=0)
     ours = Preprocessing.of(model).resize(IMAGES[:1], px)[0].permute(1, 2, 0).numpy()
-    picture = image.fromarray(IMAGES[0].permute(1, 2, 0).numpy())
-    theirs = np.asarray(picture.resize((px, px), image.Resampling.BILINEAR))
+    picture = Image.fromarray(IMAGES[0].permute(1, 2, 0).numpy())
+    theirs = np.asarray(picture.resize((px, px), Image.Resampling.BILINEAR))
     assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 1

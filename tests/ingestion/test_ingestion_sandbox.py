@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import socket
 import textwrap
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from ingestion_runs import TASKS, Runner
+from sandboxes import skip_without
 from synthetic import MakeBundle, write_meta_album
 
 from ingestion.access import PACKAGE_ROOT, accessible
 from ingestion.errors import InputError
+from ingestion.sandbox import choose_sandbox
 
 Sandbox = Literal["bubblewrap", "landlock"]
 
@@ -204,3 +207,26 @@ def test_memory_that_no_process_has_mapped_counts_too(
     for left in Path("/dev/shm").glob("hoard-*"):
         left.unlink()
     assert "GB of memory, the budget is 1.20 GB" in result.failures[1]
+
+
+def test_bubblewrap_has_no_network(runner: Runner, make_bundle: MakeBundle) -> None:
+    skip_without("bubblewrap")
+    connect = """
+        with socket.socket() as client:
+            client.settimeout(5)
+            connected = client.connect_ex(("127.0.0.1", PORT)) == 0
+        assert not connected, "reached a server"
+        return self.nearest(query_set)
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        bundle = make_bundle(top="import socket", predict=connect.replace("PORT", str(port)))
+        assert "reached a server" in runner(bundle, test_tasks_per_dataset=1).failures[1]
+        result = runner(bundle, test_tasks_per_dataset=1, sandbox="bubblewrap", overwrite=True)
+    assert not result.failures, result.failures
+
+
+def test_auto_is_a_sandbox_that_is_there(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    if sandbox == "landlock":
+        monkeypatch.setattr("ingestion.sandbox._bubblewrap_trouble", lambda: "not here")
+    assert choose_sandbox("auto")[0] == sandbox

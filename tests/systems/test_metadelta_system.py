@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from autometa.core.errors import ArtifactError, BudgetExhausted, WeightsError
 from autometa.core.files import read_format
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.test_spec import TestSpec
+from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.learners.rotated import RotatedImages
 from autometa.learners.storage import Storage
 from autometa.model.load import load_learner
@@ -66,7 +69,9 @@ def test_a_run_trains_every_backbone_weighs_them_and_survives_saving(
     assert learner.validation["stage"] == "final"
     assert "192 of 224 images, 168 of them rotated" in report
     weights = [member.weight for member in learner.members]
-    assert weights == sorted(weights, reverse=True) and sum(weights) <= 1 + 1e-6
+    assert weights == sorted(weights, reverse=True) and weights[0] >= 0.5
+    assert all(weight >= metadelta.LEAST_WEIGHT for weight in weights)
+    assert 1 - metadelta.LEAST_WEIGHT <= sum(weights) <= 1 + 1e-6
     again = load_learner(tmp_path)
     assert isinstance(again, TrainedEnsemble)
     assert [m.name for m in again.members] == [m.name for m in learner.members]
@@ -76,6 +81,35 @@ def test_a_run_trains_every_backbone_weighs_them_and_survives_saving(
     np.testing.assert_allclose(answer(learner, (2, 0, 1))[:, [2, 0, 1]], answer(learner), atol=1e-4)
     assert {p.suffix for p in tmp_path.rglob("*") if p.is_file()} == {".json", ".safetensors"}
     assert {p.name for p in tmp_path.glob("member-*")} == {f"member-{m.name}" for m in learner.members}
+
+
+def says(episodes: ValidationEpisodes, right: Sequence[float]) -> Answer:
+    """An answer that gives the label of query i the probability `right[i % len(right)]`, and the rest to others."""
+    found = []
+    for batch in episodes.batches:
+        ways, queries = batch.ways[:, None, None], batch.query_labels.shape[1]
+        is_label = torch.arange(int(ways.max())) == batch.query_labels[..., None]
+        p = torch.tensor(right).repeat(queries)[:queries, None]
+        p = torch.where(is_label, p, (1 - p) / (ways - 1))
+        found.append(p.log().masked_fill(torch.arange(int(ways.max())) >= ways, -torch.inf))
+    return episodes.measure(found)
+
+
+def test_weights_go_to_the_workers_that_are_right(networks: tuple[View, ...]) -> None:
+    run, _ = system(None, networks)
+    one, other = run._choose_workers(POOL)
+    episodes = run._choose_data(POOL, [one, other]).episodes
+    good, bad = says(episodes, [0.9]), says(episodes, [0.05])
+    run._weigh([replace(one, answer=bad), replace(other, answer=good)], episodes, final=True)
+    (member,) = run._latest.members
+    assert member.name == str(networks[1]) and member.weight > 0.95
+    assert run._latest.validation["normalised_accuracy"] == 1.0
+    halves = says(episodes, [0.9, 0.05]), says(episodes, [0.05, 0.9])
+    run._weigh(
+        [replace(w, answer=a) for w, a in zip((one, other), halves, strict=True)], episodes, final=True
+    )
+    assert {member.name for member in run._latest.members} == set(map(str, networks))
+    assert all(0.3 < member.weight < 0.7 for member in run._latest.members)
 
 
 def test_without_time_the_untrained_backbone_is_what_there_is(
