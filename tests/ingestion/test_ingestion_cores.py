@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ingestion import sandbox
+from ingestion import access
 from ingestion.contract import Limits, TestSpec, contract_variables
 
 SPEC = TestSpec(4, 1, 10, 20, (2, 5), (1, 5), 3, 32, "within-domain", False)
@@ -22,12 +22,12 @@ def test_threads_of_a_submission_keep_to_the_quota(
     told: str | None,
     threads: str | None,
 ) -> None:
-    monkeypatch.setattr(sandbox, "cpu_quota", lambda: quota)
-    monkeypatch.setattr(sandbox, "count_cores", lambda: 3)
+    monkeypatch.setattr(access, "cpu_quota", lambda: quota)
+    monkeypatch.setattr(access, "count_cores", lambda: 3)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if told is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", told)
-    assert sandbox.child_environment(tmp_path, {}).get("OMP_NUM_THREADS") == threads
+    assert access.child_environment(tmp_path, {}).get("OMP_NUM_THREADS") == threads
 
 
 def test_the_contract_names_the_cores(tmp_path: Path) -> None:
