@@ -13,6 +13,9 @@ import pytest
 from ingestion_cases import TASKS, Runner
 from synthetic import MakeBundle
 
+from ingestion import Event
+from ingestion.contract import Limits
+from ingestion.meta_train import INTERRUPTED, _interrupted
 from ingestion.terminal import first_interrupt
 
 SAVES = """
@@ -91,6 +94,22 @@ def test_a_signal_before_anything_was_saved_ends_the_run(
     send_when(stop, started)
     result = runner(make_bundle(meta_fit=f"Path({str(started)!r}).touch(); time.sleep(1000)"))
     assert result.interrupted and len(result.failures) == TASKS
+
+
+@pytest.mark.parametrize(("left_s", "goes_on"), [(None, True), (60.0, True), (-1.0, False)])
+def test_a_learner_that_there_is_no_time_to_use_does_not_go_on(
+    tmp_path: Path, left_s: float | None, goes_on: bool
+) -> None:
+    (tmp_path / "saved.txt").touch()
+    deadline = None if left_s is None else time.monotonic() + left_s
+    events: list[Event] = []
+    limits = Limits(left_s, deadline, deadline, None, None)
+    if goes_on:
+        assert _interrupted(tmp_path, limits, events.append) == "interrupted"
+        assert [event.text for event in events] == [INTERRUPTED]
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            _interrupted(tmp_path, limits, events.append)
 
 
 def test_two_signals_at_once_are_an_interrupt(stop: int) -> None:
