@@ -20,6 +20,7 @@ from ingestion.terminal import first_interrupt
 
 SAVES = """
     MyLearner().save(os.environ["METADL_MODEL_DIR"])
+    (Path(os.environ["METADL_MODEL_DIR"]) / "whole").touch()
     time.sleep(1000)
 """
 HANGS_IN_THE_SECOND_TASK = """
@@ -66,7 +67,7 @@ def send_when() -> Iterator[Callable[[int, Path], None]]:
 def test_the_first_signal_leaves_the_learner_that_was_saved_to_answer(
     runner: Runner, make_bundle: MakeBundle, stop: int, send_when: Callable[[int, Path], None]
 ) -> None:
-    send_when(stop, runner.output / "model" / "saved.txt")
+    send_when(stop, runner.output / "model" / "whole")
     result = runner(make_bundle(meta_fit=SAVES), time_budget_s=900)
     assert result.succeeded and not result.failures
     assert "answers the tasks; interrupt again to stop the run" in runner.texts("note")
@@ -77,7 +78,7 @@ def test_the_first_signal_leaves_the_learner_that_was_saved_to_answer(
 def test_the_second_signal_ends_the_run_and_keeps_what_is_done(
     runner: Runner, make_bundle: MakeBundle, stop: int, send_when: Callable[[int, Path], None]
 ) -> None:
-    send_when(stop, runner.output / "model" / "saved.txt")
+    send_when(stop, runner.output / "model" / "whole")
     send_when(stop, runner.output / "model" / "hangs")
     began = time.monotonic()
     result = runner(make_bundle(meta_fit=SAVES, predict=HANGS_IN_THE_SECOND_TASK))
