@@ -29,6 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from autometa.core.budget import Machine
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.episodes import InputEpisodes
 from autometa.learners.recipe import Recipe, build_learner
@@ -252,7 +253,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one shot, meta-batch 16 only: under a minute")
     parser.add_argument("--json", type=Path, help="also write the results to this file")
     parser.add_argument("--learn2learn", type=Path, help="folder of learn2learn's unpacked source package")
-    parser.add_argument("--threads", type=int, default=torch.multiprocessing.cpu_count())
+    parser.add_argument("--threads", type=int, default=Machine.detect().cores)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if not offer_learn2learn(options.learn2learn):

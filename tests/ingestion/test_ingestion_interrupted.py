@@ -13,10 +13,14 @@ import pytest
 from ingestion_runs import TASKS, Runner
 from synthetic import MakeBundle
 
+from ingestion import Event
+from ingestion.contract import Limits
+from ingestion.meta_train import INTERRUPTED, _interrupted
 from ingestion.terminal import first_interrupt
 
 SAVES = """
     MyLearner().save(os.environ["METADL_MODEL_DIR"])
+    (Path(os.environ["METADL_MODEL_DIR"]) / "whole").touch()
     time.sleep(1000)
 """
 HANGS_IN_THE_SECOND_TASK = """
@@ -63,7 +67,7 @@ def send_when() -> Iterator[Callable[[int, Path], None]]:
 def test_the_first_signal_leaves_the_learner_that_was_saved_to_answer(
     runner: Runner, make_bundle: MakeBundle, stop: int, send_when: Callable[[int, Path], None]
 ) -> None:
-    send_when(stop, runner.output / "model" / "saved.txt")
+    send_when(stop, runner.output / "model" / "whole")
     result = runner(make_bundle(meta_fit=SAVES), time_budget_s=900)
     assert result.succeeded and not result.failures
     assert "answers the tasks; interrupt again to stop the run" in runner.texts("note")
@@ -74,7 +78,7 @@ def test_the_first_signal_leaves_the_learner_that_was_saved_to_answer(
 def test_the_second_signal_ends_the_run_and_keeps_what_is_done(
     runner: Runner, make_bundle: MakeBundle, stop: int, send_when: Callable[[int, Path], None]
 ) -> None:
-    send_when(stop, runner.output / "model" / "saved.txt")
+    send_when(stop, runner.output / "model" / "whole")
     send_when(stop, runner.output / "model" / "hangs")
     began = time.monotonic()
     result = runner(make_bundle(meta_fit=SAVES, predict=HANGS_IN_THE_SECOND_TASK))
@@ -91,6 +95,22 @@ def test_a_signal_before_anything_was_saved_ends_the_run(
     send_when(stop, started)
     result = runner(make_bundle(meta_fit=f"Path({str(started)!r}).touch(); time.sleep(1000)"))
     assert result.interrupted and len(result.failures) == TASKS
+
+
+@pytest.mark.parametrize(("left_s", "goes_on"), [(None, True), (60.0, True), (-1.0, False)])
+def test_a_learner_that_there_is_no_time_to_use_does_not_go_on(
+    tmp_path: Path, left_s: float | None, goes_on: bool
+) -> None:
+    (tmp_path / "saved.txt").touch()
+    deadline = None if left_s is None else time.monotonic() + left_s
+    events: list[Event] = []
+    limits = Limits(left_s, deadline, deadline, None, None)
+    if goes_on:
+        assert _interrupted(tmp_path, limits, events.append) == "interrupted"
+        assert [event.text for event in events] == [INTERRUPTED]
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            _interrupted(tmp_path, limits, events.append)
 
 
 def test_two_signals_at_once_are_an_interrupt(stop: int) -> None:
