@@ -22,6 +22,8 @@ SandboxChoice = Literal["auto", "none", "bubblewrap", "landlock"]
 
 IMAGES = Path("/images")
 """Where files of images are mounted under bubblewrap."""
+SCOPES_ABI = 6
+"""The version of Landlock (Linux 6.12) that also keeps signals and abstract sockets within the sandbox."""
 TRUNCATE_ABI = 3
 """The version of Landlock (Linux 6.2) that also stops a submission from shortening files by their name."""
 
@@ -38,10 +40,10 @@ def choose_sandbox(choice: SandboxChoice) -> tuple[Literal["none", "bubblewrap",
             raise InputError(f"--sandbox bubblewrap: {trouble}; install it or use --sandbox auto")
     trouble = _landlock_trouble()
     if not trouble:
-        empties = "" if may_share_files("landlock") else "; before Linux 6.2 it can empty your files"
+        lacks = "" if may_share_files("landlock") else "; before Linux 6.2 it can empty your files"
         return (
             "landlock",
-            f"sandbox: Landlock (own files only; the network stays open: no bubblewrap here{empties})",
+            f"sandbox: Landlock (own files only; the network stays open: no bubblewrap here{lacks})",
         )
     if choice == "landlock":
         raise InputError(f"--sandbox landlock: {trouble}; use --sandbox auto")
@@ -63,11 +65,11 @@ def _bubblewrap_trouble() -> str:
 def _landlock_trouble() -> str:
     if sys.platform != "linux" or importlib.util.find_spec("landlock") is None:
         return "Landlock needs Linux and the package `landlock`"
-    return "" if _landlock_abi() >= 1 else "this kernel has no Landlock"
+    return "" if landlock_abi() >= 1 else "this kernel has no Landlock"
 
 
 @functools.cache
-def _landlock_abi() -> int:
+def landlock_abi() -> int:
     """The version of Landlock in this kernel, 0 without it."""
     import landlock  # noqa: PLC0415
 
@@ -79,7 +81,7 @@ def _landlock_abi() -> int:
 
 def may_share_files(sandbox: str) -> bool:
     """Whether the submission can do no harm to a file of which it has a descriptor for reading."""
-    return sandbox != "landlock" or _landlock_abi() >= TRUNCATE_ABI
+    return sandbox != "landlock" or landlock_abi() >= TRUNCATE_ABI
 
 
 def mount_point(file: Path) -> Path:
