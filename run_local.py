@@ -8,7 +8,6 @@ An installed copy has it as the command `autometa` and as `python -m run_local`.
 from __future__ import annotations
 
 import fcntl
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -23,6 +22,7 @@ from autometa.core.settings import RunOptions, load_yaml, validate_settings
 from autometa.display import Display, score_table
 from ingestion import IngestionSettings, InputError
 from ingestion import run as run_ingestion
+from ingestion.disk import remove
 from ingestion.terminal import prepare_process
 from scoring import ScoringError, ScoringSettings, score
 
@@ -102,7 +102,7 @@ def main(config: Path | None, **given: Any) -> None:
         raise click.UsageError(str(error)) from error
     folder = settings.output_dir.parent
     if options.resume:
-        shutil.rmtree(folder / "scoring", ignore_errors=True)  # it may be incomplete after a kill
+        remove(folder / "scoring")  # it may be incomplete after a kill
     try:
         summary = score(
             ScoringSettings(
@@ -166,7 +166,7 @@ def claim_output(folder: Path, *, overwrite: bool, resume: bool = False) -> IO[s
         claim = mark.open("a")
         fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for part in () if resume else ("ingestion", "scoring"):
-            shutil.rmtree(folder / part, ignore_errors=True)
+            remove(folder / part)
     except BlockingIOError as error:
         raise ConfigError(f"--output {folder}: another run is using it; name another folder") from error
     except OSError as error:

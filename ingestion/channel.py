@@ -33,13 +33,18 @@ class Message:
 
 
 class Channel:
-    """One end of a two-way stream socket, given by its file descriptor."""
+    """One end of a two-way stream socket, given by its file descriptor. `max_head_bytes`: the most JSON in a message
+    that is read, since it takes many times its size in memory."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, *, max_head_bytes: int = MAX_MESSAGE_BYTES) -> None:
         self._socket = socket.socket(fileno=fd)
+        self._max_head_bytes = max_head_bytes
 
-    def send(self, kind: str, array: NDArray[Any] | None = None, **fields: Any) -> None:
-        """Send one message. OSError: the other end has closed. TypeError: the array does not hold numbers."""
+    def send(
+        self, kind: str, array: NDArray[Any] | None = None, *, limit_s: float | None = None, **fields: Any
+    ) -> None:
+        """Send one message. TimeoutError: the other end did not read it within `limit_s`. OSError: it has closed.
+        TypeError: the array does not hold numbers."""
         header: dict[str, Any] = {"kind": kind, "fields": fields}
         payload = b""
         if array is not None:
@@ -49,6 +54,7 @@ class Channel:
             header |= {"dtype": array.dtype.str, "shape": array.shape}
             payload = array.tobytes()
         raw = json.dumps(header).encode() + b"\n" + payload
+        self._socket.settimeout(limit_s)
         self._socket.sendall(_LENGTH.pack(len(raw)) + raw)
 
     def receive(self, over: Callable[[], bool] = lambda: False) -> Message:
@@ -61,7 +67,7 @@ class Channel:
             raise SubmissionError(f"its process sent a message of {length} bytes", fatal=True)
         raw = self._read(length, over)
         try:
-            return _parse(bytes(raw))
+            return _parse(bytes(raw), self._max_head_bytes)
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
             raise SubmissionError(f"its process broke the protocol ({error})", fatal=True) from error
 
@@ -86,8 +92,10 @@ class Channel:
         self._socket.close()
 
 
-def _parse(raw: bytes) -> Message:
+def _parse(raw: bytes, max_head_bytes: int) -> Message:
     head, _, payload = raw.partition(b"\n")
+    if len(head) > max_head_bytes:
+        raise ValueError(f"{len(head)} bytes of JSON")
     header = json.loads(head)
     fields = dict(header["fields"])
     if "dtype" not in header:

@@ -99,6 +99,12 @@ def entries(folder: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def clear(folder: Path) -> None:
-    """Delete what is in the folder, however deep it is."""
-    for entry in list(os.scandir(folder)):
-        subprocess.run(["rm", "-rf", "--", entry.path], check=False)
+    """Delete what is in the folder."""
+    for entry in folder.iterdir():
+        remove(entry)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder, however deep it is (`shutil.rmtree` fails on folders that a submission nested).
+    What cannot be deleted stays."""
+    subprocess.run(["rm", "-rf", "--", str(path)], check=False, capture_output=True)

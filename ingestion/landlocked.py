@@ -1,4 +1,4 @@
-"""Run a command that can only open files in the named folders:
+"""Run a command that can only open files in the named folders and only signal its own processes:
 
     python -m ingestion.landlocked --list=DIR --read=DIR --write=DIR -- COMMAND
 
@@ -37,8 +37,22 @@ SINCE_VERSION = {REFER: 2, TRUNCATE: 3, IOCTL_DEV: 5}
 READ = READ_FILE | READ_DIR | EXECUTE
 
 
+SCOPES_VERSION = 6
+"""The version (Linux 6.12) that also keeps signals and abstract sockets within the sandbox."""
+SCOPES = 3
+"""Abstract sockets, signals."""
+
+
 class _Ruleset(ctypes.Structure):
     _fields_ = (("handled_access_fs", ctypes.c_uint64),)
+
+
+class _Scopes(ctypes.Structure):
+    _fields_ = (
+        ("handled_access_fs", ctypes.c_uint64),
+        ("handled_access_net", ctypes.c_uint64),
+        ("scoped", ctypes.c_uint64),
+    )
 
 
 class _PathBeneath(ctypes.Structure):
@@ -58,9 +72,11 @@ def known_access(version: int) -> int:
 
 
 def restrict(rules: list[tuple[Path, int]]) -> None:
-    """Allow this process, from now on, only what the rules say of each path and what lies below. OSError names the
-    path that cannot be opened, or says that the kernel has no Landlock."""
-    known = known_access(landlock_version())
+    """Allow this process, from now on, only what the rules say of each path and what lies below; no signal leaves it
+    and its children where the kernel can keep them. OSError names the path that cannot be opened, or says that the
+    kernel has no Landlock."""
+    version = landlock_version()
+    known = known_access(version)
     ruleset = _call(CREATE_RULESET, ctypes.byref(_Ruleset(known)), ctypes.sizeof(_Ruleset), 0)
     for path, access in rules:
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -69,6 +85,12 @@ def restrict(rules: list[tuple[Path, int]]) -> None:
         os.close(fd)
     if _libc().prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl: privileges cannot be given up")
+    _apply(ruleset)
+    if version >= SCOPES_VERSION:
+        _apply(_call(CREATE_RULESET, ctypes.byref(_Scopes(0, 0, SCOPES)), ctypes.sizeof(_Scopes), 0))
+
+
+def _apply(ruleset: int) -> None:
     _call(RESTRICT_SELF, ruleset, 0)
     os.close(ruleset)
 
@@ -96,6 +118,17 @@ def main(arguments: list[str]) -> None:
     rules += [(file, READ_FILE) for file in READABLE_FILES if file.exists()]
     restrict([*rules, (DEVICES, EVERYTHING)])
     os.execv(command[0], command)
+
+
+def _stay_in_scope() -> None:
+    """Let this process and its children neither signal nor connect to processes outside; the package has no call for
+    it. OSError if the kernel refuses."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    attributes = (ctypes.c_uint64 * 3)(0, 0, _SCOPE_ABSTRACT_SOCKETS | _SCOPE_SIGNALS)
+    fd = libc.syscall(_CREATE_RULESET, attributes, ctypes.c_size_t(ctypes.sizeof(attributes)), 0)
+    if fd < 0 or libc.syscall(_RESTRICT_SELF, fd, 0) != 0:
+        raise OSError(ctypes.get_errno(), "Landlock cannot keep signals within the sandbox")
+    os.close(fd)
 
 
 if __name__ == "__main__":

@@ -48,9 +48,15 @@ class MetaTest:
         self._fresh = True
         self._failed_starts = 0
 
-    def warm_up(self) -> int:
-        """Start the child now, so that its imports run during meta-training; returns its process id."""
-        return self._spawn().pid
+    def warm_up(self) -> tuple[int, ...]:
+        """Start the child now, so that its imports run during meta-training; returns its process id, or nothing where
+        it did not start, which is then tried again in meta-test."""
+        try:
+            return (self._spawn().pid,)
+        except SubmissionError as error:
+            self._end_child()
+            self.on_event(Event("failure", f"{error.reason}; starting again in meta-test"))
+            return ()
 
     def close(self) -> None:
         """End the child and free its memory."""
@@ -109,6 +115,7 @@ class MetaTest:
         self._ready, self._fresh = False, True
         child.send(
             "meta-test",
+            self.limits.deadline,
             bundle=str(self.prepared.bundle),
             model_dir=str((self.output_dir / "model").resolve()),
             buffer=self._buffer.fd,
@@ -145,6 +152,7 @@ class MetaTest:
         part = self.prepared.split.test[draw.dataset]
         child.send(
             "task",
+            self.limits.deadline,
             shape=self._buffer.put(*self.prepared.task_images(draw, draw.support_rows)),
             labels=draw.support_labels.tolist(),
             original_labels=np.asarray(part.labels[draw.support_rows]).tolist(),
@@ -157,7 +165,11 @@ class MetaTest:
         limit = task_limit_s(self.limits.max_task_s, self._left_s(), tasks_left, first=self._fresh)
         until = self._until(limit)
         child.await_reply("fitted", until, f"fit (limit {limit or 0:.1f} s)")
-        child.send("query", shape=self._buffer.put(*self.prepared.task_images(draw, draw.query_rows)))
+        child.send(
+            "query",
+            self.limits.deadline,
+            shape=self._buffer.put(*self.prepared.task_images(draw, draw.query_rows)),
+        )
         predictions = child.await_reply("predictions", until, f"predict (limit {limit or 0:.1f} s)").array
         self._fresh = False
         return predictions

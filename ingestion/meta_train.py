@@ -43,6 +43,7 @@ def meta_train(
             try:
                 child.send(
                     "meta-train",
+                    limits.meta_train_deadline,
                     bundle=str(prepared.bundle),
                     config=prepared.config.model_dump(),
                     model_dir=str(model_dir.resolve()),

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingestion.cgroups import count_cores
+from ingestion.disk import remove
 from ingestion.errors import InputError, SubmissionError
 from ingestion.splits import Part
 from ingestion.tasks import TaskDraw
@@ -52,7 +53,7 @@ def prepare_output_dir(folder: Path, *, overwrite: bool) -> None:
         if not overwrite:
             folder.rename(folder.with_name(f"{folder.name}_{time.strftime('%y-%m-%d-%H-%M-%S')}"))
         elif (folder / RECORD_FILE).exists() or (folder / LOG_FILE).exists():
-            shutil.rmtree(folder)
+            remove(folder)
         else:
             raise InputError(f"output folder {folder}: holds other files, so it is not emptied; name another")
     (folder / "logs").mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from numpy.typing import NDArray
 
 from ingestion.access import Access
 from ingestion.channel import Channel, Message
@@ -28,6 +27,9 @@ from ingestion.submission_log import SubmissionLog, plain
 from ingestion.watch import Watchdog, Watched, end_strays, kill_processes, process_tree
 
 EXIT_GRACE_S = 0.5
+READ_LIMIT_S = 120.0
+MAX_HEAD_BYTES = 4 * 2**20
+"""The most JSON that a child may send: a long traceback."""
 MARK_VARIABLE = "METADL_PROCESS"
 """Identifies all processes of one child, even after they leave its process tree."""
 
@@ -80,7 +82,7 @@ class SubmissionProcess:
             start_new_session=True,
         )
         theirs.close()
-        self._channel = Channel(ours.detach())
+        self._channel = Channel(ours.detach(), max_head_bytes=MAX_HEAD_BYTES)
         self._printer = threading.Thread(target=plan.log.follow, args=(self._process.stdout,), daemon=True)
         self._printer.start()
         self.watchdog = Watchdog(
@@ -98,10 +100,16 @@ class SubmissionProcess:
     def __exit__(self, *_: object) -> None:
         self.end()
 
-    def send(self, kind: str, array: NDArray[Any] | None = None, **fields: Any) -> None:
-        """Send one message. SubmissionError if the child has ended."""
+    def send(self, kind: str, deadline: float | None, **fields: Any) -> None:
+        """Send one message by `deadline` (monotonic seconds). SubmissionError if the child has ended or does not
+        read it."""
+        limit_s = (
+            READ_LIMIT_S if deadline is None else min(READ_LIMIT_S, max(deadline - time.monotonic(), 0.1))
+        )
         try:
-            self._channel.send(kind, array, **fields)
+            self._channel.send(kind, limit_s=limit_s, **fields)
+        except TimeoutError as error:
+            raise SubmissionError(f"did not read a message within {limit_s:.0f} s", fatal=True) from error
         except OSError as error:
             raise self._gone() from error
 

@@ -193,7 +193,7 @@ class _Run:
         if not reason:
             self.on_event(Event("stage", "meta-train"))
             with result.timed("meta_train"):
-                beside = (test.warm_up(),) if self.prepared.standby else ()
+                beside = test.warm_up() if self.prepared.standby else ()
                 reason = meta_train(self.prepared, plan, limits, settings, self.on_event, beside=beside)
         if not has_learner(settings.output_dir / "model"):
             why = f"no learner was saved ({reason or 'save wrote no file'})"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ingestion.disk import remove
 from ingestion.errors import InputError
 from ingestion.outputs import write_atomically
 from ingestion.prepare import Prepared
@@ -70,10 +70,7 @@ def take_over(folder: Path, identity: RunIdentity) -> bool:
         )
     for entry in folder.iterdir():
         if entry.name not in (IDENTITY_FILE, MODEL_FOLDER):
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
+            remove(entry)
     (folder / "logs").mkdir()
     return True
 

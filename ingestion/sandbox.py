@@ -38,10 +38,10 @@ def choose_sandbox(choice: SandboxChoice) -> tuple[Literal["none", "bubblewrap",
             raise InputError(f"--sandbox bubblewrap: {trouble}; install it or use --sandbox auto")
     trouble = _landlock_trouble()
     if not trouble:
-        empties = "" if may_share_files("landlock") else "; before Linux 6.2 it can empty your files"
+        lacks = "" if may_share_files("landlock") else "; before Linux 6.2 it can empty your files"
         return (
             "landlock",
-            f"sandbox: Landlock (own files only; the network stays open: no bubblewrap here{empties})",
+            f"sandbox: Landlock (own files only; the network stays open: no bubblewrap here{lacks})",
         )
     if choice == "landlock":
         raise InputError(f"--sandbox landlock: {trouble}; use --sandbox auto")
@@ -69,14 +69,14 @@ def _landlock_trouble() -> str:
     return ""
 
 
-def _landlock_abi() -> int:
+def landlock_abi() -> int:
     """The version of Landlock in this kernel, 0 without it."""
     return 0 if _landlock_trouble() else landlock_version()
 
 
 def may_share_files(sandbox: str) -> bool:
     """Whether the submission can do no harm to a file of which it has a descriptor for reading."""
-    return sandbox != "landlock" or _landlock_abi() >= TRUNCATE_ABI
+    return sandbox != "landlock" or landlock_abi() >= TRUNCATE_ABI
 
 
 def mount_point(file: Path) -> Path:

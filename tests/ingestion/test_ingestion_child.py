@@ -128,6 +128,26 @@ def test_foreign_bytes_are_no_message(raw: bytes) -> None:
     channel.close()
 
 
+def test_a_message_that_nobody_reads_does_not_hold_up_the_sender() -> None:
+    ours, theirs = (Channel(end.detach()) for end in socket.socketpair())
+    with pytest.raises(TimeoutError):
+        ours.send("task", np.zeros(10**7), limit_s=0.05)
+    ours.close()
+    theirs.close()
+
+
+def test_json_that_would_fill_the_memory_is_no_message() -> None:
+    ours, theirs = socket.socketpair()
+    reader, writer = Channel(ours.detach(), max_head_bytes=100), Channel(theirs.detach())
+    writer.send("predictions", np.zeros(1000))
+    assert reader.receive().array is not None
+    writer.send("predictions", note="x" * 100)
+    with pytest.raises(SubmissionError, match="bytes of JSON"):
+        reader.receive()
+    reader.close()
+    writer.close()
+
+
 def test_shared_images_can_only_be_read_by_the_child() -> None:
     """Nobody can shorten them, which would end ingestion by a signal, nor write to them through a new descriptor."""
     shared = SharedImages(4 * 12)

@@ -15,7 +15,8 @@ from synthetic import MakeBundle, write_meta_album
 
 from ingestion.access import PACKAGE_ROOT, accessible
 from ingestion.errors import InputError
-from ingestion.sandbox import choose_sandbox
+from ingestion.landlocked import SCOPES_VERSION
+from ingestion.sandbox import choose_sandbox, landlock_abi
 
 Sandbox = Literal["bubblewrap", "landlock"]
 
@@ -182,6 +183,25 @@ def test_a_submission_cannot_write_to_the_cache_of_images(
     assert {file: file.read_bytes() for file in cache.rglob("*.npy")} == files
     assert not runner(make_bundle(name="later"), **settings, overwrite=True).failures
     assert "were changed" not in runner.texts("note")
+
+
+def test_a_submission_cannot_signal_other_processes(
+    runner: Runner, make_bundle: MakeBundle, sandbox: Sandbox
+) -> None:
+    if sandbox == "landlock" and landlock_abi() < SCOPES_VERSION:
+        pytest.skip("this version of Landlock does not look at signals")
+    signal = f"""
+        for pid in {{os.getppid(), {os.getpid()}}} - {{1}}:
+            try: os.kill(pid, 0)
+            except OSError: continue
+            raise AssertionError(f"could signal {{pid}}")
+        if (child := os.fork()) == 0: time.sleep(60)
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+        return self.nearest(query_set)
+    """
+    result = runner(make_bundle(predict=signal), sandbox=sandbox, test_tasks_per_dataset=1)
+    assert not result.failures, result.failures
 
 
 @pytest.mark.slow
