@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -28,8 +29,8 @@ def time_six_modes(report: Report, data: Cached, tasks: Sequence[Episode]) -> No
     batches = [_gather(moved, task) for task in tasks]
     six_s, one_s = [], []
     for each in batches:  # in turn, so that both see the same load
-        six_s.append(seconds(lambda each=each: apply_modes(SIX_MODES, each, balanced=True)))
-        one_s.append(seconds(lambda each=each: apply_modes(["transport"], each, balanced=True)))
+        six_s.append(seconds(partial(apply_modes, SIX_MODES, each, balanced=True)))
+        one_s.append(seconds(partial(apply_modes, ["transport"], each, balanced=True)))
     note = f"{1000 * np.mean(six_s):.1f} ms a task against {1000 * np.mean(one_s):.1f} ms, {len(tasks)} tasks"
     report.add("heads/six_modes/ratio_to_transport", float(np.sum(six_s) / np.sum(one_s)), "x", note=note)
 

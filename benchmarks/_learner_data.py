@@ -102,7 +102,8 @@ def load(folder: Path) -> Dataset:
     pool = ImagePool(np.stack(pixels), labels, np.zeros(len(classes), np.int64), (folder.name,))
     order = np.random.default_rng(SPLIT_SEED).permutation(len(classes))
     parts = np.split(order, np.cumsum([int(FIT * len(order)), int(VALIDATION * len(order))]))
-    return Dataset(pool, files, *(np.sort(part) for part in parts))
+    fit, validation, test = (np.sort(part) for part in parts)
+    return Dataset(pool, files, fit, validation, test)
 
 
 @lru_cache(maxsize=2)

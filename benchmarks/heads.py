@@ -13,6 +13,7 @@ import json
 import time
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def compare_logistic(report: Report, data: Cached, n: int) -> None:
     ours, theirs, same, strength = 0.0, 0.0, [], 0.01
     for batch, _ in balanced_episodes(data, n, 5, 15 if np.bincount(data.labels).max() >= 20 else 5):
         flat = batch.unit()
-        ours += seconds(lambda flat=flat: logistic_regression(flat, strength=strength))
+        ours += seconds(partial(logistic_regression, flat, strength=strength))
         guess = logistic_regression(flat, strength=strength).argmax(-1).numpy()
         pairs = [(flat.support[i].numpy(), flat.query[i].numpy()) for i in range(len(guess))]
         start = time.perf_counter()
@@ -118,7 +119,9 @@ def small_class_tasks(data: Cached, classes: np.ndarray[Any, Any], n: int, seed:
 def whitened(report: Report, data: Cached, splits: int) -> None:
     """Normalised accuracy in % of nearest centroid (Euclidean, on features of unit length) after whitening,
     150 tasks over each of some splits of the classes."""
-    means, plain, widths = [], [], []
+    means: list[float] = []
+    plain: list[float] = []
+    widths: list[float] = []
     for seed in range(splits):
         statistics, held = data.split(seed)
         episodes = ValidationEpisodes(small_class_tasks(data, held, 150, seed))

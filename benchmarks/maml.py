@@ -37,6 +37,7 @@ from autometa.learners.recipe import Recipe, build_learner
 WAYS, QUERIES, PX, RATE = 5, 5, 28, 0.1
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 Step = Callable[[], object]
+Answering = Callable[[torch.Tensor], torch.Tensor]
 Way = Literal["auto", "vmap"]
 
 
@@ -91,7 +92,7 @@ class Network(nn.Module):
         return logits
 
 
-def plain(batch: InputEpisodes, network: nn.Module, adapt: Callable[..., nn.Module | Step]) -> Step:
+def plain(batch: InputEpisodes, network: nn.Module, adapt: Callable[..., Answering]) -> Step:
     """A meta-step that is a loop over tasks; `adapt` gives the adapted network of a support set."""
     support, query = ((images.float() / 127.5 - 1) for images in (batch.support, batch.query))
 
@@ -108,12 +109,17 @@ def loop(batch: InputEpisodes, *, first_order: bool) -> tuple[Step, nn.Module]:
     """A meta-step in plain PyTorch."""
     network = Network().to(DEVICE)
 
-    def adapt(images: torch.Tensor, labels: torch.Tensor) -> Step:
+    def adapt(images: torch.Tensor, labels: torch.Tensor) -> Answering:
         named = dict(network.named_parameters())
         loss = F.cross_entropy(network(images), labels)
         gradients = torch.autograd.grad(loss, list(named.values()), create_graph=not first_order)
         moved = {n: p - RATE * g for (n, p), g in zip(named.items(), gradients, strict=True)}
-        return lambda x: torch.func.functional_call(network, moved, (x,))
+
+        def step(x: torch.Tensor) -> torch.Tensor:
+            answer: torch.Tensor = torch.func.functional_call(network, moved, (x,))
+            return answer
+
+        return step
 
     return plain(batch, network, adapt), network
 
@@ -201,8 +207,8 @@ def same_gradients(batch: InputEpisodes, *, first_order: bool) -> float:
         theirs.weight.data.copy_(mine.weight.data)
     our_step()
     their_step()
-    mine, theirs = own[0].weight.grad, network.body[0].weight.grad  # type: ignore[index, union-attr]
-    return float((mine - theirs).norm() / theirs.norm())
+    our_slope, their_slope = own[0].weight.grad, network.body[0].weight.grad
+    return float((our_slope - their_slope).norm() / their_slope.norm())
 
 
 def measure(

@@ -5,17 +5,49 @@ from __future__ import annotations
 import json
 import os
 import textwrap
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from synthetic import MODEL, MakeBundle
+from wanting import judge_skip
 
 from autometa.backbones import CATALOGUE, Backbone, BackboneSpec, build
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the other cores have tests of their own
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"  # of child processes
+
+
+SANDBOXES = ["bubblewrap", "landlock"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What `.ci/extras` asks for."""
+    parser.addoption(
+        "--all-extras",
+        action="store_true",
+        help="all extras and sandboxes are there: a test that is skipped for want of one fails",
+    )
+    parser.addoption(
+        "--without",
+        action="append",
+        default=[],
+        choices=SANDBOXES,
+        help="except this one, which cannot be here",
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    """With `--all-extras`, turn skips for want of something into failures; without, note the names of these tests in
+    the file `$AUTOMETA_SKIPPED`, if it is set."""
+    report = yield
+    options = item.config.option
+    judge_skip(report, item.nodeid, all_extras=options.all_extras, without=options.without)
+    return report
 
 
 @pytest.fixture(autouse=True)

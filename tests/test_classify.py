@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import zlib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -110,7 +111,9 @@ def test_what_is_transparent_becomes_white() -> None:
     assert (image[:, : PX // 2 - 1] == 0).all() and (image[:, PX // 2 + 1 :] == 255).all()
     key = encoded(Image.new("RGB", (8, 8), (5, 6, 7)), "PNG", transparency=(5, 6, 7))
     assert (decode_image(key, PX) == 255).all()
-    deep_key = encoded(Image.fromarray(np.full((8, 8), 40_000, np.uint16)), "PNG", transparency=40_000)
+    chunk = b"tRNS" + (40_000).to_bytes(2, "big")
+    header, rest = deep_png()[:33], deep_png()[33:]
+    deep_key = header + (2).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big") + rest
     assert (decode_image(deep_key, PX) == 255).all()
 
 

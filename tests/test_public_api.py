@@ -44,7 +44,7 @@ def test_the_example_classifies_images(tmp_path: Path) -> None:
         for number in range(3):
             class_image(label, number, 64).save(tmp_path / "labelled" / name / f"{number}.png")
     class_image(1, 9, 64).save(tmp_path / "new.png")
-    command = [
+    command: list[str | Path] = [
         sys.executable,
         "examples/classify.py",
         tmp_path / "model",

@@ -38,8 +38,8 @@ TOLD = {
 @dataclass
 class Set_:
     name: str
-    images: np.ndarray  # type: ignore[type-arg]
-    labels: np.ndarray  # type: ignore[type-arg]
+    images: np.ndarray
+    labels: np.ndarray
 
 
 def image_sets(pool: ImagePool) -> list[Set_]:

@@ -204,10 +204,10 @@ def test_an_engine_that_fails_in_use_gives_way_to_eager(monkeypatch: pytest.Monk
     choice = backbone.choice(PX)
     assert choice is not None
     assert choice.name == "fragile"
-    choice.engine.error = MemoryError("out of memory")  # type: ignore[attr-defined]
+    choice.engine.error = MemoryError("out of memory")
     with pytest.raises(MemoryError):
         backbone.embed(IMAGES, PX)
-    choice.engine.error = ValueError("lost")  # type: ignore[attr-defined]
+    choice.engine.error = ValueError("lost")
     assert torch.equal(backbone.embed(IMAGES, PX), tiny("test_resnet").embed(IMAGES, PX))
     assert "fragile" in lines[-1]
     assert "eager from here on" in lines[-1]

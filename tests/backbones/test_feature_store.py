@@ -27,7 +27,7 @@ def keys_of(*numbers: int) -> list[bytes]:
     return [number.to_bytes(16, "little") for number in numbers]
 
 
-def rows(*numbers: int) -> np.ndarray:  # type: ignore[type-arg]
+def rows(*numbers: int) -> np.ndarray:
     return np.array([[number, number + 0.5] for number in numbers], np.float32)
 
 

@@ -31,7 +31,7 @@ def test_one_pass_gives_all_layers(architecture: str) -> None:
     pixels = backbone.network.normalise(IMAGES)
     with torch.inference_mode():
         plain = backbone.model(pixels)
-        maps = backbone.model.forward_intermediates(pixels, intermediates_only=True)  # type: ignore[operator]
+        maps = backbone.model.forward_intermediates(pixels, intermediates_only=True)
     torch.testing.assert_close(backbone.pick(output, ("last",)), plain, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(
         backbone.pick(output, ("stage4",)), maps[-1].mean((2, 3)), rtol=1e-4, atol=1e-5
@@ -48,7 +48,7 @@ def test_several_layers_have_equal_weight() -> None:
     backbone = tiny("test_efficientnet")
     output = backbone.embed_layers(IMAGES, PX)
     joined = backbone.pick(output, ("last", "stage4"))
-    widths = backbone.widths["last"], backbone.widths["stage4"]
+    widths = [backbone.widths["last"], backbone.widths["stage4"]]
     for block in torch.split(joined, widths, dim=1):
         torch.testing.assert_close(block.norm(dim=1), torch.ones(19))
     with pytest.raises(ConfigError, match="stage9"):

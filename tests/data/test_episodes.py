@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 import pytest
 from synthetic import colour_pool
@@ -100,6 +102,11 @@ def test_batches_hold_every_episode_once_and_mark_padding() -> None:
 
 def test_a_pool_checks_its_images() -> None:
     with pytest.raises(DataError, match="uint8"):
-        ImagePool(np.zeros((2, 3, 4, 4)), np.zeros(2, dtype=np.int64), np.zeros(1, dtype=np.int64), ("D",))
+        ImagePool(
+            cast(Any, np.zeros((2, 3, 4, 4))),
+            np.zeros(2, dtype=np.int64),
+            np.zeros(1, dtype=np.int64),
+            ("D",),
+        )
     with pytest.raises(DataError, match="labels"):
         ImagePool(np.zeros((2, 3, 4, 4), np.uint8), np.zeros(3, np.int64), np.zeros(1, np.int64), ("D",))

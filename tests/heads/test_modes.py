@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -46,6 +47,10 @@ def test_a_mode_beside_others_is_the_mode_alone(name: str) -> None:
     torch.testing.assert_close(alone[0].exp().sum(-1), torch.ones(1, 20))
 
 
+def self_products(x: torch.Tensor) -> torch.Tensor:
+    return x @ x.transpose(1, 2)
+
+
 def test_known_inner_products_are_used() -> None:
     given = batches(episode(4, 3, 5)[0])
     images = {key: torch.cat([one.support, one.query], dim=1) for key, one in given.items()}
@@ -54,7 +59,7 @@ def test_known_inner_products_are_used() -> None:
             one,
             support=torch.zeros_like(one.support),
             query=torch.zeros_like(one.query),
-            products=lambda each=images[key]: each @ each.transpose(1, 2),
+            products=partial(self_products, images[key]),
         )
         for key, one in given.items()
     }

@@ -6,6 +6,7 @@ import mmap
 import os
 import socket
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -53,8 +54,8 @@ def test_batches_cover_an_epoch_and_go_on(training_sets: list[TrainingSet]) -> N
     assert [len(labels) for _, labels in epoch] == [16, 16, 10]
     labels = torch.cat([labels for _, labels in epoch])
     assert torch.bincount(labels).tolist() == [6] * 7
-    loader = torch.utils.data.DataLoader(
-        range(42), 16, shuffle=True, generator=torch.Generator().manual_seed(1)
+    loader: Any = torch.utils.data.DataLoader(
+        cast(Any, range(42)), 16, shuffle=True, generator=torch.Generator().manual_seed(1)
     )
     expected = [6 * [0] + 6 * [1] + 6 * [2] + 6 * [3] + 6 * [4] + 6 * [5] + 6 * [6]][0]
     assert labels.tolist() == [expected[i] for batch in loader for i in batch.tolist()]

@@ -58,7 +58,7 @@ def test_siamese_keeps_the_order_of_its_logits(height: float, shots: int) -> Non
 def test_siamese_is_the_log_of_the_mean_probability_everywhere() -> None:
     logits = torch.linspace(-60, 40, 40).unflatten(0, (20, 2))
     learner = siamese(1.0, 0.0)
-    learner._compare_pairs = lambda one, two: two[..., 0]  # type: ignore[method-assign]
+    learner._compare_pairs = lambda one, two: two[..., 0]
     for pair in logits:
         batch = FeatureBatch(
             pair[None, :, None], torch.zeros(1, 2, dtype=torch.long), torch.zeros(1, 1, 1), torch.tensor([1])
@@ -155,7 +155,7 @@ def test_probabilities_and_their_logarithms_are_the_same_answer(name: str) -> No
 def test_a_trained_member_keeps_the_order_of_its_logits(temperature: float, tmp_path: Path) -> None:
     learner = TrainedLearner.untrained(Recipe(learner="prototypical", encoder=TINY))
     scores = 1000 * ORDER
-    learner.learner.forward = lambda episodes: scores.expand(1, episodes.query.shape[1], -1)  # type: ignore[method-assign]
+    learner.learner.forward = lambda episodes: scores.expand(1, episodes.query.shape[1], -1)
     member = TrainedMember("prototypical", learner, temperature=temperature)
     images = np.zeros((WAYS, 3, 16, 16), np.uint8)
     predictor = learner.fit(images, np.arange(WAYS), WAYS)

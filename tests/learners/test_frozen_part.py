@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,7 +54,8 @@ def learner_on(network: str, trainable: int) -> TrainedLearner:
 
 @pytest.mark.parametrize("trainable", [0, 2])
 def test_an_engine_gives_what_the_network_gives(tiny_backbone: str, built: SIZES, trainable: int) -> None:
-    fitted, lines = learner_on(tiny_backbone, trainable), []
+    fitted = learner_on(tiny_backbone, trainable)
+    lines: list[str] = []
     expected = fitted.learner.encoder.prepare(POOL.images[:5])
     assert not built, "engines are only built where one was chosen"
     choose_engine(fitted, POOL.images, 1000, UNLIMITED, lines.append)
@@ -69,8 +71,8 @@ def test_a_saved_learner_answers_on_its_engine(tiny_backbone: str, built: SIZES,
     again = TrainedLearner.load(tmp_path)
     labels = np.repeat([0, 1], 3)
     asked = POOL.images[20:26]
-    answers = [one.fit(POOL.images[:6], labels, 2).predict(asked) for one in (fitted, again)]
-    np.testing.assert_allclose(*answers, atol=1e-5)
+    ours, theirs = (one.fit(POOL.images[:6], labels, 2).predict(asked) for one in (fitted, again))
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert built == [PX], "once, with the first images"
 
 
@@ -101,10 +103,10 @@ def test_few_images_are_not_worth_an_engine(tiny_backbone: str) -> None:
 
 @pytest.mark.parametrize("spec", [{"network": "conv4"}, {"trainable": "all"}, {"maps": True}])
 def test_encoders_without_a_part_for_engines_have_none_to_choose(
-    tiny_backbone: str, spec: dict[str, object]
+    tiny_backbone: str, spec: dict[str, Any]
 ) -> None:
     fitted = build_untrained(
-        Recipe(encoder=EncoderSpec(**{"network": tiny_backbone, "px": PX, **spec})), SPEC
+        Recipe(encoder=EncoderSpec.model_validate({"network": tiny_backbone, "px": PX, **spec})), SPEC
     )
     choose_engine(fitted, POOL.images, 1000, UNLIMITED, lambda _: None)
     assert fitted.learner.encoder.frozen is None

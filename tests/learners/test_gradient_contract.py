@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -18,6 +18,7 @@ from learner_cases import (
 
 from autometa.learners.episodes import InputEpisodes, stack_episodes
 from autometa.learners.gradient import batching
+from autometa.learners.gradient.base import GradientLearner
 from autometa.learners.gradient.norm import TaskNorm
 from autometa.learners.gradient.tasks import Task
 from autometa.learners.recipe import LEARNERS, Recipe, build_learner
@@ -25,7 +26,7 @@ from autometa.learners.recipe import LEARNERS, Recipe, build_learner
 __all__ = ["double"]
 exactly = pytest.mark.usefixtures("double")
 every_learner = pytest.mark.parametrize("name", GRADIENT)
-VECTORISED = [n for n in GRADIENT if LEARNERS[n].cls.vectorised]
+VECTORISED = [n for n in GRADIENT if cast(type[GradientLearner], LEARNERS[n].cls).vectorised]
 
 
 def quick(name: str, **options: Any) -> Any:

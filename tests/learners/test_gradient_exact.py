@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import Any
 
 import pytest
@@ -71,7 +72,7 @@ def test_maml_equals_autograd_through_an_unrolled_loop(steps: int) -> None:
     for alone in episodes:
         task = Task.of(alone, 0)
         start = plain_start(learner, task.ways)
-        moved = unrolled(lambda p, task=task: support_loss(p, task), start, RATE, steps)
+        moved = unrolled(partial(support_loss, task=task), start, RATE, steps)
         losses.append(query_loss(moved, task))
     expected = grads(torch.stack(losses).mean(), dict(learner.named_parameters()))
     assert close(gradients_of(learner, stack_episodes(episodes)), expected, 1e-6)
@@ -159,7 +160,7 @@ def test_one_step_of_reptile_is_joint_training() -> None:
         image_episode(3, 2, 2),
     )
     task, (images, labels) = Task.of(episodes, 0), images_and_labels(episodes)
-    body = dict(learner.named_parameters())
+    body: dict[str, torch.Tensor] = dict(learner.named_parameters())
     means = torch.stack([plain_conv4(body, task.support)[task.support_labels == c].mean(0) for c in range(3)])
     head = {"head.weight": 2 * means.detach(), "head.bias": -means.detach().square().sum(1)}
     plain = grads(F.cross_entropy(plain_logits({**body, **head}, images), labels), body)

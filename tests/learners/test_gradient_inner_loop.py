@@ -100,7 +100,7 @@ def test_only_the_named_parameters_move_each_at_its_rate_of_the_step() -> None:
     def update(gradients: Params, step: int) -> Params:
         return {name: rates[name] * (step + 1) * gradient for name, gradient in gradients.items()}
 
-    path = adapt_params(lambda p, _: sum(p.values()), start, list(rates), update, 2)
+    path = adapt_params(lambda p, _: torch.stack(list(p.values())).sum(0), start, list(rates), update, 2)
     assert {name: float(p) for name, p in path[-1].items()} == pytest.approx(
         {"slow": 0.7, "fast": 0.4, "still": 1.0}
     )

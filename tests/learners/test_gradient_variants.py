@@ -52,7 +52,7 @@ def test_cavia_moves_the_context_only() -> None:
 
 
 def test_cavia_starts_from_no_context() -> None:
-    learner = built("cavia")
+    learner: Any = built("cavia")
     start = learner.initial(only_task(ways=4))["context"]
     assert start.shape == (4, learner.options.context) and not start.any()
 
@@ -145,7 +145,7 @@ def test_rates_of_maml_plus_plus_are_per_layer_and_step_and_those_after_the_last
 
 def test_proto_maml_without_steps_is_a_prototypical_network() -> None:
     learner, episodes = built("proto_maml", test_steps=0), image_episode(4, 3, 2)
-    params = {n: p for n, p in learner.named_parameters() if is_body(n)}
+    params: dict[str, torch.Tensor] = {n: p for n, p in learner.named_parameters() if is_body(n)}
     support, query = (
         learner.features(params, images[0], 0, recording=True).detach()
         for images in (episodes.support, episodes.query)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -95,7 +96,7 @@ def gaussian_by_loops(batch: FeatureBatch, weight: Array, bias: Array) -> Array:
 @pytest.mark.parametrize("shots", [1, 4])
 def test_gaussian_prototypical_equals_a_loop(covariance: str, shots: int) -> None:
     learner = built("gaussian_prototypical", covariance=covariance)
-    torch.nn.init.normal_(learner.precision.weight)
+    torch.nn.init.normal_(cast(torch.Tensor, learner.precision.weight))
     batch = features(3, shots, 3)
     weight, bias = (p.detach().double().numpy() for p in learner.precision.parameters())
     ours = probabilities(learner, batch)

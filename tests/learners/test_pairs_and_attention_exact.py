@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import cast
 
 import pytest
 import torch
@@ -47,7 +48,7 @@ def test_the_scale_of_matching_is_learned_unless_it_is_not_to_be() -> None:
     for learned in (True, False):
         learner = built("matching", scale=4.0, learn_scale=learned)
         assert learner.log_scale.requires_grad == learned
-        close(learner.log_scale, torch.tensor(math.log(4.0)))
+        close(cast(torch.Tensor, learner.log_scale), torch.tensor(math.log(4.0)))
     learner = built("matching")
     learner.embedded_loss(batch, None, query_labels(batch)).backward()
     assert learner.log_scale.grad.abs() > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ POOL = colour_pool(classes=8)
 
 def tuned(backbone: str, seconds: float = 60.0, steps: int = 40) -> TunedBackbone:
     torch.manual_seed(0)
-    encoder = build_encoder(EncoderSpec(network=backbone, px=32, trainable=2))
+    encoder: Any = build_encoder(EncoderSpec(network=backbone, px=32, trainable=2))
     labels = torch.from_numpy(POOL.labels)
     return tune_tail(encoder, PreparedImages(POOL.images), labels, TimeBudget.of(seconds), steps)
 
@@ -74,7 +75,7 @@ def test_a_tuned_copy_without_weights_is_an_error(tiny_backbone: str) -> None:
 
 
 def test_images_of_one_class_can_not_be_told_apart_and_do_no_harm(tiny_backbone: str) -> None:
-    encoder = build_encoder(EncoderSpec(network=tiny_backbone, px=32, trainable=1))
+    encoder: Any = build_encoder(EncoderSpec(network=tiny_backbone, px=32, trainable=1))
     images = POOL.images[POOL.labels == 0]
     result = tune_tail(
         encoder, PreparedImages(images), torch.zeros(len(images), dtype=torch.long), TimeBudget.of(60), 5

@@ -73,7 +73,7 @@ def slow_training(
         ended.append(clock.now)
         return measure(*given)
 
-    training.learner.validate = validate  # type: ignore[method-assign]
+    training.learner.validate = validate  # type: ignore[assignment]
     return training, clock, ended
 
 
@@ -92,7 +92,7 @@ def test_training_lifts_accuracy_on_classes_never_seen(name: str) -> None:
 def backwards(learner: EpisodicLearner) -> None:
     """Make a learner unlearn."""
     loss = learner.loss
-    learner.loss = lambda episodes: -loss(episodes)  # type: ignore[method-assign]
+    learner.loss = lambda episodes: -loss(episodes)
 
 
 def test_the_untrained_state_is_kept_where_training_only_harms() -> None:
@@ -140,7 +140,7 @@ def rates_of(training: Training) -> list[float]:
         rates.append(training._optimizer.param_groups[0]["lr"])
         return loss(episodes)
 
-    training.learner.loss = spied  # type: ignore[method-assign]
+    training.learner.loss = spied
     training.run()
     return rates
 
@@ -205,7 +205,7 @@ def test_training_that_diverges_ends_with_its_best_state() -> None:
         made[0] += 1
         return loss(episodes) * (torch.nan if made[0] > 20 else 1.0)
 
-    training.learner.loss = diverging  # type: ignore[method-assign]
+    training.learner.loss = diverging
     record = training.run()
     assert "no number" in record.ended
     assert "learning rate" in record.ended
@@ -217,9 +217,7 @@ def test_training_that_diverges_ends_with_its_best_state() -> None:
 def test_training_ends_when_nothing_is_left_to_gain() -> None:
     training = training_of(max_steps=40, validate_every=2)
     answers = [*[0.5] * (1 + trials_of(training)), 0.6, *[1.0] * (1 + PERFECT)]
-    training.learner.validate = (  # type: ignore[method-assign]
-        lambda *_: Answer((), np.full(4, answers.pop(0)))
-    )
+    training.learner.validate = lambda *_: Answer((), np.full(4, answers.pop(0)))
     record = training.run()
     assert (record.steps, record.ended) == (4 + 2 * PERFECT, "every validation episode is right")
 
@@ -227,14 +225,14 @@ def test_training_ends_when_nothing_is_left_to_gain() -> None:
 @pytest.mark.parametrize(("patience", "steps"), [(2, 11), (9, 18)])
 def test_patience_is_a_number_of_validations_and_a_share_of_the_steps(patience: int, steps: int) -> None:
     training = training_of(max_steps=40, validate_every=2, patience=patience)
-    training.learner.validate = lambda *_: Answer((), np.zeros(4))  # type: ignore[method-assign]
+    training.learner.validate = lambda *_: Answer((), np.zeros(4))
     assert training.run().steps == steps
 
 
 @pytest.mark.parametrize("accuracy", [0.0, 1.0])
 def test_without_patience_all_steps_are_made(accuracy: float) -> None:
     training = training_of(max_steps=40, validate_every=2, patience=None)
-    training.learner.validate = lambda *_: Answer((), np.full(4, accuracy))  # type: ignore[method-assign]
+    training.learner.validate = lambda *_: Answer((), np.full(4, accuracy))
     record = training.run()
     assert (record.steps, record.ended) == (40, "all steps made")
 
@@ -242,7 +240,7 @@ def test_without_patience_all_steps_are_made(accuracy: float) -> None:
 def test_gradients_are_clipped() -> None:
     training = training_of(max_steps=1, clip=1e-3)
     loss = training.learner.loss
-    training.learner.loss = lambda episodes: 1e6 * loss(episodes)  # type: ignore[method-assign]
+    training.learner.loss = lambda episodes: 1e6 * loss(episodes)
     training.run()
     squares = [p.grad.square().sum() for p in training.learner.parameters() if p.grad is not None]
     assert torch.stack(squares).sum().sqrt().item() == pytest.approx(1e-3, rel=1e-3)
@@ -265,9 +263,7 @@ def test_parameters_that_are_not_trained_stay() -> None:
 def test_of_states_that_are_equally_accurate_the_surest_is_kept(losses: list[float], kept: int) -> None:
     training = training_of(max_steps=40, validate_every=2)
     scripted = [*[9.0] * trials_of(training), *losses]
-    training.learner.validate = (  # type: ignore[method-assign]
-        lambda *_: Answer((), np.ones(4), scripted.pop(0))
-    )
+    training.learner.validate = lambda *_: Answer((), np.ones(4), scripted.pop(0))
     states = {0: state_of(training.learner)}
     step = training._step
 
@@ -275,7 +271,7 @@ def test_of_states_that_are_equally_accurate_the_surest_is_kept(losses: list[flo
         step()
         states[training._schedule.steps] = state_of(training.learner)
 
-    training._step = recorded  # type: ignore[method-assign]
+    training._step = recorded
     record = training.run()
     assert record.steps == 2 * PERFECT  # what is surer is no reason to go on
     assert equal(state_of(training.learner), states[kept])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from autometa.evaluation.validation_episodes import Answer
 from autometa.learners.augmentation import Augmentation
 from autometa.learners.checkpoint import PROGRESS
 from autometa.learners.encoder import EncoderSpec
-from autometa.learners.episodes import InputEpisodes
+from autometa.learners.episodes import InputEpisodes, PoolSource
 from autometa.learners.recipe import Recipe, build_learner
 from autometa.learners.training import Training, TrainingRecord, TrainingSettings
 
@@ -67,9 +67,7 @@ def training_of(
 def scripted(training: Training, accuracies: Sequence[float]) -> None:
     """Let validation give these accuracies, one after the other, then zero."""
     left = list(accuracies)
-    training.learner.validate = (  # type: ignore[method-assign]
-        lambda *_: Answer((), np.full(3, left.pop(0) if left else 0.0))
-    )
+    training.learner.validate = lambda *_: Answer((), np.full(3, left.pop(0) if left else 0.0))
 
 
 def killed_at(
@@ -111,7 +109,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(name: str, tmp_path: Path)
     a, b = saved(tmp_path / "whole"), saved(tmp_path / "cut")
     assert a.keys() == b.keys()
     assert [key for key in a if not torch.equal(a[key], b[key])] == []
-    assert whole.source.state() == resumed.source.state()
+    assert cast(PoolSource, whole.source).state() == cast(PoolSource, resumed.source).state()
     states = whole.learner.state_dict(), resumed.learner.state_dict()
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ def of_features(ways: int, shots: int, queries: int, seed: int = 0) -> InputEpis
 
 
 def as_arrays(episodes: InputEpisodes) -> tuple[Any, Any, Any]:
-    return tuple(t[0].numpy() for t in (episodes.support, episodes.support_labels, episodes.query))
+    return episodes.support[0].numpy(), episodes.support_labels[0].numpy(), episodes.query[0].numpy()
 
 
 def normalised(x: Any) -> Any:
@@ -73,7 +73,7 @@ def test_the_cosine_classifier_is_trained_with_the_scale_that_answers() -> None:
     learner = built("imprinted", scale=3.0)
     classifier = begun(learner)
     x, labels = torch.randn(6, 4), torch.arange(6)
-    expected = 3.0 * F.normalize(x, dim=1) @ F.normalize(classifier.weight, dim=1).T
+    expected = 3.0 * F.normalize(x, dim=1) @ F.normalize(cast(torch.Tensor, classifier.weight), dim=1).T
     torch.testing.assert_close(learner.class_logits(x), expected)
     F.cross_entropy(learner.class_logits(x), labels).backward()
     assert learner.log_scale.grad.abs() > 0

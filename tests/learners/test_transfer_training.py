@@ -120,7 +120,7 @@ def test_classes_of_a_stream_are_numbered_as_they_come() -> None:
     assert numbers.tolist() == [[0, 1, -1], [1, 2, 0], [3, 4, -1]]
     again = TaskSource([task([9, 7])], torch.from_numpy)
     again.restore(source.state())
-    assert again.draw(1).to("cpu").classes.tolist() == [[5, 0]]  # type: ignore[union-attr]
+    assert again.draw(1).to("cpu").classes.tolist() == [[5, 0]]
 
 
 def test_a_stream_with_too_many_classes_or_none_named_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

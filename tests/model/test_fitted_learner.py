@@ -41,7 +41,7 @@ class CountingShelf(BackboneShelf):
             self.embedded.append(len(images))
             return original(backbone, images, px, flip=flip)
 
-        backbone.embed_layers = counting  # type: ignore[method-assign]
+        backbone.embed_layers = counting  # type: ignore[assignment]
         return backbone
 
 
@@ -73,7 +73,7 @@ def test_embedding_stops_with_its_budget_and_keeps_what_is_done(tiny_backbone: s
         clock.now += 0.7
         return embed(images, px, flip=flip)
 
-    network.embed_layers = slow  # type: ignore[method-assign]
+    network.embed_layers = slow  # type: ignore[assignment]
     store = FeatureStore(shelf, MEMORY)
     view = View(tiny_backbone, 32)
     keys = list(range(len(pool.images)))
@@ -106,7 +106,7 @@ def members(tiny_backbone: str) -> tuple[Member, ...]:
     )
 
 
-def answer(learner: FittedLearner) -> np.ndarray:  # type: ignore[type-arg]
+def answer(learner: FittedLearner) -> np.ndarray:
     pool = colour_pool()
     support = np.concatenate([pool.rows_of_class[c][:4] for c in range(3)])
     query = np.concatenate([pool.rows_of_class[c][4:8] for c in range(3)])

@@ -74,8 +74,8 @@ def test_what_is_loaded_answers_alike(tiny_backbone: str, tmp_path: Path) -> Non
     assert isinstance(loaded, Portfolio) and loaded.views == learner.views and loaded.modes == learner.modes
     assert loaded.costs == learner.costs
     images, labels, query, _ = task()
-    answers = [one.fit(images, labels, 4).predict(query) for one in (learner, loaded)]
-    np.testing.assert_allclose(*answers, atol=0.02)  # projections are saved with half precision
+    ours, theirs = (one.fit(images, labels, 4).predict(query) for one in (learner, loaded))
+    np.testing.assert_allclose(ours, theirs, atol=0.02)  # projections are saved with half precision
     (tmp_path / "learner.json").write_text('{"format": "autometa-portfolio-1", "views": []}')
     with pytest.raises(ArtifactError, match=r"learner\.json"):
         load_learner(tmp_path)

@@ -34,7 +34,9 @@ def trained(name: str, backbone: str, **changes: Any) -> TrainedMember:
     with torch.no_grad():
         for parameter in learner.learner.parameters():
             parameter.mul_(1.01)
-    return TrainedMember(name, learner, **({"weight": 2.0, "temperature": 0.5, "costs": CHEAP} | changes))
+    return TrainedMember(
+        name, learner, **(dict[str, Any](weight=2.0, temperature=0.5, costs=CHEAP) | changes)
+    )
 
 
 def learner_of(backbone: str, *members: TrainedMember, weight: float = 1.0) -> FittedLearner:
@@ -167,13 +169,17 @@ def test_a_late_learner_drops_trained_members_first_and_for_good(tiny_backbone: 
     clock = FakeClock()
     learner.schedule = MetaTestSchedule(TimeBudget.of(1e6, clock), tasks_left=10, images=1000)
     answer(learner)
-    assert learner.trained_members.members == (cheap, dear), "with time enough all of them speak"
+
+    def members() -> tuple[TrainedMember, ...]:
+        return learner.trained_members.members
+
+    assert members() == (cheap, dear), "with time enough all of them speak"
     clock.now += 1e6 - 40
     answer(learner)
-    assert learner.trained_members.members == (cheap,), "9 tasks of 5 s no longer fit in 40 s"
+    assert members() == (cheap,), "9 tasks of 5 s no longer fit in 40 s"
     clock.now -= 1e6 - 40
     answer(learner)
-    assert learner.trained_members.members == (cheap,), "it would have to prepare what it missed"
+    assert members() == (cheap,), "it would have to prepare what it missed"
     one, both = (learner.schedule.cost_s(learner.members[:n], learner.store) for n in (1, 2))
     clock.now += learner.schedule.left_s() - (one + both) / 2
     predictor = learner.fit(*episode()[:2], 3)

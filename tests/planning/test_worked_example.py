@@ -35,7 +35,7 @@ def worked() -> dict[str, float]:
     before_probe_s = BUDGET_S - START_S - POOL_S
     left_s = before_probe_s - PROBE_S
     plan = make_plan(left_s, [VIEW], TEST, costs)
-    more = TestSpec(2 * TEST.tasks, SPEC, 2 * TEST.images, "within-domain", standby=True)  # type: ignore[operator]
+    more = TestSpec(2 * TEST.tasks, SPEC, 2 * TEST.images, "within-domain", standby=True)
     assert meta_test_s([VIEW], more, costs) > plan.meta_test_s
     spare_s, folds = 15.0, POLICY.folds(plan.search_s)
     several_s = OTHER_SIZES * POLICY.slowdown * BACKBONES * IMAGE_S

@@ -31,7 +31,7 @@ def _scored(make_run: MakeRun, tmp_path: Path, **files: str) -> tuple[dict[str, 
 def test_the_error_is_that_computed_by_hand() -> None:
     told = reliability(SCORES, PREDICTED, TRUTH)
     assert told.expected_error == pytest.approx(BY_HAND)
-    assert (told.accuracy, told.confidence) == (0.75, pytest.approx(0.855))
+    assert (told.accuracy, told.confidence) == pytest.approx((0.75, 0.855))
     assert {i: n for i, n in enumerate(told.counts) if n} == {8: 1, 13: 2, 14: 1}
 
 

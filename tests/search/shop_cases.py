@@ -48,7 +48,7 @@ def make_forecast(backbone: str, seconds: float = 120.0, gigabytes: float = 8.0,
     budget = TimeBudget.of(seconds)
     memory = MemoryBudget(int(gigabytes * 2**30))
     shelf = BackboneShelf("cpu")
-    run = Limits(**({"train": budget, "run": budget, "memory": memory} | limits))
+    run = Limits(**(dict[str, Any](train=budget, run=budget, memory=memory) | limits))
     forecast = Forecast(TEST, run, shelf, FeatureStore(shelf, memory), 1.0, POLICY)
     forecast.probe(backbone, hard_pool().images[:8])
     return forecast
@@ -69,8 +69,8 @@ def make_shop(
     forecast = forecast or make_forecast(backbone)
     chosen = hard_pool() if pool is None else pool
     bench = make_bench(forecast, chosen)
-    given = Settings(**({"resolutions": (32, 48), "tune_steps": 0, "families": ()} | settings))
-    unseen = bench.folds[TRAINING_FOLD].classes if bench.folds else []
+    given = Settings(**(dict[str, Any](resolutions=(32, 48), tune_steps=0, families=()) | settings))
+    unseen = bench.folds[TRAINING_FOLD].classes if bench.folds else np.empty(0, np.int64)
     rows = np.flatnonzero(~np.isin(chosen.labels, unseen))
     trainer = VariantTrainer(chosen, rows, forecast, lambda _: None, given.tune_steps)
     evidence = Evidence(bench, TEST.episodes.balanced)

@@ -55,7 +55,10 @@ def test_within_a_run_the_last_one_counts(tmp_path: Path, tiny_backbone: str) ->
     incumbent = Incumbent(tmp_path, lines.append)
     assert incumbent.offer(plain(tiny_backbone), None, "bootstrap")
     assert isinstance(load_learner(tmp_path), FittedLearner)
-    for stage, accuracy in (("default", None), ("search", None), ("final", 0.4), ("final", 0.3)):
+    offers: list[tuple[Stage, float | None]] = [
+        ("default", None), ("search", None), ("final", 0.4), ("final", 0.3)
+    ]  # fmt: skip
+    for stage, accuracy in offers:
         assert incumbent.offer(portfolio(tiny_backbone), estimate(accuracy), stage)
     saved = load_learner(tmp_path)
     assert isinstance(saved, Portfolio) and answers(saved)

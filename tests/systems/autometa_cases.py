@@ -26,19 +26,15 @@ POOL = colour_pool(classes=16)
 def controller(
     folder: Path | None, backbone: str, seconds: float = 60.0, lines: list[str] | None = None, **settings: Any
 ) -> Controller:
-    given = Settings(
-        **(
-            {
-                "backbones": (backbone,),
-                "resolutions": (32, 48),
-                "validation_episodes": 36,
-                "max_trials": 7,
-                "tune_steps": 0,
-                "families": (),
-            }
-            | settings
-        )
-    )
+    usual: dict[str, Any] = {
+        "backbones": (backbone,),
+        "resolutions": (32, 48),
+        "validation_episodes": 36,
+        "max_trials": 7,
+        "tune_steps": 0,
+        "families": (),
+    }
+    given = Settings(**(usual | settings))
     budget = TimeBudget.of(seconds)
     limits = Limits(budget, budget, MemoryBudget(8 * 2**30))
     report = (lambda _: None) if lines is None else lines.append

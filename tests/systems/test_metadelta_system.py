@@ -280,9 +280,14 @@ def test_the_adapter_trains_saves_and_serves(
         bundle = tmp_path
 
         @staticmethod
-        def system(test: Any, limits: Any, *rest: Any) -> MetaDeltaSystem:
+        def system(test: Any, limits: Any, folder: Any, report: Any, start_s: Any) -> MetaDeltaSystem:
             return MetaDeltaSystem(
-                TEST, Limits(TimeBudget.of(3.0), limits.run, limits.memory), *rest, networks[:1]
+                TEST,
+                Limits(TimeBudget.of(3.0), limits.run, limits.memory),
+                folder,
+                report,
+                start_s,
+                networks[:1],
             )
 
     class Sets:

@@ -20,6 +20,7 @@ from autometa.evaluation.validation_episodes import Answer
 from autometa.evaluation.validation_set import ValidationSet
 from autometa.model.artifact import load_description
 from autometa.model.fitted_learner import FittedLearner
+from autometa.model.portfolio import Portfolio
 from autometa.systems import strong
 from autometa.systems.strong import CHOICES, StrongSystem
 
@@ -48,7 +49,7 @@ def system(
     return run, lines
 
 
-def answer(learner: FittedLearner, ways: int = 3, shots: int = 4) -> np.ndarray[Any, Any]:
+def answer(learner: FittedLearner | Portfolio, ways: int = 3, shots: int = 4) -> np.ndarray[Any, Any]:
     """Probabilities for four queries of each class."""
     support = np.concatenate([POOL.rows_of_class[c][:shots] for c in range(ways)])
     query = np.concatenate([POOL.rows_of_class[c][shots : shots + 4] for c in range(ways)])

@@ -22,6 +22,7 @@ from autometa.evaluation.validation_set import ValidationSet
 from autometa.heads import METRICS, FeatureStatistics
 from autometa.model.artifact import load_description
 from autometa.model.fitted_learner import FittedLearner
+from autometa.model.portfolio import Portfolio
 from autometa.systems import whitened
 from autometa.systems.whitened import WhitenedSystem
 
@@ -37,7 +38,7 @@ def system(folder: Path, backbone: str, seconds: float = 120.0) -> tuple[Whitene
     return WhitenedSystem(TEST, limits, folder, lines.append, start_s=1.0, view=View(backbone, 32)), lines
 
 
-def answer(learner: FittedLearner, order: tuple[int, ...] = (0, 1, 2)) -> np.ndarray[Any, Any]:
+def answer(learner: FittedLearner | Portfolio, order: tuple[int, ...] = (0, 1, 2)) -> np.ndarray[Any, Any]:
     """Probabilities for queries of three classes whose labels are `order`."""
     support = np.concatenate([POOL.rows_of_class[c][:4] for c in range(3)])
     query = np.concatenate([POOL.rows_of_class[c][4:8] for c in range(3)])
