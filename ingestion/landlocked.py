@@ -120,16 +120,5 @@ def main(arguments: list[str]) -> None:
     os.execv(command[0], command)
 
 
-def _stay_in_scope() -> None:
-    """Let this process and its children neither signal nor connect to processes outside; the package has no call for
-    it. OSError if the kernel refuses."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    attributes = (ctypes.c_uint64 * 3)(0, 0, _SCOPE_ABSTRACT_SOCKETS | _SCOPE_SIGNALS)
-    fd = libc.syscall(_CREATE_RULESET, attributes, ctypes.c_size_t(ctypes.sizeof(attributes)), 0)
-    if fd < 0 or libc.syscall(_RESTRICT_SELF, fd, 0) != 0:
-        raise OSError(ctypes.get_errno(), "Landlock cannot keep signals within the sandbox")
-    os.close(fd)
-
-
 if __name__ == "__main__":
     main(sys.argv[1:])

@@ -43,6 +43,9 @@ from ingestion.stages import take_stages
 from ingestion.submission_log import SubmissionLog
 from ingestion.watch import adopt_orphans, descendants, end_strays
 
+MUCH_DECODING = 0.25
+"""Share of the time budget from which on decoding is named as a reason where time runs out."""
+
 
 @dataclass
 class IngestionResult:
@@ -158,6 +161,8 @@ class _Run:
 
     def _run_phases(self) -> None:
         output_dir = self.settings.output_dir
+        if decoding := self._told_of_decoding():
+            self.on_event(Event("note", decoding))
         self.log = SubmissionLog(output_dir / LOG_FILE, lambda line: self.on_event(Event("line", line)))
         try:
             self._train_and_test()
@@ -195,6 +200,8 @@ class _Run:
             with result.timed("meta_train"):
                 beside = test.warm_up() if self.prepared.standby else ()
                 reason = meta_train(self.prepared, plan, limits, settings, self.on_event, beside=beside)
+            if reason and (decoding := self._told_of_decoding()):
+                reason = f"{reason}; {decoding}"
         if not has_learner(settings.output_dir / "model"):
             why = f"no learner was saved ({reason or 'save wrote no file'})"
             result.fail(range(1, result.tasks + 1), why)
@@ -208,12 +215,18 @@ class _Run:
         """Why there is no time to begin meta-training, or ""."""
         if limits.meta_train_deadline is None or time.monotonic() < limits.meta_train_deadline:
             return ""
-        reason = (
-            f"no time was left to begin meta-training: decoding images took {self.prepared.decode_s:.1f} s and the "
-            f"rest of the preparation {self.result.seconds['prepare']:.1f} s of {limits.time_budget_s:.0f} s"
-        )
+        reason = "no time was left to begin meta-training"
+        if decoding := self._told_of_decoding():
+            reason = f"{reason}; {decoding}"
         self.on_event(Event("failure", reason))
         return reason
+
+    def _told_of_decoding(self) -> str:
+        """What decoding took, if it was much of the time budget."""
+        budget, spent_s = self.settings.time_budget_s, self.prepared.decode_s
+        if budget is None or spent_s < MUCH_DECODING * budget:
+            return ""
+        return f"decoding images took {spent_s:.0f} s of the {budget:.0f} s of the whole run"
 
     def _limits(self) -> Limits:
         settings = self.settings

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from synthetic import MakeBundle, benchmark_module, write_meta_album
 
-from ingestion import Event, IngestionSettings, run
+from ingestion import Event, IngestionSettings, prepare, run
 from ingestion.program import IngestionResult
 
 
@@ -38,16 +39,36 @@ def record(output: Path) -> dict[str, Any]:
     return content
 
 
+@pytest.fixture
+def slow_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoding says that it took 40 s."""
+    decode = prepare.decode_source
+    monkeypatch.setattr(prepare, "decode_source", lambda *args: replace(decode(*args), seconds=40.0))
+
+
+@pytest.mark.usefixtures("slow_decoding")
 def test_no_time_left_after_decoding_is_told_as_that(tmp_path: Path, make_bundle: MakeBundle) -> None:
     data, out = write_meta_album(tmp_path / "SET", [9] * 8), tmp_path / "out"
     bundle = make_bundle(meta_fit="raise AssertionError('was started')")
     result, events = ingest(data, bundle, out, time_budget_s=60, started=time.monotonic() - 59)
     assert not result.succeeded
-    assert all(
-        "no time was left to begin meta-training: decoding images took" in f for f in result.failures.values()
-    )
+    reason = "no time was left to begin meta-training; decoding images took 40 s of the 60 s of the whole run"
+    assert all(reason in failure for failure in result.failures.values())
     assert "was started" not in "\n".join(event.text for event in events)
     assert [stage["name"] for stage in record(out)["stages"]] == ["prepare", "decode"]
+    assert record(out)["stages"][1]["seconds"] == 40.0
+
+
+@pytest.mark.usefixtures("slow_decoding")
+def test_meta_training_that_runs_out_of_time_after_decoding_says_so(
+    tmp_path: Path, make_bundle: MakeBundle
+) -> None:
+    data, out = write_meta_album(tmp_path / "SET", [9] * 8), tmp_path / "out"
+    bundle = make_bundle(meta_fit="time.sleep(1000)")
+    result, _ = ingest(data, bundle, out, time_budget_s=60, started=time.monotonic() - 45)
+    reason = "ran out of time: meta-training; decoding images took 40 s of the 60 s of the whole run"
+    assert all(reason in failure for failure in result.failures.values())
+    assert "decoding images took 40 s of the 60 s of the whole run" in record(out)["notes"]
 
 
 @pytest.mark.slow

@@ -67,30 +67,27 @@ def recipe(family: str, backbone: str, **training: Any) -> Recipe:
     )
 
 
+def changed(fitted: TrainedLearner, before: TrainedLearner) -> set[str]:
+    """Names of the tensors that training has changed."""
+    states = fitted.learner.state_dict(), before.learner.state_dict()
+    assert set(states[0]) == set(states[1])
+    return {name for name, tensor in states[0].items() if not torch.equal(tensor, states[1][name])}
+
+
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_family_trains_its_tail_and_does_no_harm(family: str, tiny_backbone: str) -> None:
-    made = recipe(family, tiny_backbone)
+def test_a_family_trains_its_tail_and_is_surer_of_classes_that_it_has_not_seen(
+    family: str, tiny_backbone: str
+) -> None:
+    rate = {"learning_rate": 0.01} if family == "maml" else {}  # from random start weights, it is slow
+    made = recipe(family, tiny_backbone, max_steps=20, validate_every=5, **rate)
     lines: list[str] = []
-    fitted = train_family(made, training_set(), TimeBudget.of(60), report=lines.append)
-    assert any("8 steps" in line for line in lines), lines
-    assert answer(fitted).mean >= answer(TrainedLearner.untrained(made)).mean - 0.05
-    assert not fitted.learner.training
-
-
-def test_training_changes_the_tail_and_improves_what_it_is_for(tiny_backbone: str) -> None:
-    made = recipe("pmf", tiny_backbone, learning_rate=3e-3, max_steps=30)
-    fitted = train_family(made, training_set(), TimeBudget.of(60))
+    fitted = train_family(made, training_set(), TimeBudget.of(300), report=lines.append)
+    assert any("20 steps" in line for line in lines), lines
     before = TrainedLearner.untrained(made)
-    changed = [
-        name
-        for (name, one), other in zip(
-            fitted.learner.state_dict().items(), before.learner.state_dict().values(), strict=True
-        )
-        if not torch.equal(one, other)
-    ]
-    assert any(name.startswith("encoder.tail") for name in changed)
-    answers = [answer(each) for each in (before, fitted)]
-    assert answers[1].mean >= answers[0].mean and answers[1].log_loss < answers[0].log_loss
+    assert any(name.startswith("encoder.tail") for name in changed(fitted, before))
+    first, last = answer(before), answer(fitted)
+    assert last.mean >= first.mean and last.log_loss < first.log_loss
+    assert not fitted.learner.training
 
 
 def test_training_starts_from_weights_at_hand(tiny_backbone: str) -> None:
@@ -146,18 +143,23 @@ class TickingClock(FakeClock):
         return self.now
 
 
-@pytest.mark.parametrize("seconds", [3, 12, 30])
-def test_the_end_of_the_budget_leaves_a_valid_learner_or_says_so(seconds: float, tiny_backbone: str) -> None:
-    made = recipe("anil", tiny_backbone, max_steps=None)
-    budget = TimeBudget.of(seconds, TickingClock(0.2))
-    try:
-        fitted = train_family(made, training_set(), budget)
-    except BudgetExhausted:
-        return
-    assert seconds > 3 and fitted.validation["steps"] >= FIRST_STEPS
+def train_for(seconds: float, backbone: str) -> TrainedLearner:
+    """By a clock on which every look takes 0.2 s."""
+    made = recipe("anil", backbone, max_steps=None)
+    return train_family(made, training_set(), TimeBudget.of(seconds, TickingClock(0.2)))
+
+
+def test_the_end_of_the_budget_leaves_a_valid_learner(tiny_backbone: str) -> None:
+    fitted = train_for(60, tiny_backbone)
+    assert fitted.validation["steps"] >= FIRST_STEPS
     _, episodes = held_out()
     for scores, labels in zip(answer(fitted).scores, episodes.labels, strict=True):
         assert bool(scores[labels >= 0].isfinite().any(-1).all())
+
+
+def test_a_budget_that_ends_before_the_first_steps_says_so(tiny_backbone: str) -> None:
+    with pytest.raises(BudgetExhausted):
+        train_for(3, tiny_backbone)
 
 
 def test_steps_that_take_too_long_are_given_up(tiny_backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
