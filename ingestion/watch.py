@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import psutil
@@ -42,13 +42,25 @@ class Watched:
     beside: tuple[int, ...] = ()
 
     def processes(self) -> list[psutil.Process]:
-        """All processes of the submission."""
-        found = {p.pid: p for root in (self.pid, *self.beside) for p in process_tree(root)}
-        for process in psutil.Process().children():
+        """All processes of the submission, by one look at the table of processes."""
+        family = {process.pid: process for process in psutil.Process().children(recursive=True)}
+        parents: dict[int, int] = {}
+        tops = {self.pid, *self.beside}
+        for process in family.values():
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                if process.pid not in found and self.is_stray(process):
-                    found |= {p.pid: p for p in process_tree(process.pid)}
-        return list(found.values())
+                parents[process.pid] = process.ppid()
+                if parents[process.pid] == os.getpid() and process.pid not in tops and self.is_stray(process):
+                    tops.add(process.pid)
+        return [process for pid, process in family.items() if not tops.isdisjoint(_upwards(pid, parents))]
+
+
+def _upwards(pid: int, parents: dict[int, int]) -> Iterator[int]:
+    """The process and those above it."""
+    seen: set[int] = set()
+    while pid in parents and pid not in seen:
+        seen.add(pid)
+        yield pid
+        pid = parents[pid]
 
 
 class Watchdog:

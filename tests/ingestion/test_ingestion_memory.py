@@ -13,8 +13,10 @@ import numpy as np
 import psutil
 import pytest
 
+from ingestion.disk import DiskMeter
 from ingestion.memory import MemoryMeter, inode_of
 from ingestion.shared_images import SharedImages
+from ingestion.watch import Watched, adopt_orphans
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the meter reads /proc of Linux")
 
@@ -109,6 +111,31 @@ def test_images_that_ingestion_hands_over_do_not_count(hold: Hold) -> None:
     assert exact(MemoryMeter(given, private=False), pid) < ROOM
     assert exact(MemoryMeter({}, private=False), pid) >= SIZE
     shared.close()
+
+
+def test_processes_that_left_the_tree_are_watched_and_others_are_not(hold: Hold, tmp_path: Path) -> None:
+    adopt_orphans()
+    disk = DiskMeter((tmp_path,), {})
+    child = hold("""
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0: time.sleep(60)
+            os._exit(0)
+        os.wait()
+        if os.fork() == 0: time.sleep(60)
+    """)
+    stranger = hold("")
+    other = psutil.Process(child).children()[0].pid
+    orphans = {p.pid for p in psutil.Process().children()} - {child, stranger}
+    assert len(orphans) == 1
+
+    def found(is_stray: Callable[[psutil.Process], bool], *beside: int) -> set[int]:
+        watched = Watched(child, None, None, disk, is_stray, beside)
+        return {process.pid for process in watched.processes()}
+
+    assert found(lambda process: process.pid in orphans) == {child, other, *orphans}
+    assert found(lambda process: False, stranger) == {child, other, stranger}
+    psutil.Process(orphans.pop()).kill()
 
 
 def test_a_process_that_has_ended_holds_nothing() -> None:
