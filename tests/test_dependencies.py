@@ -69,7 +69,7 @@ def test_every_package_of_the_engines_is_in_an_extra() -> None:
 
 
 def test_tests_import_only_what_their_extra_installs() -> None:
-    helpers = {file.stem for file in (ROOT / "tests").rglob("*.py")} | {"conftest"}
+    helpers = {file.stem for folder in ("tests", "scripts") for file in (ROOT / folder).rglob("*.py")}
     installed = modules([*PROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["weights"], *EXTRAS["fast"]])
     assert imported("tests") - helpers - installed == set()
 
