@@ -89,7 +89,8 @@ def test_training_improves_the_learner_and_says_so() -> None:
     listener = TrainingListener(lines.append, better.append)
     record = train_learner(fitted, data_for(fitted), TimeBudget.of(60), listener=listener)
     assert record.best.mean >= record.untrained.mean and record.steps == 20
+    assert record.best.log_loss < record.untrained.log_loss / 2
     assert fitted.validation == {"stage": "final", "steps": 20, **record.best.figures()}
     assert record.summary().startswith("20 steps in ") and " before, " in record.summary()
     assert any(line.startswith("untrained: ") for line in lines)
-    assert not better or better[-1] is record.best
+    assert better and better[-1] is record.best
