@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -177,7 +177,7 @@ COUNTERPARTS: dict[str, tuple[dict[str, float | str], Reference]] = {
 
 def hard_episodes() -> list[FeatureBatch]:
     """Overlapping classes with uneven shots and uneven queries, which every head answers otherwise."""
-    shapes = [(3, 4, [7, 2, 3]), (5, 1, 6), (4, 3, [1, 9, 0, 5])]
+    shapes: list[tuple[int, int, Sequence[int] | int]] = [(3, 4, [7, 2, 3]), (5, 1, 6), (4, 3, [1, 9, 0, 5])]
     episodes = [episode(*shape, seed=seed, spread=1.3)[0] for seed, shape in enumerate(shapes)]
     kept = [0, 1, 2, 3, 4, 8, 9]  # four, one and two shots
     few = episodes[0]

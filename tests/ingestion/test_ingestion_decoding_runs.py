@@ -17,19 +17,16 @@ from ingestion.program import IngestionResult
 
 def ingest(data: Path, bundle: Path, output: Path, **settings: Any) -> tuple[IngestionResult, list[Event]]:
     events: list[Event] = []
+    usual: dict[str, Any] = {
+        "image_size": 16,
+        "test_tasks_per_dataset": 3,
+        "query_images_per_class": 4,
+        "shots": (1, 5),
+        "ways": (2, 4),
+        "sandbox": "none",
+    }
     asked = IngestionSettings(
-        input_data_dir=data,
-        submission=bundle,
-        output_dir=output,
-        sandbox="none",
-        **{
-            "image_size": 16,
-            "test_tasks_per_dataset": 3,
-            "query_images_per_class": 4,
-            "shots": (1, 5),
-            "ways": (2, 4),
-        }
-        | settings,
+        input_data_dir=data, submission=bundle, output_dir=output, **{**usual, **settings}
     )
     return run(asked, events.append), events
 

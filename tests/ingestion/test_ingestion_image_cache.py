@@ -60,7 +60,12 @@ def test_a_file_that_was_only_touched_is_read_once_and_trusted_again(
 ) -> None:
     read: list[Path] = []
     digest = image_cache.file_digest
-    monkeypatch.setattr(image_cache, "file_digest", lambda file: read.append(file) or digest(file))
+
+    def listening(file: Path) -> str:
+        read.append(file)
+        return digest(file)
+
+    monkeypatch.setattr(image_cache, "file_digest", listening)
     file = decode_dataset(dataset, 16, tmp_path).file
     assert len(read) == 1
     decode_dataset(dataset, 16, tmp_path)

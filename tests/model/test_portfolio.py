@@ -90,7 +90,7 @@ def test_metrics_of_all_views_in_one_file_are_read_too(tiny_backbone: str, tmp_p
     (tmp_path / "learner.json").write_text(json.dumps(described))
     images, labels, query, _ = task()
     answers = [one.fit(images, labels, 4).predict(query) for one in (learner, load_learner(tmp_path))]
-    np.testing.assert_allclose(*answers, atol=0.02)
+    np.testing.assert_allclose(answers[0], answers[1], atol=0.02)
 
 
 def test_what_has_not_changed_is_neither_hashed_nor_written_again(
@@ -155,7 +155,7 @@ def test_without_room_to_remember_the_answers_are_the_same(tiny_backbone: str) -
     learner, forgetful = portfolio(tiny_backbone), portfolio(tiny_backbone)
     forgetful._most_remembered = 0
     answers = [one.fit(images, labels, 4).predict(query) for one in (learner, forgetful)]
-    np.testing.assert_allclose(*answers, atol=5e-3)  # what is remembered has half precision
+    np.testing.assert_allclose(answers[0], answers[1], atol=5e-3)  # what is remembered has half precision
     assert learner._moved and not any(map(len, forgetful._moved.values()))
 
 
@@ -170,7 +170,7 @@ def test_features_that_are_not_finite_cost_their_image_alone(tiny_backbone: str)
         return features
 
     (bad,) = hash_images(query[:1])
-    learner.store.take = broken  # type: ignore[method-assign, assignment]
+    learner.store.take = broken  # type: ignore[assignment]
     answer = learner.fit(images, labels, 4).predict(query)
     assert np.isfinite(answer).all()
     assert (answer.argmax(1) == truth)[1:].mean() > 0.6
@@ -228,7 +228,8 @@ def test_one_task_does_not_take_the_time_of_all(
     """The first view takes far longer than predicted; the second one waits for the next task."""
     learner, (images, labels, queries, _) = portfolio(tiny_backbone), task()
     _, clock = late(learner)
-    embed, used = learner.store.embed, []
+    embed = learner.store.embed
+    used: list[int] = []
     slow_call = 2 if predicting else 0
 
     def slowly(view: View, images: np.ndarray, keys: list[bytes]) -> torch.Tensor:

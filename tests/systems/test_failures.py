@@ -90,7 +90,7 @@ def test_a_system_that_fails_serves_with_what_it_had(
     monkeypatch.setattr(metadelta, "measure_costs", failing(error))
     view, lines = View(tiny_backbone, 32), list[str]()
     small = Recipe(encoder=EncoderSpec(network="conv4", px=16, channels=8))
-    systems = [
+    systems: list[Any] = [
         single_learner.SingleLearnerSystem(small, TEST, limits, None, lines.append),
         WhitenedSystem(TEST, limits, None, lines.append, view=view),
         StrongSystem(TEST, limits, None, lines.append, view=view, further=()),
@@ -99,7 +99,7 @@ def test_a_system_that_fails_serves_with_what_it_had(
     for system in systems:
         lines.clear()
         system.bootstrap()
-        learner: Any = system.run(POOL)  # type: ignore[attr-defined] # all have one
+        learner = system.run(POOL)
         assert learner.validation["stage"] in ("bootstrap", "untrained")
         assert any(describe(error) in line for line in lines)
 
