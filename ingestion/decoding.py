@@ -18,11 +18,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ingestion.cgroups import count_cores
 from ingestion.datasets import Dataset
-from ingestion.images import DecodedDataset, decode_dataset, decode_image, default_cache_dir, is_decoded
+from ingestion.images import (
+    UNUSABLE,
+    DecodedDataset,
+    decode_dataset,
+    decode_image,
+    default_cache_dir,
+    is_decoded,
+)
 from ingestion.partial_dataset import SHARD, PartialDataset, order_to_learn, restrict
 from ingestion.settings import Event, IngestionSettings, OnEvent
 from ingestion.splits import Source, Split
@@ -227,7 +233,7 @@ def measure_pace(files: Sequence[Path], px: int, clock: Clock = time.monotonic) 
         return b""
 
     def decode(data: bytes) -> None:
-        with contextlib.suppress(OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        with contextlib.suppress(*UNUSABLE):
             decode_image(data, px)
 
     decode(read(sample[0]))  # what the first image takes longer is not the pace

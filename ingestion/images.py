@@ -23,6 +23,8 @@ from ingestion.image_cache import CachedImages, ImageCache, Pixels
 
 FORMAT = "autometa-images-3"
 BLOCK_BYTES = 2**20
+UNUSABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""What `decode_image` raises for a file that is no usable image."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ def _fill_cache(
             return decode_image(_read(file), px)
         except UnidentifiedImageError:
             return "not an image that Pillow knows" if file.exists() else "no such file"
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except UNUSABLE as error:
             return f"{type(error).__name__}: {error}"
 
     with cache.writing() as scratch:

@@ -92,9 +92,9 @@ def test_a_dependency_has_one_door(dependency: str) -> None:
 
 
 def test_images_are_opened_in_one_place() -> None:
-    """So that examples and benchmarks see the pixels of a run. One loader is another's, to compare with; the demo is
-    made of drawings."""
-    exceptions = {"benchmarks/_learner_data.py"}
+    """So that examples and benchmarks see the pixels of a run. One loader is another's, to compare with; photos are
+    made for a benchmark; the demo is made of drawings."""
+    exceptions = {"benchmarks/_learner_data.py", "benchmarks/_photos.py"}
     files = [file for folder in ("examples", "benchmarks") for file in sources(folder)]
     assert {str(file.relative_to(ROOT)) for file in files if "PIL" in imports(file)} == exceptions
 
