@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ingestion.errors import IngestionError, InputError, SubmissionError
     from ingestion.images import decode_image
-    from ingestion.program import IngestionResult, run
+    from ingestion.program import run
+    from ingestion.result import IngestionResult
     from ingestion.settings import Event, IngestionSettings
 
 __all__ = [
@@ -25,7 +26,7 @@ __all__ = [
 _HOMES = {
     "Event": "settings",
     "IngestionSettings": "settings",
-    "IngestionResult": "program",
+    "IngestionResult": "result",
     "decode_image": "images",
     "run": "program",
 }

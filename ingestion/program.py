@@ -6,8 +6,6 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +34,7 @@ from ingestion.outputs import (
 )
 from ingestion.prepare import Prepared, prepare
 from ingestion.process import LaunchPlan
+from ingestion.result import IngestionResult
 from ingestion.resume import MODEL_FOLDER, identity_of, take_over, write_identity
 from ingestion.sandbox import choose_sandbox
 from ingestion.settings import Event, IngestionSettings, OnEvent, print_event
@@ -45,36 +44,6 @@ from ingestion.watch import adopt_orphans, descendants, end_strays
 
 MUCH_DECODING = 0.25
 """Share of the time budget from which on decoding is named as a reason where time runs out."""
-
-
-@dataclass
-class IngestionResult:
-    """The result of a run. `failures`: task number → why it was not done; `seconds` per stage."""
-
-    output_dir: Path
-    tasks: int
-    failures: dict[int, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-    interrupted: bool = False
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether the run finished and at least one task was answered."""
-        return not self.interrupted and len(self.failures) < self.tasks
-
-    def fail(self, tasks: Iterator[int] | range | set[int], reason: str) -> None:
-        """Record that these tasks were not done."""
-        self.failures.update(dict.fromkeys(tasks, reason))
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Record the seconds of a stage, however it ends."""
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = time.monotonic() - began
 
 
 def run(

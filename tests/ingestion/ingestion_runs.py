@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ingestion import Event, IngestionSettings, run
-from ingestion.program import IngestionResult
+from ingestion.result import IngestionResult
 
 TASKS = 4
 

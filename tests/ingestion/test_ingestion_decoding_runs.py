@@ -12,7 +12,7 @@ import pytest
 from synthetic import MakeBundle, benchmark_module, write_meta_album
 
 from ingestion import Event, IngestionSettings, prepare, run
-from ingestion.program import IngestionResult
+from ingestion.result import IngestionResult
 
 
 def ingest(data: Path, bundle: Path, output: Path, **settings: Any) -> tuple[IngestionResult, list[Event]]:

@@ -12,7 +12,7 @@ from synthetic import MakeBundle, write_meta_album
 from ingestion import Event, IngestionSettings, run
 from ingestion.__main__ import main
 from ingestion.errors import InputError
-from ingestion.program import IngestionResult
+from ingestion.result import IngestionResult
 
 COUNT = """
     file = Path(os.environ["METADL_MODEL_DIR"]) / "runs.txt"
