@@ -13,8 +13,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 BUNDLES = sorted(folder.parent for folder in (ROOT / "baselines").glob("*/model.py"))
 
-FROM_NOTHING = {"relation", "cavia", "mann", "snail"}
+FROM_NOTHING = {"relation", "cavia", "mann"}
 """Whose comparison of images starts from random weights: seconds of training do not make them good."""
+
+SLOWEST = {"siamese", "snail"}
+"""Which need most steps: on a machine with other load, three quarters of a minute are too few."""
 
 ORIGINAL = """
     import sys
@@ -88,7 +91,7 @@ def test_it_runs_under_the_original_challenge_code(bundle: Path, tmp_path: Path)
             (copy / file.name).write_bytes(file.read_bytes())
     settings = copy / "settings.yaml"
     if settings.exists():
-        seconds = 42 if bundle.name in FROM_NOTHING else 20
+        seconds = 90 if bundle.name in SLOWEST else 42 if bundle.name in FROM_NOTHING else 20
         test = "{tasks: 4, ways: 5, shots: 4, queries_per_class: 6}"
         settings.write_text(f"time_budget: {seconds}s\ntest: {test}\n")
     environment = {k: v for k, v in os.environ.items() if not k.startswith("METADL")}
