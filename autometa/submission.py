@@ -232,11 +232,8 @@ def _improve(learner: AnyLearner, improve: Callable[[], AnyLearner]) -> AutoLear
 def _load(folder: Path) -> AnyLearner:
     """Whichever kind of learner was saved, with the limits of this process."""
     learner = load_learner(folder, _say)
-    if isinstance(learner, Portfolio):
-        learner.follow(_declared_schedule())
-    elif isinstance(learner, FittedLearner):
-        learner.schedule = _declared_schedule()
     if isinstance(learner, (FittedLearner, Portfolio)):
+        learner.follow(_declared_schedule())
         learner.limit_memory(read_limits(Settings(), trains=False).memory)
     return learner
 

@@ -54,6 +54,10 @@ class FittedLearner:
         self.store = FeatureStore(self.shelf, MemoryBudget.of_machine())
         self.trained_members = TrainedMembers(self.trained)
 
+    def follow(self, schedule: MetaTestSchedule | None) -> None:
+        """Answer in the time that a schedule of meta-test leaves; None: without limit."""
+        self.schedule = schedule
+
     def limit_memory(self, memory: MemoryBudget) -> None:
         """Embed within this budget from now on."""
         self.store = FeatureStore(self.shelf, memory)

@@ -46,6 +46,11 @@ class PortfolioDraft:
         return sorted(weights, key=lambda view: -weights[view])
 
     @property
+    def modes(self) -> dict[str, float]:
+        """All modes, with equal weights."""
+        return dict.fromkeys(self.bench.modes, 1.0)
+
+    @property
     def quick_modes(self) -> dict[str, float]:
         """The modes in which portfolios are compared, with their weights."""
         return {mode: 1.0 for mode in self.bench.modes if mode in (*QUICK_MODES, "unfitted")}
@@ -60,9 +65,9 @@ class PortfolioDraft:
             accuracies = without_fold(accuracies, without)
         return dict(zip(views, soft_weights(accuracies, SOFTNESS).tolist(), strict=True))
 
-    def mixture(self, without: int | None = None) -> Mixture:
+    def mixture(self) -> Mixture:
         """The portfolio with equal weights of its modes."""
-        return Mixture(self.weights(without), dict.fromkeys(self.bench.modes, 1.0), self.refinement)
+        return Mixture(self.weights(), self.modes, self.refinement)
 
     def ask(self, view: View) -> None:
         """Ask the folds what a new or changed view answers alone, and then what the portfolio answers."""

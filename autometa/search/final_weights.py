@@ -122,7 +122,7 @@ def _answer_unseen(draft: PortfolioDraft, known: FoldAnswer, mixture: Mixture) -
     weights = draft.weights(known.fold)
     if max(abs(weights[view] - mixture.views[view]) for view in weights) < SAME_WEIGHT:
         return known
-    return draft.answer(Mixture(weights, mixture.modes, mixture.refinement), known.fold)
+    return draft.answer(replace(mixture, views=weights), known.fold)
 
 
 def _complete(weights: Mapping[str, float], modes: Sequence[str]) -> dict[str, float]:

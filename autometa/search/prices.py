@@ -82,13 +82,13 @@ class Prices:
 
     def may_refine(self, trials: int) -> bool:
         """Whether there is time to try so many refinements, in all modes, and for all that comes after."""
-        modes = self.draft.mixture().modes
+        modes = self.draft.modes
         return self.spare_s() > self._weigh_s(modes) + trials * self._ask_s(modes)
 
     def weighed_modes(self) -> Mapping[str, float] | None:
         """The modes that there is time to weigh, with equal weights: all of them, or those that purchases are
         compared in; None where there is time for neither."""
-        all_modes, quick = self.draft.mixture().modes, self.draft.quick_modes
+        all_modes, quick = self.draft.modes, self.draft.quick_modes
         if self.spare_s() > self._weigh_s(all_modes):
             return all_modes
         views = self.draft.views

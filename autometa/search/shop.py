@@ -31,13 +31,13 @@ class Shop:
     trainer: VariantTrainer
     first: View
     receipts: list[Receipt] = field(default_factory=list, init=False)
-    _failed: set[str] = field(default_factory=set, init=False)
-    _undone: set[str] = field(default_factory=set, init=False)
 
     def why_ended(self) -> str:
         """Why nothing more was bought, for people."""
-        groups = {"undone": self._undone, "failed": self._failed}
-        lost = "".join(f", {len(group)} {name}" for name, group in groups.items() if group)
+        notes = [receipt.note for receipt in self.receipts if receipt.note]
+        undone = notes.count(UNDONE)
+        counts = {"undone": undone, "failed": len(notes) - undone}
+        lost = "".join(f", {count} {name}" for name, count in counts.items() if count)
         made = f"{len(self.receipts)} purchases{lost}"
         if self._list():
             return (
@@ -68,7 +68,6 @@ class Shop:
             self.draft.ask(purchase.view)
         except FAILURES as failure:
             undo()
-            self._failed.add(str(purchase))
             receipt = Receipt(purchase, elapsed(), expected, note=f"{type(failure).__name__}: {failure}")
         else:
             gain, error = self._compare(purchase.view, before)
@@ -77,7 +76,6 @@ class Shop:
                 self.gains.learn(purchase.kind, str(purchase), expected, gain, error)
             if gain is not None and gain < 0 and purchase.kind == "turned":
                 undo()
-                self._undone.add(str(purchase))
                 receipt = replace(receipt, note=UNDONE)
         self.receipts.append(receipt)
         return receipt
@@ -106,7 +104,8 @@ class Shop:
         ]
         variants = [TUNED] * bool(self.settings.tune_steps) + list(self.settings.families)
         found = list_purchases(views, orientations, variants, turned=self.draft.bench.fits_metrics)
-        return [purchase for purchase in found if str(purchase) not in self._failed | self._undone]
+        lost = {str(receipt.purchase) for receipt in self.receipts if receipt.note}
+        return [purchase for purchase in found if str(purchase) not in lost]
 
     def _make(self, purchase: Purchase) -> None:
         forecast = self.prices.forecast
