@@ -240,12 +240,15 @@ def _load(folder: Path) -> AnyLearner:
 
 def _hear_what_is_left(learner: AnyLearner, environment: Mapping[str, str] = os.environ) -> None:
     """Tell the schedule of a learner what ingestion says is still to answer: tasks that another process answered, or
-    that failed, are not to come. The original ingestion says nothing, and the schedule counts by itself."""
+    that failed, are not to come; and how long it waits for the task at hand. The original ingestion says nothing, and
+    the schedule counts by itself."""
     if not isinstance(learner, (FittedLearner, Portfolio)) or learner.schedule is None:
         return
     if "METADL_TASKS_LEFT" in environment:
         learner.schedule.expect(
-            int(environment["METADL_TASKS_LEFT"]), float(environment["METADL_IMAGES_LEFT"])
+            int(environment["METADL_TASKS_LEFT"]),
+            float(environment["METADL_IMAGES_LEFT"]),
+            float(environment.get("METADL_TASK_LIMIT_S", "inf")),
         )
 
 

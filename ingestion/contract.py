@@ -12,8 +12,9 @@
 | `METADL_TEST_SPEC` | JSON, see `TestSpec` |
 | `METADL_TASKS_LEFT` | meta-test tasks that are still to come, with the one at hand |
 | `METADL_IMAGES_LEFT` | images of these tasks, repeats included |
+| `METADL_TASK_LIMIT_S` | seconds that `fit` and `predict` of the task at hand may take together |
 
-The last two are set anew before each task. Without a limit the variable is absent. The original platform sets none of
+The last three are set anew before each task. Without a limit the variable is absent. The original platform sets none of
 them.
 """
 
@@ -48,14 +49,16 @@ class TestSpec:
 @dataclass(frozen=True)
 class TasksLeft:
     """What is still to be answered in meta-test: `tasks`, with the one at hand, and their `images`, repeats included.
-    A process that replaces another one has no other way to know."""
+    A process that replaces another one has no other way to know. `limit_s`: seconds that the one at hand may take."""
 
     tasks: int
     images: int
+    limit_s: float | None = None
 
     def variables(self) -> dict[str, str]:
         """The environment variables of the table above that are set before each task."""
-        return {"METADL_TASKS_LEFT": str(self.tasks), "METADL_IMAGES_LEFT": str(self.images)}
+        left = {"METADL_TASKS_LEFT": str(self.tasks), "METADL_IMAGES_LEFT": str(self.images)}
+        return left if self.limit_s is None else left | {"METADL_TASK_LIMIT_S": f"{self.limit_s:.3f}"}
 
 
 @dataclass(frozen=True)

@@ -150,6 +150,7 @@ class MetaTest:
     def _ask(self, child: SubmissionProcess, number: int, draw: TaskDraw) -> NDArray[Any] | None:
         tasks_left = len(self.prepared.draws) - number + 1
         part = self.prepared.split.test[draw.dataset]
+        limit = task_limit_s(self.limits.max_task_s, self._left_s(), tasks_left, first=self._fresh)
         child.send(
             "task",
             self.limits.deadline,
@@ -158,11 +159,10 @@ class MetaTest:
             original_labels=np.asarray(part.labels[draw.support_rows]).tolist(),
             ways=draw.ways,
             shots=draw.shots,
-            left=asdict(TasksLeft(tasks_left, self._images_left[number - 1])),
+            left=asdict(TasksLeft(tasks_left, self._images_left[number - 1], limit)),
         )
         left = self._left_s()
         child.await_reply("loaded", self._until(None if left is None else max(left / 3, 5)), "load")
-        limit = task_limit_s(self.limits.max_task_s, self._left_s(), tasks_left, first=self._fresh)
         until = self._until(limit)
         child.await_reply("fitted", until, f"fit (limit {limit or 0:.1f} s)")
         child.send(

@@ -87,8 +87,9 @@ class TimePolicy:
 
     # Meta-test
     task_share: float = 0.35
-    """Of the time left: one task, unless it is the last. The first ones build engines and embed most images;
-    ingestion ends a task that takes half."""
+    """Of the time left: one task, unless it is the last. The first ones build engines and embed most images."""
+    task_limit_share: float = 0.7
+    """Of the seconds after which ingestion ends a task: networks, in one task."""
     clearly_share: float = 0.85
     """What was given up comes back where it needs no more than this."""
     coarser_share: float = 0.9

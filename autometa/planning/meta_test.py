@@ -126,6 +126,7 @@ class MetaTestSchedule:
     coarse: Member | None = field(default=None, init=False)
     _level: int = field(default=0, init=False)
     _slow_head: bool = field(default=False, init=False)
+    _task_limit_s: float = field(default=float("inf"), init=False)
 
     def __post_init__(self) -> None:
         self.times = TaskTimes(self.budget.clock)
@@ -158,15 +159,17 @@ class MetaTestSchedule:
         self._move(levels, costs, allowed[0] if allowed else cheapest)
         return levels[self._level].members
 
-    def expect(self, tasks: int, shown_images: float) -> None:
-        """So many tasks are still to come, with the one that begins, and so many images in them, repeats counted."""
-        self.tasks_left, self.shown_left = tasks, shown_images
+    def expect(self, tasks: int, shown_images: float, task_limit_s: float = float("inf")) -> None:
+        """So many tasks are still to come, with the one that begins, and so many images in them, repeats counted.
+        The one that begins is ended after `task_limit_s` seconds."""
+        self.tasks_left, self.shown_left, self._task_limit_s = tasks, shown_images, task_limit_s
 
     def begin(self) -> None:
         """A task begins, and the one before has ended."""
         self.times.begin()
         share = POLICY.task_share if self.tasks_left > 1 else 1.0
-        self._task_until = self.budget.clock() + share * self.left_s()
+        task_s = min(share * self.left_s(), POLICY.task_limit_share * self._task_limit_s)
+        self._task_until = self.budget.clock() + task_s
 
     def task_left_s(self) -> float:
         """Seconds that the task that has begun may still take."""

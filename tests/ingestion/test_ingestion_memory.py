@@ -115,6 +115,7 @@ def test_images_that_ingestion_hands_over_do_not_count(hold: Hold) -> None:
 
 def test_processes_that_left_the_tree_are_watched_and_others_are_not(hold: Hold, tmp_path: Path) -> None:
     adopt_orphans()
+    earlier = {p.pid for p in psutil.Process().children()}  # of other tests in this process
     disk = DiskMeter((tmp_path,), {})
     child = hold("""
         if os.fork() == 0:
@@ -126,7 +127,7 @@ def test_processes_that_left_the_tree_are_watched_and_others_are_not(hold: Hold,
     """)
     stranger = hold("")
     other = psutil.Process(child).children()[0].pid
-    orphans = {p.pid for p in psutil.Process().children()} - {child, stranger}
+    orphans = {p.pid for p in psutil.Process().children()} - earlier - {child, stranger}
     assert len(orphans) == 1
 
     def found(is_stray: Callable[[psutil.Process], bool], *beside: int) -> set[int]:

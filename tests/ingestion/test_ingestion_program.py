@@ -81,10 +81,11 @@ def test_each_task_says_how_many_are_left_to_a_new_process_too(
     fit = """
         left = [int(os.environ[f"METADL_{name}_LEFT"]) for name in ("TASKS", "IMAGES")]
         print("left", os.getpid(), *left, len(support_set[0]))
+        print("limit", os.environ.get("METADL_TASK_LIMIT_S"))
         if left[0] == 3: os._exit(3)
         return MyPredictor(support_set)
     """
-    result = runner(make_bundle(fit=fit))
+    result = runner(make_bundle(fit=fit), time_budget_s=300)
     assert sorted(result.failures) == [2]
     lines = [line.split()[1:] for line in runner.texts("line").splitlines() if line.startswith("left")]
     assert [int(tasks) for _, tasks, *_ in lines] == [4, 3, 2, 1]
@@ -92,6 +93,8 @@ def test_each_task_says_how_many_are_left_to_a_new_process_too(
     queries = [len(task["labels"]) for task in runner.truth()["tasks"]]
     shown = [int(support) + n for (*_, support), n in zip(lines, queries, strict=True)]
     assert [int(images) for *_, images, _ in lines] == [sum(shown[n:]) for n in range(TASKS)]
+    limits = [line.split()[1] for line in runner.texts("line").splitlines() if line.startswith("limit")]
+    assert all(float(limit) > 100 for limit in limits)
 
 
 def test_labels_are_predictions_too(runner: Runner, make_bundle: MakeBundle) -> None:
