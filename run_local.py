@@ -53,6 +53,11 @@ MARK_FILE = ".autometa-run"
     metavar="SIZE",
     help="All processes of the submission, such as 4GB. Default: 80 % of the free memory.",
 )
+@click.option(
+    "--gpu-memory-budget",
+    metavar="SIZE",
+    help="The same on the GPU, such as 2GB. Default: 90 % of its free memory.",
+)
 @click.option("--tasks-per-dataset", metavar="N", help="Meta-test tasks of each dataset. Default: 30.")
 @click.option(
     "--query-per-class",
@@ -146,6 +151,7 @@ def ingestion_settings(options: RunOptions, started: float) -> IngestionSettings
         sandbox=options.sandbox,
         time_budget_s=options.time_budget,
         memory_budget_bytes=options.memory_budget or MemoryBudget.of_machine().total_bytes,
+        gpu_memory_budget_bytes=options.gpu_memory_budget,
         started=started,
     )
 

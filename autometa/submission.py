@@ -15,8 +15,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+import autometa.core.early_start  # noqa: F401 - before everything that takes long to import
 from autometa.core.budget import Limits, MemoryBudget, TimeBudget, own_bytes, process_age_s
 from autometa.core.errors import FAILURES, ConfigError, describe
+from autometa.core.machine import Machine
 from autometa.core.settings import Settings, load_yaml
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.images import ImagePool, as_uint8
@@ -93,6 +95,15 @@ def read_model_dir(environment: Mapping[str, str] = os.environ) -> Path | None:
     return Path(environment["METADL_MODEL_DIR"]) if environment.get("METADL_MODEL_DIR") else None
 
 
+def _start() -> float:
+    """Start the device; seconds since the program began, which a process of meta-test takes too."""
+    machine = Machine.detect()
+    seconds = machine.warm_up()
+    if seconds:
+        _say(f"{machine.device}: ready, which took {seconds:.1f} s beside other work")
+    return process_age_s()
+
+
 def _say(text: str) -> None:
     print(f"[autometa {process_age_s():6.1f} s] {text}", flush=True)
 
@@ -120,7 +131,7 @@ class AutoMetaLearner:
         settings = read_settings(self.bundle)
         limits, test = read_limits(settings), read_test_spec(settings)
         torch.manual_seed(settings.seed)
-        controller = Controller(settings, test, limits, read_model_dir(), _say, process_age_s())
+        controller = Controller(settings, test, limits, read_model_dir(), _say, _start())
         learner: AnyLearner = controller.bootstrap()
 
         def search() -> AnyLearner:
@@ -142,7 +153,7 @@ class EpisodicMetaLearner:
         settings = read_settings(self.bundle)
         refuse_settings_of_search(self.bundle, settings)
         limits, test = read_limits(settings), read_test_spec(settings)
-        training = SingleLearnerSystem(self.recipe, test, limits, read_model_dir(), _say, process_age_s())
+        training = SingleLearnerSystem(self.recipe, test, limits, read_model_dir(), _say, _start())
         learner: AnyLearner = training.bootstrap()
         stream = self.recipe.data == "stream"
         images = meta_valid_generator if stream and meta_valid_generator is not None else meta_train_generator
@@ -165,7 +176,7 @@ class SystemMetaLearner:
         settings = read_settings(self.bundle)
         refuse_settings_of_search(self.bundle, settings)
         limits, test = read_limits(settings), read_test_spec(settings)
-        system = type(self).system(test, limits, read_model_dir(), _say, process_age_s())
+        system = type(self).system(test, limits, read_model_dir(), _say, _start())
         learner = system.bootstrap()
 
         def run() -> AnyLearner:
@@ -230,7 +241,8 @@ def _improve(learner: AnyLearner, improve: Callable[[], AnyLearner]) -> AutoLear
 
 
 def _load(folder: Path) -> AnyLearner:
-    """Whichever kind of learner was saved, with the limits of this process."""
+    """Whichever kind of learner was saved, with the limits of this process, on a device that has started."""
+    Machine.detect().warm_up()
     learner = load_learner(folder, _say)
     if isinstance(learner, (FittedLearner, Portfolio)):
         learner.follow(_declared_schedule())

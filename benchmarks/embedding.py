@@ -24,7 +24,7 @@ import torch
 
 from autometa.backbones import Backbone, build_backbone, installed_backbones
 from autometa.backbones.engines import EAGER, ENGINES, EngineSpec, RaceInput, build_checked
-from autometa.core.budget import Machine
+from autometa.core.machine import Machine
 
 QUICK_S = 10.0
 """Seconds of rounds for all backbones together with --quick; building engines takes longer than that."""

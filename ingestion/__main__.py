@@ -61,6 +61,7 @@ def flag(name: str, **attributes: Any) -> Callable[[F], F]:
 @flag("test_tasks_per_dataset", type=int, default=100)
 @flag("time_budget_s", type=float, default=None, help="Seconds for the whole run.")
 @flag("memory_budget_bytes", type=int, default=None)
+@flag("gpu_memory_budget_bytes", type=int, default=None, help="By default 90 % of what is free on the GPU.")
 @flag("ways", type=read_range, metavar="LOW-HIGH", default="2-20")
 @flag("shots", type=read_range, metavar="LOW-HIGH", default="1-20")
 @flag("query_images_per_class", type=int, default=20)

@@ -7,6 +7,7 @@
 | `METADL_META_TRAIN_DEADLINE` | when meta-training is stopped at the latest, on the same clock |
 | `METADL_MAX_TASK_S` | seconds that one meta-test task may take at most |
 | `METADL_MEMORY_BYTES` | memory that all processes of the submission may use together |
+| `METADL_GPU_MEMORY_BYTES` | memory on the GPU that they may use together, where the machine has one |
 | `METADL_CORES` | processors that the submission may use: a sandbox may hide the limit of a container |
 | `METADL_MODEL_DIR` | the folder that `save` and `load` get; what is saved there early is kept after a stop |
 | `METADL_TEST_SPEC` | JSON, see `TestSpec` |
@@ -14,8 +15,8 @@
 | `METADL_IMAGES_LEFT` | images of these tasks, repeats included |
 | `METADL_TASK_LIMIT_S` | seconds that `fit` and `predict` of the task at hand may take together |
 
-The last three are set anew before each task. Without a limit the variable is absent. The original platform sets none of
-them.
+The last three are set anew before each task. Without a limit the variable is absent. The original platform sets none
+of them.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ class Limits:
     max_task_s: float | None
     memory_bytes: int | None
     cores: int | None = None
+    gpu_memory_bytes: int | None = None
 
 
 def contract_variables(limits: Limits, model_dir: Path, spec: TestSpec) -> dict[str, str]:
@@ -81,6 +83,7 @@ def contract_variables(limits: Limits, model_dir: Path, spec: TestSpec) -> dict[
         "METADL_META_TRAIN_DEADLINE": limits.meta_train_deadline,
         "METADL_MAX_TASK_S": limits.max_task_s,
         "METADL_MEMORY_BYTES": limits.memory_bytes,
+        "METADL_GPU_MEMORY_BYTES": limits.gpu_memory_bytes,
         "METADL_CORES": limits.cores,
         "METADL_MODEL_DIR": str(model_dir),
         "METADL_TEST_SPEC": dumps(asdict(spec)),

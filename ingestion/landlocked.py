@@ -20,11 +20,14 @@ ASK_VERSION = 1
 PATH_BENEATH = 1
 NO_NEW_PRIVILEGES = 38
 
-READABLE_FOLDERS = (Path("/proc/self"), Path("/proc/sys"), Path("/sys"))
+READABLE_FOLDERS = (Path("/proc/sys"), Path("/proc/driver"), Path("/sys"))
 READABLE_FILES = tuple(
-    Path("/proc", name) for name in ("cpuinfo", "meminfo", "stat", "version", "filesystems")
+    Path("/proc", name)
+    for name in ("cpuinfo", "meminfo", "stat", "version", "filesystems", "devices", "modules")
 )
-"""The parts of `/proc` about the machine and this process, not about other processes."""
+"""The parts of `/proc` about the machine, not about other processes. The driver of a GPU reads some."""
+OWN_PROCESS = Path("/proc/self")
+"""It may be written too: the driver of a GPU names its threads, which fails to start otherwise."""
 DEVICES = Path("/dev")
 
 
@@ -116,7 +119,7 @@ def main(arguments: list[str]) -> None:
     rules = [(Path(folder), granted[kind]) for kind, _, folder in (each.partition("=") for each in folders)]
     rules += [(folder, READ) for folder in READABLE_FOLDERS if folder.exists()]
     rules += [(file, READ_FILE) for file in READABLE_FILES if file.exists()]
-    restrict([*rules, (DEVICES, EVERYTHING)])
+    restrict([*rules, (OWN_PROCESS, READ | WRITE_FILE | TRUNCATE), (DEVICES, EVERYTHING)])
     os.execv(command[0], command)
 
 

@@ -21,6 +21,7 @@ from ingestion.access import Access
 from ingestion.channel import Channel, Message
 from ingestion.disk import DiskMeter, clear
 from ingestion.errors import SubmissionError
+from ingestion.gpu_memory import GpuMeter
 from ingestion.memory import BLOCK_BYTES, Inode, MemoryMeter, inode_of
 from ingestion.sandbox import confine
 from ingestion.submission_log import SubmissionLog, plain
@@ -47,6 +48,7 @@ class LaunchPlan:
     disk: DiskMeter
     given: dict[Inode, int]
     log: SubmissionLog
+    gpu: GpuMeter | None = None
 
     def note_given(self, fds: tuple[int, ...], files: tuple[Path, ...]) -> None:
         """Remember what the child gets: it counts neither as its memory nor as its disk."""
@@ -86,7 +88,7 @@ class SubmissionProcess:
         self._printer = threading.Thread(target=plan.log.follow, args=(self._process.stdout,), daemon=True)
         self._printer.start()
         self.watchdog = Watchdog(
-            Watched(self.pid, plan.memory_bytes, plan.memory, plan.disk, self._is_stray, beside)
+            Watched(self.pid, plan.memory_bytes, plan.memory, plan.disk, self._is_stray, beside, plan.gpu)
         )
 
     @property

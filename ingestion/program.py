@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from ingestion.cgroups import count_cores
 from ingestion.contract import Limits, contract_variables, meta_test_reserve_s
 from ingestion.disk import DiskMeter, clear
 from ingestion.errors import InputError
+from ingestion.gpu import ask_in_process, describe_gpu, has_cuda_device
+from ingestion.gpu_memory import Card, GpuMeter
 from ingestion.images import default_cache_dir
 from ingestion.memory import Inode, MemoryMeter
 from ingestion.meta_test import MetaTest
@@ -36,7 +39,7 @@ from ingestion.prepare import Prepared, prepare
 from ingestion.process import LaunchPlan
 from ingestion.result import IngestionResult
 from ingestion.resume import MODEL_FOLDER, identity_of, take_over, write_identity
-from ingestion.sandbox import choose_sandbox
+from ingestion.sandbox import choose_sandbox, confine
 from ingestion.settings import Event, IngestionSettings, OnEvent, print_event
 from ingestion.stages import take_stages
 from ingestion.submission_log import SubmissionLog
@@ -114,6 +117,10 @@ class _Run:
     machine: dict[str, Any] = field(default_factory=machine_summary)
     log: SubmissionLog = field(init=False)
 
+    def __post_init__(self) -> None:
+        card = Card.find() if has_cuda_device() else None
+        self._gpu = GpuMeter.of(card, self.settings.gpu_memory_budget_bytes)
+
     def complete(self) -> IngestionResult:
         """Both phases, then the files. Ctrl-C ends meta-training; both phases where nothing was saved, or when it
         comes again. What is done is kept."""
@@ -151,6 +158,7 @@ class _Run:
     def _train_and_test(self) -> None:
         limits = self._limits()
         plan = self._launch_plan(limits)
+        self._tell_of_gpu(plan)
         before = descendants()
         test = MetaTest(
             self.prepared, plan, limits, self.settings.output_dir, self.on_event, self.result.failures
@@ -198,15 +206,15 @@ class _Run:
         return f"decoding images took {spent_s:.0f} s of the {budget:.0f} s of the whole run"
 
     def _limits(self) -> Limits:
-        settings = self.settings
+        settings, gpu = self.settings, self._gpu
         budget = settings.time_budget_s
+        memory = settings.memory_budget_bytes, count_cores(), gpu.limit_bytes if gpu else None
         if budget is None:
-            return Limits(None, None, None, settings.max_time_s, settings.memory_budget_bytes, count_cores())
+            return Limits(None, None, None, settings.max_time_s, *memory)
         closing_s = 0.75 + 0.003 * self.result.tasks  # to end the child and write the missing files
         deadline = settings.started + budget - closing_s
         train_deadline = deadline - meta_test_reserve_s(budget, self.result.tasks)
-        memory_bytes = settings.memory_budget_bytes
-        return Limits(budget, deadline, train_deadline, settings.max_time_s, memory_bytes, count_cores())
+        return Limits(budget, deadline, train_deadline, settings.max_time_s, *memory)
 
     def _launch_plan(self, limits: Limits) -> LaunchPlan:
         self.access.scratch.mkdir()
@@ -214,6 +222,8 @@ class _Run:
         variables = contract_variables(limits, self.access.writable[0], self.prepared.test_spec)
         if self.sandbox == "bubblewrap":
             variables["HF_HUB_OFFLINE"] = "1"  # there is no network: tell clients not to try
+        if self._gpu is not None:
+            variables |= self._gpu.variables()
         return LaunchPlan(
             sandbox=self.sandbox,
             access=self.access,
@@ -225,7 +235,18 @@ class _Run:
             disk=DiskMeter((*self.access.writable, self.access.scratch), given),
             given=given,
             log=self.log,
+            gpu=self._gpu,
         )
+
+    def _tell_of_gpu(self, plan: LaunchPlan) -> None:
+        """Say whether the submission sees the GPU of this machine."""
+
+        def inside(command: list[str]) -> list[str]:
+            return confine(plan.sandbox, command, plan.access)
+
+        ask = partial(ask_in_process, environment=plan.environment, folder=plan.access.scratch)
+        if line := describe_gpu(plan.sandbox, ask, inside, has_device=has_cuda_device()):
+            self.on_event(Event("note", line))
 
     def _write_settings(self) -> None:
         """`logs/experimental_settings.txt`: the settings and what they led to, without paths."""
@@ -264,6 +285,7 @@ class _Run:
             "sandbox": self.sandbox,
             "time_budget_s": settings.time_budget_s,
             "memory_budget_bytes": settings.memory_budget_bytes,
+            "gpu_memory_budget_bytes": self._gpu.limit_bytes if self._gpu else None,
             "duration_s": total,
             "stages": [{"name": name, "seconds": s} for name, s in stages.items()],
             "test_config": prepared.split.test_config.model_dump(),

@@ -16,6 +16,7 @@ from typing import Literal
 
 from ingestion.access import PACKAGE_ROOT, SYSTEM_FOLDERS, Access
 from ingestion.errors import InputError
+from ingestion.gpu import gpu_devices
 from ingestion.landlocked import landlock_version
 
 SandboxChoice = Literal["auto", "none", "bubblewrap", "landlock"]
@@ -122,6 +123,6 @@ def _bubblewrap_base() -> list[str]:
             base += ["--symlink", str(Path(folder).readlink()), folder]
         elif Path(folder).exists():
             base += ["--ro-bind", folder, folder]
-    for device in sorted(Path("/dev").glob("nvidia*")):
+    for device in gpu_devices():
         base += ["--dev-bind", str(device), str(device)]
     return [*base, "--ro-bind-try", "/sys", "/sys"]

@@ -35,6 +35,7 @@ class IngestionSettings(BaseModel):
     time_budget_s: float | None = Field(default=None, ge=5)
     max_time_s: float | None = Field(default=None, gt=0)
     memory_budget_bytes: int | None = Field(default=None, gt=0)
+    gpu_memory_budget_bytes: int | None = Field(default=None, ge=2**29)
     cache_dir: Path | None = None
     verbose: bool = True
     started: float = Field(default_factory=time.monotonic)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import psutil
 
 from ingestion.disk import DiskMeter
+from ingestion.gpu_memory import GpuMeter
 from ingestion.memory import MemoryMeter
 
 WALL_TO_PROCESSOR = 1.5
@@ -40,6 +41,7 @@ class Watched:
     disk: DiskMeter
     is_stray: Callable[[psutil.Process], bool]
     beside: tuple[int, ...] = ()
+    gpu: GpuMeter | None = None
 
     def processes(self) -> list[psutil.Process]:
         """All processes of the submission, by one look at the table of processes."""
@@ -96,7 +98,7 @@ class Watchdog:
                 return
             with contextlib.suppress(psutil.Error):  # the process ended in the meantime
                 if ticks % RESOURCES_EVERY_TICKS == 0 and (
-                    self._too_much_memory() or self._too_much_on_disk()
+                    self._too_much_memory() or self._too_much_on_gpu() or self._too_much_on_disk()
                 ):
                     return
 
@@ -109,6 +111,13 @@ class Watchdog:
             return False
         self._end(f"used {used / 1e9:.2f} GB of memory, the budget is {limit / 1e9:.2f} GB")
         return True
+
+    def _too_much_on_gpu(self) -> bool:
+        """A child that stands by is not asked: the card is looked at as a whole."""
+        excess = self._watched.gpu.excess() if self._watched.gpu and self._what else ""
+        if excess:
+            self._end(excess)
+        return bool(excess)
 
     def _too_much_on_disk(self) -> bool:
         """A child that stands by is not asked: the one that works may be the cause."""

@@ -86,6 +86,19 @@ class FakeClock:
         return self.now
 
 
+class TickingClock(FakeClock):
+    """A clock that moves by `tick` seconds whenever it is read, so that work ends after as many steps on any
+    machine."""
+
+    def __init__(self, tick: float) -> None:
+        super().__init__()
+        self.tick = tick
+
+    def __call__(self) -> float:
+        self.now += self.tick
+        return self.now
+
+
 MODEL = """
 import os
 import time

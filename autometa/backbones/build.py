@@ -25,20 +25,27 @@ from autometa.backbones.engines import (
     Race,
     RaceInput,
     build_checked,
-    is_out_of_memory,
     split_layers,
 )
 from autometa.backbones.engines.eager import Eager
-from autometa.backbones.engines.race import CHECK_IMAGES
 from autometa.backbones.network import PixelNetwork, Preprocessing
 from autometa.backbones.split import list_stages
 from autometa.backbones.view import LAYERS
 from autometa.backbones.weights import load_pretrained
 from autometa.core.budget import UNLIMITED, TimeBudget, stopwatch
+from autometa.core.chunks import is_out_of_memory
 from autometa.core.errors import ConfigError, WeightsError
 from autometa.core.files import hash_tensors
+from autometa.core.machine import free_bytes, starts_cold
 
 RACE_IMAGES = 32
+LARGEST_BATCH = {"cpu": 64}
+LARGEST_GPU_BATCH = 256
+"""Images that are embedded at a time, at most: GPUs are idle with fewer."""
+BYTES_PER_PIXEL = 400
+"""Working memory of a forward pass per input pixel: a generous figure for the catalogue's networks."""
+MEMORY_SHARE = 1 / 3
+"""Of the memory that is free, for a forward pass."""
 WORTH_BUILDING = 300
 """So few images are embedded eagerly in the time that building another engine takes."""
 
@@ -88,6 +95,21 @@ class Backbone:
         patch = self.spec.patch_px
         return max(round(px / patch), 1) * patch
 
+    def batch_size(self, px: int, host_bytes: int) -> int:
+        """How many images of this size to embed at a time, with so much free memory on the host; a device with
+        memory of its own goes by that."""
+        own_bytes = free_bytes(self.device)
+        room = MEMORY_SHARE * (host_bytes if own_bytes is None else own_bytes)
+        largest = LARGEST_BATCH.get(self.device, LARGEST_GPU_BATCH)
+        return int(np.clip(room // (BYTES_PER_PIXEL * px**2), 1, largest))
+
+    def fill_batch(self, images: Images) -> Images:
+        """Images to measure speed with: on a device that starts cold repeated to fill a batch, as its speed is that
+        of full batches."""
+        if not starts_cold(self.device) or not len(images) or len(images) >= LARGEST_GPU_BATCH:
+            return images
+        return images[np.arange(LARGEST_GPU_BATCH) % len(images)]
+
     def embed(self, images: Images, px: int) -> torch.Tensor:
         """uint8 images [n, 3, h, w] → embeddings float32 [n, features] on the CPU."""
         return self.embed_layers(images, px)[:, : self.features].contiguous()
@@ -136,24 +158,28 @@ class Backbone:
         if size in self._choices or not len(images):
             self._wake(size, images)
             return
-        race_input = self._race_input(images[:RACE_IMAGES], size)
+        elapsed = stopwatch()
+        race_input = self._race_input(self.fill_batch(images[:RACE_IMAGES]), size)
+        start_s = 0.0
+        if starts_cold(self.device):  # its first call at a size is part of building, in every process
+            self._eager(race_input.to_check)
+            start_s = elapsed()
+        choice = self._choose(race_input, n_images, budget, engines)
+        self._choices[size] = replace(choice, build_s=choice.build_s + start_s)
+        self.report(f"engine for {self.spec.name}@{size}: {self._choices[size]}")
+
+    def _choose(
+        self, race_input: RaceInput, n_images: int, budget: TimeBudget, engines: Mapping[str, EngineSpec]
+    ) -> EngineChoice:
+        """The engine for the size of the race: the preferred one, the clear winner at another size, or the winner."""
         if self._usual is not None:
             usual = self._usual if n_images >= WORTH_BUILDING else EAGER
-            choice = self._build_checked(self._preferred.get(size, usual), race_input, engines)
-        else:
-            raced = next((choice for choice in reversed(self._choices.values()) if choice.image_s), None)
-            if (
-                raced is not None
-                and raced.clear
-                and n_images >= WORTH_BUILDING
-                and budget.fits(raced.build_s)
-            ):
-                choice = self._build_checked(raced.name, race_input, engines)
-            else:
-                race = Race(race_input, self._eager, n_images=n_images, budget=budget, earlier=raced)
-                choice = race.run(engines)
-        self._choices[size] = choice
-        self.report(f"engine for {self.spec.name}@{size}: {choice}")
+            return self._build_checked(self._preferred.get(race_input.px, usual), race_input, engines)
+        raced = next((choice for choice in reversed(self._choices.values()) if choice.image_s), None)
+        worth = raced is not None and raced.clear and n_images >= WORTH_BUILDING
+        if raced is not None and worth and budget.fits(raced.build_s):
+            return self._build_checked(raced.name, race_input, engines)
+        return Race(race_input, self._eager, n_images=n_images, budget=budget, earlier=raced).run(engines)
 
     def prefer(self, engine: str, px: int) -> None:
         """Use this engine at this size without a race (it is still checked on a few images)."""
@@ -222,7 +248,7 @@ class Backbone:
         elapsed = stopwatch()
         notes = {}
         if name in engines and name != EAGER:
-            engine = build_checked(engines[name], race_input, self._eager(race_input.images[:CHECK_IMAGES]))
+            engine = build_checked(engines[name], race_input, self._eager(race_input.to_check))
             if not isinstance(engine, str):
                 return EngineChoice(name, engine, elapsed(), {})
             notes = {name: engine}

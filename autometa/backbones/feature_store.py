@@ -2,56 +2,22 @@
 
 from __future__ import annotations
 
-import gc
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
-from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from autometa.backbones import Backbone, Source, View
-from autometa.backbones.engines import is_out_of_memory
 from autometa.backbones.feature_files import FeatureFiles, FeatureKind
 from autometa.core.budget import UNLIMITED, MemoryBudget, TimeBudget, stopwatch
-from autometa.core.errors import BudgetExhausted
+from autometa.core.chunks import in_chunks
 from autometa.core.speed import Speed
 from autometa.data.images import hash_images
 
-BYTES_PER_PIXEL = 400
-"""Working memory of a forward pass per input pixel: a generous figure for the catalogue's networks."""
-LARGEST_CHUNK = 64
 SHARD_ROWS = 1024
 """Embedded images after which a shard is written to the disk cache."""
-
-T = TypeVar("T")
-
-
-def in_chunks(work: Callable[[int, int], T], n: int, chunk: int) -> list[T]:
-    """`work(start, stop)` over 0..n in steps of `chunk`; a step that runs out of memory is done again in
-    halves, those before it stay done. BudgetExhausted where even a single item does not fit."""
-    results: list[T] = []
-    start = 0
-    while start < n:
-        try:
-            results.append(work(start, min(start + chunk, n)))
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            if chunk == 1:
-                raise BudgetExhausted(f"not enough memory for a single item ({error})") from error
-            fits = False
-        else:
-            fits = True
-        if fits:
-            start += chunk
-        else:  # outside the handler, so that the traceback's frames no longer hold tensors
-            chunk //= 2
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-    return results
 
 
 class FeatureTable:
@@ -211,7 +177,7 @@ class FeatureStore:
                 self._to_disk(view, images, keys, done)
 
         try:
-            in_chunks(work, len(missing), self._chunk(view))
+            in_chunks(work, len(missing), backbone.batch_size(view.px, self._memory.left_bytes()))
         finally:
             self._to_disk(view, images, keys, done)
 
@@ -243,7 +209,3 @@ class FeatureStore:
         if kind not in self._kinds:
             self._kinds[kind] = self._disk.kind(description)
         return self._kinds[kind]
-
-    def _chunk(self, view: View) -> int:
-        room = self._memory.left_bytes() // 3
-        return int(np.clip(room // (BYTES_PER_PIXEL * view.px**2), 1, LARGEST_CHUNK))

@@ -1,8 +1,7 @@
-"""Budgets of time and memory, and the machine: the only module that reads clocks and psutil."""
+"""Budgets of time and memory: the only module that reads clocks and psutil."""
 
 from __future__ import annotations
 
-import os
 import resource
 import time
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from autometa.core.cgroups import count_cores, memory_limit
+from autometa.core.cgroups import memory_limit
 from autometa.core.errors import BudgetExhausted
 
 SAFE_SHARE = 0.8
@@ -62,7 +61,7 @@ class MemoryBudget:
     @classmethod
     def of_machine(cls) -> MemoryBudget:
         """A safe share of the memory that is free now, within the limit of the container."""
-        return cls(int(SAFE_SHARE * min(psutil.virtual_memory().available, _container_bytes())))
+        return cls(int(SAFE_SHARE * min(psutil.virtual_memory().available, container_bytes())))
 
     def left_bytes(self) -> int:
         """Bytes left after the memory of this process."""
@@ -79,7 +78,7 @@ def own_bytes() -> int:
     return int(info.rss - getattr(info, "shared", 0))
 
 
-def _container_bytes() -> int:
+def container_bytes() -> int:
     """Memory limit of the container, or all memory of the machine if there is none."""
     total = psutil.virtual_memory().total
     return min(total, memory_limit() or total)
@@ -94,29 +93,19 @@ class Limits:
     memory: MemoryBudget
 
 
-@dataclass(frozen=True)
-class Machine:
-    """The machine that a run computes on: `device` is `cpu` or `cuda`."""
-
-    device: str
-    cores: int
-    memory_bytes: int
-
-    @classmethod
-    def detect(cls) -> Machine:
-        """This machine, with a GPU if torch finds one; cores and memory within the limits of the container, cores
-        also as ingestion declares them, since a sandbox may hide the limits."""
-        import torch  # noqa: PLC0415 - slow to import, and not needed to read clocks
-
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        cores = count_cores()
-        return cls(device, min(cores, int(os.environ.get("METADL_CORES", cores))), _container_bytes())
+def now() -> float:
+    """The clock of all work that is given no other."""
+    return time.perf_counter()
 
 
-def stopwatch(clock: Callable[[], float] = time.perf_counter) -> Callable[[], float]:
-    """Start a stopwatch: a function that returns the seconds since this call."""
-    start = clock()
-    return lambda: clock() - start
+def stopwatch(clock: Callable[[], float] | None = None) -> Callable[[], float]:
+    """Start a stopwatch: a function that returns the seconds since this call, on `now` where no clock is given."""
+
+    def read() -> float:
+        return clock() if clock else now()
+
+    start = read()
+    return lambda: read() - start
 
 
 def _measure_start() -> float:

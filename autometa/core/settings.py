@@ -113,6 +113,7 @@ class RunOptions(BaseModel):
     submission: str = "autometa"
     time_budget: Duration = Field(default=120.0, ge=20)
     memory_budget: ByteSize | None = Field(default=None, ge=1_500_000_000)
+    gpu_memory_budget: ByteSize | None = Field(default=None, ge=2**29)
     tasks_per_dataset: int = Field(default=30, ge=1)
     query_per_class: int | None = Field(default=None, ge=1)
     ways: Range = (2, 20)

@@ -92,7 +92,6 @@ class ValidationEpisodes:
     def __init__(self, episodes: Sequence[Episode]) -> None:
         self.episodes = tuple(episodes)
         self._batches = make_batches(self.episodes, MAX_BATCH_IMAGES)
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
 
     @property
     def batches(self) -> list[EpisodeBatch]:
@@ -139,17 +138,15 @@ class ValidationEpisodes:
     ) -> Answer:
         """The answer of a head. ValueError or KeyError for an unknown head or wrong parameters.
 
-        `features` float32 [n, d] of all images, to which `metric` was already applied. `balanced`: each class is
-        known to have as many queries.
+        `features` float32 [n, d] of all images, to which `metric` was already applied, on the CPU, where heads answer
+        in meta-test too. `balanced`: each class is known to have as many queries.
         """
-        features = features.to(self._device)
-        prior = metric.prior.to(self._device) if metric.prior else None
         products = _SharedProducts(features, self.batches)
         scores = []
         for _, batch in self._batches:
             look_up = partial(products.look_up, batch) if products.saves_work else None
-            gathered = replace(gather_features(features, batch), prior=prior, products=look_up)
-            scores.append(apply_head(head, params, gathered, balanced=balanced).cpu())
+            gathered = replace(gather_features(features, batch), prior=metric.prior, products=look_up)
+            scores.append(apply_head(head, params, gathered, balanced=balanced))
         return self.measure(scores)
 
 

@@ -23,10 +23,6 @@ class Prior:
     within: torch.Tensor
     between: torch.Tensor
 
-    def to(self, device: torch.device | str) -> Prior:
-        """The prior on a device."""
-        return Prior(self.mean.to(device), self.within.to(device), self.between.to(device))
-
 
 @dataclass(frozen=True)
 class FeatureBatch:

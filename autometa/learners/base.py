@@ -9,9 +9,13 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
+from autometa.core.chunks import fits_memory
+from autometa.core.errors import BudgetExhausted
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.learners.encoder import Encoder
 from autometa.learners.episodes import InputEpisodes
+
+Gradients = list[torch.Tensor | None]
 
 
 class Options(BaseModel):
@@ -34,6 +38,7 @@ class EpisodicLearner(nn.Module):
     def __init__(self, encoder: Encoder, options: Options) -> None:
         super().__init__()
         self.encoder = encoder
+        self._parts = 1
 
     def forward(self, episodes: InputEpisodes) -> torch.Tensor:
         """Scores [b, q, n] of the queries."""
@@ -44,10 +49,34 @@ class EpisodicLearner(nn.Module):
         return mean_nll(self(episodes), episodes.query_labels)
 
     def accumulate(self, episodes: InputEpisodes) -> float:
-        """Add the gradients of the loss to the parameters; the loss."""
-        loss = self.loss(episodes)
-        loss.backward()
-        return float(loss.detach())
+        """Add the gradients of the loss to the parameters; the loss. Where memory runs out, part by part from then
+        on: the gradients are the same, but for a batch norm that is trained, whose statistics are those of a part.
+        BudgetExhausted where a single episode does not fit."""
+        before = copy_gradients(self)
+        while True:
+            fits, loss, error = fits_memory(lambda: self._accumulate_parts(episodes))
+            if fits:
+                return loss or 0.0
+            restore_gradients(self, before)
+            if self._parts >= len(episodes.ways):
+                raise BudgetExhausted(f"not enough memory for a single episode ({error})")
+            self._parts *= 2
+
+    def _accumulate_parts(self, episodes: InputEpisodes) -> float:
+        """Add the gradients in `_parts` parts, each weighted by its queries."""
+        n, total = len(episodes.ways), 0.0
+        size = -(-n // self._parts)
+        queries = (episodes.query_labels >= 0).sum(1).double()
+        shares = queries / queries.sum()
+        mixed = self.mixed_precision and episodes.query.is_cuda
+        for start in range(0, n, size):
+            share = float(shares[start : start + size].sum())
+            with torch.autocast(episodes.query.device.type, torch.bfloat16, enabled=mixed):
+                loss = self.loss(episodes if size >= n else episodes.part(start, start + size))
+            weighted = loss if size >= n else share * loss
+            weighted.backward()  # outside autocast: it takes the precisions of the forward pass
+            total += float(weighted.detach())
+        return total
 
     def validate(self, inputs: torch.Tensor, validation: ValidationEpisodes) -> Answer:
         """The answer on validation episodes over images whose `inputs` [n, ...] are given; in evaluation
@@ -60,6 +89,17 @@ class EpisodicLearner(nn.Module):
                 episodes = InputEpisodes.of_rows(inputs, batch)
                 scores.append(self(episodes.to(str(device))).float().cpu())
         return validation.measure_with_loss(scores)
+
+
+def copy_gradients(learner: nn.Module) -> Gradients:
+    """The gradients of a learner as they are now."""
+    return [None if p.grad is None else p.grad.clone() for p in learner.parameters()]
+
+
+def restore_gradients(learner: nn.Module, before: Gradients) -> None:
+    """Put copies of earlier gradients back: backward passes add in place."""
+    for parameter, gradient in zip(learner.parameters(), before, strict=True):
+        parameter.grad = None if gradient is None else gradient.clone()
 
 
 def mean_nll(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

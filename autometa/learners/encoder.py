@@ -18,6 +18,8 @@ from torch import nn
 
 from autometa.backbones import Backbone, Normalise, Preprocessing, build_backbone, list_stages, split
 from autometa.core.budget import UNLIMITED, TimeBudget
+from autometa.core.chunks import in_chunks
+from autometa.core.machine import starts_cold
 from autometa.learners.frozen_part import FrozenPart, freeze_backbone, freeze_trunk, move_backbone
 from autometa.learners.networks import Conv4, ResNet12
 from autometa.learners.storage import MEMORY, Storage
@@ -27,7 +29,8 @@ SCRATCH = {"conv4": Conv4, "resnet12": ResNet12}
 USUAL_PX = {"conv4": 28, "resnet12": 84}
 BACKBONE_PX = 128
 """Sizes of images where none is given: what the field takes for a network, and what pretrained ones need."""
-CHUNK = 64
+CHUNK, GPU_CHUNK = 64, 256
+"""Images that are prepared at a time."""
 ADAPTER_WIDTH = 256
 LENGTH = 4.0
 """Length of the embeddings of pretrained networks."""
@@ -164,7 +167,8 @@ class TailEncoder(Encoder):
         trunk, device = self.frozen, get_device(self)
         if trunk is None:
             return prepare_in_chunks(lambda chunk: self._resize(chunk, self._px), images, budget, storage)
-        return prepare_in_chunks(lambda chunk: to_float16(trunk.run(chunk, device)), images, budget, storage)
+        work = lambda chunk: to_float16(trunk.run(chunk, device))  # noqa: E731
+        return prepare_in_chunks(work, images, budget, storage, chunk_on(device))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """What `prepare` gives → maps float32 [n, c, h, w]."""
@@ -207,9 +211,8 @@ class FrozenEncoder(Encoder):
         frozen, device = self.frozen, get_device(self)
         backbone = self._backbone.network = move_backbone(self._backbone.network, device)
         if frozen is None:
-            return prepare_in_chunks(
-                lambda chunk: to_float16(backbone.final_maps(chunk, self._px)), images, budget, storage
-            )
+            work = lambda chunk: to_float16(backbone.final_maps(chunk, self._px))  # noqa: E731
+            return prepare_in_chunks(work, images, budget, storage, chunk_on(device))
         frozen.backbone = backbone
         if frozen.engine is None and len(images) >= WORTH_A_RACE:
             backbone.prepare(images[:CHUNK], self._px, n_images=len(images), budget=budget)
@@ -218,7 +221,7 @@ class FrozenEncoder(Encoder):
             features = frozen.run(chunk, device)
             return nn.functional.normalize(features, dim=1)[..., None, None] * features.shape[1] ** 0.5
 
-        return prepare_in_chunks(embed, images, budget, storage)
+        return prepare_in_chunks(embed, images, budget, storage, chunk_on(device))
 
     def backbone_state(self) -> dict[str, torch.Tensor]:
         """The frozen network."""
@@ -242,20 +245,35 @@ def build_encoder(spec: EncoderSpec, weights: dict[str, torch.Tensor] | None = N
 
 
 def prepare_in_chunks(
-    work: Callable[[torch.Tensor], torch.Tensor], images: Images, budget: TimeBudget, storage: Storage
+    work: Callable[[torch.Tensor], torch.Tensor],
+    images: Images,
+    budget: TimeBudget,
+    storage: Storage,
+    chunk: int = CHUNK,
 ) -> torch.Tensor:
-    """`work` on uint8 tensors of up to `CHUNK` images, without gradients; BudgetExhausted when time is out."""
-    result: torch.Tensor | None = None
-    for start in range(0, max(len(images), 1), CHUNK):
+    """`work` on uint8 tensors of up to `chunk` images, fewer where memory runs out, without gradients;
+    BudgetExhausted when time is out, or memory for a single image."""
+    result: list[torch.Tensor] = []
+
+    def prepare(start: int, stop: int) -> None:
         budget.check("preparing images for an encoder")
         with torch.inference_mode():
             # a copy: images of a pool may be read-only, or rotated views
-            done = work(torch.from_numpy(np.array(images[start : start + CHUNK], order="C")))
-        if result is None:  # written to in place: a list of parts would need twice the memory
-            result = storage.empty((len(images), *done.shape[1:]), done.dtype)
-        result[start : start + len(done)] = done
-    assert result is not None
-    return result
+            done = work(torch.from_numpy(np.array(images[start:stop], order="C")))
+        if not result:  # written to in place: a list of parts would need twice the memory
+            result.append(storage.empty((len(images), *done.shape[1:]), done.dtype))
+        result[0][start : start + len(done)] = done
+
+    if len(images):
+        in_chunks(prepare, len(images), chunk)
+    else:
+        prepare(0, 0)  # the shape of what there is none of
+    return result[0]
+
+
+def chunk_on(device: torch.device) -> int:
+    """How many images to prepare at a time on a device."""
+    return GPU_CHUNK if starts_cold(device.type) else CHUNK
 
 
 def get_device(module: nn.Module) -> torch.device:

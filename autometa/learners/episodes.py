@@ -46,6 +46,18 @@ class InputEpisodes:
             batch.ways,
         )
 
+    def part(self, start: int, stop: int) -> InputEpisodes:
+        """The episodes from `start` to before `stop`."""
+        return InputEpisodes(
+            self.support[start:stop],
+            self.support_labels[start:stop],
+            self.query[start:stop],
+            self.query_labels[start:stop],
+            self.ways[start:stop],
+            None if self.unlabelled is None else self.unlabelled[start:stop],
+            None if self.classes is None else self.classes[start:stop],
+        )
+
     def to(self, device: str) -> InputEpisodes:
         """The same on a device."""
         return InputEpisodes(

@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 
 from autometa.core.budget import TimeBudget, stopwatch
+from autometa.core.chunks import in_chunks
 from autometa.core.errors import BudgetExhausted
+from autometa.core.machine import starts_cold
 from autometa.core.time_policy import POLICY
 from autometa.learners.encoder import Encoder, TailEncoder, get_device
 from autometa.learners.prepared import PreparedImages
@@ -84,6 +86,8 @@ class _TailTraining:
             warm = min((steps + 1) / WARM_UP, 1.0)
             self._step(RATE * warm * 0.5 * (1 + math.cos(math.pi * done)))
             step_s, steps = elapsed(), steps + 1
+            if steps == 1 and starts_cold(self._device.type):
+                step_s = 0.0  # which tells nothing of the next one
             if steps == FIRST_STEPS and step_s * LEAST_STEPS > budget.left_s():
                 raise BudgetExhausted(
                     f"a step of tuning takes {step_s:.1f} s, {budget.left_s():.1f} s are left"
@@ -95,7 +99,10 @@ class _TailTraining:
         """Normalised means of the normalised embeddings of each class, [c, d]."""
         self._encoder.eval()
         with torch.no_grad():
-            parts = [self._embed(part.to(self._device)) for part in torch.split(self._inputs, 4 * BATCH)]
+            inputs = self._inputs
+            parts = in_chunks(
+                lambda start, stop: self._embed(inputs[start:stop].to(self._device)), len(inputs), 4 * BATCH
+            )
         features, labels = torch.cat(parts), self._labels.to(self._device)
         means = features.new_zeros(int(labels.max()) + 1, features.shape[1])
         return F.normalize(means.index_add_(0, labels, features), dim=1)

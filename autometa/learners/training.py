@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from autometa.core.budget import TimeBudget, stopwatch
 from autometa.core.errors import DataError
+from autometa.core.machine import starts_cold
 from autometa.core.time_policy import POLICY
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.learners.base import EpisodicLearner
@@ -139,6 +140,8 @@ class Training:
         self._schedule = TrainingSchedule(budget, settings.max_steps, settings.validate_every)
         self._diverged = False
         self.budget.check("training")
+        if starts_cold(self.device):
+            self._make_first_calls()
         self._episodes = self._choose_episodes()
         self._untrained = self._best = self._measure()
         self._best_state = copy.deepcopy(self.learner.state_dict())
@@ -148,6 +151,15 @@ class Training:
         else:
             self.progress.untrained = self._untrained.accuracies.tolist()
         self.report(f"untrained: {self._untrained.percent()}")
+
+    def _make_first_calls(self) -> None:
+        """A validation and a step that change nothing: neither tells what later ones take on a device that starts
+        cold."""
+        few = ValidationEpisodes(self.validation.episodes.episodes[:1])
+        self.learner.validate(self.validation.inputs, few)
+        self.learner.train()
+        self.learner.accumulate(self.source.draw(self.settings.meta_batch).to(self.device))
+        self._optimizer.zero_grad()
 
     def _with_classifier(self) -> torch.nn.Module:
         """The learner, together with the classifier that only its training needs, if it needs one."""
@@ -229,9 +241,7 @@ class Training:
             group["lr"] = group["full_rate"] * 0.5 * (1 + np.cos(np.pi * self._schedule.share_done))
         episodes = self.source.draw(self.settings.meta_batch).to(self.device)
         self._optimizer.zero_grad()
-        mixed = self.device == "cuda" and self.learner.mixed_precision
-        with torch.autocast(self.device, torch.bfloat16, enabled=mixed):
-            loss = self.learner.accumulate(episodes)
+        loss = self.learner.accumulate(episodes)
         if not np.isfinite(loss):
             self._diverged = True
             return

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from autometa.backbones import View
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
-from autometa.core.budget import Machine, MemoryBudget
+from autometa.core.budget import MemoryBudget
 from autometa.core.files import load_tensors
+from autometa.core.machine import Machine
 from autometa.data.images import check_support, hash_images
 from autometa.evaluation.member import Member
 from autometa.evaluation.mixing import IDENTITY_TEMPERATURE, ShotTemperature, average, log_probabilities

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from autometa.core.budget import Machine
 from autometa.core.files import read_format
+from autometa.core.machine import Machine
 from autometa.learners.trained import FORMAT as TRAINED
 from autometa.learners.trained import TrainedLearner, TrainedPredictor
 from autometa.model.fitted_learner import FittedLearner, FittedPredictor

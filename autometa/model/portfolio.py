@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from autometa.backbones import STAGES, View
 from autometa.backbones.feature_store import FeatureStore, FeatureTable
 from autometa.backbones.shelf import BackboneShelf
-from autometa.core.budget import Machine, MemoryBudget
+from autometa.core.budget import MemoryBudget
 from autometa.core.files import (
     load_tensors,
     read_description,
@@ -27,6 +27,7 @@ from autometa.core.files import (
     save_known,
     write_description,
 )
+from autometa.core.machine import Machine
 from autometa.data.images import check_support, hash_images
 from autometa.evaluation.mixing import IDENTITY_TEMPERATURE, ShotTemperature, average
 from autometa.heads import FeatureBatch, Metric

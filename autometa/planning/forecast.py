@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from autometa.backbones import Source, View
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
-from autometa.core.budget import Limits, stopwatch
+from autometa.core.budget import Limits
+from autometa.core.machine import time_settled
 from autometa.core.speed import ENOUGH_STEPS, Speed, estimate_margin
 from autometa.core.time_policy import POLICY, TimePolicy
 from autometa.data.test_spec import TestSpec
@@ -63,10 +64,10 @@ class Forecast:
         network.prepare(
             images, px, n_images=n_images, budget=self.limits.train.share(self.policy.engine_share)
         )
-        network.embed(images[:4], px)
-        elapsed = stopwatch()
-        network.embed(images[:PROBE_IMAGES], px)
-        self._pixel_s[backbone] = elapsed() / len(images[:PROBE_IMAGES]) / px**2
+        probe = network.fill_batch(images[:PROBE_IMAGES])
+        network.embed(probe[:4], px)
+        seconds = time_settled(lambda: network.embed(probe, px), network.device)
+        self._pixel_s[backbone] = seconds / len(probe) / px**2
         return 1 / (self._pixel_s[backbone] * PROBE_PX**2)
 
     def answered(self, view: View, seconds: float, episodes: int) -> None:

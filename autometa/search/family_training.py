@@ -9,8 +9,8 @@ from functools import cached_property
 
 import numpy as np
 
-from autometa.backbones.engines import is_out_of_memory
 from autometa.core.budget import TimeBudget
+from autometa.core.chunks import is_out_of_memory
 from autometa.core.errors import BudgetExhausted, DataError, Diverged
 from autometa.core.time_policy import POLICY
 from autometa.data.episodes import EpisodeSpec

@@ -18,8 +18,9 @@ from autometa.backbones.feature_files import FeatureFiles
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core import journals
-from autometa.core.budget import Limits, Machine, stopwatch
+from autometa.core.budget import Limits, stopwatch
 from autometa.core.errors import FAILURES, BudgetExhausted, WeightsError, describe
+from autometa.core.machine import Machine
 from autometa.core.settings import Settings
 from autometa.core.time_policy import POLICY, TimePolicy
 from autometa.data.images import ImagePool, take_share_of_each_class

@@ -14,8 +14,9 @@ import torch
 from autometa.backbones import View
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
-from autometa.core.budget import Limits, Machine, TimeBudget
+from autometa.core.budget import Limits, TimeBudget
 from autometa.core.errors import FAILURES, BudgetExhausted, describe
+from autometa.core.machine import Machine
 from autometa.core.time_policy import POLICY
 from autometa.data.images import ImagePool, Rows, take_share_of_each_class
 from autometa.data.test_spec import TestSpec

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from autometa.backbones import View, installed_backbones
-from autometa.core.budget import Limits, Machine, TimeBudget, stopwatch
+from autometa.core.budget import Limits, TimeBudget, stopwatch
 from autometa.core.errors import FAILURES, DataError, WeightsError, describe
+from autometa.core.machine import Machine
 from autometa.core.time_policy import POLICY
 from autometa.data.episodes import sample_episodes
 from autometa.data.images import ImagePool, choose_rows, take_share_of_each_class

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from autometa.core.budget import Limits, Machine, TimeBudget
+from autometa.core.budget import Limits, TimeBudget
 from autometa.core.errors import FAILURES, describe
+from autometa.core.machine import Machine
 from autometa.core.time_policy import POLICY
 from autometa.data.episodes import sample_episodes
 from autometa.data.images import ImagePool, Rows, take_share_of_each_class

@@ -9,25 +9,15 @@ import numpy as np
 import pytest
 import timm
 import torch
+from engine_cases import ARCHITECTURES, IMAGES, PX, tiny
 from PIL import Image
 from synthetic import FakeClock
 
-from autometa.backbones import Backbone, BackboneSpec, build
+from autometa.backbones import build
 from autometa.backbones.engines import ENGINES, TOLERANCE, EngineSpec, Race, RaceInput, disagreement
 from autometa.backbones.engines import openvino as openvino_engine
 from autometa.backbones.network import PixelNetwork, Preprocessing
 from autometa.core.budget import TimeBudget
-
-PX = 48
-ARCHITECTURES = ("test_efficientnet", "test_resnet", "test_vit")
-IMAGES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (19, 3, PX, PX), dtype=np.uint8))
-
-
-def tiny(architecture: str, px: int = PX) -> Backbone:
-    patch = 16 if "vit" in architecture else 1
-    spec = BackboneSpec(architecture, architecture, 0.5, px, "none", patch_px=patch)
-    torch.manual_seed(0)
-    return Backbone(spec, build.create_model(spec), "cpu")
 
 
 def installed() -> list[str]:

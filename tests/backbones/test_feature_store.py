@@ -15,9 +15,10 @@ from synthetic import colour_pool
 
 from autometa.backbones import View
 from autometa.backbones.feature_files import ABANDONED_S, FeatureFiles
-from autometa.backbones.feature_store import FeatureStore, FeatureTable, in_chunks
+from autometa.backbones.feature_store import FeatureStore, FeatureTable
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import MemoryBudget
+from autometa.core.chunks import in_chunks
 
 MEMORY = MemoryBudget(8 * 2**30)
 WHAT = {"weights": "abc", "px": 128}

@@ -10,8 +10,8 @@ import pytest
 import torch
 from synthetic import FakeClock
 
-from autometa.backbones.feature_store import in_chunks
 from autometa.core.budget import MemoryBudget, TimeBudget
+from autometa.core.chunks import in_chunks
 from autometa.core.errors import BudgetExhausted
 
 

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from autometa.backbones.engines import eager
-from autometa.core import budget
-from autometa.core.budget import Machine, MemoryBudget
+from autometa.core import budget, machine
+from autometa.core.budget import MemoryBudget
 from autometa.core.cgroups import count_cores, cpu_quota, memory_limit
+from autometa.core.machine import Machine
 
 ROOT = Path(__file__).parents[2]
 VERSION_2 = "31 23 0:28 {top} /sys/fs/cgroup rw,relatime shared:4 - cgroup2 cgroup2 rw,nsdelegate"
@@ -103,7 +104,7 @@ def test_cores_are_those_of_affinity_within_the_quota(
 
 
 def test_the_machine_is_what_the_limits_leave_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(budget, "count_cores", lambda: 6)
+    monkeypatch.setattr(machine, "count_cores", lambda: 6)
     monkeypatch.setattr(budget, "memory_limit", lambda: 1000)
     monkeypatch.delenv("METADL_CORES", raising=False)
     assert (Machine.detect().cores, Machine.detect().memory_bytes) == (6, 1000)

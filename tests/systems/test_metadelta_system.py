@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from synthetic import FakeClock, colour_pool
+from synthetic import FakeClock, TickingClock, colour_pool
 
 from autometa.backbones import CATALOGUE, BackboneSpec, View
 from autometa.core.budget import UNLIMITED, Limits, MemoryBudget, TimeBudget
@@ -31,6 +31,8 @@ from autometa.systems.metadelta import MetaDeltaSystem
 SPEC = EpisodeSpec(ways=(2, 4), shots=(1, 3), queries_per_class=3)
 TEST = TestSpec(tasks=4, episodes=SPEC, images=40, protocol="within-domain")
 POOL = colour_pool(classes=16)
+TICK_S = 0.02
+"""A training of 60 s is some 150 steps, a second or two of real time, on a machine under load too."""
 
 
 @pytest.fixture
@@ -43,10 +45,11 @@ def networks(tiny_backbone: str, monkeypatch: pytest.MonkeyPatch) -> tuple[View,
 
 
 def system(
-    folder: Path | None, networks: tuple[View, ...], seconds: float = 6.0, run_s: float = 60.0
+    folder: Path | None, networks: tuple[View, ...], seconds: float = 60.0, run_s: float = 600.0
 ) -> tuple[MetaDeltaSystem, list[str]]:
     lines: list[str] = []
-    limits = Limits(TimeBudget.of(seconds), TimeBudget.of(run_s), MemoryBudget(8 * 2**30))
+    clock = TickingClock(TICK_S)
+    limits = Limits(TimeBudget.of(seconds, clock), TimeBudget.of(run_s, clock), MemoryBudget(8 * 2**30))
     return MetaDeltaSystem(TEST, limits, folder, lines.append, 1.0, networks), lines
 
 
@@ -141,7 +144,7 @@ def test_a_worker_that_runs_out_of_time_leaves_the_others(
         return prepare(self, worker, *rest)
 
     monkeypatch.setattr(MetaDeltaSystem, "_prepare", late)
-    run, lines = system(tmp_path, networks, seconds=4.0)
+    run, lines = system(tmp_path, networks)
     run.bootstrap()
     learner = run.run(POOL)
     assert [m.name for m in learner.members] == [str(networks[1 - lost])]

@@ -6,7 +6,6 @@ from autometa.backbones.engines.base import (
     Engine,
     EngineSpec,
     disagreement,
-    is_out_of_memory,
     split_layers,
 )
 from autometa.backbones.engines.race import EngineChoice, Race, RaceInput, build_checked
@@ -23,6 +22,5 @@ __all__ = [
     "RaceInput",
     "build_checked",
     "disagreement",
-    "is_out_of_memory",
     "split_layers",
 ]

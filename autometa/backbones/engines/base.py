@@ -8,12 +8,17 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 
 from autometa.backbones.network import PixelNetwork
 
 TOLERANCE = 1e-3
 """Largest allowed difference from eager float32, relative to the largest value of the layer of an image."""
-OUT_OF_MEMORY_TEXT = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
+LEAST_COSINE, LEAST_AGREEMENT = 0.999, 0.995
+"""In half precision: the cosine to eager float32 of each layer of each image, and the share of images whose nearest
+class centroid is the same."""
+IMAGES_PER_CLASS = 4
+"""Of the classes that images are dealt to, to compare nearest centroids."""
 
 
 class Engine(Protocol):
@@ -72,8 +77,39 @@ def disagreement(reference: torch.Tensor, output: torch.Tensor, widths: Sequence
     return worst
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of torch, Python or a library means that memory ran out."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return any(text in str(error).lower() for text in OUT_OF_MEMORY_TEXT)
+def reason_to_refuse(
+    precision: str, reference: torch.Tensor, output: torch.Tensor, widths: Sequence[int]
+) -> str | None:
+    """Why an engine of this precision that gives these embeddings [n, sum(widths)] is of no use; None if it is. The
+    reference is what eager float32 gives for the same images.
+
+    Half precision cannot give the same numbers. Directions and nearest class centroids are what heads go by.
+    """
+    if precision == "float32":
+        error = disagreement(reference, output, widths)
+        return None if error <= TOLERANCE else f"differs from eager by {error:.1e} (at most {TOLERANCE:.0e})"
+    if reference.shape != output.shape or not bool(torch.isfinite(output).all()):
+        return "gives values that are no numbers"
+    cosine, same, classes = 1.0, 1.0, _deal_to_classes(reference)
+    for expected, actual in zip(split_layers(reference, widths), split_layers(output, widths), strict=True):
+        cosine = min(cosine, float(F.cosine_similarity(expected, actual).min()))
+        same = min(same, float((_nearest(expected, classes) == _nearest(actual, classes)).float().mean()))
+    if cosine < LEAST_COSINE:
+        return f"has a cosine of {cosine:.5f} to eager for an image (at least {LEAST_COSINE})"
+    if same < LEAST_AGREEMENT:
+        return f"has another nearest class centroid for {100 * (1 - same):.1f} % of the images"
+    return None
+
+
+def _deal_to_classes(embeddings: torch.Tensor) -> torch.Tensor:
+    """Classes int64 [n] for images with these embeddings: dealt in turn, the same image always to the same class."""
+    different, number = torch.unique(embeddings, dim=0, return_inverse=True)
+    classes: torch.Tensor = number % max(len(different) // IMAGES_PER_CLASS, 1)
+    return classes
+
+
+def _nearest(features: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    """The nearest class centroid of each image, int64 [n]."""
+    directions = F.normalize(features, dim=1)
+    centroids = F.one_hot(classes).to(directions.dtype).T @ directions
+    return (directions @ F.normalize(centroids, dim=1).T).argmax(1)

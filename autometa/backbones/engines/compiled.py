@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from autometa.backbones.engines.base import split_into_chunks
 from autometa.backbones.network import PixelNetwork
 
-CHUNK = {"cpu": 16, "cuda": 64}
+CHUNK = {"cpu": 16, "cuda": 256}
 
 
 class Compiled:

@@ -9,7 +9,7 @@ import torch
 from autometa.backbones.engines.base import split_into_chunks
 from autometa.backbones.engines.onnx_export import INPUT, to_onnx
 from autometa.backbones.network import PixelNetwork
-from autometa.core.budget import Machine
+from autometa.core.machine import Machine
 
 CHUNK = 8
 """As fast as 32. A session never frees the memory of its largest chunk, and there is a session for every size."""

@@ -10,7 +10,7 @@ import torch
 from autometa.backbones.engines.base import split_into_chunks
 from autometa.backbones.engines.onnx_export import to_onnx
 from autometa.backbones.network import PixelNetwork
-from autometa.core.budget import Machine
+from autometa.core.machine import Machine
 
 CHUNK = 16
 """Faster than 32 or 64 on the CPUs we measured: the activations stay in the caches of the CPU."""

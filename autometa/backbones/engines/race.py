@@ -8,10 +8,11 @@ from statistics import median
 
 import torch
 
-from autometa.backbones.engines.base import TOLERANCE, Engine, EngineSpec, disagreement
+from autometa.backbones.engines.base import Engine, EngineSpec, reason_to_refuse
 from autometa.backbones.engines.onnx_export import to_onnx
 from autometa.backbones.network import PixelNetwork
 from autometa.core.budget import TimeBudget
+from autometa.core.machine import starts_cold, time_settled
 from autometa.core.time_policy import POLICY
 
 ROUNDS = 3
@@ -22,6 +23,8 @@ CLEAR = 2.0
 """A ratio of speeds that is clear enough without another round."""
 CHECK_IMAGES = 2
 """Number of images on which an engine must agree with the reference."""
+CHECK_COLD_IMAGES = 64
+"""The same on devices that start cold, which are fast once they are warm."""
 GAIN = 2.0
 """Expected ratio of the time that an engine saves to the time that building it takes, at least."""
 HOPELESS = 0.7
@@ -38,6 +41,11 @@ class RaceInput:
     device: str
     images: torch.Tensor
     widths: Sequence[int]
+
+    @property
+    def to_check(self) -> torch.Tensor:
+        """The images on which an engine must agree with the reference."""
+        return self.images[: CHECK_COLD_IMAGES if starts_cold(self.device) else CHECK_IMAGES]
 
 
 @dataclass(frozen=True)
@@ -76,10 +84,8 @@ def build_checked(spec: EngineSpec, race_input: RaceInput, reference: torch.Tens
     except Exception as error:  # noqa: BLE001 - engines raise anything; it becomes a recorded reason
         text = (str(error).splitlines() or [""])[0]
         return f"failed ({type(error).__name__}: {text[:200]})"
-    error_size = disagreement(reference, output, race_input.widths)
-    if not error_size <= TOLERANCE:
-        return f"refused, differs from eager by {error_size:.1e} (at most {TOLERANCE:.0e})"
-    return engine
+    refused = reason_to_refuse(spec.precision, reference, output, race_input.widths)
+    return f"refused, {refused}" if refused else engine
 
 
 class Race:
@@ -102,10 +108,10 @@ class Race:
         self._earlier = earlier
         self._name, self._engine, self._build_s = "eager", eager, 0.0
         self._notes: dict[str, str] = {}
-        self._reference = eager(race_input.images[:CHECK_IMAGES])
-        self._images = race_input.images[:CHECK_IMAGES]
+        self._images = race_input.to_check
+        self._reference = eager(self._images)
         image_s = self._time_per_image(eager)
-        if image_s * CHECK_IMAGES < ROUND_S:
+        if image_s * len(self._images) < ROUND_S:
             self._images = race_input.images[: int(ROUND_S / image_s)]
             image_s = self._time_per_image(eager)
         self._image_s = {self._name: image_s}
@@ -165,6 +171,5 @@ class Race:
 
     def _time_per_image(self, engine: Engine) -> float:
         """Seconds per image in one round; always above 0."""
-        began = self._budget.clock()
-        engine(self._images)
-        return max((self._budget.clock() - began) / len(self._images), 1e-9)
+        seconds = time_settled(lambda: engine(self._images), self._input.device, self._budget.clock)
+        return max(seconds / len(self._images), 1e-9)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from autometa.backbones.engines.base import EngineSpec
 from autometa.backbones.engines.compiled import Compiled
-from autometa.backbones.engines.eager import build_bfloat16, build_eager, build_float16
+from autometa.backbones.engines.eager import build_eager
+from autometa.backbones.engines.half import HalfGraph, build_bfloat16, build_float16
 from autometa.backbones.engines.onnx_runtime import OnnxRuntime
 from autometa.backbones.engines.openvino import OpenVino
 
@@ -13,9 +14,10 @@ EAGER = "eager"
 ENGINES: dict[str, EngineSpec] = {
     spec.name: spec
     for spec in (
-        EngineSpec(EAGER, build_eager, build_s=0.0, speedup=1.0, devices=("cpu", "cuda")),
-        EngineSpec("eager-float16", build_float16, 0.1, 3.0, devices=("cuda",), precision="half"),
-        EngineSpec("eager-bfloat16", build_bfloat16, 0.1, 3.0, devices=("cuda",), precision="half"),
+        EngineSpec(EAGER, build_eager, build_s=0.0, speedup=1.0, devices=("cpu", "cuda", "mps")),
+        EngineSpec("graph-float16", HalfGraph, 0.5, 4.0, devices=("cuda",), precision="half"),
+        EngineSpec("eager-float16", build_float16, 0.1, 2.0, devices=("cuda", "mps"), precision="half"),
+        EngineSpec("eager-bfloat16", build_bfloat16, 0.1, 2.0, devices=("cuda",), precision="half"),
         EngineSpec("openvino", OpenVino, build_s=2.0, speedup=6.0, packages=("onnx", "openvino")),
         EngineSpec("onnxruntime", OnnxRuntime, build_s=1.0, speedup=4.0, packages=("onnx", "onnxruntime")),
         EngineSpec("compiled", Compiled, build_s=30.0, speedup=4.0, devices=("cpu", "cuda")),

@@ -14,6 +14,9 @@ import torch
 from torch.func import vmap
 
 from autometa.core.budget import stopwatch
+from autometa.core.chunks import fits_memory
+from autometa.core.errors import BudgetExhausted
+from autometa.learners.base import copy_gradients, restore_gradients
 from autometa.learners.episodes import InputEpisodes
 from autometa.learners.gradient.norm import under_vmap
 from autometa.learners.gradient.parallel import map_on_cores
@@ -23,7 +26,6 @@ Accumulate = Callable[[Any, InputEpisodes], float]
 """Adds the gradients of a learner's mean task loss to its parameters; gives the loss."""
 CHUNK = 4
 """Tasks at once on a CPU: more fall out of its caches."""
-Gradients = list[torch.Tensor | None]
 TaskMode = Literal["loop", "cores", "vmap"]
 PROBED, ROUNDS = 4, 3
 """Tasks by which the modes are measured, in so many rounds."""
@@ -74,18 +76,20 @@ def accumulate_vmapped(learner: Any, episodes: InputEpisodes) -> float:
         return loss
 
     tensors = (episodes.support, episodes.support_labels, episodes.query, episodes.query_labels)
-    before = _copy_gradients(learner)
+    before = copy_gradients(learner)
+
+    def accumulate() -> float:
+        return sum(_accumulate_chunk(task_loss, tensors, start, chunk) for start in range(0, tasks, chunk))
+
     with under_vmap(learner):
         while True:
-            try:
-                return sum(
-                    _accumulate_chunk(task_loss, tensors, start, chunk) for start in range(0, tasks, chunk)
-                )
-            except torch.OutOfMemoryError:
-                if chunk == 1:
-                    raise
-            chunk //= 2  # outside the handler, whose frames hold memory
-            _restore_gradients(learner, before)
+            fits, loss, error = fits_memory(accumulate)
+            if fits:
+                return loss or 0.0
+            restore_gradients(learner, before)
+            if chunk == 1:
+                raise BudgetExhausted(f"not enough memory for a single task ({error})")
+            chunk //= 2
 
 
 def _accumulate_chunk(
@@ -96,16 +100,6 @@ def _accumulate_chunk(
     loss = losses.sum() / len(tensors[0])
     loss.backward()
     return float(loss.detach())
-
-
-def _copy_gradients(learner: Any) -> Gradients:
-    return [None if p.grad is None else p.grad.clone() for p in learner.parameters()]
-
-
-def _restore_gradients(learner: Any, before: Gradients) -> None:
-    """Put copies of them back: backward passes add in place."""
-    for parameter, gradient in zip(learner.parameters(), before, strict=True):
-        parameter.grad = None if gradient is None else gradient.clone()
 
 
 def find_fastest(
@@ -122,21 +116,15 @@ def find_fastest(
         # `vmap` over convolutions was never faster on a CPU (`benchmarks/maml.py` has the row), and trying it takes
         # several times the memory
         return accumulate_on_cores
-    few = InputEpisodes(
-        episodes.support[:PROBED],
-        episodes.support_labels[:PROBED],
-        episodes.query[:PROBED],
-        episodes.query_labels[:PROBED],
-        episodes.ways[:PROBED],
-    )
-    before = _copy_gradients(learner)
+    few = episodes.part(0, PROBED)
+    before = copy_gradients(learner)
     times: dict[Accumulate, float] = {}
     for _ in range(ROUNDS):
         for accumulate in candidates:
             elapsed = stopwatch()
             accumulate(learner, few)  # ends with a loss on the CPU, so that a GPU has finished too
             times[accumulate] = min(times.get(accumulate, float("inf")), elapsed())
-    _restore_gradients(learner, before)
+    restore_gradients(learner, before)
     return min(times, key=lambda accumulate: times[accumulate])
 
 

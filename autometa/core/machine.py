@@ -1,0 +1,138 @@
+"""The machine: its device for networks, with what that takes to start, its cores and its memory."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from autometa.core.budget import container_bytes, stopwatch
+from autometa.core.cgroups import count_cores
+
+if TYPE_CHECKING:
+    import torch
+
+CPU = "cpu"
+COLD_DEVICES = {"cuda", "mps"}
+"""Devices whose first calls take seconds: libraries are loaded, and kernels for each kind of work."""
+AGREEMENT = 1e-3
+"""Largest difference from the CPU at which a GPU of Apple is used, relative to the largest value."""
+CONTEXT_BYTES = 500 * 2**20
+"""Memory of a process on a GPU that no allocator of PyTorch counts: the context of CUDA and its libraries."""
+LEAST_SHARE = 0.01
+_LOCK = threading.Lock()
+_STARTED_S: dict[str, float] = {}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The machine that a run computes on: `device` is `cpu`, `cuda` or `mps`."""
+
+    device: str
+    cores: int
+    memory_bytes: int
+
+    @classmethod
+    def detect(cls) -> Machine:
+        """This machine, with a GPU if torch finds one; cores and memory within the limits of the container, cores
+        also as ingestion declares them, since a sandbox may hide the limits."""
+        cores = count_cores()
+        declared = int(os.environ.get("METADL_CORES", cores))
+        return cls(_find_device(), min(cores, declared), container_bytes())
+
+    def warm_up(self) -> float:
+        """Start the device, once in a process; seconds that this took. 0 on the CPU."""
+        return warm_up(self.device)
+
+
+def starts_cold(device: str) -> bool:
+    """Whether first calls on a device take so much longer than later ones that no rate may be taken from them."""
+    return device in COLD_DEVICES
+
+
+def time_settled(work: Callable[[], object], device: str, clock: Callable[[], float] | None = None) -> float:
+    """Seconds that `work` takes on a device, on `now` where no clock is given. Where the device starts cold, it is
+    done once before, untimed. It must end with a result on the CPU, so that a GPU has finished too."""
+    if starts_cold(device):
+        work()
+    elapsed = stopwatch(clock)
+    work()
+    return elapsed()
+
+
+def warm_up(device: str) -> float:
+    """Start a device within its memory budget, once in a process, whichever thread asks first; seconds that this
+    took. 0 on the CPU."""
+    if not starts_cold(device):
+        return 0.0
+    with _LOCK:
+        if device not in _STARTED_S:
+            elapsed = stopwatch()
+            limit_memory(device, os.environ.get("METADL_GPU_MEMORY_BYTES"))
+            _run_first_kernels(device)
+            _STARTED_S[device] = elapsed()
+    return _STARTED_S[device]
+
+
+def limit_memory(device: str, budget_bytes: str | None) -> None:
+    """Keep PyTorch's allocator on a GPU within a budget, less what a process takes on the card beside it."""
+    if device != "cuda" or not budget_bytes:
+        return
+    import torch  # noqa: PLC0415 - slow to import
+
+    total = torch.cuda.mem_get_info()[1]
+    share = (int(budget_bytes) - CONTEXT_BYTES) / total
+    torch.cuda.set_per_process_memory_fraction(min(max(share, LEAST_SHARE), 1.0))
+
+
+def warm_up_in_background() -> threading.Thread:
+    """Start the device of this machine while other work goes on."""
+    thread = threading.Thread(target=lambda: Machine.detect().warm_up(), name="warm-up", daemon=True)
+    thread.start()
+    return thread
+
+
+def free_bytes(device: str) -> int | None:
+    """Memory that is free on a device of its own; None where it uses that of the machine."""
+    import torch  # noqa: PLC0415 - slow to import, and not needed to look at the machine
+
+    return int(torch.cuda.mem_get_info()[0]) if device == "cuda" else None
+
+
+def _find_device() -> str:
+    """`cuda`, or `mps` where it computes what the CPU does, else `cpu`."""
+    import torch  # noqa: PLC0415 - slow to import
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() and _agrees_with_cpu("mps") else CPU
+
+
+def _agrees_with_cpu(device: str) -> bool:
+    """Whether a convolution on a device gives what it gives on the CPU."""
+    expected = _convolve(CPU)
+    error = (_convolve(device) - expected).abs().max() / expected.abs().max()
+    return bool(error <= AGREEMENT)  # false for what is no number, too
+
+
+def _run_first_kernels(device: str) -> None:
+    """One call of each kind of work that networks are made of, in the precisions that are used."""
+    import torch  # noqa: PLC0415 - slow to import
+
+    for dtype in (torch.float32, torch.float16):
+        _convolve(device, dtype)
+
+
+def _convolve(device: str, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """Pixels that are resized, convolved and multiplied, float32 [4, 8] on the CPU."""
+    import torch  # noqa: PLC0415 - slow to import
+    import torch.nn.functional as F  # noqa: PLC0415
+
+    random = torch.Generator().manual_seed(0)
+    pixels = torch.rand(4, 3, 24, 24, generator=random).to(device)
+    weight = torch.rand(8, 3, 3, 3, generator=random).to(device, dtype)
+    larger = F.interpolate(pixels, (32, 32), mode="bilinear").to(weight.dtype)
+    maps = F.conv2d(larger.contiguous(memory_format=torch.channels_last), weight).mean((2, 3))
+    return (maps @ torch.eye(8, device=device, dtype=maps.dtype)).float().cpu()

@@ -1,0 +1,198 @@
+"""What a GPU brings: whether submissions see it, scores in short budgets, rates of engines, use of its memory.
+
+    python benchmarks/gpu.py [--quick] [--json FILE] [--parts sandboxes,embedding,demo,maml,bundles] [--bundles all]
+
+Without a GPU nothing is measured, and the exit status is 0. It needs no network. With the default options it takes
+about five minutes on one GPU; `--bundles all` takes a minute for each bundle more. `embedding` compares with plain
+PyTorch at batch 16 in float32, and with a CUDA graph of the network alone on images that are already on the GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from _arena_runs import Runner, Unit
+from _learner_report import Report, Row, row
+
+from autometa.backbones import Backbone, BackboneSpec, build_backbone
+from autometa.backbones.build import BYTES_PER_PIXEL, create_model
+from autometa.backbones.engines.half import capture_cuda, to_half
+from autometa.core.budget import UNLIMITED
+from autometa.core.machine import Machine
+from ingestion.access import Access, child_environment, readable_folders
+from ingestion.gpu import ask_in_process
+from ingestion.sandbox import choose_sandbox, confine
+from run_local import BASELINES, DEMO
+
+SANDBOXES = ("none", "landlock", "bubblewrap")
+PLAIN_BATCH, BATCH = 16, 256
+ROUNDS = 9
+VIT = BackboneSpec("vit_small", "vit_small_patch16_224", 22.1, 224, "random weights", patch_px=16)
+SOME_BUNDLES = ("prototypical", "metadelta")
+GPU_BUDGET = "2GB"
+
+Run = Callable[[], Any]
+
+
+def measure_sandboxes() -> Iterator[Row]:
+    """GPUs that a submission can use, under each sandbox that works here."""
+    with tempfile.TemporaryDirectory() as folder:
+        access = Access(readable_folders(), (), Path(folder))
+        for sandbox in SANDBOXES:
+            try:
+                choose_sandbox(sandbox)  # type: ignore[arg-type]
+            except Exception as error:  # noqa: BLE001 - a sandbox that is missing is a line, not an end
+                print(f"gpu/sandbox/{sandbox}: not measured: {error}")
+                continue
+            inside = partial(confine, sandbox, access=access)
+            answer = ask_in_process(inside, child_environment(Path(folder), {}), Path(folder))
+            note = answer.trouble
+            yield row(f"gpu/sandbox/{sandbox}", answer.gpus, "GPUs", torch.cuda.device_count(), note=note)
+
+
+def median_s(run: Run) -> float:
+    """Median seconds of a run that ends with a result on the CPU; the first one is not counted."""
+    run()
+    seconds = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - began)
+    return median(seconds)
+
+
+def graph_limit(backbone: Backbone, images: torch.Tensor) -> float:
+    """Images per second of a CUDA graph of the network, on images that are on the GPU; its output stays there."""
+    network = to_half(backbone.network, images.shape[-1], "cuda", torch.float16)
+    resident = images.to("cuda").contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        replay, output = capture_cuda(lambda: network(resident))
+
+    def run() -> None:
+        replay()
+        output[0, 0].item()
+
+    return len(images) / median_s(run)
+
+
+def measure_embedding() -> Iterator[Row]:
+    """Rates of the engine that is chosen, and peaks of memory against what is planned with."""
+    for name, px in (("tf_efficientnet_lite0", 128), ("tf_efficientnet_lite0", 224), ("vit_small", 224)):
+        backbone = (
+            Backbone(VIT, create_model(VIT), "cuda") if name == "vit_small" else build_backbone(name, "cuda")
+        )
+        images = torch.randint(0, 256, (BATCH, 3, px, px), dtype=torch.uint8)
+        floats = backbone.network.normalise(images[:PLAIN_BATCH].to("cuda")).contiguous()
+
+        @torch.inference_mode()
+        def plain(model: Any = backbone.model, floats: torch.Tensor = floats) -> None:
+            model(floats).cpu()
+
+        plain_rate = PLAIN_BATCH / median_s(plain)
+        backbone.prepare(images, px, n_images=10**6, budget=UNLIMITED)
+        choice = backbone.choice(px)
+        rate = BATCH / median_s(partial(backbone.embed_layers, images, px))
+        limit = graph_limit(backbone, images)
+        yield row(f"gpu/embedding/{name}/{px}", rate, "images/s", plain_rate, note=str(choice))
+        yield row(f"gpu/embedding/{name}/{px}/limit", rate / limit, "share", 1.0)
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        backbone.embed_layers(images, px)
+        peak = torch.cuda.max_memory_allocated() - before
+        planned = BYTES_PER_PIXEL * px**2 * BATCH
+        yield row(
+            f"memory/{name}/{px}/{BATCH}/predicted_vs_measured", planned / 2**20, "MiB", max(peak, 1) / 2**20
+        )
+
+
+def measure_run(bundle: str, budget_s: float, options: str, name: str, folder: Path) -> Iterator[Row]:
+    """One run on the demo: accuracy, tasks without an answer, the first learner on disk."""
+    unit = Unit(BASELINES / bundle, DEMO, budget_s, 0)
+    result = Runner(folder / name, options).run(unit)
+    assert result is not None
+    accuracy = 100 * sum(result.accuracies) / max(len(result.accuracies), 1)
+    yield row(f"gpu/{name}", accuracy, "%", note=result.reason)
+    yield row(f"gpu/{name}/unanswered", result.unanswered, "tasks", len(result.accuracies))
+    if result.first_learner_s is not None:
+        yield row(f"gpu/{name}/first_learner_s", result.first_learner_s, "s")
+
+
+def measure_demo(folder: Path) -> Iterator[Row]:
+    """autometa on the demo in 45 s and 90 s, and within a small budget of GPU memory; and on the CPU in 120 s."""
+    for budget_s in (45.0, 90.0):
+        yield from measure_run("autometa", budget_s, "", f"demo/{budget_s:g}", folder)
+    capped = f"--gpu-memory-budget {GPU_BUDGET}"
+    yield from measure_run("autometa", 45.0, capped, f"demo/45/{GPU_BUDGET}", folder)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    try:
+        yield from measure_run("autometa", 120.0, "", "demo/120/cpu", folder)
+    finally:
+        os.environ.pop("CUDA_VISIBLE_DEVICES")
+        if visible is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = visible
+
+
+def measure_bundles(names: list[str], folder: Path) -> Iterator[Row]:
+    """Tasks without an answer of each bundle at 60 s, one after the other."""
+    for name in names:
+        for one in measure_run(name, 60.0, "--tasks-per-dataset 15", f"bundle/{name}", folder):
+            if one["name"].endswith("/unanswered"):
+                yield one | {"name": f"gpu/bundle/{name}"}
+
+
+def measure_maml() -> Iterator[Row]:
+    """Second-order MAML against the rivals that `benchmarks/maml.py` finds here."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        script = Path(__file__).with_name("maml.py")
+        subprocess.run([sys.executable, script, "--quick", "--json", file.name], check=True)
+        for one in json.loads(Path(file.name).read_text(encoding="utf-8")):
+            yield one | {"name": f"gpu/{one['name']}"}
+
+
+def main() -> None:
+    """Parse the command line, measure, write."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser.add_argument("--quick", action="store_true", help="sandboxes and embedding only: under a minute")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to this file")
+    parser.add_argument("--parts", default="sandboxes,embedding,demo,maml,bundles")
+    parser.add_argument("--bundles", default=",".join(SOME_BUNDLES), help="names of baselines, or all")
+    asked = parser.parse_args()
+    if Machine.detect().device != "cuda":
+        print("not measured: no GPU")
+        if asked.json is not None:
+            asked.json.write_text("[]\n", encoding="utf-8")
+        return
+    started_s = Machine.detect().warm_up()
+    every = sorted(file.parent.name for file in BASELINES.glob("*/model.py"))
+    names = every if asked.bundles == "all" else asked.bundles.split(",")
+    report = Report(asked.json, torch.cuda.get_device_name(), resume=False)
+    report.add([row("gpu/start", started_s, "s")])
+    with tempfile.TemporaryDirectory(prefix="gpu-") as scratch:
+        parts: dict[str, Callable[[], Iterator[Row]]] = {
+            "sandboxes": measure_sandboxes,
+            "embedding": measure_embedding,
+            "demo": partial(measure_demo, Path(scratch)),
+            "maml": measure_maml,
+            "bundles": partial(measure_bundles, names, Path(scratch)),
+        }
+        for name in ["sandboxes", "embedding"] if asked.quick else asked.parts.split(","):
+            for one in parts[name]():
+                report.add([one])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Engines for GPUs, as far as a CPU can run them: half precision, and graphs with a stand-in for the capture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from engine_cases import IMAGES, PX, tiny
+
+from autometa.backbones.engines import ENGINES, EngineSpec, Race, RaceInput, build_checked
+from autometa.backbones.engines.base import LEAST_COSINE, reason_to_refuse
+from autometa.backbones.engines.half import Half, HalfGraph, to_half
+from autometa.core import machine
+from autometa.core.budget import TimeBudget
+
+MANY = IMAGES[torch.arange(64) % len(IMAGES)]
+
+
+@pytest.mark.parametrize("architecture", ["test_efficientnet", "test_resnet", "test_vit"])
+def test_half_precision_gives_the_same_directions(architecture: str) -> None:
+    backbone = tiny(architecture)
+    widths = list(backbone.widths.values())
+    reference = backbone.embed_layers(MANY, PX)
+    output = Half(backbone.network, PX, "cpu", dtype=torch.float16)(MANY)
+    assert output.dtype == torch.float32 and output.shape == reference.shape
+    assert reason_to_refuse("half", reference, output, widths) is None
+    assert backbone.model.training is False
+    assert next(backbone.model.parameters()).dtype == torch.float32, "the network itself stays as it is"
+
+
+def test_pixels_are_normalised_in_full_precision() -> None:
+    backbone = tiny("test_resnet")
+    half = to_half(backbone.network, PX, "cpu", torch.bfloat16)
+    normalised = half.normalise(IMAGES)
+    assert normalised.dtype == torch.bfloat16
+    torch.testing.assert_close(normalised, backbone.network.normalise(IMAGES).bfloat16())
+
+
+def fake_capture(replays: list[int]) -> Callable[..., Any]:
+    """As `capture_cuda`, with work that is done again instead of a graph."""
+
+    def capture(work: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
+        output = work().clone()
+
+        def replay() -> None:
+            replays.append(1)
+            output.copy_(work())
+
+        return replay, output
+
+    return capture
+
+
+@pytest.mark.parametrize(("n", "replays"), [(1, 0), (8, 1), (9, 1), (10, 2), (16, 2), (19, 3)])
+def test_a_graph_serves_any_number_of_images(n: int, replays: int) -> None:
+    backbone = tiny("test_resnet")
+    done: list[int] = []
+    graph = HalfGraph(backbone.network, PX, "cpu", dtype=torch.float32, chunk=8, capture=fake_capture(done))
+    plain = Half(backbone.network, PX, "cpu", dtype=torch.float32)
+    output = graph(IMAGES[:n])
+    torch.testing.assert_close(output, plain(IMAGES[:n]), atol=1e-5, rtol=1e-4)
+    assert len(done) == replays
+    torch.testing.assert_close(graph(IMAGES[:n]), output, msg="an earlier result is not overwritten")
+
+
+def test_the_reason_says_what_failed() -> None:
+    torch.manual_seed(0)
+    reference = torch.randn(64, 20)
+    assert reason_to_refuse("half", reference, 3 * reference, [10, 10]) is None, "lengths do not count"
+    off = reference.clone()
+    off[5, 10:] += 0.2 * torch.randn(10)
+    assert "cosine of 0.9" in str(reason_to_refuse("half", reference, off, [10, 10]))
+    assert f"at least {LEAST_COSINE}" in str(reason_to_refuse("half", reference, off, [10, 10]))
+    assert "no numbers" in str(reason_to_refuse("half", reference, reference / 0, [10, 10]))
+    close = torch.nn.functional.normalize(torch.ones(64, 20) + 0.001 * torch.randn(64, 20), dim=1)
+    moved = torch.nn.functional.normalize(torch.ones(64, 20) + 0.001 * torch.randn(64, 20), dim=1)
+    assert "another nearest class centroid" in str(reason_to_refuse("half", close, moved, [20]))
+
+
+def test_a_race_on_a_device_that_starts_cold_checks_on_many_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "COLD_DEVICES", {"cpu"})
+    backbone = tiny("test_resnet")
+    race_input = RaceInput(backbone.network, PX, "cpu", MANY, list(backbone.widths.values()))
+    assert len(race_input.to_check) == 64
+    spec = EngineSpec("half", lambda *given: Half(*given, dtype=torch.bfloat16), 0.0, 100.0, precision="half")
+    reference = backbone.embed_layers(race_input.to_check, PX)
+    assert not isinstance(build_checked(spec, race_input, reference), str)
+    race = Race(race_input, backbone._eager, n_images=10**9, budget=TimeBudget.of(1000))
+    assert race.run({"half": spec}).notes == {}
+
+
+def test_engines_for_gpus_are_not_tried_on_a_cpu() -> None:
+    rows = [name for name, spec in ENGINES.items() if "cpu" not in spec.devices]
+    assert rows == ["graph-float16", "eager-float16", "eager-bfloat16"]
+    assert all(ENGINES[name].precision == "half" for name in rows)

@@ -1,0 +1,95 @@
+"""The device of a machine: what it takes to start, and how work on it is timed. No GPU is needed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import torch
+from synthetic import FakeClock
+
+from autometa.core import machine
+from autometa.core.machine import Machine, limit_memory, time_settled, warm_up
+
+SLOW_S, QUICK_S = 8.0, 0.001
+
+
+class ColdWork:
+    """Work on a fake clock whose first call takes long."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock, self.calls = clock, 0
+
+    def __call__(self) -> None:
+        self.clock.now += SLOW_S if not self.calls else QUICK_S
+        self.calls += 1
+
+
+@pytest.fixture
+def cold_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A CPU that is treated as a device that starts cold."""
+    monkeypatch.setattr(machine, "COLD_DEVICES", {"cpu"})
+    machine._STARTED_S.clear()
+    yield
+    machine._STARTED_S.clear()
+
+
+def test_no_rate_is_taken_from_a_first_call(cold_cpu: None) -> None:
+    clock = FakeClock()
+    assert time_settled(ColdWork(clock), "cpu", clock) == pytest.approx(QUICK_S)
+
+
+def test_a_device_that_is_always_ready_does_the_work_once() -> None:
+    clock = FakeClock()
+    work = ColdWork(clock)
+    assert time_settled(work, "cpu", clock) == pytest.approx(SLOW_S)
+    assert work.calls == 1 and warm_up("cpu") == 0.0
+
+
+def test_a_device_is_started_once_whoever_asks(cold_cpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, started = FakeClock(), []
+
+    def start(device: str) -> None:
+        started.append(device)
+        clock.now += SLOW_S
+
+    monkeypatch.setattr("autometa.core.budget.now", clock)
+    monkeypatch.setattr(machine, "_run_first_kernels", start)
+    threads = [threading.Thread(target=warm_up, args=("cpu",)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert started == ["cpu"] and warm_up("cpu") == SLOW_S
+
+
+def test_the_first_kernels_run_on_every_device(cold_cpu: None) -> None:
+    machine._run_first_kernels("cpu")
+    assert machine._agrees_with_cpu("cpu")
+
+
+def test_an_apple_gpu_that_computes_something_else_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    convolve = machine._convolve
+    for error, device in ((0.0, "mps"), (0.1, "cpu"), (float("nan"), "cpu")):
+
+        def off(device: str, dtype: torch.dtype | None = None, error: float = error) -> torch.Tensor:
+            return convolve("cpu", dtype) * (1 + error * (device == "mps"))
+
+        monkeypatch.setattr(machine, "_convolve", off)
+        assert Machine.detect().device == device
+
+
+def test_the_allocator_of_a_gpu_gets_the_budget_without_the_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares: list[float] = []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (7 * 2**30, 8 * 2**30))
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", shares.append)
+    limit_memory("cuda", str(2**31))
+    assert shares == [pytest.approx((2**31 - machine.CONTEXT_BYTES) / 2**33)]
+    limit_memory("cuda", str(machine.CONTEXT_BYTES))
+    assert shares[1] == machine.LEAST_SHARE
+    limit_memory("cpu", str(2**31))
+    limit_memory("cuda", None)
+    assert len(shares) == 2

@@ -1,0 +1,108 @@
+"""A budget of GPU memory, with a stand-in for NVML."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ingestion_runs import Runner
+from synthetic import MakeBundle
+
+from ingestion import gpu_memory
+from ingestion.gpu_memory import ALLOCATOR_VARIABLE, CONTEXT_BYTES, Card, GpuMeter
+
+GB = 10**9
+
+
+def library(
+    total: int = 80 * GB, used: int = 1 * GB, cards: int = 1, state: dict[str, int] | None = None
+) -> Any:
+    """What NVML offers of cards of this size; `state["used"]` replaces what is in use."""
+
+    def count(pointer: Any) -> int:
+        pointer._obj.value = cards
+        return 0
+
+    def memory(_: Any, pointer: Any) -> int:
+        pointer._obj.total, pointer._obj.used = total, (state or {}).get("used", used)
+        return (state or {}).get("error", 0)
+
+    return SimpleNamespace(
+        nvmlInit_v2=lambda: 0,
+        nvmlDeviceGetCount_v2=count,
+        nvmlDeviceGetHandleByIndex_v2=lambda number, pointer: 0,
+        nvmlDeviceGetMemoryInfo=memory,
+    )
+
+
+def test_cards_count_together() -> None:
+    card = Card.find(lambda _: library(cards=2))
+    assert card is not None and card.memory() == (160 * GB, 2 * GB)
+    assert Card.find(lambda _: library(cards=0)) is None
+
+    def missing(name: str) -> Any:
+        raise OSError(name)
+
+    assert Card.find(missing) is None
+    assert Card.find(lambda _: SimpleNamespace(nvmlInit_v2=lambda: 9)) is None
+
+
+def test_the_budget_is_most_of_what_is_free_unless_one_is_given() -> None:
+    card = Card.find(lambda _: library())
+    assert GpuMeter.of(None, 2 * GB) is None
+    free, given = GpuMeter.of(card, None), GpuMeter.of(card, 2 * GB)
+    assert free is not None and free.limit_bytes == pytest.approx(0.9 * 79 * GB)
+    assert given is not None and given.limit_bytes == 2 * GB
+
+
+def test_what_was_in_use_before_does_not_count() -> None:
+    state = {"used": 10 * GB}
+    meter = GpuMeter.of(Card.find(lambda _: library(state=state)), 2 * GB)
+    assert meter is not None and meter.excess() == ""
+    state["used"] = 12 * GB
+    assert meter.excess() == ""
+    state["used"] = 13 * GB
+    assert meter.excess() == "used 3.00 GB of GPU memory, the budget is 2.00 GB"
+    state["error"] = 15
+    assert meter.excess() == ""
+
+
+@pytest.mark.parametrize(("version", "told"), [("2.10.0", False), ("2.14.1+cu130", True)])
+def test_the_allocator_is_told_where_it_can_read_it(
+    version: str, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu_memory.importlib.metadata, "version", lambda _: version)
+    meter = GpuMeter.of(Card.find(lambda _: library()), 2 * GB)
+    assert meter is not None
+    share = f"per_process_memory_fraction:{(2 * GB - CONTEXT_BYTES) / (80 * GB):.4f}"
+    assert meter.variables() == ({ALLOCATOR_VARIABLE: share} if told else {})
+
+
+def test_a_submission_that_uses_too_much_is_ended(
+    runner: Runner, make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    class Used(dict[str, int]):
+        def get(self, name: str, default: Any = None) -> Any:
+            return default if name == "error" else (9 * GB if list(runner.output.rglob("much")) else 1 * GB)
+
+    card = Card.find(lambda _: library(state=Used(used=1)))
+    monkeypatch.setattr("ingestion.program.has_cuda_device", lambda: True)
+    monkeypatch.setattr("ingestion.program.describe_gpu", lambda *_, **__: None)
+    monkeypatch.setattr("ingestion.program.Card", SimpleNamespace(find=lambda: card))
+    fit = """
+        assert os.environ["METADL_GPU_MEMORY_BYTES"] == "2000000000"
+        return MyPredictor(support_set)
+    """
+    predict = """
+        (Path(os.environ["METADL_MODEL_DIR"]) / "much").touch()
+        time.sleep(30)
+    """
+    result = runner(
+        make_bundle(fit=fit, predict=predict), gpu_memory_budget_bytes=2 * GB, test_tasks_per_dataset=1
+    )
+    assert "used 8.00 GB of GPU memory, the budget is 2.00 GB" in result.failures[1]
+    record = json.loads((runner.output / "ingestion.json").read_text())
+    assert record["gpu_memory_budget_bytes"] == 2 * GB
