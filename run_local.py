@@ -8,6 +8,7 @@ An installed copy has it as the command `autometa` and as `python -m run_local`.
 from __future__ import annotations
 
 import fcntl
+import os
 import sys
 import time
 from pathlib import Path
@@ -58,6 +59,21 @@ MARK_FILE = ".autometa-run"
     metavar="SIZE",
     help="The same on the GPU, such as 2GB. Default: 90 % of its free memory.",
 )
+@click.option(
+    "--backbones",
+    metavar="NAME,...",
+    help="Backbones to use, by their names in timm. Default: those whose weights are on this machine.",
+)
+@click.option(
+    "--preset", metavar="tiny|small|base|large", help="Backbones for a budget, instead of --backbones."
+)
+@click.option("--weights-dir", metavar="DIR", help="Folder with further weights, as NAME.safetensors.")
+@click.option(
+    "--download",
+    metavar="never|ask-cache|allow",
+    help="Weights from packages and --weights-dir only, from caches too, or from the hub. Default: ask-cache.",
+)
+@click.option("--download-limit", metavar="SIZE", help="Bytes to download, at most. Default: 4GB.")
 @click.option("--tasks-per-dataset", metavar="N", help="Meta-test tasks of each dataset. Default: 30.")
 @click.option(
     "--query-per-class",
@@ -66,6 +82,11 @@ MARK_FILE = ".autometa-run"
 )
 @click.option("--ways", metavar="LOW-HIGH", help="Classes per task. Default: 2-20.")
 @click.option("--shots", metavar="LOW-HIGH", help="Labelled images per class. Default: 1-20.")
+@click.option(
+    "--image-size",
+    metavar="PX|auto",
+    help="Size at which images are prepared. Default: auto, 128 or what they have, up to 256.",
+)
 @click.option("--seed", metavar="N", help="Seed of splits and tasks. Default: 93.")
 @click.option(
     "--protocol",
@@ -98,6 +119,7 @@ def main(config: Path | None, **given: Any) -> None:
     console = Console()
     try:
         options = read_options(config, given)
+        started += prepare_weights(options, console)
         settings = ingestion_settings(options, started)
         claim = claim_output(settings.output_dir.parent, overwrite=options.overwrite, resume=options.resume)
         display = Display(console, options.time_budget, started)
@@ -133,6 +155,30 @@ def read_options(config: Path | None, given: dict[str, Any]) -> RunOptions:
     return validate_settings(RunOptions, options | chosen, "options")
 
 
+def prepare_weights(options: RunOptions, console: Console) -> float:
+    """Tell the submission which backbones to use and where their weights may be, and download what is missing where
+    that is allowed. Seconds that this took, which do not count for the run."""
+    began = time.monotonic()
+    names = options.backbones or options.preset or ""
+    if names:
+        os.environ["AUTOMETA_BACKBONES"] = names
+    if options.download == "never":
+        os.environ["AUTOMETA_CACHES"] = "no"
+    if options.weights_dir is not None:
+        os.environ["AUTOMETA_WEIGHTS_DIR"] = str(options.weights_dir.resolve())
+    if options.download != "allow":
+        return 0.0
+    if not names:
+        raise ConfigError("--download allow: name what to download with --backbones or --preset")
+    from autometa.backbones.fetch import fetch_named  # noqa: PLC0415 - slow to import, and rarely needed
+
+    def show(line: str) -> None:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+    fetch_named(names.split(","), show, options.download_limit)
+    return time.monotonic() - began
+
+
 def ingestion_settings(options: RunOptions, started: float) -> IngestionSettings:
     """The settings of ingestion. ConfigError for an unknown baseline."""
     dataset = options.dataset or DEMO
@@ -143,6 +189,7 @@ def ingestion_settings(options: RunOptions, started: float) -> IngestionSettings
         submission=find_submission(options.submission),
         output_dir=folder / "ingestion",
         seed=options.seed,
+        image_size=options.image_size,
         test_tasks_per_dataset=options.tasks_per_dataset,
         ways=options.ways,
         shots=options.shots,

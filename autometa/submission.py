@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 import autometa.core.early_start  # noqa: F401 - before everything that takes long to import
+from autometa.backbones import PRESETS
 from autometa.core.budget import Limits, MemoryBudget, TimeBudget, own_bytes, process_age_s
 from autometa.core.errors import FAILURES, ConfigError, describe
 from autometa.core.machine import Machine
@@ -23,7 +24,7 @@ from autometa.core.settings import Settings, load_yaml
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.images import ImagePool, as_uint8
 from autometa.data.pool import collect_pool
-from autometa.data.test_spec import TestSpec
+from autometa.data.test_spec import FORMAT_PX, TestSpec
 from autometa.learners.recipe import Recipe
 from autometa.model.fitted_learner import FittedLearner
 from autometa.model.load import AnyLearner, AnyPredictor, load_learner
@@ -33,6 +34,8 @@ from autometa.systems.autometa import Controller
 from autometa.systems.single_learner import SingleLearnerSystem
 
 SETTINGS_FILE = "settings.yaml"
+BACKBONES_VARIABLE = "AUTOMETA_BACKBONES"
+"""Names of backbones or presets, separated by commas."""
 HEEDED = {"time_budget", "memory_budget", "test"}
 """Settings that mean something to a bundle with one learner."""
 
@@ -71,6 +74,7 @@ def read_test_spec(settings: Settings, environment: Mapping[str, str] = os.envir
         declared["protocol"],
         declared["drawn_images"],
         declared["standby"],
+        declared.get("px", FORMAT_PX),
     )
 
 
@@ -78,6 +82,13 @@ def read_settings(bundle: Path) -> Settings:
     """The bundle's own settings file, or the defaults."""
     file = bundle / SETTINGS_FILE
     return load_yaml(file, Settings) if file.exists() else Settings()
+
+
+def with_named_backbones(settings: Settings, environment: Mapping[str, str] = os.environ) -> Settings:
+    """The settings with the backbones that the user of a run has named, if any."""
+    named = [name.strip() for name in environment.get(BACKBONES_VARIABLE, "").split(",") if name.strip()]
+    backbones = dict.fromkeys(each for name in named for each in PRESETS.get(name, (name,)))
+    return settings.model_copy(update={"backbones": tuple(backbones)}) if backbones else settings
 
 
 def refuse_settings_of_search(bundle: Path, settings: Settings) -> None:
@@ -128,7 +139,7 @@ class AutoMetaLearner:
 
     def meta_fit(self, meta_train_generator: Any, meta_valid_generator: Any) -> AutoLearner:
         """Search within the budget; learners are saved early where ingestion names the model folder."""
-        settings = read_settings(self.bundle)
+        settings = with_named_backbones(read_settings(self.bundle))
         limits, test = read_limits(settings), read_test_spec(settings)
         torch.manual_seed(settings.seed)
         controller = Controller(settings, test, limits, read_model_dir(), _say, _start())

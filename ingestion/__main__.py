@@ -34,6 +34,13 @@ def read_range(value: str) -> tuple[int, int]:
     return int(low), int(high or low)
 
 
+def read_image_size(value: str) -> int | str:
+    """A number of pixels, or `auto`; click.BadParameter if it is neither."""
+    if value != "auto" and not value.isdigit():
+        raise click.BadParameter(f"`{value}` is neither a number of pixels nor `auto`")
+    return value if value == "auto" else int(value)
+
+
 def flag(name: str, **attributes: Any) -> Callable[[F], F]:
     """An option under its original name or with dashes."""
     spellings = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}"))
@@ -52,7 +59,7 @@ def flag(name: str, **attributes: Any) -> Callable[[F], F]:
     default=0,
     help="1: enforce max_time; 2: and list folders; 3: only show the machine.",
 )
-@flag("image_size", type=int, default=128)
+@flag("image_size", type=read_image_size, metavar="PX|auto", default="128")
 @flag("overwrite_previous_results", type=bool, default=False)
 @flag("resume", type=bool, default=False, help="Continue the earlier run in the output folder.")
 @flag(

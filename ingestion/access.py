@@ -19,7 +19,8 @@ PASSED_VARIABLES = (
     "PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER",
     "CUDA_MODULE_LOADING", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "NVIDIA_TF32_OVERRIDE",
     "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS",
-    "OMP_WAIT_POLICY", "PYTHONHASHSEED", "HF_HUB_OFFLINE",
+    "OMP_WAIT_POLICY", "PYTHONHASHSEED", "HF_HUB_OFFLINE", "AUTOMETA_BACKBONES", "AUTOMETA_CACHES",
+    "AUTOMETA_WEIGHTS_DIR",
 )  # fmt: skip
 
 
@@ -157,5 +158,6 @@ def readable_folders() -> tuple[Path, ...]:
     beside = [init.parent for init in PACKAGE_ROOT.glob("*/__init__.py")]
     caches = [hugging_face_hub(), torch_home()]
     extra = [Path(p) for p in _extra_python_path()]
+    extra += [Path(p).expanduser() for p in os.environ.get("AUTOMETA_WEIGHTS_DIR", "").split(os.pathsep) if p]
     wanted = [*map(Path, SYSTEM_FOLDERS), *prefixes, *found, *beside, *extra, *caches]
     return tuple(dict.fromkeys(p for p in wanted if p.exists()))

@@ -113,6 +113,8 @@ class _Decoding:
     scratch: Path
 
     def __post_init__(self) -> None:
+        assert self.settings.image_size != "auto", "the size is chosen before images are decoded"
+        self.px = self.settings.image_size
         self.cache_dir = self.settings.cache_dir or default_cache_dir()
         self.whole: dict[str, DecodedDataset] = {}
         self.image_s = float("inf")
@@ -120,7 +122,7 @@ class _Decoding:
     def decode_whole(self, source: Source) -> list[str]:
         """Decode all datasets if there is time, else map those that the cache holds; returns the names of the
         others."""
-        px, datasets = self.settings.image_size, source.datasets
+        px, datasets = self.px, source.datasets
         rest = list(datasets)
         images = _count(datasets, rest)
         if self._left_s() is not None and images > FEW_IMAGES:
@@ -143,9 +145,7 @@ class _Decoding:
         for name in names:
             dataset = source.datasets[name]
             self.on_event(Event("stage", f"images of {name}", total=len(dataset.files)))
-            self.whole[name] = decode_dataset(
-                dataset, self.settings.image_size, self.cache_dir, self._show_progress
-            )
+            self.whole[name] = decode_dataset(dataset, self.px, self.cache_dir, self._show_progress)
             if self.whole[name].note:
                 self._note(self.whole[name].note)
             self.set_aside(self.whole[name].broken)
@@ -154,11 +154,9 @@ class _Decoding:
         self, source: Source, rest: Sequence[str], draw: DrawTasks
     ) -> tuple[Split, list[TaskDraw], dict[str, PartialDataset]]:
         """Split, tasks and their images; drawn anew without those that turn out to be broken."""
-        settings, datasets = self.settings, source.datasets
+        datasets = source.datasets
         partial = {
-            name: PartialDataset(
-                datasets[name], settings.image_size, self.cache_dir, self.scratch / f"images-{number}"
-            )
+            name: PartialDataset(datasets[name], self.px, self.cache_dir, self.scratch / f"images-{number}")
             for number, name in enumerate(rest)
         }
         for number in itertools.count():

@@ -27,6 +27,15 @@ UNUSABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 """What `decode_image` raises for a file that is no usable image."""
 
 
+def read_image_size(file: Path) -> tuple[int, int] | None:
+    """Width and height of an image as its header says; None where it cannot be read."""
+    try:
+        with Image.open(file) as image:
+            return image.size
+    except UNUSABLE:
+        return None
+
+
 @dataclass(frozen=True)
 class DecodedDataset:
     """A dataset and its images, uint8 [n, 3, px, px], RGB; row i is row i of the dataset. `broken` names

@@ -13,6 +13,7 @@ from ingestion.bundle import SubmissionConfig, open_bundle, read_config
 from ingestion.contract import TestSpec, wants_standby
 from ingestion.decoding import decode_source
 from ingestion.errors import InputError
+from ingestion.image_size import FORMAT_PX, choose_image_size
 from ingestion.images import DecodedDataset
 from ingestion.settings import Event, IngestionSettings, OnEvent
 from ingestion.splits import Part, Source, Split, read_source, split_source
@@ -76,6 +77,8 @@ def prepare(settings: IngestionSettings, scratch: Path, on_event: OnEvent) -> Pr
     bundle = open_bundle(settings.submission, scratch)
     config = read_config(bundle)
     source = read_source(settings.input_data_dir)
+    px = _image_size(source, settings, on_event)
+    settings = settings.model_copy(update={"image_size": px})
     decoded = decode_source(source, settings, partial(_draw, settings), scratch, on_event)
     split = decoded.split
     for line in split.set_aside:
@@ -89,10 +92,27 @@ def prepare(settings: IngestionSettings, scratch: Path, on_event: OnEvent) -> Pr
         train=train,
         valid=valid,
         draws=tuple(decoded.draws),
-        px=settings.image_size,
+        px=px,
         standby=wants_standby(settings.time_budget_s, settings.memory_budget_bytes),
         decode_s=decoded.seconds,
     )
+
+
+def _image_size(source: Source, settings: IngestionSettings, on_event: OnEvent) -> int:
+    """The size that is asked for, else one that suits the images."""
+    if settings.image_size != "auto":
+        return settings.image_size
+    test = settings.test_config
+    assert test.max_N and test.max_k
+    task_images = test.max_N * max(test.max_k, test.query_images_per_class)
+    px = choose_image_size(source, task_images, settings.memory_budget_bytes)
+    if px != FORMAT_PX:
+        on_event(
+            Event(
+                "note", f"images are prepared at {px} px, which suits their size; --image-size sets another"
+            )
+        )
+    return px
 
 
 def _draw(settings: IngestionSettings, source: Source) -> tuple[Split, list[TaskDraw]]:

@@ -281,7 +281,7 @@ class _Run:
             "submission": settings.submission.resolve().name,
             "protocol": prepared.split.protocol,
             "seed": settings.seed,
-            "image_size": settings.image_size,
+            "image_size": prepared.px,
             "sandbox": self.sandbox,
             "time_budget_s": settings.time_budget_s,
             "memory_budget_bytes": settings.memory_budget_bytes,

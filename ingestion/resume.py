@@ -40,7 +40,7 @@ def identity_of(settings: IngestionSettings, prepared: Prepared) -> RunIdentity:
     datasets = [decoded.dataset for decoded in prepared.images.values()]
     described = [[d.name, d.class_names, d.labels.tolist(), [f.name for f in d.files]] for d in datasets]
     form = prepared.split.test_config.model_dump()
-    form |= {"per_dataset": settings.test_tasks_per_dataset, "image_size": settings.image_size}
+    form |= {"per_dataset": settings.test_tasks_per_dataset, "image_size": prepared.px}
     return RunIdentity(
         dataset=_named(settings.input_data_dir, [json.dumps(described).encode()]),
         bundle=_named(settings.submission, _bundle_parts(prepared.bundle)),

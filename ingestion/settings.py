@@ -6,13 +6,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ingestion.sandbox import SandboxChoice
 from ingestion.splits import Protocol
 from ingestion.tasks import TaskConfig
+
+ImageSize = Annotated[int, Field(ge=8, le=1024)] | Literal["auto"]
+"""Pixels, or `auto`: 128 for a MetaDL root, else what the images have, from 128 to 256."""
 
 
 class IngestionSettings(BaseModel):
@@ -25,7 +28,7 @@ class IngestionSettings(BaseModel):
     submission: Path
     output_dir: Path
     seed: int = Field(default=93, ge=0, le=2**32 - 1)
-    image_size: int = Field(default=128, ge=8, le=1024)
+    image_size: ImageSize = 128
     test_tasks_per_dataset: int = Field(default=100, ge=1)
     ways: tuple[int, int] = (2, 20)
     shots: tuple[int, int] = (1, 20)

@@ -5,21 +5,18 @@ from autometa.backbones.environment import check_environment
 check_environment()  # before timm, whose import would fail without saying why
 
 from autometa.backbones.build import Backbone, build_backbone  # noqa: E402
-from autometa.backbones.catalogue import (  # noqa: E402
-    CATALOGUE,
-    BackboneSpec,
-    find_spec,
-    installed_backbones,
-)
+from autometa.backbones.catalogue import CATALOGUE, PRESETS, BackboneSpec, find_spec  # noqa: E402
 from autometa.backbones.engines import EAGER  # noqa: E402
 from autometa.backbones.network import Preprocessing, copy_sharing_tensors  # noqa: E402
 from autometa.backbones.split import Normalise, list_stages, split  # noqa: E402
 from autometa.backbones.view import LAYERS, STAGES, TUNED, Source, View, network_label  # noqa: E402
+from autometa.backbones.weights import installed_backbones  # noqa: E402
 
 __all__ = [
     "CATALOGUE",
     "EAGER",
     "LAYERS",
+    "PRESETS",
     "STAGES",
     "TUNED",
     "Backbone",

@@ -1,4 +1,4 @@
-"""Loading pretrained weights: from an installed package, or from the hub of timm or its local cache."""
+"""Loading pretrained weights that are on this machine: in an installed package, a folder or a cache."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import timm
 import torch
 from torch import nn
 
-from autometa.backbones.catalogue import BackboneSpec, PackagedWeights
+from autometa.backbones.catalogue import CATALOGUE, BackboneSpec, PackagedWeights, is_packaged
 from autometa.backbones.dinov2_onnx import read_dinov2
+from autometa.backbones.local_weights import find_local_weights
 from autometa.core.errors import WeightsError
 
 StateDict = dict[str, torch.Tensor]
@@ -22,10 +23,10 @@ StateDict = dict[str, torch.Tensor]
 def load_pretrained(spec: BackboneSpec, model: nn.Module) -> None:
     """Load the pretrained weights of `spec` into `model`, which timm made without a classifier.
 
-    WeightsError, naming the package or hub that would have them, if they are unavailable or do not fit.
+    WeightsError, with the command that gets them, if they are unavailable or do not fit. Nothing is downloaded.
     """
     if spec.packaged is None:
-        model.load_state_dict(_fetch_from_hub(spec), strict=True)
+        model.load_state_dict(_read_through_timm(spec), strict=True)
         return
     file = _find_packaged_file(spec, spec.packaged)
     try:
@@ -78,14 +79,31 @@ def _read_in_timm_order(file: Path, spec: BackboneSpec) -> StateDict:
     return dict(zip(ours, theirs.values(), strict=True))
 
 
-def _fetch_from_hub(spec: BackboneSpec) -> StateDict:
-    """The state dict that timm downloads, or finds in its local cache."""
-    try:
-        model: nn.Module = timm.create_model(spec.timm_name, pretrained=True, num_classes=0)
-    except (OSError, RuntimeError, ValueError) as error:  # the hub client raises OSErrors, timm RuntimeErrors
+def _read_through_timm(spec: BackboneSpec) -> StateDict:
+    """The state dict of a local file, with the names and shapes of the architecture without its classifier."""
+    file = find_local_weights(spec)
+    if file is None:
         raise WeightsError(
-            f"weights of {spec.name} are unavailable from the hub and its local cache "
-            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}); "
-            "connect to the internet once to fill the cache, or choose a backbone whose weights come in a package"
+            f"weights of {spec.name} are not on this machine; run: python -m autometa.backbones fetch {spec.name}"
+        )
+    try:
+        model: nn.Module = timm.create_model(
+            spec.timm_name, pretrained=True, num_classes=0, pretrained_cfg_overlay={"file": str(file)}
+        )
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise WeightsError(
+            f"{file}: no weights of {spec.timm_name} ({type(error).__name__}: {reason}); delete it and run: "
+            f"python -m autometa.backbones fetch {spec.name}"
         ) from error
     return model.state_dict()
+
+
+def installed_backbones() -> list[BackboneSpec]:
+    """Rows of the catalogue whose weights are on this machine and may be used without being named, cheapest first."""
+    found = [
+        spec
+        for spec in CATALOGUE.values()
+        if spec.by_default and (is_packaged(spec) if spec.packaged else find_local_weights(spec))
+    ]
+    return sorted(found, key=lambda spec: (spec.relative_cost, spec.parameters_m))

@@ -114,10 +114,16 @@ class RunOptions(BaseModel):
     time_budget: Duration = Field(default=120.0, ge=20)
     memory_budget: ByteSize | None = Field(default=None, ge=1_500_000_000)
     gpu_memory_budget: ByteSize | None = Field(default=None, ge=2**29)
+    backbones: str | None = Field(default=None, min_length=1)
+    preset: Literal["tiny", "small", "base", "large"] | None = None
+    weights_dir: Path | None = None
+    download: Literal["never", "ask-cache", "allow"] = "ask-cache"
+    download_limit: ByteSize = ByteSize(4 * 10**9)
     tasks_per_dataset: int = Field(default=30, ge=1)
     query_per_class: int | None = Field(default=None, ge=1)
     ways: Range = (2, 20)
     shots: Range = (1, 20)
+    image_size: Annotated[int, Field(ge=8, le=1024)] | Literal["auto"] = "auto"
     seed: int = Field(default=93, ge=0, le=2**32 - 1)
     protocol: Literal["auto", "within-domain", "cross-domain"] = "auto"
     sandbox: Literal["auto", "none", "bubblewrap", "landlock"] = "auto"
@@ -132,6 +138,20 @@ class RunOptions(BaseModel):
             raise ValueError("overwrite would delete what resume continues; give only one of them")
         if value and info.data.get("output") is None:
             raise ValueError("set output to the folder of the run to resume")
+        return value
+
+    @field_validator("preset")
+    @classmethod
+    def _check_preset(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value and info.data.get("backbones"):
+            raise ValueError("backbones and preset both name backbones; give one of them")
+        return value
+
+    @field_validator("weights_dir")
+    @classmethod
+    def _check_weights_dir(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_dir():
+            raise ValueError("there is no such folder")
         return value
 
     @field_validator("ways", "shots")

@@ -88,6 +88,8 @@ class TimePolicy:
     # Meta-test
     task_share: float = 0.35
     """Of the time left: one task, unless it is the last. The first ones build engines and embed most images."""
+    backbone_share: float = 0.5
+    """Of the time left: all images once with a backbone at 128 px, else it is not built."""
     task_limit_share: float = 0.7
     """Of the seconds after which ingestion ends a task: networks, in one task."""
     clearly_share: float = 0.85

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from autometa.core.time_policy import POLICY
 from autometa.data.episodes import EpisodeSpec
 
+FORMAT_PX = 128
+"""Size of the images of the format."""
+
 
 @dataclass(frozen=True)
 class TestSpec:
     """The declared meta-test: the number of `tasks` and their form.
 
     `images`: number of distinct images at most; `drawn_images`: number over all tasks, repeats included; None if
-    unknown. `standby`: whether the process of meta-test is already running.
+    unknown. `standby`: whether the process of meta-test is already running. `px`: size of the images.
     """
 
     tasks: int
@@ -22,6 +25,7 @@ class TestSpec:
     protocol: str
     drawn_images: int | None = None
     standby: bool = False
+    px: int = FORMAT_PX
 
     __test__ = False
 
@@ -38,6 +42,11 @@ class TestSpec:
     def shown_images(self) -> float:
         """Number of images over all tasks, repeats included."""
         return self.drawn_images or self.tasks * self.episodes.mean_images
+
+    @property
+    def moved_images(self) -> float:
+        """As many images of the format are as many pixels as the shown ones."""
+        return self.shown_images * (self.px / FORMAT_PX) ** 2
 
     @property
     def embedded_images(self) -> float:

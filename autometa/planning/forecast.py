@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autometa.backbones import Source, View
+from autometa.backbones import BackboneSpec, Source, View
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import Limits
@@ -69,6 +70,15 @@ class Forecast:
         seconds = time_settled(lambda: network.embed(probe, px), network.device)
         self._pixel_s[backbone] = seconds / len(probe) / px**2
         return 1 / (self._pixel_s[backbone] * PROBE_PX**2)
+
+    def predict_image_s(self, spec: BackboneSpec, px: int) -> float | None:
+        """Seconds for an image with a backbone that was not built, from those that were measured, by what they cost
+        in relation to each other; None where that is not known."""
+        known = {name: self.shelf(name).spec.relative_cost for name in self._pixel_s}
+        units = [self._pixel_s[name] / cost for name, cost in known.items() if cost]
+        if not units or not spec.relative_cost:
+            return None
+        return median(units) * spec.relative_cost * px**2
 
     def answered(self, view: View, seconds: float, episodes: int) -> None:
         """Record that a head on this view has answered a number of episodes. The first time on a pass of a network

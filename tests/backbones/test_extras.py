@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from autometa.backbones.build import create_model
-from autometa.backbones.catalogue import CATALOGUE, installed_backbones
+from autometa.backbones.catalogue import CATALOGUE
 from autometa.backbones.engines.table import ENGINES
-from autometa.backbones.weights import load_pretrained
+from autometa.backbones.weights import installed_backbones, load_pretrained
 
 
 @pytest.mark.parametrize("name", [name for name, spec in ENGINES.items() if spec.packages])

