@@ -73,7 +73,7 @@ def describe(name: str, pretraining: str) -> dict[str, Any]:
     config = timm.get_pretrained_cfg(name)
     assert config is not None and config.hf_hub_id, f"{name}: timm has no weights of that name"
     patch = int(name.split("patch")[1].split("_", maxsplit=1)[0]) if "patch" in name else 1
-    options = {"dynamic_img_size": True} if patch > 1 else {}
+    options: dict[str, Any] = {"dynamic_img_size": True} if patch > 1 else {}
     with torch.device("meta"):
         model = (
             timm.create_model(name, pretrained=False, num_classes=0, **options).eval().requires_grad_(False)
