@@ -175,7 +175,7 @@ def prepare_weights(options: RunOptions, console: Console) -> float:
     def show(line: str) -> None:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
-    fetch_named(names.split(","), show, options.download_limit)
+    fetch_named([name.strip() for name in names.split(",")], show, options.download_limit)
     return time.monotonic() - began
 
 

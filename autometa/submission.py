@@ -19,7 +19,7 @@ import autometa.core.early_start  # noqa: F401 - before everything that takes lo
 from autometa.backbones import PRESETS
 from autometa.core.budget import Limits, MemoryBudget, TimeBudget, own_bytes, process_age_s
 from autometa.core.errors import FAILURES, ConfigError, describe
-from autometa.core.machine import Machine
+from autometa.core.machine import Machine, reason_not_to_use
 from autometa.core.settings import Settings, load_yaml
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.images import ImagePool, as_uint8
@@ -93,6 +93,8 @@ def with_named_backbones(settings: Settings, environment: Mapping[str, str] = os
 
 def refuse_settings_of_search(bundle: Path, settings: Settings) -> None:
     """ConfigError where the settings of a bundle with one learner say what only the search of `autometa` heeds."""
+    if os.environ.get(BACKBONES_VARIABLE):
+        _say("--backbones and --preset have no effect on this submission")
     if ignored := sorted(settings.model_fields_set - HEEDED):
         raise ConfigError(
             f"{bundle / SETTINGS_FILE}: {', '.join(ignored)} would have no effect, as this bundle trains one "
@@ -110,7 +112,9 @@ def _start() -> float:
     """Start the device; seconds since the program began, which a process of meta-test takes too."""
     machine = Machine.detect()
     seconds = machine.warm_up()
-    if seconds:
+    if reason := reason_not_to_use(machine.device):
+        _say(f"GPU NOT USED: {machine.device} does not start ({reason}); the CPU is used")
+    elif seconds:
         _say(f"{machine.device}: ready, which took {seconds:.1f} s beside other work")
     return process_age_s()
 
@@ -140,9 +144,10 @@ class AutoMetaLearner:
     def meta_fit(self, meta_train_generator: Any, meta_valid_generator: Any) -> AutoLearner:
         """Search within the budget; learners are saved early where ingestion names the model folder."""
         settings = with_named_backbones(read_settings(self.bundle))
+        start_s = _start()  # first, since a device takes memory of the host too
         limits, test = read_limits(settings), read_test_spec(settings)
         torch.manual_seed(settings.seed)
-        controller = Controller(settings, test, limits, read_model_dir(), _say, _start())
+        controller = Controller(settings, test, limits, read_model_dir(), _say, start_s)
         learner: AnyLearner = controller.bootstrap()
 
         def search() -> AnyLearner:
@@ -163,8 +168,9 @@ class EpisodicMetaLearner:
         """Train within the budget; the learner is saved early where ingestion names the model folder."""
         settings = read_settings(self.bundle)
         refuse_settings_of_search(self.bundle, settings)
+        start_s = _start()  # first, since a device takes memory of the host too
         limits, test = read_limits(settings), read_test_spec(settings)
-        training = SingleLearnerSystem(self.recipe, test, limits, read_model_dir(), _say, _start())
+        training = SingleLearnerSystem(self.recipe, test, limits, read_model_dir(), _say, start_s)
         learner: AnyLearner = training.bootstrap()
         stream = self.recipe.data == "stream"
         images = meta_valid_generator if stream and meta_valid_generator is not None else meta_train_generator
@@ -186,8 +192,9 @@ class SystemMetaLearner:
         """Train within the budget; the learner is saved early where ingestion names the model folder."""
         settings = read_settings(self.bundle)
         refuse_settings_of_search(self.bundle, settings)
+        start_s = _start()  # first, since a device takes memory of the host too
         limits, test = read_limits(settings), read_test_spec(settings)
-        system = type(self).system(test, limits, read_model_dir(), _say, _start())
+        system = type(self).system(test, limits, read_model_dir(), _say, start_s)
         learner = system.bootstrap()
 
         def run() -> AnyLearner:

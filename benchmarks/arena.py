@@ -28,7 +28,8 @@ from _learner_report import Report
 
 from autometa.core.errors import ConfigError
 from autometa.core.settings import RunOptions, validate_settings
-from ingestion import IngestionSettings, InputError
+from ingestion import InputError
+from ingestion.image_size import choose_image_size
 from ingestion.images import decode_dataset, default_cache_dir
 from ingestion.splits import read_source
 from ingestion.terminal import prepare_process
@@ -36,7 +37,13 @@ from run_local import DEMO, find_submission
 
 QUICK = {"bundles": "random,prototypical", "datasets": "LETTERS", "budgets": "20", "seeds": "0", "tasks": 10}
 DEFAULTS = {"bundles": f"{CONTROLLER},prototypical,random", "budgets": "60", "seeds": "0"}
-PASSED = {"tasks": "tasks-per-dataset", "ways": "ways", "shots": "shots", "queries": "query-per-class"}
+PASSED = {
+    "tasks": "tasks-per-dataset",
+    "ways": "ways",
+    "shots": "shots",
+    "queries": "query-per-class",
+    "image_size": "image-size",
+}
 """Options of every run, under their names in `run_local.py`."""
 
 
@@ -64,6 +71,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     add("--ways", default="2-20", help="classes per task")
     add("--shots", default="1-10", help="labelled images per class")
     add("--queries", type=int, default=5, help="query images per class")
+    add("--image-size", default="128", help="pixels, or auto")
     add("--memory", default="4GB", help="budget of every run")
     add("--jobs", type=int, default=1, help="runs at a time; they share the cores")
     add("--retry-failed", action="store_true", help="measure failed runs again")
@@ -158,12 +166,14 @@ def units_of(options: argparse.Namespace, folder: Path) -> list[Unit]:
     return [Unit(b, d, t, s) for s in seeds for t in budgets for d in datasets for b in bundles]
 
 
-def decode(datasets: Iterable[Path]) -> None:
-    """Fill the cache of images, so that the first run on a dataset is not slower than the others."""
-    px = IngestionSettings.model_fields["image_size"].default
+def decode(datasets: Iterable[Path], image_size: str) -> None:
+    """Fill the cache of images, so that the first run on a dataset is not slower than the others; with `auto`, for
+    the size that images of a folder get in a run without a memory budget."""
     for folder in datasets:
         try:
-            for dataset in read_source(folder).datasets.values():
+            source = read_source(folder)
+            px = choose_image_size(source, 1, None) if image_size == "auto" else int(image_size)
+            for dataset in source.datasets.values():
                 decode_dataset(dataset, px, default_cache_dir())
         except InputError as error:
             print(f"{folder}: {error}", file=sys.stderr)
@@ -180,7 +190,7 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
         unit for unit in units if unit.file not in known or (options.retry_failed and known[unit.file].failed)
     ]
     print(f"{len(units)} runs, {len(missing)} to measure", flush=True)
-    decode(sorted({unit.dataset for unit in missing}))
+    decode(sorted({unit.dataset for unit in missing}), options.image_size)
     runner = Runner(folder, settings)
     for done, result in enumerate(runner.run_all(missing, options.jobs), start=1):
         score = f"{100 * result.mean:.1f} %" if result.accuracies else "not scored"

@@ -45,6 +45,7 @@ def main() -> None:
         for cache in ("cold", "warm"):
             out = Path(folder) / cache
             options = ["--time-budget", asked.time_budget, "--submission", asked.submission]
+            options += ["--image-size", "128"]
             subprocess.run(
                 [sys.executable, ROOT / "run_local.py", "--dataset", data, "--output", out, *options],
                 env=os.environ | {"AUTOMETA_CACHE_DIR": str(Path(folder) / "cache")},

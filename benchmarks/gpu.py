@@ -27,7 +27,8 @@ from _arena_runs import Runner, Unit
 from _learner_report import Report, Row, row
 
 from autometa.backbones import Backbone, BackboneSpec, build_backbone
-from autometa.backbones.build import BYTES_PER_PIXEL, create_model
+from autometa.backbones.batches import BYTES_PER_PIXEL
+from autometa.backbones.build import create_model
 from autometa.backbones.engines.half import capture_cuda, to_half
 from autometa.core.budget import UNLIMITED
 from autometa.core.machine import Machine
@@ -120,7 +121,9 @@ def measure_embedding() -> Iterator[Row]:
 def measure_run(bundle: str, budget_s: float, options: str, name: str, folder: Path) -> Iterator[Row]:
     """One run on the demo: accuracy, tasks without an answer, the first learner on disk."""
     unit = Unit(BASELINES / bundle, DEMO, budget_s, 0)
-    result = Runner(folder / name, options).run(unit)
+    runner = Runner(folder / name, options)
+    runner.folder.mkdir(parents=True, exist_ok=True)
+    result = runner.run(unit)
     assert result is not None
     accuracy = 100 * sum(result.accuracies) / max(len(result.accuracies), 1)
     yield row(f"gpu/{name}", accuracy, "%", note=result.reason)

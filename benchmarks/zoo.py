@@ -24,8 +24,8 @@ import torch
 from _arena_runs import Runner, Unit
 from _learner_report import Report, Row, row
 
-from autometa.backbones import CATALOGUE, Backbone, find_spec
-from autometa.backbones.build import BYTES_PER_PIXEL, create_model
+from autometa.backbones import CATALOGUE, Backbone, find_spec, predict_bytes
+from autometa.backbones.build import create_model
 from run_local import BASELINES
 
 REFERENCE = "tf_efficientnet_lite0"
@@ -81,7 +81,7 @@ def measure_cost(name: str, px: int) -> Iterator[Row]:
     yield row(f"zoo/{name}/{px}/predicted_vs_measured_s", predicted_s, "s", measured_s)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         measured = pool.apply(peak_bytes, (name, px))
-    predicted = 4e6 * spec.parameters_m + BYTES_PER_PIXEL * px**2 * MEMORY_BATCH
+    predicted = predict_bytes(spec, px, MEMORY_BATCH)
     yield row(f"zoo/{name}/{px}/predicted_vs_measured_bytes", predicted / 2**20, "MiB", measured / 2**20)
 
 
@@ -93,6 +93,7 @@ def measure_native_px(dataset: Path, seeds: list[int], budget_s: float) -> Row:
             scores = []
             for px in ("128", "auto"):
                 runner = Runner(Path(scratch) / px, f"{OPTIONS} --image-size {px}")
+                runner.folder.mkdir(exist_ok=True)
                 result = runner.run(Unit(BASELINES / "autometa", dataset, budget_s, seed))
                 assert result is not None and result.accuracies, f"{dataset}: {result}"
                 scores.append(100 * np.array(result.accuracies))

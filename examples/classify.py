@@ -22,9 +22,13 @@ DEFAULT_PX = 128
 
 
 def trained_px(model_dir: Path) -> int:
-    """The size of the images that the learner was trained on: from the record of its run, where it lies beside it."""
-    record = model_dir.resolve().parent / "ingestion.json"
-    return int(json.loads(record.read_text())["image_size"]) if record.exists() else DEFAULT_PX
+    """The size of the images that the learner was trained on: from the files of its run, where they lie beside it."""
+    folder = model_dir.resolve().parent
+    if (record := folder / "ingestion.json").exists():
+        return int(json.loads(record.read_text())["image_size"])
+    if (identity := folder / "run.json").exists():  # of a run that was killed
+        return int(json.loads(identity.read_text())["tasks"]["image_size"])
+    return DEFAULT_PX
 
 
 def read_images(files: Iterable[Path], px: int) -> np.ndarray:

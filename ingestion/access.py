@@ -20,7 +20,6 @@ PASSED_VARIABLES = (
     "CUDA_MODULE_LOADING", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "NVIDIA_TF32_OVERRIDE",
     "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS",
     "OMP_WAIT_POLICY", "PYTHONHASHSEED", "HF_HUB_OFFLINE", "AUTOMETA_BACKBONES", "AUTOMETA_CACHES",
-    "AUTOMETA_WEIGHTS_DIR",
 )  # fmt: skip
 
 
@@ -99,17 +98,32 @@ def _beside_others(output: Path, readable: tuple[Path, ...]) -> Path:
 
 def hugging_face_home() -> Path:
     """The folder of the Hugging Face libraries: downloaded files in `hub/`, and the user's token."""
-    return Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    return _absolute(os.environ.get("HF_HOME") or _user_cache() / "huggingface")
 
 
 def hugging_face_hub() -> Path:
     """The folder of downloaded files."""
-    return Path(os.environ.get("HF_HUB_CACHE") or hugging_face_home() / "hub")
+    return _absolute(os.environ.get("HF_HUB_CACHE") or hugging_face_home() / "hub")
 
 
 def torch_home() -> Path:
     """The folder of what PyTorch has downloaded."""
-    return Path(os.environ.get("TORCH_HOME") or Path.home() / ".cache" / "torch")
+    return _absolute(os.environ.get("TORCH_HOME") or _user_cache() / "torch")
+
+
+def weights_folders() -> list[Path]:
+    """Folders with weights that the user names."""
+    named = os.environ.get("AUTOMETA_WEIGHTS_DIR", "").split(os.pathsep)
+    return [_absolute(folder) for folder in named if folder]
+
+
+def _user_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def _absolute(path: str | Path) -> Path:
+    """The child has another home and another working directory."""
+    return Path(path).expanduser().absolute()
 
 
 def secrets() -> tuple[Path, ...]:
@@ -136,6 +150,7 @@ def child_environment(scratch: Path, extra: dict[str, str]) -> dict[str, str]:
         "HF_HUB_CACHE": str(hugging_face_hub()),
         "HF_TOKEN_PATH": str(scratch / "no-token"),  # libraries fail on a token that they may not read
         "TORCH_HOME": str(torch_home()),
+        "AUTOMETA_WEIGHTS_DIR": os.pathsep.join(map(str, weights_folders())),
         "PYTHONPATH": python_path,
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
@@ -158,6 +173,7 @@ def readable_folders() -> tuple[Path, ...]:
     beside = [init.parent for init in PACKAGE_ROOT.glob("*/__init__.py")]
     caches = [hugging_face_hub(), torch_home()]
     extra = [Path(p) for p in _extra_python_path()]
-    extra += [Path(p).expanduser() for p in os.environ.get("AUTOMETA_WEIGHTS_DIR", "").split(os.pathsep) if p]
+    for folder in weights_folders():  # with what links in them lead to
+        extra += [folder, *(f.resolve() for f in (*folder.glob("*"), *folder.glob("*/*")) if f.is_symlink())]
     wanted = [*map(Path, SYSTEM_FOLDERS), *prefixes, *found, *beside, *extra, *caches]
     return tuple(dict.fromkeys(p for p in wanted if p.exists()))

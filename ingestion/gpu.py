@@ -22,6 +22,7 @@ DRIVER = "libcuda.so.1"
 DEVICES = ("nvidia*", "dxg", "kfd", "dri")
 """In `/dev`: of NVIDIA, of NVIDIA in the Linux of Windows, of AMD."""
 CUDA_DEVICES = ("nvidia[0-9]*", "dxg")
+UVM = Path("/dev/nvidia-uvm")
 LIMIT_S = 20.0
 """Seconds for the driver to answer: on a machine with many GPUs it takes some."""
 COMMAND = [sys.executable, "-m", "ingestion.gpu"]
@@ -96,6 +97,8 @@ def describe_gpu(
     sandbox, and where that finds no GPU, without it too."""
     if not has_device or is_switched_off():
         return None
+    if not UVM.exists():
+        ask(list)  # makes that device, which nothing may do within a sandbox
     inside = ask(confine)
     if inside.gpus:
         return f"GPU: the submission can use {inside.gpus}"

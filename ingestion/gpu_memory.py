@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.metadata
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ FREE_SHARE = 0.9
 """Of the free memory of the card: the budget where none is given."""
 CONTEXT_BYTES = 500 * 2**20
 """Memory of a process on the card that no allocator of PyTorch counts: the context of CUDA and its libraries."""
-LEAST_SHARE = 0.01
+LEAST_SHARE = 1e-4
 KNOWS_FRACTION = (2, 11)
 """The version of PyTorch from which on a variable sets the share of its allocator; older ones refuse to start."""
 ALLOCATOR_VARIABLE = "PYTORCH_ALLOC_CONF"
@@ -28,36 +29,44 @@ class _Memory(ctypes.Structure):
 
 
 class Card:
-    """Memory of all GPUs that NVML sees, together."""
+    """The GPUs that programs may use here, by NVML; `CUDA_VISIBLE_DEVICES` is honoured."""
 
-    def __init__(self, library: Any) -> None:
+    def __init__(self, library: Any, visible: str | None = None) -> None:
         self._library = library
         count = ctypes.c_uint(0)
         self._check(library.nvmlInit_v2())
         self._check(library.nvmlDeviceGetCount_v2(ctypes.byref(count)))
-        self._handles = []
-        for number in range(count.value):
-            handle = ctypes.c_void_p()
-            self._check(library.nvmlDeviceGetHandleByIndex_v2(number, ctypes.byref(handle)))
-            self._handles.append(handle)
+        every = [str(number) for number in range(count.value)]
+        named = every if visible is None else [name.strip() for name in visible.split(",") if name.strip()]
+        self._handles = [self._handle(name) for name in named if not name.startswith("-")]
+
+    def _handle(self, name: str) -> ctypes.c_void_p:
+        """Of a card by its number, or by its UUID."""
+        handle = ctypes.c_void_p()
+        if name.isdigit():
+            self._check(self._library.nvmlDeviceGetHandleByIndex_v2(int(name), ctypes.byref(handle)))
+        else:
+            self._check(self._library.nvmlDeviceGetHandleByUUID(name.encode(), ctypes.byref(handle)))
+        return handle
 
     @classmethod
     def find(cls, load: Callable[[str], Any] = ctypes.CDLL) -> Card | None:
         """The cards of this machine; None where NVML is not there or finds none."""
         try:
-            card = cls(load(LIBRARY))
+            card = cls(load(LIBRARY), os.environ.get("CUDA_VISIBLE_DEVICES"))
         except OSError:
             return None
         return card if card._handles else None
 
     def memory(self) -> tuple[int, int]:
-        """Bytes in all, and bytes in use."""
-        total = used = 0
+        """Bytes of the smallest card, and bytes in use on all. OSError where NVML cannot tell."""
+        totals, used = [], 0
         for handle in self._handles:
             memory = _Memory()
             self._check(self._library.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)))
-            total, used = total + memory.total, used + memory.used
-        return total, used
+            totals.append(int(memory.total))
+            used += int(memory.used)
+        return min(totals), used
 
     @staticmethod
     def _check(status: int) -> None:
@@ -67,19 +76,29 @@ class Card:
 
 @dataclass
 class GpuMeter:
-    """Watches a budget in bytes on cards of which `before` bytes were in use."""
+    """Watches a budget in bytes on cards of which `before` bytes were in use. `processes`: how many of the submission
+    use them at a time."""
 
     card: Card
     limit_bytes: int
     before: int
+    processes: int = 1
 
     @classmethod
-    def of(cls, card: Card | None, budget_bytes: int | None) -> GpuMeter | None:
-        """A meter for this budget, or for most of what is free; None without a card."""
+    def of(cls, card: Card | None, budget_bytes: int | None, processes: int = 1) -> GpuMeter | None:
+        """A meter for this budget, or for most of what is free; None without a card that tells its memory."""
+        try:
+            total, used = card.memory() if card else (0, 0)
+        except OSError:
+            return None
         if card is None:
             return None
-        total, used = card.memory()
-        return cls(card, budget_bytes or int(FREE_SHARE * (total - used)), used)
+        return cls(card, budget_bytes or int(FREE_SHARE * max(total - used, 0)), used, processes)
+
+    @property
+    def allocator_bytes(self) -> int:
+        """What is left of the budget for an allocator, without the contexts of all processes."""
+        return self.limit_bytes - self.processes * CONTEXT_BYTES
 
     def excess(self) -> str:
         """Why the submission must end, or ""."""
@@ -95,8 +114,11 @@ class GpuMeter:
         """The environment variable that keeps PyTorch's allocator within the budget, where PyTorch knows it."""
         if _torch_version() < KNOWS_FRACTION:
             return {}
-        share = max((self.limit_bytes - CONTEXT_BYTES) / self.card.memory()[0], LEAST_SHARE)
-        return {ALLOCATOR_VARIABLE: f"per_process_memory_fraction:{min(share, 1.0):.4f}"}
+        try:
+            share = self.allocator_bytes / self.card.memory()[0]
+        except OSError:
+            return {}
+        return {ALLOCATOR_VARIABLE: f"per_process_memory_fraction:{min(max(share, LEAST_SHARE), 1.0):.6f}"}
 
 
 def _torch_version() -> tuple[int, ...]:

@@ -18,8 +18,9 @@ from ingestion.splits import Source
 FORMAT_PX, LARGEST_PX, STEP_PX = 128, 256, 32
 SAMPLE = 48
 """Images whose size is looked up, in their headers."""
-BYTES_PER_VALUE = 6
-"""Of a pixel's channel in a task: a float32 in the submission, and bytes on both sides."""
+BYTES_PER_VALUE = 10
+"""Of a pixel's channel in a task: float32 of the support and of the query in the submission, and bytes on both
+sides."""
 MEMORY_SHARE = 0.2
 """Of the memory budget: the images of the largest task."""
 

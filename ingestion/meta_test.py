@@ -162,7 +162,8 @@ class MetaTest:
             left=asdict(TasksLeft(tasks_left, self._images_left[number - 1], limit)),
         )
         left = self._left_s()
-        child.await_reply("loaded", self._until(None if left is None else max(left / 3, 5)), "load")
+        load_s = None if left is None else max(left / (2 if self._fresh else 3), 5)
+        child.await_reply("loaded", self._until(load_s), "load")
         until = self._until(limit)
         child.await_reply("fitted", until, f"fit (limit {limit or 0:.1f} s)")
         child.send(

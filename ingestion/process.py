@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ingestion.access import Access
 from ingestion.channel import Channel, Message
 from ingestion.disk import DiskMeter, clear
 from ingestion.errors import SubmissionError
+from ingestion.gpu import ask_in_process, describe_gpu, has_cuda_device
 from ingestion.gpu_memory import GpuMeter
 from ingestion.memory import BLOCK_BYTES, Inode, MemoryMeter, inode_of
 from ingestion.sandbox import confine
@@ -49,6 +51,12 @@ class LaunchPlan:
     given: dict[Inode, int]
     log: SubmissionLog
     gpu: GpuMeter | None = None
+
+    def describe_gpu(self) -> str | None:
+        """A line on whether the submission sees the GPU of this machine; None where it has none."""
+        ask = partial(ask_in_process, environment=self.environment, folder=self.access.scratch)
+        inside = partial(confine, self.sandbox, access=self.access)
+        return describe_gpu(self.sandbox, ask, inside, has_device=has_cuda_device())
 
     def note_given(self, fds: tuple[int, ...], files: tuple[Path, ...]) -> None:
         """Remember what the child gets: it counts neither as its memory nor as its disk."""

@@ -6,8 +6,8 @@ import json
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from ingestion.cgroups import count_cores
 from ingestion.contract import Limits, contract_variables, meta_test_reserve_s
 from ingestion.disk import DiskMeter, clear
 from ingestion.errors import InputError
-from ingestion.gpu import ask_in_process, describe_gpu, has_cuda_device
+from ingestion.gpu import has_cuda_device
 from ingestion.gpu_memory import Card, GpuMeter
 from ingestion.images import default_cache_dir
 from ingestion.memory import Inode, MemoryMeter
@@ -38,8 +38,8 @@ from ingestion.outputs import (
 from ingestion.prepare import Prepared, prepare
 from ingestion.process import LaunchPlan
 from ingestion.result import IngestionResult
-from ingestion.resume import MODEL_FOLDER, identity_of, take_over, write_identity
-from ingestion.sandbox import choose_sandbox, confine
+from ingestion.resume import MODEL_FOLDER, earlier_image_size, identity_of, take_over, write_identity
+from ingestion.sandbox import choose_sandbox
 from ingestion.settings import Event, IngestionSettings, OnEvent, print_event
 from ingestion.stages import take_stages
 from ingestion.submission_log import SubmissionLog
@@ -72,6 +72,8 @@ def run(
         on_event(event)
 
     with tempfile.TemporaryDirectory(prefix="ingestion-") as folder:
+        if resume and settings.image_size == "auto" and (px := earlier_image_size(settings.output_dir)):
+            settings = settings.model_copy(update={"image_size": px})  # free memory may be another one today
         prepared = prepare(settings, Path(folder), watch)
         sandbox, line = choose_sandbox(settings.sandbox)
         access = _access(settings, prepared, sandbox, Path(folder) / "scratch")
@@ -119,7 +121,12 @@ class _Run:
 
     def __post_init__(self) -> None:
         card = Card.find() if has_cuda_device() else None
-        self._gpu = GpuMeter.of(card, self.settings.gpu_memory_budget_bytes)
+        budget, processes = self.settings.gpu_memory_budget_bytes, 2 if self.prepared.standby else 1
+        self._gpu = GpuMeter.of(card, budget, processes)
+        if budget and has_cuda_device() and self._gpu is None:
+            self.on_event(
+                Event("note", "the budget of GPU memory is told, but not watched: NVML is not there")
+            )
 
     def complete(self) -> IngestionResult:
         """Both phases, then the files. Ctrl-C ends meta-training; both phases where nothing was saved, or when it
@@ -158,7 +165,7 @@ class _Run:
     def _train_and_test(self) -> None:
         limits = self._limits()
         plan = self._launch_plan(limits)
-        self._tell_of_gpu(plan)
+        about_gpu = ThreadPoolExecutor(1).submit(plan.describe_gpu)  # a driver may be slow
         before = descendants()
         test = MetaTest(
             self.prepared, plan, limits, self.settings.output_dir, self.on_event, self.result.failures
@@ -166,6 +173,8 @@ class _Run:
         try:
             self._phases(plan, limits, test)
         finally:
+            if line := about_gpu.result():
+                self.on_event(Event("note", line))
             test.close()
             end_strays(lambda process: process.pid not in before)
 
@@ -208,7 +217,8 @@ class _Run:
     def _limits(self) -> Limits:
         settings, gpu = self.settings, self._gpu
         budget = settings.time_budget_s
-        memory = settings.memory_budget_bytes, count_cores(), gpu.limit_bytes if gpu else None
+        gpu_bytes = gpu.limit_bytes if gpu else settings.gpu_memory_budget_bytes
+        memory = settings.memory_budget_bytes, count_cores(), gpu_bytes
         if budget is None:
             return Limits(None, None, None, settings.max_time_s, *memory)
         closing_s = 0.75 + 0.003 * self.result.tasks  # to end the child and write the missing files
@@ -237,16 +247,6 @@ class _Run:
             log=self.log,
             gpu=self._gpu,
         )
-
-    def _tell_of_gpu(self, plan: LaunchPlan) -> None:
-        """Say whether the submission sees the GPU of this machine."""
-
-        def inside(command: list[str]) -> list[str]:
-            return confine(plan.sandbox, command, plan.access)
-
-        ask = partial(ask_in_process, environment=plan.environment, folder=plan.access.scratch)
-        if line := describe_gpu(plan.sandbox, ask, inside, has_device=has_cuda_device()):
-            self.on_event(Event("note", line))
 
     def _write_settings(self) -> None:
         """`logs/experimental_settings.txt`: the settings and what they led to, without paths."""

@@ -75,6 +75,15 @@ def take_over(folder: Path, identity: RunIdentity) -> bool:
     return True
 
 
+def earlier_image_size(folder: Path) -> int | None:
+    """The size of the images of the run in a folder; None where there is none, or it is damaged."""
+    try:
+        earlier = RunIdentity.model_validate_json((folder / IDENTITY_FILE).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValidationError):
+        return None  # which `take_over` tells
+    return earlier.tasks.get("image_size")
+
+
 def write_identity(folder: Path, identity: RunIdentity) -> None:
     """Save the identity for a later run."""
     write_atomically(folder / IDENTITY_FILE, identity.model_dump_json(indent=1))

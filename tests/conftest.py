@@ -15,6 +15,7 @@ from synthetic import MODEL, MakeBundle
 from wanting import judge_skip
 
 from autometa.backbones import CATALOGUE, Backbone, BackboneSpec, build
+from autometa.core import machine
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the other cores have tests of their own
     torch.set_num_threads(1)
@@ -101,6 +102,12 @@ def tiny_backbone(monkeypatch: pytest.MonkeyPatch) -> str:
 
     monkeypatch.setattr(build, "load_pretrained", seeded)
     return "tiny"
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests compare with figures of the CPU, on a machine with a GPU too."""
+    monkeypatch.setattr(machine, "_find_device", lambda: "cpu")
 
 
 @pytest.fixture

@@ -14,9 +14,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import timm
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 from synthetic import MakeBundle, write_meta_album
 
+from autometa.backbones import find_spec
+from autometa.backbones.local_weights import find_local_weights
 from autometa.core.errors import ConfigError
 from run_local import ingestion_settings, read_options
 
@@ -56,6 +60,12 @@ def scores(output: Path) -> dict[str, float]:
         (["--colour", "red"], "--colour"),
         (["--memory-budget", "1MB"], "memory_budget"),
         (["--resume", "--overwrite"], "give only one of them"),
+        (["--backbones", "resnet18", "--preset", "tiny"], "give one of them"),
+        (["--preset", "huge"], "preset"),
+        (["--weights-dir", "no/such/folder"], "no/such/folder"),
+        (["--download", "allow"], "--backbones or --preset"),
+        (["--image-size", "large"], "image_size"),
+        (["--image-size", "4"], "image_size"),
     ],
 )
 def test_bad_arguments_exit_with_2_and_name_the_fix(arguments: list[str], named: str, tmp_path: Path) -> None:
@@ -255,6 +265,27 @@ def test_a_cross_domain_run_learns_from_some_datasets_and_answers_on_another(tmp
     assert json.loads((results / "ingestion.json").read_text())["protocol"] == "cross-domain"
     assert "pool: 1420 images, 71 classes, 2 dataset(s)" in (results / "submission.log").read_text()
     assert lower_bound(gains["CLIPART"]) > 0, gains
+
+
+@pytest.mark.slow
+def test_a_run_chooses_among_eight_backbones_of_a_folder(tmp_path: Path) -> None:
+    """Tiny ones with random weights; one that is not there is left out with the command that gets it."""
+    names = ["resnet", "vit", "convnext", "convnext2", "efficientnet", "byobnet", "mambaout", "nfnet"]
+    names = [f"test_{name}" for name in names]
+    for name in names:
+        state = timm.create_model(name).state_dict()
+        save_file({key: value.contiguous() for key, value in state.items()}, tmp_path / f"{name}.safetensors")
+    output = tmp_path / "run"
+    options = ["--weights-dir", tmp_path, "--backbones", ",".join([*names, "convnext_tiny.in12k"])]
+    data = ROOT / "examples" / "demo" / "LETTERS"
+    status, said = run_local("--dataset", data, "--time-budget", "90s", "--output", output, *options)
+    assert status == 0, said
+    log = (output / "ingestion" / "submission.log").read_text()
+    assert sum(f"probe: {name} " in log for name in names) >= 6, log
+    if not find_local_weights(find_spec("convnext_tiny.in12k")):
+        assert "run: python -m autometa.backbones fetch convnext_tiny.in12k" in log
+    record = json.loads((output / "ingestion" / "ingestion.json").read_text())
+    assert not record["failures"] and record["duration_s"] < 90
 
 
 @pytest.mark.slow

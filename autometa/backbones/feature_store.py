@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autometa.backbones import Backbone, Source, View
+from autometa.backbones import Backbone, Source, View, batch_size
 from autometa.backbones.feature_files import FeatureFiles, FeatureKind
 from autometa.core.budget import UNLIMITED, MemoryBudget, TimeBudget, stopwatch
 from autometa.core.chunks import in_chunks
@@ -177,7 +177,7 @@ class FeatureStore:
                 self._to_disk(view, images, keys, done)
 
         try:
-            in_chunks(work, len(missing), backbone.batch_size(view.px, self._memory.left_bytes()))
+            in_chunks(work, len(missing), batch_size(backbone.device, view.px, self._memory.left_bytes()))
         finally:
             self._to_disk(view, images, keys, done)
 

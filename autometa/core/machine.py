@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import json
 import os
 import threading
 from collections.abc import Callable
@@ -21,9 +23,13 @@ AGREEMENT = 1e-3
 """Largest difference from the CPU at which a GPU of Apple is used, relative to the largest value."""
 CONTEXT_BYTES = 500 * 2**20
 """Memory of a process on a GPU that no allocator of PyTorch counts: the context of CUDA and its libraries."""
-LEAST_SHARE = 0.01
+LEAST_SHARE = 1e-4
+COMPUTE_MODE, SHARED = 20, 0
+"""The number of this attribute of a GPU, and its value where several processes may use it."""
 _LOCK = threading.Lock()
 _STARTED_S: dict[str, float] = {}
+_BROKEN: dict[str, str] = {}
+"""Devices that did not start in this process, and why."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +74,21 @@ def warm_up(device: str) -> float:
     if not starts_cold(device):
         return 0.0
     with _LOCK:
-        if device not in _STARTED_S:
+        if device not in _STARTED_S and device not in _BROKEN:
             elapsed = stopwatch()
-            limit_memory(device, os.environ.get("METADL_GPU_MEMORY_BYTES"))
-            _run_first_kernels(device)
-            _STARTED_S[device] = elapsed()
-    return _STARTED_S[device]
+            try:
+                limit_memory(device, os.environ.get("METADL_GPU_MEMORY_BYTES"))
+                _run_first_kernels(device)
+            except RuntimeError as error:  # too old a card for this PyTorch, or one that others use alone
+                _BROKEN[device] = (str(error).splitlines() or [type(error).__name__])[0]
+            else:
+                _STARTED_S[device] = elapsed()
+    return _STARTED_S.get(device, 0.0)
+
+
+def reason_not_to_use(device: str) -> str | None:
+    """Why a device did not start in this process, so that the CPU is used instead; None where it did."""
+    return _BROKEN.get(device)
 
 
 def limit_memory(device: str, budget_bytes: str | None) -> None:
@@ -83,13 +98,20 @@ def limit_memory(device: str, budget_bytes: str | None) -> None:
     import torch  # noqa: PLC0415 - slow to import
 
     total = torch.cuda.mem_get_info()[1]
-    share = (int(budget_bytes) - CONTEXT_BYTES) / total
+    standby = json.loads(os.environ.get("METADL_TEST_SPEC", "{}")).get("standby", False)
+    share = (int(budget_bytes) - (2 if standby else 1) * CONTEXT_BYTES) / total
     torch.cuda.set_per_process_memory_fraction(min(max(share, LEAST_SHARE), 1.0))
 
 
 def warm_up_in_background() -> threading.Thread:
-    """Start the device of this machine while other work goes on."""
-    thread = threading.Thread(target=lambda: Machine.detect().warm_up(), name="warm-up", daemon=True)
+    """Start the device of this machine while other work goes on, unless only one process at a time may use it."""
+
+    def start() -> None:
+        machine = Machine.detect()
+        if machine.device != "cuda" or _may_share_gpu():
+            machine.warm_up()
+
+    thread = threading.Thread(target=start, name="warm-up", daemon=True)
     thread.start()
     return thread
 
@@ -98,16 +120,35 @@ def free_bytes(device: str) -> int | None:
     """Memory that is free on a device of its own; None where it uses that of the machine."""
     import torch  # noqa: PLC0415 - slow to import, and not needed to look at the machine
 
-    return int(torch.cuda.mem_get_info()[0]) if device == "cuda" else None
+    if device != "cuda":
+        return None
+    free, total = torch.cuda.mem_get_info()
+    held = torch.cuda.memory_allocated()
+    cached = torch.cuda.memory_reserved() - held
+    limit = torch.cuda.get_per_process_memory_fraction() * total - held
+    return int(min(free + cached, limit))
 
 
 def _find_device() -> str:
     """`cuda`, or `mps` where it computes what the CPU does, else `cpu`."""
     import torch  # noqa: PLC0415 - slow to import
 
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and "cuda" not in _BROKEN:
         return "cuda"
     return "mps" if torch.backends.mps.is_available() and _agrees_with_cpu("mps") else CPU
+
+
+def _may_share_gpu() -> bool:
+    """Whether several processes may use the GPU at a time, as far as its driver tells."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return True
+    device, mode = ctypes.c_int(0), ctypes.c_int(SHARED)
+    failed = driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), 0)
+    if not failed:
+        driver.cuDeviceGetAttribute(ctypes.byref(mode), COMPUTE_MODE, device)
+    return mode.value == SHARED
 
 
 def _agrees_with_cpu(device: str) -> bool:
@@ -121,6 +162,9 @@ def _run_first_kernels(device: str) -> None:
     """One call of each kind of work that networks are made of, in the precisions that are used."""
     import torch  # noqa: PLC0415 - slow to import
 
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = (
+        False  # float32 is the reference
+    )
     for dtype in (torch.float32, torch.float16):
         _convolve(device, dtype)
 

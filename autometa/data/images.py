@@ -14,6 +14,8 @@ from autometa.core.errors import DataError
 
 Rows = NDArray[np.int64]
 """Row numbers of images in a pool, class ids or labels, int64 [n]."""
+FEW_IMAGES = 64
+"""Images that are converted at a time."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,11 @@ class ImagePool:
 
 def as_uint8(images: torch.Tensor) -> NDArray[np.uint8]:
     """float32 [n, 3, h, w] in [0, 1] → uint8 [n, 3, h, w]; exact for images that were uint8 before."""
-    array: NDArray[np.uint8] = (images * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
-    return array
+    array = torch.empty(images.shape, dtype=torch.uint8)
+    for start in range(0, len(images), FEW_IMAGES):  # what is in between takes the memory of few
+        part = images[start : start + FEW_IMAGES]
+        array[start : start + FEW_IMAGES] = (part * 255).round_().clamp_(0, 255)
+    return array.numpy()
 
 
 def hash_images(images: NDArray[np.uint8]) -> list[bytes]:

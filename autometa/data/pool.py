@@ -43,6 +43,8 @@ def _join_datasets(sets: Any, memory: MemoryBudget) -> ImagePool:
     """Join the datasets. If memory is short, take the same share of the images of every class."""
     need = sum(s.images.nbytes for s in sets)
     share = min(1.0, MEMORY_SHARE * max(memory.left_bytes(), 0) / max(need, 1))
+    if len(sets) == 1 and not sets[0].images.flags.writeable:
+        share = 1.0  # one dataset stays where it is, in a shared file, which takes no memory of this process
     images, labels, dataset_of_class = [], [], []
     first = 0
     for number, dataset in enumerate(sets):

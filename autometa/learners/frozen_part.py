@@ -34,10 +34,16 @@ class FrozenPart:
         return self
 
     def choose_engine(
-        self, images: Images, n_images: int, budget: TimeBudget, report: Callable[[str], None]
+        self,
+        images: Images,
+        n_images: int,
+        budget: TimeBudget,
+        report: Callable[[str], None],
+        device: torch.device,
     ) -> None:
-        """Choose the fastest engine by a race on some images uint8 [n, 3, h, w], which must pay over the `n_images`
-        to come and end within the budget."""
+        """Choose the fastest engine on a device by a race on some images uint8 [n, 3, h, w], which must pay over the
+        `n_images` to come and end within the budget."""
+        self.backbone = move_backbone(self.backbone, device)
         self.backbone.report = report
         self.backbone.prepare(images[:RACED_IMAGES], self.px, n_images=n_images, budget=budget)
         self.engine = self.backbone.engine_name(self.px)

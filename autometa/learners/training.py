@@ -156,10 +156,13 @@ class Training:
         """A validation and a step that change nothing: neither tells what later ones take on a device that starts
         cold."""
         few = ValidationEpisodes(self.validation.episodes.episodes[:1])
-        self.learner.validate(self.validation.inputs, few)
-        self.learner.train()
-        self.learner.accumulate(self.source.draw(self.settings.meta_batch).to(self.device))
+        before = copy.deepcopy(self._module.state_dict())
+        with torch.random.fork_rng():
+            self.learner.validate(self.validation.inputs, few)
+            self.learner.train()
+            self.learner.accumulate(self.source.draw(self.settings.meta_batch).to(self.device))
         self._optimizer.zero_grad()
+        self._module.load_state_dict(before)
 
     def _with_classifier(self) -> torch.nn.Module:
         """The learner, together with the classifier that only its training needs, if it needs one."""

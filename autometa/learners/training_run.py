@@ -26,6 +26,7 @@ from autometa.data.episodes import EpisodeSpec, sample_episodes
 from autometa.data.images import ImagePool, Rows
 from autometa.data.splits import split_classes
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
+from autometa.learners.encoder import get_device
 from autometa.learners.episodes import EpisodeSampler, EpisodeSource, PoolSource
 from autometa.learners.hooks import BalanceAware, OptionChooser
 from autometa.learners.prepared import PROBE_IMAGES, PreparedImages
@@ -95,7 +96,8 @@ def choose_engine(
     within a share of the budget. Nothing happens where no part is frozen.
     """
     if frozen := fitted.learner.encoder.frozen:
-        frozen.choose_engine(images, n_images, budget.share(POLICY.engine_share), report)
+        device = get_device(fitted.learner.encoder)
+        frozen.choose_engine(images, n_images, budget.share(POLICY.engine_share), report, device)
 
 
 def measure_costs(

@@ -9,7 +9,7 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from autometa.backbones import BackboneSpec, Source, View
+from autometa.backbones import BackboneSpec, Source, View, fill_batch
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import Limits
@@ -65,7 +65,7 @@ class Forecast:
         network.prepare(
             images, px, n_images=n_images, budget=self.limits.train.share(self.policy.engine_share)
         )
-        probe = network.fill_batch(images[:PROBE_IMAGES])
+        probe = fill_batch(images[:PROBE_IMAGES], network.device, px)
         network.embed(probe[:4], px)
         seconds = time_settled(lambda: network.embed(probe, px), network.device)
         self._pixel_s[backbone] = seconds / len(probe) / px**2

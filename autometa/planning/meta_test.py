@@ -167,8 +167,9 @@ class MetaTestSchedule:
     def begin(self) -> None:
         """A task begins, and the one before has ended."""
         self.times.begin()
-        share = POLICY.task_share if self.tasks_left > 1 else 1.0
-        task_s = min(share * self.left_s(), POLICY.task_limit_share * self._task_limit_s)
+        task_s = self.left_s()
+        if self.tasks_left > 1:
+            task_s = min(POLICY.task_share * task_s, POLICY.task_limit_share * self._task_limit_s)
         self._task_until = self.budget.clock() + task_s
 
     def task_left_s(self) -> float:

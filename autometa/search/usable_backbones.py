@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from autometa.backbones import View, find_spec
+from autometa.backbones import View, find_spec, predict_bytes
 from autometa.backbones.shelf import BackboneShelf
-from autometa.core.budget import TimeBudget
+from autometa.core.budget import Limits
 from autometa.core.errors import FAILURES, WeightsError, describe
 from autometa.core.time_policy import TimePolicy
 from autometa.planning.forecast import Forecast
@@ -42,14 +42,20 @@ class UsableBackbones:
         return name not in self._left_out
 
     def is_affordable(
-        self, name: str, n_images: float, forecast: Forecast, run: TimeBudget, policy: TimePolicy
+        self, name: str, n_images: float, forecast: Forecast, limits: Limits, policy: TimePolicy
     ) -> bool:
-        """Whether there is time to embed so many images with a backbone, as far as that is known before it is
-        built."""
-        image_s = forecast.predict_image_s(find_spec(name), START_PX)
-        needed_s, left_s = (image_s or 0.0) * n_images, run.left_s()
+        """Whether there is time to embed so many images with a backbone, and memory for it, as far as that is known
+        before it is built."""
+        spec = find_spec(name)
+        image_s = forecast.predict_image_s(spec, START_PX)
+        needed_s, left_s = (image_s or 0.0) * n_images, limits.run.left_s()
+        needed_bytes, left_bytes = predict_bytes(spec, START_PX), limits.memory.left_bytes()
         if needed_s > policy.backbone_share * left_s:
             self.leave_out(name, f"{name}: would take {needed_s:.0f} of {max(left_s, 0):.0f} s left")
+        elif needed_bytes > left_bytes:
+            self.leave_out(
+                name, f"{name}: would take {needed_bytes / 1e9:.1f} of {left_bytes / 1e9:.1f} GB left"
+            )
         return name not in self._left_out
 
     def leave_out(self, name: str, reason: str) -> None:

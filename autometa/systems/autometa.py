@@ -151,7 +151,9 @@ class Controller:
                 probing.left_s() > 0 and forecast.fits([wanted]) and self.limits.memory.fits(PROBE_BYTES)
             ):
                 break
-            affordable = backbones.is_affordable(name, n_images, forecast, self.limits.run, self.policy)
+            affordable = name == wanted.backbone or backbones.is_affordable(
+                name, n_images, forecast, self.limits, self.policy
+            )
             if affordable and backbones.is_usable(name):
                 try:
                     rate = forecast.probe(name, pool.images[rows], EMBEDDED_TIMES * len(pool.images))

@@ -65,7 +65,7 @@ UNANSWERED = Answer((), np.zeros(0))
 
 def list_views() -> tuple[View, ...]:
     """The views of the fixed system, in its order, then other backbones at 128 px; those that are installed."""
-    installed = [spec.name for spec in installed_backbones()]
+    installed = [spec.name for spec in installed_backbones() if spec.packaged]  # the same wherever it runs
     others = (View(name, STRONGEST.px) for name in installed)
     return tuple(dict.fromkeys(view for view in (STRONGEST, *FURTHER, *others) if view.backbone in installed))
 

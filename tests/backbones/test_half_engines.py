@@ -53,7 +53,7 @@ def fake_capture(replays: list[int]) -> Callable[..., Any]:
     return capture
 
 
-@pytest.mark.parametrize(("n", "replays"), [(1, 0), (8, 1), (9, 1), (10, 2), (16, 2), (19, 3)])
+@pytest.mark.parametrize(("n", "replays"), [(1, 0), (3, 1), (8, 1), (10, 1), (11, 2), (16, 2), (19, 3)])
 def test_a_graph_serves_any_number_of_images(n: int, replays: int) -> None:
     backbone = tiny("test_resnet")
     done: list[int] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 from collections.abc import Iterator
@@ -15,7 +16,14 @@ from click.testing import CliRunner
 from hub import Hub, serving
 from safetensors.torch import save, save_file
 
-from autometa.backbones import CATALOGUE, PRESETS, BackboneSpec, build_backbone, installed_backbones
+from autometa.backbones import (
+    CATALOGUE,
+    PRESETS,
+    BackboneSpec,
+    build_backbone,
+    installed_backbones,
+    weights,
+)
 from autometa.backbones.__main__ import main
 from autometa.backbones.fetch import fetch, fetch_named
 from autometa.backbones.local_weights import find_local_weights, hub_cache, torch_cache
@@ -127,6 +135,29 @@ def test_a_damaged_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         build_backbone(SPEC.name, "cpu")
 
 
+@pytest.mark.parametrize("prefix", ["model.", "backbone."])
+def test_a_file_with_other_names_is_not_taken_for_weights(
+    prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_file({prefix + k: v for k, v in tiny_state().items()}, tmp_path / f"{SPEC.name}.safetensors")
+    monkeypatch.setenv("AUTOMETA_WEIGHTS_DIR", str(tmp_path))
+    with pytest.raises(WeightsError, match=r"no weights of test_resnet .*Missing keys"):
+        build_backbone(SPEC.name, "cpu")
+
+
+def test_a_folder_serves_for_a_package_that_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "tf_efficientnet_lite0"
+    state = {k: v.contiguous() for k, v in timm.create_model(name).state_dict().items()}
+    save_file(state, tmp_path / f"{name}.safetensors")
+    monkeypatch.setenv("AUTOMETA_WEIGHTS_DIR", str(tmp_path))
+    monkeypatch.setattr(weights, "is_packaged", lambda _: False)
+    built = build_backbone(name, "cpu").model.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in built.items())
+    assert name in {spec.name for spec in installed_backbones()}
+
+
 def test_what_was_fetched_is_used_without_the_network(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -160,6 +191,18 @@ def test_a_download_that_was_cut_goes_on(hub: Hub, monkeypatch: pytest.MonkeyPat
         fetch(SPEC)
     ranges = [asked for method, _, asked in hub.requests if method == "GET" and asked]
     assert any(asked != "bytes=0-" for asked in ranges), hub.requests
+    assert loads(tiny_state())
+
+
+def test_what_an_earlier_download_has_left_is_not_fetched_again(hub: Hub) -> None:
+    whole = hub.files[HUB_ID]["model.safetensors"]
+    digest = hashlib.sha256(whole).hexdigest()
+    part = hub_cache() / "models--timm--test_resnet.r160_in1k" / "blobs" / f"{digest}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(whole[:1000])
+    assert fetch(SPEC).n_bytes == len(whole)
+    ranges = [asked for method, _, asked in hub.requests if method == "GET"]
+    assert ranges == ["bytes=1000-"] and not part.exists()
     assert loads(tiny_state())
 
 

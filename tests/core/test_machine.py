@@ -13,6 +13,8 @@ from autometa.core import machine
 from autometa.core.machine import Machine, limit_memory, time_settled, warm_up
 
 SLOW_S, QUICK_S = 8.0, 0.001
+FIND_DEVICE = machine._find_device
+"""Before tests replace it."""
 
 
 class ColdWork:
@@ -70,6 +72,7 @@ def test_the_first_kernels_run_on_every_device(cold_cpu: None) -> None:
 
 
 def test_an_apple_gpu_that_computes_something_else_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_find_device", FIND_DEVICE)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     convolve = machine._convolve
@@ -84,6 +87,7 @@ def test_an_apple_gpu_that_computes_something_else_is_not_used(monkeypatch: pyte
 
 def test_the_allocator_of_a_gpu_gets_the_budget_without_the_context(monkeypatch: pytest.MonkeyPatch) -> None:
     shares: list[float] = []
+    monkeypatch.delenv("METADL_TEST_SPEC", raising=False)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (7 * 2**30, 8 * 2**30))
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", shares.append)
     limit_memory("cuda", str(2**31))
@@ -93,3 +97,34 @@ def test_the_allocator_of_a_gpu_gets_the_budget_without_the_context(monkeypatch:
     limit_memory("cpu", str(2**31))
     limit_memory("cuda", None)
     assert len(shares) == 2
+    monkeypatch.setenv("METADL_TEST_SPEC", '{"standby": true}')
+    limit_memory("cuda", str(2**31))
+    assert shares[2] == pytest.approx((2**31 - 2 * machine.CONTEXT_BYTES) / 2**33)
+
+
+def test_a_device_that_does_not_start_is_not_used(cold_cpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: str) -> None:
+        raise RuntimeError("no kernel image is available for execution on the device\nmore")
+
+    monkeypatch.setattr(machine, "_run_first_kernels", fail)
+    monkeypatch.setattr(machine, "COLD_DEVICES", {"cuda"})
+    monkeypatch.setattr(machine, "_BROKEN", {})
+    monkeypatch.setattr(machine, "_find_device", FIND_DEVICE)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert Machine.detect().device == "cuda" and machine.reason_not_to_use("cuda") is None
+    assert warm_up("cuda") == 0.0
+    assert machine.reason_not_to_use("cuda") == "no kernel image is available for execution on the device"
+    assert Machine.detect().device == "cpu"
+
+
+def test_free_memory_of_a_gpu_is_what_the_allocator_may_still_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"mem_get_info": (50, 100), "memory_allocated": 10, "memory_reserved": 15}
+    for name, value in told.items():
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    for fraction, free in ((1.0, 55), (0.3, 20)):
+        monkeypatch.setattr(
+            torch.cuda, "get_per_process_memory_fraction", lambda f=fraction: f, raising=False
+        )
+        assert machine.free_bytes("cuda") == free
+    assert machine.free_bytes("cpu") is None

@@ -90,6 +90,7 @@ def test_a_gpu_that_the_submission_cannot_use_is_a_loud_line(
     used: str, ask: Any, expected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(ingestion.gpu, "UVM", Path("/dev/null"))
     line = describe_gpu(used, ask, confined, has_device=True)
     assert line is not None and all(part in line for part in expected), line
     assert describe_gpu(used, ask, confined, has_device=False) is None
@@ -115,7 +116,7 @@ def test_a_process_that_does_not_answer_is_told(tmp_path: Path, monkeypatch: pyt
 
 def test_a_run_says_it(runner: Runner, make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr("ingestion.program.has_cuda_device", lambda: True)
+    monkeypatch.setattr("ingestion.process.has_cuda_device", lambda: True)
     said = json.dumps({"gpus": 0, "trouble": "the CUDA driver says: unknown error (999)"})
     monkeypatch.setattr(ingestion.gpu, "COMMAND", [sys.executable, "-c", f"print({said!r})"])
     runner(make_bundle(), test_tasks_per_dataset=1)

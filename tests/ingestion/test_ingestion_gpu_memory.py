@@ -16,6 +16,11 @@ from ingestion.gpu_memory import ALLOCATOR_VARIABLE, CONTEXT_BYTES, Card, GpuMet
 GB = 10**9
 
 
+@pytest.fixture(autouse=True)
+def every_card_is_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
 def library(
     total: int = 80 * GB, used: int = 1 * GB, cards: int = 1, state: dict[str, int] | None = None
 ) -> Any:
@@ -33,13 +38,14 @@ def library(
         nvmlInit_v2=lambda: 0,
         nvmlDeviceGetCount_v2=count,
         nvmlDeviceGetHandleByIndex_v2=lambda number, pointer: 0,
+        nvmlDeviceGetHandleByUUID=lambda name, pointer: 0,
         nvmlDeviceGetMemoryInfo=memory,
     )
 
 
 def test_cards_count_together() -> None:
     card = Card.find(lambda _: library(cards=2))
-    assert card is not None and card.memory() == (160 * GB, 2 * GB)
+    assert card is not None and card.memory() == (80 * GB, 2 * GB)
     assert Card.find(lambda _: library(cards=0)) is None
 
     def missing(name: str) -> Any:
@@ -47,6 +53,26 @@ def test_cards_count_together() -> None:
 
     assert Card.find(missing) is None
     assert Card.find(lambda _: SimpleNamespace(nvmlInit_v2=lambda: 9)) is None
+
+
+@pytest.mark.parametrize(("visible", "cards"), [("1", 1), ("0,GPU-5a", 2), ("-1", 0), ("", 0)])
+def test_only_cards_that_programs_may_use_count(
+    visible: str, cards: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    card = Card.find(lambda _: library(cards=3))
+    assert (card.memory()[1] if card else 0) == cards * GB
+
+
+def test_a_card_that_does_not_tell_its_memory_is_not_watched() -> None:
+    assert GpuMeter.of(Card.find(lambda _: library(state={"error": 3})), 2 * GB) is None
+
+
+def test_each_process_has_a_context() -> None:
+    card = Card.find(lambda _: library())
+    one, two = GpuMeter.of(card, 2 * GB), GpuMeter.of(card, 2 * GB, processes=2)
+    assert one is not None and two is not None
+    assert one.allocator_bytes - two.allocator_bytes == CONTEXT_BYTES
 
 
 def test_the_budget_is_most_of_what_is_free_unless_one_is_given() -> None:
@@ -76,7 +102,7 @@ def test_the_allocator_is_told_where_it_can_read_it(
     monkeypatch.setattr(gpu_memory.importlib.metadata, "version", lambda _: version)
     meter = GpuMeter.of(Card.find(lambda _: library()), 2 * GB)
     assert meter is not None
-    share = f"per_process_memory_fraction:{(2 * GB - CONTEXT_BYTES) / (80 * GB):.4f}"
+    share = f"per_process_memory_fraction:{(2 * GB - CONTEXT_BYTES) / (80 * GB):.6f}"
     assert meter.variables() == ({ALLOCATOR_VARIABLE: share} if told else {})
 
 
@@ -90,7 +116,6 @@ def test_a_submission_that_uses_too_much_is_ended(
 
     card = Card.find(lambda _: library(state=Used(used=1)))
     monkeypatch.setattr("ingestion.program.has_cuda_device", lambda: True)
-    monkeypatch.setattr("ingestion.program.describe_gpu", lambda *_, **__: None)
     monkeypatch.setattr("ingestion.program.Card", SimpleNamespace(find=lambda: card))
     fit = """
         assert os.environ["METADL_GPU_MEMORY_BYTES"] == "2000000000"

@@ -155,3 +155,14 @@ def test_the_command_resumes(runner: Runner, make_bundle: MakeBundle) -> None:
         result = CliRunner().invoke(main, [*flags, "--resume=True"])
         assert result.exit_code == 0, result.output
         assert expected in result.output
+
+
+def test_images_keep_the_size_of_the_earlier_run(
+    runner: Runner, make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which depends on the memory that was free then."""
+    bundle = make_bundle(meta_fit=COUNT)
+    runner(bundle, image_size=32)
+    monkeypatch.setattr("ingestion.prepare.choose_image_size", lambda *_: 64)
+    assert runner(bundle, resume=True, image_size="auto").succeeded
+    assert "saw run;run;" in runner.shown

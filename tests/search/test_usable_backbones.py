@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from shop_cases import make_forecast
 from synthetic import FakeClock
@@ -48,8 +50,16 @@ def test_what_would_take_too_long_is_not_built(
     lines: list[str] = []
     backbones = UsableBackbones(("tiny", "dear"), forecast.shelf, lines.append)
     forecast._pixel_s["tiny"] = 1e-4 / 128**2
-    budget = TimeBudget.of(left_s, FakeClock())
-    assert backbones.is_affordable("dear", 1000, forecast, budget, POLICY) is fits
+    limits = replace(forecast.limits, run=TimeBudget.of(left_s, FakeClock()))
+    assert backbones.is_affordable("dear", 1000, forecast, limits, POLICY) is fits
     assert forecast.shelf.built("dear") is None
     assert lines == ([] if fits else [f"left out: dear: would take 100 of {left_s:.0f} s left"])
     assert forecast.predict_image_s(cheap, 256) == pytest.approx(4e-4)
+
+
+def test_what_takes_too_much_memory_is_not_built(tiny_backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CATALOGUE, "huge", BackboneSpec("huge", "test_vit", 10_000.0, 64, "none"))
+    backbones, lines = usable(tiny_backbone, "huge")
+    forecast = make_forecast(tiny_backbone)
+    assert not backbones.is_affordable("huge", 1, forecast, forecast.limits, POLICY)
+    assert lines[0].startswith("left out: huge: would take 120.4 of ")

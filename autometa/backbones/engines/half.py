@@ -13,7 +13,7 @@ from torch import nn
 from autometa.backbones.engines.base import split_into_chunks
 from autometa.backbones.network import PixelNetwork
 
-GRAPH_CHUNK = 256
+GRAPH_CHUNK = LARGE = 256
 """Images of a graph. On an H100, 256 are as fast an image as 1,024, and without a graph only 1,024 are."""
 FEW = 4
 """A chunk of less than one part in so many of a graph's runs without it."""
@@ -46,7 +46,7 @@ def to_half(network: PixelNetwork, px: int, device: str, dtype: torch.dtype) -> 
 
 
 class Half:
-    """The network in half precision."""
+    """The network in half precision. Batches are padded to one of few sizes, as each new size takes time."""
 
     def __init__(self, network: PixelNetwork, px: int, device: str, *, dtype: torch.dtype) -> None:
         self._network, self._device = to_half(network, px, device, dtype), device
@@ -54,7 +54,13 @@ class Half:
     @torch.inference_mode()
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 [n, 3, px, px] → float32 [n, d]."""
-        return self._run(images).cpu()
+        parts = [self._run_padded(part, LARGE) for part in split_into_chunks(images, LARGE)]
+        return torch.cat(parts)
+
+    def _run_padded(self, images: torch.Tensor, large: int) -> torch.Tensor:
+        """The result for at most `large` images, which are padded to that or to a small size."""
+        size = large if len(images) * FEW > large else max(large // FEW, 1)
+        return self._run(pad_images(images, size))[: len(images)].cpu()
 
     def _run(self, images: torch.Tensor) -> torch.Tensor:
         batch = images.to(self._device).contiguous(memory_format=torch.channels_last)
@@ -80,6 +86,7 @@ class HalfGraph(Half):
         zeros = torch.zeros(chunk, 3, px, px, dtype=torch.uint8, device=device)
         self._images, self._chunk = zeros.contiguous(memory_format=torch.channels_last), chunk
         with torch.no_grad():
+            self._run_padded(zeros[:1], chunk)  # the other size
             self._replay, self._output = (capture or capture_cuda)(lambda: self._network(self._images))
 
     @torch.inference_mode()
@@ -89,11 +96,16 @@ class HalfGraph(Half):
 
     def _run_chunk(self, images: torch.Tensor) -> torch.Tensor:
         n = len(images)
-        if n * FEW < self._chunk:
-            return self._run(images).cpu()
-        self._images.copy_(F.pad(images, (0, 0, 0, 0, 0, 0, 0, self._chunk - n)), non_blocking=True)
+        if n * FEW <= self._chunk:
+            return self._run_padded(images, self._chunk)
+        self._images.copy_(pad_images(images, self._chunk), non_blocking=True)
         self._replay()
         return self._output[:n].to("cpu", copy=True)  # the next chunk overwrites it
+
+
+def pad_images(images: torch.Tensor, n: int) -> torch.Tensor:
+    """The images [m, 3, px, px] and black ones, [n, 3, px, px]."""
+    return F.pad(images, (0, 0, 0, 0, 0, 0, 0, n - len(images)))
 
 
 def capture_cuda(work: Work) -> tuple[Callable[[], None], torch.Tensor]:
