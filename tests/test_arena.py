@@ -61,7 +61,7 @@ def start(
     program.write_text(PROGRAM)
     arena = importlib.import_module("arena")
     monkeypatch.setattr(runs, "PROGRAM", program)
-    monkeypatch.setattr(arena, "decode", lambda datasets: None)
+    monkeypatch.setattr(arena, "decode", lambda *_: None)
     monkeypatch.setattr(arena, "prepare_process", lambda: None)
 
     def run(*given: object) -> str:
