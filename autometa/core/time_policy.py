@@ -89,7 +89,7 @@ class TimePolicy:
     task_share: float = 0.35
     """Of the time left: one task, unless it is the last. The first ones build engines and embed most images."""
     backbone_share: float = 0.5
-    """Of the time left: all images once with a backbone at 128 px, else it is not built."""
+    """Of the time left: the images of meta-test with a backbone at 128 px, else it is not built."""
     task_limit_share: float = 0.7
     """Of the seconds after which ingestion ends a task: networks, in one task."""
     clearly_share: float = 0.85

@@ -144,17 +144,13 @@ class Controller:
         """Measure the backbones; returns the bootstrap's view, or a coarser one if meta-test needs it."""
         rows = self._rng.choice(len(pool.images), min(PROBE_IMAGES, len(pool.images)), replace=False)
         forecast, backbones = self._forecast, self._backbones
-        n_images = len(pool.images) + self.test.embedded_images
         probing = self.limits.train.share(self.policy.probe_share)
         for name in backbones.names:
             if forecast.probed and not (
                 probing.left_s() > 0 and forecast.fits([wanted]) and self.limits.memory.fits(PROBE_BYTES)
             ):
                 break
-            affordable = name == wanted.backbone or backbones.is_affordable(
-                name, n_images, forecast, self.limits, self.policy
-            )
-            if affordable and backbones.is_usable(name):
+            if self._is_affordable(name, wanted) and backbones.is_usable(name):
                 try:
                     rate = forecast.probe(name, pool.images[rows], EMBEDDED_TIMES * len(pool.images))
                 except FAILURES as error:
@@ -169,6 +165,14 @@ class Controller:
         if view != wanted or self._shelf(view.backbone).expected(view.px):
             self._offer_plain(view)  # with the engine that was chosen
         return view
+
+    def _is_affordable(self, name: str, wanted: View) -> bool:
+        """Whether a backbone is there already, or there is time for the images of meta-test with it. Of those to
+        learn from, as many are taken as there is time for."""
+        if name == wanted.backbone:
+            return True
+        n_images = self.test.embedded_images
+        return self._backbones.is_affordable(name, n_images, self._forecast, self.limits, self.policy)
 
     def _open_shop(self, pool: ImagePool, first: View, plan: Plan) -> Shop:
         """The images to learn from, as many as there is time for in several views, folds of their classes, and what

@@ -12,7 +12,7 @@ import pytest
 from autometa_cases import POOL, TEST, accuracy, controller, journal
 from synthetic import colour_pool
 
-from autometa.backbones import TUNED, View
+from autometa.backbones import CATALOGUE, TUNED, BackboneSpec, View
 from autometa.core.budget import Limits, MemoryBudget, TimeBudget
 from autometa.core.errors import BudgetExhausted, WeightsError
 from autometa.core.settings import Settings
@@ -23,6 +23,7 @@ from autometa.model.load import load_learner
 from autometa.model.portfolio import Portfolio
 from autometa.search.purchases import Gains
 from autometa.search.shop import Shop
+from autometa.search.usable_backbones import UsableBackbones
 from autometa.search.workbench import Workbench
 from autometa.systems import autometa
 from autometa.systems.autometa import Controller
@@ -228,3 +229,20 @@ def test_classes_whose_images_are_all_the_same_are_told_apart(tmp_path: Path, ti
     learner = load_learner(tmp_path)
     assert isinstance(learner, Portfolio) and learner.validation["stage"] == "final"
     assert accuracy(learner, pool) == 1.0
+
+
+def test_a_further_backbone_must_have_time_for_the_images_of_meta_test_alone(
+    tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many images there are to learn from: fewer are taken then."""
+    asked: list[float] = []
+
+    def ask(_: UsableBackbones, __: str, n_images: float, *rest: Any) -> bool:
+        asked.append(n_images)
+        return False
+
+    monkeypatch.setattr(UsableBackbones, "is_affordable", ask)
+    monkeypatch.setitem(CATALOGUE, "tiny2", BackboneSpec("tiny2", "test_efficientnet", 0.5, 64, "none"))
+    run = controller(None, tiny_backbone, backbones=(tiny_backbone, "tiny2"))
+    run._probe(POOL, View(tiny_backbone, 32))
+    assert asked == [TEST.embedded_images] and asked[0] < len(POOL.images)
