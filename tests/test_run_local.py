@@ -33,8 +33,18 @@ def start(*arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, str(ROOT / "run_local.py"), *map(str, arguments)]
     environment = os.environ | {"COLUMNS": "200"}
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        preexec_fn=listen_to_interrupts,  # noqa: PLW1509 - these tests have no threads
     )
+
+
+def listen_to_interrupts() -> None:
+    """What runs in the background of a shell ignores Ctrl-C, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def run_local(*arguments: object) -> tuple[int, str]:
