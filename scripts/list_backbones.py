@@ -82,14 +82,13 @@ def describe(name: str, pretraining: str) -> dict[str, Any]:
         px = min(native, LARGEST_NATIVE_PX // patch * patch)
         counter = FlopCounterMode(display=False)
         with counter, torch.no_grad():
-            embedding = model(torch.zeros(1, 3, px, px))
+            model(torch.zeros(1, 3, px, px))
     return {
         "name": name,
         "parameters_m": round(sum(p.numel() for p in model.parameters()) / 1e6, 1),
         "mega_macs": round(counter.get_total_flops() / 2e6),
         "native_px": px,
         "patch_px": patch,
-        "width": int(embedding.shape[1]),
         "pretraining": pretraining,
         "licence": config.license or "see the model's page",
         "by_default": config.license in PERMISSIVE,
@@ -132,17 +131,12 @@ def main() -> None:
     known = {row["name"]: row.get("relative_cost", 0.0) for row in earlier}
     if asked.measure:
         measure([find_spec(name) for name in PACKAGED])  # for the rows in catalogue.py
-        known = measure([BackboneSpec(timm_name=row["name"], **without(row, "width")) for row in rows])
+        known = measure([BackboneSpec(timm_name=row["name"], **row) for row in rows])
     rows = [row | {"relative_cost": known.get(row["name"], 0.0)} for row in rows]
     rows.sort(key=lambda row: row["mega_macs"])
     text = ",\n".join(json.dumps(row) for row in rows)
     out.write_text(f"[\n{text}\n]\n", encoding="utf-8")
     print(f"{len(rows)} rows in {out}")
-
-
-def without(row: dict[str, Any], key: str) -> dict[str, Any]:
-    """The row without one of its fields."""
-    return {name: value for name, value in row.items() if name != key}
 
 
 if __name__ == "__main__":

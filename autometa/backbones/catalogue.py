@@ -52,15 +52,12 @@ class BackboneSpec:
 
 
 ZOO = Path(__file__).with_name("zoo.json")
-READ_BY_SCRIPT = {"width"}
-"""What a row of the zoo says for people only."""
 
 
 def _read_zoo() -> list[BackboneSpec]:
     """The rows whose weights come from the hub."""
     rows = json.loads(ZOO.read_text(encoding="utf-8"))
-    kept = [{key: value for key, value in row.items() if key not in READ_BY_SCRIPT} for row in rows]
-    return [BackboneSpec(timm_name=row["name"], **row) for row in kept]
+    return [BackboneSpec(timm_name=row["name"], **row) for row in rows]
 
 
 def _efficientnet_lite(
