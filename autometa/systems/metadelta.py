@@ -176,9 +176,8 @@ class MetaDeltaSystem:
             except FAILURES as error:
                 self.report(f"left out: {describe(error)}")
                 continue
-            self.report(
-                f"probe: {view} {1 / worker.costs.image_s:.0f} images/s up to its last {TRAINABLE} stages"
-            )
+            speed = f"{1 / worker.costs.image_s:.0f} images/s"
+            self.report(f"probe: {view} {speed} up to its last {TRAINABLE} stages")
             fits = self._affordable(len(pool.images), [*workers, worker]) >= LEAST_SHARE * len(pool.images)
             if workers and not fits:
                 self.report(f"{view} does not fit in the time for {len(workers)} others and meta-test")
