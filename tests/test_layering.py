@@ -26,6 +26,9 @@ PACKAGES = [
 ON_TOP = {"__init__", "display", "submission"}
 """Modules that lie directly in `autometa`; packages import none of them."""
 
+PRODUCT = ["classifier", "bundles", "cli"]
+"""What people use: packages on top of everything, also of `ingestion` and `scoring`. In order, as above."""
+
 DOORS = {
     "timm": {"autometa/backbones"},
     "optuna": {"autometa/search/study.py"},
@@ -54,7 +57,7 @@ def imports(file: Path) -> set[str]:
 
 def test_autometa_consists_of_these_packages_and_modules() -> None:
     found = [path for path in (ROOT / "autometa").iterdir() if not path.name.startswith("__pycache__")]
-    assert {path.name for path in found if path.is_dir()} == set(PACKAGES)
+    assert {path.name for path in found if path.is_dir()} == {*PACKAGES, *PRODUCT}
     assert {path.stem for path in found if path.suffix == ".py"} == ON_TOP
     assert len(PACKAGES) <= 11 and len(ON_TOP) <= 6
 
@@ -67,6 +70,14 @@ def test_a_package_imports_only_from_those_before_it(package: str) -> None:
             top, *rest = name.split(".")
             assert top not in {"ingestion", "scoring", "baselines", "run_local"}, f"{file} imports {name}"
             assert top != "autometa" or f"autometa.{rest[0]}" in allowed, f"{file} imports {name}"
+
+
+@pytest.mark.parametrize("package", PRODUCT)
+def test_a_package_of_the_product_imports_only_from_those_before_it(package: str) -> None:
+    after = {f"autometa.{name}" for name in PRODUCT[PRODUCT.index(package) + 1 :]} | {"baselines"}
+    for file in sources(f"autometa/{package}"):
+        for name in imports(file):
+            assert not any(name == one or name.startswith(f"{one}.") for one in after), f"{file} imports {name}"
 
 
 @pytest.mark.parametrize(("package", "forbidden"), [

@@ -1,0 +1,1 @@
+"""Bundles: solutions to submit, and competitions for Codabench."""

@@ -1,0 +1,1 @@
+"""Few-shot classification in Python: an estimator with the conventions of scikit-learn."""
