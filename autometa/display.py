@@ -110,6 +110,23 @@ def make_console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr)
 
 
+def print_columns(console: Console, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table without lines. Where there is no terminal, each row is one line, however long."""
+    if not console.is_terminal:
+        every = [headings, *rows]
+        widths = [max(len(row[place]) for row in every) for place in range(len(headings))]
+        for row in every:
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            console.print("  ".join(cells).rstrip(), soft_wrap=True, highlight=False, markup=False)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
+
+
 def score_table(overall: Group, datasets: Sequence[Group]) -> Table:
     """Normalised accuracy in percent, with 95 % intervals, per dataset and over all tasks."""
     table = Table(title="Normalised accuracy, % (0 is chance, 100 is perfect)", title_justify="left")

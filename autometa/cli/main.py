@@ -17,6 +17,10 @@ from autometa.cli.program import Group
 
 COMMANDS: dict[str, str] = {
     "run": "autometa.cli.run:run",
+    "report": "autometa.cli.report:report",
+    "backbones": "autometa.cli.backbones:backbones",
+    "heads": "autometa.cli.tables:heads",
+    "learners": "autometa.cli.tables:learners",
     "config": "autometa.cli.config:config",
     "completion": "autometa.cli.completion:completion",
 }

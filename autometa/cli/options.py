@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import click
 from click.shell_completion import CompletionItem
-from pydantic import BaseModel, ByteSize
+from pydantic import BaseModel, ByteSize, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from autometa.core.settings import Written, load_yaml, show_bytes, validate_settings
@@ -125,6 +125,15 @@ def _kinds(annotation: Any) -> list[Any]:
 def _extra(field: FieldInfo, key: str) -> str:
     extra = field.json_schema_extra
     return str(extra.get(key) or "") if isinstance(extra, dict) else ""
+
+
+def read_size(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """Callback of an option: bytes of a size such as 500MB; click.BadParameter if it is none."""
+    try:
+        return None if value is None else int(TypeAdapter(ByteSize).validate_python(value))
+    except ValidationError:
+        text = f"`{value}` is no size; write 500MB or 2GB"
+        raise click.BadParameter(text, context, parameter) from None
 
 
 def examples(*lines: str) -> str:

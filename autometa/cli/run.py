@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +22,15 @@ from autometa.cli.options import (
     print_json,
 )
 from autometa.cli.program import FAILED, Command, Failure
+from autometa.cli.records import run_record, scores_record
 from autometa.cli.run_setup import claim_output, ingestion_settings, list_baselines, prepare_weights
 from autometa.core.budget import process_age_s
 from autometa.core.settings import RunOptions
 from autometa.display import Display, make_console, score_table
-from ingestion import IngestionResult
 from ingestion import run as run_ingestion
 from ingestion.disk import remove
 from ingestion.terminal import prepare_process
-from scoring import GroupScore, ScoreSummary, ScoringError, ScoringSettings, score
+from scoring import ScoringError, ScoringSettings, score
 
 
 def complete_submission(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -94,36 +93,3 @@ def read_options(config: Path | None, given: dict[str, Any]) -> RunOptions:
     """Options of the command line and of the file; the former take precedence. ConfigError names the option and the
     fix."""
     return merge_options(RunOptions, config, given)
-
-
-def scores_record(summary: ScoreSummary) -> dict[str, object]:
-    """Scores as `--json` prints them; accuracies are normalised, 0 is chance and 1 is perfect."""
-    return {
-        "overall": _group_record(summary.overall),
-        "datasets": [_group_record(group) for group in summary.datasets],
-        "notes": list(summary.notes),
-        "report": str(summary.report),
-    }
-
-
-def run_record(result: IngestionResult, options: RunOptions) -> dict[str, object]:
-    """How a run went, as `--json` prints it."""
-    return {
-        "succeeded": result.succeeded,
-        "interrupted": result.interrupted,
-        "seconds": result.seconds,
-        "time_budget_s": options.time_budget,
-        "ingestion": str(result.output_dir),
-    }
-
-
-def _group_record(group: GroupScore) -> dict[str, object]:
-    metrics = {name: asdict(estimate) for name, estimate in group.metrics.items()}
-    return {
-        "name": group.name,
-        "normalised_accuracy": group.mean,
-        "ci95": group.ci95,
-        "tasks": group.tasks,
-        "missing": group.missing,
-        "metrics": metrics,
-    }

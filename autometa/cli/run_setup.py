@@ -99,6 +99,18 @@ def claim_output(folder: Path, *, overwrite: bool, resume: bool = False) -> IO[s
     return claim
 
 
+def is_in_use(folder: Path) -> bool:
+    """Whether a run has reserved this folder and has not ended."""
+    try:
+        with (folder / MARK_FILE).open("rb") as mark:
+            fcntl.flock(mark, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no mark, or a file system without locks
+        return False
+    return False
+
+
 def find_submission(name: str) -> Path:
     """A bundle by path, or a baseline by name. ConfigError lists the baselines."""
     baselines = list_baselines()
