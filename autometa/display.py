@@ -51,6 +51,22 @@ class Group(Protocol):
     def missing(self) -> int: ...
 
 
+class Finding(Protocol):
+    """What a check of the machine found: see `autometa.cli.checks.Finding`."""
+
+    @property
+    def area(self) -> str: ...
+
+    @property
+    def state(self) -> str: ...
+
+    @property
+    def what(self) -> str: ...
+
+    @property
+    def remedy(self) -> str: ...
+
+
 class _Spent(TextColumn):
     """Seconds used of the budget, computed again at every refresh."""
 
@@ -125,6 +141,15 @@ def print_columns(console: Console, headings: Sequence[str], rows: Sequence[Sequ
     for row in rows:
         table.add_row(*map(Text, row))
     console.print(table)
+
+
+def print_finding(console: Console, finding: Finding) -> None:
+    """A line on what was found, and one with the remedy."""
+    style = {"ok": "green", "note": "yellow", "problem": "bold red"}[finding.state]
+    head = Text.assemble((f"{finding.state:<8}", style), f"{finding.area:<10}", finding.what)
+    console.print(head, soft_wrap=True, highlight=False)
+    if finding.remedy:
+        console.print(Text(f"{'':<18}> {finding.remedy}", "bold"), soft_wrap=True, highlight=False)
 
 
 def score_table(overall: Group, datasets: Sequence[Group]) -> Table:

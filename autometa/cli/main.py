@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "backbones": "autometa.cli.backbones:backbones",
     "heads": "autometa.cli.tables:heads",
     "learners": "autometa.cli.tables:learners",
+    "doctor": "autometa.cli.doctor:doctor",
     "config": "autometa.cli.config:config",
     "completion": "autometa.cli.completion:completion",
 }

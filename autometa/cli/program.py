@@ -46,6 +46,8 @@ def one_line() -> Iterator[None]:
         raise BadInput(str(error)) from error
     except (AutometaError, IngestionError) as error:
         raise Failure(describe(error)) from error
+    except ModuleNotFoundError as error:
+        raise Failure(f"the module `{error.name}` is not installed; run: autometa doctor") from error
     except KeyboardInterrupt as error:
         raise Interrupted("interrupted") from error
 

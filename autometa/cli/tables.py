@@ -17,6 +17,8 @@ from autometa.display import make_console, print_columns
 NAME = r"[A-Z][\w'’-]+"
 CITATION = re.compile(rf"{NAME}(?:,? (?:&|and) (?:de |van )?{NAME})?(?: et al\.)?,? (?:19|20)\d\d")
 
+IN_BRACKETS = re.compile(rf" \({CITATION.pattern}\)")
+
 
 @click.command(
     cls=Command, context_settings=CONTEXT, epilog=examples("autometa heads", "autometa heads --json")
@@ -100,7 +102,7 @@ def _origin(code: type | Callable[..., Any]) -> dict[str, str]:
     module = inspect.getmodule(code)
     about = (module.__doc__ if module else "") or ""
     found = cited(inspect.getdoc(code) or "") or cited(about)
-    return {"source": "; ".join(found), "summary": about.partition("\n")[0].rstrip(".")}
+    return {"source": "; ".join(found), "summary": IN_BRACKETS.sub("", about.partition("\n")[0]).rstrip(".")}
 
 
 def cited(text: str) -> list[str]:
