@@ -23,7 +23,7 @@ PACKAGES = [
 ]
 """In the order of the data: a package of autometa imports only from itself and from those before it."""
 
-ON_TOP = {"__init__", "display", "submission"}
+ON_TOP = {"__init__", "__main__", "display", "submission"}
 """Modules that lie directly in `autometa`; packages import none of them."""
 
 PRODUCT = ["classifier", "bundles", "cli"]
