@@ -34,7 +34,7 @@ DOORS = {
     "optuna": {"autometa/search/study.py"},
     "psutil": {"autometa/core/budget.py", "ingestion/watch.py", "ingestion/process.py"},
     "yaml": {"autometa/core/settings.py", "scoring"},
-    "rich": {"autometa/display.py"},
+    "rich": {"autometa/display.py", "autometa/cli/output.py"},
     "safetensors": {"autometa/core/files.py"},
     "PIL": {"ingestion/formats.py", "ingestion/loose_images.py", "ingestion/pixels.py"},
 }
