@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 
 from autometa.classifier import persistence
 from autometa.classifier.judging import judge_members
-from autometa.classifier.pictures import as_sequence, choose_preparation, read_in_chunks
+from autometa.classifier.pictures import as_sequence, choose_preparation, read_image, read_in_chunks
 from autometa.classifier.rejection import Rejection, calibrate, nearest_similarity
 from autometa.classifier.sources import Source, open_model, open_preset
 from autometa.classifier.spaces import Encoded, FeatureSpace, Support, concatenate
@@ -90,11 +90,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Remember examples: `X` images (or features), `y` labels [n] of any sortable kind. ValueError names what is
         wrong with them; a class needs one example, and there must be two classes."""
         self._check_parameters()
+        return self.fit_on(self._open_source(), X, y)
+
+    def fit_on(self, source: Source, X: Any, y: Any) -> Self:
+        """As `fit`, with networks that are open already."""
         X, y = self._check_examples(X, y, reset=True)
         classes, labels = np.unique(y, return_inverse=True)
         if len(classes) < 2:
             raise ValueError(f"fit needs two classes or more; there is one class: {classes[0]}")
-        self._source = self._open_source()
+        self._source = source
         self._preparation = self._choose_preparation(X)
         encoded = self._encode_all(X)
         self.classes_ = classes
@@ -120,10 +124,14 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Labels [n]; `reject_label` where `reject_below` says so."""
+        return self.classify(X)[0]
+
+    def classify(self, X: Any) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """What `predict` and `predict_proba` say, at the price of one."""
         probabilities, known = self._answer(X)
         labels: NDArray[Any] = self.classes_[probabilities.argmax(1)]
         if known is None or self.reject_below is None:
-            return labels
+            return labels, probabilities
         rejected = known < self.reject_below
         instead = self._reject_label()
         if rejected.any() and np.asarray(instead).dtype.kind != labels.dtype.kind:
@@ -131,7 +139,20 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         elif labels.dtype.kind == "U":
             labels = labels.astype(np.result_type(labels, np.asarray(instead)))
         labels[rejected] = instead
-        return labels
+        return labels, probabilities
+
+    def read(self, X: Any) -> tuple[list[NDArray[np.uint8]], dict[int, str]]:
+        """Images that can be read, as pixels uint8 [px, px, 3] that other methods take, and by place in `X` what is
+        wrong with the others."""
+        check_is_fitted(self)
+        assert self._preparation is not None, "features are not read"
+        good, errors = [], {}
+        for place, image in enumerate(as_sequence(X)):
+            try:
+                good.append(np.moveaxis(read_image(image, self._preparation), 0, -1))
+            except ValueError as error:
+                errors[place] = str(error)
+        return good, errors
 
     def known_probability(self, X: Any) -> NDArray[np.float64]:
         """Probabilities float64 [n] of belonging to one of the classes; needs `reject_below`, see there."""
