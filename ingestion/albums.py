@@ -28,11 +28,6 @@ def read_meta_album(folder: Path) -> Dataset:
     table = read_table(folder / LABELS_FILE, columns)
     finder = _Finder(folder)
     files = [finder.find(number, name) for number, name, _ in table.rows]
-    if finder.missing == len(files):
-        raise InputError(
-            f"{folder / LABELS_FILE}: none of its {len(files)} images is there, neither in `{IMAGES_FOLDER}/` nor "
-            f"beside it ({table.rows[0][1]})"
-        )
     names = [name for _, _, name in table.rows]
     notes = (*notes, *table.notes, *finder.notes(), *similar_classes(names))
     return dataset_from_names(folder.name, files, names, notes)
@@ -60,7 +55,7 @@ class _Finder:
     folder: Path
     beside: list[str] = field(default_factory=list)
     respelled: list[str] = field(default_factory=list)
-    missing: int = 0
+    missing: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         images = self.folder / IMAGES_FOLDER
@@ -85,12 +80,15 @@ class _Finder:
                 self.respelled.append(f"{name} is {found.relative_to(base)}")
                 self._beside(name, base)
                 return found
-        self.missing += 1
+        self.missing.append(name)
         return self._bases[0] / parts
 
     def notes(self) -> list[str]:
         """A line for each liberty."""
         lines = []
+        if self.missing:
+            number = counted(len(self.missing), "image that it names is", "images that it names are")
+            lines.append(f"{LABELS_FILE}: {number} not there: {shortlist(self.missing)}")
         if self.beside:
             number = counted(len(self.beside), "image lies", "images lie")
             lines.append(f"{number} beside {LABELS_FILE}, not in `{IMAGES_FOLDER}/`")

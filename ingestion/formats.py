@@ -6,7 +6,6 @@ A JPEG is scaled while it is read, so its size does not matter. Other images mus
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import io
 import struct
 import warnings
@@ -14,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
@@ -56,7 +56,7 @@ def image_suffixes() -> frozenset[str]:
 @cache
 def _register_plugins() -> None:
     Image.init()
-    if importlib.util.find_spec("pillow_heif") is not None:
+    if find_spec("pillow_heif") is not None:
         importlib.import_module("pillow_heif").register_heif_opener()
 
 
