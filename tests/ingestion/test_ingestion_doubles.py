@@ -23,12 +23,19 @@ def test_only_files_of_equal_size_are_opened_and_only_likely_ones_read_in_whole(
     size = doubles.WHOLE_BYTES + 10
     contents = [bytes([n]) * (size + (n < 3)) for n in range(6)] + [bytes([5]) * size]
     files = [folders.put(tmp_path, content, f"{n}") for n, content in enumerate(contents)]
-    asked: dict[str, list[str]] = {}
-    for name in ("_some_content", "_whole_content"):
+    asked: dict[str, list[str]] = {"_some_content": [], "_whole_content": []}
+
+    def listen(name: str) -> None:
         original = getattr(doubles, name)
-        monkeypatch.setattr(
-            doubles, name, lambda f, n=name, o=original: (asked.setdefault(n, []).append(f.name), o(f))[1]
-        )
+
+        def listening(file: Path) -> object:
+            asked[name].append(file.name)
+            return original(file)
+
+        monkeypatch.setattr(doubles, name, listening)
+
+    for name in asked:
+        listen(name)
     folders.put(tmp_path, b"alone", "alone")
     assert find_doubles([*files, tmp_path / "alone", tmp_path / "missing"]) == [[5, 6]]
     assert sorted(asked["_some_content"]) == ["0", "1", "2", "3", "4", "5", "6"]

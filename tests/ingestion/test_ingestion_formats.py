@@ -82,8 +82,11 @@ def test_files_are_not_touched_to_list_them(tmp_path: Path, monkeypatch: pytest.
     root = folders.fill(tmp_path / "set", "ab", 20)
     asked: list[str] = []
     stat = os.stat
-    monkeypatch.setattr(
-        os, "stat", lambda path, **options: (asked.append(str(path)), stat(path, **options))[1]
-    )
+
+    def listening(path: Any, **options: Any) -> os.stat_result:
+        asked.append(str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", listening)
     assert len(read_source(root).datasets["set"].files) == 40
     assert not [path for path in asked if path.endswith(".png")]
