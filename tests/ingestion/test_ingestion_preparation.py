@@ -9,12 +9,14 @@ import numpy as np
 import odd_folders as folders
 import odd_images as images
 import pytest
-from synthetic import write_meta_album
+from synthetic import MakeBundle, write_meta_album
 
 from ingestion.errors import InputError
 from ingestion.images import decode_dataset
 from ingestion.pixels import decode_image
 from ingestion.preparation import Preparation, common_preparation
+from ingestion.prepare import prepare
+from ingestion.settings import IngestionSettings
 from ingestion.sources import read_source
 from ingestion.survey import choose_preparation, choose_preparations
 
@@ -100,6 +102,25 @@ def test_what_datasets_have_in_common_is_used_for_others() -> None:
     assert common_preparation(PX, [deep, deep]) == deep
     assert common_preparation(PX, [deep, drawn]) == drawn
     assert common_preparation(PX, []) == Preparation(PX)
+
+
+def test_a_run_tells_and_hands_on_how_images_are_prepared(tmp_path: Path, make_bundle: MakeBundle) -> None:
+    images.twelve_bits(tmp_path / "set")
+    settings = IngestionSettings(
+        input_data_dir=tmp_path / "set",
+        submission=make_bundle(),
+        output_dir=tmp_path / "out",
+        image_size=PX,
+        query_images_per_class=1,
+        test_tasks_per_dataset=1,
+        cache_dir=tmp_path / "cache",
+    )
+    (tmp_path / "scratch").mkdir()
+    notes: list[str] = []
+    prepared = prepare(settings, tmp_path / "scratch", lambda event: notes.append(event.text))
+    assert prepared.preparation.grey_high is not None and 4000 < prepared.preparation.grey_high < 4096
+    assert any("become black to white" in note for note in notes)
+    assert prepared.images["set"].images.max() > 240
 
 
 def test_deep_images_of_one_value_are_no_division_by_zero(tmp_path: Path) -> None:
