@@ -7,7 +7,8 @@ from pathlib import Path, PurePosixPath
 
 from ingestion.datasets import Dataset, dataset_from_names, similar_classes
 from ingestion.errors import InputError
-from ingestion.folders import counted, shortlist
+from ingestion.folders import counted, shortlist, suffix_of
+from ingestion.formats import image_suffixes
 from ingestion.tables import read_json_tolerantly, read_table
 
 LABELS_FILE, INFO_FILE, IMAGES_FOLDER = "labels.csv", "info.json", "images"
@@ -114,7 +115,8 @@ class _Finder:
         return self._listed[folder]
 
     def _respelled(self, base: Path, parts: PurePosixPath, number: int) -> Path | None:
-        """The one file whose path differs in case only. InputError if there are two."""
+        """The one file whose path differs only in case, or in a suffix that the table leaves out. InputError if there
+        are two."""
         if ".." in parts.parts:
             return None
         found = base
@@ -122,17 +124,24 @@ class _Finder:
             if part in self._listing(found):
                 found /= part
                 continue
-            if found not in self._folded:
-                self._folded[found] = {}
-                for name in sorted(self._listing(found)):
-                    self._folded[found].setdefault(name.casefold(), []).append(name)
-            similar = self._folded[found].get(part.casefold(), [])
+            similar = self._similar(found, part)
             if len(similar) > 1:
                 raise InputError(
-                    f"{self.folder / LABELS_FILE}, line {number}: image `{parts}` may be {' or '.join(similar)}, "
-                    "which differ in case only; spell it as the file is called"
+                    f"{self.folder / LABELS_FILE}, line {number}: image `{parts}` may be {' or '.join(similar)}; "
+                    "spell it as the file is called"
                 )
             if not similar:
                 return None
             found /= similar[0]
         return found
+
+    def _similar(self, folder: Path, name: str) -> list[str]:
+        if folder not in self._folded:
+            self._folded[folder] = {}
+            for there in sorted(self._listing(folder)):
+                keys = {there.casefold()}
+                if suffix_of(there) in image_suffixes():
+                    keys.add(there[: -len(suffix_of(there))].casefold())
+                for key in keys:
+                    self._folded[folder].setdefault(key, []).append(there)
+        return self._folded[folder].get(name.casefold(), [])

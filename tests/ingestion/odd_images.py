@@ -95,8 +95,21 @@ def fill_special(root: Path, special: Image.Image, suffix: str, **options: Any) 
 
 
 def noise(px: int) -> Image.Image:
-    """An image of so many pixels a side, no colour twice."""
-    return Image.fromarray(np.random.default_rng(px).integers(0, 256, (px, px, 3), np.uint8))
+    """An image of so many pixels a side, brighter on its right half."""
+    pixels = np.random.default_rng(px).integers(0, 128, (px, px, 3), np.uint8)
+    pixels[:, px // 2 :] += 128
+    return Image.fromarray(pixels)
+
+
+def one_flat_in_twelve_bits(root: Path) -> None:
+    """Colours of twelve bits, of which Pillow keeps the upper four."""
+    fill_special(root, Image.fromarray(np.asarray(noise(32)) // 16), "png")
+
+
+def damaged_avif(root: Path) -> None:
+    """The header of one, and nothing that can be decoded."""
+    fill(root, "ab", 2)
+    put(root / "a", b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf" + bytes(200), "broken.avif")
 
 
 def huge_jpeg(root: Path) -> None:

@@ -66,6 +66,10 @@ def two_cases(root: Path) -> None:
     put(root / "images", class_image(8, 8), "cat.png")
 
 
+def without_suffixes(root: Path) -> None:
+    table(root, STRICT.replace(".png", "").replace("FILE_NAME", "id"))
+
+
 def backslashes(root: Path) -> None:
     table(root, STRICT.replace("0.png", "sub\\0.png"), INFO)
     (root / "images" / "sub").mkdir()

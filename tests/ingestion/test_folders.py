@@ -100,8 +100,9 @@ ROWS = (
     Row(tables.other_case, "x y", 6, ("1 file name is spelled otherwise in labels.csv: 0.PNG is 0.png",)),
     Row(
         tables.two_cases,
-        error="labels.csv, line 2: image `CAT.png` may be Cat.png or cat.png, which differ in case only",
+        error="labels.csv, line 2: image `CAT.png` may be Cat.png or cat.png; spell it as the file is called",
     ),
+    Row(tables.without_suffixes, "x y", 6, ("from column `id`", "6 file names are spelled otherwise")),
     Row(tables.backslashes, "x y", 6, ("sub\\0.png is sub/0.png",)),
     Row(
         tables.listed_twice,
@@ -133,6 +134,7 @@ ROWS = (
     Row(images.white_drawings, "a b c d", 8, ("transparent parts become black",), spread=200),
     Row(images.black_drawings, "a b c d", 8, spread=100),
     Row(images.drawings_of_both, "a b c d", 8, ("transparent parts become grey",), spread=100),
+    Row(images.one_flat_in_twelve_bits, "a b", 5, ("flat: special.png",)),
     Row(images.one_flat, "a b", 5, ("flat: blue.png",)),
     Row(images.cut_short, "a b", 3, broken=("0.jpg: cut short, copy it again",)),
     Row(images.huge_jpeg, "a b", 5, most_pixels=20_000),
@@ -144,6 +146,7 @@ ROWS = (
         most_pixels=20_000,
     ),
     Row(images.huge_progressive_jpeg, "a b", 4, broken=("is more than the 40000 that",), most_pixels=20_000),
+    Row(images.damaged_avif, "a b", 4, broken=("broken.avif: ",)),
     Row(images.not_an_image, "a b", 4, broken=("text.png: not an image that Pillow knows",)),
 )
 
