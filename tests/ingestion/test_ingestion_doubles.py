@@ -82,7 +82,7 @@ def test_a_folder_of_labelled_images_is_one_dataset(tmp_path: Path) -> None:
     folders.disjoint_parts(root)
     whole = read_labelled(root)
     assert whole.class_names == tuple("abcdefg") and len(whole.files) == 21 and whole.name == "set"
-    assert len(whole.notes) == 1
+    assert whole.notes == ("the classes of set-train, set-val, set-test are used together",)
     write_meta_album(tmp_path / "albums" / "A", [2, 2])
     assert read_labelled(tmp_path / "albums").class_names == ("class 0", "class 1")
     write_meta_album(tmp_path / "albums" / "B", [2, 2])
