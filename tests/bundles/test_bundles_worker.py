@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 
 import pytest
+from platform_worker import OF_THE_PLATFORM, play
 from synthetic import MakeBundle, write_meta_album
-from worker import OF_THE_PLATFORM, play
 
 from autometa.bundles.competition import Plan, make_competition
 from autometa.bundles.schema import Competition
