@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from autometa.bundles.archive import Content
 from autometa.bundles.errors import BundleError
-from autometa.bundles.shipped import PACKAGE
+from autometa.bundles.shipped import PACKAGE, ROOT
 
 ROOMS = (
     "core", "data", "backbones", "heads", "evaluation", "learners", "planning", "model", "search", "systems"
@@ -59,6 +59,8 @@ def autometa_contents() -> Iterator[tuple[str, Content]]:
     version = importlib.import_module("autometa").__version__
     yield "autometa/__init__.py", INIT.format(version=version).encode()
     yield "autometa/submission.py", PACKAGE / "submission.py"
+    places = [ROOT / "LICENSE", *ROOT.glob("autometa-*.dist-info/licenses/LICENSE")]
+    yield from (("autometa/LICENSE", place) for place in [p for p in places if p.is_file()][:1])
     for room in ROOMS:
         for file in sorted((PACKAGE / room).rglob("*")):
             if file.is_file() and file.suffix in {".py", ".json"}:
@@ -90,12 +92,16 @@ def platform_tag() -> str:
     return f"{sys.implementation.cache_tag} on {sysconfig.get_platform()}"
 
 
+def _weights_line(name: str) -> str:
+    from autometa.backbones.catalogue import find_spec  # noqa: PLC0415 - slow
+
+    return f"- `weights/{name}.safetensors`: pretrained weights of {name} ({find_spec(name).licence}).\n"
+
+
 def readme(backbones: Sequence[str], *, vendor: bool) -> bytes:
     """What came along, for who opens the zip file."""
     version = importlib.import_module("autometa").__version__
-    weights = "".join(
-        f"- `weights/{name}.safetensors`: pretrained weights of {name}.\n" for name in backbones
-    )
+    weights = "".join(_weights_line(name) for name in backbones)
     parts = ""
     if vendor:
         named = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in VENDORED)

@@ -8,7 +8,9 @@ from autometa.heads import Params
 
 try:
     import optuna
-except ImportError:  # a bundle may run where it is not installed, or where what it needs is of another version
+except (
+    ImportError
+):  # a bundle may run where it is not installed, or where what it needs is of another version
     OPTUNA_IS_THERE = False
 else:
     OPTUNA_IS_THERE = True
