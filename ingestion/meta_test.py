@@ -117,7 +117,7 @@ class MetaTest:
             "meta-test",
             self.limits.deadline,
             bundle=str(self.prepared.bundle),
-            model_dir=str((self.output_dir / "model").resolve()),
+            model_dir=str(self.plan.model_dir),
             buffer=self._buffer.fd,
         )
         return child

@@ -52,6 +52,11 @@ class LaunchPlan:
     log: SubmissionLog
     gpu: GpuMeter | None = None
 
+    @property
+    def model_dir(self) -> Path:
+        """The folder that `save` and `load` get."""
+        return self.access.writable[0]
+
     def describe_gpu(self) -> str | None:
         """A line on whether the submission sees the GPU of this machine; None where it has none."""
         ask = partial(ask_in_process, environment=self.environment, folder=self.access.scratch)
