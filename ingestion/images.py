@@ -77,6 +77,16 @@ def decode_image(data: bytes, px: int) -> Pixels:
     return np.ascontiguousarray(np.asarray(rgb, dtype=np.uint8).transpose(2, 0, 1))
 
 
+def encode_thumbnail(image: Pixels, px: int) -> bytes:
+    """A decoded image uint8 [3, n, n] as a JPEG file of at most `px` pixels a side."""
+    small = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
+    if small.width > px:
+        small = small.resize((px, px), Image.Resampling.BOX, reducing_gap=2.0)
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=75)
+    return file.getvalue()
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers of no known range; save it with 8 or 16 bits")

@@ -39,6 +39,7 @@ from ingestion.prepare import Prepared, prepare
 from ingestion.process import LaunchPlan
 from ingestion.result import IngestionResult
 from ingestion.resume import MODEL_FOLDER, earlier_image_size, identity_of, take_over, write_identity
+from ingestion.samples import write_samples
 from ingestion.sandbox import choose_sandbox
 from ingestion.settings import Event, IngestionSettings, OnEvent, print_event
 from ingestion.stages import take_stages
@@ -215,8 +216,7 @@ class _Run:
         return f"decoding images took {spent_s:.0f} s of the {budget:.0f} s of the whole run"
 
     def _limits(self) -> Limits:
-        settings, gpu = self.settings, self._gpu
-        budget = settings.time_budget_s
+        settings, gpu, budget = self.settings, self._gpu, self.settings.time_budget_s
         gpu_bytes = gpu.limit_bytes if gpu else settings.gpu_memory_budget_bytes
         memory = settings.memory_budget_bytes, count_cores(), gpu_bytes
         if budget is None:
@@ -272,8 +272,7 @@ class _Run:
         self._write_truth()
         if reason := take_stages(folder / "model", folder):
             self.on_event(Event("note", reason))
-        total = time.monotonic() - settings.started
-        stages = dict(result.seconds)
+        stages, total = dict(result.seconds), time.monotonic() - settings.started
         result.seconds["total"] = total
         seconds = {name: result.seconds.get(name, 0.0) for name in ("total", "meta_train", "meta_test")}
         write_metadata(folder, seconds, len(prepared.split.test), settings.test_tasks_per_dataset)
@@ -298,3 +297,4 @@ class _Run:
             "machine": self.machine,
         }
         write_atomically(folder / RECORD_FILE, json.dumps(record, indent=1))
+        write_samples(folder, prepared, self.on_event)

@@ -45,8 +45,7 @@ def explain(shop: Shop, weights: FinalWeights) -> tuple[str, str]:
     trained = sum(bool(view.variant) for view in views) or "none"
     what = (
         f"The learner joins {_count(len(views), 'view')} of {_count(backbones, 'pretrained backbone')} "
-        f"({named}{more}), {trained} of them trained here, "
-        f"and takes the mean of {_count(len(weights.modes), 'mode')} of answering."
+        f"({named}{more}; trained here: {trained}), and takes the mean of {_count(len(weights.modes), 'mode')}."
     )
     estimate = weights.estimate or told_accuracy(shop.draft)
     promise = f"; held-out classes promise a normalised accuracy of {estimate.percent()}" if estimate else ""

@@ -45,7 +45,7 @@ def check_choices(folder: Path, saved: Portfolio, bought: list[str]) -> None:
     assert [one.stage for one in choices.served][-1] == "final"
     assert choices.served[-1].accuracy == saved.validation["normalised_accuracy"]
     assert any(one.stage == "search" and one.accuracy is not None for one in choices.served)
-    assert "2 of them trained here" in choices.what and "purchases" in choices.why
+    assert "trained here: 2" in choices.what and "purchases" in choices.why
     assert choices.meta_test_bytes is not None
 
 
