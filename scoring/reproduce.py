@@ -41,8 +41,8 @@ _SIMPLE = {
 
 def recorded_options(content: Mapping[str, Any]) -> dict[str, str]:
     """Options by name, from the content of `ingestion.json`; what is missing or no plain word is left out."""
-    found = {option: content.get(key) for option, key in _SIMPLE.items()}
-    found["--time-budget"] = _seconds(content.get("time_budget_s"))
+    found: dict[str, object] = {"--time-budget": _seconds(content.get("time_budget_s"))}
+    found |= {option: content.get(key) for option, key in _SIMPLE.items()}
     form = content.get("test_config")
     if isinstance(form, dict):
         found["--ways"] = _range(form, "N")

@@ -48,7 +48,12 @@ def explain(shop: Shop, weights: FinalWeights) -> tuple[str, str]:
         f"({named}{more}; trained here: {trained}), and takes the mean of {_count(len(weights.modes), 'mode')}."
     )
     estimate = weights.estimate or told_accuracy(shop.draft)
-    promise = f"; held-out classes promise a normalised accuracy of {estimate.percent()}" if estimate else ""
+    promise = ""
+    if estimate:
+        low, accuracy, high = (
+            f"{100 * each:.1f} %" for each in (estimate.low, estimate.accuracy, estimate.high)
+        )
+        promise = f"; held-out classes promise a normalised accuracy of {accuracy} (95 %: {low} to {high})"
     why = f"Time went to what was expected to gain most per second: {shop.why_ended()}{promise}."
     return what, why
 
