@@ -26,7 +26,7 @@ SAMPLES_FILE = "samples.json"
 CLASSES_SHOWN, CONFUSIONS_SHOWN = 12, 3
 LEAST_QUERIES = 5
 """Of a class with fewer nothing is said."""
-_MAX_BYTES = 4 * 2**20
+_MAX_BYTES = 2 * 2**20
 _QUANTILE = 1.96
 
 
