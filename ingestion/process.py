@@ -176,7 +176,7 @@ class SubmissionProcess:
         self._process.wait()
         self.watchdog.stop()
         peak = max(self.watchdog.peak_bytes, self._plan.peaks.get(self._phase, 0))
-        self._plan.peaks.update({self._phase: peak} if peak else {})
+        self._plan.peaks.update({self._phase: peak} if peak and self._phase else {})
         end_strays(self._is_stray)
         if self.watchdog.disk_is_full:
             clear(self._plan.access.scratch)  # the next task finds room; model and logs are kept

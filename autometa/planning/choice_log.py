@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from autometa.core.files import write_model
 
@@ -80,6 +80,17 @@ class ChoiceLog:
         """Say in a sentence each what serves now, and why."""
         self.choices.what, self.choices.why = what[:LONGEST_TEXT], why[:LONGEST_TEXT]
         self._write()
+
+    def resume(self, what: str, why: str) -> None:
+        """The learner of an earlier run serves: what its file says of members stays, and the rest begins anew."""
+        file = self._folder / CHOICES_FILE if self._folder is not None else None
+        if file is not None and file.exists():
+            try:
+                earlier = Choices.model_validate_json(file.read_text(encoding="utf-8"))
+            except (UnicodeDecodeError, ValidationError):
+                earlier = Choices()  # of another version, or damaged: members are not known then
+            self.choices.members, self.choices.meta_test_bytes = earlier.members, earlier.meta_test_bytes
+        self.explain(what, why)
 
     def add_trial(self, trial: Trial) -> None:
         """Something was tried."""

@@ -100,7 +100,7 @@ class Controller:
             if earlier is None:
                 return self._offer_plain(self._plain_view)
             earlier.limit_memory(self.limits.memory)
-            self.choices.explain(*explanation.RESUMED)
+            self.choices.resume(*explanation.RESUMED)
             return earlier
 
     def run(self, pool: ImagePool) -> Servable:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from autometa.planning.choice_log import (
     CHOICES_FILE,
     LONGEST_TEXT,
@@ -44,3 +46,23 @@ def test_lists_and_texts_do_not_grow_without_end() -> None:
     assert len(choices.what) == len(choices.trials[-1].note) == LONGEST_TEXT
     assert len(choices.trials) == len(choices.served) == len(choices.members) == MOST_ROWS
     assert choices.served[-1].seconds == MOST_ROWS + 9
+
+
+def test_a_run_that_goes_on_keeps_the_members(tmp_path: Path) -> None:
+    earlier = ChoiceLog(tmp_path)
+    earlier.add_trial(TRIAL)
+    earlier.add_served(Served(seconds=3.0, stage="final"), [MEMBER], 10**9)
+    log = ChoiceLog(tmp_path)
+    log.resume("The one of before.", "Nothing is better.")
+    told = Choices.model_validate_json((tmp_path / CHOICES_FILE).read_text())
+    assert (told.members, told.meta_test_bytes, told.what) == ([MEMBER], 10**9, "The one of before.")
+    assert told.trials == [] and told.served == []
+
+
+@pytest.mark.parametrize("content", [None, b"{", b"\xff", b'{"format": "autometa-choices-9"}'])
+def test_without_a_file_that_can_be_read_members_are_not_known(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / CHOICES_FILE).write_bytes(content)
+    log = ChoiceLog(tmp_path)
+    log.resume("The one of before.", "Nothing is better.")
+    assert Choices.model_validate_json((tmp_path / CHOICES_FILE).read_text()).members == []
