@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ingestion.datasets import Dataset, dataset_from_names
 from ingestion.errors import InputError
-from ingestion.splits import Part, Source, Split
+from ingestion.sources import Source
+from ingestion.splits import Part, Split
 from ingestion.tasks import Rows, TaskConfig, TaskDraw
 
 FILE = "tasks.json"

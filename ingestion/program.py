@@ -37,6 +37,7 @@ from ingestion.process import LaunchPlan
 from ingestion.record import write_record
 from ingestion.result import IngestionResult
 from ingestion.resume import MODEL_FOLDER, earlier_image_size, identity_of, take_over, write_identity
+from ingestion.samples import write_samples
 from ingestion.sandbox import choose_sandbox
 from ingestion.settings import Event, IngestionSettings, OnEvent, print_event
 from ingestion.stages import take_stages
@@ -221,8 +222,7 @@ class _Run:
         return f"decoding images took {spent_s:.0f} s of the {budget:.0f} s of the whole run"
 
     def _limits(self) -> Limits:
-        settings, gpu = self.settings, self._gpu
-        budget = settings.time_budget_s
+        settings, gpu, budget = self.settings, self._gpu, self.settings.time_budget_s
         gpu_bytes = gpu.limit_bytes if gpu else settings.gpu_memory_budget_bytes
         memory = settings.memory_budget_bytes, count_cores(), gpu_bytes
         if budget is None:
@@ -279,6 +279,8 @@ class _Run:
         if reason := take_stages(settings.model_folder, folder):
             self.on_event(Event("note", reason))
         write_record(settings, prepared, result, self._used())
+        if not prepared.drawn_before:  # their query labels are not known here
+            write_samples(folder, prepared, self.on_event)
 
     def _used(self) -> dict[str, Any]:
         """What the record says of the machine and of the limits that held there."""

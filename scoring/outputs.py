@@ -165,7 +165,7 @@ def _group(group: Group) -> dict[str, Any]:
 def _task(task: TaskScore) -> dict[str, Any]:
     row = asdict(task)
     row["metrics"] = row.pop("values")
-    del row["reliability"]
+    del row["reliability"], row["predicted"]
     return row
 
 
