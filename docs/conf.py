@@ -12,7 +12,9 @@ sys.path.insert(0, str(ROOT))
 project = "autometa"
 author = "the authors of autometa"
 copyright = "the authors of autometa, Apache-2.0"
-release = re.findall(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)[0]
+release = re.findall(
+    r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE
+)[0]
 version = release
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
