@@ -77,7 +77,9 @@ def test_a_package_of_the_product_imports_only_from_those_before_it(package: str
     after = {f"autometa.{name}" for name in PRODUCT[PRODUCT.index(package) + 1 :]} | {"baselines"}
     for file in sources(f"autometa/{package}"):
         for name in imports(file):
-            assert not any(name == one or name.startswith(f"{one}.") for one in after), f"{file} imports {name}"
+            assert not any(name == one or name.startswith(f"{one}.") for one in after), (
+                f"{file} imports {name}"
+            )
 
 
 @pytest.mark.parametrize(("package", "forbidden"), [
