@@ -51,26 +51,43 @@ class Group(Protocol):
     def missing(self) -> int: ...
 
 
+class Finding(Protocol):
+    """What a check of the machine found: see `autometa.cli.checks.Finding`."""
+
+    @property
+    def area(self) -> str: ...
+
+    @property
+    def state(self) -> str: ...
+
+    @property
+    def what(self) -> str: ...
+
+    @property
+    def remedy(self) -> str: ...
+
+
 class _Spent(TextColumn):
     """Seconds used of the budget, computed again at every refresh."""
 
     def __init__(self, started: float) -> None:
         super().__init__("")
-        self._started = started
+        self.started = started
 
     def render(self, task: Task) -> Text:
         """The text for one bar."""
         if task.fields["is_budget"]:
-            return Text(f"{time.monotonic() - self._started:.0f} of {task.total:.0f} s")
+            return Text(f"{time.monotonic() - self.started:.0f} of {task.total:.0f} s")
         return Text(f"{task.completed:.0f} of {task.total:.0f}" if task.total else "")
 
 
 class Display:
     """Live progress bars for the budget and the stage; all other output scrolls above them."""
 
-    def __init__(self, console: Console, budget_s: float, started: float) -> None:
+    def __init__(self, console: Console, budget_s: float, started: float, level: int = 0) -> None:
         self._console = console
-        self._started = started
+        self.started = started
+        self.level = level
         columns = (TextColumn("{task.description:<24}"), BarColumn(), _Spent(started))
         self._progress = Progress(*columns, console=console, transient=True)
         self._budget = self._progress.add_task("time budget", total=budget_s, is_budget=True)
@@ -84,7 +101,7 @@ class Display:
 
     def show(self, event: Event) -> None:
         """Show one event of ingestion."""
-        self._progress.update(self._budget, completed=time.monotonic() - self._started)
+        self._progress.update(self._budget, completed=time.monotonic() - self.started)
         if event.kind == "stage":
             if self._stage is not None:
                 self._progress.remove_task(self._stage)
@@ -96,6 +113,43 @@ class Display:
         else:
             style = STYLES.get(event.kind, "")
             self._console.print(event.text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+    def line(self, text: str) -> None:
+        """Show a line that is of no event."""
+        self._console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+    result = line
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """What a command prints on: stdout, or stderr where stdout is for JSON."""
+    return Console(stderr=stderr)
+
+
+def print_columns(console: Console, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table without lines. Where there is no terminal, each row is one line, however long."""
+    if not console.is_terminal:
+        every = [headings, *rows]
+        widths = [max(len(row[place]) for row in every) for place in range(len(headings))]
+        for row in every:
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            console.print("  ".join(cells).rstrip(), soft_wrap=True, highlight=False, markup=False)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
+
+
+def print_finding(console: Console, finding: Finding) -> None:
+    """A line on what was found, and one with the remedy."""
+    style = {"ok": "green", "note": "yellow", "problem": "bold red"}[finding.state]
+    head = Text.assemble((f"{finding.state:<8}", style), f"{finding.area:<10}", finding.what)
+    console.print(head, soft_wrap=True, highlight=False)
+    if finding.remedy:
+        console.print(Text(f"{'':<18}> {finding.remedy}", "bold"), soft_wrap=True, highlight=False)
 
 
 def score_table(overall: Group, datasets: Sequence[Group]) -> Table:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -47,8 +49,36 @@ def parse_range(value: object) -> tuple[int, int]:
     return low, high
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration)]
-Range = Annotated[tuple[int, int], BeforeValidator(parse_range)]
+def show_duration(seconds: float) -> str:
+    """Seconds as people write them: `90s`, `10m`, `2h`."""
+    for unit, size in (("h", 3600.0), ("m", 60.0)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:g}s"
+
+
+def show_range(value: tuple[int, int]) -> str:
+    """(low, high) as people write it: `2-20`, or `5` where both are the same."""
+    return f"{value[0]}-{value[1]}" if value[0] != value[1] else str(value[0])
+
+
+def show_bytes(size: int) -> str:
+    """A size as people write it, without loss: `4GB`, `512MiB`, or bytes."""
+    for unit, factor in (("GB", 10**9), ("GiB", 2**30), ("MB", 10**6), ("MiB", 2**20)):
+        if size and size % factor == 0:
+            return f"{size // factor}{unit}"
+    return f"{size}B"
+
+
+@dataclass(frozen=True)
+class Written:
+    """How a type of setting is written for people; `show` makes what its parser takes."""
+
+    show: Callable[[Any], str]
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), Written(show_duration)]
+Range = Annotated[tuple[int, int], BeforeValidator(parse_range), Written(show_range)]
 
 
 class TestSettings(BaseModel):
@@ -104,32 +134,84 @@ class Settings(BaseModel):
         return value
 
 
+def option(default: Any, description: str, *, metavar: str = "", unset: str = "", **limits: Any) -> Any:
+    """A field that is an option of a command and of its YAML file: `autometa.cli.options` reads what stands here.
+
+    `description` ends in a full stop. `metavar` names the value and its unit. `unset` says what happens by default
+    where `default` is None, or adds to it where it is not. `limits` are those of `pydantic.Field`.
+    """
+    extra: dict[str, Any] = {"metavar": metavar, "unset": unset}
+    return Field(default=default, description=description, json_schema_extra=extra, **limits)
+
+
 class RunOptions(BaseModel):
-    """Options of `run_local.py`, on the command line or in its `--config` file."""
+    """Options of `autometa run` and `run_local.py`, on the command line or in its `--config` file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    dataset: Path | None = None
-    submission: str = "autometa"
-    time_budget: Duration = Field(default=120.0, ge=20)
-    memory_budget: ByteSize | None = Field(default=None, ge=1_500_000_000)
-    gpu_memory_budget: ByteSize | None = Field(default=None, ge=2**29)
-    backbones: str | None = Field(default=None, min_length=1)
-    preset: Literal["tiny", "small", "base", "large"] | None = None
-    weights_dir: Path | None = None
-    download: Literal["never", "ask-cache", "allow"] = "ask-cache"
-    download_limit: ByteSize = ByteSize(4 * 10**9)
-    tasks_per_dataset: int = Field(default=30, ge=1)
-    query_per_class: int | None = Field(default=None, ge=1)
-    ways: Range = (2, 20)
-    shots: Range = (1, 20)
-    image_size: Annotated[int, Field(ge=8, le=1024)] | Literal["auto"] = "auto"
-    seed: int = Field(default=93, ge=0, le=2**32 - 1)
-    protocol: Literal["auto", "within-domain", "cross-domain"] = "auto"
-    sandbox: Literal["auto", "none", "bubblewrap", "landlock"] = "auto"
-    output: Path | None = None
-    overwrite: bool = False
-    resume: bool = False
+    dataset: Path | None = option(
+        None,
+        "MetaDL root, Meta-Album dataset(s), or a folder of class folders.",
+        metavar="DIR",
+        unset="the demo",
+    )
+    submission: str = option("autometa", "A bundle, or the name of a baseline.", metavar="DIR|ZIP|NAME")
+    time_budget: Duration = option(
+        120.0, "Whole run: import, meta-train, meta-test; 90s, 10m, 2h.", metavar="TIME", ge=20
+    )
+    memory_budget: ByteSize | None = option(
+        None,
+        "All processes of the submission, such as 4GB.",
+        metavar="SIZE",
+        unset="80 % of the free memory",
+        ge=1_500_000_000,
+    )
+    gpu_memory_budget: ByteSize | None = option(
+        None,
+        "The same on the GPU, such as 2GB.",
+        metavar="SIZE",
+        unset="90 % of its free memory",
+        ge=2**29,
+    )
+    backbones: str | None = option(
+        None,
+        "Backbones to use, by their names in timm.",
+        metavar="NAME,...",
+        unset="those whose weights are on this machine",
+        min_length=1,
+    )
+    preset: Literal["tiny", "small", "base", "large"] | None = option(
+        None, "Backbones for a budget, instead of --backbones."
+    )
+    weights_dir: Path | None = option(
+        None, "Folder with further weights, as NAME.safetensors.", metavar="DIR"
+    )
+    download: Literal["never", "ask-cache", "allow"] = option(
+        "ask-cache", "Weights from packages and --weights-dir only, from caches too, or from the hub."
+    )
+    download_limit: ByteSize = option(
+        ByteSize(4 * 10**9), "Bytes to download, at most, such as 500MB.", metavar="SIZE"
+    )
+    tasks_per_dataset: int = option(30, "Meta-test tasks of each dataset.", metavar="N", ge=1)
+    query_per_class: int | None = option(
+        None, "Query images per class.", metavar="N", unset="20, fewer if classes are small", ge=1
+    )
+    ways: Range = option((2, 20), "Classes per task.", metavar="LOW-HIGH")
+    shots: Range = option((1, 20), "Labelled images per class.", metavar="LOW-HIGH")
+    image_size: Annotated[int, Field(ge=8, le=1024)] | Literal["auto"] = option(
+        "auto",
+        "Size at which images are prepared, in pixels.",
+        metavar="PX|auto",
+        unset="128 or what they have, up to 256",
+    )
+    seed: int = option(93, "Seed of splits and tasks.", metavar="N", ge=0, le=2**32 - 1)
+    protocol: Literal["auto", "within-domain", "cross-domain"] = option(
+        "auto", "Hold out classes, or whole datasets."
+    )
+    sandbox: Literal["auto", "none", "bubblewrap", "landlock"] = option("auto", "Sandbox of the submission.")
+    output: Path | None = option(None, "Where results go.", metavar="DIR", unset="output/NAME-TIME")
+    overwrite: bool = option(False, "Replace the results of an earlier run in --output.")
+    resume: bool = option(False, "Continue the earlier run in --output, which was killed.")
 
     @field_validator("resume")
     @classmethod
@@ -173,6 +255,13 @@ def load_yaml(file: Path, model: type[Model]) -> Model:
     if not isinstance(content, dict):
         raise ConfigError(f"{file}: must hold `key: value` lines, not {type(content).__name__}")
     return validate_settings(model, use_underscores(content), str(file))
+
+
+def dump_yaml(value: object) -> str:
+    """A plain value as YAML on one line."""
+    return (
+        yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("\n").removesuffix("\n...")
+    )
 
 
 def use_underscores(values: dict[Any, Any]) -> dict[str, Any]:

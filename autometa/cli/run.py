@@ -1,0 +1,95 @@
+"""`autometa run`: ingestion, then scoring, then a table of scores."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from autometa.cli.options import (
+    CONTEXT,
+    config_option,
+    examples,
+    json_option,
+    level,
+    level_options,
+    merge_options,
+    model_options,
+    print_json,
+)
+from autometa.cli.program import FAILED, Command, Failure
+from autometa.cli.records import run_record, scores_record
+from autometa.cli.run_setup import claim_output, ingestion_settings, list_baselines, prepare_weights
+from autometa.core.budget import process_age_s
+from autometa.core.settings import RunOptions
+from autometa.display import Display, make_console, score_table
+from ingestion import run as run_ingestion
+from ingestion.disk import remove
+from ingestion.terminal import prepare_process
+from scoring import ScoringError, ScoringSettings, score
+
+
+def complete_submission(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of baselines, else files."""
+    found = [CompletionItem(name) for name in list_baselines() if name.startswith(incomplete)]
+    return found or [CompletionItem(incomplete, type="file")]
+
+
+@click.command(
+    cls=Command,
+    context_settings=CONTEXT,
+    epilog=examples(
+        "autometa run",
+        "autometa run --dataset photos --time-budget 10m --memory-budget 4GB",
+        "autometa run --submission prototypical --ways 5 --shots 1-5 --output first",
+        "autometa run --config run.yaml --json > scores.json",
+    ),
+)
+@model_options(RunOptions, complete={"submission": complete_submission})
+@config_option
+@json_option("the scores")
+@level_options
+def run(config: Path | None, as_json: bool, **given: Any) -> None:
+    """Run a submission on a dataset within a time and memory budget and score it.
+
+    Exit status: 0 when ingestion and scoring succeeded, 1 when the run failed, 2 for bad arguments, 130 when
+    interrupted before there were results.
+    """
+    started = time.monotonic() - process_age_s()
+    prepare_process()
+    console = make_console(stderr=as_json)
+    options = read_options(config, given)
+    display = Display(console, options.time_budget, started, level())
+    started += prepare_weights(options, display.line)
+    display.started = started
+    settings = ingestion_settings(options, started)
+    folder = settings.output_dir.parent
+    claim = claim_output(folder, overwrite=options.overwrite, resume=options.resume)
+    with display.live():
+        result = run_ingestion(settings, display.show, resume=options.resume)
+    if options.resume:
+        remove(folder / "scoring")  # it may be incomplete after a kill
+    try:
+        summary = score(
+            ScoringSettings(results_dir=settings.output_dir, output_dir_scoring=folder / "scoring")
+        )
+    except (ScoringError, OSError) as error:
+        raise Failure(f"scoring failed: {error}") from error
+    claim.close()
+    if as_json:
+        print_json(scores_record(summary) | run_record(result, options))
+    else:
+        console.print(score_table(summary.overall, summary.datasets))
+        display.result(f"ingestion took {result.seconds['total']:.1f} s of {options.time_budget:.0f} s")
+        display.result(f"report: {summary.report}")
+    sys.exit(0 if result.succeeded else FAILED)
+
+
+def read_options(config: Path | None, given: dict[str, Any]) -> RunOptions:
+    """Options of the command line and of the file; the former take precedence. ConfigError names the option and the
+    fix."""
+    return merge_options(RunOptions, config, given)

@@ -1,0 +1,123 @@
+"""What the options of a run lead to: its submission, its folder, its weights, and the settings of ingestion."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from autometa.core.budget import MemoryBudget, stopwatch
+from autometa.core.errors import ConfigError
+from autometa.core.settings import RunOptions
+from ingestion import IngestionSettings
+from ingestion.disk import remove
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = ROOT / "autometa" / "shipped"
+"""What an installed copy brings along; a checkout has no such folder."""
+DEMO = SHIPPED / "demo" if SHIPPED.is_dir() else ROOT / "examples" / "demo"
+BASELINES = SHIPPED / "baselines" if SHIPPED.is_dir() else ROOT / "baselines"
+MARK_FILE = ".autometa-run"
+
+
+def list_baselines() -> list[str]:
+    """The names of the bundles that come with autometa."""
+    return sorted(path.parent.name for path in BASELINES.glob("*/model.py"))
+
+
+def prepare_weights(options: RunOptions, show: Callable[[str], None]) -> float:
+    """Tell the submission which backbones to use and where their weights may be, and download what is missing where
+    that is allowed; `show` gets a line for each. Seconds that this took, which do not count for the run."""
+    elapsed = stopwatch()
+    names = options.backbones or options.preset or ""
+    if names:
+        os.environ["AUTOMETA_BACKBONES"] = names
+    if options.download == "never":
+        os.environ["AUTOMETA_CACHES"] = "no"
+    if options.weights_dir is not None:
+        os.environ["AUTOMETA_WEIGHTS_DIR"] = str(options.weights_dir.resolve())
+    if options.download != "allow":
+        return 0.0
+    if not names:
+        raise ConfigError("--download allow: name what to download with --backbones or --preset")
+    from autometa.backbones.fetch import fetch_named  # noqa: PLC0415 - slow to import, and rarely needed
+
+    fetch_named([name.strip() for name in names.split(",")], show, options.download_limit)
+    return elapsed()
+
+
+def ingestion_settings(options: RunOptions, started: float) -> IngestionSettings:
+    """The settings of ingestion. ConfigError for an unknown baseline."""
+    dataset = options.dataset or DEMO
+    name = f"{dataset.resolve().name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = options.output or Path("output") / name
+    return IngestionSettings(
+        input_data_dir=dataset,
+        submission=find_submission(options.submission),
+        output_dir=folder / "ingestion",
+        seed=options.seed,
+        image_size=options.image_size,
+        test_tasks_per_dataset=options.tasks_per_dataset,
+        ways=options.ways,
+        shots=options.shots,
+        query_images_per_class=options.query_per_class,
+        protocol=options.protocol,
+        sandbox=options.sandbox,
+        time_budget_s=options.time_budget,
+        memory_budget_bytes=options.memory_budget or MemoryBudget.of_machine().total_bytes,
+        gpu_memory_budget_bytes=options.gpu_memory_budget,
+        started=started,
+    )
+
+
+def claim_output(folder: Path, *, overwrite: bool, resume: bool = False) -> IO[str]:
+    """Reserve `folder` for this run, as long as the returned file is open.
+
+    `overwrite` deletes an earlier run in it, `resume` keeps it. ConfigError if the folder holds other files, another
+    run uses it, or it cannot be written.
+    """
+    mark = folder / MARK_FILE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        ours = mark.exists()
+        if any(folder.iterdir()) and not ((overwrite or resume) and ours):
+            advice = "add --overwrite or --resume, or name" if ours else "it is not the output of a run: name"
+            raise ConfigError(f"--output {folder}: exists and is not empty; {advice} another folder")
+        claim = mark.open("a")
+        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for part in () if resume else ("ingestion", "scoring"):
+            remove(folder / part)
+    except BlockingIOError as error:
+        raise ConfigError(f"--output {folder}: another run is using it; name another folder") from error
+    except OSError as error:
+        raise ConfigError(
+            f"--output {folder}: cannot be used ({error.strerror}); name another folder"
+        ) from error
+    return claim
+
+
+def is_in_use(folder: Path) -> bool:
+    """Whether a run has reserved this folder and has not ended."""
+    try:
+        with (folder / MARK_FILE).open("rb") as mark:
+            fcntl.flock(mark, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no mark, or a file system without locks
+        return False
+    return False
+
+
+def find_submission(name: str) -> Path:
+    """A bundle by path, or a baseline by name. ConfigError lists the baselines."""
+    baselines = list_baselines()
+    if name in baselines and not (Path(name) / "model.py").exists():
+        return BASELINES / name
+    if Path(name).exists():
+        return Path(name)
+    raise ConfigError(
+        f"--submission {name}: no such file or folder, and no baseline ({', '.join(baselines)})"
+    )
