@@ -17,7 +17,7 @@ release = re.findall(
 )[0]
 version = release
 
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["images"]
 myst_heading_anchors = 4
@@ -30,6 +30,7 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
 autodoc_class_signature = "mixed"
 autodoc_preserve_defaults = True
+napoleon_use_ivar = True
 
 html_theme = "furo"
 html_title = f"autometa {release}"

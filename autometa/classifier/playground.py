@@ -109,7 +109,7 @@ def build_page(gradio: Any, answers: Answers, title: str) -> Any:
         files = [[file for file, _ in gallery or []] for gallery in galleries]
         try:
             found = answers.of(query, names, files)
-        except AutometaError as error:
+        except (AutometaError, ValueError) as error:
             return None, f"**{error}**"
         return found, "" if found else WAITING
 
