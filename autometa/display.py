@@ -1,19 +1,32 @@
-"""The display of a run on the terminal: stage, time budget, output of the submission, scores."""
+"""The display of long work: stage, time left, best score so far, trials, memory; then the scores.
+
+On a terminal, bars and a line of status stay at the bottom, and everything else scrolls above them. Elsewhere, all
+are plain lines: those of status come when something has changed, and at times.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Protocol
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from autometa.core.budget import children_bytes
+from autometa.core.progress import QUIET, USUAL, VERBOSE
+from autometa.core.progress import Progress as Standing
+
 STYLES = {"line": "dim", "note": "cyan", "failure": "bold red"}
+HEARTBEAT_S = 30.0
+"""Without a terminal, a line of status comes at least so often."""
+MEMORY_EVERY_S = 1.0
 
 
 class Event(Protocol):
@@ -51,105 +64,189 @@ class Group(Protocol):
     def missing(self) -> int: ...
 
 
-class Finding(Protocol):
-    """What a check of the machine found: see `autometa.cli.checks.Finding`."""
+class Status:
+    """What is known of a run, from its events; every method may be called from any thread."""
 
-    @property
-    def area(self) -> str: ...
-
-    @property
-    def state(self) -> str: ...
-
-    @property
-    def what(self) -> str: ...
-
-    @property
-    def remedy(self) -> str: ...
-
-
-class _Spent(TextColumn):
-    """Seconds used of the budget, computed again at every refresh."""
-
-    def __init__(self, started: float) -> None:
-        super().__init__("")
+    def __init__(self, budget_s: float, started: float, memory_bytes: int | None = None) -> None:
+        self.budget_s = budget_s
         self.started = started
+        self.memory_bytes = memory_bytes
+        self.stage = ""
+        self.last_line = ""
+        self._done = self._total = 0
+        self._standing: Standing | None = None
+        self._measured: tuple[float, int] = (float("-inf"), 0)
+
+    def hear(self, event: Event) -> bool:
+        """Take in an event; whether the score or the number of trials has changed."""
+        if event.kind == "stage":
+            self.stage, self._done, self._total = event.text, 0, event.total
+        elif event.kind == "progress":
+            self._done, self._total = event.done, event.total
+        elif event.kind == "line":
+            standing, before = Standing.parse(event.text), self._standing
+            if standing is None:
+                self.last_line = event.text
+                return False
+            self._standing = standing
+            return before is None or before.line() != replace(standing, stage=before.stage).line()
+        return False
+
+    def spent_s(self) -> float:
+        """Seconds since the run has begun."""
+        return time.monotonic() - self.started
+
+    def text(self) -> str:
+        """One line on all of it; what is not known is left out."""
+        steps = f" {self._done} of {self._total}" if self._total else ""
+        parts = [f"{self.stage}{steps}" if self.stage else "", f"{self._left_s():.0f} s left"]
+        if standing := self._standing:
+            parts.append(f"best score {standing.percent()}" if standing.score is not None else "")
+            parts.append(f"{standing.trials} trial{'' if standing.trials == 1 else 's'}")
+        used = self._used_bytes()
+        if used:
+            most = f" of {self.memory_bytes / 1e9:.1f}" if self.memory_bytes else ""
+            parts.append(f"memory {used / 1e9:.1f}{most} GB")
+        return ", ".join(filter(None, parts))
+
+    def _left_s(self) -> float:
+        return max(self.budget_s - self.spent_s(), 0.0)
+
+    def _used_bytes(self) -> int:
+        """Memory of the submission, looked up once in a second."""
+        moment, used = self._measured
+        if time.monotonic() - moment >= MEMORY_EVERY_S:
+            used = children_bytes()
+            self._measured = time.monotonic(), used
+        return used
+
+
+class _Spent(ProgressColumn):
+    """Seconds used of the budget, or steps done, computed again at every refresh."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__()
+        self._status = status
 
     def render(self, task: Task) -> Text:
         """The text for one bar."""
         if task.fields["is_budget"]:
-            return Text(f"{time.monotonic() - self.started:.0f} of {task.total:.0f} s")
+            return Text(f"{self._status.spent_s():.0f} of {task.total:.0f} s")
         return Text(f"{task.completed:.0f} of {task.total:.0f}" if task.total else "")
 
 
-class Display:
-    """Live progress bars for the budget and the stage; all other output scrolls above them."""
+class _Bars(Progress):
+    """Bars, and below them the status and the last line of the submission."""
 
-    def __init__(self, console: Console, budget_s: float, started: float, level: int = 0) -> None:
+    def __init__(self, status: Status, console: Console, *, show_last: bool) -> None:
+        self._status, self._show_last = status, show_last
+        columns = (TextColumn("{task.description:<24}"), BarColumn(), _Spent(status))
+        super().__init__(*columns, console=console, transient=True)
+
+    def get_renderables(self) -> Iterator[Table | Text]:
+        """What is drawn at the bottom of the terminal."""
+        yield self.make_tasks_table(self.tasks)
+        yield Text(self._status.text(), no_wrap=True, overflow="ellipsis")
+        if self._show_last and self._status.last_line:
+            yield Text(self._status.last_line, style="dim", no_wrap=True, overflow="ellipsis")
+
+
+class Display:
+    """Shows the events of a run as they come. `level`: QUIET, USUAL or VERBOSE; `memory_bytes`: the budget of memory,
+    if it is to be shown."""
+
+    def __init__(
+        self,
+        console: Console,
+        budget_s: float,
+        started: float,
+        level: int = USUAL,
+        *,
+        memory_bytes: int | None = None,
+    ) -> None:
         self._console = console
-        self.started = started
-        self.level = level
-        columns = (TextColumn("{task.description:<24}"), BarColumn(), _Spent(started))
-        self._progress = Progress(*columns, console=console, transient=True)
-        self._budget = self._progress.add_task("time budget", total=budget_s, is_budget=True)
+        self._level = level
+        self.status = Status(budget_s, started, memory_bytes)
+        self._bars = _Bars(self.status, console, show_last=level == USUAL)
+        self._budget: TaskID | None = None
         self._stage: TaskID | None = None
+        self._lock = threading.Lock()
 
     @contextmanager
     def live(self) -> Iterator[Display]:
-        """Show the bars while the block runs."""
-        with self._progress:
+        """Show the status while the block runs."""
+        if self._level == QUIET:
             yield self
+        elif self._console.is_terminal:
+            self._budget = self._bars.add_task("time budget", total=self.status.budget_s, is_budget=True)
+            with self._bars:
+                yield self
+        else:
+            with repeated(self.show_status, HEARTBEAT_S):
+                yield self
 
     def show(self, event: Event) -> None:
-        """Show one event of ingestion."""
-        self._progress.update(self._budget, completed=time.monotonic() - self.started)
-        if event.kind == "stage":
-            if self._stage is not None:
-                self._progress.remove_task(self._stage)
-            self._stage = self._progress.add_task(event.text, total=event.total or None, is_budget=False)
-            self._console.print(event.text, style="bold", markup=False, highlight=False)
-        elif event.kind == "progress":
-            if self._stage is not None:
-                self._progress.update(self._stage, completed=event.done, total=event.total)
-        else:
-            style = STYLES.get(event.kind, "")
-            self._console.print(event.text, style=style, markup=False, highlight=False, soft_wrap=True)
+        """Show one event of ingestion, or `Event`-like, from any thread."""
+        with self._lock:
+            changed = self.status.hear(event)
+            if self._budget is not None:
+                self._move_bars(event)
+            if self._is_shown(event.kind):
+                self._print(event)
+            if changed and not self._console.is_terminal and self._level == USUAL:
+                self.show_status()
+
+    def show_status(self) -> None:
+        """Print the status as a line."""
+        if self.status.stage:
+            self.line(f"{self.status.spent_s():.0f} s: {self.status.text()}")
 
     def line(self, text: str) -> None:
-        """Show a line that is of no event."""
+        """Print a line that is of no event, unless quiet."""
+        if self._level > QUIET:
+            self.result(text)
+
+    def result(self, text: str) -> None:
+        """Print a line that is shown always."""
         self._console.print(text, soft_wrap=True, highlight=False, markup=False)
 
-    result = line
+    def _is_shown(self, kind: str) -> bool:
+        if kind == "line":
+            return self._level == VERBOSE
+        return kind == "failure" or (kind != "progress" and self._level > QUIET)
+
+    def _print(self, event: Event) -> None:
+        style = "bold" if event.kind == "stage" else STYLES.get(event.kind, "")
+        self._console.print(event.text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+    def _move_bars(self, event: Event) -> None:
+        bars = self._bars
+        assert self._budget is not None
+        bars.update(self._budget, completed=self.status.spent_s())
+        if event.kind == "stage":
+            if self._stage is not None:
+                bars.remove_task(self._stage)
+            self._stage = bars.add_task(event.text, total=event.total or None, is_budget=False)
+        elif event.kind == "progress" and self._stage is not None:
+            bars.update(self._stage, completed=event.done, total=event.total)
 
 
-def make_console(*, stderr: bool = False) -> Console:
-    """What a command prints on: stdout, or stderr where stdout is for JSON."""
-    return Console(stderr=stderr)
+@contextmanager
+def repeated(action: Callable[[], None], every_s: float) -> Iterator[None]:
+    """Do something at times in another thread, while the block runs."""
+    over = threading.Event()
 
+    def work() -> None:
+        while not over.wait(every_s):
+            action()
 
-def print_columns(console: Console, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table without lines. Where there is no terminal, each row is one line, however long."""
-    if not console.is_terminal:
-        every = [headings, *rows]
-        widths = [max(len(row[place]) for row in every) for place in range(len(headings))]
-        for row in every:
-            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            console.print("  ".join(cells).rstrip(), soft_wrap=True, highlight=False, markup=False)
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    console.print(table)
-
-
-def print_finding(console: Console, finding: Finding) -> None:
-    """A line on what was found, and one with the remedy."""
-    style = {"ok": "green", "note": "yellow", "problem": "bold red"}[finding.state]
-    head = Text.assemble((f"{finding.state:<8}", style), f"{finding.area:<10}", finding.what)
-    console.print(head, soft_wrap=True, highlight=False)
-    if finding.remedy:
-        console.print(Text(f"{'':<18}> {finding.remedy}", "bold"), soft_wrap=True, highlight=False)
+    thread = threading.Thread(target=work, name="display", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def score_table(overall: Group, datasets: Sequence[Group]) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,10 +15,11 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 
 from autometa.classifier import persistence
 from autometa.classifier.judging import judge_members
-from autometa.classifier.pictures import Images, as_sequence, choose_px, read_image, read_in_chunks
+from autometa.classifier.pictures import as_sequence, choose_preparation, read_image, read_in_chunks
 from autometa.classifier.rejection import Rejection, calibrate, nearest_similarity
 from autometa.classifier.sources import Source, open_model, open_preset
 from autometa.classifier.spaces import Encoded, FeatureSpace, Support, concatenate
+from ingestion import Preparation
 
 CHUNK = 128
 """Images that are encoded at a time."""
@@ -89,12 +90,16 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Remember examples: `X` images (or features), `y` labels [n] of any sortable kind. ValueError names what is
         wrong with them; a class needs one example, and there must be two classes."""
         self._check_parameters()
+        return self.fit_on(self._open_source(), X, y)
+
+    def fit_on(self, source: Source, X: Any, y: Any) -> Self:
+        """As `fit`, with networks that are open already."""
         X, y = self._check_examples(X, y, reset=True)
         classes, labels = np.unique(y, return_inverse=True)
         if len(classes) < 2:
             raise ValueError(f"fit needs two classes or more; there is one class: {classes[0]}")
-        self._source = self._open_source()
-        self._px = self._choose_px(X)
+        self._source = source
+        self._preparation = self._choose_preparation(X)
         encoded = self._encode_all(X)
         self.classes_ = classes
         self._support = Support(encoded, torch.from_numpy(labels.astype(np.int64)), len(classes))
@@ -119,10 +124,14 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Labels [n]; `reject_label` where `reject_below` says so."""
+        return self.classify(X)[0]
+
+    def classify(self, X: Any) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """What `predict` and `predict_proba` say, at the price of one."""
         probabilities, known = self._answer(X)
         labels: NDArray[Any] = self.classes_[probabilities.argmax(1)]
         if known is None or self.reject_below is None:
-            return labels
+            return labels, probabilities
         rejected = known < self.reject_below
         instead = self._reject_label()
         if rejected.any() and np.asarray(instead).dtype.kind != labels.dtype.kind:
@@ -130,7 +139,20 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         elif labels.dtype.kind == "U":
             labels = labels.astype(np.result_type(labels, np.asarray(instead)))
         labels[rejected] = instead
-        return labels
+        return labels, probabilities
+
+    def read(self, X: Any) -> tuple[list[NDArray[np.uint8]], dict[int, str]]:
+        """Images that can be read, as pixels uint8 [px, px, 3] that other methods take, and by place in `X` what is
+        wrong with the others."""
+        check_is_fitted(self)
+        assert self._preparation is not None, "features are not read"
+        good, errors = [], {}
+        for place, image in enumerate(as_sequence(X)):
+            try:
+                good.append(np.moveaxis(read_image(image, self._preparation), 0, -1))
+            except ValueError as error:
+                errors[place] = str(error)
+        return good, errors
 
     def known_probability(self, X: Any) -> NDArray[np.float64]:
         """Probabilities float64 [n] of belonging to one of the classes; needs `reject_below`, see there."""
@@ -153,7 +175,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         sizes = self._support.labels.bincount(minlength=self._support.ways).tolist()
         return {
             "encoder": self._source.about,
-            "image_size": self._px,
+            "image_size": self._preparation.px if self._preparation else None,
             "members": dict(self._source.space.members()),
             "examples": {str(name): size for name, size in zip(self.classes_, sizes, strict=True)},
             "transductive": self.transductive,
@@ -215,12 +237,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return Source(FeatureSpace(), None, "precomputed features")
         return open_preset(self.preset) if self.model is None else open_model(Path(self.model))
 
-    def _choose_px(self, images: Any) -> int | None:
+    def _choose_preparation(self, images: Any) -> Preparation | None:
         if self.encoder == PRECOMPUTED:
             return None
-        if self.image_size != "auto":
-            return int(self.image_size)
-        return self._source.px or choose_px(images)
+        chosen = self._source.preparation or choose_preparation(images)
+        return chosen if self.image_size == "auto" else replace(chosen, px=int(self.image_size))
 
     def _encode_all(self, X: Any) -> dict[str, torch.Tensor]:
         return concatenate(list(self._encode_in_chunks(X)))
@@ -230,8 +251,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self.encoder == PRECOMPUTED:
             yield space.encode(X)
             return
-        assert self._px is not None, "images have a size"
-        for images in read_in_chunks(X, self._source.decode_at(self._px), CHUNK):
+        assert self._preparation is not None, "images are prepared"
+        for images in read_in_chunks(X, self._preparation, CHUNK):
             yield space.encode(images)
 
     def _answer(self, X: Any) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
@@ -278,9 +299,3 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(persistence.unpack(state))
-
-
-def prepare_images(images: Any, px: int, source: Source) -> Images:
-    """Images uint8 [n, 3, px, px] as a classifier sees them."""
-    decode = source.decode_at(px)
-    return np.stack(list(map(partial(read_image, decode=decode), as_sequence(images))))

@@ -43,16 +43,17 @@ def export_onnx(classifier: FewShotClassifier, folder: Path) -> Path:
     """Write the graph and `classes.json` into `folder`; the path of the graph. ValueError where a learner cannot be
     written as a graph, or the package `onnx` is missing."""
     space = classifier._source.space
-    if not isinstance(space, PortfolioSpace) or classifier._px is None:
+    if not isinstance(space, PortfolioSpace) or classifier._preparation is None:
         raise ValueError(
             f"{classifier._source.about}: only classifiers on a portfolio of backbones can be exported"
         )
     if classifier.transductive:
         raise ValueError("transductive = True: the graph answers each image alone; set it to False")
-    graph = ClassifierGraph(space, classifier._support, classifier._px).eval()
+    px = classifier._preparation.px
+    graph = ClassifierGraph(space, classifier._support, px).eval()
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / GRAPH
-    example = torch.zeros(2, 3, classifier._px, classifier._px, dtype=torch.uint8)
+    example = torch.zeros(2, 3, px, px, dtype=torch.uint8)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # that the tracing exporter is old
@@ -70,7 +71,7 @@ def export_onnx(classifier: FewShotClassifier, folder: Path) -> Path:
         raise ValueError(f"export needs the package onnx ({describe(error)}): pip install onnx") from error
     about = {
         "classes": [str(each) for each in classifier.classes_],
-        "px": classifier._px,
+        "preparation": classifier._preparation.to_json(),
         "input": "uint8 [n, 3, px, px], RGB, resized to a square with a bilinear filter with antialiasing",
         "output": "probabilities float32 [n, classes]",
     }

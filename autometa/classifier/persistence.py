@@ -17,6 +17,7 @@ from autometa.classifier.sources import RECORD, Source, open_model, open_preset
 from autometa.classifier.spaces import FeatureSpace, LearnerSpace, PortfolioSpace, Support
 from autometa.core.errors import ArtifactError
 from autometa.core.files import load_tensors, remove_other_tensors, save_tensors, write_model
+from ingestion import Preparation
 
 if TYPE_CHECKING:
     from autometa.classifier.estimator import FewShotClassifier
@@ -28,13 +29,13 @@ SOURCE, FILES = "_source", "_files"
 
 
 class Record(BaseModel):
-    """What `classifier.json` holds: the size of images, the classes with their numpy type, the file with the
+    """What `classifier.json` holds: how images are prepared, the classes with their numpy type, the file with the
     examples, and what `FewShotClassifier` was told."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["autometa-classifier-1"] = "autometa-classifier-1"
-    px: int | None
+    preparation: dict[str, Any] | None
     classes: list[str | bool | int | float]
     dtype: str
     support: str
@@ -60,7 +61,7 @@ def save(classifier: FewShotClassifier, folder: Path) -> None:
     support = classifier._support
     file = save_tensors(folder, STEM, {**support.encoded, LABELS: support.labels})
     record = Record(
-        px=classifier._px,
+        preparation=classifier._preparation.to_json() if classifier._preparation else None,
         classes=classes,
         dtype=classifier.classes_.dtype.str,
         support=file,
@@ -94,7 +95,7 @@ def load(kind: type[FewShotClassifier], folder: Path) -> FewShotClassifier:
     labels = encoded.pop(LABELS)
     classifier.classes_ = np.array(record.classes, dtype=np.dtype(record.dtype))
     classifier._source = _precomputed() if record.encoder else open_model(folder)
-    classifier._px = record.px
+    classifier._preparation = Preparation.from_json(record.preparation) if record.preparation else None
     classifier._support = Support(encoded, labels, len(record.classes))
     classifier._rejection = Rejection(**record.rejection) if record.rejection else None
     if record.encoder:
@@ -134,5 +135,5 @@ def unpack(state: dict[str, Any]) -> dict[str, Any]:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(content)
             opened = open_model(Path(scratch))
-        return state | {SOURCE: Source(opened.space, state["_px"], opened.about)}
+        return state | {SOURCE: Source(opened.space, state["_preparation"], opened.about)}
     return state | {SOURCE: _precomputed() if state["encoder"] else open_preset(state["preset"])}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ingestion import Preparation, decode_image, survey
+from ingestion.datasets import dataset_from_names
+from ingestion.formats import UNUSABLE
 from ingestion.image_size import FORMAT_PX, LARGEST_PX, STEP_PX, shorter_sides
 from ingestion.loose_images import encode_image, encode_pixels, is_image
 
 Images = NDArray[np.uint8]
-Decode = Callable[[bytes], Images]
-"""An encoded image → uint8 [3, px, px]."""
 CHANNELS = (1, 3, 4)
 SAMPLE = 48
 """Images that are looked at to choose a size."""
@@ -78,8 +79,15 @@ def _one(image: Any, number: int) -> Any:
     raise ValueError(f"image {number} is a {type(image).__name__}; give {KINDS}")
 
 
-def choose_px(images: Sequence[Any]) -> int:
-    """Pixels for these images: the shorter side of most, within the bounds of `--image-size auto`."""
+def choose_preparation(images: Sequence[Any]) -> Preparation:
+    """How these images are prepared: at the shorter side of most, within the bounds of `--image-size auto`; deep
+    greys and transparent parts as the files among them need it."""
+    files = [Path(image) for image in images if isinstance(image, (str, os.PathLike))]
+    dataset = dataset_from_names("examples", files, [""] * len(files))
+    return survey.choose_preparation([dataset], _choose_px(images))[0]
+
+
+def _choose_px(images: Sequence[Any]) -> int:
     places = np.unique(np.linspace(0, len(images) - 1, SAMPLE).astype(int))
     sides = [side for place in places for side in _shorter_side(images[place])]
     wanted = int(median(sides)) // STEP_PX * STEP_PX if sides else FORMAT_PX
@@ -94,20 +102,21 @@ def _shorter_side(image: Any) -> list[int]:
     return shorter_sides([Path(image)])
 
 
-def read_image(image: Any, decode: Decode) -> Images:
+def read_image(image: Any, preparation: Preparation) -> Images:
     """One of `as_sequence` → uint8 [3, px, px]. ValueError names the file and what is wrong with it."""
     name = str(image) if isinstance(image, (str, os.PathLike)) else "an image"
     try:
         if isinstance(image, np.ndarray):
-            return decode(encode_pixels(image))
-        return decode(encode_image(image) if is_image(image) else Path(image).read_bytes())
+            return decode_image(encode_pixels(image), preparation)
+        content = encode_image(image) if is_image(image) else Path(image).read_bytes()
+        return decode_image(content, preparation)
     except FileNotFoundError as error:
         raise ValueError(f"{name}: no such file") from error
-    except (OSError, ValueError, SyntaxError) as error:
+    except UNUSABLE as error:
         raise ValueError(f"{name}: not a usable image ({error})") from error
 
 
-def read_in_chunks(images: Sequence[Any], decode: Decode, chunk: int) -> Iterator[Images]:
+def read_in_chunks(images: Sequence[Any], preparation: Preparation, chunk: int) -> Iterator[Images]:
     """Images uint8 [m, 3, px, px], at most `chunk` at a time."""
     for start in range(0, len(images), chunk):
-        yield np.stack([read_image(image, decode) for image in images[start : start + chunk]])
+        yield np.stack([read_image(image, preparation) for image in images[start : start + chunk]])

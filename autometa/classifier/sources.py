@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from autometa.backbones import PRESETS, View, installed_backbones
 from autometa.backbones.shelf import BackboneShelf
-from autometa.classifier.pictures import Decode
 from autometa.classifier.spaces import UNFITTED, LearnerSpace, PortfolioSpace, Space
 from autometa.core.errors import ArtifactError, ConfigError, WeightsError
 from autometa.core.files import DESCRIPTION
@@ -19,7 +17,7 @@ from autometa.heads import Metric, find_metric
 from autometa.heads.modes import collect_keys
 from autometa.model.load import load_learner
 from autometa.model.portfolio import Portfolio, WeightedMode, list_inputs
-from ingestion import decode_image
+from ingestion import Preparation
 
 PX = 224
 """Size at which pretrained backbones look at images, whatever their own size."""
@@ -29,18 +27,15 @@ USUAL_PX = 128
 """What ingestion prepares unless told otherwise."""
 RECORD = "classifier.json"
 """Beside a saved learner: how its images are prepared, and its classes."""
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A space, the size of images that it takes (None: whatever suits them), how these are prepared, and what to say
-    of it."""
+    """A space, how the images are prepared that it takes (None: as suits them), and what to say of it."""
 
     space: Space
-    px: int | None
+    preparation: Preparation | None
     about: str
-    decode_at: Callable[[int], Decode] = field(default=lambda px: partial(decode_image, px=px))
 
 
 def open_preset(preset: str) -> Source:
@@ -109,15 +104,18 @@ def find_model(folder: Path) -> Path:
 def _open_model(folder: Path, changed: int) -> Source:
     learner = load_learner(folder)
     space = PortfolioSpace(learner) if isinstance(learner, Portfolio) else LearnerSpace(learner)
-    return Source(space, trained_px(folder), f"{type(learner).__name__} of {folder.name}")
+    return Source(space, trained_preparation(folder), f"{type(learner).__name__} of {folder.name}")
 
 
-def trained_px(folder: Path) -> int:
-    """The size of the images that a learner was trained on: from the record beside it, or that of its run."""
+def trained_preparation(folder: Path) -> Preparation:
+    """How the images were prepared that a learner was trained on: from the record beside it, or that of its run."""
     if (own := folder / RECORD).exists():
-        return int(json.loads(own.read_text())["px"])
+        return Preparation.from_json(json.loads(own.read_text())["preparation"])
     if (record := folder.parent / "ingestion.json").exists():
-        return int(json.loads(record.read_text())["image_size"])
+        content = json.loads(record.read_text())
+        if "preparation" in content:
+            return Preparation.from_json(content["preparation"])
+        return Preparation(int(content["image_size"]))
     if (identity := folder.parent / "run.json").exists():  # of a run that was killed
-        return int(json.loads(identity.read_text())["tasks"]["image_size"])
-    return USUAL_PX
+        return Preparation(int(json.loads(identity.read_text())["tasks"]["image_size"]))
+    return Preparation(USUAL_PX)

@@ -8,7 +8,6 @@ import click
 
 from autometa.cli.options import (
     CONTEXT,
-    QUIET,
     examples,
     json_option,
     level,
@@ -17,6 +16,7 @@ from autometa.cli.options import (
     read_size,
 )
 from autometa.cli.program import FAILED, BadInput, Group
+from autometa.core.progress import QUIET
 
 if TYPE_CHECKING:
     from autometa.backbones import BackboneSpec

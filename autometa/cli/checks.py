@@ -138,7 +138,7 @@ def _room(what: str, folder: Path, least: int, fix: str) -> Iterator[Finding]:
 def check_sandboxes() -> Iterator[Finding]:
     """Which sandboxes work. That none does is a note: code that one trusts runs without."""
     usable: list[str] = []
-    for name in SANDBOXES:
+    for name, means in SANDBOXES.items():
         try:
             choose_sandbox(name)
         except InputError as error:
@@ -146,7 +146,7 @@ def check_sandboxes() -> Iterator[Finding]:
             yield Finding("sandbox", "note", f"{name}: {what}", _sandbox_remedy(name))
         else:
             usable.append(name)
-            yield Finding("sandbox", "ok", f"{name}: {SANDBOXES[name]}")
+            yield Finding("sandbox", "ok", f"{name}: {means}")
     if not usable:
         yield Finding("sandbox", "note", "none works: run only submissions that you trust", "see above")
 

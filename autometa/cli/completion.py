@@ -15,7 +15,7 @@ PROGRAM, VARIABLE = "autometa", "_AUTOMETA_COMPLETE"
     cls=Command,
     context_settings=CONTEXT,
     epilog=examples(
-        'eval "$(autometa completion bash)"',
+        "autometa completion bash >> ~/.bashrc",
         "autometa completion zsh >> ~/.zshrc",
         "autometa completion fish > ~/.config/fish/completions/autometa.fish",
     ),

@@ -12,10 +12,11 @@ import click
 import autometa
 from autometa.cli import checks
 from autometa.cli.checks import Check, Finding
-from autometa.cli.options import CONTEXT, QUIET, examples, json_option, level, level_options, print_json
+from autometa.cli.options import CONTEXT, examples, json_option, level, level_options, print_json
+from autometa.cli.output import make_console, print_finding
 from autometa.cli.program import FAILED, Command
 from autometa.core.errors import FAILURES, describe
-from autometa.display import make_console, print_finding
+from autometa.core.progress import QUIET
 
 CHECKS: dict[str, Check] = {
     "Python": checks.check_python,

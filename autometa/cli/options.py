@@ -17,6 +17,7 @@ from click.shell_completion import CompletionItem
 from pydantic import BaseModel, ByteSize, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from autometa.core.progress import QUIET, USUAL, VERBOSE
 from autometa.core.settings import Written, load_yaml, show_bytes, validate_settings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -27,7 +28,6 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 """Settings of all commands."""
 LEVEL = "autometa.level"
 """Where the context of a command keeps how much it shows."""
-QUIET, USUAL, VERBOSE = -1, 0, 1
 
 
 def model_options(

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from autometa.core.errors import ArtifactError, AutometaError, ConfigError, DataError, describe
+from autometa.core.errors import ArtifactError, AutometaError, ConfigError, DataError
 from ingestion.errors import IngestionError, InputError
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -45,7 +45,7 @@ def one_line() -> Iterator[None]:
     except (ConfigError, ArtifactError, DataError, InputError) as error:
         raise BadInput(str(error)) from error
     except (AutometaError, IngestionError) as error:
-        raise Failure(describe(error)) from error
+        raise Failure(str(error)) from error
     except ModuleNotFoundError as error:
         raise Failure(f"the module `{error.name}` is not installed; run: autometa doctor") from error
     except KeyboardInterrupt as error:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import click
 
-from autometa.cli.options import CONTEXT, QUIET, examples, json_option, level, level_options, print_json
+from autometa.cli.options import CONTEXT, examples, json_option, level, level_options, print_json
+from autometa.cli.output import make_console
 from autometa.cli.program import BadInput, Command, Failure
 from autometa.cli.records import scores_record
 from autometa.cli.run_setup import is_in_use
-from autometa.display import make_console, score_table
+from autometa.core.progress import QUIET
+from autometa.display import score_table
 from ingestion.disk import remove
 from scoring import ScoreSummary, ScoringError, ScoringSettings, score
 

@@ -21,16 +21,18 @@ from autometa.cli.options import (
     model_options,
     print_json,
 )
+from autometa.cli.output import make_console
 from autometa.cli.program import FAILED, Command, Failure
 from autometa.cli.records import run_record, scores_record
 from autometa.cli.run_setup import claim_output, ingestion_settings, list_baselines, prepare_weights
 from autometa.core.budget import process_age_s
 from autometa.core.settings import RunOptions
-from autometa.display import Display, make_console, score_table
+from autometa.display import Display, score_table
 from ingestion import run as run_ingestion
 from ingestion.disk import remove
+from ingestion.outputs import LOG_FILE
 from ingestion.terminal import prepare_process
-from scoring import ScoringError, ScoringSettings, score
+from scoring import ScoreSummary, ScoringError, ScoringSettings, score
 
 
 def complete_submission(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -65,28 +67,33 @@ def run(config: Path | None, as_json: bool, **given: Any) -> None:
     options = read_options(config, given)
     display = Display(console, options.time_budget, started, level())
     started += prepare_weights(options, display.line)
-    display.started = started
+    display.status.started = started
     settings = ingestion_settings(options, started)
+    display.status.memory_bytes = settings.memory_budget_bytes
     folder = settings.output_dir.parent
-    claim = claim_output(folder, overwrite=options.overwrite, resume=options.resume)
-    with display.live():
-        result = run_ingestion(settings, display.show, resume=options.resume)
-    if options.resume:
-        remove(folder / "scoring")  # it may be incomplete after a kill
-    try:
-        summary = score(
-            ScoringSettings(results_dir=settings.output_dir, output_dir_scoring=folder / "scoring")
-        )
-    except (ScoringError, OSError) as error:
-        raise Failure(f"scoring failed: {error}") from error
-    claim.close()
+    with claim_output(folder, overwrite=options.overwrite, resume=options.resume):
+        with display.live():
+            result = run_ingestion(settings, display.show, resume=options.resume)
+        if options.resume:
+            remove(folder / "scoring")  # it may be incomplete after a kill
+        summary = score_run(folder)
     if as_json:
         print_json(scores_record(summary) | run_record(result, options))
     else:
         console.print(score_table(summary.overall, summary.datasets))
-        display.result(f"ingestion took {result.seconds['total']:.1f} s of {options.time_budget:.0f} s")
+        display.line(f"ingestion took {result.seconds['total']:.1f} s of {options.time_budget:.0f} s")
+        if result.failures:
+            display.line(f"what the submission printed: {settings.output_dir / LOG_FILE}")
         display.result(f"report: {summary.report}")
     sys.exit(0 if result.succeeded else FAILED)
+
+
+def score_run(folder: Path) -> ScoreSummary:
+    """Score what ingestion left in the output folder of a run. Failure says why that cannot be done."""
+    try:
+        return score(ScoringSettings(results_dir=folder / "ingestion", output_dir_scoring=folder / "scoring"))
+    except (ScoringError, OSError) as error:
+        raise Failure(f"scoring failed: {error}") from error
 
 
 def read_options(config: Path | None, given: dict[str, Any]) -> RunOptions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import time
 from collections.abc import Callable
@@ -76,6 +77,17 @@ def own_bytes() -> int:
     """Bytes of memory of this process alone, without mapped files and shared pages."""
     info = psutil.Process().memory_info()
     return int(info.rss - getattr(info, "shared", 0))
+
+
+def children_bytes() -> int:
+    """Bytes of memory of all processes that this one has started, and of theirs, without mapped files and shared
+    pages: what a submission holds."""
+    total = 0
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has ended, or may not be looked at
+            info = process.memory_info()
+            total += int(info.rss - getattr(info, "shared", 0))
+    return total
 
 
 def container_bytes() -> int:

@@ -42,6 +42,7 @@ from autometa.search.prices import Prices
 from autometa.search.purchases import Gains, Purchase
 from autometa.search.refinement import LEAST_TRIALS, search_refinement
 from autometa.search.shop import Shop
+from autometa.search.standing import standing
 from autometa.search.usable_backbones import UsableBackbones
 from autometa.search.variant_training import VariantTrainer
 from autometa.search.workbench import TRAINING_FOLD, Workbench
@@ -218,6 +219,7 @@ class Controller:
         if self.checkpoint is not None:
             journals.append(self.checkpoint / JOURNAL, receipt.record())
         self.report(f"bought {receipt}" if receipt.gain is not None else str(receipt))
+        self.report(standing(shop, "search").line())
 
     def _conclude(self, shop: Shop) -> None:
         """Weights, refinement and temperature from the evidence, an honest figure, and the final learner."""
@@ -231,6 +233,7 @@ class Controller:
                     self._note("evidence", f"equal weights: {describe(error)}")
         with self.stages.timed("save", self._forecast.save_s(shop.draft.views)):
             self._offer(shop, "final", weights)
+        self.report(standing(shop, "final", weights.estimate if weights else None).line())
 
     def _weigh(self, shop: Shop) -> FinalWeights:
         """Refinement and weights from the folds. BudgetExhausted where there is no time for them."""

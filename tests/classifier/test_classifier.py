@@ -18,8 +18,9 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.estimator_checks import check_estimator
 
 from autometa.classifier import FewShotClassifier
-from autometa.classifier.estimator import prepare_images
+from autometa.classifier.pictures import as_sequence, read_image
 from autometa.core.errors import ArtifactError, ConfigError
+from ingestion import Preparation
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
@@ -214,7 +215,7 @@ def test_an_exported_graph_gives_the_same_probabilities(network: str, tmp_path: 
     queries, _ = pictures(3, start=5)
     file = classifier.export(tmp_path)
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    pixels = prepare_images(queries, 128, classifier._source)
+    pixels = np.stack([read_image(one, Preparation(128)) for one in as_sequence(queries)])
     (given,) = session.run(None, {"images": pixels})
     np.testing.assert_allclose(given, classifier.predict_proba(queries), atol=0.02)
     with pytest.raises(ValueError, match="format = 'h5'"):

@@ -1,0 +1,148 @@
+"""`autometa run` with a fake in the place of ingestion: what is printed where, and how it ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+import run_local
+from autometa.cli.main import cli
+from autometa.cli.run_setup import MARK_FILE, list_baselines
+from autometa.core.progress import Progress
+from ingestion import Event, IngestionResult, IngestionSettings
+from scoring import GroupScore, ScoreSummary, ScoringError, ScoringSettings
+from scoring.summary import Estimate
+
+LINE = "[autometa    3.2 s] probe: net 90 images/s"
+EVENTS = (
+    Event("stage", "meta-train"),
+    Event("line", LINE),
+    Event("line", f"[autometa    4.0 s] {Progress('search', 2, 0.613, 0.59, 0.63).line()}"),
+    Event("note", "sandbox: none"),
+    Event("stage", "meta-test", total=2),
+    Event("progress", done=1, total=2),
+    Event("failure", "task 2: ZeroDivisionError"),
+)
+
+
+class Ingestion:
+    """Stands for `ingestion.run`."""
+
+    def __init__(self) -> None:
+        self.settings: IngestionSettings | None = None
+        self.failures: dict[int, str] = {}
+        self.error: BaseException | None = None
+
+    def __call__(self, settings: IngestionSettings, on_event: Any, **_: Any) -> IngestionResult:
+        self.settings = settings
+        if self.error:
+            raise self.error
+        settings.output_dir.mkdir(parents=True)
+        for event in EVENTS:
+            on_event(event)
+        return IngestionResult(settings.output_dir, 2, self.failures, seconds={"total": 12.0})
+
+
+@pytest.fixture
+def ingestion(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ingestion:
+    fake = Ingestion()
+
+    def score(settings: ScoringSettings) -> ScoreSummary:
+        metrics = {"normalized_accuracy": Estimate(0.5, 0.1, 2)}
+        group = GroupScore("LETTERS", 0.5, 0.1, 2, 1, metrics)
+        folder = settings.output_dir_scoring
+        return ScoreSummary(group, (group,), 12.0, 60.0, ("a note",), folder, folder / "report.html")
+
+    monkeypatch.setattr("autometa.cli.run.run_ingestion", fake)
+    monkeypatch.setattr("autometa.cli.run.score", score)
+    monkeypatch.setattr("autometa.cli.run.prepare_process", lambda: None)
+    monkeypatch.chdir(tmp_path)
+    return fake
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, [*arguments, "--output", "out", "--submission", "random"])
+
+
+def test_a_run_shows_stages_notes_status_and_scores(ingestion: Ingestion) -> None:
+    shown = run("run", "--time-budget", "60s", "--ways", "5")
+    assert shown.exit_code == 0, shown.output
+    assert ingestion.settings is not None
+    assert ingestion.settings.ways == (5, 5) and ingestion.settings.time_budget_s == 60
+    for part in (
+        "meta-train",
+        "sandbox: none",
+        "best score 61.3 % (95 %: 59.0 to 63.0), 2 trials",
+        "LETTERS",
+        "50.0",
+    ):
+        assert part in shown.stdout
+    assert "task 2: ZeroDivisionError" in shown.stdout
+    assert str(Path("out/scoring/report.html")) in shown.stdout
+    assert LINE not in shown.stdout and "\x1b" not in shown.output
+
+
+@pytest.mark.parametrize("arguments", [("-v", "run"), ("run", "--verbose")])
+def test_verbose_shows_every_line(ingestion: Ingestion, arguments: tuple[str, ...]) -> None:
+    assert LINE in run(*arguments).stdout
+
+
+@pytest.mark.parametrize("arguments", [("-q", "run"), ("run", "--quiet")])
+def test_quiet_shows_scores_failures_and_the_report(ingestion: Ingestion, arguments: tuple[str, ...]) -> None:
+    shown = run(*arguments).stdout
+    assert "meta-train" not in shown and "sandbox" not in shown and "trials" not in shown
+    assert "ZeroDivisionError" in shown and "LETTERS" in shown and "report.html" in shown
+
+
+def test_json_is_all_that_stdout_gets(ingestion: Ingestion) -> None:
+    ingestion.failures = {2: "ZeroDivisionError"}
+    shown = run("run", "--json")
+    assert shown.exit_code == 0
+    content = json.loads(shown.stdout)
+    assert content["overall"]["normalised_accuracy"] == 0.5 and content["overall"]["missing"] == 1
+    assert content["succeeded"] is True and content["seconds"] == {"total": 12.0}
+    assert content["report"] == str(Path("out/scoring/report.html"))
+    assert "meta-train" in shown.stderr
+
+
+def test_a_run_without_answers_ends_with_1_and_names_the_log(ingestion: Ingestion) -> None:
+    ingestion.failures = {1: "gone", 2: "gone"}
+    shown = run("run")
+    assert shown.exit_code == 1
+    assert "submission.log" in shown.stdout
+
+
+def test_scores_that_cannot_be_made_end_with_1(ingestion: Ingestion, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: ScoringSettings) -> ScoreSummary:
+        raise ScoringError("no truth")
+
+    monkeypatch.setattr("autometa.cli.run.score", fail)
+    shown = run("run")
+    assert shown.exit_code == 1 and shown.stderr == "Error: scoring failed: no truth\n"
+
+
+def test_an_interrupt_before_there_are_results_ends_with_130(ingestion: Ingestion) -> None:
+    ingestion.error = KeyboardInterrupt()
+    shown = run("run")
+    assert shown.exit_code == 130 and shown.stderr == "Error: interrupted\n"
+
+
+def test_bad_input_is_one_line_and_2(ingestion: Ingestion) -> None:
+    shown = CliRunner().invoke(cli, ["run", "--submission", "nobody"])
+    assert shown.exit_code == 2 and shown.stderr.count("\n") == 1
+    assert "no baseline" in shown.stderr and "prototypical" in shown.stderr
+    Path("out").mkdir()
+    (Path("out") / MARK_FILE).touch()
+    assert "add --overwrite or --resume" in run("run").stderr
+    assert ingestion.settings is None
+    assert run("run", "--overwrite").exit_code == 0
+
+
+def test_run_local_is_the_same_command(ingestion: Ingestion) -> None:
+    shown = CliRunner().invoke(run_local.main, ["--output", "out", "--submission", "random"])
+    assert shown.exit_code == 0 and "LETTERS" in shown.stdout
+    assert "prototypical" in list_baselines()
