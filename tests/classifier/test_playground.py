@@ -1,10 +1,7 @@
-"""The page where images are dropped: what it answers, and that it works in a browser."""
+"""The page where images are dropped: what it answers. `tests/cli/test_cli_playground.py` opens it in a browser."""
 
 from __future__ import annotations
 
-import importlib
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +12,8 @@ from PIL import Image
 from synthetic import class_image
 
 from autometa.classifier import playground
-from autometa.classifier.playground import Answers, serve
+from autometa.classifier.playground import Answers
 from autometa.core.errors import ConfigError, DataError
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 class ByColour:
@@ -108,44 +103,3 @@ def test_without_gradio_one_line_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setattr(playground.importlib, "import_module", missing)
     with pytest.raises(ConfigError, match=r"pip install 'autometa\[playground\]'"):
         playground.import_gradio()
-
-
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    """Headless Chromium. What the test needs is no part of the extra `test`: it runs where all of it is there."""
-    for package in ("gradio", "playwright"):
-        pytest.importorskip(package, reason=f"needs {package}")
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium")
-    driver = importlib.import_module("playwright.sync_api")
-    with driver.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("default")  # those of Gradio
-def test_images_are_dropped_in_a_browser_and_classified(browser: Any, files: list[list[str]]) -> None:
-    elsewhere: list[str] = []
-    with serve(ByColour(), "Cups and saucers") as address:
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.on("request", lambda request: note_elsewhere(request.url, address, elsewhere))
-        page.goto(address)
-        page.get_by_text("Drop images of at least two classes").wait_for()
-        page.get_by_label("Name of class 1").fill("cup")
-        for place in (0, 1):
-            page.locator("input[type=file][multiple]").nth(place).set_input_files(files[place])
-            page.locator(".grid-wrap").nth(place).wait_for()
-        page.locator("input[type=file]:not([multiple])").set_input_files(files[0][2])
-        page.get_by_test_id("label-output-value").wait_for()
-        assert page.get_by_test_id("label-output-value").inner_text().strip() == "cup"
-        page.get_by_label("number input for Classes").fill("3")
-        page.get_by_label("Name of class 3").wait_for()
-        page.close()
-    assert elsewhere == []
-
-
-def note_elsewhere(url: str, address: str, found: list[str]) -> None:
-    if not url.startswith((address, "data:", "blob:")):
-        found.append(url)
