@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import click
 import pytest
 
+from autometa.cli.main import cli
 from autometa.heads import HEADS
 from autometa.learners.recipe import LEARNERS
 
@@ -97,3 +99,19 @@ def test_commands_are_found() -> None:
         "autometa run",
         "autometa fit D -o M",
     ]
+
+
+COMMANDS_OF_PAGES = sorted({(page.stem, line) for page in PAGES for line in commands(read(page.stem))})
+
+
+@pytest.mark.parametrize(("page", "line"), COMMANDS_OF_PAGES)
+def test_a_command_and_its_options_are_there(page: str, line: str) -> None:
+    command: click.Command = cli
+    context = click.Context(command, info_name="autometa")
+    words = line.split()[1:]
+    while isinstance(command, click.Group) and words and re.fullmatch(r"[a-z]+", words[0]):
+        found = command.get_command(context, words.pop(0))
+        assert found is not None, line
+        command, context = found, click.Context(found, parent=context)
+    known = {name for each in command.get_params(context) for name in (*each.opts, *each.secondary_opts)}
+    assert set(OPTION.findall(" ".join(words))) <= known, line
