@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "learners": "autometa.cli.tables:learners",
     "doctor": "autometa.cli.doctor:doctor",
     "config": "autometa.cli.config:config",
+    "playground": "autometa.cli.playground:playground",
     "completion": "autometa.cli.completion:completion",
 }
 """Name of a subcommand → the module and the attribute that it is."""
