@@ -6,16 +6,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from autometa.classifier import FewShotClassifier
     from autometa.core.errors import AutometaError
     from autometa.core.settings import Settings
     from autometa.model.fitted_learner import FittedLearner, FittedPredictor
     from autometa.model.load import load_learner
 
 __version__ = "0.1.0"
-__all__ = ["AutometaError", "FittedLearner", "FittedPredictor", "Settings", "__version__", "load_learner"]
+__all__ = [
+    "AutometaError",
+    "FewShotClassifier",
+    "FittedLearner",
+    "FittedPredictor",
+    "Settings",
+    "__version__",
+    "load_learner",
+]
 
 _HOMES = {
     "AutometaError": "core.errors",
+    "FewShotClassifier": "classifier",
     "FittedLearner": "model.fitted_learner",
     "FittedPredictor": "model.fitted_learner",
     "Settings": "core.settings",

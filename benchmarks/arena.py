@@ -31,7 +31,7 @@ from autometa.core.settings import RunOptions, validate_settings
 from ingestion import InputError
 from ingestion.image_size import choose_image_size
 from ingestion.images import decode_dataset, default_cache_dir
-from ingestion.splits import read_source
+from ingestion.sources import read_source
 from ingestion.terminal import prepare_process
 from run_local import DEMO, find_submission
 

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ingestion.errors import IngestionError, InputError, SubmissionError
-    from ingestion.images import decode_image
+    from ingestion.labelled import read_labelled
+    from ingestion.pixels import decode_image
+    from ingestion.preparation import Preparation
     from ingestion.program import run
     from ingestion.result import IngestionResult
     from ingestion.settings import Event, IngestionSettings
+    from ingestion.sources import read_source
 
 __all__ = [
     "Event",
@@ -18,8 +21,11 @@ __all__ = [
     "IngestionResult",
     "IngestionSettings",
     "InputError",
+    "Preparation",
     "SubmissionError",
     "decode_image",
+    "read_labelled",
+    "read_source",
     "run",
 ]
 
@@ -27,7 +33,10 @@ _HOMES = {
     "Event": "settings",
     "IngestionSettings": "settings",
     "IngestionResult": "result",
-    "decode_image": "images",
+    "Preparation": "preparation",
+    "decode_image": "pixels",
+    "read_labelled": "labelled",
+    "read_source": "sources",
     "run": "program",
 }
 

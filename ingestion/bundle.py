@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from ingestion.datasets import read_json
 from ingestion.errors import InputError
+from ingestion.tables import read_json
 from ingestion.tasks import TaskConfig
 
 MAX_FILES = 20_000

@@ -21,17 +21,15 @@ import numpy as np
 
 from ingestion.cgroups import count_cores
 from ingestion.datasets import Dataset
-from ingestion.images import (
-    UNUSABLE,
-    DecodedDataset,
-    decode_dataset,
-    decode_image,
-    default_cache_dir,
-    is_decoded,
-)
+from ingestion.folders import counted, shortlist
+from ingestion.formats import UNUSABLE, quiet_decoders
+from ingestion.images import DecodedDataset, decode_dataset, default_cache_dir, is_decoded
 from ingestion.partial_dataset import SHARD, PartialDataset, order_to_learn, restrict
+from ingestion.pixels import decode_image
+from ingestion.preparation import Preparation
 from ingestion.settings import Event, IngestionSettings, OnEvent
-from ingestion.splits import Source, Split
+from ingestion.sources import Source
+from ingestion.splits import Split
 from ingestion.tasks import Rows, TaskDraw
 
 DECODING_SHARE = 0.2
@@ -42,6 +40,8 @@ FEW_IMAGES = 512
 """So few images are decoded without further ado."""
 SAMPLE = 48
 """Images that are measured."""
+MOST_NAMED = 8
+"""Images of a dataset that are named while it is decoded, of those that cannot be read."""
 
 Clock = Callable[[], float]
 DrawTasks = Callable[[Source], tuple[Split, list[TaskDraw]]]
@@ -98,7 +98,7 @@ def decode_source(
         name: partial[name].assemble() if name in partial else work.whole[name] for name in source.datasets
     }
     for name in rest:
-        work.set_aside(images[name].broken)
+        work.set_aside(images[name])
     return Decoded(split, draws, images, clock() - began)
 
 
@@ -122,15 +122,17 @@ class _Decoding:
     def decode_whole(self, source: Source) -> list[str]:
         """Decode all datasets if there is time, else map those that the cache holds; returns the names of the
         others."""
-        px, datasets = self.px, source.datasets
+        datasets = source.datasets
         rest = list(datasets)
+        prepared = {name: source.preparation(name, self.px) for name in datasets}
         images = _count(datasets, rest)
         if self._left_s() is not None and images > FEW_IMAGES:
-            pace = measure_pace([f for d in datasets.values() for f in d.files], px, self.clock)
+            files = {file: prepared[name] for name, dataset in datasets.items() for file in dataset.files}
+            pace = measure_pace(files, self.clock)
             whole_s, allowed_s, self.image_s = pace.decoding_s(images), self._allowed_s(), pace.decoding_s(1)
             self._note(f"{images:,} images take about {whole_s:.0f} s to decode, less if the cache has them")
             if whole_s > allowed_s and 2 * pace.key_s(images) <= allowed_s:
-                rest = [name for name, d in datasets.items() if not is_decoded(d, px, self.cache_dir)]
+                rest = [n for n, d in datasets.items() if not is_decoded(d, prepared[n], self.cache_dir)]
             if rest and pace.decoding_s(_count(datasets, rest)) > allowed_s:
                 self._note(
                     f"that is more than the {allowed_s:.0f} s that the time budget has for it: those of the test "
@@ -145,10 +147,11 @@ class _Decoding:
         for name in names:
             dataset = source.datasets[name]
             self.on_event(Event("stage", f"images of {name}", total=len(dataset.files)))
-            self.whole[name] = decode_dataset(dataset, self.px, self.cache_dir, self._show_progress)
+            preparation = source.preparation(name, self.px)
+            self.whole[name] = decode_dataset(dataset, preparation, self.cache_dir, self._show_progress)
             if self.whole[name].note:
                 self._note(self.whole[name].note)
-            self.set_aside(self.whole[name].broken)
+            self.set_aside(self.whole[name])
 
     def decode_for_tasks(
         self, source: Source, rest: Sequence[str], draw: DrawTasks
@@ -156,7 +159,12 @@ class _Decoding:
         """Split, tasks and their images; drawn anew without those that turn out to be broken."""
         datasets = source.datasets
         partial = {
-            name: PartialDataset(datasets[name], self.px, self.cache_dir, self.scratch / f"images-{number}")
+            name: PartialDataset(
+                datasets[name],
+                source.preparation(name, self.px),
+                self.cache_dir,
+                self.scratch / f"images-{number}",
+            )
             for number, name in enumerate(rest)
         }
         for number in itertools.count():
@@ -212,17 +220,27 @@ class _Decoding:
     def _note(self, text: str) -> None:
         self.on_event(Event("note", text))
 
-    def set_aside(self, broken: Sequence[str]) -> None:
-        """Name the images that cannot be read."""
-        for line in broken:
+    def set_aside(self, decoded: DecodedDataset) -> None:
+        """Name the images that cannot be read, and those that show nothing."""
+        name, broken = decoded.dataset.name, decoded.broken
+        for line in broken[:MOST_NAMED]:
             self._note(f"set aside: {line}")
+        if len(broken) > MOST_NAMED:
+            more = counted(len(broken) - MOST_NAMED, "more image")
+            self._note(f"set aside: {more} of {name}, all named in the record of the run")
+        if decoded.flat:
+            number = counted(len(decoded.flat), "image is", "images are")
+            self._note(
+                f"{name}: {number} one flat colour, look at them: {shortlist(f.name for f in decoded.flat)}"
+            )
 
     def _show_progress(self, done: int, total: int) -> None:
         self.on_event(Event("progress", done=done, total=total))
 
 
-def measure_pace(files: Sequence[Path], px: int, clock: Clock = time.monotonic) -> Pace:
-    """The pace of a few files, evenly spread over all; those that are broken count as they are."""
+def measure_pace(prepared: Mapping[Path, Preparation], clock: Clock = time.monotonic) -> Pace:
+    """The pace of a few of these files, evenly spread over all; those that are broken count as they are."""
+    files = list(prepared)
     sample = [files[i] for i in np.unique(np.linspace(0, len(files) - 1, SAMPLE).astype(int))]
 
     def read(file: Path) -> bytes:
@@ -230,16 +248,16 @@ def measure_pace(files: Sequence[Path], px: int, clock: Clock = time.monotonic) 
             return file.read_bytes()
         return b""
 
-    def decode(data: bytes) -> None:
+    def decode(data: bytes, file: Path) -> None:
         with contextlib.suppress(*UNUSABLE):
-            decode_image(data, px)
+            decode_image(data, prepared[file])
 
-    decode(read(sample[0]))  # what the first image takes longer is not the pace
-    with ThreadPoolExecutor(count_cores()) as pool:
+    with quiet_decoders(), ThreadPoolExecutor(count_cores()) as pool:
+        decode(read(sample[0]), sample[0])  # what the first image takes longer is not the pace
         began = clock()
         contents = list(pool.map(read, sample))
         read_s = clock() - began
-        list(pool.map(decode, contents))
+        list(pool.map(decode, contents, sample))
         decode_s = clock() - began - read_s
     return Pace(read_s / len(sample), decode_s / len(sample))
 

@@ -18,7 +18,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -38,21 +38,24 @@ Pixels = NDArray[np.uint8]
 @dataclass(frozen=True)
 class CacheNotes:
     """What is saved beside an array. `broken`: row → why it could not be decoded; `digest`: of the array's file;
-    `stamp`: inode, size and times (ns) of the file when the digest was last known to hold."""
+    `stamp`: inode, size and times (ns) of the file when the digest was last known to hold; `flat`: images of one
+    colour."""
 
     broken: dict[str, str]
     digest: str
     stamp: list[int]
+    flat: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class CachedImages:
     """`images`, uint8 [n, 3, px, px], map `file`, which no run trims until they are freed. `broken`: row of the
-    dataset → why it is not among them."""
+    dataset → why it is not among them. `flat`: images, by their place in the array, of one colour."""
 
     images: Pixels
     file: Path
     broken: dict[int, str]
+    flat: list[int]
 
 
 class ImageCache:
@@ -81,7 +84,7 @@ class ImageCache:
             with contextlib.suppress(PermissionError):
                 os.utime(self._notes(key))  # not of the array, whose times tell whether it was changed
             broken = {int(row): reason for row, reason in notes.broken.items()}
-            return CachedImages(_mapped(stream), self._array(key), broken)
+            return CachedImages(_mapped(stream), self._array(key), broken, notes.flat)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Path]:
@@ -94,7 +97,7 @@ class ImageCache:
                 held.enter_context(_locked_folder(folder))
             yield folder
 
-    def place(self, key: str, array: Path, broken: dict[int, str]) -> CachedImages:
+    def place(self, key: str, array: Path, broken: dict[int, str], flat: list[int]) -> CachedImages:
         """Move the complete file `array` (npy) into the cache, unless another run has done so in the meantime."""
         digest = file_digest(array)
         with _locked_folder(self._folder):
@@ -102,7 +105,8 @@ class ImageCache:
             if found is None:
                 array.replace(self._array(key))
                 reasons = {str(row): reason for row, reason in broken.items()}
-                self._write_notes(key, CacheNotes(reasons, digest, _stamp(self._array(key).stat())))
+                stamp = _stamp(self._array(key).stat())
+                self._write_notes(key, CacheNotes(reasons, digest, stamp, flat))
                 found = self.find(key)
         if found is None:
             raise OSError(errno.EIO, f"{self._array(key).name} is not what was just written")
@@ -137,7 +141,7 @@ class ImageCache:
             if file_digest(self._array(key)) != notes.digest:
                 return None
             with contextlib.suppress(PermissionError):  # a cache of another user
-                self._write_notes(key, CacheNotes(notes.broken, notes.digest, stamp))
+                self._write_notes(key, replace(notes, stamp=stamp))
         return notes
 
     def _write_notes(self, key: str, notes: CacheNotes) -> None:

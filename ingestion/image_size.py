@@ -12,8 +12,8 @@ from statistics import median
 
 import numpy as np
 
-from ingestion.images import read_image_size
-from ingestion.splits import Source
+from ingestion.formats import quiet_decoders, read_image_size
+from ingestion.sources import Source
 
 FORMAT_PX, LARGEST_PX, STEP_PX = 128, 256, 32
 SAMPLE = 48
@@ -41,5 +41,6 @@ def choose_image_size(source: Source, task_images: int, memory_bytes: int | None
 def shorter_sides(files: Sequence[Path]) -> list[int]:
     """The shorter sides of a few images, evenly spread over all; those that cannot be read are left out."""
     places = np.unique(np.linspace(0, len(files) - 1, SAMPLE).astype(int)) if files else ()
-    sizes = [read_image_size(files[place]) for place in places]
+    with quiet_decoders():
+        sizes = [read_image_size(files[place]) for place in places]
     return [min(size) for size in sizes if size is not None]

@@ -11,6 +11,7 @@ from ingestion.datasets import Dataset, dataset_from_names
 from ingestion.errors import InputError, NoImageError
 from ingestion.image_cache import Pixels
 from ingestion.images import DecodedDataset, decode_dataset
+from ingestion.preparation import Preparation
 from ingestion.splits import Part
 from ingestion.tasks import Rows
 
@@ -26,10 +27,11 @@ class PartialDataset:
     `dataset` loses the images that turn out to be broken, which `broken` names.
     """
 
-    def __init__(self, dataset: Dataset, px: int, cache_dir: Path, file: Path) -> None:
+    def __init__(self, dataset: Dataset, preparation: Preparation, cache_dir: Path, file: Path) -> None:
         self.dataset = dataset
         self.broken: list[str] = []
-        self._px, self._cache_dir, self._file = px, cache_dir, file
+        self._preparation, self._cache_dir, self._file = preparation, cache_dir, file
+        self._px, self._flat = preparation.px, list[Path]()
         self._place = np.arange(len(dataset.files))  # in the file, of each row
         self._there = np.zeros(len(dataset.files), dtype=bool)
         self._tried = self._there.copy()
@@ -74,18 +76,19 @@ class PartialDataset:
             there = np.flatnonzero(self._there)
             self._write(file, rows, there, (before[self._place[row]] for row in there))
         images = np.memmap(file, np.uint8, "r", 0, shape)
-        return DecodedDataset(self.dataset, images, file, tuple(self.broken))
+        return DecodedDataset(self.dataset, images, file, tuple(self.broken), flat=tuple(self._flat))
 
     def _decode_shard(self, rows: Rows) -> None:
         files = [self.dataset.files[row] for row in rows]
         shard = dataset_from_names(self.dataset.name, files, ["image"] * len(files))
         self._tried[rows] = True
         try:
-            decoded = decode_dataset(shard, self._px, self._cache_dir)
+            decoded = decode_dataset(shard, self._preparation, self._cache_dir)
         except NoImageError as error:
             self.broken += error.broken
             return
         self.broken += decoded.broken
+        self._flat += decoded.flat
         readable = set(decoded.dataset.files)
         good = rows[[file in readable for file in files]]
         self._there[good] = True

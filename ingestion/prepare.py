@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,20 +13,29 @@ from numpy.typing import NDArray
 from ingestion.bundle import SubmissionConfig, open_bundle, read_config
 from ingestion.contract import TestSpec, wants_standby
 from ingestion.decoding import decode_source
+from ingestion.doubles import set_doubles_aside
 from ingestion.errors import InputError
 from ingestion.image_size import FORMAT_PX, choose_image_size
 from ingestion.images import DecodedDataset
+from ingestion.preparation import Preparation, common_preparation
 from ingestion.settings import Event, IngestionSettings, OnEvent
-from ingestion.splits import Part, Source, Split, read_source, split_source
+from ingestion.sources import Source, read_source, summarise
+from ingestion.splits import Part, Split, split_source
+from ingestion.survey import choose_preparations
 from ingestion.tasks import TaskDraw, draw_test_tasks
 
 VALIDATION_CLASSES = 0.25
 """Share of the classes for validation if a bundle asks for validation datasets and there is only one dataset."""
+DOUBLES_SHARE = 0.05
+"""Share of the time left that the search for doubles may take."""
+MOST_SET_ASIDE = 12
+"""Lines about classes that are left out."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The inputs of meta-train and meta-test. `train` and `valid` follow the bundle's `config.json`."""
+    """The inputs of meta-train and meta-test. `train` and `valid` follow the bundle's `config.json`. `preparation`:
+    how images are prepared that a learner of this run is given later."""
 
     bundle: Path
     config: SubmissionConfig
@@ -35,6 +45,7 @@ class Prepared:
     valid: tuple[Part, ...]
     draws: tuple[TaskDraw, ...]
     px: int
+    preparation: Preparation
     standby: bool
     decode_s: float
 
@@ -76,14 +87,17 @@ def prepare(settings: IngestionSettings, scratch: Path, on_event: OnEvent) -> Pr
         )
     bundle = open_bundle(settings.submission, scratch)
     config = read_config(bundle)
-    source = read_source(settings.input_data_dir)
+    source = _without_doubles(read_source(settings.input_data_dir), settings)
     px = _image_size(source, settings, on_event)
+    source = choose_preparations(source, px)
+    for line in summarise(source.notes):
+        on_event(Event("note", line))
     settings = settings.model_copy(update={"image_size": px})
     decoded = decode_source(source, settings, partial(_draw, settings), scratch, on_event)
     split = decoded.split
-    for line in split.set_aside:
-        on_event(Event("note", f"set aside: {line}"))
-    train, valid = _validation(split.train, config, settings.seed, on_event)
+    for line in _told_of_split(split, settings):
+        on_event(Event("note", line))
+    train, valid = _validation(split, config, settings.seed, on_event)
     return Prepared(
         bundle=bundle,
         config=config,
@@ -93,9 +107,52 @@ def prepare(settings: IngestionSettings, scratch: Path, on_event: OnEvent) -> Pr
         valid=valid,
         draws=tuple(decoded.draws),
         px=px,
+        preparation=common_preparation(px, [source.preparation(name, px) for name in source.datasets]),
         standby=wants_standby(settings.time_budget_s, settings.memory_budget_bytes),
         decode_s=decoded.seconds,
     )
+
+
+def _without_doubles(source: Source, settings: IngestionSettings) -> Source:
+    """The source with each image once, as far as there is time to compare them."""
+    if settings.time_budget_s is None:
+        return set_doubles_aside(source)
+    now = time.monotonic()
+    latest = now + DOUBLES_SHARE * max(settings.started + settings.time_budget_s - now, 0.0)
+    return set_doubles_aside(source, lambda: time.monotonic() > latest)
+
+
+def _told_of_split(split: Split, settings: IngestionSettings) -> list[str]:
+    """What was left out, and which ranges that were asked for the data do not have."""
+    aside = [f"set aside: {line}" for line in split.set_aside]
+    if len(aside) > MOST_SET_ASIDE:
+        more = len(aside) - MOST_SET_ASIDE + 1
+        aside = [*aside[: MOST_SET_ASIDE - 1], f"set aside: {more} more, all named in the record of the run"]
+    return aside + _told_of_ranges(split, settings)
+
+
+def _told_of_ranges(split: Split, settings: IngestionSettings) -> list[str]:
+    """A line where --ways or --shots ask for more than there is. The usual ranges are a limit, not a wish."""
+    usual = {name: IngestionSettings.model_fields[name].default for name in ("ways", "shots")}
+    queries = split.test_config.query_images_per_class
+    lines = []
+    for part in split.test:
+        classes, smallest = len(part.class_names), min(map(len, part.rows_of_class))
+        shots = max(smallest - min(queries, max(smallest - 1, 1)), 1)
+        for name, (low, high), most, there in (
+            ("ways", settings.ways, classes, f"{classes} classes for meta-test"),
+            (
+                "shots",
+                settings.shots,
+                shots,
+                f"{smallest} images in its smallest class, {queries} of them queries",
+            ),
+        ):
+            if most < low or (most < high and (low, high) != usual[name]):
+                lines.append(
+                    f"--{name} {low}-{high} is more than {part.name} has ({there}): its tasks have {most} at most"
+                )
+    return lines
 
 
 def _image_size(source: Source, settings: IngestionSettings, on_event: OnEvent) -> int:
@@ -128,12 +185,19 @@ def _draw(settings: IngestionSettings, source: Source) -> tuple[Split, list[Task
 
 
 def _validation(
-    parts: tuple[Part, ...], config: SubmissionConfig, seed: int, on_event: OnEvent
+    split: Split, config: SubmissionConfig, seed: int, on_event: OnEvent
 ) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
-    """Whole datasets for validation, as config.json of the bundle asks; fewer if there are too few."""
-    asked = config.validation_datasets
+    """Whole datasets for validation, as config.json of the bundle asks; fewer if there are too few. Where the data
+    say which, those."""
+    asked, parts = config.validation_datasets, split.train
     if not asked:
         return parts, ()
+    if split.valid_names:
+        held = [part.name in split.valid_names for part in parts]
+        return (
+            tuple(part for part, valid in zip(parts, held, strict=True) if not valid),
+            tuple(part for part, valid in zip(parts, held, strict=True) if valid),
+        )
     if len(parts) == 1:
         on_event(Event("note", "one meta-train dataset only: a quarter of its classes is for validation"))
         return _hold_out_classes(parts[0], seed)

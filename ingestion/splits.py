@@ -1,28 +1,18 @@
-"""Which datasets and classes are for meta-training and which for meta-test.
-
-`--dataset DIR` may be a MetaDL root (`info/meta_splits.txt`), a folder of Meta-Album datasets, one
-Meta-Album dataset, or one folder with a subfolder of images per class.
-"""
+"""Which datasets and classes are for meta-training and which for meta-test."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
-from ingestion.datasets import (
-    Dataset,
-    is_meta_album,
-    read_class_folders,
-    read_json,
-    read_meta_album,
-    visible_folders,
-)
+from ingestion.datasets import Dataset
 from ingestion.errors import InputError
+from ingestion.folders import counted
+from ingestion.sources import Roles, Source
 from ingestion.tasks import Rows, TaskConfig
 
 Protocol = Literal["auto", "within-domain", "cross-domain"]
@@ -32,20 +22,8 @@ TRAIN_CLASSES = 0.6
 CLASSES_KEPT = 0.8
 """Small classes are left out, so that others can have more shots, only while this share of the classes is kept."""
 MOST_QUERIES = 20
-
-
-@dataclass(frozen=True)
-class Source:
-    """Datasets found under the input folder; the two lists are None if there is no splits file."""
-
-    datasets: dict[str, Dataset]
-    train_names: tuple[str, ...] | None = None
-    test_names: tuple[str, ...] | None = None
-
-    @property
-    def is_metadl_root(self) -> bool:
-        """Whether a splits file fixes meta-train and meta-test."""
-        return self.test_names is not None
+LEAST_CLASSES = 4
+"""Two to learn from and two to tell apart in meta-test."""
 
 
 @dataclass(frozen=True)
@@ -78,48 +56,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Split:
-    """Parts for meta-training, for its validation (whole datasets, cross-domain format only) and for
-    meta-test, the task configuration of meta-test, and what was left out and why."""
+    """Parts for meta-training and for meta-test, the task configuration of meta-test, and what was left out and why.
+    `valid_names`: of the parts of `train` that are meant for validation, where the data say so."""
 
     protocol: str
     train: tuple[Part, ...]
     test: tuple[Part, ...]
     test_config: TaskConfig
     set_aside: tuple[str, ...]
-
-
-def read_source(folder: Path) -> Source:
-    """Find the datasets under `folder`; InputError says what was looked for and what is there."""
-    folder = folder.resolve()
-    if not folder.is_dir():
-        raise InputError(f"dataset folder {folder}: does not exist or is not a folder")
-    if (folder / "info" / "meta_splits.txt").is_file():
-        return _read_metadl_root(folder)
-    if is_meta_album(folder):
-        return Source({folder.name: read_meta_album(folder)})
-    subfolders = visible_folders(folder)
-    albums = [f for f in subfolders if is_meta_album(f)]
-    if albums:
-        return Source({f.name: read_meta_album(f) for f in albums})
-    if not subfolders:
-        raise InputError(
-            f"dataset folder {folder}: holds neither info/meta_splits.txt, nor labels.csv, nor subfolders; "
-            "give a MetaDL root, Meta-Album datasets, or a folder with a subfolder of images per class"
-        )
-    return Source({folder.name: read_class_folders(folder)})
-
-
-def _read_metadl_root(root: Path) -> Source:
-    file = root / "info" / "meta_splits.txt"
-    splits = read_json(file)
-    names: dict[str, tuple[str, ...]] = {}
-    for key in ("meta-train", "meta-test"):
-        value = splits.get(key) if isinstance(splits, dict) else None
-        if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
-            raise InputError(f"{file}: `{key}` must be a list of dataset folder names, not {value!r}")
-        names[key] = tuple(value)
-    folders = dict.fromkeys(names["meta-train"] + names["meta-test"])
-    return Source({n: read_meta_album(root / n) for n in folders}, names["meta-train"], names["meta-test"])
+    valid_names: tuple[str, ...] = ()
 
 
 def split_source(
@@ -127,38 +72,41 @@ def split_source(
 ) -> Split:
     """Decide meta-train and meta-test; where `auto_queries`, also the queries per class.
 
-    If there is a splits file, it decides. Otherwise classes are split at random, by the seed, within each dataset, or
-    whole datasets if the cross-domain protocol is asked for.
+    If there is a splits file, or folders with a role each, these decide. Otherwise classes are split at random, by
+    the seed, within each dataset, or whole datasets if the cross-domain protocol is asked for. InputError if there
+    are too few classes or images.
     """
     if source.is_metadl_root and protocol != "within-domain":
         assert source.train_names and source.test_names
         test, aside = _enough_images([source.datasets[n] for n in source.test_names], config, clamp=True)
         train = [_whole(source.datasets[n]) for n in source.train_names]
-        return _checked("cross-domain", train, test, config, aside)
+        return _checked(source, "cross-domain", train, test, config, aside)
     datasets = list(source.datasets.values())
     if auto_queries:
         config = config.model_copy(update={"query_images_per_class": queries_for(datasets)})
     usable, aside = _enough_images(datasets, config, clamp=False)
+    if source.roles and protocol != "cross-domain":
+        return _split_by_roles(source, source.roles, usable, config, aside)
     if protocol == "cross-domain":
-        if len(usable) < 2:
+        if len(usable) < 2 or source.roles:
             raise InputError("protocol cross-domain needs at least two datasets; use within-domain")
         order = np.random.default_rng(seed).permutation(len(usable))
         train_ids = set(order[: len(usable) // 2].tolist())
         train = [part for i, part in enumerate(usable) if i in train_ids]
         test = [part for i, part in enumerate(usable) if i not in train_ids]
-        return _checked("cross-domain", train, test, config, aside)
+        return _checked(source, "cross-domain", train, test, config, aside)
     train, test = [], []
     for part in usable:
-        if len(part.class_names) < 4:
+        if len(part.class_names) < LEAST_CLASSES:
             aside.append(
-                f"{part.name}: {len(part.class_names)} usable classes, 4 are needed to split them between "
-                "meta-train and meta-test"
+                f"{part.name}: {len(part.class_names)} usable classes, {LEAST_CLASSES} are needed to split them "
+                "between meta-train and meta-test"
             )
             continue
         ours, theirs = _split_classes(part, seed)
         train.append(ours)
         test.append(theirs)
-    return _checked("within-domain", train, test, config, aside)
+    return _checked(source, "within-domain", train, test, config, aside)
 
 
 def queries_for(datasets: Sequence[Dataset]) -> int:
@@ -166,6 +114,16 @@ def queries_for(datasets: Sequence[Dataset]) -> int:
     which needs classes of 40 images or more, as in Meta-Album."""
     median = float(np.median(np.concatenate([d.class_sizes for d in datasets])))
     return MOST_QUERIES if median >= 2 * MOST_QUERIES else min(max(int(median // 4), 1), MOST_QUERIES)
+
+
+def _split_by_roles(
+    source: Source, roles: Roles, usable: Sequence[Part], config: TaskConfig, aside: list[str]
+) -> Split:
+    train = [part for part in usable if part.name in roles.train]
+    valid = [part for part in usable if part.name in roles.valid]
+    test = [part for part in usable if part.name in roles.test]
+    split = _checked(source, "within-domain", train or valid, test, config, aside)
+    return replace(split, train=(*train, *valid), valid_names=tuple(part.name for part in valid if train))
 
 
 def _whole(dataset: Dataset) -> Part:
@@ -209,12 +167,28 @@ def _enough_images(
 
 
 def _checked(
-    protocol: str, train: list[Part], test: list[Part], config: TaskConfig, aside: list[str]
+    source: Source, protocol: str, train: list[Part], test: list[Part], config: TaskConfig, aside: list[str]
 ) -> Split:
     if not train or not test:
-        reasons = "\n  ".join(aside[-12:])
-        raise InputError(
-            f"no dataset has enough classes with images for {config.query_images_per_class} queries and the"
-            f" shots asked for; ask for fewer with --query-per-class and --shots, or add classes:\n  {reasons}"
-        )
+        raise InputError(_too_little(source, config))
     return Split(protocol, tuple(train), tuple(test), config, tuple(aside))
+
+
+def _too_little(source: Source, config: TaskConfig) -> str:
+    """What is there, what is needed, and what to do, in a line."""
+    queries, shots = config.query_images_per_class, config.k or config.min_k or 1
+    datasets = list(source.datasets.values())
+    there = "; ".join(
+        f"{d.name} has {counted(len(d.class_names), 'class', 'classes')} with "
+        f"{d.class_sizes.min()} to {counted(int(d.class_sizes.max()), 'image')}"
+        for d in datasets[:3]
+    )
+    more = f"; and {len(datasets) - 3} more datasets" if len(datasets) > 3 else ""
+    fixed = source.is_metadl_root or source.roles is not None
+    least = "2 classes in each part of the split" if fixed else f"{LEAST_CLASSES} classes in a dataset"
+    return (
+        f"too few classes or images for a run: {there}{more}; it needs {least} with {queries + shots} images each "
+        f"({counted(queries, 'query', 'queries')} and {counted(shots, 'shot')}): ask for fewer with "
+        "--query-per-class and --shots, or add classes and images; to tell few classes apart, use `autometa fit` and "
+        "`autometa classify`"
+    )

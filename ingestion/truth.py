@@ -11,7 +11,8 @@ import click
 
 from ingestion.errors import InputError
 from ingestion.outputs import write_truth
-from ingestion.splits import read_source, split_source
+from ingestion.sources import read_source
+from ingestion.splits import split_source
 from ingestion.tasks import TaskConfig, draw_test_tasks
 
 

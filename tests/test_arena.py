@@ -14,7 +14,7 @@ from types import ModuleType
 
 import pytest
 
-from ingestion.splits import read_source
+from ingestion.sources import read_source
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 PROGRAM = """

@@ -15,7 +15,8 @@ from PIL import Image
 from synthetic import example_module
 
 from ingestion.datasets import read_class_folders
-from ingestion.images import decode_dataset, decode_image
+from ingestion.images import decode_dataset
+from ingestion.pixels import decode_image
 
 PX = 16
 

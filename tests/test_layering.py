@@ -36,7 +36,7 @@ DOORS = {
     "yaml": {"autometa/core/settings.py", "scoring"},
     "rich": {"autometa/display.py", "autometa/cli/output.py"},
     "safetensors": {"autometa/core/files.py"},
-    "PIL": {"ingestion/images.py"},
+    "PIL": {"ingestion/formats.py", "ingestion/loose_images.py", "ingestion/pixels.py"},
 }
 
 

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 def test_the_public_names_are_these() -> None:
     assert autometa.__all__ == [
         "AutometaError",
+        "FewShotClassifier",
         "FittedLearner",
         "FittedPredictor",
         "Settings",

@@ -17,6 +17,8 @@ from autometa.cli.program import Group
 
 COMMANDS: dict[str, str] = {
     "run": "autometa.cli.run:run",
+    "fit": "autometa.cli.fit:fit",
+    "classify": "autometa.cli.classify:classify",
     "report": "autometa.cli.report:report",
     "backbones": "autometa.cli.backbones:backbones",
     "heads": "autometa.cli.tables:heads",

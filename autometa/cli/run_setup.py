@@ -11,7 +11,7 @@ from typing import IO
 
 from autometa.core.budget import MemoryBudget, stopwatch
 from autometa.core.errors import ConfigError
-from autometa.core.settings import RunOptions
+from autometa.core.settings import RunOptions, WeightsOptions
 from ingestion import IngestionSettings
 from ingestion.disk import remove
 
@@ -28,7 +28,7 @@ def list_baselines() -> list[str]:
     return sorted(path.parent.name for path in BASELINES.glob("*/model.py"))
 
 
-def prepare_weights(options: RunOptions, show: Callable[[str], None]) -> float:
+def prepare_weights(options: WeightsOptions, show: Callable[[str], None]) -> float:
     """Tell the submission which backbones to use and where their weights may be, and download what is missing where
     that is allowed; `show` gets a line for each. Seconds that this took, which do not count for the run."""
     elapsed = stopwatch()

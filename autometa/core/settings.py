@@ -144,7 +144,47 @@ def option(default: Any, description: str, *, metavar: str = "", unset: str = ""
     return Field(default=default, description=description, json_schema_extra=extra, **limits)
 
 
-class RunOptions(BaseModel):
+class WeightsOptions(BaseModel):
+    """Options that name pretrained backbones and say where their weights may come from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    backbones: str | None = option(
+        None,
+        "Backbones to use, by their names in timm.",
+        metavar="NAME,...",
+        unset="those whose weights are on this machine",
+        min_length=1,
+    )
+    preset: Literal["tiny", "small", "base", "large"] | None = option(
+        None, "Backbones for a budget, instead of --backbones."
+    )
+    weights_dir: Path | None = option(
+        None, "Folder with further weights, as NAME.safetensors.", metavar="DIR"
+    )
+    download: Literal["never", "ask-cache", "allow"] = option(
+        "ask-cache", "Weights from packages and --weights-dir only, from caches too, or from the hub."
+    )
+    download_limit: ByteSize = option(
+        ByteSize(4 * 10**9), "Bytes to download, at most, such as 500MB.", metavar="SIZE"
+    )
+
+    @field_validator("preset")
+    @classmethod
+    def _check_preset(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value and info.data.get("backbones"):
+            raise ValueError("backbones and preset both name backbones; give one of them")
+        return value
+
+    @field_validator("weights_dir")
+    @classmethod
+    def _check_weights_dir(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_dir():
+            raise ValueError("there is no such folder")
+        return value
+
+
+class RunOptions(WeightsOptions):
     """Options of `autometa run` and `run_local.py`, on the command line or in its `--config` file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -172,25 +212,6 @@ class RunOptions(BaseModel):
         metavar="SIZE",
         unset="90 % of its free memory",
         ge=2**29,
-    )
-    backbones: str | None = option(
-        None,
-        "Backbones to use, by their names in timm.",
-        metavar="NAME,...",
-        unset="those whose weights are on this machine",
-        min_length=1,
-    )
-    preset: Literal["tiny", "small", "base", "large"] | None = option(
-        None, "Backbones for a budget, instead of --backbones."
-    )
-    weights_dir: Path | None = option(
-        None, "Folder with further weights, as NAME.safetensors.", metavar="DIR"
-    )
-    download: Literal["never", "ask-cache", "allow"] = option(
-        "ask-cache", "Weights from packages and --weights-dir only, from caches too, or from the hub."
-    )
-    download_limit: ByteSize = option(
-        ByteSize(4 * 10**9), "Bytes to download, at most, such as 500MB.", metavar="SIZE"
     )
     tasks_per_dataset: int = option(30, "Meta-test tasks of each dataset.", metavar="N", ge=1)
     query_per_class: int | None = option(
@@ -220,20 +241,6 @@ class RunOptions(BaseModel):
             raise ValueError("overwrite would delete what resume continues; give only one of them")
         if value and info.data.get("output") is None:
             raise ValueError("set output to the folder of the run to resume")
-        return value
-
-    @field_validator("preset")
-    @classmethod
-    def _check_preset(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value and info.data.get("backbones"):
-            raise ValueError("backbones and preset both name backbones; give one of them")
-        return value
-
-    @field_validator("weights_dir")
-    @classmethod
-    def _check_weights_dir(cls, value: Path | None) -> Path | None:
-        if value is not None and not value.is_dir():
-            raise ValueError("there is no such folder")
         return value
 
     @field_validator("ways", "shots")

@@ -69,6 +69,10 @@ class ShotTemperature:
     level: float = 0.0
     slope: float = 0.0
 
+    def at(self, shots: float) -> float:
+        """The temperature for so many shots."""
+        return float(np.exp(self.level + self.slope * np.log(shots)))
+
     def __call__(self, log_p: torch.Tensor, shots: torch.Tensor | float) -> torch.Tensor:
         """Log-probabilities [..., q, n] after the temperature for `shots` [...], the shots of each episode."""
         log_shots = torch.as_tensor(shots, dtype=log_p.dtype).log()

@@ -13,8 +13,8 @@ import pytest
 import torch
 from synthetic import write_meta_album
 
+from ingestion.albums import read_meta_album
 from ingestion.channel import Channel, map_array
-from ingestion.datasets import read_meta_album
 from ingestion.errors import SubmissionError
 from ingestion.generators import BatchGenerator, TaskGenerator, TrainingSet
 from ingestion.images import decode_dataset

@@ -12,10 +12,13 @@ import pytest
 from PIL import Image
 from synthetic import class_image, write_meta_album
 
-from ingestion.datasets import Dataset, read_class_folders, read_meta_album
+from ingestion.albums import read_meta_album
+from ingestion.datasets import Dataset, read_class_folders
 from ingestion.errors import InputError
-from ingestion.images import decode_dataset, decode_image
-from ingestion.splits import queries_for, read_source, split_source
+from ingestion.images import decode_dataset
+from ingestion.pixels import decode_image
+from ingestion.sources import read_source
+from ingestion.splits import queries_for, split_source
 from ingestion.tasks import TaskConfig
 
 
@@ -49,7 +52,7 @@ def test_class_ids_follow_the_first_appearance(tmp_path: Path) -> None:
         ("labels.csv", "FILE_NAME,CATEGORY\n,b", "line 2"),
         ("labels.csv", "FILE_NAME,CATEGORY\n", "no image"),
         ("info.json", "{", "JSON"),
-        ("info.json", "{}", "image_column_name"),
+        ("info.json", '{"image_column_name": 3}', "image_column_name"),
     ],
 )
 def test_damaged_datasets_are_named(tmp_path: Path, file: str, content: str, named: str) -> None:

@@ -12,12 +12,14 @@ from synthetic import FakeClock
 
 from ingestion import Event, IngestionSettings, decoding, images
 from ingestion.datasets import Dataset, dataset_from_names
-from ingestion.decoding import DECODING_SHARE, SAMPLE, Decoded, Pace, decode_source
+from ingestion.decoding import DECODING_SHARE, MOST_NAMED, SAMPLE, Decoded, Pace, decode_source
 from ingestion.errors import InputError
 from ingestion.images import Pixels
 from ingestion.partial_dataset import FIRST_ROUND, SHARD, order_to_learn
+from ingestion.preparation import Preparation
 from ingestion.prepare import _draw
-from ingestion.splits import Part, Source
+from ingestion.sources import Source
+from ingestion.splits import Part
 
 PX = 8
 IMAGE_S = 0.05
@@ -41,8 +43,8 @@ class Album:
         names = [f"class {c}" for c, size in enumerate(self.sizes) for _ in range(size)]
         return dataset_from_names("ALBUM", sorted(self.folder.iterdir()), names)
 
-    def decode(self, data: bytes, px: int) -> Pixels:
-        number = int(data)
+    def decode(self, data: bytes, preparation: Preparation) -> Pixels:
+        number, px = int(data), preparation.px
         with self._lock:
             self.clock.now += IMAGE_S
             self.decoded.append(number)
@@ -113,7 +115,7 @@ def check_images(result: Decoded, album: Album) -> None:
 
 
 def test_the_pace_predicts_what_decoding_takes(album: Album) -> None:
-    pace = decoding.measure_pace(album.dataset().files, PX, album.clock)
+    pace = decoding.measure_pace(dict.fromkeys(album.dataset().files, Preparation(PX)), album.clock)
     assert pace == Pace(0.0, pytest.approx(IMAGE_S))  # type: ignore[arg-type]
     assert Pace(0.01, 0.05).decoding_s(1000) == pytest.approx(70) and Pace(0.01, 0.05).key_s(1000) == 10
     assert len(album.decoded) == MEASURED and max(np.diff(sorted(album.decoded))) < 40
@@ -122,11 +124,12 @@ def test_the_pace_predicts_what_decoding_takes(album: Album) -> None:
 def test_all_images_are_decoded_where_there_is_time_or_no_budget(decodes: Decodes, album: Album) -> None:
     result = decodes(1000.0)
     assert sum(len(part.rows) for part in (*result.split.train, *result.split.test)) == 1200
-    assert decodes.notes == ["1,200 images take about 60 s to decode, less if the cache has them"]
+    assert decodes.notes[0] == "1,200 images take about 60 s to decode, less if the cache has them"
+    assert decodes.notes[1].startswith("ALBUM: 1,200 images are one flat colour, look at them: 00000, 00001")
     assert result.seconds == pytest.approx(IMAGE_S * (1200 + MEASURED))
     check_images(result, album)
     decodes(None)
-    assert not album.decoded and not decodes.notes
+    assert not album.decoded and len(decodes.notes) == 1
 
 
 def test_what_is_decoded_within_a_budget_is_what_it_can_use(decodes: Decodes, album: Album) -> None:
@@ -141,7 +144,7 @@ def test_what_is_decoded_within_a_budget_is_what_it_can_use(decodes: Decodes, al
     assert len(train.rows) == SHARD and len(train.class_names) == 18, "most of each of all classes"
     assert min(map(len, train.rows_of_class)) >= FIRST_ROUND
     check_images(result, album)
-    before, reason = decodes.notes[1:]
+    before, reason, _ = decodes.notes[1:]
     assert before.startswith("that is more than the 20 s that the time budget has for it")
     assert reason.startswith(f"images to learn from: {SHARD} of 720 decoded in 13 s")
     whole = decodes(None)
@@ -194,10 +197,12 @@ def test_broken_images_are_in_no_task_and_named(decodes: Decodes, album: Album) 
     check_images(result, album)
     found = result.images["ALBUM"]
     assert len(found.dataset.files) == len(found.images) < 1200
-    assert found.broken and all("broken" in line for line in found.broken)
+    assert len(found.broken) > MOST_NAMED and all("broken" in line for line in found.broken)
     assert [n for n in decodes.notes if n.startswith("set aside")] == [
-        f"set aside: {b}" for b in found.broken
+        *(f"set aside: {b}" for b in found.broken[:MOST_NAMED]),
+        f"set aside: {len(found.broken) - MOST_NAMED} more images of ALBUM, all named in the record of the run",
     ]
+    assert decodes.notes[-1].startswith(f"ALBUM: {len(found.flat):,} images are one flat colour")
 
 
 def test_images_that_are_all_broken_are_an_error(decodes: Decodes, album: Album) -> None:

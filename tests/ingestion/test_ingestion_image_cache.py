@@ -10,7 +10,8 @@ import pytest
 from synthetic import write_meta_album
 
 from ingestion import image_cache
-from ingestion.datasets import Dataset, read_meta_album
+from ingestion.albums import read_meta_album
+from ingestion.datasets import Dataset
 from ingestion.image_cache import ImageCache
 from ingestion.images import decode_dataset
 

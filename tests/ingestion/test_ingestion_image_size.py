@@ -11,7 +11,7 @@ from PIL import Image
 from synthetic import MakeBundle
 
 from ingestion.image_size import choose_image_size, shorter_sides
-from ingestion.splits import Source, read_source
+from ingestion.sources import Source, read_source
 
 FEW = 100
 

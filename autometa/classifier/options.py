@@ -1,0 +1,34 @@
+"""Options of `autometa fit`, on the command line, in its `--config` file and in Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import ByteSize, Field
+
+from autometa.core.settings import Duration, WeightsOptions, option
+
+
+class FitOptions(WeightsOptions):
+    """What `fit` is told beside the folder with the images."""
+
+    output: Path = option(..., "Folder of the model.", metavar="DIR")
+    time_budget: Duration = option(
+        120.0, "The whole work, from start to saved model; 90s, 10m, 2h.", metavar="TIME", ge=10
+    )
+    memory_budget: ByteSize | None = option(
+        None,
+        "Memory of this process, such as 4GB.",
+        metavar="SIZE",
+        unset="80 % of the free memory",
+        ge=10**9,
+    )
+    image_size: Annotated[int, Field(ge=16, le=1024)] | Literal["auto"] = option(
+        "auto",
+        "Size at which images are prepared, in pixels.",
+        metavar="PX|auto",
+        unset="128 or what they have, up to 256",
+    )
+    seed: int = option(0, "Seed of what is drawn.", metavar="N", ge=0, le=2**32 - 1)
+    overwrite: bool = option(False, "Replace an earlier model in --output.")

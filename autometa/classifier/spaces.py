@@ -1,0 +1,237 @@
+"""Spaces: what images become once, and how a few labelled ones of them answer for others.
+
+A support set is kept as it was encoded, so that examples are added without training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from autometa.backbones import View
+from autometa.backbones.feature_store import FeatureStore
+from autometa.core.budget import MemoryBudget
+from autometa.data.images import hash_images
+from autometa.data.test_spec import FORMAT_PX
+from autometa.evaluation.mixing import average
+from autometa.heads import FeatureBatch, apply_head
+from autometa.heads.features import unit
+from autometa.heads.modes import Key, answer_alone, apply_modes, collect_keys, join_features
+from autometa.model.fitted_learner import FittedLearner
+from autometa.model.load import AnyLearner
+from autometa.model.portfolio import Portfolio, list_inputs
+
+Images = NDArray[np.uint8]
+Encoded = Mapping[str, torch.Tensor]
+"""Rows of the same images [n, ...], by name."""
+LOGISTIC = {"strength": 0.01}
+RIDGE, RIDGE_TEMPERATURE, MEANS_TEMPERATURE = {"strength": 0.1}, 0.1, 2.0
+"""Of backbones without training: ridge regression and class means are averaged, each at a temperature. On development
+sets (photos, icons, clip art) the one or the other was ahead by one to four points."""
+UNFITTED = "unfitted"
+"""The mode whose metrics need no images to learn from."""
+MOST_KEPT = 10_000
+"""Embedded images that a learner may keep."""
+TRANSPORT = {"sharpness": 15.0, "step": 0.4}
+
+
+@dataclass(frozen=True)
+class Support:
+    """Labelled examples: `encoded` rows [s, ...], `labels` int64 [s] in 0..ways-1."""
+
+    encoded: Encoded
+    labels: torch.Tensor
+    ways: int
+
+    def take(self, rows: torch.Tensor, ways: int, labels: torch.Tensor | None = None) -> Support:
+        """Some of the examples, with other labels if given."""
+        encoded = {name: each[rows] for name, each in self.encoded.items()}
+        return Support(encoded, self.labels[rows] if labels is None else labels, ways)
+
+
+class Space(Protocol):
+    """`encode` images; `answer` with log-probabilities float64 [q, ways]. Unless `transductive`, an answer does not
+    depend on the other queries. `features`: one embedding an image, float32 [n, d], for people and for telling what
+    belongs to no class; ValueError where there is none."""
+
+    def encode(self, images: Any) -> Encoded: ...
+
+    def answer(self, support: Support, query: Encoded, *, transductive: bool) -> torch.Tensor: ...
+
+    def features(self, encoded: Encoded) -> torch.Tensor: ...
+
+    def members(self) -> list[tuple[str, float]]:
+        """Names and weights of what answers."""
+        ...
+
+
+def concatenate(parts: Sequence[Encoded]) -> dict[str, torch.Tensor]:
+    """Rows of several encoded sets, one after the other."""
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def name_of(key: Key) -> str:
+    """What the rows of a key are called."""
+    return f"{key[0]}{' by layer' if key[1] else ''}"
+
+
+@dataclass
+class PortfolioSpace:
+    """The features of a portfolio's views after the metrics of its modes, half precision: so they are kept, so they
+    are saved."""
+
+    portfolio: Portfolio
+
+    @property
+    def keys(self) -> list[Key]:
+        """The metrics of the modes."""
+        return sorted(collect_keys(mode.name for mode in self.portfolio.modes))
+
+    def encode(self, images: Images) -> dict[str, torch.Tensor]:
+        """uint8 [n, 3, px, px] → float16 [n, d] of unit length for each metric of the modes."""
+        portfolio, places = self.portfolio, list(range(len(images)))
+        store = FeatureStore(portfolio.shelf, MemoryBudget.of_machine(), ahead=0)
+        for view in portfolio.views:
+            store.embed(view, images, places)
+        return {name_of(key): self._join(store, key, places).half() for key in self.keys}
+
+    @property
+    def weights(self) -> list[float]:
+        """Of the views; their sum is 1."""
+        weights = self.portfolio.weights or (1.0,) * len(self.portfolio.views)
+        return [weight / sum(weights) for weight in weights]
+
+    def _join(self, store: FeatureStore, key: Key, places: list[int]) -> torch.Tensor:
+        """The views side by side, so that inner products are their weighted mean."""
+        views = zip(self.portfolio.views, self.weights, strict=True)
+        moved = [_move(self.portfolio, store, view, key, places) * weight**0.5 for view, weight in views]
+        return torch.cat(moved, dim=1)
+
+    def answer(self, support: Support, query: Encoded, *, transductive: bool) -> torch.Tensor:
+        """Class means of each mode, or optimal transport where the queries look evenly spread over the classes."""
+        portfolio, names = self.portfolio, [mode.name for mode in self.portfolio.modes]
+        ways = torch.tensor([support.ways])
+        batches = {
+            key: FeatureBatch(
+                support.encoded[name_of(key)].float()[None],
+                support.labels[None],
+                query[name_of(key)].float()[None],
+                ways,
+            )
+            for key in self.keys
+        }
+        apply = apply_modes if transductive else answer_alone
+        scores = apply(names, batches, refinement=portfolio.refinement)[:, 0].double()
+        mixed = average(list(scores), [mode.weight for mode in portfolio.modes])
+        if self.is_unfitted and not transductive:
+            ridge = apply_head("ridge", RIDGE, batches[self.keys[0]])[0].double() / RIDGE_TEMPERATURE
+            mixed = average([ridge.log_softmax(-1), (mixed / MEANS_TEMPERATURE).log_softmax(-1)], [1, 1])
+        return portfolio.temperature(mixed, len(support.labels) / support.ways)
+
+    @property
+    def is_unfitted(self) -> bool:
+        """Whether no image was there to learn from."""
+        return [mode.name for mode in self.portfolio.modes] == [UNFITTED]
+
+    def features(self, encoded: Encoded) -> torch.Tensor:
+        """The features of the first mode's metric."""
+        return encoded[name_of(self.keys[0])].float()
+
+    def columns(self, name: str, number: int) -> slice:
+        """Which columns of the rows called `name` come from the view with this number."""
+        key = next(key for key in self.keys if name_of(key) == name)
+        blank = np.zeros((1, 3, FORMAT_PX, FORMAT_PX), np.uint8)
+        store = FeatureStore(self.portfolio.shelf, MemoryBudget.of_machine())
+        widths = []
+        for view in self.portfolio.views[: number + 1]:
+            store.embed(view, blank, [0])
+            widths.append(_move(self.portfolio, store, view, key, [0]).shape[1])
+        return slice(sum(widths[:-1]), sum(widths))
+
+    def members(self) -> list[tuple[str, float]]:
+        """Views with their weights."""
+        return [(str(v.plain), w) for v, w in zip(self.portfolio.views, self.weights, strict=True)]
+
+
+def _move(portfolio: Portfolio, store: FeatureStore, view: View, key: Key, places: list[int]) -> torch.Tensor:
+    return join_features(
+        [portfolio.metrics[one](store.take(one[0], places)) for one in list_inputs([view], key)]
+    )
+
+
+@dataclass
+class FeatureSpace:
+    """Features that somebody else computed. Logistic regression on differences from the mean of the support, whose
+    mean length is one."""
+
+    def encode(self, images: NDArray[np.float64]) -> dict[str, torch.Tensor]:
+        """Features [n, d] → the same, float64."""
+        return {"features": torch.from_numpy(np.array(images, dtype=np.float64))}
+
+    def answer(self, support: Support, query: Encoded, *, transductive: bool) -> torch.Tensor:
+        """Logistic regression, or optimal transport where the queries look evenly spread over the classes."""
+        rows = support.encoded["features"]
+        centre = rows.mean(0)
+        scale = (rows - centre).square().sum(1).mean().sqrt()
+        scale = scale if scale > 0 else torch.ones(())
+        batch = FeatureBatch(
+            ((rows - centre) / scale)[None],
+            support.labels[None],
+            ((query["features"] - centre) / scale)[None],
+            torch.tensor([support.ways]),
+        )
+        head, params = ("ot_map", TRANSPORT) if transductive else ("logistic", LOGISTIC)
+        return apply_head(head, params, batch, balanced=False)[0].double().log_softmax(-1)
+
+    def features(self, encoded: Encoded) -> torch.Tensor:
+        """As they are."""
+        return encoded["features"].float()
+
+    def members(self) -> list[tuple[str, float]]:
+        """One head."""
+        return [("logistic", 1.0)]
+
+
+@dataclass
+class LearnerSpace:
+    """Any other learner: it gets the images of the support each time, and queries one by one, so that they do not
+    depend on each other."""
+
+    learner: AnyLearner
+
+    def encode(self, images: Images) -> dict[str, torch.Tensor]:
+        """The images as they are."""
+        return {"images": torch.from_numpy(np.array(images))}
+
+    def answer(self, support: Support, query: Encoded, *, transductive: bool) -> torch.Tensor:
+        """What the learner answers."""
+        images, queries = support.encoded["images"].numpy(), query["images"].numpy()
+        predictor = self.learner.fit(images, support.labels.numpy(), support.ways)
+        if transductive:
+            answers = predictor.predict(queries)
+        else:
+            answers = np.concatenate([predictor.predict(one[None]) for one in queries])
+        if (
+            isinstance(self.learner, FittedLearner)
+            and self.learner.store.embedded(self.learner.views[0]) > MOST_KEPT
+        ):
+            self.learner.limit_memory(MemoryBudget.of_machine())  # it keeps what it has embedded
+        return torch.from_numpy(answers).log()
+
+    def features(self, encoded: Encoded) -> torch.Tensor:
+        """The features of the view with the largest weight, of unit length."""
+        if not isinstance(self.learner, FittedLearner):
+            raise ValueError("this model has no embedding of images: choose one that `autometa fit` has made")
+        images = encoded["images"].numpy()
+        return unit(self.learner.store.embed(self.learner.views[0], images, hash_images(images)))
+
+    def members(self) -> list[tuple[str, float]]:
+        """The learner, or its members."""
+        if isinstance(self.learner, FittedLearner):
+            return [(f"{m.head} on {m.view}", m.weight) for m in self.learner.members]
+        return [(type(self.learner).__name__, 1.0)]

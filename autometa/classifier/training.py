@@ -1,0 +1,191 @@
+"""`autometa fit`: adapts to the images of a folder within a budget, and remembers its classes.
+
+All classes are learned from; the accuracy to expect comes from folds of classes that were held out. Where there are
+too few to learn from, pretrained backbones serve as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autometa.backbones import PRESETS
+from autometa.classifier.estimator import FewShotClassifier
+from autometa.classifier.options import FitOptions
+from autometa.classifier.sources import RECORD, open_model, open_preset
+from autometa.core.budget import Limits, MemoryBudget, TimeBudget, process_age_s
+from autometa.core.errors import ConfigError
+from autometa.core.files import DESCRIPTION
+from autometa.core.settings import Settings
+from autometa.data.episodes import EpisodeSpec
+from autometa.data.images import ImagePool
+from autometa.data.test_spec import TestSpec
+from autometa.systems.autometa import Controller
+from ingestion import InputError, Preparation
+from ingestion.doubles import set_doubles_aside
+from ingestion.image_size import choose_image_size
+from ingestion.images import DecodedDataset, decode_dataset, default_cache_dir
+from ingestion.sources import read_source, summarise
+from ingestion.survey import choose_preparation
+
+LEAST_CLASSES, LEAST_IMAGES = 6, 60
+"""With fewer, there is little to fit metrics to and nothing to hold out: pretrained backbones serve as they are."""
+REMEMBERED, REMEMBERED_IN_ALL = 20, 2000
+"""Examples that the saved classifier remembers, at most: of each class, and of all."""
+QUERIES, MOST_WAYS, MOST_SHOTS = 5, 20, 20
+"""Of the episodes by which the search judges."""
+CLOSING_S, CLOSING_SHARE = 2.0, 0.1
+"""Of the time budget: what remains to encode the examples and to write them, so much and this share."""
+Report = Callable[[str], None]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What came of a fit: the classifier that is in `folder`, and figures for people and for JSON."""
+
+    classifier: FewShotClassifier
+    folder: Path
+    figures: dict[str, Any]
+
+
+def fit_folder(
+    dataset: Path,
+    options: FitOptions,
+    report: Report = print,
+    on_progress: Progress = lambda done, total: None,
+    started_s: float | None = None,
+) -> Fitted:
+    """Learn from all labelled images under `dataset` within the budget of `options`, and save a classifier that knows
+    its classes. The budget counts from the start of the program, or from `started_s` on its clock (`process_age_s`).
+
+    InputError or ConfigError names the folder or the option that is wrong, and the fix.
+    """
+    age_s = process_age_s() if started_s is None else process_age_s() - started_s
+    budget = TimeBudget.of(options.time_budget - age_s)
+    folder = claim_folder(options.output, overwrite=options.overwrite)
+    decoded, preparation = _decode(dataset, options, report, on_progress)
+    pool = _join(decoded)
+    if pool.classes < 2:
+        only = f"one class, `{_class_names(decoded)[0]}`" if pool.classes else "no class"
+        raise InputError(
+            f"{dataset}: {only} with images that can be read; two are needed: add a subfolder of images"
+        )
+    figures: dict[str, Any] = {"images": len(pool.images), "classes": pool.classes}
+    if _is_enough(pool):
+        figures |= _search(pool, options, folder, budget, report)
+        model: Path | None = folder
+    else:
+        report(
+            f"{pool.classes} classes and {len(pool.images)} images are too few to learn from (from "
+            f"{LEAST_CLASSES} and {LEAST_IMAGES} on): pretrained backbones serve as they are"
+        )
+        model = None
+    preset = options.backbones or options.preset or "auto"
+    classifier = FewShotClassifier(model, preset=preset)
+    seen = open_preset(preset) if model is None else open_model(model)
+    images, names = _examples(pool, _class_names(decoded), options.seed)
+    classifier.fit_on(replace(seen, preparation=preparation), images, names)
+    classifier.save(folder)
+    return Fitted(classifier, folder, figures | {"preparation": preparation.to_json()})
+
+
+def claim_folder(folder: Path, *, overwrite: bool) -> Path:
+    """The folder for the model, made. ConfigError where it holds other files, or an earlier model without
+    `overwrite`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        there = {path.name for path in folder.iterdir()}
+    except OSError as error:
+        raise ConfigError(
+            f"--output {folder}: cannot be used ({error.strerror}); name another folder"
+        ) from error
+    ours = RECORD in there or DESCRIPTION in there
+    if there and not ours:
+        raise ConfigError(f"--output {folder}: is not empty, and no model; name another folder")
+    if there and not overwrite:
+        raise ConfigError(f"--output {folder}: holds a model; add --overwrite, or name another folder")
+    return folder.resolve()
+
+
+def _decode(
+    dataset: Path, options: FitOptions, report: Report, on_progress: Progress
+) -> tuple[list[DecodedDataset], Preparation]:
+    """All images under a folder, prepared alike. What was odd about them is reported."""
+    source = set_doubles_aside(read_source(dataset))
+    px = options.image_size
+    if px == "auto":
+        px = choose_image_size(source, MOST_WAYS * (QUERIES + MOST_SHOTS), options.memory_budget)
+    preparation, lines = choose_preparation(list(source.datasets.values()), px)
+    for line in summarise([*source.notes, *lines]):
+        report(line)
+    decoded = []
+    for each in source.datasets.values():
+        decoded.append(decode_dataset(each, preparation, default_cache_dir(), on_progress))
+        for line in summarise(f"set aside: {line}" for line in decoded[-1].broken):
+            report(line)
+    return decoded, preparation
+
+
+def _join(decoded: Sequence[DecodedDataset]) -> ImagePool:
+    """The images of all datasets; those of one stay where they are, in a mapped file."""
+    labels, dataset_of_class, first = [], [], 0
+    for number, each in enumerate(decoded):
+        labels.append(each.dataset.labels + first)
+        dataset_of_class += [number] * len(each.dataset.class_names)
+        first += len(each.dataset.class_names)
+    images = decoded[0].images if len(decoded) == 1 else np.concatenate([each.images for each in decoded])
+    names = tuple(each.dataset.name for each in decoded)
+    return ImagePool(images, np.concatenate(labels), np.array(dataset_of_class), names)
+
+
+def _class_names(decoded: Sequence[DecodedDataset]) -> list[str]:
+    """Names of all classes, with that of their dataset where there are several."""
+    several = len(decoded) > 1
+    return [
+        f"{each.dataset.name}/{name}" if several else name
+        for each in decoded
+        for name in each.dataset.class_names
+    ]
+
+
+def _is_enough(pool: ImagePool) -> bool:
+    """Whether there is something to learn from: classes with two images or more, and images."""
+    sizes = np.bincount(pool.labels, minlength=pool.classes)
+    return int((sizes > 1).sum()) >= LEAST_CLASSES and len(pool.images) >= LEAST_IMAGES
+
+
+def _search(
+    pool: ImagePool, options: FitOptions, folder: Path, budget: TimeBudget, report: Report
+) -> dict[str, Any]:
+    """Search within the time, and leave the learner in `folder`; what accuracy to expect of it."""
+    named = (options.backbones or options.preset or "").split(",")
+    backbones = dict.fromkeys(each for name in named if name for each in PRESETS.get(name, (name.strip(),)))
+    settings = Settings(seed=options.seed, backbones=tuple(backbones) or None)
+    closing_s = CLOSING_S + CLOSING_SHARE * max(budget.left_s(), 0)
+    learning = TimeBudget(budget.deadline - closing_s)
+    total = options.memory_budget
+    memory = MemoryBudget(int(total)) if total else MemoryBudget.of_machine()
+    episodes = EpisodeSpec((2, min(MOST_WAYS, pool.classes)), (1, MOST_SHOTS), QUERIES, balanced=False)
+    px = pool.images.shape[-1]
+    test = TestSpec(1, episodes, None, "within-domain" if len(pool.datasets) == 1 else "cross-domain", px=px)
+    controller = Controller(settings, test, Limits(learning, learning, memory), folder, report, start_s=0.0)
+    controller.bootstrap()
+    learner = controller.run(pool)
+    told = learner.validation
+    return {"stage": told.get("stage")} | {
+        key: told[key] for key in ("normalised_accuracy", "interval") if key in told
+    }
+
+
+def _examples(pool: ImagePool, names: Sequence[str], seed: int) -> tuple[NDArray[np.uint8], list[str]]:
+    """Some images of each class [n, px, px, 3], and the names of their classes."""
+    rng = np.random.default_rng(seed)
+    each = min(max(REMEMBERED_IN_ALL // pool.classes, 1), REMEMBERED)
+    rows = np.sort(np.concatenate([rng.permutation(of_class)[:each] for of_class in pool.rows_of_class]))
+    return np.moveaxis(pool.images[rows], 1, -1), [names[label] for label in pool.labels[rows]]

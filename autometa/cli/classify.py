@@ -1,0 +1,207 @@
+"""`autometa classify`: classes of images, with a saved model or with pretrained backbones as they are."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from autometa.cli.options import CONTEXT, examples, level, level_options, print_json
+from autometa.cli.program import FAILED, BadInput, Command
+from autometa.core.progress import QUIET
+
+if TYPE_CHECKING:
+    from autometa.classifier import FewShotClassifier
+
+CHUNK = 64
+"""Images that are classified at a time."""
+DECIMALS = 6
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is said of one image: its class with the probability, those of all classes, or why there is none."""
+
+    image: str
+    label: str = ""
+    probabilities: tuple[float, ...] = ()
+    error: str = ""
+
+
+@click.command(
+    cls=Command,
+    context_settings=CONTEXT,
+    epilog=examples(
+        "autometa classify model photo.jpg",
+        "autometa classify model new/ --csv > classes.csv",
+        "autometa classify model --support labelled photo.jpg",
+        "autometa classify auto --support labelled photo.jpg",
+    ),
+)
+@click.argument("model", metavar="MODEL")
+@click.argument("images", metavar="IMAGES...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--support",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Labelled images, a subfolder for each class. Default: the classes that the model remembers.",
+)
+@click.option(
+    "--csv", "as_csv", is_flag=True, help="Print a table with the probabilities of all classes as CSV."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the probabilities of all classes as JSON.")
+@click.option(
+    "--reject-below",
+    metavar="P",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Answer `none of these` where a known class is less probable than this. Needs --support.",
+)
+@click.option(
+    "--transductive",
+    is_flag=True,
+    help="Answer all images together, which assumes that each class is among them about equally often. Needs "
+    "--support.",
+)
+@level_options
+def classify(  # noqa: PLR0913, PLR0917 - one argument an option
+    model: str,
+    images: Sequence[Path],
+    support: Path | None,
+    as_csv: bool,
+    as_json: bool,
+    reject_below: float | None,
+    transductive: bool,
+) -> None:
+    """Classify images by a few labelled ones, without training.
+
+    MODEL is a folder that `autometa fit -o` or a run has made, or `auto` or a preset for pretrained backbones as they
+    are. IMAGES are files, or folders of them. What cannot be read is named, and does not stop the others.
+
+    Exit status: 0 when all images were classified, 1 when some were not, 2 for bad arguments.
+    """
+    if as_csv and as_json:
+        raise click.UsageError("--csv and --json exclude each other; give one of them")
+    if support is None and (reject_below or transductive):
+        raise click.UsageError("--reject-below and --transductive need --support")
+    files = find_images(images)
+    classifier = _open(model, support, reject_below, transductive=transductive)
+    answers = list(_answer(classifier, files))
+    names = [str(name) for name in classifier.classes_]
+    if as_json:
+        print_json([_record(answer, names) for answer in answers])
+    elif as_csv:
+        click.echo(_table(answers, names), nl=False)
+    else:
+        for answer in answers:
+            if not answer.error:
+                click.echo(f"{answer.image}: {answer.label} ({max(answer.probabilities):.0%})")
+    failed = [answer for answer in answers if answer.error]
+    for answer in failed:
+        click.echo(f"not classified: {answer.error}", err=True)
+    if failed:
+        raise SystemExit(FAILED)
+
+
+def find_images(places: Sequence[Path]) -> list[Path]:
+    """The files that are named, and the images in folders that are named, sorted. BadInput where one is not there, or
+    a folder has none."""
+    from ingestion.folders import is_hidden, suffix_of  # noqa: PLC0415 - imports Pillow
+    from ingestion.formats import image_suffixes  # noqa: PLC0415
+
+    found: list[Path] = []
+    for place in places:
+        if not place.exists():
+            raise BadInput(f"IMAGES {place}: no such file or folder")
+        if not place.is_dir():
+            found.append(place)
+            continue
+        inside: list[Path] = []
+        for folder, folders, names in os.walk(place):
+            folders[:] = [name for name in folders if not is_hidden(name)]
+            inside += [
+                Path(folder, name)
+                for name in names
+                if suffix_of(name) in image_suffixes() and not name.startswith(".")
+            ]
+        if not inside:
+            raise BadInput(f"IMAGES {place}: no image in this folder")
+        found += sorted(inside)
+    return found
+
+
+def _open(
+    model: str, support: Path | None, reject_below: float | None, *, transductive: bool
+) -> FewShotClassifier:
+    """The classifier that is asked for, which knows its classes."""
+    from autometa.backbones import PRESETS  # noqa: PLC0415 - imports torch
+    from autometa.classifier import FewShotClassifier  # noqa: PLC0415
+    from autometa.classifier.sources import RECORD  # noqa: PLC0415
+    from ingestion import read_labelled  # noqa: PLC0415
+
+    is_preset = not Path(model).exists() and (model == "auto" or model in PRESETS)
+    if support is None:
+        if is_preset or not (Path(model) / RECORD).exists():
+            raise click.UsageError(
+                f"MODEL {model}: remembers no classes; add --support DIR with a subfolder of images for each class"
+            )
+        return FewShotClassifier.load(model)
+    labelled = read_labelled(support)
+    if level() > QUIET:
+        for note in labelled.notes:
+            click.echo(f"--support: {note}", err=True)
+    classifier = FewShotClassifier(
+        None if is_preset else model,
+        preset=model if is_preset else "auto",
+        reject_below=reject_below,
+        transductive=transductive,
+    )
+    try:
+        return classifier.fit(labelled.files, [labelled.class_names[label] for label in labelled.labels])
+    except ValueError as error:
+        raise BadInput(f"--support {support}: {error}") from error
+
+
+def _answer(classifier: FewShotClassifier, files: Sequence[Path]) -> Iterator[Answer]:
+    """An answer for each file, in order."""
+    chunk = len(files) if classifier.transductive else CHUNK
+    for start in range(0, len(files), chunk):
+        part = files[start : start + chunk]
+        good, errors = classifier.read(part)
+        answers: Iterator[Any] = iter(())
+        if good:
+            answers = iter(zip(*classifier.classify(good), strict=True))
+        for place, file in enumerate(part):
+            if place in errors:
+                yield Answer(str(file), error=errors[place])
+            else:
+                label, row = next(answers)
+                yield Answer(str(file), str(label), tuple(map(float, row)))
+
+
+def _record(answer: Answer, names: Sequence[str]) -> dict[str, Any]:
+    if answer.error:
+        return {"image": answer.image, "error": answer.error}
+    rounded = (round(p, DECIMALS) for p in answer.probabilities)
+    return {
+        "image": answer.image,
+        "class": answer.label,
+        "probabilities": dict(zip(names, rounded, strict=True)),
+    }
+
+
+def _table(answers: Sequence[Answer], names: Sequence[str]) -> str:
+    """The answers as CSV, an empty row for what could not be read."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["image", "class", *names])
+    for answer in answers:
+        rounded: list[object] = [round(p, DECIMALS) for p in answer.probabilities]
+        rounded = rounded or [""] * len(names)
+        writer.writerow([answer.image, answer.label, *rounded])
+    return file.getvalue()

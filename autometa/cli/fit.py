@@ -1,0 +1,103 @@
+"""`autometa fit`: learns from a folder of images, and leaves a model that classifies."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from autometa.classifier.options import FitOptions
+from autometa.cli.options import (
+    CONTEXT,
+    config_option,
+    examples,
+    json_option,
+    level,
+    level_options,
+    merge_options,
+    model_options,
+    print_json,
+)
+from autometa.cli.output import make_console
+from autometa.cli.program import Command
+from autometa.cli.run_setup import prepare_weights
+from autometa.core.budget import process_age_s
+from autometa.display import Display
+
+if TYPE_CHECKING:
+    from autometa.classifier.training import Fitted
+
+
+@dataclass(frozen=True)
+class Told:
+    """An event for the display."""
+
+    kind: str
+    text: str = ""
+    done: int = 0
+    total: int = 0
+
+
+@click.command(
+    cls=Command,
+    context_settings=CONTEXT,
+    epilog=examples(
+        "autometa fit photos -o model",
+        "autometa fit photos -o model --time-budget 10m --memory-budget 4GB",
+        "autometa classify model new/*.jpg",
+    ),
+)
+@click.argument("dataset", metavar="DATASET", type=click.Path(path_type=Path))
+@click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the model.")
+@model_options(FitOptions, without={"output"})
+@config_option
+@json_option("what came of it")
+@level_options
+def fit(dataset: Path, config: Path | None, as_json: bool, **given: Any) -> None:
+    """Learn from a folder of images within a time and memory budget.
+
+    DATASET has a subfolder of images for each class, from two classes on. The model remembers them and can be given
+    other classes later. All images are learned from; the accuracy that is told comes from classes that were held out.
+    """
+    options = merge_options(FitOptions, config, given)
+    console = make_console(stderr=as_json)
+    started = time.monotonic() - process_age_s()
+    display = Display(console, options.time_budget, started, level())
+    started_s = prepare_weights(options, display.line)
+    display.status.started = started + started_s
+    from autometa.classifier.training import fit_folder  # noqa: PLC0415 - imports torch
+
+    with display.live():
+        display.show(Told("stage", "images"))
+        fitted = fit_folder(
+            dataset,
+            options,
+            lambda line: display.show(Told("line", line)),
+            lambda done, total: display.show(Told("progress", done=done, total=total)),
+            started_s,
+        )
+    if as_json:
+        print_json(_record(fitted))
+    else:
+        for line in _lines(fitted):
+            display.result(line)
+
+
+def _record(fitted: Fitted) -> dict[str, Any]:
+    return {"model": str(fitted.folder)} | fitted.figures | fitted.classifier.summary()
+
+
+def _lines(fitted: Fitted) -> list[str]:
+    """What to say in the end."""
+    figures, lines = fitted.figures, []
+    if "normalised_accuracy" in figures:
+        low, high = figures["interval"]
+        lines.append(
+            f"expected on new classes: {100 * figures['normalised_accuracy']:.1f} % normalised accuracy "
+            f"(95 %: {100 * low:.1f} to {100 * high:.1f})"
+        )
+    lines.append(f"model: {fitted.folder}")
+    return lines

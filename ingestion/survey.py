@@ -1,0 +1,107 @@
+"""Chooses how the images of a dataset are prepared: a look at some of each class and suffix, mostly at headers.
+
+Deep grey images are scaled by the range of their values, which no header tells: thermal cameras, microscopes and
+numbers from 0 to 1 all have another. Transparent images get the ground on which every drawing can be seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingestion.cgroups import count_cores
+from ingestion.datasets import Dataset
+from ingestion.formats import quiet_decoders
+from ingestion.pixels import DEEP_VALUES, Look, Values, look_at
+from ingestion.preparation import WHITE, Preparation
+from ingestion.sources import Source
+
+T = TypeVar("T")
+
+FILES = 256
+"""Files that are looked at, but at least one of each class and suffix, of `MOST_GROUPS` of these."""
+MOST_GROUPS = 1024
+OUTLIERS = 0.001
+"""Share of the values that may lie below, and above, the range of greys."""
+LEAST_CONTRAST = 24
+"""Mean distance of a drawing from its ground, of 255, where it can be seen well."""
+GREY = 128
+
+
+def choose_preparation(datasets: Sequence[Dataset], px: int) -> tuple[Preparation, tuple[str, ...]]:
+    """One preparation for the images of all these datasets, and a line for each choice that is not the usual one."""
+    files = _some_of_each(datasets)
+    with quiet_decoders(), ThreadPoolExecutor(count_cores()) as pool:
+        looks = list(pool.map(look_at, files))
+    low, high, about_greys = _grey_range(looks)
+    ground, about_ground = _ground([look.drawn for look in looks if look.drawn is not None])
+    return Preparation(px, low, high, ground), (*about_greys, *about_ground)
+
+
+def choose_preparations(source: Source, px: int) -> Source:
+    """The source with a preparation for each of its datasets, and notes on those that are not the usual one. Those of
+    a split share one; a MetaDL root has the usual one, as the format asks."""
+    if source.is_metadl_root:
+        return source
+    together = [list(source.datasets)] if source.roles else [[name] for name in source.datasets]
+    chosen: dict[str, Preparation] = {}
+    lines: list[str] = []
+    for names in together:
+        preparation, about = choose_preparation([source.datasets[name] for name in names], px)
+        chosen |= dict.fromkeys(names, preparation)
+        lines += [line if len(together) == 1 else f"{names[0]}: {line}" for line in about]
+    return replace(source, preparations=chosen).noting(lines)
+
+
+def _some_of_each(datasets: Sequence[Dataset]) -> list[Path]:
+    groups: dict[tuple[str, int, str], list[Path]] = {}
+    for dataset in datasets:
+        for file, label in zip(dataset.files, dataset.labels.tolist(), strict=True):
+            groups.setdefault((dataset.name, label, file.suffix.lower()), []).append(file)
+    some = _evenly(list(groups.values()), MOST_GROUPS)
+    share = max(FILES // max(len(some), 1), 1)
+    return [file for group in some for file in _evenly(group, share)]
+
+
+def _evenly(items: Sequence[T], most: int) -> list[T]:
+    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, most).astype(int))] if items else []
+
+
+def _grey_range(looks: Sequence[Look]) -> tuple[float | None, float | None, tuple[str, ...]]:
+    """The values that become black and white; None where they are those of 16 bits, or no image is deep."""
+    deep = [look for look in looks if look.greys is not None]
+    values = [look.greys for look in deep if look.greys is not None]
+    if not values:
+        return None, None, ()
+    pooled = np.concatenate(values)
+    low, high = _bounds(pooled)
+    sixteen = all(look.whole_numbers for look in deep) and pooled.min() >= 0 and pooled.max() < DEEP_VALUES
+    if sixteen and (high - low >= DEEP_VALUES / 2 or low == high):
+        return None, None, ()
+    if low == high:  # all images that were looked at have one colour
+        low, high = min(low, 0.0), max(high, low + 1.0)
+    line = f"deep grey images (16 or 32 bits, or floating point): values {low:g} to {high:g} become black to white"
+    return low, high, (line,)
+
+
+def _bounds(pooled: Values) -> tuple[float, float]:
+    low, high = (float(v) for v in np.quantile(pooled, [OUTLIERS, 1 - OUTLIERS]))
+    return (low, high) if low < high else (float(pooled.min()), float(pooled.max()))
+
+
+def _ground(drawings: Sequence[NDArray[np.float64]]) -> tuple[int, tuple[str, ...]]:
+    """White, unless a drawing would vanish on it; else the ground on which the faintest one is seen best."""
+    faintest = {g: min((np.abs(d - g).mean() for d in drawings), default=WHITE) for g in (WHITE, 0, GREY)}
+    if faintest[WHITE] >= LEAST_CONTRAST:
+        return WHITE, ()
+    best = max(faintest, key=lambda ground: float(faintest[ground]))
+    if best == WHITE:
+        return WHITE, ()
+    name = {0: "black", GREY: "grey"}[best]
+    return best, (f"transparent parts become {name}: on white, some of the drawings could not be seen",)

@@ -1,0 +1,152 @@
+"""`autometa fit` and `autometa classify`: from a folder to classes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from colours import COLOURS, picture, write_folder
+
+from autometa.classifier import FewShotClassifier
+from autometa.classifier.options import FitOptions
+from autometa.classifier.training import claim_folder, fit_folder
+from autometa.cli.main import cli
+from autometa.core.errors import ConfigError
+from ingestion.errors import InputError
+from ingestion.loose_images import encode_pixels
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, [str(each) for each in arguments])
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOMETA_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def model(network: str, cache: None, tmp_path: Path) -> Path:
+    data = write_folder(tmp_path / "data", 3)
+    fit_folder(data, FitOptions(output=tmp_path / "model", backbones=network), lambda line: None)
+    return tmp_path / "model"
+
+
+def test_two_classes_with_an_image_each_are_fitted_and_then_classified(
+    network: str, cache: None, tmp_path: Path
+) -> None:
+    data = write_folder(tmp_path / "data", 1, ("red", "blue"))
+    lines: list[str] = []
+    fitted = fit_folder(data, FitOptions(output=tmp_path / "model", backbones=network), lines.append)
+    assert any("too few to learn from" in line for line in lines), lines
+    assert fitted.figures["classes"] == 2 and fitted.figures["images"] == 2
+    loaded = FewShotClassifier.load(tmp_path / "model")
+    assert loaded.predict([picture("red", 9), picture("blue", 9)]).tolist() == ["red", "blue"]
+
+
+def test_one_class_is_not_enough(network: str, cache: None, tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "data", 2, ("red",))
+    with pytest.raises(InputError, match="one class, `red` with images that can be read; two are needed"):
+        fit_folder(data, FitOptions(output=tmp_path / "model", backbones=network), lambda line: None)
+
+
+def test_a_folder_with_something_else_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"is not empty, and no model; name another folder"):
+        claim_folder(tmp_path, overwrite=True)
+    (tmp_path / "notes.txt").unlink()
+    (tmp_path / "learner.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"holds a model; add --overwrite"):
+        claim_folder(tmp_path, overwrite=False)
+    assert claim_folder(tmp_path, overwrite=True) == tmp_path.resolve()
+
+
+def test_classify_answers_in_words_csv_and_json(model: Path, tmp_path: Path) -> None:
+    new = write_folder(tmp_path / "new", 2)
+    plain = call("classify", model, new / "red" / "1.png")
+    assert plain.exit_code == 0 and plain.output.startswith(f"{new / 'red' / '1.png'}: red (")
+    table = list(csv.DictReader(io.StringIO(call("classify", model, new, "--csv").output)))
+    assert [row["class"] for row in table] == ["blue"] * 2 + ["green"] * 2 + ["red"] * 2
+    np.testing.assert_allclose([sum(float(row[colour]) for colour in COLOURS) for row in table], 1, atol=1e-4)
+    records = json.loads(call("classify", model, new, "--json").output)
+    assert records[0]["class"] == "blue" and set(records[0]["probabilities"]) == set(COLOURS)
+
+
+def test_classify_takes_other_classes_and_backbones_as_they_are(
+    model: Path, tmp_path: Path, network: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    support = write_folder(tmp_path / "support", 1, ("red", "green"))
+    (support / "green").rename(support / "leaf")
+    (tmp_path / "leaf.png").write_bytes(encode_pixels(picture("green", 9)))
+    given = call("classify", model, "--support", support, tmp_path / "leaf.png")
+    assert given.exit_code == 0 and ": leaf (" in given.output
+    monkeypatch.setattr("autometa.classifier.sources.installed_backbones", lambda: [])
+    assert (
+        "no pretrained backbone"
+        in call("classify", "auto", "--support", support, tmp_path / "leaf.png").output
+    )
+
+
+def test_an_image_that_cannot_be_read_does_not_stop_the_others(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_text("no image")
+    (tmp_path / "good.png").write_bytes(encode_pixels(picture("blue", 9)))
+    given = call("classify", model, tmp_path / "bad.png", tmp_path / "good.png", "--csv")
+    assert given.exit_code == 1 and "bad.png: not a usable image" in given.stderr
+    rows = list(csv.DictReader(io.StringIO(given.stdout)))
+    assert [row["class"] for row in rows] == ["", "blue"]
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (("nowhere", "x.png"), "no such file or folder"),
+    (("model", "empty"), "no image in this folder"),
+    (("model", "picture.png", "--csv", "--json"), "exclude each other"),
+    (("model", "picture.png", "--transductive"), "need --support"),
+    (("model", "picture.png", "--support", "one"), "there is one class"),
+    (("empty", "picture.png"), "remembers no classes; add --support DIR"),
+    (("empty", "picture.png", "--support", "two"), "holds no learner.json"),
+])  # fmt: skip
+def test_every_wrong_turn_is_one_line(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "picture.png").write_bytes(encode_pixels(picture("blue", 9)))
+    write_folder(tmp_path / "one", 1, ("red",))
+    write_folder(tmp_path / "two", 1, ("red", "blue"))
+    given = call("classify", *arguments)
+    assert given.exit_code == 2 and message in given.output, given.output
+    assert "Traceback" not in given.output and len(given.stderr.strip().splitlines()) <= 4
+
+
+@pytest.mark.slow
+def test_fit_learns_from_many_classes_within_its_budget(network: str, cache: None, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(8):
+        folder = tmp_path / "data" / f"class {number}"
+        folder.mkdir(parents=True)
+        pattern = rng.integers(0, 256, (6, 6, 3))
+        for i in range(10):
+            pixels = np.kron(pattern + rng.integers(-40, 40, (6, 6, 3)), np.ones((8, 8, 1)))
+            (folder / f"{i}.png").write_bytes(encode_pixels(np.clip(pixels, 0, 255).astype(np.uint8)))
+    given = call(
+        "fit",
+        tmp_path / "data",
+        "-o",
+        tmp_path / "model",
+        "--time-budget",
+        "60s",
+        "--backbones",
+        network,
+        "--json",
+    )
+    assert given.exit_code == 0, given.output
+    record = json.loads(given.stdout)
+    assert record["stage"] == "final" and record["classes"] == 8 and "normalised_accuracy" in record
+    table = json.loads(call("classify", tmp_path / "model", tmp_path / "data", "--json").stdout)
+    right = [Path(row["image"]).parent.name == row["class"] for row in table]
+    assert np.mean(right) > 0.9
