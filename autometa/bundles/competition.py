@@ -18,7 +18,8 @@ from autometa.bundles.competition_tasks import Drawn, contents, draw_competition
 from autometa.bundles.errors import BundleError
 from autometa.bundles.logo import draw_logo
 from autometa.bundles.yaml_text import yaml_text
-from ingestion.splits import Split, read_source, split_source
+from ingestion.sources import read_source
+from ingestion.splits import Split, split_source
 from ingestion.tasks import TaskConfig
 from scoring.text import natural_key
 

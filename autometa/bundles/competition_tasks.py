@@ -16,9 +16,11 @@ import numpy as np
 
 from autometa.bundles.errors import BundleError
 from ingestion.drawn_tasks import DrawnDataset, DrawnImage, DrawnTask, DrawnTasks
-from ingestion.images import UNUSABLE, decode_image
+from ingestion.formats import UNUSABLE
+from ingestion.pixels import decode_image
 from ingestion.outputs import TRUTH_FORMAT
-from ingestion.splits import Part, Source, Split
+from ingestion.sources import Source
+from ingestion.splits import Part, Split
 from ingestion.tasks import Rows, TaskConfig
 
 PROBE_PX = 32

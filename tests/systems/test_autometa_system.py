@@ -15,6 +15,7 @@ from synthetic import colour_pool
 from autometa.backbones import CATALOGUE, TUNED, BackboneSpec, View
 from autometa.core.budget import Limits, MemoryBudget, TimeBudget
 from autometa.core.errors import BudgetExhausted, WeightsError
+from autometa.core.progress import Progress
 from autometa.core.settings import Settings
 from autometa.data.images import ImagePool
 from autometa.heads.modes import SIX_MODES
@@ -76,6 +77,11 @@ def test_a_run_ends_with_a_saved_learner_that_it_can_explain(
     for start in ("probe:", "plan:", "224 of 224 images", "trained", "bought", "expected accuracy"):
         assert any(line.startswith(start) for line in lines), start
     check_choices(tmp_path, saved, list(bought))
+    standings = [standing for line in lines if (standing := Progress.parse(line))]
+    assert [standing.trials for standing in standings] == [*range(1, len(bought) + 1), len(bought)]
+    assert standings[-1].stage == "final" and standings[-1].score == pytest.approx(
+        saved.validation["normalised_accuracy"], abs=0.001
+    )
     stages = json.loads((tmp_path / "stages.json").read_text())
     by_name = {row["stage"]: row for row in stages}
     names = {"bootstrap", "probe", *bought, "evidence", "save", "meta_test"}
