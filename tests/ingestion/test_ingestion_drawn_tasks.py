@@ -13,7 +13,7 @@ import pytest
 from ingestion_runs import Runner
 from synthetic import MakeBundle, class_image
 
-from ingestion import IngestionSettings, InputError, run
+from ingestion import IngestionSettings, InputError, decoding, run
 from ingestion.drawn_tasks import read_drawn_tasks
 from ingestion.outputs import OWN_FILES, prepare_output_dir
 
@@ -62,6 +62,18 @@ def test_a_submission_answers_tasks_that_were_drawn_before(
     assert "truth.json" not in found and "model" not in found
     record = json.loads((tmp_path / "out" / "ingestion.json").read_text())
     assert record["test_config"]["max_N"] == 2
+
+
+def test_images_of_the_tasks_are_decoded_first_where_time_is_short(
+    drawn: Path, tmp_path: Path, make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "FEW_IMAGES", 1)
+    monkeypatch.setattr(decoding, "DECODING_SHARE", 0.0)
+    runner = Runner(drawn, tmp_path / "out")
+    assert not runner(make_bundle(), time_budget_s=60.0).failures
+    assert "those of the test tasks are decoded" in runner.texts("note")
+    scores = np.loadtxt(tmp_path / "out" / "task_1.predict")
+    assert scores.argmax(1).tolist() == [label - 3 for label, _ in QUERIES]
 
 
 def test_the_learner_and_the_truth_are_kept_from_an_output_that_participants_see(
