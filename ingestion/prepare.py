@@ -93,10 +93,8 @@ def prepare(settings: IngestionSettings, scratch: Path, on_event: OnEvent) -> Pr
     bundle = open_bundle(settings.submission, scratch)
     config = read_config(bundle)
     drawn = read_drawn_tasks(settings.input_data_dir)
-    if drawn is None:
-        source = _without_doubles(read_source(settings.input_data_dir), settings)
-    else:
-        source = drawn.source
+    folder = settings.input_data_dir
+    source = drawn.source if drawn else _without_doubles(read_source(folder), settings)
     px = _image_size(source, settings, on_event)
     source = choose_preparations(source, px)
     for line in summarise(source.notes):

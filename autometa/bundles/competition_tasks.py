@@ -17,8 +17,8 @@ import numpy as np
 from autometa.bundles.errors import BundleError
 from ingestion.drawn_tasks import DrawnDataset, DrawnImage, DrawnTask, DrawnTasks
 from ingestion.formats import UNUSABLE
-from ingestion.pixels import decode_image
 from ingestion.outputs import TRUTH_FORMAT
+from ingestion.pixels import decode_image
 from ingestion.sources import Source
 from ingestion.splits import Part, Split
 from ingestion.tasks import Rows, TaskConfig
