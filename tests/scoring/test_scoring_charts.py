@@ -50,8 +50,8 @@ def test_a_curve_needs_two_learners_and_an_accuracy() -> None:
     first, second = curve.points
     assert (first.x, first.x_end, first.y) == (11, 50, None)
     assert (second.x, second.x_end) == (50, 100)
-    np.testing.assert_allclose((second.y, second.top, second.bottom), (100 / 3, 50 / 3, 50))  # from 1 to 0.7
-    np.testing.assert_allclose(curve.score, (200 / 3, 100 / 3, 100))
+    assert (second.y, second.top, second.bottom) == pytest.approx((100 / 3, 50 / 3, 50))  # from 1 to 0.7
+    assert curve.score == pytest.approx((200 / 3, 100 / 3, 100))
 
 
 def test_bins_without_queries_have_no_bar() -> None:
