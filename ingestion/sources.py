@@ -13,7 +13,7 @@ from pathlib import Path
 from ingestion.albums import LABELS_FILE, is_meta_album, read_meta_album
 from ingestion.datasets import Dataset, read_class_folders, read_classes
 from ingestion.errors import InputError
-from ingestion.folders import Listing, counted, list_folder, printable, shortlist
+from ingestion.folders import Listing, counted, is_file, list_folder, printable, shortlist
 from ingestion.preparation import Preparation
 from ingestion.tables import read_json
 
@@ -73,7 +73,7 @@ def read_source(folder: Path) -> Source:
     folder = folder.resolve()
     if not folder.is_dir():
         raise InputError(f"dataset folder {folder}: does not exist or is not a folder")
-    if (folder / "info" / "meta_splits.txt").is_file():
+    if is_file(folder / "info" / "meta_splits.txt"):
         return _read_metadl_root(folder)
     if is_meta_album(folder):
         return _of_datasets([read_meta_album(folder)])
