@@ -80,7 +80,7 @@ def read_source(folder: Path) -> Source:
     listing = list_folder(folder)
     albums = [f for f in listing.folders if is_meta_album(f)]
     if albums:
-        others = [f.name for f in listing.folders if f not in albums]
+        others = [f.name for f in listing.folders if f not in albums and _may_hold_images(f)]
         lines = [f"folders without {LABELS_FILE} passed over: {shortlist(others)}"] if others else []
         return _of_datasets([read_meta_album(f) for f in albums]).noting(lines)
     if not listing.folders:
@@ -97,6 +97,15 @@ def read_source(folder: Path) -> Source:
             source, notes=(f"`{inner.name}`, its only subfolder, is taken as the dataset", *source.notes)
         )
     return _of_datasets([read_class_folders(folder)])
+
+
+def _may_hold_images(folder: Path) -> bool:
+    """Whether passing a folder over is worth a word."""
+    try:
+        listing = list_folder(folder)
+    except InputError:
+        return True
+    return bool(listing.images or listing.folders)
 
 
 def summarise(notes: Iterable[str]) -> list[str]:
