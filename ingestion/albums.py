@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from ingestion.datasets import Dataset, dataset_from_names, similar_classes
 from ingestion.errors import InputError
-from ingestion.folders import counted, shortlist, suffix_of
+from ingestion.folders import counted, is_file, shortlist, suffix_of
 from ingestion.formats import image_suffixes
 from ingestion.tables import read_json_tolerantly, read_table
 
@@ -16,7 +16,7 @@ LABELS_FILE, INFO_FILE, IMAGES_FOLDER = "labels.csv", "info.json", "images"
 
 def is_meta_album(folder: Path) -> bool:
     """Whether the folder looks like one dataset in Meta-Album layout."""
-    return (folder / LABELS_FILE).is_file()
+    return is_file(folder / LABELS_FILE)
 
 
 def read_meta_album(folder: Path) -> Dataset:

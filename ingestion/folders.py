@@ -43,7 +43,7 @@ def list_folder(folder: Path) -> Listing:
     except OSError as error:
         raise InputError(f"{folder}: cannot be opened ({error.strerror}); allow it to be read") from error
     for entry in entries:
-        if entry.is_dir():
+        if _is_folder(entry):
             (hidden if is_hidden(entry.name) else folders).append(entry.name)
         elif not entry.name.startswith(".") and suffix_of(entry.name) in image_suffixes():
             images += 1
@@ -53,6 +53,14 @@ def list_folder(folder: Path) -> Listing:
 def is_hidden(name: str) -> bool:
     """Whether a folder of this name belongs to a program: `.ipynb_checkpoints`, `__MACOSX`, `@eaDir`."""
     return name.startswith((".", "__")) or name == "@eaDir"
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file; not, as far as anyone can tell, in a folder that cannot be opened."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def suffix_of(name: str) -> str:
@@ -151,10 +159,10 @@ class ClassWalk:
                 continue
             before = len(self.images.setdefault(label, []))
             for entry in listed:
-                if entry.is_symlink() and entry.is_dir():
+                if entry.is_symlink() and _is_folder(entry):
                     if not is_hidden(entry.name):
                         self._links.append((label, entry.path))
-                elif entry.is_dir():
+                elif _is_folder(entry):
                     if is_hidden(entry.name):
                         self.hidden.append(self._name(entry.path))
                     else:
@@ -166,7 +174,7 @@ class ClassWalk:
 
     def _take(self, label: str, entry: os.DirEntry[str]) -> None:
         suffix = suffix_of(entry.name)
-        if not entry.is_file():
+        if not _is_file(entry):
             if entry.is_symlink():
                 self.dangling.append(self._name(entry.path))
         elif suffix in image_suffixes() or (not suffix and read_image_size(Path(entry.path)) is not None):
@@ -221,6 +229,20 @@ class ClassWalk:
         """The path as seen from the dataset."""
         inside = os.path.relpath(path, self.root)
         return printable(path if inside.startswith("..") else inside)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # such as a link to itself
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
 
 
 def _identity(folder: str) -> Identity:

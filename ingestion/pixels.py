@@ -57,14 +57,18 @@ class Look:
     whole_numbers: bool = True
 
 
-def look_at(file: Path) -> Look:
-    """What to know before images are prepared. Of most files, only the header is read; one that cannot be read tells
-    nothing."""
+def is_special(file: Path) -> bool:
+    """Whether the header of a file tells of deep greys or transparent parts. One that cannot be read does not."""
     try:
         with file.open("rb") as stream, open_image(stream) as image:
-            special = _is_deep(image) or _is_transparent(image)
-        if not special:
-            return Look()
+            return _is_deep(image) or _is_transparent(image)
+    except UNUSABLE:
+        return False
+
+
+def look_at(file: Path) -> Look:
+    """What to know of such an image before it is prepared; of one that cannot be read, nothing."""
+    try:
         return _look_at_pixels(load_image(file.read_bytes(), 1))
     except UNUSABLE:
         return Look()
@@ -79,7 +83,7 @@ def _look_at_pixels(image: Image.Image) -> Look:
     grey_alpha = np.asarray(image.convert("RGBA").convert("LA")).reshape(-1, 2)
     grey_alpha = grey_alpha[:: len(grey_alpha) // MOST_SAMPLED + 1]
     seen = grey_alpha[:, 1] > WHITE // 2
-    if seen.all() or (~seen).mean() < LEAST_CLEAR or not seen.any():
+    if (~seen).mean() < LEAST_CLEAR or not seen.any():
         return Look()
     return Look(drawn=grey_alpha[seen, 0].astype(np.float64))
 

@@ -28,7 +28,7 @@ from ingestion.tasks import TaskDraw, draw_test_tasks
 VALIDATION_CLASSES = 0.25
 """Share of the classes for validation if a bundle asks for validation datasets and there is only one dataset."""
 DOUBLES_SHARE = 0.05
-"""Share of the time left that the search for doubles may take."""
+"""Share of the time left that the search for doubles may take, but a second at least."""
 MOST_SET_ASIDE = 12
 """Lines about classes that are left out."""
 
@@ -127,7 +127,7 @@ def _without_doubles(source: Source, settings: IngestionSettings) -> Source:
     if settings.time_budget_s is None:
         return set_doubles_aside(source)
     now = time.monotonic()
-    latest = now + DOUBLES_SHARE * max(settings.started + settings.time_budget_s - now, 0.0)
+    latest = now + max(DOUBLES_SHARE * (settings.started + settings.time_budget_s - now), 1.0)
     return set_doubles_aside(source, lambda: time.monotonic() > latest)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from ingestion.albums import LABELS_FILE, is_meta_album, read_meta_album
 from ingestion.datasets import Dataset, read_class_folders, read_classes
 from ingestion.errors import InputError
-from ingestion.folders import Listing, counted, list_folder, printable, shortlist
+from ingestion.folders import Listing, counted, is_file, list_folder, printable, shortlist
 from ingestion.preparation import Preparation
 from ingestion.tables import read_json
 
@@ -73,14 +73,14 @@ def read_source(folder: Path) -> Source:
     folder = folder.resolve()
     if not folder.is_dir():
         raise InputError(f"dataset folder {folder}: does not exist or is not a folder")
-    if (folder / "info" / "meta_splits.txt").is_file():
+    if is_file(folder / "info" / "meta_splits.txt"):
         return _read_metadl_root(folder)
     if is_meta_album(folder):
         return _of_datasets([read_meta_album(folder)])
     listing = list_folder(folder)
     albums = [f for f in listing.folders if is_meta_album(f)]
     if albums:
-        others = [f.name for f in listing.folders if f not in albums]
+        others = [f.name for f in listing.folders if f not in albums and _may_hold_images(f)]
         lines = [f"folders without {LABELS_FILE} passed over: {shortlist(others)}"] if others else []
         return _of_datasets([read_meta_album(f) for f in albums]).noting(lines)
     if not listing.folders:
@@ -97,6 +97,15 @@ def read_source(folder: Path) -> Source:
             source, notes=(f"`{inner.name}`, its only subfolder, is taken as the dataset", *source.notes)
         )
     return _of_datasets([read_class_folders(folder)])
+
+
+def _may_hold_images(folder: Path) -> bool:
+    """Whether passing a folder over is worth a word."""
+    try:
+        listing = list_folder(folder)
+    except InputError:
+        return True
+    return bool(listing.images or listing.folders)
 
 
 def summarise(notes: Iterable[str]) -> list[str]:

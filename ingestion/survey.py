@@ -18,14 +18,16 @@ from numpy.typing import NDArray
 from ingestion.cgroups import count_cores
 from ingestion.datasets import Dataset
 from ingestion.formats import quiet_decoders
-from ingestion.pixels import DEEP_VALUES, Look, Values, look_at
+from ingestion.pixels import DEEP_VALUES, Look, Values, is_special, look_at
 from ingestion.preparation import WHITE, Preparation
 from ingestion.sources import Source
 
 T = TypeVar("T")
 
 FILES = 256
-"""Files that are looked at, but at least one of each class and suffix, of `MOST_GROUPS` of these."""
+"""Headers that are looked at, but at least one of each class and suffix, of `MOST_GROUPS` of these."""
+LOOKS = 64
+"""Deep or transparent images whose pixels are looked at."""
 MOST_GROUPS = 1024
 OUTLIERS = 0.001
 """Share of the values that may lie below, and above, the range of greys."""
@@ -38,7 +40,8 @@ def choose_preparation(datasets: Sequence[Dataset], px: int) -> tuple[Preparatio
     """One preparation for the images of all these datasets, and a line for each choice that is not the usual one."""
     files = _some_of_each(datasets)
     with quiet_decoders(), ThreadPoolExecutor(count_cores()) as pool:
-        looks = list(pool.map(look_at, files))
+        special = [file for file, is_so in zip(files, pool.map(is_special, files), strict=True) if is_so]
+        looks = list(pool.map(look_at, _evenly(special, LOOKS)))
     low, high, about_greys = _grey_range(looks)
     ground, about_ground = _ground([look.drawn for look in looks if look.drawn is not None])
     return Preparation(px, low, high, ground), (*about_greys, *about_ground)

@@ -131,6 +131,8 @@ def links_to_nowhere(root: Path) -> None:
     fill(root, "abcd", 2)
     for number in range(2):
         (root / "a" / f"gone {number}.png").symlink_to(root / "nowhere.png")
+    for itself in (root / "itself", root / "a" / "itself"):
+        itself.symlink_to(itself)
 
 
 def twice_in_one_class(root: Path) -> None:

@@ -63,7 +63,7 @@ ROWS = (
     ),
     Row(folders.link_to_a_class, "b c d", 6, ("lead to what is read already: a (b)",)),
     Row(folders.link_to_elsewhere, "a b c d", 8, ("lead to what is read already: d/again",)),
-    Row(folders.links_to_nowhere, "a b c d", 8, ("2 links lead nowhere: a/gone",)),
+    Row(folders.links_to_nowhere, "a b c d", 8, ("3 links lead nowhere: a/gone",)),
     Row(
         folders.twice_in_one_class,
         "a b c d",

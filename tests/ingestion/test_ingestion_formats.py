@@ -51,14 +51,20 @@ def test_photos_are_read_by_the_plug_in_where_it_is(tmp_path: Path) -> None:
 
 def test_folders_that_cannot_be_opened_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = folders.fill(tmp_path / "set")
-    scandir = os.scandir
+    scandir, stat = os.scandir, os.stat
 
     def refuse(path: str | Path) -> Any:
         if path == str(root / "b"):
             raise PermissionError(13, "Permission denied")
         return scandir(path)
 
+    def refuse_status(path: Any, **options: Any) -> os.stat_result:
+        if str(path).startswith(f"{root / 'b'}/"):
+            raise PermissionError(13, "Permission denied")
+        return stat(path, **options)
+
     monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(os, "stat", refuse_status)
     check(
         Row(folders.fill, "a c d", 9, ("cannot be opened, passed over: b (Permission denied)",)),
         root,
