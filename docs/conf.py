@@ -41,6 +41,8 @@ html_css_files = ["site.css"]
 pygments_style = "friendly"
 pygments_dark_style = "monokai"
 
-PENDING = [name for name in ("challenges", "commands", "report") if not (ROOT / "docs" / f"{name}.md").exists()]
+PENDING = [
+    name for name in ("challenges", "commands", "report") if not (ROOT / "docs" / f"{name}.md").exists()
+]
 if PENDING:
     suppress_warnings = ["toc.not_readable"]
