@@ -19,6 +19,7 @@ COMMANDS: dict[str, str] = {
     "run": "autometa.cli.run:run",
     "fit": "autometa.cli.fit:fit",
     "classify": "autometa.cli.classify:classify",
+    "bundle": "autometa.cli.bundle:bundle",
     "report": "autometa.cli.report:report",
     "backbones": "autometa.cli.backbones:backbones",
     "heads": "autometa.cli.tables:heads",

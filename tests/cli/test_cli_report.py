@@ -59,7 +59,12 @@ def test_it_is_made_anew_each_time(run: Path) -> None:
 
 def test_it_is_copied_and_opened(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or True)
+
+    def open_page(address: str) -> bool:
+        opened.append(address)
+        return True
+
+    monkeypatch.setattr(webbrowser, "open", open_page)
     page = tmp_path / "new" / "page.html"
     shown = report(run, "--output", page, "--open")
     assert shown.exit_code == 0 and shown.stdout == f"{page}\n"
