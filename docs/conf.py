@@ -30,7 +30,7 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
 autodoc_class_signature = "mixed"
 autodoc_preserve_defaults = True
-napoleon_use_ivar = True
+napoleon_use_ivar = False
 
 html_theme = "furo"
 html_title = f"autometa {release}"
