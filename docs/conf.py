@@ -40,9 +40,3 @@ html_static_path = ["static"]
 html_css_files = ["site.css"]
 pygments_style = "friendly"
 pygments_dark_style = "monokai"
-
-PENDING = [
-    name for name in ("challenges", "commands", "report") if not (ROOT / "docs" / f"{name}.md").exists()
-]
-if PENDING:
-    suppress_warnings = ["toc.not_readable"]
