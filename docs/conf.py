@@ -30,7 +30,7 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
 autodoc_class_signature = "mixed"
 autodoc_preserve_defaults = True
-napoleon_use_ivar = True
+napoleon_use_ivar = False
 
 html_theme = "furo"
 html_title = f"autometa {release}"
@@ -40,9 +40,3 @@ html_static_path = ["static"]
 html_css_files = ["site.css"]
 pygments_style = "friendly"
 pygments_dark_style = "monokai"
-
-PENDING = [
-    name for name in ("challenges", "commands", "report") if not (ROOT / "docs" / f"{name}.md").exists()
-]
-if PENDING:
-    suppress_warnings = ["toc.not_readable"]

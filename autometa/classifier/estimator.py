@@ -63,6 +63,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     n_features_in_ : int
         With precomputed features: how many.
 
+    Notes
+    -----
     `X` are paths, Pillow images, uint8 arrays [n, h, w, 3] or [n, 3, h, w], or tensors (floats in 0 … 1). Nothing is
     random: the same examples give the same answers.
     """

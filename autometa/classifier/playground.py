@@ -7,7 +7,6 @@ are those of the system, and what is dropped lies in a folder that is deleted in
 
 from __future__ import annotations
 
-import importlib
 import os
 import tempfile
 import threading
@@ -91,13 +90,14 @@ def import_gradio() -> Any:
     """Gradio, told to send nothing. ConfigError with the command that installs it where it is missing."""
     os.environ.update(SILENT)
     try:
-        return importlib.import_module("gradio")
+        import gradio  # noqa: PLC0415 - an optional package
     except ModuleNotFoundError as error:
         if error.name != "gradio":
             raise
         raise ConfigError(
             "the playground needs the package gradio, which is not installed; run: pip install 'autometa[playground]'"
         ) from error
+    return gradio
 
 
 def build_page(gradio: Any, answers: Answers, title: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +98,6 @@ def test_a_failure_to_learn_is_not_remembered_as_learned(files: list[list[str]])
 
 
 def test_without_gradio_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> Any:
-        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-    monkeypatch.setattr(playground.importlib, "import_module", missing)
+    monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(ConfigError, match=r"pip install 'autometa\[playground\]'"):
         playground.import_gradio()
