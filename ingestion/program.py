@@ -82,11 +82,7 @@ def run(
         prepared = prepare(settings, Path(folder), watch)
         sandbox, line = choose_sandbox(settings.sandbox)
         access = _access(settings, prepared, sandbox, Path(folder) / "scratch")
-        identity = identity_of(settings, prepared)
-        resumed = resume and take_over(settings.output_dir, identity)
-        if not resumed:
-            prepare_output_dir(settings.output_dir, settings.model_folder, overwrite=overwrite)
-            write_identity(settings.output_dir, identity)
+        resumed = _claim_output(settings, prepared, overwrite=overwrite, resume=resume)
         if resume:
             watch(Event("note", _resume_line(settings.output_dir, resumed=resumed)))
         watch(Event("note", line))
@@ -96,6 +92,16 @@ def run(
         result = _Run(settings, prepared, sandbox, access, watch, result).complete()
         clear(Path(folder))  # a submission may leave folders that are too deep for Python to delete
         return result
+
+
+def _claim_output(settings: IngestionSettings, prepared: Prepared, *, overwrite: bool, resume: bool) -> bool:
+    """Make the output folder ready; whether an earlier run in it goes on."""
+    identity = identity_of(settings, prepared)
+    if resume and take_over(settings.output_dir, identity):
+        return True
+    prepare_output_dir(settings.output_dir, settings.model_folder, overwrite=overwrite)
+    write_identity(settings.output_dir, identity)
+    return False
 
 
 def _access(settings: IngestionSettings, prepared: Prepared, sandbox: str, scratch: Path) -> Access:

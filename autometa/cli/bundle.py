@@ -15,6 +15,17 @@ from autometa.core.errors import AutometaError
 from autometa.core.settings import parse_duration
 from ingestion.errors import InputError
 
+OUTPUT = ("output", "overwrite")
+HEEDED = {
+    "name": (*OUTPUT, "dry_run", "dry_run_budget", "with_autometa", "vendor", "weights", "backbones"),
+    "competition": (
+        *OUTPUT, "title", "time_budget", "tasks", "query_per_class", "seed", "start", "days", "queue", "image"
+    ),
+    "check": (),
+}  # fmt: skip
+"""The options that mean something to a bundle, to a competition and to a check."""
+WITH = {"name": "on a bundle", "competition": "with --competition", "check": "with --check"}
+
 
 def read_duration(value: str | float) -> float:
     """Seconds, written as 90s, 10m or 2h; click.BadParameter if it is none."""
@@ -77,7 +88,8 @@ def read_duration(value: str | float) -> float:
 @click.option("--days", type=click.IntRange(1), default=60, help="Competition: days of the first phase.")
 @click.option("--queue", metavar="UUID", default="", help="Competition: the queue of your own workers.")
 @click.option("--image", metavar="NAME", default="", help="Competition: the Docker image of both programs.")
-def bundle(output: Path | None, as_json: bool, **given: Any) -> None:
+@click.pass_context
+def bundle(context: click.Context, /, output: Path | None, as_json: bool, **given: Any) -> None:
     """Pack the submission in a folder (or the baseline NAME) into a zip file: it is checked first and tried after.
 
     With --competition, make a competition bundle for Codabench from a dataset; with --check, check one.
@@ -87,6 +99,7 @@ def bundle(output: Path | None, as_json: bool, **given: Any) -> None:
     modes = [mode for mode in ("name", "competition", "check") if given[mode] is not None]
     if len(modes) != 1:
         raise click.UsageError("give one of: a bundle (DIR, ZIP or NAME), --competition DATASET, --check ZIP")
+    _refuse_what_has_no_effect(context, modes[0])
     try:
         if modes == ["check"]:
             _show_check(given["check"], as_json=as_json)
@@ -99,6 +112,16 @@ def bundle(output: Path | None, as_json: bool, **given: Any) -> None:
             _show_competition(output, given, as_json=as_json)
     except (AutometaError, InputError) as error:
         raise click.UsageError(str(error)) from error
+
+
+def _refuse_what_has_no_effect(context: click.Context, mode: str) -> None:
+    heeded = {mode, "as_json", *HEEDED[mode]}
+    for name in context.params:
+        if (
+            name not in heeded
+            and context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
+        ):
+            raise click.UsageError(f"--{name.replace('_', '-')} has no effect {WITH[mode]}; leave it out")
 
 
 def _show_solution(output: Path, given: dict[str, Any], *, as_json: bool) -> None:

@@ -176,6 +176,8 @@ def test_the_command_packs_tries_and_tells(folder: Path, tmp_path: Path) -> None
     assert failed.exit_code == 1 and "defines no class MyLearner" in failed.output
     for wrong in ([], ["random"], ["random", "--check", "x.zip"]):
         assert CliRunner().invoke(command, wrong).exit_code == 2
+    idle = CliRunner().invoke(command, ["random", "-o", "x.zip", "--tasks", "3"])
+    assert idle.exit_code == 2 and "--tasks has no effect on a bundle" in idle.output
 
 
 @pytest.mark.slow
