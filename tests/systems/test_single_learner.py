@@ -82,7 +82,7 @@ def test_training_improves_what_it_saves_and_loading_gives_the_same_answers(tmp_
     assert learner.validation["stage"] == "final"
     assert learner.validation["normalised_accuracy"] > 0.6
     assert any("before" in line for line in lines)
-    told = [standing.score for line in lines if (standing := Progress.parse(line))]
+    told = [standing.score or 0.0 for line in lines if (standing := Progress.parse(line))]
     assert told == sorted(told) and told[-1] == pytest.approx(
         learner.validation["normalised_accuracy"], abs=1e-3
     )
