@@ -29,9 +29,11 @@ from _learner_report import Report
 from autometa.core.errors import ConfigError
 from autometa.core.settings import RunOptions, validate_settings
 from ingestion import InputError
+from ingestion.doubles import set_doubles_aside
 from ingestion.image_size import choose_image_size
 from ingestion.images import decode_dataset, default_cache_dir
 from ingestion.sources import read_source
+from ingestion.survey import choose_preparations
 from ingestion.terminal import prepare_process
 from run_local import DEMO, find_submission
 
@@ -171,10 +173,11 @@ def decode(datasets: Iterable[Path], image_size: str) -> None:
     the size that images of a folder get in a run without a memory budget."""
     for folder in datasets:
         try:
-            source = read_source(folder)
+            source = set_doubles_aside(read_source(folder))
             px = choose_image_size(source, 1, None) if image_size == "auto" else int(image_size)
-            for dataset in source.datasets.values():
-                decode_dataset(dataset, px, default_cache_dir())
+            source = choose_preparations(source, px)
+            for name, dataset in source.datasets.items():
+                decode_dataset(dataset, source.preparation(name, px), default_cache_dir())
         except InputError as error:
             print(f"{folder}: {error}", file=sys.stderr)
 

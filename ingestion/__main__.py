@@ -74,6 +74,12 @@ def flag(name: str, **attributes: Any) -> Callable[[F], F]:
 @flag("query_images_per_class", type=int, default=20)
 @flag("protocol", type=click.Choice(get_args(Protocol)), default="auto")
 @flag("sandbox", type=click.Choice(get_args(SandboxChoice)), default="auto")
+@flag(
+    "predictions_only",
+    type=bool,
+    default=False,
+    help="The output folder gets neither the learner nor the truth: participants may see it.",
+)
 @flag("cache_dir", type=click.Path(path_type=Path), default=None)
 def main(
     debug_mode: int, max_time: float, overwrite_previous_results: bool, resume: bool, **flags: Any

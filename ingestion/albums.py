@@ -7,7 +7,8 @@ from pathlib import Path, PurePosixPath
 
 from ingestion.datasets import Dataset, dataset_from_names, similar_classes
 from ingestion.errors import InputError
-from ingestion.folders import counted, shortlist
+from ingestion.folders import counted, shortlist, suffix_of
+from ingestion.formats import image_suffixes
 from ingestion.tables import read_json_tolerantly, read_table
 
 LABELS_FILE, INFO_FILE, IMAGES_FOLDER = "labels.csv", "info.json", "images"
@@ -28,11 +29,6 @@ def read_meta_album(folder: Path) -> Dataset:
     table = read_table(folder / LABELS_FILE, columns)
     finder = _Finder(folder)
     files = [finder.find(number, name) for number, name, _ in table.rows]
-    if finder.missing == len(files):
-        raise InputError(
-            f"{folder / LABELS_FILE}: none of its {len(files)} images is there, neither in `{IMAGES_FOLDER}/` nor "
-            f"beside it ({table.rows[0][1]})"
-        )
     names = [name for _, _, name in table.rows]
     notes = (*notes, *table.notes, *finder.notes(), *similar_classes(names))
     return dataset_from_names(folder.name, files, names, notes)
@@ -60,7 +56,7 @@ class _Finder:
     folder: Path
     beside: list[str] = field(default_factory=list)
     respelled: list[str] = field(default_factory=list)
-    missing: int = 0
+    missing: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         images = self.folder / IMAGES_FOLDER
@@ -85,12 +81,15 @@ class _Finder:
                 self.respelled.append(f"{name} is {found.relative_to(base)}")
                 self._beside(name, base)
                 return found
-        self.missing += 1
+        self.missing.append(name)
         return self._bases[0] / parts
 
     def notes(self) -> list[str]:
         """A line for each liberty."""
         lines = []
+        if self.missing:
+            number = counted(len(self.missing), "image that it names is", "images that it names are")
+            lines.append(f"{LABELS_FILE}: {number} not there: {shortlist(self.missing)}")
         if self.beside:
             number = counted(len(self.beside), "image lies", "images lie")
             lines.append(f"{number} beside {LABELS_FILE}, not in `{IMAGES_FOLDER}/`")
@@ -116,7 +115,8 @@ class _Finder:
         return self._listed[folder]
 
     def _respelled(self, base: Path, parts: PurePosixPath, number: int) -> Path | None:
-        """The one file whose path differs in case only. InputError if there are two."""
+        """The one file whose path differs only in case, or in a suffix that the table leaves out. InputError if there
+        are two."""
         if ".." in parts.parts:
             return None
         found = base
@@ -124,17 +124,24 @@ class _Finder:
             if part in self._listing(found):
                 found /= part
                 continue
-            if found not in self._folded:
-                self._folded[found] = {}
-                for name in sorted(self._listing(found)):
-                    self._folded[found].setdefault(name.casefold(), []).append(name)
-            similar = self._folded[found].get(part.casefold(), [])
+            similar = self._similar(found, part)
             if len(similar) > 1:
                 raise InputError(
-                    f"{self.folder / LABELS_FILE}, line {number}: image `{parts}` may be {' or '.join(similar)}, "
-                    "which differ in case only; spell it as the file is called"
+                    f"{self.folder / LABELS_FILE}, line {number}: image `{parts}` may be {' or '.join(similar)}; "
+                    "spell it as the file is called"
                 )
             if not similar:
                 return None
             found /= similar[0]
         return found
+
+    def _similar(self, folder: Path, name: str) -> list[str]:
+        if folder not in self._folded:
+            self._folded[folder] = {}
+            for there in sorted(self._listing(folder)):
+                keys = {there.casefold()}
+                if suffix_of(there) in image_suffixes():
+                    keys.add(there[: -len(suffix_of(there))].casefold())
+                for key in keys:
+                    self._folded[folder].setdefault(key, []).append(there)
+        return self._folded[folder].get(name.casefold(), [])

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from ingestion.cgroups import count_cores
@@ -19,10 +20,10 @@ from ingestion.folders import counted, printable, shortlist
 from ingestion.sources import Source
 
 BLOCK_BYTES = 4096
-WHOLE_BYTES = 16 * BLOCK_BYTES
+WHOLE_BYTES = 2 * BLOCK_BYTES
 """Files up to this size are read in whole at once."""
 CHUNK = 512
-"""Files between two looks at the clock."""
+"""Files that are compared between two looks at the clock."""
 
 Groups = list[list[int]]
 
@@ -57,14 +58,32 @@ def find_doubles(files: Sequence[Path], is_late: Callable[[], bool] = lambda: Fa
     for key_of in (_size, _some_content, _whole_content):
         keys: dict[int, Hashable] = {}
         asked = [place for group in groups for place in group]
+        parts = [asked[start : start + CHUNK] for start in range(0, len(asked), CHUNK)]
         with ThreadPoolExecutor(count_cores()) as pool:
-            for start in range(0, len(asked), CHUNK):
-                if is_late():
+            for found in pool.map(partial(_keys, key_of, files, is_late), parts):
+                if found is None:
                     return None
-                some = asked[start : start + CHUNK]
-                keys |= zip(some, pool.map(key_of, (files[place] for place in some)), strict=True)
+                keys |= found
         groups = [again for group in groups for again in _alike(group, keys)]
     return sorted(groups)
+
+
+def _keys(
+    key_of: Callable[[Path], Hashable],
+    files: Sequence[Path],
+    is_late: Callable[[], bool],
+    places: Sequence[int],
+) -> dict[int, Hashable] | None:
+    """The key of each of these files, None for one that cannot be read; or None where it is too late."""
+    if is_late():
+        return None
+    keys: dict[int, Hashable] = {}
+    for place in places:
+        try:
+            keys[place] = key_of(files[place])
+        except OSError:
+            keys[place] = None  # it is named where it is decoded
+    return keys
 
 
 def _alike(group: Iterable[int], keys: dict[int, Hashable]) -> Groups:
@@ -77,34 +96,27 @@ def _alike(group: Iterable[int], keys: dict[int, Hashable]) -> Groups:
 
 
 def _size(file: Path) -> Hashable:
-    try:
-        return file.stat().st_size or None
-    except OSError:
-        return None  # it is named where it is decoded
+    return file.stat().st_size or None
 
 
 def _some_content(file: Path) -> Hashable:
+    fd = os.open(file, os.O_RDONLY)
     try:
-        with file.open("rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            if size <= WHOLE_BYTES:
-                return hashlib.blake2b(stream.read(), digest_size=16).digest()
-            blocks = [
-                os.pread(stream.fileno(), BLOCK_BYTES, start) for start in (size // 2, size - BLOCK_BYTES)
-            ]
-            return hashlib.blake2b(b"".join(blocks), digest_size=16).digest()
-    except OSError:
-        return None
+        size = os.fstat(fd).st_size
+        starts = (0,) if size <= WHOLE_BYTES else (size // 2, size - BLOCK_BYTES)
+        blocks = [
+            os.pread(fd, WHOLE_BYTES if size <= WHOLE_BYTES else BLOCK_BYTES, start) for start in starts
+        ]
+    finally:
+        os.close(fd)
+    return hashlib.blake2b(b"".join(blocks), digest_size=16).digest()
 
 
 def _whole_content(file: Path) -> Hashable:
-    try:
-        with file.open("rb") as stream:
-            if os.fstat(stream.fileno()).st_size <= WHOLE_BYTES:
-                return b""  # it was read in whole before
-            return hashlib.file_digest(stream, "blake2b").digest()
-    except OSError:
-        return None
+    with file.open("rb") as stream:
+        if os.fstat(stream.fileno()).st_size <= WHOLE_BYTES:
+            return b""  # it was read in whole before
+        return hashlib.file_digest(stream, "blake2b").digest()
 
 
 @dataclass(frozen=True)

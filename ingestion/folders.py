@@ -52,7 +52,7 @@ def list_folder(folder: Path) -> Listing:
 
 def is_hidden(name: str) -> bool:
     """Whether a folder of this name belongs to a program: `.ipynb_checkpoints`, `__MACOSX`, `@eaDir`."""
-    return name.startswith((".", "__", "@"))
+    return name.startswith((".", "__")) or name == "@eaDir"
 
 
 def suffix_of(name: str) -> str:

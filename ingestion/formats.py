@@ -6,7 +6,6 @@ A JPEG is scaled while it is read, so its size does not matter. Other images mus
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import io
 import struct
 import warnings
@@ -14,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
@@ -56,30 +56,34 @@ def image_suffixes() -> frozenset[str]:
 @cache
 def _register_plugins() -> None:
     Image.init()
-    if importlib.util.find_spec("pillow_heif") is not None:
+    if find_spec("pillow_heif") is not None:
         importlib.import_module("pillow_heif").register_heif_opener()
 
 
 def open_image(stream: IO[bytes]) -> Image.Image:
     """The image, of which only the header is read so far. A JPEG may be of any size.
 
-    Raises UnidentifiedImageError if it is none, Image.DecompressionBombError if it is too large.
+    Raises OSError if it is none, Image.DecompressionBombError if it is too large.
     """
     start = stream.read(len(_JPEG_START))
     stream.seek(0)
-    if start == _JPEG_START:
-        try:
+    try:
+        if start == _JPEG_START:
             return JpegImagePlugin.jpeg_factory(stream)
-        except (SyntaxError, LookupError, TypeError, struct.error) as error:  # as `Image.open` does
-            raise UnidentifiedImageError(f"a damaged JPEG ({error})") from error
+        return _open_any(stream)
+    except _PLUGIN_ERRORS as error:
+        raise OSError(f"damaged ({type(error).__name__}: {error})") from error
+    except Image.DecompressionBombError as error:
+        raise _too_large(str(error).partition(" exceeds")[0]) from error
+
+
+def _open_any(stream: IO[bytes]) -> Image.Image:
     try:
         return Image.open(stream)
     except UnidentifiedImageError:
         _register_plugins()
         stream.seek(0)
         return Image.open(stream)
-    except Image.DecompressionBombError as error:
-        raise _too_large(str(error).partition(" exceeds")[0]) from error
 
 
 def load_image(data: bytes, px: int) -> Image.Image:
@@ -113,6 +117,8 @@ def reason_of(error: Exception, file: Path) -> str:
         return "not an image that Pillow knows" if file.exists() else "no such file"
     if "truncated" in str(error).lower():
         return f"cut short, copy it again ({error})"
+    if str(error).startswith("damaged"):
+        return str(error)
     return f"{type(error).__name__}: {error}"
 
 
@@ -121,7 +127,7 @@ def read_image_size(file: Path) -> tuple[int, int] | None:
     try:
         with file.open("rb") as stream, open_image(stream) as image:
             return image.size
-    except (*UNUSABLE, *_PLUGIN_ERRORS):
+    except UNUSABLE:
         return None
 
 

@@ -62,7 +62,8 @@ def decode_dataset(
 
     Raises NoImageError if no image can be read, InputError if the cache folder cannot be written.
     """
-    folder, note, preparation = cache_dir / "images", "", Preparation.of(px)
+    preparation, note = Preparation.of(px), ""
+    folder = cache_dir / "images"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         cache, key = ImageCache(folder), _content_key(dataset, preparation)
@@ -79,6 +80,11 @@ def decode_dataset(
             f"image cache {folder}: {error.strerror or error}; free space there or choose another folder "
             "with the environment variable AUTOMETA_CACHE_DIR"
         ) from error
+    return _decoded(dataset, cached, note)
+
+
+def _decoded(dataset: Dataset, cached: CachedImages, note: str) -> DecodedDataset:
+    """The dataset with what the cache has of it. NoImageError if that is nothing."""
     broken = cached.broken
     lines = tuple(f"{dataset.files[row]}: {reason}" for row, reason in broken.items())
     if len(broken) == len(dataset.files):

@@ -26,4 +26,9 @@ def read_labelled(folder: Path) -> Dataset:
     files = [file for dataset in datasets for file in dataset.files]
     names = [dataset.class_names[label] for dataset in datasets for label in dataset.labels.tolist()]
     whole = datasets[0] if len(datasets) == 1 else dataset_from_names(folder.resolve().name, files, names)
-    return replace(whole, notes=tuple(summarise(source.notes)))
+    lines = list(source.notes)
+    if source.roles:  # of no use here
+        lines[lines.index(source.roles.note)] = (
+            f"the classes of {', '.join(source.datasets)} are used together"
+        )
+    return replace(whole, notes=tuple(summarise(lines)))

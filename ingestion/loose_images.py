@@ -28,6 +28,16 @@ def encode_pixels(pixels: NDArray[np.uint8]) -> bytes:
     return encode_image(Image.fromarray(np.ascontiguousarray(pixels)))
 
 
+def encode_thumbnail(image: NDArray[np.uint8], px: int) -> bytes:
+    """A decoded image uint8 [3, n, n] as a JPEG file of at most `px` pixels a side."""
+    small = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
+    if small.width > px:
+        small = small.resize((px, px), Image.Resampling.BOX, reducing_gap=2.0)
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=75)
+    return file.getvalue()
+
+
 def is_image(value: object) -> bool:
     """Whether a value is an image of Pillow."""
     return isinstance(value, Image.Image)

@@ -5,6 +5,7 @@ A failure only affects the task in which it happened.
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from ingestion.contract import Limits, TasksLeft, task_limit_s
 from ingestion.errors import SubmissionError
-from ingestion.outputs import check_predictions, write_predictions
+from ingestion.outputs import check_predictions, write_atomically, write_predictions
 from ingestion.prepare import Prepared
 from ingestion.process import LaunchPlan, SubmissionProcess, after, earlier
 from ingestion.settings import Event, OnEvent
@@ -25,6 +26,7 @@ from ingestion.tasks import TaskDraw
 MAX_FAILED_STARTS = 2
 START_LIMIT_S = 120.0
 LEAST_TIME_S = 0.1
+MEMORY_FILE = "memory.json"
 
 
 @dataclass
@@ -59,9 +61,14 @@ class MetaTest:
             return ()
 
     def close(self) -> None:
-        """End the child and free its memory."""
+        """End the child and free its memory. What all children used at most is told in `memory.json`."""
         self._end_child()
         self._buffer.close()
+        if self.plan.peaks:
+            try:
+                write_atomically(self.output_dir / MEMORY_FILE, json.dumps(self.plan.peaks))
+            except OSError as error:
+                self.on_event(Event("note", f"{MEMORY_FILE} cannot be written ({error.strerror})"))
 
     def run(self) -> None:
         """Do all tasks that time allows; predictions are on disk as soon as they are made."""
@@ -117,7 +124,7 @@ class MetaTest:
             "meta-test",
             self.limits.deadline,
             bundle=str(self.prepared.bundle),
-            model_dir=str((self.output_dir / "model").resolve()),
+            model_dir=str(self.plan.model_dir),
             buffer=self._buffer.fd,
         )
         return child

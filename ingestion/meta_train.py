@@ -32,7 +32,7 @@ def meta_train(
     The first Ctrl-C or SIGTERM ends it early where a learner was saved and there is time to use it. KeyboardInterrupt
     where not, and at the second one.
     """
-    model_dir, log_dir = settings.output_dir / "model", settings.output_dir / "logs"
+    model_dir, log_dir = settings.model_folder, settings.output_dir / "logs"
     with (
         first_interrupt() as interrupt,
         shared_parts(prepared.train, prepared, plan) as train,

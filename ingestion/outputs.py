@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import io
 import json
@@ -32,6 +33,13 @@ RESERVE_STEP_BYTES = 2**20
 BLOCK_BYTES = 4096
 OTHER_FILES_BYTES = 2**20
 TRUTH_FORMAT = "autometa-truth-1"
+OWN_FILES = (
+    "task_*.predict", "logs", "model", "metadata_ingestion", "run.json", "stages.json",
+    RECORD_FILE, TRUTH_FILE, LOG_FILE, RESERVE_FILE,
+)  # fmt: skip
+"""What a run leaves in its output folder."""
+FIXED = (errno.EBUSY, errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS)
+"""What renaming a folder fails with that is a mount point, or whose parent may not be changed."""
 
 
 def write_atomically(file: Path, text: str) -> None:
@@ -46,18 +54,32 @@ def write_atomically(file: Path, text: str) -> None:
         writing.unlink(missing_ok=True)  # a half file would keep space that is short
 
 
-def prepare_output_dir(folder: Path, *, overwrite: bool) -> None:
-    """An empty output folder. An earlier one is renamed with the time. With `overwrite` it is emptied, or InputError
-    if it is not an ingestion output."""
+def prepare_output_dir(folder: Path, model_dir: Path, *, overwrite: bool) -> None:
+    """An empty output folder, and one for the learner. An earlier one is renamed with the time. With `overwrite` it
+    is emptied, or InputError if it is not an ingestion output.
+
+    One that cannot be renamed, such as the mount point of a platform, loses what an earlier run left there and keeps
+    everything else.
+    """
     if folder.exists() and any(folder.iterdir()):
         if not overwrite:
-            folder.rename(folder.with_name(f"{folder.name}_{time.strftime('%y-%m-%d-%H-%M-%S')}"))
+            _set_aside(folder)
         elif (folder / RECORD_FILE).exists() or (folder / LOG_FILE).exists():
-            remove(folder)
+            remove(folder)  # of a mount point, its content only
         else:
             raise InputError(f"output folder {folder}: holds other files, so it is not emptied; name another")
     (folder / "logs").mkdir(parents=True, exist_ok=True)
-    (folder / "model").mkdir(exist_ok=True)
+    model_dir.mkdir(parents=True, exist_ok=True)
+
+
+def _set_aside(folder: Path) -> None:
+    try:
+        folder.rename(folder.with_name(f"{folder.name}_{time.strftime('%y-%m-%d-%H-%M-%S')}"))
+    except OSError as error:
+        if error.errno not in FIXED:
+            raise
+        for entry in [entry for pattern in OWN_FILES for entry in folder.glob(pattern)]:
+            remove(entry)
 
 
 def check_predictions(predictions: NDArray[Any] | None, draw: TaskDraw) -> NDArray[Any]:

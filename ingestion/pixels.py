@@ -19,6 +19,8 @@ MOST_SAMPLED = 4096
 LEAST_CLEAR = 0.01
 """Share of the pixels that are transparent where the ground is seen at all."""
 DEEP_VALUES = 2**16
+LEAST_SPREAD = 16
+"""From the darkest to the brightest value of a channel, of 255, where an image shows anything."""
 
 Values = NDArray[np.float64]
 
@@ -40,8 +42,9 @@ def decode_image(data: bytes, px: int | Preparation) -> Pixels:
 
 
 def is_flat(image: Pixels) -> bool:
-    """Whether all pixels [3, px, px] have one colour."""
-    return bool((image == image[:, :1, :1]).all())
+    """Whether all pixels [3, px, px] have nearly one colour."""
+    channels = image.reshape(3, -1)
+    return int((channels.max(1) - channels.min(1)).max()) < LEAST_SPREAD
 
 
 @dataclass(frozen=True)
@@ -63,14 +66,14 @@ def look_at(file: Path) -> Look:
         if not special:
             return Look()
         return _look_at_pixels(load_image(file.read_bytes(), 1))
-    except (*UNUSABLE, SyntaxError):
+    except UNUSABLE:
         return Look()
 
 
 def _look_at_pixels(image: Image.Image) -> Look:
     if _is_deep(image):
         values = np.asarray(image).ravel()
-        values = values[:: len(values) // MOST_SAMPLED + 1].astype(np.float64)
+        values = _numbers(values[:: len(values) // MOST_SAMPLED + 1])
         values = values[np.isfinite(values) & (values != image.info.get("transparency", np.nan))]
         return Look(greys=values if len(values) else None, whole_numbers=image.mode != "F")
     grey_alpha = np.asarray(image.convert("RGBA").convert("LA")).reshape(-1, 2)
@@ -114,9 +117,14 @@ def _scale_grey(image: Image.Image, preparation: Preparation) -> NDArray[np.uint
 
 def _scale_range(deep: NDArray[Any], low: float, high: float) -> NDArray[np.float64]:
     """Low becomes 0 and high 255; what is no number becomes 0."""
-    finite = np.nan_to_num(deep.astype(np.float64), nan=low, posinf=high, neginf=low)
+    finite = np.nan_to_num(_numbers(deep), nan=low, posinf=high, neginf=low)
     scaled: NDArray[np.float64] = np.rint((finite.clip(low, high) - low) * (WHITE / (high - low)))
     return scaled
+
+
+def _numbers(values: NDArray[Any]) -> Values:
+    with np.errstate(invalid="ignore"):  # what is no number stays none
+        return values.astype(np.float64)
 
 
 def _scale_sixteen_bits(deep: NDArray[np.int64]) -> NDArray[np.int64]:

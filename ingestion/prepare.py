@@ -14,6 +14,7 @@ from ingestion.bundle import SubmissionConfig, open_bundle, read_config
 from ingestion.contract import TestSpec, wants_standby
 from ingestion.decoding import decode_source
 from ingestion.doubles import set_doubles_aside
+from ingestion.drawn_tasks import read_drawn_tasks
 from ingestion.errors import InputError
 from ingestion.image_size import FORMAT_PX, choose_image_size
 from ingestion.images import DecodedDataset
@@ -35,7 +36,8 @@ MOST_SET_ASIDE = 12
 @dataclass(frozen=True)
 class Prepared:
     """The inputs of meta-train and meta-test. `train` and `valid` follow the bundle's `config.json`. `preparation`:
-    how images are prepared that a learner of this run is given later."""
+    how images are prepared that a learner of this run is given later. `drawn_before`: the tasks came with the data,
+    which have no query label."""
 
     bundle: Path
     config: SubmissionConfig
@@ -48,15 +50,18 @@ class Prepared:
     preparation: Preparation
     standby: bool
     decode_s: float
+    drawn_before: bool = False
 
     @property
     def test_spec(self) -> TestSpec:
         """The declared meta-test, as the submission sees it."""
         config = self.split.test_config
         assert config.min_N and config.max_N and config.min_k and config.max_k
-        most_ways = min(config.max_N, max(len(p.class_names) for p in self.split.test))
-        room = max(min(map(len, p.rows_of_class)) for p in self.split.test) - config.query_images_per_class
-        most_shots = max(min(config.max_k, room), 1)
+        most_ways, most_shots = config.max_N, config.max_k
+        if not self.drawn_before:
+            most_ways = min(most_ways, max(len(p.class_names) for p in self.split.test))
+            room = max(min(map(len, p.rows_of_class)) for p in self.split.test)
+            most_shots = max(min(most_shots, room - config.query_images_per_class), 1)
         return TestSpec(
             tasks=len(self.draws),
             datasets=len(self.split.test),
@@ -87,13 +92,16 @@ def prepare(settings: IngestionSettings, scratch: Path, on_event: OnEvent) -> Pr
         )
     bundle = open_bundle(settings.submission, scratch)
     config = read_config(bundle)
-    source = _without_doubles(read_source(settings.input_data_dir), settings)
+    drawn = read_drawn_tasks(settings.input_data_dir)
+    folder = settings.input_data_dir
+    source = drawn.source if drawn else _without_doubles(read_source(folder), settings)
     px = _image_size(source, settings, on_event)
     source = choose_preparations(source, px)
     for line in summarise(source.notes):
         on_event(Event("note", line))
     settings = settings.model_copy(update={"image_size": px})
-    decoded = decode_source(source, settings, partial(_draw, settings), scratch, on_event)
+    draw = partial(_draw, settings) if drawn is None else drawn.draw
+    decoded = decode_source(source, settings, draw, scratch, on_event)
     split = decoded.split
     for line in _told_of_split(split, settings):
         on_event(Event("note", line))
@@ -110,6 +118,7 @@ def prepare(settings: IngestionSettings, scratch: Path, on_event: OnEvent) -> Pr
         preparation=common_preparation(px, [source.preparation(name, px) for name in source.datasets]),
         standby=wants_standby(settings.time_budget_s, settings.memory_budget_bytes),
         decode_s=decoded.seconds,
+        drawn_before=drawn is not None,
     )
 
 

@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,13 @@ class LaunchPlan:
     given: dict[Inode, int]
     log: SubmissionLog
     gpu: GpuMeter | None = None
+    peaks: dict[str, int] = field(default_factory=dict)
+    """The most memory in bytes that the processes of each phase were seen to use."""
+
+    @property
+    def model_dir(self) -> Path:
+        """The folder that `save` and `load` get."""
+        return self.access.writable[0]
 
     def describe_gpu(self) -> str | None:
         """A line on whether the submission sees the GPU of this machine; None where it has none."""
@@ -77,7 +84,7 @@ class SubmissionProcess:
         beside: tuple[int, ...] = (),
     ) -> None:
         self._mark = uuid.uuid4().hex
-        self._plan = plan
+        self._plan, self._phase = plan, ""
         plan.note_given(fds, mounted)
         ours, theirs = socket.socketpair()
         command = [sys.executable, "-m", "ingestion.child", str(theirs.fileno())]
@@ -113,6 +120,7 @@ class SubmissionProcess:
     def send(self, kind: str, deadline: float | None, **fields: Any) -> None:
         """Send one message by `deadline` (monotonic seconds). SubmissionError if the child has ended or does not
         read it."""
+        self._phase = self._phase or kind
         limit_s = (
             READ_LIMIT_S if deadline is None else min(READ_LIMIT_S, max(deadline - time.monotonic(), 0.1))
         )
@@ -172,6 +180,8 @@ class SubmissionProcess:
         kill_processes(process_tree(self._process.pid))
         self._process.wait()
         self.watchdog.stop()
+        peak = max(self.watchdog.peak_bytes, self._plan.peaks.get(self._phase, 0))
+        self._plan.peaks.update({self._phase: peak} if peak and self._phase else {})
         end_strays(self._is_stray)
         if self.watchdog.disk_is_full:
             clear(self._plan.access.scratch)  # the next task finds room; model and logs are kept

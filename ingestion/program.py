@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 import time
@@ -24,21 +23,21 @@ from ingestion.meta_test import MetaTest
 from ingestion.meta_train import has_learner, meta_train
 from ingestion.outputs import (
     LOG_FILE,
-    RECORD_FILE,
     TRUTH_FILE,
     Reserve,
     machine_summary,
     prepare_output_dir,
     write_atomically,
     write_environment,
-    write_metadata,
     write_missing,
     write_truth,
 )
 from ingestion.prepare import Prepared, prepare
 from ingestion.process import LaunchPlan
+from ingestion.record import write_record
 from ingestion.result import IngestionResult
 from ingestion.resume import MODEL_FOLDER, earlier_image_size, identity_of, take_over, write_identity
+from ingestion.samples import write_samples
 from ingestion.sandbox import choose_sandbox
 from ingestion.settings import Event, IngestionSettings, OnEvent, print_event
 from ingestion.stages import take_stages
@@ -63,6 +62,10 @@ def run(
     """
     if overwrite and resume:
         raise InputError("overwrite would delete what resume continues; give only one of them")
+    if resume and settings.predictions_only:
+        raise InputError(
+            "predictions_only keeps no learner that resume could continue; give only one of them"
+        )
     adopt_orphans()
     notes: list[str] = []
 
@@ -72,6 +75,8 @@ def run(
         on_event(event)
 
     with tempfile.TemporaryDirectory(prefix="ingestion-") as folder:
+        if settings.predictions_only:
+            settings = settings.model_copy(update={"model_dir": Path(folder) / "model"})
         if resume and settings.image_size == "auto" and (px := earlier_image_size(settings.output_dir)):
             settings = settings.model_copy(update={"image_size": px})  # free memory may be another one today
         prepared = prepare(settings, Path(folder), watch)
@@ -80,7 +85,7 @@ def run(
         identity = identity_of(settings, prepared)
         resumed = resume and take_over(settings.output_dir, identity)
         if not resumed:
-            prepare_output_dir(settings.output_dir, overwrite=overwrite)
+            prepare_output_dir(settings.output_dir, settings.model_folder, overwrite=overwrite)
             write_identity(settings.output_dir, identity)
         if resume:
             watch(Event("note", _resume_line(settings.output_dir, resumed=resumed)))
@@ -94,7 +99,7 @@ def run(
 
 
 def _access(settings: IngestionSettings, prepared: Prepared, sandbox: str, scratch: Path) -> Access:
-    writable = tuple((settings.output_dir / name).resolve() for name in ("model", "logs"))
+    writable = (settings.model_folder.resolve(), (settings.output_dir / "logs").resolve())
     readable = (*readable_folders(), prepared.bundle)
     if sandbox == "none":
         return Access(readable, writable, scratch)
@@ -159,6 +164,8 @@ class _Run:
             self.log.close()
 
     def _write_truth(self) -> None:
+        if self.settings.predictions_only or self.prepared.drawn_before:
+            return
         parts, draws = self.prepared.split.test, self.prepared.draws
         write_truth(self.settings.output_dir / TRUTH_FILE, parts, draws, self.settings.seed)
 
@@ -188,7 +195,7 @@ class _Run:
                 reason = meta_train(self.prepared, plan, limits, settings, self.on_event, beside=beside)
             if reason and (decoding := self._told_of_decoding()):
                 reason = f"{reason}; {decoding}"
-        if not has_learner(settings.output_dir / "model"):
+        if not has_learner(settings.model_folder):
             why = f"no learner was saved ({reason or 'save wrote no file'})"
             result.fail(range(1, result.tasks + 1), why)
             self.on_event(Event("failure", f"all tasks: {why}"))
@@ -215,8 +222,7 @@ class _Run:
         return f"decoding images took {spent_s:.0f} s of the {budget:.0f} s of the whole run"
 
     def _limits(self) -> Limits:
-        settings, gpu = self.settings, self._gpu
-        budget = settings.time_budget_s
+        settings, gpu, budget = self.settings, self._gpu, self.settings.time_budget_s
         gpu_bytes = gpu.limit_bytes if gpu else settings.gpu_memory_budget_bytes
         memory = settings.memory_budget_bytes, count_cores(), gpu_bytes
         if budget is None:
@@ -250,7 +256,7 @@ class _Run:
 
     def _write_settings(self) -> None:
         """`logs/experimental_settings.txt`: the settings and what they led to, without paths."""
-        hidden = {"started", "input_data_dir", "output_dir", "cache_dir", "submission"}
+        hidden = {"started", "input_data_dir", "output_dir", "cache_dir", "model_dir", "submission"}
         shown = self.settings.model_dump(mode="json", exclude=hidden) | {"sandbox used": self.sandbox}
         lines = [f"{name}: {value}" for name, value in shown.items()]
         prepared = self.prepared
@@ -270,31 +276,13 @@ class _Run:
         for number in sorted(result.failures):
             write_missing(folder, number, prepared.draws[number - 1])
         self._write_truth()
-        if reason := take_stages(folder / "model", folder):
+        if reason := take_stages(settings.model_folder, folder):
             self.on_event(Event("note", reason))
-        total = time.monotonic() - settings.started
-        stages = dict(result.seconds)
-        result.seconds["total"] = total
-        seconds = {name: result.seconds.get(name, 0.0) for name in ("total", "meta_train", "meta_test")}
-        write_metadata(folder, seconds, len(prepared.split.test), settings.test_tasks_per_dataset)
-        record = {
-            "submission": settings.submission.resolve().name,
-            "protocol": prepared.split.protocol,
-            "seed": settings.seed,
-            "image_size": prepared.px,
-            "sandbox": self.sandbox,
-            "time_budget_s": settings.time_budget_s,
-            "memory_budget_bytes": settings.memory_budget_bytes,
-            "gpu_memory_budget_bytes": self._gpu.limit_bytes if self._gpu else None,
-            "duration_s": total,
-            "stages": [{"name": name, "seconds": s} for name, s in stages.items()],
-            "test_config": prepared.split.test_config.model_dump(),
-            "failures": {str(task): reason for task, reason in sorted(result.failures.items())},
-            "set_aside": [
-                *prepared.split.set_aside,
-                *(line for decoded in prepared.images.values() for line in decoded.broken),
-            ],
-            "notes": [note for note in result.notes if not note.startswith("set aside")],
-            "machine": self.machine,
-        }
-        write_atomically(folder / RECORD_FILE, json.dumps(record, indent=1))
+        write_record(settings, prepared, result, self._used())
+        if not prepared.drawn_before:  # their query labels are not known here
+            write_samples(folder, prepared, self.on_event)
+
+    def _used(self) -> dict[str, Any]:
+        """What the record says of the machine and of the limits that held there."""
+        gpu_bytes = self._gpu.limit_bytes if self._gpu else None
+        return {"sandbox": self.sandbox, "gpu_memory_budget_bytes": gpu_bytes, "machine": self.machine}

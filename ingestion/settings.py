@@ -20,7 +20,9 @@ ImageSize = Annotated[int, Field(ge=8, le=1024)] | Literal["auto"]
 
 class IngestionSettings(BaseModel):
     """Everything that determines a run. Times in seconds; `query_images_per_class` None: chosen from the data
-    (a MetaDL root always has 20). `started`: when the time budget started, on `time.monotonic()`."""
+    (a MetaDL root always has 20). `model_dir` None: the learner lies in the output folder. `predictions_only`: what
+    lies there may be shown to participants, so it gets neither the learner nor the truth. `started`: when the time
+    budget started, on `time.monotonic()`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -40,6 +42,8 @@ class IngestionSettings(BaseModel):
     memory_budget_bytes: int | None = Field(default=None, gt=0)
     gpu_memory_budget_bytes: int | None = Field(default=None, ge=2**29)
     cache_dir: Path | None = None
+    model_dir: Path | None = None
+    predictions_only: bool = False
     verbose: bool = True
     started: float = Field(default_factory=time.monotonic)
 
@@ -49,6 +53,11 @@ class IngestionSettings(BaseModel):
             if not least <= low <= high:
                 raise ValueError(f"{name} = {low}-{high}: give a range LOW-HIGH with {least} <= LOW <= HIGH")
         return self
+
+    @property
+    def model_folder(self) -> Path:
+        """Where the learner is saved."""
+        return self.model_dir or self.output_dir / "model"
 
     @property
     def test_config(self) -> TaskConfig:

@@ -32,11 +32,13 @@ ROLE_NAMES = {
 
 @dataclass(frozen=True)
 class Roles:
-    """Names of the datasets that hold the classes of meta-train, of its validation and of meta-test."""
+    """Names of the datasets that hold the classes of meta-train, of its validation and of meta-test. `note`: the line
+    that tells it."""
 
     train: tuple[str, ...]
     valid: tuple[str, ...]
     test: tuple[str, ...]
+    note: str
 
 
 @dataclass(frozen=True)
@@ -178,21 +180,29 @@ def _read_parts(folder: Path, parts: Mapping[str, Path]) -> Source:
         return _of_datasets([pool])
     if len(learned) == 2 and {name for name, _ in classes["train"]} & {name for name, _ in classes["val"]}:
         classes["train"] += classes.pop("val")
+    return _with_roles(folder, classes, {role: parts[role].name for role in classes}).noting(notes)
+
+
+def _with_roles(
+    folder: Path, classes: Mapping[str, list[tuple[str, Path]]], names: Mapping[str, str]
+) -> Source:
+    """A dataset for each part. `classes`: of `train`, `val` and `test`, as far as there are; `names`: of their
+    folders."""
     datasets = {
-        role: read_classes(folder, pairs, name=f"{folder.name}-{role}") for role, pairs in classes.items()
+        part: read_classes(folder, pairs, name=f"{folder.name}-{part}") for part, pairs in classes.items()
     }
-    valid = ("val",) if "val" in datasets and "train" in datasets and last != "val" else ()
-    train = tuple(role for role in datasets if role not in (*valid, last))
+    *learned, last = datasets
+    valid = [part for part in learned[1:] if part == "val"]
+    train = [part for part in learned if part not in valid]
+    groups = {"meta-train": train, "validation": valid, "meta-test": [last]}
     described = [
-        f"{parts[role].name} ({counted(len(d.class_names), 'class', 'classes')})"
-        for role, d in datasets.items()
+        f"{names[part]} ({counted(len(d.class_names), 'class', 'classes')})" for part, d in datasets.items()
     ]
-    uses = [
-        use for use, there in (("meta-train", train), ("validation", valid), ("meta-test", last)) if there
-    ]
-    notes.append(f"no class is in two of {', '.join(described)}: they are for {', '.join(uses)}")
-    roles = Roles(*(tuple(datasets[role].name for role in group) for group in (train, valid, (last,))))
-    return replace(_of_datasets(datasets.values()), roles=roles).noting(notes)
+    uses = ", ".join(use for use, group in groups.items() if group)
+    line = f"no class is in two of {', '.join(described)}: they are for {uses}"
+    named = [tuple(datasets[part].name for part in group) for group in groups.values()]
+    roles = Roles(named[0], named[1], named[2], line)
+    return replace(_of_datasets(datasets.values()), roles=roles).noting([line])
 
 
 def _told_of_pool(names: list[str], shared: int, total: int) -> str:

@@ -174,13 +174,17 @@ def _checked(
     return Split(protocol, tuple(train), tuple(test), config, tuple(aside))
 
 
+def _range(sizes: Rows) -> str:
+    low, high = int(sizes.min()), int(sizes.max())
+    return f"{counted(low, 'image')} each" if low == high else f"{low} to {high} images"
+
+
 def _too_little(source: Source, config: TaskConfig) -> str:
     """What is there, what is needed, and what to do, in a line."""
     queries, shots = config.query_images_per_class, config.k or config.min_k or 1
     datasets = list(source.datasets.values())
     there = "; ".join(
-        f"{d.name} has {counted(len(d.class_names), 'class', 'classes')} with "
-        f"{d.class_sizes.min()} to {counted(int(d.class_sizes.max()), 'image')}"
+        f"{d.name} has {counted(len(d.class_names), 'class', 'classes')} with {_range(d.class_sizes)}"
         for d in datasets[:3]
     )
     more = f"; and {len(datasets) - 3} more datasets" if len(datasets) > 3 else ""

@@ -86,8 +86,8 @@ def _grey_range(looks: Sequence[Look]) -> tuple[float | None, float | None, tupl
         return None, None, ()
     if low == high:  # all images that were looked at have one colour
         low, high = min(low, 0.0), max(high, low + 1.0)
-    line = f"deep grey images (16 or 32 bits, or floating point): values {low:g} to {high:g} become black to white"
-    return low, high, (line,)
+    line = f"values {low:.4g} to {high:.4g} become black to white"
+    return low, high, (f"deep grey images (16 or 32 bits, or floating point): {line}",)
 
 
 def _bounds(pooled: Values) -> tuple[float, float]:

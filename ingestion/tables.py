@@ -16,7 +16,7 @@ from ingestion.formats import image_suffixes
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 FILE_COLUMNS = frozenset(
-    {"filename", "file", "image", "imagename", "path", "imagepath", "filepath", "imagefile"}
+    {"filename", "file", "image", "imagename", "path", "imagepath", "filepath", "imagefile", "id", "imageid"}
 )
 CLASS_COLUMNS = frozenset(
     {"category", "label", "class", "classname", "labelname", "target", "species", "kind"}

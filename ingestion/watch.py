@@ -66,11 +66,13 @@ def _upwards(pid: int, parents: dict[int, int]) -> Iterator[int]:
 
 
 class Watchdog:
-    """Watches one child and all processes that it starts; `verdict` says why they were ended, or is empty."""
+    """Watches one child and all processes that it starts; `verdict` says why they were ended, or is empty.
+    `peak_bytes`: the most memory that was seen, 0 where there is no limit."""
 
     def __init__(self, watched: Watched) -> None:
         self.verdict = ""
         self.disk_is_full = False
+        self.peak_bytes = 0
         self._watched = watched
         self._deadline: float | None = None
         self._what = ""
@@ -107,6 +109,7 @@ class Watchdog:
         if limit is None:
             return False
         used = used_bytes(watched.memory, watched.processes(), limit)
+        self.peak_bytes = max(self.peak_bytes, used)
         if used <= limit:
             return False
         self._end(f"used {used / 1e9:.2f} GB of memory, the budget is {limit / 1e9:.2f} GB")

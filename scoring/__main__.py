@@ -27,6 +27,7 @@ def _flag(name: str, kind: Any, default: Any, text: str) -> Callable[[_Command],
 @_flag("verbose", bool, True, "Print the scores.")
 @_flag("debug_mode", click.IntRange(min=0), _DEFAULT.debug_mode, "0: compute only the main metric.")
 @_flag("private_information", bool, False, 'Write "Dataset i" instead of the names of datasets.')
+@_flag("hide_samples", bool, False, "Leave pictures and names of test classes out of the report.")
 @_flag(
     "overwrite_previous_results",
     bool,

@@ -1,5 +1,6 @@
 """The output folder and its files for programs: `scores.json`, `details.json`, `scores.txt`."""
 
+import errno
 import json
 import shutil
 import time
@@ -13,7 +14,12 @@ from scoring.errors import OutputError
 from scoring.metrics import MAIN_METRIC, Metric
 from scoring.run_info import RunInfo
 from scoring.summary import Group, Summary, TaskScore
-from scoring.text import safe_keys
+from scoring.text import safe_keys, short_prefixes
+
+_ERROR_KEY = "expected_calibration_error"
+_FIXED = (errno.EBUSY, errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS)
+"""What renaming a folder fails with that is a mount point, or whose parent may not be changed."""
+_OWN_FILES = ("scores.json", "scores.txt", "details.json", "report.html", "detailed_results.html", "plots")
 
 
 @dataclass(frozen=True)
@@ -37,8 +43,9 @@ def prepare_folder(folder: Path, inputs: Sequence[Path], *, overwrite: bool) -> 
     """Make sure that `folder` exists and is empty.
 
     A folder with content is renamed `<folder>_<yy-mm-dd-HH-MM-SS>`, or, with `overwrite`, emptied if it holds a
-    `scores.txt`. Raises OutputError if `folder` is a file, holds one of `inputs`, should be emptied but is no old
-    scoring output, or cannot be changed.
+    `scores.txt`. One that cannot be renamed, such as the mount point of a platform, loses what an earlier scoring
+    left there and keeps everything else. Raises OutputError if `folder` is a file, holds one of `inputs`, should be
+    emptied but is no old scoring output, or cannot be changed.
     """
     for path in inputs:
         if path.resolve().is_relative_to(folder.resolve()):
@@ -52,10 +59,28 @@ def prepare_folder(folder: Path, inputs: Sequence[Path], *, overwrite: bool) -> 
             if overwrite:
                 _empty(folder)
             else:
-                folder.rename(_free_name(folder))
+                _set_aside(folder)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"the output folder {folder} cannot be prepared: {error}") from error
+
+
+def _set_aside(folder: Path) -> None:
+    try:
+        folder.rename(_free_name(folder))
+    except OSError as error:
+        if error.errno not in _FIXED:
+            raise
+        for entry in folder.iterdir():
+            if entry.name in _OWN_FILES:
+                _delete(entry)
+
+
+def _delete(entry: Path) -> None:
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry)
+    else:
+        entry.unlink()
 
 
 def _empty(folder: Path) -> None:
@@ -65,10 +90,7 @@ def _empty(folder: Path) -> None:
             "empty it yourself, choose another, or pass --overwrite_previous_results=False to have it renamed"
         )
     for entry in folder.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
+        _delete(entry)
 
 
 def _free_name(folder: Path) -> Path:
@@ -84,7 +106,8 @@ def scores_json(result: Result) -> str:
     """Return the flat table of numbers that Codabench reads, one key for each leaderboard column.
 
     `dataset_{i}` repeats the main metric of a dataset under a key that does not depend on its name. An unknown
-    calibration error has no key, since any number would look like a good or a bad one.
+    calibration error has no key, since any number would look like a good or a bad one. Keys have at most 36
+    characters, the most that Codabench takes: long names of datasets are cut.
     """
     overall, run = result.summary.overall, result.run
     main = overall.estimates[MAIN_METRIC.key]
@@ -93,17 +116,21 @@ def scores_json(result: Result) -> str:
     scores |= {"tasks": overall.tasks, "tasks_missing": overall.missing}
     scores |= {"duration_s": run.duration_s or 0.0, "time_budget_s": run.time_budget_s or 0.0}
     keys = safe_keys([group.name for group in result.summary.datasets])
-    for number, (key, group) in enumerate(zip(keys, result.summary.datasets, strict=True), start=1):
+    for number, group in enumerate(result.summary.datasets, start=1):
         main = group.estimates[MAIN_METRIC.key]
         scores[f"dataset_{number}"] = main.mean
-        scores[f"{key}_normalized_accuracy"] = main.mean
-        scores[f"{key}_normalized_accuracy_ci95"] = main.ci95
+        scores[_key(keys, number, "_normalized_accuracy")] = main.mean
+        scores[_key(keys, number, "_normalized_accuracy_ci95")] = main.ci95
     if result.calibration:
-        groups = (("", overall), *zip((f"{key}_" for key in keys), result.summary.datasets, strict=True))
-        for prefix, group in groups:
+        named = (_key(keys, number, f"_{_ERROR_KEY}") for number in range(1, len(keys) + 1))
+        for key, group in zip((_ERROR_KEY, *named), (overall, *result.summary.datasets), strict=True):
             if (error := group.reliability.expected_error) is not None:
-                scores[f"{prefix}expected_calibration_error"] = error
+                scores[key] = error
     return json.dumps(scores, indent=2, allow_nan=False) + "\n"
+
+
+def _key(keys: list[str], number: int, suffix: str) -> str:
+    return short_prefixes(keys, suffix)[number - 1] + suffix
 
 
 def details_json(result: Result) -> str:
@@ -138,7 +165,7 @@ def _group(group: Group) -> dict[str, Any]:
 def _task(task: TaskScore) -> dict[str, Any]:
     row = asdict(task)
     row["metrics"] = row.pop("values")
-    del row["reliability"]
+    del row["reliability"], row["predicted"]
     return row
 
 

@@ -1,6 +1,7 @@
-"""Hiding the names of datasets: "Dataset i" replaces every name."""
+"""Hiding what participants of a competition may not see: names of datasets, and the classes of the test."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 
 from scoring.run_info import RunInfo
@@ -8,30 +9,40 @@ from scoring.text import natural_key
 from scoring.truth import Truth
 
 
-def hide_names(truth: Truth, run: RunInfo) -> tuple[Truth, RunInfo]:
-    """Replace every dataset name by "Dataset i", i from 1 in natural order of the names.
+def _aliases(truth: Truth) -> dict[str, str]:
+    return {name: f"Dataset {i}" for i, name in enumerate(sorted(truth.datasets, key=natural_key), 1)}
 
-    In reasons and notes, names are replaced where they are whole words. Of the list of what was left out, only the
-    length is kept, since it names classes, which identify a dataset too.
-    """
-    aliases = {name: f"Dataset {i}" for i, name in enumerate(sorted(truth.datasets, key=natural_key), 1)}
+
+def name_hider(truth: Truth) -> Callable[[str], str]:
+    """A function that replaces the names of datasets in a text, where they are whole words, by "Dataset i"."""
+    aliases = _aliases(truth)
     longest_first = sorted(map(re.escape, aliases), key=len, reverse=True)
     pattern = re.compile(rf"(?<!\w)(?:{'|'.join(longest_first)})(?!\w)")
+    return lambda text: pattern.sub(lambda match: aliases[match[0]], text)
 
-    def hide(text: str) -> str:
-        return pattern.sub(lambda match: aliases[match[0]], text)
 
+def hide_classes(run: RunInfo) -> RunInfo:
+    """Of the list of what was left out only the length is kept, since it names classes, which identify a dataset."""
     count = len(run.set_aside)
+    return replace(
+        run, set_aside=(f"{count} entries, not shown because they name private data",) if count else ()
+    )
+
+
+def hide_names(truth: Truth, run: RunInfo) -> tuple[Truth, RunInfo]:
+    """Replace every dataset name by "Dataset i", i from 1 in natural order of the names, also in reasons and notes;
+    and hide classes."""
+    aliases, hide = _aliases(truth), name_hider(truth)
     hidden_run = replace(
-        run,
+        hide_classes(run),
         failures={task: hide(reason) for task, reason in run.failures.items()},
         facts={key: hide(value) for key, value in run.facts.items()},
+        options={key: hide(value) for key, value in run.options.items()},
         notes=tuple(map(hide, run.notes)),
         stages=tuple((hide(name), seconds) for name, seconds in run.stages),
         stage_times=tuple(
             replace(row, stage=hide(row.stage), note=hide(row.note)) for row in run.stage_times
         ),
-        set_aside=(f"{count} entries, not shown because they name private data",) if count else (),
     )
     tasks = tuple(replace(task, dataset=aliases[task.dataset]) for task in truth.tasks)
     return replace(truth, tasks=tasks), hidden_run

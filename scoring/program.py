@@ -5,10 +5,11 @@ from pathlib import Path
 
 from scoring.errors import InputError, TruthError
 from scoring.files import write_bytes, write_text
+from scoring.material import Material, gather_material
 from scoring.metrics import MAIN_METRIC, METRICS
 from scoring.outputs import Result, details_json, prepare_folder, scores_json, scores_txt
 from scoring.predictions import stray_files
-from scoring.privacy import hide_names
+from scoring.privacy import hide_classes, hide_names
 from scoring.run_info import RunInfo, read_run_info
 from scoring.settings import GroupScore, ScoreSummary, ScoringSettings
 from scoring.summary import Group, TaskScore, score_tasks, summarise
@@ -27,17 +28,24 @@ def score(settings: ScoringSettings) -> ScoreSummary:
     """
     if not settings.results_dir.is_dir():
         raise InputError(f"--results_dir: {settings.results_dir} is not a folder")
-    truth, run = _obtain_truth(settings), read_run_info(settings.results_dir)
-    if settings.private_information:
-        truth, run = hide_names(truth, run)
+    named, run = _obtain_truth(settings), read_run_info(settings.results_dir)
+    truth, run = _hide(settings, named, run)
     metrics = METRICS if settings.debug_mode else (MAIN_METRIC,)
     tasks = score_tasks(settings.results_dir, truth, run, metrics)
-    notes = (*run.notes, *_notes(settings.results_dir, truth, run, tasks))
+    material = gather_material(settings, named, truth, run, tasks)
+    notes = (*run.notes, *material.notes, *_notes(settings.results_dir, truth, run, tasks))
     result = Result(summarise(tasks), tasks, metrics, run, truth.seed, notes)
     prepare_folder(
         settings.output_dir_scoring, _inputs(settings), overwrite=settings.overwrite_previous_results
     )
-    return _write(result, settings.output_dir_scoring)
+    return _write(result, material, settings.output_dir_scoring)
+
+
+def _hide(settings: ScoringSettings, truth: Truth, run: RunInfo) -> tuple[Truth, RunInfo]:
+    """What may be shown of the truth and of the run."""
+    if settings.private_information:
+        return hide_names(truth, run)
+    return truth, hide_classes(run) if settings.hide_samples else run
 
 
 def _obtain_truth(settings: ScoringSettings) -> Truth:
@@ -86,14 +94,14 @@ def _notes(results_dir: Path, truth: Truth, run: RunInfo, tasks: Sequence[TaskSc
     return notes
 
 
-def _write(result: Result, folder: Path) -> ScoreSummary:
+def _write(result: Result, material: Material, folder: Path) -> ScoreSummary:
     from scoring.report import render_report  # noqa: PLC0415  (jinja2 is slow to import)
 
     write_text(folder / "scores.json", scores_json(result))
     write_text(folder / "scores.txt", scores_txt(result))
     write_text(folder / "details.json", details_json(result))
-    plots, notes = _write_plots(result, folder / "plots")
-    page = render_report(result, plots, (*result.notes, *notes))
+    notes = _write_plots(result, folder / "plots")
+    page = render_report(result, material, (*result.notes, *notes))
     for name in ("report.html", "detailed_results.html"):
         write_text(folder / name, page)
     return ScoreSummary(
@@ -107,7 +115,7 @@ def _write(result: Result, folder: Path) -> ScoreSummary:
     )
 
 
-def _write_plots(result: Result, folder: Path) -> tuple[dict[str, bytes], list[str]]:
+def _write_plots(result: Result, folder: Path) -> list[str]:
     """Draw and write the plots. Scores do not need them, so a failure only becomes a note."""
     try:
         from scoring.plots import draw_plots, draw_reliability  # noqa: PLC0415  (matplotlib is slow to import)
@@ -117,11 +125,11 @@ def _write_plots(result: Result, folder: Path) -> tuple[dict[str, bytes], list[s
         if result.calibration and reliability.queries:
             plots["reliability.png"] = draw_reliability(reliability)
     except (ImportError, ValueError, RuntimeError) as error:
-        return {}, [f"the plots could not be drawn: {type(error).__name__}: {error}"]
+        return [f"the plots could not be drawn: {type(error).__name__}: {error}"]
     folder.mkdir(exist_ok=True)
     for name, data in plots.items():
         write_bytes(folder / name, data)
-    return plots, []
+    return []
 
 
 def _public(group: Group) -> GroupScore:

@@ -1,57 +1,113 @@
-"""The HTML report: one page without other files, safe for untrusted names and reasons."""
+"""The HTML report: one page without other files, safe for untrusted names and reasons.
+
+All text is escaped by the templates in `page/`, and the page forbids every script but its own, and every request.
+"""
 
 import base64
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from scoring.calibration import Reliability
+from scoring.charts import draw_curve, draw_histogram, draw_reliability, draw_timeline
+from scoring.material import Material
 from scoring.metrics import MAIN_METRIC
 from scoring.outputs import Result
-from scoring.summary import Estimate, Group
+from scoring.summary import Estimate, Group, TaskScore
 from scoring.text import display, one_line, seconds_text
 
 _MINUS = "\N{MINUS SIGN}"
+_PAGE = Path(__file__).parent / "page"
+_MOST_TASKS = 2000
+"""In the table of all tasks, so that the page stays small."""
 
 
-def render_report(result: Result, plots: dict[str, bytes], notes: tuple[str, ...]) -> str:
-    """Return the page; `plots` holds PNG data by file name, `notes` are shown to the reader."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": _number, "show": display, "line": one_line, "duration": seconds_text}
-    environment.filters["told"] = _told
-    summary = result.summary
-    return environment.get_template("template.html").render(
+@dataclass(frozen=True)
+class MemoryRow:
+    """Memory of a phase in bytes, None if unknown; `share`: measured, in relation to the budget."""
+
+    phase: str
+    predicted: float | None
+    measured: float | None
+    share: float | None
+
+
+def render_report(result: Result, material: Material, notes: tuple[str, ...]) -> str:
+    """Return the page; `notes` are shown to the reader."""
+    summary, choices = result.summary, material.choices
+    main = summary.overall.estimates[MAIN_METRIC.key]
+    script = (_PAGE / "sort.js").read_text(encoding="utf-8")
+    environment = _environment()
+    environment.globals |= {
+        "style": _trusted(environment, "style.css"),
+        "script": _trusted(environment, "sort.js"),
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    }
+    return environment.get_template("page.html").render(
         main=MAIN_METRIC,
         metrics=result.metrics,
         others=[metric for metric in result.metrics if metric != MAIN_METRIC],
         overall=summary.overall,
         sections=_sections(result),
         tasks=result.tasks,
+        most_tasks=_MOST_TASKS,
         failed=[task for task in result.tasks if task.reason is not None],
         facts=_facts(result),
         run=result.run,
-        longest_s=max((seconds for _, seconds in result.run.stages), default=0.0),
+        choices=choices,
+        timeline=draw_timeline(result.run),
+        curve=None if choices is None else draw_curve(choices.served, result.run, main.mean, main.ci95),
+        hardest=material.hardest,
+        episodes=material.episodes,
         calibration=_calibration(result),
+        bins=draw_reliability(summary.overall.reliability),
+        memory=_memory(result, material),
+        command=material.command,
+        versions=material.versions,
+        fingerprints=material.fingerprints,
         notes=notes,
-        plots={name: base64.b64encode(data).decode("ascii") for name, data in plots.items()},
         bar=_bar,
     )
 
 
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_PAGE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": _number, "show": display, "line": one_line, "duration": seconds_text}
+    environment.filters |= {"told": _told, "percent": _percent, "points": _points, "bytes": _bytes}
+    return environment
+
+
+def _trusted(environment: Environment, name: str) -> Any:
+    """The text of a file of this package, which is not escaped."""
+    return environment.filters["safe"]((_PAGE / name).read_text(encoding="utf-8"))
+
+
 def _sections(result: Result) -> list[dict[str, Any]]:
     summary = result.summary
-    kinds = (("dataset", "dataset", summary.datasets), ("way", "ways", summary.ways))
-    return [
-        {"kind": kind, "unit": unit, "groups": groups}
-        for kind, unit, groups in (*kinds, ("shot", "shots", summary.shots))
-    ]
+    kinds: tuple[tuple[str, str, tuple[Group, ...], Callable[[TaskScore], str]], ...] = (
+        ("dataset", "dataset", summary.datasets, lambda task: task.dataset),
+        ("way", "ways", summary.ways, lambda task: str(task.ways)),
+        ("shot", "shots", summary.shots, lambda task: str(task.shots)),
+    )
+    sections = []
+    for kind, unit, groups, name_of in kinds:
+        values: dict[str, list[float]] = {group.name: [] for group in groups}
+        for task in result.tasks:
+            values[name_of(task)].append(task.values[MAIN_METRIC.key])
+        histograms = {name: draw_histogram(np.array(own)) for name, own in values.items()}
+        sections.append({"kind": kind, "unit": unit, "groups": groups, "histograms": histograms})
+    return sections
 
 
 def _calibration(result: Result) -> list[tuple[str, Reliability]]:
@@ -60,6 +116,19 @@ def _calibration(result: Result) -> list[tuple[str, Reliability]]:
         return []
     rows = [(group.name, group.reliability) for group in result.summary.datasets]
     return [*rows, ("all queries", result.summary.overall.reliability)]
+
+
+def _memory(result: Result, material: Material) -> list[MemoryRow]:
+    """What each phase was predicted to take, and took."""
+    run, choices = result.run, material.choices
+    predicted = {"meta-test": choices.meta_test_bytes} if choices and choices.meta_test_bytes else {}
+    budget = run.memory_budget_bytes
+    rows = []
+    for phase in dict.fromkeys([*run.peaks, *predicted]):
+        measured = run.peaks.get(phase)
+        share = measured / budget if measured is not None and budget else None
+        rows.append(MemoryRow(phase, predicted.get(phase), measured, share))
+    return rows
 
 
 def _facts(result: Result) -> list[tuple[str, str]]:
@@ -74,6 +143,8 @@ def _facts(result: Result) -> list[tuple[str, str]]:
     facts.append(("duration", _duration(run.duration_s, run.time_budget_s)))
     times = (("meta-training", run.meta_train_s), ("meta-test", run.meta_test_s))
     facts += [(name, seconds_text(seconds)) for name, seconds in times if seconds is not None]
+    if run.memory_budget_bytes:
+        facts.append(("memory budget", _bytes(run.memory_budget_bytes)))
     return facts + list(run.machine.items())
 
 
@@ -92,6 +163,19 @@ def _number(value: float, digits: int = 3) -> str:
 def _told(value: float | None, form: str) -> str:
     """Write a number that may be unknown."""
     return "–" if value is None else format(value, form)
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.0f} %"
+
+
+def _points(value: float | None) -> str:
+    """Write a gain in hundredths, with its sign."""
+    return "–" if value is None else f"{100 * value:+.1f}".replace("-", _MINUS)
+
+
+def _bytes(value: float | None) -> str:
+    return "–" if value is None else f"{value / 1e9:.2f} GB"
 
 
 def _bar(group: Group) -> dict[str, str]:

@@ -14,6 +14,7 @@ import yaml
 
 from scoring.errors import UnreadableFileError
 from scoring.files import read_bytes
+from scoring.reproduce import recorded_options
 from scoring.stage_times import StageTime, read_stage_times
 from scoring.text import display, one_line
 
@@ -25,7 +26,8 @@ _FACTS = ("submission", "protocol", "seed", "sandbox")
 @dataclass(frozen=True)
 class RunInfo:
     """Information about one ingestion run; None or empty if unknown. Times in seconds: `stages` as ingestion
-    measured them, `stage_times` as the submission reports them."""
+    measured them, `stage_times` as the submission reports them. `options`: those that reproduce the run, as one gives
+    them to `run_local.py`; `peaks`: the most memory that each phase used, in bytes."""
 
     duration_s: float | None = None
     meta_train_s: float | None = None
@@ -33,6 +35,9 @@ class RunInfo:
     datasets: float | None = None
     tasks_per_dataset: float | None = None
     time_budget_s: float | None = None
+    memory_budget_bytes: float | None = None
+    peaks: Mapping[str, float] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
     failures: Mapping[int, str] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     machine: Mapping[str, str] = field(default_factory=dict)
@@ -47,13 +52,17 @@ def read_run_info(results_dir: Path) -> RunInfo:
     times, time_notes = _read_metadata(results_dir / "metadata_ingestion")
     info, info_notes = _read_ingestion(results_dir / "ingestion.json")
     stage_times, stage_notes = read_stage_times(results_dir, times.get("Meta-test time"))
+    per_dataset = times.get("Tasks per dataset")
+    options = {"--tasks-per-dataset": f"{per_dataset:.0f}"} if info.options and per_dataset else {}
     return replace(
         info,
         duration_s=times.get("Total execution time"),
         meta_train_s=times.get("Meta-train time"),
         meta_test_s=times.get("Meta-test time"),
         datasets=times.get("Number of test datasets"),
-        tasks_per_dataset=times.get("Tasks per dataset"),
+        tasks_per_dataset=per_dataset,
+        options={**info.options, **options},
+        peaks=_read_peaks(results_dir / "memory.json"),
         stage_times=stage_times,
         notes=(*info.notes, *time_notes, *info_notes, *stage_notes),
     )
@@ -87,6 +96,16 @@ def _read_ingestion(path: Path) -> tuple[RunInfo, list[str]]:
     return _from_json(content), []
 
 
+def _read_peaks(path: Path) -> dict[str, float]:
+    """Peaks of memory by phase; none if the file is missing or unusable, since they are only shown."""
+    try:
+        content = json.loads(read_bytes(path, _MAX_BYTES))
+    except (FileNotFoundError, UnreadableFileError, RecursionError, ValueError):
+        return {}
+    peaks = {one_line(key): _number(value) for key, value in _items(content)[:10]}
+    return {key: value for key, value in peaks.items() if value is not None}
+
+
 def _from_json(content: dict[str, Any]) -> RunInfo:
     failures = {
         int(key): display(_words(value))
@@ -96,6 +115,8 @@ def _from_json(content: dict[str, Any]) -> RunInfo:
     facts = {key: one_line(_words(content[key])) for key in _FACTS if content.get(key) is not None}
     return RunInfo(
         time_budget_s=_number(content.get("time_budget_s")),
+        memory_budget_bytes=_number(content.get("memory_budget_bytes")),
+        options=recorded_options(content),
         failures=failures,
         facts=facts,
         machine={one_line(key): one_line(_words(value)) for key, value in _items(content.get("machine"))},

@@ -13,7 +13,8 @@ class ScoringSettings:
     `truth`: default `<results_dir>/truth.json`; if it is missing and `input_data_dir` is given, the truth is drawn
     again with `seed` and `test_tasks_per_dataset`, which have no other use. `debug_mode`: 0 computes only the main
     metric. `overwrite_previous_results`: False renames an existing output folder, True empties it.
-    `private_information`: True hides the names of datasets.
+    `private_information`: True hides the names of datasets, and all that `hide_samples` does. `hide_samples`: True
+    leaves pictures and names of classes of the test out of the report, which participants may read.
     """
 
     results_dir: Path = Path("../../ingestion_output")
@@ -24,6 +25,7 @@ class ScoringSettings:
     test_tasks_per_dataset: int = 100
     debug_mode: int = 1
     private_information: bool = False
+    hide_samples: bool = False
     overwrite_previous_results: bool = False
 
 

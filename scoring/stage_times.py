@@ -16,12 +16,14 @@ _LEAST_PREDICTED_S = 1e-3
 
 @dataclass(frozen=True)
 class StageTime:
-    """One stage; seconds are None if unknown; `note`: the result, as the submission reports it."""
+    """One stage; seconds are None if unknown; `note`: the result, as the submission reports it. `began_s`: when the
+    stage began, in seconds after the start of the submission."""
 
     stage: str
     predicted_s: float | None
     actual_s: float | None
     note: str = ""
+    began_s: float | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -57,6 +59,7 @@ def read_stage_times(results_dir: Path, meta_test_s: float | None) -> tuple[tupl
             row.predicted_s,
             measured.get(row.stage, row.actual_s),
             one_line(row.note, LONGEST_NOTE),
+            row.began_s,
         )
         for row in rows
     ), []

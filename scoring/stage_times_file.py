@@ -18,6 +18,7 @@ class StageRow(BaseModel):
     predicted_s: _Seconds | None
     actual_s: _Seconds | None
     note: Annotated[str, Field(max_length=1000)] = ""
+    began_s: _Seconds | None = None
 
 
 _STAGES = TypeAdapter(Annotated[list[StageRow], Field(max_length=_MAX_STAGES)])

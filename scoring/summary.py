@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from scoring.calibration import Reliability, left_out, merge, reliability
-from scoring.metrics import Metric, chance_metrics, task_metrics
+from scoring.metrics import Labels, Metric, chance_metrics, task_metrics
 from scoring.predictions import Prediction, Status, read_prediction
 from scoring.run_info import RunInfo
 from scoring.text import natural_key
@@ -28,7 +28,8 @@ class Estimate:
 
 @dataclass(frozen=True)
 class TaskScore:
-    """One scored task: `values` by metric key; `reason` says why it scores as chance, else None."""
+    """One scored task: `values` by metric key; `reason` says why it scores as chance, else None; `predicted` are the
+    labels [n_query] that were answered, None if the prediction is not usable."""
 
     task: int
     dataset: str
@@ -39,6 +40,7 @@ class TaskScore:
     status: Status
     reason: str | None
     reliability: Reliability
+    predicted: Labels | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ def _score_task(
         status=prediction.status,
         reason=reason,
         reliability=_reliability(task, prediction),
+        predicted=prediction.labels,
     )
 
 

@@ -2,6 +2,9 @@
 
 import re
 
+KEY_CHARACTERS = 36
+"""The longest key of a leaderboard column on Codabench."""
+
 Natural = tuple[int | str, ...]
 
 
@@ -35,6 +38,24 @@ def seconds_text(seconds: float | None) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s" if rest else f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def short_prefixes(prefixes: list[str], suffix: str, limit: int = KEY_CHARACTERS) -> list[str]:
+    """Cut distinct prefixes so that no `prefix + suffix` is longer than `limit`; they stay distinct.
+
+    A prefix that fits stays as it is. A cut one that is already used ends in the first free _2, _3, …
+    """
+    room = limit - len(suffix)
+    taken = {prefix for prefix in prefixes if len(prefix) <= room}
+    cut = []
+    for prefix in prefixes:
+        short, count = prefix[:room], 1
+        while len(prefix) > room and short in taken:
+            count += 1
+            short = f"{prefix[: room - len(f'_{count}')]}_{count}"
+        taken.add(short)
+        cut.append(short)
+    return cut
 
 
 def safe_keys(names: list[str]) -> list[str]:

@@ -74,6 +74,7 @@ def test_a_bundle_is_small_and_complete(bundle: Path) -> None:
     assert 10 <= len(lines) <= 40
     assert (bundle / "metadata").is_file()
     assert (bundle / "api.py").read_text() == (ROOT / "ingestion" / "api.py").read_text()
+    assert not any(file.is_symlink() for file in bundle.iterdir())  # a copy or a zip would break a link
 
 
 @pytest.mark.slow

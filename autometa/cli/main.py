@@ -19,12 +19,14 @@ COMMANDS: dict[str, str] = {
     "run": "autometa.cli.run:run",
     "fit": "autometa.cli.fit:fit",
     "classify": "autometa.cli.classify:classify",
+    "bundle": "autometa.cli.bundle:bundle",
     "report": "autometa.cli.report:report",
     "backbones": "autometa.cli.backbones:backbones",
     "heads": "autometa.cli.tables:heads",
     "learners": "autometa.cli.tables:learners",
     "doctor": "autometa.cli.doctor:doctor",
     "config": "autometa.cli.config:config",
+    "playground": "autometa.cli.playground:playground",
     "completion": "autometa.cli.completion:completion",
 }
 """Name of a subcommand → the module and the attribute that it is."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, RootModel
 
 from autometa.core import journals
-from autometa.core.budget import stopwatch
+from autometa.core.budget import process_age_s, stopwatch
 from autometa.core.files import write_model
 
 LONGEST_NOTE = 400
@@ -19,12 +19,13 @@ STAGES_FILE, JOURNAL = "stages.json", "journal.jsonl"
 
 class StageTime(BaseModel):
     """Seconds of a stage, predicted and actual; None where there is no prediction, or where it has not ended. `note`
-    is what came of it."""
+    is what came of it. `began_s`: when it began for the first time, in seconds after the start of the program."""
 
     stage: str
     predicted_s: float | None = None
     actual_s: float | None = None
     note: str = ""
+    began_s: float | None = None
 
 
 class StageTimes(RootModel[list[StageTime]]):
@@ -39,6 +40,7 @@ class StageLog:
     def __init__(self, folder: Path | None, clock: Callable[[], float] | None = None) -> None:
         self._folder = folder
         self._stopwatch = partial(stopwatch, clock) if clock else stopwatch
+        self._age_s = self._stopwatch() if clock else process_age_s
         self._times: dict[str, StageTime] = {}
         self._open: list[str] = []
         self._inside_s = [0.0]
@@ -63,6 +65,8 @@ class StageLog:
         if predicted_s is not None:
             self._add_prediction(stage, max(predicted_s, 0.0))
         time_of_stage = self._time(stage)
+        if time_of_stage.began_s is None:
+            time_of_stage.began_s = round(self._age_s(), 3)
         self._open.append(stage)
         self._inside_s.append(0.0)
         elapsed = self._stopwatch()

@@ -75,10 +75,14 @@ class Prices:
         images = len(bench.pool.images) * purchase.orientations
         needed = VIEW_BYTES + 2 * FEATURE_BYTES * images + bench.product_bytes
         memory, views = self.forecast.limits.memory, self._with([purchase.view])
-        if not memory.fits(needed) or SERVING_BYTES + SERVED_BYTES * len(views) > memory.total_bytes:
+        if not memory.fits(needed) or self.serving_bytes(views) > memory.total_bytes:
             return False
         spare_s = seconds + self.offer_s + self._end_s()
         return self.forecast.fits(views, learners=self._costs(views), spare_s=spare_s)
+
+    def serving_bytes(self, views: Sequence[View]) -> int:
+        """Memory that meta-test with these views is expected to take."""
+        return SERVING_BYTES + SERVED_BYTES * len(views)
 
     def may_refine(self, trials: int) -> bool:
         """Whether there is time to try so many refinements, in all modes, and for all that comes after."""

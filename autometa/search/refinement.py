@@ -10,7 +10,7 @@ import numpy as np
 
 from autometa.heads import Params
 from autometa.heads.refine import DEFAULT_REFINEMENT, Refinement
-from autometa.search.study import Study
+from autometa.search.study import OPTUNA_IS_THERE, Study
 from autometa.search.weighing import fold_error, shrinkage_of, without_fold
 
 BOUNDS = {
@@ -49,7 +49,9 @@ def search_refinement(
 ) -> Refined:
     """Try refinements of a portfolio while `goes_on()`; `measure` gives the accuracy with one in each fold.
     Parameters are moved from their defaults towards the best ones, by the share of the gain that is believed: the
-    best on all folds but one is asked about that one."""
+    best on all folds but one is asked about that one. Without Optuna, none is tried."""
+    if not OPTUNA_IS_THERE:
+        return Refined(DEFAULT_REFINEMENT, 0)
     study = Study(BOUNDS, seed)
     tried: list[Refinement] = []
     measured: list[Sequence[float]] = []

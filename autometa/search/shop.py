@@ -42,7 +42,7 @@ class Shop:
         if self._list():
             return (
                 f"{made}; none that is left fits in {self.prices.spare_s():.0f} s or is expected to gain "
-                f"{100 * self.gains.least(self._accuracies_alone()):.2f} points"
+                f"{100 * self.gains.least(self._accuracies_alone()):.2g} points"
             )
         return f"{made}; there is nothing more to buy"
 

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import optuna
-
 from autometa.heads import Params
+
+try:
+    import optuna
+except (
+    ImportError
+):  # a bundle may run where it is not installed, or where what it needs is of another version
+    OPTUNA_IS_THERE = False
+else:
+    OPTUNA_IS_THERE = True
 
 
 class Study:

@@ -31,9 +31,11 @@ from autometa.heads.modes import SIX_MODES
 from autometa.learners.prepared import PROBE_IMAGES
 from autometa.model.fitted_learner import FittedLearner
 from autometa.model.task_time import measure_task_s
+from autometa.planning.choice_log import ChoiceLog, Member
 from autometa.planning.forecast import Forecast
 from autometa.planning.plan import Plan, make_plan
 from autometa.planning.stage_log import JOURNAL, StageLog
+from autometa.search import explanation
 from autometa.search.draft import PortfolioDraft
 from autometa.search.evidence import Evidence
 from autometa.search.final_weights import FinalWeights, choose_weights
@@ -86,7 +88,7 @@ class Controller:
         self._rng = np.random.default_rng(self.settings.seed)
         names = self.settings.backbones or [spec.name for spec in installed_backbones()]
         self._backbones = UsableBackbones(names, self._shelf, self.report)
-        self.stages = StageLog(self.checkpoint)
+        self.stages, self.choices = StageLog(self.checkpoint), ChoiceLog(self.checkpoint)
         self._incumbent = Incumbent(self.checkpoint, self.report, self._forecast.saving)
 
     def bootstrap(self) -> Servable:
@@ -99,6 +101,7 @@ class Controller:
             if earlier is None:
                 return self._offer_plain(self._plain_view)
             earlier.limit_memory(self.limits.memory)
+            self.choices.resume(*explanation.RESUMED)
             return earlier
 
     def run(self, pool: ImagePool) -> Servable:
@@ -216,6 +219,7 @@ class Controller:
             receipt = shop.buy(purchase, seconds, expected)
             self._forecast.on_disk.discard(purchase.view.plain)  # its metrics are others now
             self.stages.note(str(purchase), receipt.outcome())
+        self.choices.add_trial(explanation.describe_trial(receipt, seconds))
         if self.checkpoint is not None:
             journals.append(self.checkpoint / JOURNAL, receipt.record())
         self.report(f"bought {receipt}" if receipt.gain is not None else str(receipt))
@@ -266,8 +270,14 @@ class Controller:
             prices.task_s = task_s / len(portfolio.views)
             portfolio.costs = portfolio.costs.with_task(task_s)
         self.stages.predict("meta_test", prices.meta_test_s())
-        if self._incumbent.offer(portfolio, weights.estimate, stage) and self.checkpoint is not None:
-            self._forecast.on_disk = {view.plain for view in portfolio.views}
+        if self._incumbent.offer(portfolio, weights.estimate, stage):
+            if self.checkpoint is not None:
+                self._forecast.on_disk = {view.plain for view in portfolio.views}
+            told = explanation.describe_served(stage, weights.estimate or explanation.told_accuracy(draft))
+            self.choices.add_served(
+                told, explanation.list_members(draft, weights), prices.serving_bytes(draft.views)
+            )
+            self.choices.explain(*explanation.explain(shop, weights))
         prices.offer_s = elapsed()
         self.stages.write()
 
@@ -275,7 +285,10 @@ class Controller:
         """Offer nearest centroid on a view, unless an earlier run has left something better."""
         balanced = self.test.episodes.balanced
         learner = FittedLearner((plain_member(view),), self._shelf, {}, balanced=balanced)
-        self._incumbent.offer(learner, None, "bootstrap")
+        if self._incumbent.offer(learner, None, "bootstrap"):
+            member = Member(name=str(view), kind="view", weight=1.0)
+            self.choices.add_served(explanation.describe_served("bootstrap", None), [member])
+            self.choices.explain(*explanation.explain_bootstrap(view))
         return self._incumbent.latest or learner
 
     def _note(self, stage: str, line: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from ingestion_runs import Runner
+from synthetic import MakeBundle, write_meta_album
 
 from ingestion.disk import DiskMeter
 from ingestion.memory import MemoryMeter, inode_of
@@ -143,3 +146,16 @@ def test_a_process_that_has_ended_holds_nothing() -> None:
     done = subprocess.Popen([sys.executable, "-c", ""])
     done.wait()
     assert exact(MemoryMeter({}, private=False), done.pid) == 0
+
+
+def test_a_run_tells_how_much_memory_each_phase_took(tmp_path: Path, make_bundle: MakeBundle) -> None:
+    wait = """
+        held = np.ones(2**24)
+        time.sleep(0.6)
+        return MyLearner()
+    """
+    run = Runner(write_meta_album(tmp_path / "SET", [9] * 8), tmp_path / "out")
+    run(make_bundle(meta_fit=wait), memory_budget_bytes=2**31, test_tasks_per_dataset=1)
+    peaks = json.loads((tmp_path / "out" / "memory.json").read_text())
+    assert 2**26 < peaks["meta-train"] < 2**31
+    assert set(peaks) <= {"meta-train", "meta-test"}

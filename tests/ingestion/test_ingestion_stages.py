@@ -10,7 +10,7 @@ import pytest
 from synthetic import MakeBundle, write_meta_album
 
 from ingestion import IngestionSettings, run
-from ingestion.stages import MAX_BYTES, take_stages
+from ingestion.stages import MAX_BYTES, MAX_CHOICES_BYTES, take_stages
 
 STAGES = '[{"stage": "probe", "predicted_s": 1.0, "actual_s": 2.0}]'
 
@@ -79,6 +79,15 @@ def test_folders_pipes_and_large_files_are_left(output: Path) -> None:
     file.write_bytes(b" " * (MAX_BYTES + 1))
     assert "is larger than 65536 bytes" in _take(output)
     assert not (output / "stages.json").exists()
+
+
+def test_choices_are_taken_too(output: Path) -> None:
+    (output / "model" / "choices.json").write_text("{}")
+    (output / "model" / "stages.json").mkdir()
+    assert _take(output) == "the submission's stages.json is not a regular file: ignored"
+    assert (output / "choices.json").read_text() == "{}"
+    (output / "model" / "choices.json").write_bytes(b" " * (MAX_CHOICES_BYTES + 1))
+    assert "choices.json is larger than 262144 bytes: ignored" in _take(output)
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])

@@ -23,9 +23,15 @@ def test_stages_are_written_when_they_end(tmp_path: Path) -> None:
         stages.note("probe", "two networks")
         stages.note("probe", "one left out")
     told = [
-        {"stage": "bootstrap", "predicted_s": None, "actual_s": 2.0, "note": ""},
-        {"stage": "meta_test", "predicted_s": 7.5, "actual_s": None, "note": ""},
-        {"stage": "probe", "predicted_s": 3.0, "actual_s": 4.0, "note": "two networks; one left out"},
+        {"stage": "bootstrap", "predicted_s": None, "actual_s": 2.0, "note": "", "began_s": 0.0},
+        {"stage": "meta_test", "predicted_s": 7.5, "actual_s": None, "note": "", "began_s": None},
+        {
+            "stage": "probe",
+            "predicted_s": 3.0,
+            "actual_s": 4.0,
+            "note": "two networks; one left out",
+            "began_s": 2.0,
+        },
     ]
     assert json.loads((tmp_path / STAGES_FILE).read_text()) == told
     stages.write_line("meta_test")
@@ -52,9 +58,9 @@ def test_a_stage_inside_another_one_counts_for_itself() -> None:
             clock.now += 5
         clock.now += 1
     assert stages.times == [
-        StageTime(stage="search", predicted_s=16.0, actual_s=2.0),
-        StageTime(stage="rank", predicted_s=4.0, actual_s=3.0),
-        StageTime(stage="tune", actual_s=5.0),
+        StageTime(stage="search", predicted_s=16.0, actual_s=2.0, began_s=0.0),
+        StageTime(stage="rank", predicted_s=4.0, actual_s=3.0, began_s=1.0),
+        StageTime(stage="tune", actual_s=5.0, began_s=4.0),
     ]
 
 
@@ -65,7 +71,7 @@ def test_a_stage_that_comes_again_adds_up_and_one_that_fails_counts() -> None:
         with pytest.raises(BudgetExhausted), stages.timed("tune", 6.0):
             clock.now += 5
             raise BudgetExhausted("late")
-    assert stages.times == [StageTime(stage="tune", predicted_s=12.0, actual_s=10.0)]
+    assert stages.times == [StageTime(stage="tune", predicted_s=12.0, actual_s=10.0, began_s=0.0)]
     with stages.timed("save", -3.0):
         pass
-    assert stages.times[-1] == StageTime(stage="save", predicted_s=0.0, actual_s=0.0)
+    assert stages.times[-1] == StageTime(stage="save", predicted_s=0.0, actual_s=0.0, began_s=10.0)

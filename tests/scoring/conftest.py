@@ -1,5 +1,6 @@
 """A small run to score: two datasets, three tasks, predictions that are right but for one image."""
 
+import base64
 import copy
 import json
 from collections.abc import Callable
@@ -21,6 +22,74 @@ _TRUTH: dict[str, Any] = {
 }
 
 MakeRun = Callable[..., Path]
+
+CHOICES: dict[str, Any] = {
+    "format": "autometa-choices-1",
+    "what": "The learner joins two views.",
+    "why": "Time went to what was expected to gain most.",
+    "members": [
+        {"name": "net_a@128", "kind": "view", "weight": 0.75, "accuracy": 0.9},
+        {"name": "net_b+tuned@128", "kind": "trained", "weight": 0.25},
+        {"name": "root", "kind": "mode", "weight": 1.0},
+    ],
+    "trials": [
+        {"name": "net_a@128", "kind": "view", "predicted_s": 3.0, "actual_s": 2.0, "expected_gain": 0.0},
+        {
+            "name": "net_b+tuned@128",
+            "kind": "trained",
+            "predicted_s": 2.0,
+            "actual_s": 9.0,
+            "expected_gain": 0.004,
+            "gain": -0.01,
+            "error": 0.005,
+            "outcome": "undone",
+        },
+        {"name": "net_c@128", "kind": "view", "actual_s": 1.0, "outcome": "failed", "note": "MemoryError"},
+    ],
+    "served": [
+        {"seconds": 1.0, "stage": "bootstrap"},
+        {"seconds": 3.0, "stage": "default", "accuracy": 0.8, "low": 0.7, "high": 0.9},
+        {"seconds": 6.0, "stage": "final", "accuracy": 0.85, "low": 0.6, "high": 1.0},
+    ],
+    "meta_test_bytes": 1_300_000_000,
+}
+"""What a submission may tell, as its `choices.json` holds it."""
+
+PICTURE = base64.b64encode(
+    b"\xff\xd8\xff\xe0\x00\x10JFIF" + b"\x00" * 60  # enough of a JPEG file to be taken for one
+).decode()
+
+SAMPLES: dict[str, Any] = {
+    "format": "autometa-samples-1",
+    "classes": [
+        {"dataset": "B10", "name": "oak", "pictures": [PICTURE]},
+        {"dataset": "B10", "name": "elm", "pictures": [PICTURE, PICTURE]},
+        {"dataset": "B10", "name": "ash", "pictures": []},
+        {"dataset": "B2", "name": "cat", "pictures": [PICTURE]},
+        {"dataset": "B2", "name": "dog", "pictures": [PICTURE]},
+    ],
+    "tasks": [[0, 1], [2, 0, 1], [3, 4]],
+    "episodes": [
+        {
+            "task": 1,
+            "support": [[PICTURE], [PICTURE]],
+            "queries": [{"position": 0, "picture": PICTURE}, {"position": 1, "picture": PICTURE}],
+        }
+    ],
+}
+"""Pictures for the small run, as `samples.json` holds them."""
+
+
+@pytest.fixture
+def choices_content() -> dict[str, Any]:
+    """Return what `choices.json` of the small run holds, free to be changed."""
+    return copy.deepcopy(CHOICES)
+
+
+@pytest.fixture
+def samples_content() -> dict[str, Any]:
+    """Return what `samples.json` of the small run holds, free to be changed."""
+    return copy.deepcopy(SAMPLES)
 
 
 @pytest.fixture

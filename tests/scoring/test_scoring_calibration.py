@@ -79,7 +79,7 @@ def test_it_stands_by_dataset_and_over_all(make_run: MakeRun, tmp_path: Path) ->
         {"above": 14 / BINS, "queries": 13, "confidence": 1, "accuracy": 1},
     ]
     assert "<b>0.043</b>" in page
-    row = '<tr><td class="name">{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>'
+    row = '<tr><th scope="row" class="name">{}</th><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>'
     assert row.format("B10", 10, "0.960", "0.900", "0.060") in page.replace("\n", "")
     assert row.format("all queries", 14, "0.971", "0.929", "0.043") in page.replace("\n", "")
     assert "Left out" not in page

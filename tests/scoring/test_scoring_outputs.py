@@ -1,5 +1,6 @@
 """The files for programs, the output folder, and that nothing is ever half written."""
 
+import errno
 import json
 import os
 import re
@@ -123,6 +124,20 @@ def test_an_old_folder_is_renamed_and_an_empty_one_used(tmp_path: Path) -> None:
     renamed = sorted(path for path in tmp_path.iterdir() if path != folder)
     assert all(re.fullmatch(r"scores_\d\d(-\d\d){5}(_2)?", path.name) for path in renamed)
     assert [(path / "precious").read_text() for path in renamed] == ["first", "second"]
+
+
+def test_a_mount_point_is_used_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "scores"
+    (folder / "plots").mkdir(parents=True)
+    for name in ("scores.json", "of-the-platform"):
+        (folder / name).touch()
+
+    def busy(*_: object) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr(Path, "rename", busy)
+    prepare_folder(folder, [], overwrite=False)
+    assert [path.name for path in folder.iterdir()] == ["of-the-platform"]
 
 
 def test_only_an_old_scoring_output_is_emptied(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from scoring.privacy import hide_names
 from scoring.run_info import RunInfo, read_run_info
-from scoring.text import natural_key, safe_keys, seconds_text
+from scoring.text import natural_key, safe_keys, seconds_text, short_prefixes
 from scoring.truth import read_truth
 
 MakeRun = Callable[..., Path]
@@ -85,3 +85,10 @@ def test_small_text_work() -> None:
     assert safe_keys(["A-B", "A B", "µ", "数", "x"]) == ["A_B", "A_B_2", "dataset", "dataset_2", "x"]
     spoken = [seconds_text(value) for value in (None, 0.04, 59.7, 60, 185, 7620)]
     assert spoken == ["unknown", "0.0 s", "1 min", "1 min", "3 min 05 s", "2 h 07 min"]
+
+
+def test_keys_of_long_names_are_cut_and_stay_distinct() -> None:
+    long = [f"{'A' * 12}{end}" for end in ("x", "y", "z")]
+    short = short_prefixes([*long, "B2"], "_normalized_accuracy_ci95")
+    assert short == ["A" * 11, "A" * 9 + "_2", "A" * 9 + "_3", "B2"]
+    assert short_prefixes(long, "_normalized_accuracy") == long

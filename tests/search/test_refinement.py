@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from autometa.heads.refine import DEFAULT_REFINEMENT, Refinement
+from autometa.search import refinement
 from autometa.search.refinement import BOUNDS, LEAST_TRIALS, believe, search_refinement
 
 OTHER = Refinement(sharpness=30.0, step=0.8, zca_shrinkage=0.05, adapt_rate=0.01)
@@ -73,3 +74,10 @@ def test_the_search_ends_when_it_may_not_go_on() -> None:
     assert found.trials == 3 and found.refinement == DEFAULT_REFINEMENT
     once = search_refinement(lambda _: [0.5, 0.5], 0, lambda: False, 100)
     assert once.trials == 1
+
+
+def test_without_optuna_nothing_is_refined(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refinement, "OPTUNA_IS_THERE", False)
+    found = search_refinement(lambda _: [0.5, 0.5], 0, lambda: True, 100)
+    assert (found.refinement, found.trials, found.share) == (DEFAULT_REFINEMENT, 0, 0.0)
+    assert "0 trials" in str(found)

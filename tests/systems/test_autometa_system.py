@@ -22,6 +22,7 @@ from autometa.heads.modes import SIX_MODES
 from autometa.model.fitted_learner import FittedLearner
 from autometa.model.load import load_learner
 from autometa.model.portfolio import Portfolio
+from autometa.planning.choice_log import Choices
 from autometa.search.purchases import Gains
 from autometa.search.shop import Shop
 from autometa.search.usable_backbones import UsableBackbones
@@ -30,6 +31,23 @@ from autometa.systems import autometa
 from autometa.systems.autometa import Controller
 
 pytestmark = pytest.mark.usefixtures("eager_only")
+
+
+def check_choices(folder: Path, saved: Portfolio, bought: list[str]) -> None:
+    """`choices.json` tells the portfolio and the purchases of the run."""
+    choices = Choices.model_validate_json((folder / "choices.json").read_text())
+    assert [trial.name for trial in choices.trials] == bought
+    members = {
+        kind: [one for one in choices.members if one.kind == kind] for kind in ("view", "trained", "mode")
+    }
+    assert {one.name for one in members["view"] + members["trained"]} == set(map(str, saved.views))
+    assert len(members["trained"]) == 2 and len(members["mode"]) == len(SIX_MODES)
+    assert sum(one.weight for one in members["view"] + members["trained"]) == pytest.approx(1)
+    assert [one.stage for one in choices.served][-1] == "final"
+    assert choices.served[-1].accuracy == saved.validation["normalised_accuracy"]
+    assert any(one.stage == "search" and one.accuracy is not None for one in choices.served)
+    assert "trained here: 2" in choices.what and "purchases" in choices.why
+    assert choices.meta_test_bytes is not None
 
 
 @pytest.mark.slow
@@ -58,6 +76,7 @@ def test_a_run_ends_with_a_saved_learner_that_it_can_explain(
     assert not any(row["note"] for row in bought.values())
     for start in ("probe:", "plan:", "224 of 224 images", "trained", "bought", "expected accuracy"):
         assert any(line.startswith(start) for line in lines), start
+    check_choices(tmp_path, saved, list(bought))
     standings = [standing for line in lines if (standing := Progress.parse(line))]
     assert [standing.trials for standing in standings] == [*range(1, len(bought) + 1), len(bought)]
     assert standings[-1].stage == "final" and standings[-1].score == pytest.approx(
@@ -80,6 +99,8 @@ def test_the_bootstrap_is_a_valid_learner(tmp_path: Path, tiny_backbone: str) ->
     controller(tmp_path, tiny_backbone).bootstrap()
     saved = load_learner(tmp_path)
     assert isinstance(saved, FittedLearner) and saved.validation == {"stage": "bootstrap"}
+    choices = Choices.model_validate_json((tmp_path / "choices.json").read_text())
+    assert "nearest centroid" in choices.what and choices.served[0].stage == "bootstrap"
     assert accuracy(saved) > 1 / 3
 
 

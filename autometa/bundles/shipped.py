@@ -1,0 +1,24 @@
+"""What comes with this project: baselines, the demo and the packages of the programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from autometa.bundles.errors import BundleError
+
+PACKAGE = Path(__file__).resolve().parents[1]
+"""The folder of `autometa`."""
+ROOT = PACKAGE.parent
+_INSTALLED = PACKAGE / "shipped"
+BASELINES = _INSTALLED / "baselines" if _INSTALLED.is_dir() else ROOT / "baselines"
+DEMO = _INSTALLED / "demo" if _INSTALLED.is_dir() else ROOT / "examples" / "demo"
+
+
+def find_bundle(name: str) -> Path:
+    """A bundle by path, or a baseline by name. BundleError lists the baselines."""
+    baselines = sorted(file.parent.name for file in BASELINES.glob("*/model.py"))
+    if name in baselines and not (Path(name) / "model.py").exists():
+        return BASELINES / name
+    if Path(name).exists():
+        return Path(name)
+    raise BundleError(f"bundle {name}: no such file or folder, and no baseline ({', '.join(baselines)})")

@@ -1,0 +1,144 @@
+"""Reading the Python files of a bundle without running them: classes, methods, imports."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from autometa.bundles.files import BundleFile
+from autometa.bundles.findings import Finding, error, warning
+from autometa.bundles.image import IMAGE_PACKAGES, closure, distributions_of
+
+MODEL_FILE = "model.py"
+METHODS = {
+    "MyMetaLearner": {"meta_fit": 2},
+    "MyLearner": {"fit": 1, "save": 1, "load": 1},
+    "MyPredictor": {"predict": 1},
+}
+"""The methods of the format, and how many arguments each gets after `self`."""
+NEEDED = ("MyMetaLearner", "MyLearner")
+"""What ingestion imports; a predictor may have any name."""
+OURS = frozenset({"autometa", "api"})
+NOT_THERE = frozenset({"ingestion", "scoring", "baselines", "run_local"})
+"""Ours too, but no submission can rely on them."""
+
+
+@dataclass(frozen=True)
+class Import:
+    """An import of a top-level module. `guarded`: it is in a function or a `try`, so the bundle may do without."""
+
+    module: str
+    where: str
+    guarded: bool
+
+
+def parse(files: Sequence[BundleFile]) -> tuple[dict[str, ast.Module], list[Finding]]:
+    """The syntax tree of each Python file, and the files that have none."""
+    trees: dict[str, ast.Module] = {}
+    findings = []
+    for file in files:
+        if file.name.endswith(".py"):
+            try:
+                trees[file.name] = ast.parse(file.path.read_bytes())
+            except (SyntaxError, ValueError) as problem:
+                line = f":{problem.lineno}" if isinstance(problem, SyntaxError) else ""
+                findings.append(error(f"{file.name}{line}", f"is no Python: {problem.args[0]}"))
+    return trees, findings
+
+
+def check_classes(model: ast.Module) -> list[Finding]:
+    """Whether `model.py` defines the classes of the format, with methods that take the right number of arguments."""
+    classes = {node.name: node for node in model.body if isinstance(node, ast.ClassDef)}
+    known = classes.keys() | _names_bound(model)
+    findings = [error(MODEL_FILE, f"defines no class {name}") for name in NEEDED if name not in known]
+    for name, methods in METHODS.items():
+        for node in classes[name].body if name in classes else ():
+            if isinstance(node, ast.FunctionDef) and node.name in methods:
+                findings += _check_method(name, node, methods[node.name])
+    return findings
+
+
+def _names_bound(model: ast.Module) -> set[str]:
+    """Names that an import or an assignment gives: classes may come from another file."""
+    bound = set()
+    for node in model.body:
+        if isinstance(node, ast.ImportFrom):
+            bound |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Assign):
+            bound |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return bound
+
+
+def _check_method(owner: str, node: ast.FunctionDef, wanted: int) -> Iterator[Finding]:
+    args = node.args
+    positional = len(args.posonlyargs) + len(args.args) - 1  # without self
+    least = positional - len(args.defaults)
+    needs_keywords = any(default is None for default in args.kw_defaults)
+    if least > wanted or (positional < wanted and args.vararg is None) or needs_keywords:
+        yield error(
+            f"{MODEL_FILE}:{node.lineno}",
+            f"{owner}.{node.name} is called with {wanted} argument{'s' * (wanted != 1)} after self; it takes "
+            f"{least if least == positional else f'{least} to {positional}'}",
+        )
+
+
+def find_imports(trees: dict[str, ast.Module]) -> list[Import]:
+    """Every import of a module that is neither Python's own nor a file of the bundle."""
+    local = {name.split("/")[0].removesuffix(".py") for name in trees}
+    found = []
+    for file, tree in trees.items():
+        for node, guarded in _imports(tree, guarded=False):
+            names = (
+                [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            )
+            tops = {name.partition(".")[0] for name in names if name}
+            found += [
+                Import(top, f"{file}:{node.lineno}", guarded)
+                for top in sorted(tops - local - set(sys.stdlib_module_names))
+            ]
+    return found
+
+
+def _imports(node: ast.AST, *, guarded: bool) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import) or (isinstance(child, ast.ImportFrom) and not child.level):
+            yield child, guarded
+        else:
+            inside = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.Try))
+            yield from _imports(child, guarded=guarded or inside or _is_for_types(child))
+
+
+def _is_for_types(node: ast.AST) -> bool:
+    """Whether this is `if TYPE_CHECKING:`."""
+    test = node.test if isinstance(node, ast.If) else None
+    return isinstance(test, ast.Name) and test.id == "TYPE_CHECKING"
+
+
+def check_imports(imports: Sequence[Import]) -> list[Finding]:
+    """Modules that are not installed here, and those that the image of a competition does not have."""
+    findings = []
+    in_image = closure(IMAGE_PACKAGES)
+    for each in imports:
+        if each.module in OURS:
+            continue
+        if each.module in NOT_THERE:
+            findings.append(error(each.where, f"imports `{each.module}`, which submissions do not have"))
+        elif importlib.util.find_spec(each.module) is None:
+            found = warning if each.guarded else error
+            findings.append(
+                found(
+                    each.where,
+                    f"imports `{each.module}`, which is not installed here; install it, or put it into the bundle",
+                )
+            )
+        elif distributions_of(each.module).isdisjoint(in_image):
+            findings.append(
+                warning(
+                    each.where,
+                    f"imports `{each.module}`, which the image of a competition may lack; put it into the bundle",
+                )
+            )
+    return findings

@@ -1,0 +1,148 @@
+"""`autometa bundle`: a solution to submit, or a competition for Codabench."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from autometa.core.errors import AutometaError
+from autometa.core.settings import parse_duration
+from ingestion.errors import InputError
+
+
+def read_duration(value: str | float) -> float:
+    """Seconds, written as 90s, 10m or 2h; click.BadParameter if it is none."""
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@click.command("bundle", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("name", metavar="[DIR|ZIP|NAME]", required=False)
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="The zip file to write."
+)
+@click.option("--overwrite", is_flag=True, help="Replace the zip file if it exists.")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+@click.option("--dry-run/--no-dry-run", default=True, help="Try the zip file on the demo. Default: yes.")
+@click.option(
+    "--dry-run-budget",
+    type=read_duration,
+    metavar="TIME",
+    default="60s",
+    help="Time of the dry run. Default: 60s.",
+)
+@click.option(
+    "--with-autometa/--without-autometa",
+    default=None,
+    help="Put autometa into the zip file. Default: if the bundle imports it.",
+)
+@click.option(
+    "--vendor/--no-vendor",
+    default=True,
+    help="With autometa, put in what it needs beyond torch and timm. Default: yes.",
+)
+@click.option("--weights", is_flag=True, help="Put pretrained weights in.")
+@click.option(
+    "--backbones", metavar="NAME,...", default="", help="Whose weights. Default: those of packages."
+)
+@click.option(
+    "--competition",
+    metavar="DATASET",
+    type=click.Path(path_type=Path),
+    help="Make a competition from this dataset instead.",
+)
+@click.option("--check", metavar="ZIP", type=click.Path(path_type=Path), help="Check a competition instead.")
+@click.option("--title", default="", help="Title of the competition.")
+@click.option(
+    "--time-budget",
+    type=read_duration,
+    metavar="TIME",
+    default="9m",
+    help="Competition: time of a submission. Default: 9m.",
+)
+@click.option(
+    "--tasks", type=click.IntRange(1), default=20, help="Competition: tasks a dataset. Default: 20."
+)
+@click.option("--query-per-class", type=click.IntRange(1), help="Competition: default: 20, or fewer.")
+@click.option("--seed", type=click.IntRange(0), default=93, help="Competition: draws splits and tasks.")
+@click.option("--start", metavar="DATE", help="Competition: first day, as 2027-01-31. Default: today.")
+@click.option("--days", type=click.IntRange(1), default=60, help="Competition: days of the first phase.")
+@click.option("--queue", metavar="UUID", default="", help="Competition: the queue of your own workers.")
+@click.option("--image", metavar="NAME", default="", help="Competition: the Docker image of both programs.")
+def bundle(output: Path | None, as_json: bool, **given: Any) -> None:
+    """Pack the submission in a folder (or the baseline NAME) into a zip file: it is checked first and tried after.
+
+    With --competition, make a competition bundle for Codabench from a dataset; with --check, check one.
+
+    Exit status: 0 when all is well, 1 when something was found wrong, 2 for bad arguments.
+    """
+    modes = [mode for mode in ("name", "competition", "check") if given[mode] is not None]
+    if len(modes) != 1:
+        raise click.UsageError("give one of: a bundle (DIR, ZIP or NAME), --competition DATASET, --check ZIP")
+    try:
+        if modes == ["check"]:
+            _show_check(given["check"], as_json=as_json)
+            return
+        if output is None:
+            raise click.UsageError("give the zip file to write with -o")
+        if modes == ["name"]:
+            _show_solution(output, given, as_json=as_json)
+        else:
+            _show_competition(output, given, as_json=as_json)
+    except (AutometaError, InputError) as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _show_solution(output: Path, given: dict[str, Any], *, as_json: bool) -> None:
+    from autometa.bundles.solution import Options, lines_of, make_solution  # noqa: PLC0415 - slow to import
+
+    backbones = tuple(name.strip() for name in given["backbones"].split(",") if name.strip())
+    options = Options(
+        overwrite=given["overwrite"],
+        with_autometa=given["with_autometa"],
+        vendor=given["vendor"],
+        weights=given["weights"] or bool(backbones),
+        backbones=backbones,
+        dry_run_s=given["dry_run_budget"] if given["dry_run"] else None,
+    )
+    solution = make_solution(given["name"], output, options)
+    _print(asdict(solution) | {"succeeded": solution.succeeded}, lines_of(solution), as_json=as_json)
+    sys.exit(0 if solution.succeeded else 1)
+
+
+def _show_competition(output: Path, given: dict[str, Any], *, as_json: bool) -> None:
+    from autometa.bundles.competition import Plan, lines_of, make_competition  # noqa: PLC0415 - slow to import
+
+    fields = ("title", "tasks", "query_per_class", "seed", "start", "days", "queue", "image")
+    plan = Plan(time_budget_s=given["time_budget"], **{name: given[name] for name in fields if given[name]})
+    made = make_competition(given["competition"], output, plan, overwrite=given["overwrite"])
+    _print(asdict(made), lines_of(made), as_json=as_json)
+
+
+def _show_check(archive: Path, *, as_json: bool) -> None:
+    from autometa.bundles.competition_check import check_competition  # noqa: PLC0415 - slow to import
+
+    problems = check_competition(archive)
+    lines = problems or [f"{archive}: nothing is wrong with it"]
+    _print({"competition": str(archive), "problems": problems}, lines, as_json=as_json)
+    sys.exit(1 if problems else 0)
+
+
+def _print(content: dict[str, Any], lines: Iterable[str], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(content, indent=1, default=str))
+        return
+    for line in lines:
+        click.echo(line)
+
+
+if __name__ == "__main__":
+    bundle()

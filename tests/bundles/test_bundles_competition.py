@@ -1,0 +1,274 @@
+"""Competitions: what Codabench takes, what goes where, and that no label of a query is in the input data."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import re
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from synthetic import write_meta_album
+
+from autometa.bundles.competition import Plan, make_competition
+from autometa.bundles.competition_check import check_competition
+from autometa.bundles.errors import BundleError
+from autometa.bundles.image import IMAGE_PACKAGES
+from autometa.bundles.schema import Competition
+from autometa.bundles.yaml_text import yaml_text
+from autometa.cli.bundle import bundle as command
+from autometa.core.errors import ConfigError
+from autometa.core.settings import load_yaml, validate_settings
+from ingestion.drawn_tasks import DrawnTasks
+
+PLAN = Plan(tasks=3, query_per_class=4, start="2027-01-31", time_budget_s=100.0)
+
+
+@pytest.fixture(scope="module")
+def competition(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A competition of two datasets, 9 classes of 12 images each."""
+    folder = tmp_path_factory.mktemp("competition")
+    for name in ("ONE", "TWO"):
+        write_meta_album(folder / "data" / name, [12] * 9)
+    archive = folder / "competition.zip"
+    made = make_competition(folder / "data", archive, PLAN)
+    assert made.tasks == 12 and made.datasets == ["ONE", "TWO"] and made.size_bytes == archive.stat().st_size
+    return archive
+
+
+def read(archive: Path, name: str) -> bytes:
+    with zipfile.ZipFile(archive) as bundle:
+        return bundle.read(name)
+
+
+def names(archive: Path) -> list[str]:
+    with zipfile.ZipFile(archive) as bundle:
+        return bundle.namelist()
+
+
+def drawn(archive: Path, phase: int) -> tuple[DrawnTasks, list[dict[str, Any]]]:
+    truth = json.loads(read(archive, f"reference_data_{phase}/truth.json"))
+    return DrawnTasks.model_validate_json(read(archive, f"input_data_{phase}/tasks.json")), truth["tasks"]
+
+
+def test_it_is_sound_and_has_everything(competition: Path) -> None:
+    assert check_competition(competition) == []
+    found = set(names(competition))
+    assert {"competition.yaml", "logo.png", "Dockerfile", "pages/terms.md", "solutions/random.zip"} <= found
+    for program in ("ingestion", "scoring"):
+        assert f"{program}_program/{program}/__main__.py" in found
+        line = read(competition, f"{program}_program/metadata.yaml").decode()
+        assert line.startswith(f"command: python3 -m {program} ") and line.count("\n") == 1
+    assert {"starting_kit/bundles/autometa/autometa/submission.py", "starting_kit/README.md"} <= found
+    assert read(competition, "logo.png")[:8] == b"\x89PNG\r\n\x1a\n"
+    assert struct.unpack(">II", read(competition, "logo.png")[16:24]) == (96, 96)
+
+
+def test_dates_are_texts_and_limits_fit(competition: Path) -> None:
+    text = read(competition, "competition.yaml").decode()
+    assert 'start: "2027-01-31 00:00:00"' in text
+    assert "execution_time_limit: 160" in text  # more than the time budget
+
+
+@pytest.mark.parametrize("phase", [0, 1])
+def test_no_image_of_a_query_is_shown_with_a_label(competition: Path, phase: int) -> None:
+    content, truth = drawn(competition, phase)
+    assert len(content.tasks) == len(truth) == 6
+    shown: dict[int, set[int]] = {}
+    asked: dict[int, set[int]] = {}
+    for task, true in zip(content.tasks, truth, strict=True):
+        shown.setdefault(task.dataset, set()).update(task.support)
+        asked.setdefault(task.dataset, set()).update(task.query)
+        assert sorted(true["labels"]) == sorted(list(range(task.ways)) * 4)
+        assert sorted(task.support_labels) == sorted(list(range(task.ways)) * task.shots)
+    for number, dataset in enumerate(content.datasets):
+        assert shown[number].isdisjoint(asked[number])
+        assert all(dataset.images[place].label is None for place in asked[number])
+        files = [image.file for image in dataset.images]
+        assert set(files) <= {name.removeprefix(f"input_data_{phase}/") for name in names(competition)}
+        assert all(re.fullmatch(r"(train|test)/\d+/\d{6}\.png", file) for file in files)
+
+
+def test_the_truth_is_that_of_the_images(competition: Path, tmp_path: Path) -> None:
+    """Labels of queries, found by the content of the files, are those of the truth, up to the order of classes."""
+    write_meta_album(tmp_path / "ONE", [12] * 9)
+    known = {file.read_bytes(): file.name.split("_")[1] for file in (tmp_path / "ONE" / "images").iterdir()}
+    content, truth = drawn(competition, 0)
+    task, true = content.tasks[0], truth[0]
+    images = content.datasets[task.dataset].images
+    class_of = [known[read(competition, f"input_data_0/{image.file}")] for image in images]
+    by_label = {
+        label: class_of[place] for place, label in zip(task.support, task.support_labels, strict=True)
+    }
+    assert [class_of[place] for place in task.query] == [by_label[label] for label in true["labels"]]
+    assert len(set(by_label.values())) == task.ways
+
+
+def test_phases_have_other_tasks_and_a_seed_gives_the_same_bundle(competition: Path, tmp_path: Path) -> None:
+    first, second = drawn(competition, 0)[0], drawn(competition, 1)[0]
+    assert first.tasks != second.tasks
+    make_competition(competition.parent / "data", tmp_path / "again.zip", PLAN)
+    assert (tmp_path / "again.zip").read_bytes() == competition.read_bytes()
+
+
+def test_the_image_installs_named_packages_and_copies_nothing(competition: Path) -> None:
+    lines = read(competition, "Dockerfile").decode().splitlines()
+    instructions = [line for line in lines if line and not line.startswith(("#", " "))]
+    assert [line.split()[0] for line in instructions] == ["FROM", "RUN", "RUN", "ENV", "WORKDIR"]
+    assert instructions[0] == "FROM python:3.11-slim"
+    packages = [line.strip(" \\") for line in lines if "==" in line]
+    assert [package.split("==")[0] for package in packages] == list(IMAGE_PACKAGES)
+    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", package) for package in packages)
+    assert not any("http" in line for line in lines)
+    for line, following in itertools.pairwise(lines):
+        assert line.endswith("\\") == following.startswith("    ")
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        (Plan(time_budget_s=900.0), "the default queue ends a run after 600 s"),
+        (Plan(start="31.1.2027"), "is no date; write it as 2027-01-31"),
+    ],
+)
+def test_a_plan_that_cannot_work_is_refused(
+    competition: Path, tmp_path: Path, plan: Plan, message: str
+) -> None:
+    with pytest.raises(BundleError, match=message):
+        make_competition(competition.parent / "data", tmp_path / "c.zip", plan)
+    assert not (tmp_path / "c.zip").exists()
+
+
+def test_datasets_that_are_in_both_parts_are_refused(tmp_path: Path) -> None:
+    write_meta_album(tmp_path / "data" / "ONE", [30] * 4)
+    (tmp_path / "data" / "info").mkdir()
+    splits = {"meta-train": ["ONE"], "meta-test": ["ONE"]}
+    (tmp_path / "data" / "info" / "meta_splits.txt").write_text(json.dumps(splits))
+    with pytest.raises(BundleError, match="a competition needs them apart"):
+        make_competition(tmp_path / "data", tmp_path / "c.zip", Plan())
+
+
+def test_images_that_cannot_be_read_are_left_out_and_named(tmp_path: Path) -> None:
+    folder = write_meta_album(tmp_path / "ONE", [12] * 6)
+    (folder / "images" / "ONE_000_003.png").write_bytes(b"broken")
+    made = make_competition(folder, tmp_path / "c.zip", PLAN)
+    assert any("ONE_000_003.png: left out" in note for note in made.notes)
+
+
+def description(archive: Path, tmp_path: Path) -> dict[str, Any]:
+    (tmp_path / "competition.yaml").write_bytes(read(archive, "competition.yaml"))
+    return load_yaml(tmp_path / "competition.yaml", Competition).model_dump(mode="json", exclude_none=True)
+
+
+def set_path(content: dict[str, Any], path: str, value: Any) -> None:
+    *outer, last = path.split(".")
+    place: Any = content
+    for key in outer:
+        place = place[int(key)] if key.isdigit() else place[key]
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("version", 1, "version"),
+        ("title", "x" * 257, "256"),
+        ("terms", None, "terms"),
+        ("leaderboards", None, "leaderboards"),
+        ("docker_image", "x" * 129, "128"),
+        ("phases.0.end", None, "only the last may lack it"),
+        ("phases.1.start", "2027-02-01 00:00:00", "has to start after the end of `Development`"),
+        ("phases.0.start", "tomorrow", "no date like"),
+        ("phases.0.start", 20270131, "put the date in quotes"),
+        ("phases.0.auto_migrate_to_this_phase", True, "the first phase cannot"),
+        ("phases.0.tasks", [7], "no task has the index 7"),
+        ("tasks.0.scoring_program", None, "`name` and `scoring_program`"),
+        ("tasks.1.index", 0, "index of a task 0 appears twice"),
+        ("leaderboards.0.key", "x" * 37, "36"),
+        ("leaderboards.0.submission_rule", "Best", "submission_rule"),
+        ("leaderboards.0.columns.0.index", 9, "no column has index 0"),
+        ("leaderboards.0.columns.1.key", "normalized_accuracy", "appears twice"),
+        ("leaderboards.0.columns.1.key", "x" * 37, "36"),
+        ("leaderboards.0.columns.0.computation_indexes", [99], "computed from columns that do not exist"),
+        ("solutions.0.path", None, "needs a `path` or a `key`"),
+    ],
+)
+def test_the_schema_has_the_rules_of_the_platform(
+    competition: Path, tmp_path: Path, path: str, value: Any, message: str
+) -> None:
+    content = copy.deepcopy(description(competition, tmp_path))
+    validate_settings(Competition, content, "sound")
+    if "computation" in path:
+        set_path(content, "leaderboards.0.columns.0.computation", "avg")
+    set_path(content, path, value)
+    with pytest.raises(ConfigError, match=message):
+        validate_settings(Competition, content, "changed")
+
+
+def changed_zip(archive: Path, target: Path, change: dict[str, bytes | None]) -> Path:
+    """The same zip file with some files replaced, added or (None) left out."""
+    with zipfile.ZipFile(archive) as source, zipfile.ZipFile(target, "w") as copied:
+        for name in source.namelist():
+            if name not in change:
+                copied.writestr(name, source.read(name))
+        for name, content in change.items():
+            if content is not None:
+                copied.writestr(name, content)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"competition.yaml": None}, "is not at the root"),
+        ({"competition.yaml": b"version: 2\n"}, "competition.yaml: title"),
+        ({"pages/terms.md": b" \n"}, "terms: pages/terms.md is empty"),
+        ({"pages/data.md": None}, "pages/data.md is not in the zip file"),
+        ({"scoring_program/metadata.yaml": None}, "scoring_program has no metadata.yaml"),
+        ({"scoring_program/metadata.yaml": b"x: 1\n"}, "has no command"),
+        ({"input_data_0/truth.json": b"{}"}, "may tell labels of the test to submissions"),
+        ({"input_data_0/test/0/000000.png": None}, "input_data_0/test/0/000000.png is not in the zip file"),
+        ({"reference_data_1/truth.json": None}, "reference_data_1 is not in the zip file"),
+        ({"input_data_1/tasks.json": b"{}"}, "input_data_1/tasks.json"),
+    ],
+)
+def test_what_is_wrong_with_a_bundle_is_named(
+    competition: Path, tmp_path: Path, change: dict[str, bytes | None], message: str
+) -> None:
+    problems = check_competition(changed_zip(competition, tmp_path / "changed.zip", change))
+    assert any(message in problem for problem in problems), problems
+
+
+def test_the_command_makes_and_checks(competition: Path, tmp_path: Path) -> None:
+    target = tmp_path / "c.zip"
+    flags = ["--competition", str(competition.parent / "data"), "-o", str(target), "--tasks", "2", "--json"]
+    done = CliRunner().invoke(command, [*flags, "--query-per-class", "4", "--title", "Ours"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.output)["tasks"] == 8
+    assert 'title: "Ours"' in read(target, "competition.yaml").decode()
+    assert CliRunner().invoke(command, ["--check", str(target)]).exit_code == 0
+    broken = changed_zip(target, tmp_path / "broken.zip", {"pages/data.md": None})
+    failed = CliRunner().invoke(command, ["--check", str(broken)])
+    assert failed.exit_code == 1 and "pages/data.md" in failed.output
+    nothing = CliRunner().invoke(command, ["--check", str(tmp_path / "nothing.zip")])
+    assert nothing.exit_code == 2 and "no readable zip file" in nothing.output
+
+
+def test_texts_are_quoted_in_yaml(tmp_path: Path) -> None:
+    content = {
+        "a": "2027-01-31",
+        "b": [{"c": 1, "d": [0, 1]}, {"c": "x: y"}],
+        "e": {"f": True, "g": None},
+        "h": [],
+    }
+    (tmp_path / "x.yaml").write_text(yaml_text(content))
+    assert yaml.safe_load((tmp_path / "x.yaml").read_text()) == content
