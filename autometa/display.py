@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Table
 from rich.text import Text
 
-from autometa.core.budget import children_bytes
+from autometa.core.budget import children_bytes, own_bytes
 from autometa.core.progress import QUIET, USUAL, VERBOSE
 from autometa.core.progress import Progress as Standing
 
@@ -65,12 +65,16 @@ class Group(Protocol):
 
 
 class Status:
-    """What is known of a run, from its events; every method may be called from any thread."""
+    """What is known of a run, from its events; every method may be called from any thread. `in_process`: the work is
+    done by this process, whose memory counts too; else by those that it has started."""
 
-    def __init__(self, budget_s: float, started: float, memory_bytes: int | None = None) -> None:
+    def __init__(
+        self, budget_s: float, started: float, memory_bytes: int | None = None, *, in_process: bool = False
+    ) -> None:
         self.budget_s = budget_s
         self.started = started
         self.memory_bytes = memory_bytes
+        self.in_process = in_process
         self.stage = ""
         self.last_line = ""
         self._done = self._total = 0
@@ -102,7 +106,8 @@ class Status:
         parts = [f"{self.stage}{steps}" if self.stage else "", f"{self._left_s():.0f} s left"]
         if standing := self._standing:
             parts.append(f"best score {standing.percent()}" if standing.score is not None else "")
-            parts.append(f"{standing.trials} trial{'' if standing.trials == 1 else 's'}")
+            count = standing.trials
+            parts.append(f"{count} trial{'' if count == 1 else 's'}" if count else "")
         used = self._used_bytes()
         if used:
             most = f" of {self.memory_bytes / 1e9:.1f}" if self.memory_bytes else ""
@@ -113,10 +118,10 @@ class Status:
         return max(self.budget_s - self.spent_s(), 0.0)
 
     def _used_bytes(self) -> int:
-        """Memory of the submission, looked up once in a second."""
+        """Memory of those who do the work, looked up once in a second."""
         moment, used = self._measured
         if time.monotonic() - moment >= MEMORY_EVERY_S:
-            used = children_bytes()
+            used = children_bytes() + (own_bytes() if self.in_process else 0)
             self._measured = time.monotonic(), used
         return used
 
@@ -153,7 +158,7 @@ class _Bars(Progress):
 
 class Display:
     """Shows the events of a run as they come. `level`: QUIET, USUAL or VERBOSE; `memory_bytes`: the budget of memory,
-    if it is to be shown."""
+    if it is to be shown; `in_process`: see `Status`."""
 
     def __init__(
         self,
@@ -163,10 +168,11 @@ class Display:
         level: int = USUAL,
         *,
         memory_bytes: int | None = None,
+        in_process: bool = False,
     ) -> None:
         self._console = console
         self._level = level
-        self.status = Status(budget_s, started, memory_bytes)
+        self.status = Status(budget_s, started, memory_bytes, in_process=in_process)
         self._bars = _Bars(self.status, console, show_last=level == USUAL)
         self._budget: TaskID | None = None
         self._stage: TaskID | None = None

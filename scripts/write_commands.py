@@ -80,7 +80,8 @@ def section(command: click.Command, path: str) -> str:
     table = ["| Option | What it does |", "|---|---|", *rows, ""] if rows else []
     text = "\n".join(line.strip() for line in (command.help or "").strip().splitlines())
     shown = [line.strip() for line in (command.epilog or "").partition("Examples:\n")[2].splitlines()]
-    return "\n".join([f"## {path}", "", f"`{usage}`", "", text, "", *table, "```sh", *shown, "```", ""])
+    code = ["```sh", *shown, "```", ""] if shown else []
+    return "\n".join([f"## {path}", "", f"`{usage}`", "", text, "", *table, *code])
 
 
 def _cell(text: str) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from autometa.cli.options import CONTEXT, examples
+from autometa.cli.program import Command
 from autometa.core.errors import AutometaError
 from autometa.core.settings import parse_duration
 from ingestion.errors import InputError
@@ -35,7 +37,17 @@ def read_duration(value: str | float) -> float:
         raise click.BadParameter(str(error)) from error
 
 
-@click.command("bundle", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    "bundle",
+    cls=Command,
+    context_settings=CONTEXT,
+    epilog=examples(
+        "autometa bundle my_bundle -o solution.zip",
+        "autometa bundle prototypical -o prototypical.zip --no-dry-run",
+        "autometa bundle --competition photos -o competition.zip --days 30",
+        "autometa bundle --check competition.zip",
+    ),
+)
 @click.argument("name", metavar="[DIR|ZIP|NAME]", required=False)
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="The zip file to write."

@@ -12,6 +12,7 @@ import numpy as np
 from autometa.core.budget import Limits, TimeBudget
 from autometa.core.errors import FAILURES, describe
 from autometa.core.machine import Machine
+from autometa.core.progress import Progress
 from autometa.core.time_policy import POLICY
 from autometa.data.episodes import sample_episodes
 from autometa.data.images import ImagePool, Rows, take_share_of_each_class
@@ -124,7 +125,10 @@ class SingleLearnerSystem:
         return TrainingData(inputs, build_pool_source(self._fitted, inputs, part, classes, spec), validation)
 
     def _on_improved(self, answer: Answer) -> None:
-        """Save the better learner, unless one was saved just now."""
-        self._fitted.validation = {"stage": "training", **answer.figures()}
+        """Tell of the better learner and save it, unless one was saved just now."""
+        figures = answer.figures()
+        mean, half = figures["normalised_accuracy"], figures["ci95"]
+        self.report(Progress("training", 0, mean, max(mean - half, -1.0), min(mean + half, 1.0)).line())
+        self._fitted.validation = {"stage": "training", **figures}
         if self._folder.is_due(POLICY.save_training_every_s):
             self._folder.save(self._fitted)

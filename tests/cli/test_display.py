@@ -80,6 +80,8 @@ def test_the_status_leaves_out_what_is_not_known(monkeypatch: pytest.MonkeyPatch
     status = Status(100.0, time.monotonic() - 200)
     assert status.text() == "0 s left"
     assert not status.hear(Event("stage", "meta-train")) and not status.hear(LINE)
+    assert status.hear(Event("line", Progress("training", 0).line()))
+    assert status.text() == "meta-train, 0 s left"
     assert status.hear(Event("line", Progress("search", 1).line()))
     assert status.text() == "meta-train, 0 s left, 1 trial"
     assert not status.hear(Event("line", Progress("final", 1).line()))
@@ -100,6 +102,8 @@ def test_the_status_has_the_memory_of_the_submission(monkeypatch: pytest.MonkeyP
     status.memory_bytes = 4 * 10**9
     assert status.text().endswith("memory 1.2 of 4.0 GB")
     assert len(asked) == 1  # it takes time, so it is not done at each refresh
+    monkeypatch.setattr("autometa.display.own_bytes", lambda: 2_000_000_000)
+    assert Status(100.0, time.monotonic(), in_process=True).text().endswith("memory 3.2 GB")
 
 
 def test_something_is_done_at_times_until_the_end() -> None:

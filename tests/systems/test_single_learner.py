@@ -17,6 +17,7 @@ from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import Limits, MemoryBudget, TimeBudget
 from autometa.core.errors import ArtifactError, ConfigError, DataError
 from autometa.core.files import read_format
+from autometa.core.progress import Progress
 from autometa.core.settings import validate_settings
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.images import ImagePool
@@ -81,6 +82,10 @@ def test_training_improves_what_it_saves_and_loading_gives_the_same_answers(tmp_
     assert learner.validation["stage"] == "final"
     assert learner.validation["normalised_accuracy"] > 0.6
     assert any("before" in line for line in lines)
+    told = [standing.score or 0.0 for line in lines if (standing := Progress.parse(line))]
+    assert told == sorted(told) and told[-1] == pytest.approx(
+        learner.validation["normalised_accuracy"], abs=1e-3
+    )
     pool = colour_pool()
     np.testing.assert_allclose(answer(TrainedLearner.load(tmp_path), pool), answer(learner, pool), atol=1e-6)
 
