@@ -48,7 +48,7 @@ def open_preset(preset: str) -> Source:
 @lru_cache(maxsize=2)
 def _open_preset(preset: str) -> Source:
     shelf = BackboneShelf(Machine.detect().device)
-    views = tuple(View(name, shelf(name).input_px(PX)) for name in _names(preset, shelf))
+    views = tuple(View(name, shelf(name).input_px(PX)) for name in find_backbones(preset, shelf))
     inputs = [one for key in collect_keys([UNFITTED]) for one in list_inputs(views, key)]
     metrics = {one: Metric(find_metric(one[1])) for one in inputs}
     portfolio = Portfolio(views, (WeightedMode(name=UNFITTED),), shelf, metrics)
@@ -56,8 +56,8 @@ def _open_preset(preset: str) -> Source:
     return Source(PortfolioSpace(portfolio), None, about)
 
 
-def _names(preset: str, shelf: BackboneShelf) -> list[str]:
-    """Backbones that can be built here."""
+def find_backbones(preset: str, shelf: BackboneShelf | None = None) -> list[str]:
+    """Names of the backbones of a preset that can be built here, which is done on `shelf`."""
     if preset == "auto":
         names = [spec.name for spec in installed_backbones() if spec.depth is None][:MOST_BACKBONES]
         if not names:
@@ -71,7 +71,7 @@ def _names(preset: str, shelf: BackboneShelf) -> list[str]:
     usable, missing = [], []
     for name in wanted:
         try:
-            shelf(name)
+            (shelf or BackboneShelf("cpu"))(name)
         except WeightsError as error:
             missing.append(str(error))
             if preset not in PRESETS:

@@ -150,3 +150,13 @@ def test_fit_learns_from_many_classes_within_its_budget(network: str, cache: Non
     table = json.loads(call("classify", tmp_path / "model", tmp_path / "data", "--json").stdout)
     right = [Path(row["image"]).parent.name == row["class"] for row in table]
     assert np.mean(right) > 0.9
+
+
+def test_few_classes_are_learned_from_by_a_fixed_recipe(network: str, cache: None, tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "data", 5, ("red", "blue", "green"))
+    options = FitOptions(output=tmp_path / "model", backbones=network)
+    fitted = fit_folder(data, options, lambda line: None)
+    assert fitted.figures["stage"] == "final" and "normalised_accuracy" not in fitted.figures
+    loaded = FewShotClassifier.load(tmp_path / "model")
+    assert len(loaded.summary()["members"]) == 2 and "one@128" in loaded.summary()["members"]
+    assert loaded.predict([picture("green", 9), picture("blue", 9)]).tolist() == ["green", "blue"]
