@@ -14,6 +14,8 @@ import pytest
 from PIL import Image
 from synthetic import example_module
 
+from autometa.classifier.sources import trained_preparation
+from ingestion import Preparation
 from ingestion.datasets import read_class_folders
 from ingestion.images import decode_dataset
 from ingestion.pixels import decode_image
@@ -137,5 +139,13 @@ def test_inks_become_colours() -> None:
     assert (image[0] > 240).all() and (image[1:] < 15).all()
 
 
-def test_without_the_record_of_a_run_images_have_the_usual_size(example: ModuleType, tmp_path: Path) -> None:
-    assert example.trained_px(tmp_path / "model") == 128
+def test_without_the_record_of_a_run_images_have_the_usual_size(tmp_path: Path) -> None:
+    assert trained_preparation(tmp_path / "model") == Preparation(128)
+
+
+def test_images_are_prepared_as_those_of_the_run(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    prepared = Preparation(160, 0.0, 4095.0, 0)
+    record = {"image_size": 160, "preparation": prepared.to_json()}
+    (tmp_path / "ingestion.json").write_text(json.dumps(record))
+    assert trained_preparation(tmp_path / "model") == prepared

@@ -24,7 +24,7 @@ from autometa.cli.options import (
 from autometa.cli.output import make_console
 from autometa.cli.program import Command
 from autometa.cli.run_setup import prepare_weights
-from autometa.core.budget import process_age_s
+from autometa.core.budget import MemoryBudget, process_age_s
 from autometa.display import Display
 
 if TYPE_CHECKING:
@@ -65,7 +65,14 @@ def fit(dataset: Path, config: Path | None, as_json: bool, **given: Any) -> None
     options = merge_options(FitOptions, config, given)
     console = make_console(stderr=as_json)
     started = time.monotonic() - process_age_s()
-    display = Display(console, options.time_budget, started, level())
+    display = Display(
+        console,
+        options.time_budget,
+        started,
+        level(),
+        memory_bytes=options.memory_budget or MemoryBudget.of_machine().total_bytes,
+        in_process=True,
+    )
     started_s = prepare_weights(options, display.line)
     display.status.started = started + started_s
     from autometa.classifier.training import fit_folder  # noqa: PLC0415 - imports torch
