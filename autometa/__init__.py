@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from autometa.model.fitted_learner import FittedLearner, FittedPredictor
     from autometa.model.load import load_learner
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "AutometaError",
     "FewShotClassifier",
