@@ -34,7 +34,8 @@ BLOCK_BYTES = 4096
 OTHER_FILES_BYTES = 2**20
 TRUTH_FORMAT = "autometa-truth-1"
 OWN_FILES = (
-    "task_*.predict", "logs", "model", "metadata_ingestion", "run.json", "stages.json",
+    "task_*.predict", "logs", "model", "metadata_ingestion", "run.json", "stages.json", "choices.json",
+    "samples.json", "memory.json",
     RECORD_FILE, TRUTH_FILE, LOG_FILE, RESERVE_FILE,
 )  # fmt: skip
 """What a run leaves in its output folder."""

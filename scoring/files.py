@@ -4,9 +4,14 @@ import errno
 import os
 import stat
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from scoring.errors import UnreadableFileError
+from scoring.text import one_line
+
+T = TypeVar("T")
 
 MAX_FILE_BYTES = 64 * 2**20
 # O_NONBLOCK: opening a named pipe must not wait for a writer. Flags that a system lacks are 0.
@@ -33,6 +38,21 @@ def read_bytes(path: Path, max_bytes: int = MAX_FILE_BYTES, *, follow_link: bool
         return _read_capped(descriptor, max_bytes)
     finally:
         os.close(descriptor)
+
+
+def read_optional(path: Path, max_bytes: int, parse: Callable[[bytes], T]) -> tuple[T | None, list[str]]:
+    """What `parse` makes of an untrusted file, None if the file is missing or unusable, and notes that say what was
+    ignored. `parse` raises ValueError where the content is malformed."""
+    try:
+        data = read_bytes(path, max_bytes)
+    except FileNotFoundError:
+        return None, []
+    except UnreadableFileError as error:
+        return None, [f"{path.name} {error}: ignored"]
+    try:
+        return parse(data), []
+    except ValueError as error:
+        return None, [f"{path.name} is malformed: ignored ({one_line(str(error))})"]
 
 
 def _read_capped(descriptor: int, max_bytes: int) -> bytes:

@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scoring.calibration import SUM_TOLERANCE
-from scoring.errors import UnreadableFileError
-from scoring.files import read_bytes
+from scoring.files import read_optional
 from scoring.predictions import Prediction, read_prediction
 from scoring.summary import TaskScore
-from scoring.text import one_line
 from scoring.truth import Truth, TruthTask
 
 if TYPE_CHECKING:
@@ -91,19 +89,13 @@ class Episode:
 
 def read_samples(results_dir: Path) -> tuple[Samples | None, list[str]]:
     """Return the samples, None if the file is missing or unusable, and notes that say what was ignored."""
-    path = results_dir / SAMPLES_FILE
-    try:
-        data = read_bytes(path, _MAX_BYTES)
-    except FileNotFoundError:
-        return None, []
-    except UnreadableFileError as error:
-        return None, [f"{path.name} {error}: ignored"]
-    from scoring.samples_file import parse_samples  # noqa: PLC0415  (pydantic is slow to import)
 
-    try:
-        return parse_samples(data), []
-    except ValueError as error:
-        return None, [f"{path.name} is malformed: ignored ({one_line(str(error))})"]
+    def parse(data: bytes) -> Samples:
+        from scoring.samples_file import parse_samples  # noqa: PLC0415  (pydantic is slow to import)
+
+        return parse_samples(data)
+
+    return read_optional(results_dir / SAMPLES_FILE, _MAX_BYTES, parse)
 
 
 def find_hardest(samples: Samples, truth: Truth, tasks: Sequence[TaskScore]) -> tuple[HardClass, ...]:

@@ -1,11 +1,16 @@
 """Predicted and actual seconds of the stages of a submission: `stages.json`, which is not trusted."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from scoring.errors import UnreadableFileError
-from scoring.files import read_bytes
+from scoring.files import read_optional
 from scoring.text import one_line
+
+if TYPE_CHECKING:
+    from scoring.stage_times_file import StageRow
 
 STAGES_FILE = "stages.json"
 META_TEST = "meta_test"
@@ -39,19 +44,13 @@ def read_stage_times(results_dir: Path, meta_test_s: float | None) -> tuple[tupl
     `meta_test_s`: the time that ingestion measured; it replaces the actual time of that stage, which the submission
     cannot know. None or 0: not measured, nothing ran.
     """
-    path = results_dir / STAGES_FILE
-    try:
-        data = read_bytes(path, _MAX_BYTES)
-    except FileNotFoundError:
-        return (), []
-    except UnreadableFileError as error:
-        return (), [f"{path.name} {error}: ignored"]
-    from scoring.stage_times_file import parse_stages  # noqa: PLC0415  (pydantic is slow to import)
 
-    try:
-        rows = parse_stages(data)
-    except ValueError as error:
-        return (), [f"{path.name} is malformed: ignored ({one_line(str(error))})"]
+    def parse(data: bytes) -> list[StageRow]:
+        from scoring.stage_times_file import parse_stages  # noqa: PLC0415  (pydantic is slow to import)
+
+        return parse_stages(data)
+
+    rows, notes = read_optional(results_dir / STAGES_FILE, _MAX_BYTES, parse)
     measured = {META_TEST: meta_test_s or None}
     return tuple(
         StageTime(
@@ -61,5 +60,5 @@ def read_stage_times(results_dir: Path, meta_test_s: float | None) -> tuple[tupl
             one_line(row.note, LONGEST_NOTE),
             row.began_s,
         )
-        for row in rows
-    ), []
+        for row in rows or ()
+    ), notes

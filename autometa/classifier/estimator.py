@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -248,20 +249,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _encode_all(self, X: Any) -> dict[str, torch.Tensor]:
         return concatenate(list(self._encode_in_chunks(X)))
 
-    def _encode_in_chunks(self, X: Any) -> Any:
-        space = self._source.space
-        if self.encoder == PRECOMPUTED:
-            yield space.encode(X)
-            return
-        assert self._preparation is not None, "images are prepared"
-        for images in read_in_chunks(X, self._preparation, CHUNK):
-            yield space.encode(images)
+    def _encode_in_chunks(self, X: Any) -> Iterator[Encoded]:
+        chunks = [X] if self._preparation is None else read_in_chunks(X, self._preparation, CHUNK)
+        return map(self._source.space.encode, chunks)
 
     def _answer(self, X: Any) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
         """Probabilities of the classes, and of belonging to one of them."""
         check_is_fitted(self)
         X = self._check_queries(X)
-        chunks = [self._encode_all(X)] if self.transductive else self._encode_in_chunks(X)
+        chunks = iter([self._encode_all(X)]) if self.transductive else self._encode_in_chunks(X)
         log_p, known = [], []
         for encoded in chunks:
             log_p.append(self._source.space.answer(self._support, encoded, transductive=self.transductive))
@@ -271,10 +267,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return probabilities, np.concatenate(known) if known else None
 
     def _similarity(self, encoded: Encoded) -> torch.Tensor:
-        support, space = self._support, self._source.space
-        return nearest_similarity(
-            space.features(support.encoded), support.labels, support.ways, space.features(encoded)
-        )
+        support, features = self._support, self._source.space.features
+        return nearest_similarity(features(support.encoded), support.labels, support.ways, features(encoded))
 
     def _calibrate(self) -> None:
         self._rejection: Rejection | None = None
