@@ -92,7 +92,7 @@ def test_it_runs_under_the_original_challenge_code(bundle: Path, tmp_path: Path)
             (copy / file.name).write_bytes(file.read_bytes())
     settings = copy / "settings.yaml"
     if settings.exists():
-        seconds = 90 if bundle.name in SLOWEST else 42 if bundle.name in FROM_NOTHING else 20
+        seconds = 90 if bundle.name in SLOWEST else 42 if bundle.name in FROM_NOTHING else 15
         test = "{tasks: 4, ways: 5, shots: 4, queries_per_class: 6}"
         settings.write_text(f"time_budget: {seconds}s\ntest: {test}\n")
     environment = {k: v for k, v in os.environ.items() if not k.startswith("METADL")}
