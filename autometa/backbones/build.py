@@ -174,6 +174,12 @@ class Backbone:
         """Use this engine at this size without a race (it is still checked on a few images)."""
         self._preferred[self.input_px(px)] = self._usual = engine
 
+    def reconsider(self, px: int) -> None:
+        """Choose the engine for this size anew where it is eager PyTorch: for few images, no other is built."""
+        size = self.input_px(px)
+        if size in self._choices and self._choices[size].name == EAGER:
+            del self._choices[size]
+
     def choice(self, px: int) -> EngineChoice | None:
         """What was chosen for this size; None where nothing was."""
         return self._choices.get(self.input_px(px))

@@ -251,7 +251,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _encode_in_chunks(self, X: Any) -> Iterator[Encoded]:
         chunks = [X] if self._preparation is None else read_in_chunks(X, self._preparation, CHUNK)
-        return map(self._source.space.encode, chunks)
+        left = len(X)
+        for images in chunks:
+            left -= len(images)
+            yield self._source.space.encode(images, ahead=left)
 
     def _answer(self, X: Any) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
         """Probabilities of the classes, and of belonging to one of them."""

@@ -6,7 +6,7 @@ A support set is kept as it was encoded, so that examples are added without trai
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from autometa.backbones import View
+from autometa.backbones.build import WORTH_BUILDING
 from autometa.backbones.feature_store import FeatureStore
 from autometa.core.budget import MemoryBudget
 from autometa.data.images import hash_images
@@ -55,11 +56,13 @@ class Support:
 
 
 class Space(Protocol):
-    """`encode` images; `answer` with log-probabilities float64 [q, ways]. Unless `transductive`, an answer does not
+    """`answer` with log-probabilities float64 [q, ways]. Unless `transductive`, an answer does not
     depend on the other queries. `features`: one embedding an image, float32 [n, d], for people and for telling what
     belongs to no class; ValueError where there is none."""
 
-    def encode(self, images: Any) -> Encoded: ...
+    def encode(self, images: Any, ahead: int = 0) -> Encoded:
+        """Encode images; so many more will come, which tells whether a faster engine pays."""
+        ...
 
     def answer(self, support: Support, query: Encoded, *, transductive: bool) -> torch.Tensor: ...
 
@@ -86,16 +89,21 @@ class PortfolioSpace:
     are saved."""
 
     portfolio: Portfolio
+    _expects_many: bool = field(default=False, init=False)
 
     @property
     def keys(self) -> list[Key]:
         """The metrics of the modes."""
         return sorted(collect_keys(mode.name for mode in self.portfolio.modes))
 
-    def encode(self, images: Images) -> dict[str, torch.Tensor]:
+    def encode(self, images: Images, ahead: int = 0) -> dict[str, torch.Tensor]:
         """uint8 [n, 3, px, px] → float16 [n, d] of unit length for each metric of the modes."""
         portfolio, places = self.portfolio, list(range(len(images)))
-        store = FeatureStore(portfolio.shelf, MemoryBudget.of_machine(), ahead=0)
+        if len(images) + ahead >= WORTH_BUILDING and not self._expects_many:
+            self._expects_many = True  # engines were chosen for a few examples
+            for view in portfolio.views:
+                portfolio.shelf(view.backbone, view.variant).reconsider(view.px)
+        store = FeatureStore(portfolio.shelf, MemoryBudget.of_machine(), ahead=ahead)
         for view in portfolio.views:
             store.embed(view, images, places)
         return {name_of(key): self._join(store, key, places).half() for key in self.keys}
@@ -169,7 +177,7 @@ class FeatureSpace:
     """Features that somebody else computed. Logistic regression on differences from the mean of the support, whose
     mean length is one."""
 
-    def encode(self, images: NDArray[np.float64]) -> dict[str, torch.Tensor]:
+    def encode(self, images: NDArray[np.float64], ahead: int = 0) -> dict[str, torch.Tensor]:
         """Features [n, d] → the same, float64."""
         return {"features": torch.from_numpy(np.array(images, dtype=np.float64))}
 
@@ -204,7 +212,7 @@ class LearnerSpace:
 
     learner: AnyLearner
 
-    def encode(self, images: Images) -> dict[str, torch.Tensor]:
+    def encode(self, images: Images, ahead: int = 0) -> dict[str, torch.Tensor]:
         """The images as they are."""
         return {"images": torch.from_numpy(np.array(images))}
 
