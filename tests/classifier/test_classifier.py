@@ -20,6 +20,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from autometa.backbones.engines import EAGER, EngineChoice
 from autometa.classifier import FewShotClassifier
 from autometa.classifier.pictures import as_sequence, read_image
+from autometa.classifier.spaces import PortfolioSpace
 from autometa.core.errors import ArtifactError, ConfigError
 from ingestion import Preparation
 
@@ -225,11 +226,13 @@ def test_an_exported_graph_gives_the_same_probabilities(network: str, tmp_path: 
 
 def test_engines_are_chosen_again_where_many_images_come(network: str) -> None:
     classifier = FewShotClassifier(preset=network).fit(*pictures(1))
-    backbone = classifier._source.space.portfolio.shelf("one")
+    space = classifier._source.space
+    assert isinstance(space, PortfolioSpace)
+    backbone = space.portfolio.shelf("one")
     eager = EngineChoice(EAGER, backbone._eager, 0.0, {})
     backbone._choices[64] = eager
     queries, _ = pictures(1)
     classifier.predict(queries)
     assert backbone.choice(64) is eager
-    classifier._source.space.encode(np.zeros((2, 3, 32, 32), np.uint8), ahead=1000)
+    space.encode(np.zeros((2, 3, 32, 32), np.uint8), ahead=1000)
     assert backbone.choice(64) is None
