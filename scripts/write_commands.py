@@ -22,7 +22,7 @@ HEAD = """# Commands
 <!-- made by scripts/write_commands.py -->
 
 `autometa COMMAND --help` says what stands here. `python -m autometa` is the same, and `python run_local.py` is
-`autometa run`, from a checkout and without installing anything.
+`autometa run`, from a checkout, where the dependencies are installed.
 
 | Exit status | Meaning |
 |---|---|

@@ -23,15 +23,17 @@ from autometa.core.errors import ConfigError
 from autometa.core.files import DESCRIPTION
 from autometa.core.settings import Settings
 from autometa.data.episodes import EpisodeSpec
-from autometa.data.images import ImagePool
+from autometa.data.images import ImagePool, take_share_of_each_class
 from autometa.data.test_spec import FORMAT_PX, TestSpec
 from autometa.heads.modes import SIX_MODES
 from autometa.systems.autometa import Controller
 from autometa.systems.fixed import FixedSystem
 from ingestion import InputError, Preparation
+from ingestion.datasets import Dataset
+from ingestion.decoding import FEW_IMAGES, measure_pace
 from ingestion.doubles import set_doubles_aside
 from ingestion.image_size import choose_image_size
-from ingestion.images import DecodedDataset, decode_dataset, default_cache_dir
+from ingestion.images import DecodedDataset, decode_dataset, default_cache_dir, is_decoded
 from ingestion.sources import read_source, summarise
 from ingestion.survey import choose_preparation
 
@@ -45,6 +47,8 @@ REMEMBERED, REMEMBERED_IN_ALL = 20, 2000
 """Examples that the saved classifier remembers, at most: of each class, and of all."""
 QUERIES, MOST_WAYS, MOST_SHOTS = 5, 20, 20
 """Of the episodes by which the search judges."""
+DOUBLES_SHARE, DECODING_SHARE = 0.05, 0.4
+"""Of the time left: what comparing images may take, to find those that are there twice, and what decoding may."""
 CLOSING_S, CLOSING_SHARE = 2.0, 0.1
 """Of the time budget: what remains to encode the examples and to write them, so much and this share."""
 Report = Callable[[str], None]
@@ -75,7 +79,7 @@ def fit_folder(
     age_s = process_age_s() if started_s is None else process_age_s() - started_s
     budget = TimeBudget.of(options.time_budget - age_s)
     folder = claim_folder(options.output, overwrite=options.overwrite)
-    decoded, preparation = _decode(dataset, options, report, on_progress)
+    decoded, preparation = _decode(dataset, options, budget, report, on_progress)
     pool = _join(decoded)
     if pool.classes < 2:
         only = f"one class, `{_class_names(decoded)[0]}`" if pool.classes else "no class"
@@ -120,10 +124,11 @@ def claim_folder(folder: Path, *, overwrite: bool) -> Path:
 
 
 def _decode(
-    dataset: Path, options: FitOptions, report: Report, on_progress: Progress
+    dataset: Path, options: FitOptions, budget: TimeBudget, report: Report, on_progress: Progress
 ) -> tuple[list[DecodedDataset], Preparation]:
-    """All images under a folder, prepared alike. What was odd about them is reported."""
-    source = set_doubles_aside(read_source(dataset))
+    """The images under a folder, as many as there is time for, prepared alike. What was odd is reported."""
+    comparing = budget.share(DOUBLES_SHARE)
+    source = set_doubles_aside(read_source(dataset), lambda: comparing.left_s() <= 0)
     px = options.image_size
     if px == "auto":
         px = choose_image_size(source, MOST_WAYS * (QUERIES + MOST_SHOTS), options.memory_budget)
@@ -131,11 +136,39 @@ def _decode(
     for line in summarise([*source.notes, *lines]):
         report(line)
     decoded = []
-    for each in source.datasets.values():
+    share = _affordable_share(list(source.datasets.values()), preparation, budget, report)
+    for whole in source.datasets.values():
+        each = whole
+        if share < 1:
+            rows = take_share_of_each_class(whole.labels, share, np.random.default_rng(options.seed))
+            each = whole.without(np.setdiff1d(np.arange(len(whole.files)), rows).tolist())
         decoded.append(decode_dataset(each, preparation, default_cache_dir(), on_progress))
         for line in summarise(f"set aside: {line}" for line in decoded[-1].broken):
             report(line)
     return decoded, preparation
+
+
+def _affordable_share(
+    datasets: Sequence[Dataset], preparation: Preparation, budget: TimeBudget, report: Report
+) -> float:
+    """The share of the images that there is time to decode; 1 where the cache has them."""
+    files = [file for each in datasets for file in each.files]
+    if len(files) <= FEW_IMAGES:
+        return 1.0
+    pace, allowed_s = measure_pace(files, preparation), DECODING_SHARE * max(budget.left_s(), 0.0)
+    whole_s = pace.decoding_s(len(files))
+    if whole_s <= allowed_s:
+        return 1.0
+    if 2 * pace.key_s(len(files)) <= allowed_s:
+        cache = default_cache_dir()
+        if all(is_decoded(each, preparation, cache) for each in datasets):
+            return 1.0
+    share = allowed_s / whole_s
+    report(
+        f"decoding {len(files):,} images would take {whole_s:.0f} s of the {budget.left_s():.0f} s left: "
+        f"{share:.0%} of each class are learned from; a longer --time-budget takes more"
+    )
+    return share
 
 
 def _join(decoded: Sequence[DecodedDataset]) -> ImagePool:

@@ -83,7 +83,12 @@ def read_duration(value: str | float) -> float:
     help="Make a competition from this dataset instead.",
 )
 @click.option("--check", metavar="ZIP", type=click.Path(path_type=Path), help="Check a competition instead.")
-@click.option("--title", default="", help="Title of the competition.")
+@click.option(
+    "--title",
+    metavar="TEXT",
+    default="",
+    help="Title of the competition. Default: Few-shot image classification.",
+)
 @click.option(
     "--time-budget",
     type=read_duration,
@@ -92,12 +97,33 @@ def read_duration(value: str | float) -> float:
     help="Competition: time of a submission. Default: 9m.",
 )
 @click.option(
-    "--tasks", type=click.IntRange(1), default=20, help="Competition: tasks a dataset. Default: 20."
+    "--tasks",
+    metavar="N",
+    type=click.IntRange(1),
+    default=20,
+    help="Competition: tasks a dataset. Default: 20.",
 )
-@click.option("--query-per-class", type=click.IntRange(1), help="Competition: default: 20, or fewer.")
-@click.option("--seed", type=click.IntRange(0), default=93, help="Competition: draws splits and tasks.")
+@click.option(
+    "--query-per-class",
+    metavar="N",
+    type=click.IntRange(1),
+    help="Competition: query images per class. Default: 20, fewer if classes are small.",
+)
+@click.option(
+    "--seed",
+    metavar="N",
+    type=click.IntRange(0),
+    default=93,
+    help="Competition: seed of splits and tasks. Default: 93.",
+)
 @click.option("--start", metavar="DATE", help="Competition: first day, as 2027-01-31. Default: today.")
-@click.option("--days", type=click.IntRange(1), default=60, help="Competition: days of the first phase.")
+@click.option(
+    "--days",
+    metavar="N",
+    type=click.IntRange(1),
+    default=60,
+    help="Competition: days of the first phase. Default: 60.",
+)
 @click.option("--queue", metavar="UUID", default="", help="Competition: the queue of your own workers.")
 @click.option("--image", metavar="NAME", default="", help="Competition: the Docker image of both programs.")
 @click.pass_context

@@ -12,11 +12,13 @@ import pytest
 from click.testing import CliRunner, Result
 from colours import COLOURS, picture, write_folder
 
-from autometa.classifier import FewShotClassifier
+from autometa.classifier import FewShotClassifier, training
 from autometa.classifier.options import FitOptions
 from autometa.classifier.training import claim_folder, fit_folder
 from autometa.cli.main import cli
+from autometa.core.budget import process_age_s
 from autometa.core.errors import ConfigError
+from ingestion.decoding import Pace
 from ingestion.errors import InputError
 from ingestion.loose_images import encode_pixels
 
@@ -160,3 +162,16 @@ def test_few_classes_are_learned_from_by_a_fixed_recipe(network: str, cache: Non
     loaded = FewShotClassifier.load(tmp_path / "model")
     assert len(loaded.summary()["members"]) == 2 and "one@128" in loaded.summary()["members"]
     assert loaded.predict([picture("green", 9), picture("blue", 9)]).tolist() == ["green", "blue"]
+
+
+def test_where_there_is_no_time_to_decode_all_images_each_class_gives_a_share(
+    network: str, cache: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "FEW_IMAGES", 10)
+    monkeypatch.setattr(training, "measure_pace", lambda *_: Pace(read_s=0.0, decode_s=8.0))
+    data = write_folder(tmp_path / "data", 8)
+    options = FitOptions(output=tmp_path / "model", backbones=network, time_budget=100)
+    lines: list[str] = []
+    fitted = fit_folder(data, options, lines.append, started_s=process_age_s())
+    assert any("% of each class are learned from" in line for line in lines), lines
+    assert fitted.figures["images"] == 3 * 2 and fitted.figures["classes"] == 3
