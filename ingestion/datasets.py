@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ingestion.errors import InputError
-from ingestion.folders import ClassWalk, counted, list_folder, shortlist
+from ingestion.folders import ClassWalk, counted, list_folder, printable, shortlist
 from ingestion.tasks import Rows
 
 
@@ -59,8 +59,8 @@ def dataset_from_names(
     """A dataset from one file and one class name per row."""
     ids: dict[str, int] = {}
     labels = np.array([ids.setdefault(n, len(ids)) for n in names], dtype=np.int64)
-    name = name.encode("utf-8", "backslashreplace").decode()  # the name of a folder can be any bytes
-    return Dataset(name, tuple(files), labels, tuple(ids), tuple(notes))
+    shown = tuple(map(printable, ids))  # the name of a folder can be any bytes
+    return Dataset(printable(name), tuple(files), labels, shown, tuple(notes))
 
 
 def read_class_folders(folder: Path) -> Dataset:

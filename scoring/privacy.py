@@ -22,11 +22,15 @@ def name_hider(truth: Truth) -> Callable[[str], str]:
 
 
 def hide_classes(run: RunInfo) -> RunInfo:
-    """Of the list of what was left out only the length is kept, since it names classes, which identify a dataset."""
-    count = len(run.set_aside)
+    """Of what was left out and of the notes on the data only the number is kept, since they name classes, which
+    identify a dataset."""
     return replace(
-        run, set_aside=(f"{count} entries, not shown because they name private data",) if count else ()
+        run, set_aside=_only_number(run.set_aside, "entries"), notes=_only_number(run.notes, "notes")
     )
+
+
+def _only_number(lines: tuple[str, ...], what: str) -> tuple[str, ...]:
+    return (f"{len(lines)} {what}, not shown because they name private data",) if lines else ()
 
 
 def hide_names(truth: Truth, run: RunInfo) -> tuple[Truth, RunInfo]:
@@ -38,7 +42,6 @@ def hide_names(truth: Truth, run: RunInfo) -> tuple[Truth, RunInfo]:
         failures={task: hide(reason) for task, reason in run.failures.items()},
         facts={key: hide(value) for key, value in run.facts.items()},
         options={key: hide(value) for key, value in run.options.items()},
-        notes=tuple(map(hide, run.notes)),
         stages=tuple((hide(name), seconds) for name, seconds in run.stages),
         stage_times=tuple(
             replace(row, stage=hide(row.stage), note=hide(row.note)) for row in run.stage_times

@@ -18,7 +18,8 @@ from autometa.bundles.competition_tasks import Drawn, contents, draw_competition
 from autometa.bundles.errors import BundleError
 from autometa.bundles.logo import draw_logo
 from autometa.bundles.yaml_text import yaml_text
-from ingestion.sources import read_source
+from ingestion.doubles import set_doubles_aside
+from ingestion.sources import read_source, summarise
 from ingestion.splits import Split, split_source
 from ingestion.tasks import TaskConfig
 from scoring.text import natural_key
@@ -84,7 +85,7 @@ def make_competition(dataset: Path, archive: Path, plan: Plan, *, overwrite: boo
             f"of which {MARGIN_S} are for start and upload; give at most {DEFAULT_QUEUE_S - MARGIN_S}s, or --queue"
         )
     split, notes = _split(dataset, plan)
-    phases = [draw_competition(split, plan.tasks, plan.seed + number) for number in range(2)]
+    phases = [draw_competition(split, plan.tasks, plan.seed, phase=number) for number in range(2)]
     names = sorted((part.name for part in split.test), key=natural_key)
     if not plan.image:
         notes.append(
@@ -110,7 +111,9 @@ def make_competition(dataset: Path, archive: Path, plan: Plan, *, overwrite: boo
 
 
 def _split(dataset: Path, plan: Plan) -> tuple[Split, list[str]]:
-    source, notes = sound_source(read_source(dataset))
+    single = set_doubles_aside(read_source(dataset))
+    source, lines = sound_source(single)
+    notes = [*summarise(single.notes), *lines]
     config = TaskConfig(query_images_per_class=plan.query_per_class or 20)
     split = split_source(source, config, seed=plan.seed, auto_queries=plan.query_per_class is None)
     return split, [*notes, *(f"set aside: {line}" for line in split.set_aside)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from ingestion.drawn_tasks import DrawnDataset, DrawnImage, DrawnTask, DrawnTask
 from ingestion.formats import UNUSABLE
 from ingestion.outputs import TRUTH_FORMAT
 from ingestion.pixels import decode_image
+from ingestion.preparation import Preparation
 from ingestion.sources import Source
 from ingestion.splits import Part, Split
+from ingestion.survey import choose_preparation
 from ingestion.tasks import Rows, TaskConfig
 
 PROBE_PX = 32
@@ -40,8 +43,9 @@ def sound_source(source: Source) -> tuple[Source, list[str]]:
     lines: list[str] = []
     datasets = {}
     for name, dataset in source.datasets.items():
+        preparation, _ = choose_preparation([dataset], PROBE_PX)
         with ThreadPoolExecutor() as pool:
-            reasons = list(pool.map(_why_broken, dataset.files))
+            reasons = list(pool.map(partial(_why_broken, preparation=preparation), dataset.files))
         broken = {row: reason for row, reason in enumerate(reasons) if reason}
         lines += [f"{dataset.files[row]}: left out, {reason}" for row, reason in broken.items()]
         if len(broken) == len(dataset.files):
@@ -50,22 +54,23 @@ def sound_source(source: Source) -> tuple[Source, list[str]]:
     return replace(source, datasets=datasets), lines
 
 
-def _why_broken(file: Path) -> str:
+def _why_broken(file: Path, preparation: Preparation) -> str:
     try:
-        decode_image(file.read_bytes(), PROBE_PX)
+        decode_image(file.read_bytes(), preparation)
     except UNUSABLE as problem:
         return f"{type(problem).__name__}: {problem}"
     return ""
 
 
-def draw_competition(split: Split, tasks_per_dataset: int, seed: int) -> Drawn:
-    """Draw the tasks of one phase. BundleError where a dataset is in meta-train and in meta-test as a whole."""
-    rng = np.random.default_rng(seed)
+def draw_competition(split: Split, tasks_per_dataset: int, seed: int, *, phase: int = 0) -> Drawn:
+    """Draw the tasks of one phase. All phases of a seed deal the images alike: what is a query in one is never shown
+    with a label in another. BundleError where a dataset is in meta-train and in meta-test as a whole."""
+    dealing, rng = np.random.default_rng(seed), np.random.default_rng([seed, phase])
     names = list(dict.fromkeys(part.name for part in (*split.train, *split.test)))
     desks = {name: _Desk(number, name) for number, name in enumerate(names)}
     for part in split.train:
         desks[part.name].add_train(part)
-    pools = [desks[part.name].add_test(part, split.test_config, rng) for part in split.test]
+    pools = [desks[part.name].add_test(part, split.test_config, dealing) for part in split.test]
     drawn = [_draw(pool, split.test_config, rng) for pool in pools for _ in range(tasks_per_dataset)]
     config = _exact(split.test_config, [task for task, _ in drawn])
     content = DrawnTasks(

@@ -12,7 +12,7 @@ from autometa.bundles.image import IMAGE_PACKAGES
 from autometa.bundles.shipped import BASELINES, ROOT
 from autometa.bundles.vendored import autometa_contents
 
-PACKAGE_SUFFIXES = frozenset({".py", ".html", ".txt"})
+PACKAGE_SUFFIXES = frozenset({".py", ".html", ".css", ".js", ".txt"})
 INPUT, SUBMISSION, OUTPUT = "/app/input_data", "/app/ingested_program", "/app/output"
 RESULTS, REFERENCE = "/app/input/res", "/app/input/ref"
 """Where the platform puts things, in the containers of the two programs."""

@@ -71,7 +71,7 @@ def make_solution(name: str, archive: Path, options: Options = Options()) -> Sol
     with tempfile.TemporaryDirectory(prefix="autometa-bundle-") as scratch:
         try:
             folder = open_bundle(find_bundle(name), Path(scratch))
-            files = list_files(folder)
+            files = [file for file in list_files(folder) if file.path.resolve() != archive.resolve()]
         except (InputError, BundleError) as problem:
             solution.findings.append(error("bundle", str(problem)))
             return solution

@@ -8,6 +8,7 @@ single steps of brightness, so that probabilities agree with `predict_proba` to 
 
 from __future__ import annotations
 
+import copy
 import json
 import warnings
 from pathlib import Path
@@ -26,7 +27,6 @@ from autometa.classifier.spaces import (
     Support,
     name_of,
 )
-from autometa.core.errors import describe
 from autometa.heads.features import unit
 from autometa.heads.modes import Key, Mode, find_mode
 from autometa.model.portfolio import list_inputs
@@ -67,8 +67,11 @@ def export_onnx(classifier: FewShotClassifier, folder: Path) -> Path:
                 dynamic_axes={"images": {0: "n"}, "probabilities": {0: "n"}},
                 opset_version=OPSET,
             )
-    except ImportError as error:
-        raise ValueError(f"export needs the package onnx ({describe(error)}): pip install onnx") from error
+    except (ImportError, RuntimeError) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"export to ONNX failed ({why}); it needs the package onnx: pip install onnx"
+        ) from error
     about = {
         "classes": [str(each) for each in classifier.classes_],
         "preparation": classifier._preparation.to_json(),
@@ -105,7 +108,7 @@ class ViewGraph(nn.Module):
         super().__init__()
         size = backbone.input_px(view.px)
         self.resize = Resize(px, size, backbone.preprocessing.interpolation)
-        self.network = backbone.network.fit_to_size(size)
+        self.network = copy.deepcopy(backbone.network.fit_to_size(size)).cpu()
         self.flip = view.flip
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

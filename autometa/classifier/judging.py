@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from autometa.classifier.spaces import PortfolioSpace, Space, Support
+from autometa.heads.features import unit
 
 MOST_IMAGES = 200
 """Examples that are answered, evenly spread: each takes a classifier of its own."""
@@ -70,5 +71,5 @@ def _row(name: str, weight: float, judged: Judged) -> Row:
 def _view_alone(space: PortfolioSpace, support: Support, number: int) -> Support:
     """The examples as one view sees them: it takes its share of the columns, the views lie side by side."""
     parts = {name: space.columns(name, number) for name in support.encoded}
-    encoded = {name: each[:, parts[name]] for name, each in support.encoded.items()}
+    encoded = {name: unit(each[:, parts[name]].float()) for name, each in support.encoded.items()}
     return Support(encoded, support.labels, support.ways)

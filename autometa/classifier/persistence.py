@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 STEM = "support"
 LABELS = "labels"
-SOURCE, FILES = "_source", "_files"
-"""What a pickle leaves out, and what it has instead."""
+SOURCE, FILES, NAMES = "_source", "_files", "_backbones"
+"""What a pickle leaves out, and what it has instead: files of a model, or names of backbones of a preset."""
 
 
 class Record(BaseModel):
@@ -112,8 +112,11 @@ def pack(classifier: FewShotClassifier, state: dict[str, Any]) -> dict[str, Any]
     packages or caches."""
     state = dict(state)
     source = state.pop(SOURCE, None)
-    if source is None or isinstance(source.space, FeatureSpace) or classifier.model is None:
+    if source is None or isinstance(source.space, FeatureSpace):
         return state
+    if source.is_preset:
+        assert isinstance(source.space, PortfolioSpace), "presets are portfolios"
+        return state | {NAMES: ",".join(view.backbone for view in source.space.portfolio.views)}
     with tempfile.TemporaryDirectory(prefix="autometa-") as scratch:
         folder = Path(scratch)
         learner = source.space.portfolio if isinstance(source.space, PortfolioSpace) else source.space.learner
@@ -125,7 +128,7 @@ def pack(classifier: FewShotClassifier, state: dict[str, Any]) -> dict[str, Any]
 def unpack(state: dict[str, Any]) -> dict[str, Any]:
     """The state of a classifier out of what `pack` gave."""
     state = dict(state)
-    files = state.pop(FILES, None)
+    files, names = state.pop(FILES, None), state.pop(NAMES, "")
     if "_support" not in state:
         return state
     if files is not None:
@@ -134,6 +137,5 @@ def unpack(state: dict[str, Any]) -> dict[str, Any]:
                 file = Path(scratch) / name
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(content)
-            opened = open_model(Path(scratch))
-        return state | {SOURCE: Source(opened.space, state["_preparation"], opened.about)}
-    return state | {SOURCE: _precomputed() if state["encoder"] else open_preset(state["preset"])}
+            return state | {SOURCE: open_model(Path(scratch), state["_preparation"])}
+    return state | {SOURCE: _precomputed() if state["encoder"] else open_preset(names)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
@@ -83,8 +84,18 @@ def choose_preparation(images: Sequence[Any]) -> Preparation:
     """How these images are prepared: at the shorter side of most, within the bounds of `--image-size auto`; deep
     greys and transparent parts as the files among them need it."""
     files = [Path(image) for image in images if isinstance(image, (str, os.PathLike))]
-    dataset = dataset_from_names("examples", files, [""] * len(files))
-    return survey.choose_preparation([dataset], _choose_px(images))[0]
+    loose = [image for image in images if not isinstance(image, (str, os.PathLike))]
+    with tempfile.TemporaryDirectory(prefix="autometa-") as scratch:
+        for number, image in enumerate(loose[:: len(loose) // SAMPLE + 1]):
+            files.append(Path(scratch) / f"{number}.png")
+            files[-1].write_bytes(_encode(image))
+        dataset = dataset_from_names("examples", files, [""] * len(files))
+        return survey.choose_preparation([dataset], _choose_px(images))[0]
+
+
+def _encode(image: Any) -> bytes:
+    """An image that is no file, as one."""
+    return encode_pixels(image) if isinstance(image, np.ndarray) else encode_image(image)
 
 
 def _choose_px(images: Sequence[Any]) -> int:
@@ -106,10 +117,8 @@ def read_image(image: Any, preparation: Preparation) -> Images:
     """One of `as_sequence` → uint8 [3, px, px]. ValueError names the file and what is wrong with it."""
     name = str(image) if isinstance(image, (str, os.PathLike)) else "an image"
     try:
-        if isinstance(image, np.ndarray):
-            return decode_image(encode_pixels(image), preparation)
-        content = encode_image(image) if is_image(image) else Path(image).read_bytes()
-        return decode_image(content, preparation)
+        is_file = isinstance(image, (str, os.PathLike))
+        return decode_image(Path(image).read_bytes() if is_file else _encode(image), preparation)
     except FileNotFoundError as error:
         raise ValueError(f"{name}: no such file") from error
     except UNUSABLE as error:

@@ -120,7 +120,11 @@ def build_page(gradio: Any, answers: Answers, title: str) -> Any:
                 count, names, galleries = _draw_classes(gradio)
             with gradio.Column(scale=2):
                 query = gradio.Image(
-                    label="Which class is this?", type="filepath", format="png", sources=["upload"]
+                    label="Which class is this?",
+                    type="filepath",
+                    format="png",
+                    image_mode=None,  # as it is: examples are not converted either
+                    sources=["upload"],
                 )
                 state = gradio.Markdown(WAITING)
                 label = gradio.Label(label="Probabilities", num_top_classes=MOST_CLASSES)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from autometa.backbones import PRESETS, View, installed_backbones
 from autometa.backbones.shelf import BackboneShelf
@@ -17,12 +18,16 @@ from autometa.heads import Metric, find_metric
 from autometa.heads.modes import collect_keys
 from autometa.model.load import load_learner
 from autometa.model.portfolio import Portfolio, WeightedMode, list_inputs
-from ingestion import Preparation
+from ingestion import InputError, Preparation
 
 PX = 224
 """Size at which pretrained backbones look at images, whatever their own size."""
 MOST_BACKBONES = 3
 """The cheapest ones whose weights are here; more gained nothing without images to learn from."""
+RUN_FOLDER = "model"
+"""What the folder of a learner is called in the output of a run."""
+RUN_RECORDS = "ingestion.json", "run.json"
+"""Beside it: the record of a run that has ended, and of one that was killed."""
 USUAL_PX = 128
 """What ingestion prepares unless told otherwise."""
 RECORD = "classifier.json"
@@ -36,6 +41,7 @@ class Source:
     space: Space
     preparation: Preparation | None
     about: str
+    is_preset: bool = False
 
 
 def open_preset(preset: str) -> Source:
@@ -53,7 +59,7 @@ def _open_preset(preset: str) -> Source:
     metrics = {one: Metric(find_metric(one[1])) for one in inputs}
     portfolio = Portfolio(views, (WeightedMode(name=UNFITTED),), shelf, metrics)
     about = f"pretrained backbones without training: {', '.join(map(str, views))}"
-    return Source(PortfolioSpace(portfolio), None, about)
+    return Source(PortfolioSpace(portfolio), None, about, is_preset=True)
 
 
 def find_backbones(preset: str, shelf: BackboneShelf | None = None) -> list[str]:
@@ -83,10 +89,12 @@ def find_backbones(preset: str, shelf: BackboneShelf | None = None) -> list[str]
     return usable
 
 
-def open_model(folder: Path) -> Source:
-    """A learner that a run or `autometa fit` has saved. ArtifactError where there is none."""
+def open_model(folder: Path, preparation: Preparation | None = None) -> Source:
+    """A learner that a run or `autometa fit` has saved; images are prepared as its record says, unless that is told.
+    ArtifactError where there is none."""
     folder = find_model(folder)
-    return _open_model(folder, (folder / DESCRIPTION).stat().st_mtime_ns)
+    opened = _open_model(folder, (folder / DESCRIPTION).stat().st_mtime_ns)
+    return replace(opened, preparation=preparation or trained_preparation(folder))
 
 
 def find_model(folder: Path) -> Path:
@@ -104,18 +112,25 @@ def find_model(folder: Path) -> Path:
 def _open_model(folder: Path, changed: int) -> Source:
     learner = load_learner(folder)
     space = PortfolioSpace(learner) if isinstance(learner, Portfolio) else LearnerSpace(learner)
-    return Source(space, trained_preparation(folder), f"{type(learner).__name__} of {folder.name}")
+    return Source(space, None, f"{type(learner).__name__} of {folder.name}")
 
 
 def trained_preparation(folder: Path) -> Preparation:
-    """How the images were prepared that a learner was trained on: from the record beside it, or that of its run."""
-    if (own := folder / RECORD).exists():
-        return Preparation.from_json(json.loads(own.read_text())["preparation"])
-    if (record := folder.parent / "ingestion.json").exists():
-        content = json.loads(record.read_text())
-        if "preparation" in content:
-            return Preparation.from_json(content["preparation"])
-        return Preparation(int(content["image_size"]))
-    if (identity := folder.parent / "run.json").exists():  # of a run that was killed
-        return Preparation(int(json.loads(identity.read_text())["tasks"]["image_size"]))
+    """How the images were prepared that a learner was trained on: from the record beside it, or that of its run; the
+    usual way where there is none. ArtifactError where the record is damaged."""
+    of_run = [folder.parent / name for name in RUN_RECORDS] if folder.name == RUN_FOLDER else []
+    for file in filter(Path.exists, [folder / RECORD, *of_run]):
+        try:
+            return _of_record(json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, LookupError, TypeError, ValueError, InputError) as error:
+            raise ArtifactError(f"{file}: does not say how images were prepared ({error})") from error
     return Preparation(USUAL_PX)
+
+
+def _of_record(content: Any) -> Preparation:
+    """What a record says; older ones, and those of killed runs, have the size alone."""
+    if "preparation" in content:
+        return Preparation.from_json(content["preparation"])
+    return Preparation(
+        int(content["image_size"] if "image_size" in content else content["tasks"]["image_size"])
+    )

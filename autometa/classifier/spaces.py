@@ -147,7 +147,7 @@ class PortfolioSpace:
         return [mode.name for mode in self.portfolio.modes] == [UNFITTED]
 
     def features(self, encoded: Encoded) -> torch.Tensor:
-        """The features of the first mode's metric."""
+        """The features after the first metric, by name."""
         return encoded[name_of(self.keys[0])].float()
 
     def columns(self, name: str, number: int) -> slice:

@@ -6,6 +6,7 @@ too few to learn from, pretrained backbones serve as they are.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,9 @@ from autometa.data.episodes import EpisodeSpec
 from autometa.data.images import ImagePool, take_share_of_each_class
 from autometa.data.test_spec import FORMAT_PX, TestSpec
 from autometa.heads.modes import SIX_MODES
+from autometa.model.trained_ensemble import FOLDER
+from autometa.planning.choice_log import CHOICES_FILE
+from autometa.planning.stage_log import JOURNAL, STAGES_FILE
 from autometa.systems.autometa import Controller
 from autometa.systems.fixed import FixedSystem
 from ingestion import InputError, Preparation
@@ -43,6 +47,9 @@ gained on development sets (icons: 9 points on new classes from three classes wi
 harm."""
 LEAST_TO_SEARCH = 6
 """With fewer classes, none can be held out to tell what helps: a fixed recipe learns from all."""
+OWN_FILES = frozenset({RECORD, DESCRIPTION, JOURNAL, STAGES_FILE, CHOICES_FILE})
+MEMBER = FOLDER.format(name="")
+"""What an earlier fit leaves in its folder, beside files of tensors."""
 REMEMBERED, REMEMBERED_IN_ALL = 20, 2000
 """Examples that the saved classifier remembers, at most: of each class, and of all."""
 QUERIES, MOST_WAYS, MOST_SHOTS = 5, 20, 20
@@ -98,7 +105,7 @@ def fit_folder(
         model = None
     preset = options.backbones or options.preset or "auto"
     classifier = FewShotClassifier(model, preset=preset)
-    seen = open_preset(preset) if model is None else open_model(model)
+    seen = open_preset(preset) if model is None else open_model(model, preparation)
     images, names = _examples(pool, _class_names(decoded), options.seed)
     classifier.fit_on(replace(seen, preparation=preparation), images, names)
     classifier.save(folder)
@@ -120,6 +127,11 @@ def claim_folder(folder: Path, *, overwrite: bool) -> Path:
         raise ConfigError(f"--output {folder}: is not empty, and no model; name another folder")
     if there and not overwrite:
         raise ConfigError(f"--output {folder}: holds a model; add --overwrite, or name another folder")
+    for path in folder.iterdir():  # else the search would go on with what it finds
+        if path.name in OWN_FILES or path.suffix == ".safetensors":
+            path.unlink()
+        elif path.is_dir() and path.name.startswith(MEMBER):
+            shutil.rmtree(path)
     return folder.resolve()
 
 
@@ -155,7 +167,10 @@ def _affordable_share(
     files = [file for each in datasets for file in each.files]
     if len(files) <= FEW_IMAGES:
         return 1.0
-    pace, allowed_s = measure_pace(files, preparation), DECODING_SHARE * max(budget.left_s(), 0.0)
+    pace, allowed_s = (
+        measure_pace(dict.fromkeys(files, preparation)),
+        DECODING_SHARE * max(budget.left_s(), 0.0),
+    )
     whole_s = pace.decoding_s(len(files))
     if whole_s <= allowed_s:
         return 1.0

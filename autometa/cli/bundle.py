@@ -183,7 +183,10 @@ def _show_competition(output: Path, given: dict[str, Any], *, as_json: bool) -> 
     from autometa.bundles.competition import Plan, lines_of, make_competition  # noqa: PLC0415 - slow to import
 
     fields = ("title", "tasks", "query_per_class", "seed", "start", "days", "queue", "image")
-    plan = Plan(time_budget_s=given["time_budget"], **{name: given[name] for name in fields if given[name]})
+    plan = Plan(
+        time_budget_s=given["time_budget"],
+        **{name: given[name] for name in fields if given[name] not in (None, "")},
+    )
     made = make_competition(given["competition"], output, plan, overwrite=given["overwrite"])
     _print(asdict(made), lines_of(made), as_json=as_json)
 

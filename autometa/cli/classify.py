@@ -145,6 +145,8 @@ def _open(
     from ingestion import read_labelled  # noqa: PLC0415
 
     is_preset = not Path(model).exists() and (model == "auto" or model in PRESETS)
+    if not is_preset and not Path(model).is_dir():
+        raise BadInput(f"MODEL {model}: no such folder, and no preset ({', '.join(('auto', *PRESETS))})")
     if support is None:
         if is_preset or not (Path(model) / RECORD).exists():
             raise click.UsageError(
@@ -169,6 +171,8 @@ def _open(
 
 def _answer(classifier: FewShotClassifier, files: Sequence[Path]) -> Iterator[Answer]:
     """An answer for each file, in order."""
+    from ingestion.folders import printable  # noqa: PLC0415 - imports Pillow
+
     chunk = len(files) if classifier.transductive else CHUNK
     for start in range(0, len(files), chunk):
         part = files[start : start + chunk]
@@ -178,10 +182,10 @@ def _answer(classifier: FewShotClassifier, files: Sequence[Path]) -> Iterator[An
             answers = iter(zip(*classifier.classify(good), strict=True))
         for place, file in enumerate(part):
             if place in errors:
-                yield Answer(str(file), error=errors[place])
+                yield Answer(printable(file), error=printable(errors[place]))
             else:
                 label, row = next(answers)
-                yield Answer(str(file), str(label), tuple(map(float, row)))
+                yield Answer(printable(file), printable(str(label)), tuple(map(float, row)))
 
 
 def _record(answer: Answer, names: Sequence[str]) -> dict[str, Any]:

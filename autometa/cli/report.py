@@ -16,6 +16,7 @@ from autometa.cli.run_setup import is_in_use
 from autometa.core.progress import QUIET
 from autometa.display import score_table
 from ingestion.disk import remove
+from ingestion.outputs import TRUTH_FILE
 from scoring import ScoreSummary, ScoringError, ScoringSettings, score
 
 
@@ -65,6 +66,10 @@ def score_again(run_dir: Path) -> ScoreSummary:
         raise BadInput(f"RUN_DIR {run_dir}: has no folder `ingestion`; give the --output of a run")
     if is_in_use(run_dir):
         raise BadInput(f"RUN_DIR {run_dir}: a run is using it; wait until it has ended")
+    if not (results / TRUTH_FILE).is_file():
+        raise BadInput(
+            f"RUN_DIR {run_dir}: `ingestion` holds no {TRUTH_FILE}; give the --output of a run that ended"
+        )
     if not (scores / "scores.txt").exists():
         remove(scores)  # a killed run may have left a part
     try:
