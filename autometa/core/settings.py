@@ -230,7 +230,9 @@ class RunOptions(WeightsOptions):
         "auto", "Hold out classes, or whole datasets."
     )
     sandbox: Literal["auto", "none", "bubblewrap", "landlock"] = option("auto", "Sandbox of the submission.")
-    output: Path | None = option(None, "Where results go.", metavar="DIR", unset="output/DATASET-TIME")
+    output: Path | None = option(
+        None, "Where results go; NAME is that of the dataset.", metavar="DIR", unset="output/NAME-TIME"
+    )
     overwrite: bool = option(False, "Replace the results of an earlier run in --output.")
     resume: bool = option(False, "Continue the earlier run in --output, which was killed.")
 

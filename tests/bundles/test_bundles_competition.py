@@ -21,6 +21,7 @@ from autometa.bundles.competition_check import check_competition
 from autometa.bundles.errors import BundleError
 from autometa.bundles.image import IMAGE_PACKAGES
 from autometa.bundles.schema import Competition
+from autometa.bundles.shipped import ROOT
 from autometa.bundles.yaml_text import yaml_text
 from autometa.cli.bundle import bundle as command
 from autometa.core.errors import ConfigError
@@ -272,3 +273,36 @@ def test_texts_are_quoted_in_yaml(tmp_path: Path) -> None:
     }
     (tmp_path / "x.yaml").write_text(yaml_text(content))
     assert yaml.safe_load((tmp_path / "x.yaml").read_text()) == content
+
+
+def test_programs_have_every_file_of_their_packages(competition: Path) -> None:
+    found = set(names(competition))
+    for package in ("ingestion", "scoring"):
+        files = (file for file in (ROOT / package).rglob("*") if file.is_file())
+        needed = {str(file.relative_to(ROOT)) for file in files if "__pycache__" not in file.parts}
+        needed = {name for name in needed if not name.endswith("py.typed")}
+        assert needed <= {name.removeprefix(f"{package}_program/") for name in found}
+
+
+def test_what_is_a_query_in_one_phase_has_a_label_in_none(competition: Path) -> None:
+    with zipfile.ZipFile(competition) as bundle:
+        content = {name: bundle.read(name) for name in bundle.namelist()}
+    labelled: set[tuple[str, bytes]] = set()
+    asked: set[tuple[str, bytes]] = set()
+    for phase in (0, 1):
+        tasks, _ = drawn(competition, phase)
+        for dataset in tasks.datasets:
+            for image in dataset.images:
+                data = content[f"input_data_{phase}/{image.file}"]
+                (asked if image.label is None else labelled).add((dataset.name, data))
+    assert asked and labelled and not asked & labelled
+    first, second = (drawn(competition, phase)[0].tasks for phase in (0, 1))
+    assert first != second
+
+
+def test_doubles_are_left_out_of_a_competition(tmp_path: Path) -> None:
+    data = write_meta_album(tmp_path / "ONE", [12] * 9)
+    images = sorted((data / "images").iterdir())
+    images[1].write_bytes(images[0].read_bytes())
+    made = make_competition(data, tmp_path / "competition.zip", PLAN)
+    assert any("twice" in note for note in made.notes), made.notes

@@ -236,3 +236,20 @@ def test_engines_are_chosen_again_where_many_images_come(network: str) -> None:
     assert backbone.choice(64) is eager
     space.encode(np.zeros((2, 3, 32, 32), np.uint8), ahead=1000)
     assert backbone.choice(64) is None
+
+
+def test_images_in_memory_are_prepared_as_their_files(network: str) -> None:
+    white = np.zeros((6, 40, 40, 4), np.uint8)
+    white[:, 10:30, 10:30] = 255  # a white drawing on a transparent ground
+    classifier = FewShotClassifier(preset=network).fit(white, ["a", "b"] * 3)
+    assert classifier._preparation is not None and classifier._preparation.ground == 0
+    deep = [Image.fromarray(np.full((40, 40), 100 * value, np.uint16)) for value in range(6)]
+    classifier.fit(deep, ["a", "b"] * 3)
+    assert classifier._preparation.grey_high is not None and classifier._preparation.grey_high <= 500
+
+
+def test_a_pickle_names_the_backbones_that_it_was_made_with(network: str) -> None:
+    classifier = FewShotClassifier(preset=network).fit(*pictures(1))
+    classifier.set_params(preset="large")
+    again = pickle.loads(pickle.dumps(classifier))
+    assert again.summary()["members"] == {"one@64": 1.0}

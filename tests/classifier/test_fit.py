@@ -14,10 +14,11 @@ from colours import COLOURS, picture, write_folder
 
 from autometa.classifier import FewShotClassifier, training
 from autometa.classifier.options import FitOptions
+from autometa.classifier.sources import trained_preparation
 from autometa.classifier.training import claim_folder, fit_folder
 from autometa.cli.main import cli
 from autometa.core.budget import process_age_s
-from autometa.core.errors import ConfigError
+from autometa.core.errors import ArtifactError, ConfigError
 from ingestion.decoding import Pace
 from ingestion.errors import InputError
 from ingestion.loose_images import encode_pixels
@@ -168,10 +169,33 @@ def test_where_there_is_no_time_to_decode_all_images_each_class_gives_a_share(
     network: str, cache: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "FEW_IMAGES", 10)
-    monkeypatch.setattr(training, "measure_pace", lambda *_: Pace(read_s=0.0, decode_s=8.0))
     data = write_folder(tmp_path / "data", 8)
+    all_of_them = fit_folder(data, FitOptions(output=tmp_path / "all", backbones=network), lambda line: None)
+    assert all_of_them.figures["images"] == 3 * 8
+    monkeypatch.setenv("AUTOMETA_CACHE_DIR", str(tmp_path / "empty"))
+    monkeypatch.setattr(training, "measure_pace", lambda *_: Pace(read_s=0.0, decode_s=8.0))
     options = FitOptions(output=tmp_path / "model", backbones=network, time_budget=100)
     lines: list[str] = []
     fitted = fit_folder(data, options, lines.append, started_s=process_age_s())
     assert any("% of each class are learned from" in line for line in lines), lines
     assert fitted.figures["images"] == 3 * 2 and fitted.figures["classes"] == 3
+
+
+def test_what_is_overwritten_is_gone(network: str, cache: None, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    (folder / "member-old").mkdir(parents=True)
+    for name in ("learner.json", "journal.jsonl", "stages.json", "choices.json", "backbone-1.safetensors"):
+        (folder / name).write_text("{}")
+    (folder / "notes.txt").write_text("mine")
+    claim_folder(folder, overwrite=True)
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
+def test_other_files_beside_a_model_have_no_effect(network: str, cache: None, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"mine": 1}')
+    data = write_folder(tmp_path / "data", 5)
+    fitted = fit_folder(data, FitOptions(output=tmp_path / "birds", backbones=network), lambda line: None)
+    assert trained_preparation(fitted.folder).px == 128
+    (fitted.folder / "classifier.json").write_text("{}")
+    with pytest.raises(ArtifactError, match=r"classifier\.json: does not say how images were prepared"):
+        trained_preparation(fitted.folder)

@@ -11,6 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from autometa.cli.main import cli
+from autometa.cli.program import BadInput
+from autometa.cli.report import score_again
 from autometa.cli.run_setup import claim_output, is_in_use
 
 LABELS = [0, 1, 0, 1]
@@ -87,6 +89,15 @@ def test_what_cannot_be_scored_ends_with_2_and_one_line(run: Path, tmp_path: Pat
     shown = report(run)
     assert shown.exit_code == 2 and shown.stderr.count("\n") == 1 and "truth.json" in shown.stderr
     assert (run / "scoring" / "report.html").read_bytes() == before
+
+
+def test_a_folder_that_is_no_run_keeps_its_files(tmp_path: Path) -> None:
+    for name in ("ingestion", "scoring"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.py").write_text("mine")
+    with pytest.raises(BadInput, match=r"holds no truth\.json"):
+        score_again(tmp_path)
+    assert (tmp_path / "scoring" / "mine.py").exists()
 
 
 def test_a_run_that_goes_on_is_left_alone(tmp_path: Path) -> None:

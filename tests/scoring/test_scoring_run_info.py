@@ -76,7 +76,7 @@ def test_names_of_datasets_can_be_hidden(make_run: MakeRun) -> None:
     hidden, hidden_run = hide_names(truth, run)
     assert hidden.datasets == ("Dataset 2", "Dataset 1")
     assert hidden_run.failures == {1: "no class in /data/Dataset 2/images"}
-    assert hidden_run.notes == ("Dataset 1 and B20",)
+    assert hidden_run.notes == ("1 notes, not shown because they name private data",)
     assert "oak" not in str(hidden_run.set_aside)
 
 
