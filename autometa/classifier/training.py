@@ -27,6 +27,7 @@ from autometa.data.episodes import EpisodeSpec
 from autometa.data.images import ImagePool, take_share_of_each_class
 from autometa.data.test_spec import FORMAT_PX, TestSpec
 from autometa.heads.modes import SIX_MODES
+from autometa.model.load import load_learner
 from autometa.model.trained_ensemble import FOLDER
 from autometa.planning.choice_log import CHOICES_FILE
 from autometa.planning.stage_log import JOURNAL, STAGES_FILE
@@ -238,7 +239,11 @@ def _learn(
     else:
         system = Controller(settings, test, limits, folder, report, start_s=0.0)
     system.bootstrap()
-    told = system.run(pool).validation
+    try:
+        told = system.run(pool).validation
+    except KeyboardInterrupt:
+        report("interrupted: what was learned so far is saved; a second interrupt stops the work")
+        told = load_learner(folder).validation
     return {"stage": told.get("stage")} | {
         key: told[key] for key in ("normalised_accuracy", "interval") if key in told
     }

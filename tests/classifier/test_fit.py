@@ -19,6 +19,7 @@ from autometa.classifier.training import claim_folder, fit_folder
 from autometa.cli.main import cli
 from autometa.core.budget import process_age_s
 from autometa.core.errors import ArtifactError, ConfigError
+from autometa.systems.fixed import FixedSystem
 from ingestion.decoding import Pace
 from ingestion.errors import InputError
 from ingestion.loose_images import encode_pixels
@@ -199,3 +200,17 @@ def test_other_files_beside_a_model_have_no_effect(network: str, cache: None, tm
     (fitted.folder / "classifier.json").write_text("{}")
     with pytest.raises(ArtifactError, match=r"classifier\.json: does not say how images were prepared"):
         trained_preparation(fitted.folder)
+
+
+def test_an_interrupt_keeps_what_was_learned(
+    network: str, cache: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FixedSystem, "run", interrupted)
+    data = write_folder(tmp_path / "data", 5)
+    given = call("fit", data, "-o", tmp_path / "model", "--backbones", network, "-v")
+    assert given.exit_code == 0 and "interrupted: what was learned so far is saved" in given.output
+    loaded = FewShotClassifier.load(tmp_path / "model")
+    assert loaded.predict([picture("green", 9)]).tolist() == ["green"]
