@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import textwrap
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,17 @@ def tiny_backbone(monkeypatch: pytest.MonkeyPatch) -> str:
 
     monkeypatch.setattr(build, "load_pretrained", seeded)
     return "tiny"
+
+
+@pytest.fixture(autouse=True)
+def own_variables() -> Iterator[None]:
+    """What a command tells other processes by variables ends with its test."""
+    before = dict(os.environ)
+    yield
+    for name in [name for name in os.environ if name.startswith("AUTOMETA_")]:
+        if name not in before:
+            del os.environ[name]
+    os.environ.update({name: value for name, value in before.items() if name.startswith("AUTOMETA_")})
 
 
 @pytest.fixture(autouse=True)
