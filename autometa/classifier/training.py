@@ -19,7 +19,7 @@ from autometa.backbones import PRESETS, View
 from autometa.classifier.estimator import FewShotClassifier
 from autometa.classifier.options import FitOptions
 from autometa.classifier.sources import PX, RECORD, find_backbones, open_model, open_preset
-from autometa.core.budget import Limits, MemoryBudget, TimeBudget, process_age_s
+from autometa.core.budget import Limits, MemoryBudget, TimeBudget
 from autometa.core.errors import ConfigError
 from autometa.core.files import DESCRIPTION
 from autometa.core.settings import Settings
@@ -77,15 +77,14 @@ def fit_folder(
     options: FitOptions,
     report: Report = print,
     on_progress: Progress = lambda done, total: None,
-    started_s: float | None = None,
+    spent_s: float = 0.0,
 ) -> Fitted:
     """Learn from all labelled images under `dataset` within the budget of `options`, and save a classifier that knows
-    its classes. The budget counts from the start of the program, or from `started_s` on its clock (`process_age_s`).
+    its classes. `spent_s`: seconds of the time budget that are spent already.
 
     InputError or ConfigError names the folder or the option that is wrong, and the fix.
     """
-    age_s = process_age_s() if started_s is None else process_age_s() - started_s
-    budget = TimeBudget.of(options.time_budget - age_s)
+    budget = TimeBudget.of(options.time_budget - spent_s)
     folder = claim_folder(options.output, overwrite=options.overwrite)
     decoded, preparation = _decode(dataset, options, budget, report, on_progress)
     pool = _join(decoded)

@@ -73,8 +73,8 @@ def fit(dataset: Path, config: Path | None, as_json: bool, **given: Any) -> None
         memory_bytes=options.memory_budget or MemoryBudget.of_machine().total_bytes,
         in_process=True,
     )
-    started_s = prepare_weights(options, display.line)
-    display.status.started = started + started_s
+    weights_s = prepare_weights(options, display.line)  # which does not count
+    display.status.started = started + weights_s
     from autometa.classifier.training import fit_folder  # noqa: PLC0415 - imports torch
 
     with display.live():
@@ -84,7 +84,7 @@ def fit(dataset: Path, config: Path | None, as_json: bool, **given: Any) -> None
             options,
             lambda line: display.show(Told("line", line)),
             lambda done, total: display.show(Told("progress", done=done, total=total)),
-            started_s,
+            process_age_s() - weights_s,
         )
     if as_json:
         print_json(_record(fitted))

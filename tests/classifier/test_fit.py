@@ -17,12 +17,17 @@ from autometa.classifier.options import FitOptions
 from autometa.classifier.sources import trained_preparation
 from autometa.classifier.training import claim_folder, fit_folder
 from autometa.cli.main import cli
-from autometa.core.budget import process_age_s
 from autometa.core.errors import ArtifactError, ConfigError
 from autometa.systems.fixed import FixedSystem
 from ingestion.decoding import Pace
 from ingestion.errors import InputError
 from ingestion.loose_images import encode_pixels
+
+
+@pytest.fixture(autouse=True)
+def young(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The budget counts from the start of the program, which is that of all tests."""
+    monkeypatch.setattr("autometa.cli.fit.process_age_s", lambda: 1.0)
 
 
 def call(*arguments: object) -> Result:
@@ -177,7 +182,7 @@ def test_where_there_is_no_time_to_decode_all_images_each_class_gives_a_share(
     monkeypatch.setattr(training, "measure_pace", lambda *_: Pace(read_s=0.0, decode_s=8.0))
     options = FitOptions(output=tmp_path / "model", backbones=network, time_budget=100)
     lines: list[str] = []
-    fitted = fit_folder(data, options, lines.append, started_s=process_age_s())
+    fitted = fit_folder(data, options, lines.append)
     assert any("% of each class are learned from" in line for line in lines), lines
     assert fitted.figures["images"] == 3 * 2 and fitted.figures["classes"] == 3
 
