@@ -24,7 +24,7 @@ class IngestionSettings(BaseModel):
     lies there may be shown to participants, so it gets neither the learner nor the truth. `started`: when the time
     budget started, on `time.monotonic()`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     input_data_dir: Path
     submission: Path
