@@ -19,7 +19,12 @@ def _shorten(text: str) -> str:
     return one_line(text, 1000)
 
 
-_Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(one_line)]
+def _on_one_line(text: str) -> str:
+    """With one parameter: older pydantic hands validators that take two more than the value."""
+    return one_line(text)
+
+
+_Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_on_one_line)]
 _Text = Annotated[str, Field(max_length=1000), AfterValidator(_shorten)]
 _Seconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 _Gain = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]

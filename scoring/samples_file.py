@@ -25,9 +25,14 @@ def _check_picture(text: str) -> str:
     return text
 
 
+def _on_one_line(text: str) -> str:
+    """With one parameter: older pydantic hands validators that take two more than the value."""
+    return one_line(text)
+
+
 Picture = Annotated[str, Field(max_length=_LONGEST_PICTURE), AfterValidator(_check_picture)]
 """Base64 of a JPEG file."""
-_Name = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(one_line)]
+_Name = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_on_one_line)]
 _Count = Annotated[int, Field(ge=0, le=2**31)]
 _Pictures = Annotated[tuple[Picture, ...], Field(max_length=50)]
 
