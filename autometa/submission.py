@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 import autometa.core.early_start  # noqa: F401 - before everything that takes long to import
-from autometa.backbones import PRESETS
+from autometa.backbones import expand_presets
 from autometa.core.budget import Limits, MemoryBudget, TimeBudget, own_bytes, process_age_s
 from autometa.core.errors import FAILURES, ConfigError, describe
 from autometa.core.machine import Machine, reason_not_to_use
@@ -87,8 +87,7 @@ def read_settings(bundle: Path) -> Settings:
 def with_named_backbones(settings: Settings, environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings with the backbones that the user of a run has named, if any."""
     named = [name.strip() for name in environment.get(BACKBONES_VARIABLE, "").split(",") if name.strip()]
-    backbones = dict.fromkeys(each for name in named for each in PRESETS.get(name, (name,)))
-    return settings.model_copy(update={"backbones": tuple(backbones)}) if backbones else settings
+    return settings.model_copy(update={"backbones": expand_presets(named)}) if named else settings
 
 
 def refuse_settings_of_search(bundle: Path, settings: Settings) -> None:

@@ -30,12 +30,17 @@ def choose_image_size(source: Source, task_images: int, memory_bytes: int | None
     if source.is_metadl_root:
         return FORMAT_PX
     sides = shorter_sides([file for dataset in source.datasets.values() for file in dataset.files])
-    wanted = int(median(sides)) // STEP_PX * STEP_PX if sides else FORMAT_PX
-    px = int(np.clip(wanted, FORMAT_PX, LARGEST_PX))
+    px = suit_sides(sides)
     room = float("inf") if memory_bytes is None else MEMORY_SHARE * memory_bytes
     while px > FORMAT_PX and task_images * 3 * px**2 * BYTES_PER_VALUE > room:
         px -= STEP_PX
     return px
+
+
+def suit_sides(sides: Sequence[int]) -> int:
+    """Pixels that suit images with these shorter sides: those of most, within bounds."""
+    wanted = int(median(sides)) // STEP_PX * STEP_PX if sides else FORMAT_PX
+    return int(np.clip(wanted, FORMAT_PX, LARGEST_PX))
 
 
 def shorter_sides(files: Sequence[Path]) -> list[int]:

@@ -6,7 +6,7 @@ check_environment()  # before timm, whose import would fail without saying why
 
 from autometa.backbones.batches import batch_size, fill_batch, predict_bytes  # noqa: E402
 from autometa.backbones.build import Backbone, build_backbone  # noqa: E402
-from autometa.backbones.catalogue import CATALOGUE, PRESETS, BackboneSpec, find_spec  # noqa: E402
+from autometa.backbones.catalogue import CATALOGUE, PRESETS, BackboneSpec, expand_presets, find_spec  # noqa: E402
 from autometa.backbones.engines import EAGER  # noqa: E402
 from autometa.backbones.network import Preprocessing, copy_sharing_tensors  # noqa: E402
 from autometa.backbones.split import Normalise, list_stages, split  # noqa: E402
@@ -29,6 +29,7 @@ __all__ = [
     "batch_size",
     "build_backbone",
     "copy_sharing_tensors",
+    "expand_presets",
     "fill_batch",
     "find_spec",
     "installed_backbones",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -136,6 +137,11 @@ PRESETS: dict[str, tuple[str, ...]] = {
 }
 """Backbones for a budget on two CPU cores: `tiny` for some minutes, `small` for ten, `base` for an hour or a GPU,
 `large` for a GPU. Each begins with the one whose weights come with this package."""
+
+
+def expand_presets(names: Iterable[str]) -> tuple[str, ...]:
+    """Names of backbones, each once, in place of those of presets."""
+    return tuple(dict.fromkeys(each for name in names for each in PRESETS.get(name, (name,))))
 
 
 def find_spec(name: str) -> BackboneSpec:

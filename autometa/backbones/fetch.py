@@ -26,7 +26,7 @@ from huggingface_hub import (
 from huggingface_hub.file_download import http_get, repo_folder_name
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-from autometa.backbones.catalogue import PRESETS, BackboneSpec, find_spec, is_packaged
+from autometa.backbones.catalogue import BackboneSpec, expand_presets, find_spec, is_packaged
 from autometa.backbones.local_weights import HUB_FILES, find_local_weights, find_source, hub_cache
 from autometa.core.budget import stopwatch
 from autometa.core.errors import WeightsError
@@ -73,8 +73,7 @@ def fetch_named(
     names: Iterable[str], report: Callable[[str], None], limit_bytes: float
 ) -> list[WeightsError]:
     """As `fetch_all`, for backbones or presets by name; those that come in packages are left out."""
-    every = dict.fromkeys(each for name in names for each in PRESETS.get(name, (name,)))
-    specs = [spec for spec in map(find_spec, every) if not is_packaged(spec)]
+    specs = [spec for spec in map(find_spec, expand_presets(names)) if not is_packaged(spec)]
     return fetch_all(specs, report, limit_bytes=limit_bytes)
 
 

@@ -14,11 +14,16 @@ BASELINES = _INSTALLED / "baselines" if _INSTALLED.is_dir() else ROOT / "baselin
 DEMO = _INSTALLED / "demo" if _INSTALLED.is_dir() else ROOT / "examples" / "demo"
 
 
-def find_bundle(name: str) -> Path:
-    """A bundle by path, or a baseline by name. BundleError lists the baselines."""
-    baselines = sorted(file.parent.name for file in BASELINES.glob("*/model.py"))
+def list_baselines() -> list[str]:
+    """The names of the bundles that come with autometa."""
+    return sorted(file.parent.name for file in BASELINES.glob("*/model.py"))
+
+
+def find_bundle(name: str, where: str = "bundle") -> Path:
+    """A bundle by path, or a baseline by name. BundleError names what was given (`where`) and the baselines."""
+    baselines = list_baselines()
     if name in baselines and not (Path(name) / "model.py").exists():
         return BASELINES / name
     if Path(name).exists():
         return Path(name)
-    raise BundleError(f"bundle {name}: no such file or folder, and no baseline ({', '.join(baselines)})")
+    raise BundleError(f"{where} {name}: no such file or folder, and no baseline ({', '.join(baselines)})")

@@ -18,8 +18,8 @@ from autometa.classifier import persistence
 from autometa.classifier.judging import judge_members
 from autometa.classifier.pictures import as_sequence, choose_preparation, read_image, read_in_chunks
 from autometa.classifier.rejection import Rejection, calibrate, nearest_similarity
-from autometa.classifier.sources import Source, open_model, open_preset
-from autometa.classifier.spaces import Encoded, FeatureSpace, Support, concatenate
+from autometa.classifier.sources import Source, open_model, open_precomputed, open_preset
+from autometa.classifier.spaces import Encoded, Support, concatenate
 from ingestion import Preparation
 
 CHUNK = 128
@@ -98,26 +98,23 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit_on(self, source: Source, X: Any, y: Any) -> Self:
         """As `fit`, with networks that are open already."""
         X, y = self._check_examples(X, y, reset=True)
-        classes, labels = np.unique(y, return_inverse=True)
-        if len(classes) < 2:
+        if len(classes := np.unique(y)) < 2:
             raise ValueError(f"fit needs two classes or more; there is one class: {classes[0]}")
         self._source = source
         self._preparation = self._choose_preparation(X)
-        encoded = self._encode_all(X)
-        self.classes_ = classes
-        self._support = Support(encoded, torch.from_numpy(labels.astype(np.int64)), len(classes))
-        self._calibrate()
-        return self
+        return self._remember(self._encode_all(X), y)
 
     def add_examples(self, X: Any, y: Any) -> Self:
         """Remember further examples, also of new classes. Nothing is trained. ValueError as in `fit`."""
         check_is_fitted(self)
         X, y = self._check_examples(X, y, reset=False)
         before = self.classes_[self._support.labels.numpy()]
-        classes, labels = np.unique(np.concatenate([before, y]), return_inverse=True)
         encoded = concatenate([self._support.encoded, self._encode_all(X)])
-        self.classes_ = classes
-        self._support = Support(encoded, torch.from_numpy(labels.astype(np.int64)), len(classes))
+        return self._remember(encoded, np.concatenate([before, y]))
+
+    def _remember(self, encoded: Encoded, y: NDArray[Any]) -> Self:
+        self.classes_, labels = np.unique(y, return_inverse=True)
+        self._support = Support(encoded, torch.from_numpy(labels.astype(np.int64)), len(self.classes_))
         self._calibrate()
         return self
 
@@ -237,7 +234,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _open_source(self) -> Source:
         if self.encoder == PRECOMPUTED:
-            return Source(FeatureSpace(), None, "precomputed features")
+            return open_precomputed()
         return open_preset(self.preset) if self.model is None else open_model(Path(self.model))
 
     def _choose_preparation(self, images: Any) -> Preparation | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +38,7 @@ def leave_one_out(space: Space, support: Support) -> Judged:
     right = 0
     everything = torch.arange(len(support.labels))
     for place in chosen.tolist():
-        rest = support.take(everything[everything != place], support.ways)
+        rest = support.take(everything[everything != place])
         query = {name: each[place : place + 1] for name, each in support.encoded.items()}
         right += int(space.answer(rest, query, transductive=False).argmax()) == int(support.labels[place])
     share = right / len(chosen)
@@ -49,8 +50,10 @@ def judge_members(space: Space, support: Support) -> Any:
     whole = leave_one_out(space, support)
     rows = [_row("all", 1.0, whole)]
     if isinstance(space, PortfolioSpace) and len(space.portfolio.views) > 1:
+        columns = space.columns()
         for number, (name, weight) in enumerate(space.members()):
-            rows.append(_row(name, weight, leave_one_out(space, _view_alone(space, support, number))))
+            own = {name: parts[number] for name, parts in columns.items()}
+            rows.append(_row(name, weight, leave_one_out(space, _view_alone(support, own))))
     if importlib.util.find_spec("pandas") is None:
         return rows
     import pandas  # noqa: PLC0415 - optional
@@ -68,8 +71,7 @@ def _row(name: str, weight: float, judged: Judged) -> Row:
     }
 
 
-def _view_alone(space: PortfolioSpace, support: Support, number: int) -> Support:
-    """The examples as one view sees them: it takes its share of the columns, the views lie side by side."""
-    parts = {name: space.columns(name, number) for name in support.encoded}
-    encoded = {name: unit(each[:, parts[name]].float()) for name, each in support.encoded.items()}
+def _view_alone(support: Support, columns: Mapping[str, slice]) -> Support:
+    """The examples as one view sees them, which has these columns of each of the rows."""
+    encoded = {name: unit(each[:, columns[name]].float()) for name, each in support.encoded.items()}
     return Support(encoded, support.labels, support.ways)

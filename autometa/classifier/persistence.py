@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from autometa.classifier.rejection import Rejection
-from autometa.classifier.sources import RECORD, Source, open_model, open_preset
+from autometa.classifier.sources import RECORD, open_model, open_precomputed, open_preset
 from autometa.classifier.spaces import FeatureSpace, LearnerSpace, PortfolioSpace, Support
 from autometa.core.errors import ArtifactError
 from autometa.core.files import load_tensors, remove_other_tensors, save_tensors, write_model
@@ -94,17 +94,13 @@ def load(kind: type[FewShotClassifier], folder: Path) -> FewShotClassifier:
     encoded = load_tensors(folder, record.support)
     labels = encoded.pop(LABELS)
     classifier.classes_ = np.array(record.classes, dtype=np.dtype(record.dtype))
-    classifier._source = _precomputed() if record.encoder else open_model(folder)
+    classifier._source = open_precomputed() if record.encoder else open_model(folder)
     classifier._preparation = Preparation.from_json(record.preparation) if record.preparation else None
     classifier._support = Support(encoded, labels, len(record.classes))
     classifier._rejection = Rejection(**record.rejection) if record.rejection else None
     if record.encoder:
         classifier.n_features_in_ = encoded["features"].shape[1]
     return classifier
-
-
-def _precomputed() -> Source:
-    return Source(FeatureSpace(), None, "precomputed features")
 
 
 def pack(classifier: FewShotClassifier, state: dict[str, Any]) -> dict[str, Any]:
@@ -138,4 +134,4 @@ def unpack(state: dict[str, Any]) -> dict[str, Any]:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(content)
             return state | {SOURCE: open_model(Path(scratch), state["_preparation"])}
-    return state | {SOURCE: _precomputed() if state["encoder"] else open_preset(names)}
+    return state | {SOURCE: open_precomputed() if state["encoder"] else open_preset(names)}

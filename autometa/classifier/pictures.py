@@ -6,7 +6,6 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -16,13 +15,11 @@ from numpy.typing import NDArray
 from ingestion import Preparation, decode_image, survey
 from ingestion.datasets import dataset_from_names
 from ingestion.formats import UNUSABLE
-from ingestion.image_size import FORMAT_PX, LARGEST_PX, STEP_PX, shorter_sides
+from ingestion.image_size import SAMPLE, shorter_sides, suit_sides
 from ingestion.loose_images import encode_image, encode_pixels, is_image
 
 Images = NDArray[np.uint8]
 CHANNELS = (1, 3, 4)
-SAMPLE = 48
-"""Images that are looked at to choose a size."""
 KINDS = "paths, Pillow images, uint8 arrays [n, h, w, 3] or [n, 3, h, w], or tensors"
 
 
@@ -101,8 +98,7 @@ def _encode(image: Any) -> bytes:
 def _choose_px(images: Sequence[Any]) -> int:
     places = np.unique(np.linspace(0, len(images) - 1, SAMPLE).astype(int))
     sides = [side for place in places for side in _shorter_side(images[place])]
-    wanted = int(median(sides)) // STEP_PX * STEP_PX if sides else FORMAT_PX
-    return int(np.clip(wanted, FORMAT_PX, LARGEST_PX))
+    return suit_sides(sides)
 
 
 def _shorter_side(image: Any) -> list[int]:

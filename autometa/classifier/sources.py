@@ -10,7 +10,7 @@ from typing import Any
 
 from autometa.backbones import PRESETS, View, installed_backbones
 from autometa.backbones.shelf import BackboneShelf
-from autometa.classifier.spaces import UNFITTED, LearnerSpace, PortfolioSpace, Space
+from autometa.classifier.spaces import UNFITTED, FeatureSpace, LearnerSpace, PortfolioSpace, Space
 from autometa.core.errors import ArtifactError, ConfigError, WeightsError
 from autometa.core.files import DESCRIPTION
 from autometa.core.machine import Machine
@@ -19,6 +19,7 @@ from autometa.heads.modes import collect_keys
 from autometa.model.load import load_learner
 from autometa.model.portfolio import Portfolio, WeightedMode, list_inputs
 from ingestion import InputError, Preparation
+from ingestion.image_size import FORMAT_PX
 
 PX = 224
 """Size at which pretrained backbones look at images, whatever their own size."""
@@ -28,8 +29,6 @@ RUN_FOLDER = "model"
 """What the folder of a learner is called in the output of a run."""
 RUN_RECORDS = "ingestion.json", "run.json"
 """Beside it: the record of a run that has ended, and of one that was killed."""
-USUAL_PX = 128
-"""What ingestion prepares unless told otherwise."""
 RECORD = "classifier.json"
 """Beside a saved learner: how its images are prepared, and its classes."""
 
@@ -44,15 +43,16 @@ class Source:
     is_preset: bool = False
 
 
+def open_precomputed() -> Source:
+    """Features that somebody else has computed."""
+    return Source(FeatureSpace(), None, "precomputed features")
+
+
+@lru_cache(maxsize=2)
 def open_preset(preset: str) -> Source:
     """Pretrained backbones as they are, without any training: those of a preset or of names in timm, separated by
     commas; `auto`: the cheapest whose weights are on this machine. WeightsError where none is here, ConfigError for
     an unknown preset."""
-    return _open_preset(preset)
-
-
-@lru_cache(maxsize=2)
-def _open_preset(preset: str) -> Source:
     shelf = BackboneShelf(Machine.detect().device)
     views = tuple(View(name, shelf(name).input_px(PX)) for name in find_backbones(preset, shelf))
     inputs = [one for key in collect_keys([UNFITTED]) for one in list_inputs(views, key)]
@@ -124,7 +124,7 @@ def trained_preparation(folder: Path) -> Preparation:
             return _of_record(json.loads(file.read_text(encoding="utf-8")))
         except (OSError, LookupError, TypeError, ValueError, InputError) as error:
             raise ArtifactError(f"{file}: does not say how images were prepared ({error})") from error
-    return Preparation(USUAL_PX)
+    return Preparation(FORMAT_PX)
 
 
 def _of_record(content: Any) -> Preparation:

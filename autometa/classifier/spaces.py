@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autometa.backbones import View
 from autometa.backbones.build import WORTH_BUILDING
 from autometa.backbones.feature_store import FeatureStore
 from autometa.core.budget import MemoryBudget
@@ -22,10 +21,10 @@ from autometa.data.test_spec import FORMAT_PX
 from autometa.evaluation.mixing import average
 from autometa.heads import FeatureBatch, apply_head
 from autometa.heads.features import unit
-from autometa.heads.modes import Key, answer_alone, apply_modes, collect_keys, join_features
+from autometa.heads.modes import Key, answer_alone, apply_modes, collect_keys
 from autometa.model.fitted_learner import FittedLearner
 from autometa.model.load import AnyLearner
-from autometa.model.portfolio import Portfolio, list_inputs
+from autometa.model.portfolio import Portfolio, apply_metrics
 
 Images = NDArray[np.uint8]
 Encoded = Mapping[str, torch.Tensor]
@@ -49,10 +48,10 @@ class Support:
     labels: torch.Tensor
     ways: int
 
-    def take(self, rows: torch.Tensor, ways: int, labels: torch.Tensor | None = None) -> Support:
-        """Some of the examples, with other labels if given."""
+    def take(self, rows: torch.Tensor) -> Support:
+        """Some of the examples."""
         encoded = {name: each[rows] for name, each in self.encoded.items()}
-        return Support(encoded, self.labels[rows] if labels is None else labels, ways)
+        return Support(encoded, self.labels[rows], self.ways)
 
 
 class Space(Protocol):
@@ -116,8 +115,8 @@ class PortfolioSpace:
 
     def _join(self, store: FeatureStore, key: Key, places: list[int]) -> torch.Tensor:
         """The views side by side, so that inner products are their weighted mean."""
-        views = zip(self.portfolio.views, self.weights, strict=True)
-        moved = [_move(self.portfolio, store, view, key, places) * weight**0.5 for view, weight in views]
+        metrics, views = self.portfolio.metrics, zip(self.portfolio.views, self.weights, strict=True)
+        moved = [apply_metrics(metrics, store, view, key, places) * weight**0.5 for view, weight in views]
         return torch.cat(moved, dim=1)
 
     def answer(self, support: Support, query: Encoded, *, transductive: bool) -> torch.Tensor:
@@ -150,26 +149,22 @@ class PortfolioSpace:
         """The features after the first metric, by name."""
         return encoded[name_of(self.keys[0])].float()
 
-    def columns(self, name: str, number: int) -> slice:
-        """Which columns of the rows called `name` come from the view with this number."""
-        key = next(key for key in self.keys if name_of(key) == name)
-        blank = np.zeros((1, 3, FORMAT_PX, FORMAT_PX), np.uint8)
-        store = FeatureStore(self.portfolio.shelf, MemoryBudget.of_machine())
-        widths = []
-        for view in self.portfolio.views[: number + 1]:
+    def columns(self) -> dict[str, list[slice]]:
+        """Which columns of the rows of each name come from each view."""
+        portfolio, blank = self.portfolio, np.zeros((1, 3, FORMAT_PX, FORMAT_PX), np.uint8)
+        store = FeatureStore(portfolio.shelf, MemoryBudget.of_machine())
+        for view in portfolio.views:
             store.embed(view, blank, [0])
-            widths.append(_move(self.portfolio, store, view, key, [0]).shape[1])
-        return slice(sum(widths[:-1]), sum(widths))
+        found = {}
+        for key in self.keys:
+            widths = [apply_metrics(portfolio.metrics, store, v, key, [0]).shape[1] for v in portfolio.views]
+            ends = np.cumsum([0, *widths]).tolist()
+            found[name_of(key)] = list(map(slice, ends[:-1], ends[1:]))
+        return found
 
     def members(self) -> list[tuple[str, float]]:
         """Views with their weights."""
         return [(str(v.plain), w) for v, w in zip(self.portfolio.views, self.weights, strict=True)]
-
-
-def _move(portfolio: Portfolio, store: FeatureStore, view: View, key: Key, places: list[int]) -> torch.Tensor:
-    return join_features(
-        [portfolio.metrics[one](store.take(one[0], places)) for one in list_inputs([view], key)]
-    )
 
 
 @dataclass

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autometa.backbones import PRESETS, View
+from autometa.backbones import View, expand_presets
 from autometa.classifier.estimator import FewShotClassifier
 from autometa.classifier.options import FitOptions
 from autometa.classifier.sources import PX, RECORD, find_backbones, open_model, open_preset
@@ -218,9 +218,8 @@ def _learn(
     pool: ImagePool, options: FitOptions, folder: Path, budget: TimeBudget, report: Report
 ) -> dict[str, Any]:
     """Learn within the time, and leave the learner in `folder`; what accuracy to expect of it."""
-    named = (options.backbones or options.preset or "").split(",")
-    backbones = dict.fromkeys(each for name in named if name for each in PRESETS.get(name, (name.strip(),)))
-    settings = Settings(seed=options.seed, backbones=tuple(backbones) or None)
+    named = [name.strip() for name in (options.backbones or options.preset or "").split(",") if name.strip()]
+    settings = Settings(seed=options.seed, backbones=expand_presets(named) or None)
     closing_s = CLOSING_S + CLOSING_SHARE * max(budget.left_s(), 0)
     learning = TimeBudget(budget.deadline - closing_s)
     total = options.memory_budget

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,19 +25,10 @@ from autometa.cli.program import Command
 from autometa.cli.run_setup import prepare_weights
 from autometa.core.budget import MemoryBudget, process_age_s
 from autometa.display import Display
+from ingestion import Event
 
 if TYPE_CHECKING:
     from autometa.classifier.training import Fitted
-
-
-@dataclass(frozen=True)
-class Told:
-    """An event for the display."""
-
-    kind: str
-    text: str = ""
-    done: int = 0
-    total: int = 0
 
 
 @click.command(
@@ -78,12 +68,12 @@ def fit(dataset: Path, config: Path | None, as_json: bool, **given: Any) -> None
     from autometa.classifier.training import fit_folder  # noqa: PLC0415 - imports torch
 
     with display.live():
-        display.show(Told("stage", "images"))
+        display.show(Event("stage", "images"))
         fitted = fit_folder(
             dataset,
             options,
-            lambda line: display.show(Told("line", line)),
-            lambda done, total: display.show(Told("progress", done=done, total=total)),
+            lambda line: display.show(Event("line", line)),
+            lambda done, total: display.show(Event("progress", done=done, total=total)),
             process_age_s() - weights_s,
         )
     if as_json:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from autometa.bundles.shipped import list_baselines
 from autometa.cli.options import (
     CONTEXT,
     config_option,
@@ -24,7 +25,7 @@ from autometa.cli.options import (
 from autometa.cli.output import make_console
 from autometa.cli.program import FAILED, Command, Failure
 from autometa.cli.records import run_record, scores_record
-from autometa.cli.run_setup import claim_output, ingestion_settings, list_baselines, prepare_weights
+from autometa.cli.run_setup import claim_output, ingestion_settings, prepare_weights
 from autometa.core.budget import process_age_s
 from autometa.core.settings import RunOptions
 from autometa.display import Display, score_table

@@ -9,23 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+from autometa.bundles.errors import BundleError
+from autometa.bundles.shipped import DEMO, find_bundle
 from autometa.core.budget import MemoryBudget, stopwatch
 from autometa.core.errors import ConfigError
 from autometa.core.settings import RunOptions, WeightsOptions
 from ingestion import IngestionSettings
 from ingestion.disk import remove
 
-ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = ROOT / "autometa" / "shipped"
-"""What an installed copy brings along; a checkout has no such folder."""
-DEMO = SHIPPED / "demo" if SHIPPED.is_dir() else ROOT / "examples" / "demo"
-BASELINES = SHIPPED / "baselines" if SHIPPED.is_dir() else ROOT / "baselines"
 MARK_FILE = ".autometa-run"
-
-
-def list_baselines() -> list[str]:
-    """The names of the bundles that come with autometa."""
-    return sorted(path.parent.name for path in BASELINES.glob("*/model.py"))
 
 
 def prepare_weights(options: WeightsOptions, show: Callable[[str], None]) -> float:
@@ -113,11 +105,7 @@ def is_in_use(folder: Path) -> bool:
 
 def find_submission(name: str) -> Path:
     """A bundle by path, or a baseline by name. ConfigError lists the baselines."""
-    baselines = list_baselines()
-    if name in baselines and not (Path(name) / "model.py").exists():
-        return BASELINES / name
-    if Path(name).exists():
-        return Path(name)
-    raise ConfigError(
-        f"--submission {name}: no such file or folder, and no baseline ({', '.join(baselines)})"
-    )
+    try:
+        return find_bundle(name, "--submission")
+    except BundleError as error:
+        raise ConfigError(str(error)) from error

@@ -9,10 +9,10 @@ from typing import Any
 
 import click
 
+from autometa.bundles.shipped import list_baselines
 from autometa.cli.options import CONTEXT, examples, json_option, print_json
 from autometa.cli.output import make_console, print_columns
 from autometa.cli.program import Command
-from autometa.cli.run_setup import list_baselines
 
 NAME = r"[A-Z][\w'’-]+"
 CITATION = re.compile(rf"{NAME}(?:,? (?:&|and) (?:de |van )?{NAME})?(?: et al\.)?,? (?:19|20)\d\d")

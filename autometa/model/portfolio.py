@@ -4,7 +4,7 @@ by its score, so that it can serve with whatever views there was time for."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -86,6 +86,13 @@ def list_inputs(views: Sequence[View], key: Key) -> list[MetricKey]:
     metric, single_layers = key
     layers = [(layer,) for layer in STAGES] if single_layers else [STAGES]
     return [(replace(view, layers=each), metric) for view in views for each in layers]
+
+
+def apply_metrics(
+    metrics: Mapping[MetricKey, Metric], store: FeatureStore, view: View, key: Key, keys: Sequence[Hashable]
+) -> torch.Tensor:
+    """Features [n, d] of embedded images after the metrics of the inputs of a view, side by side."""
+    return join_features([metrics[one](store.take(one[0], keys)) for one in list_inputs([view], key)])
 
 
 @dataclass(frozen=True)
@@ -198,17 +205,12 @@ class Portfolio:
         table = self._moved[view, key]
         new = list(dict.fromkeys(hashed for hashed in keys if hashed not in table))
         if new:
-            moved = self._apply_metrics(view, key, new)
+            moved = apply_metrics(self.metrics, self.store, view, key, new)
             remembered = sum(each.nbytes for each in self._moved.values())
             if remembered + moved.nbytes // 2 > self._most_remembered:
-                return self._apply_metrics(view, key, keys)
+                return apply_metrics(self.metrics, self.store, view, key, keys)
             table.add(new, moved)
         return table.take(keys).float()
-
-    def _apply_metrics(self, view: View, key: Key, keys: Sequence[bytes]) -> torch.Tensor:
-        """Features [n, d] of embedded images after the metrics of the inputs of a view, side by side."""
-        inputs = list_inputs([view], key)
-        return join_features([self.metrics[one](self.store.take(one[0], keys)) for one in inputs])
 
     def save(self, folder: Path) -> None:
         """Write everything that `load` needs into `folder`; the description comes last, by an atomic rename."""

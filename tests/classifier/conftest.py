@@ -16,6 +16,6 @@ def network(tiny_backbone: str, eager_only: None, monkeypatch: pytest.MonkeyPatc
     """A preset of one tiny network with random weights, at a small size."""
     monkeypatch.setitem(CATALOGUE, "one", replace(CATALOGUE[tiny_backbone], name="one"))
     monkeypatch.setattr(sources, "PX", 64)
-    sources._open_preset.cache_clear()
+    sources.open_preset.cache_clear()
     yield "one"
-    sources._open_preset.cache_clear()
+    sources.open_preset.cache_clear()

@@ -10,8 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 import run_local
+from autometa.bundles.shipped import list_baselines
 from autometa.cli.main import cli
-from autometa.cli.run_setup import MARK_FILE, list_baselines
+from autometa.cli.run_setup import MARK_FILE
 from autometa.core.progress import Progress
 from ingestion import Event, IngestionResult, IngestionSettings
 from scoring import GroupScore, ScoreSummary, ScoringError, ScoringSettings
