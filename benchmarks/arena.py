@@ -27,7 +27,8 @@ from _arena_runs import Runner, Unit, bundle_name, cross_domain, cross_domain_na
 from _learner_report import Report
 
 from autometa.core.errors import ConfigError
-from autometa.core.settings import RunOptions, validate_settings
+from autometa.core.options import RunOptions
+from autometa.core.settings import validate_settings
 from ingestion import InputError
 from ingestion.doubles import set_doubles_aside
 from ingestion.image_size import choose_image_size

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from autometa.core.settings import RunOptions
+from autometa.core.options import RunOptions
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

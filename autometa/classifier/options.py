@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import ByteSize, Field
 
-from autometa.core.settings import Duration, WeightsOptions, option
+from autometa.core.options import WeightsOptions
+from autometa.core.settings import Duration, option
 
 
 class FitOptions(WeightsOptions):

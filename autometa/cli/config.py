@@ -20,7 +20,8 @@ from autometa.cli.options import (
     show_value,
 )
 from autometa.cli.program import Group
-from autometa.core.settings import RunOptions, dump_yaml
+from autometa.core.options import RunOptions
+from autometa.core.settings import dump_yaml
 
 
 @click.group(

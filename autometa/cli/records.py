@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from autometa.core.settings import RunOptions
+from autometa.core.options import RunOptions
 from ingestion import IngestionResult
 from scoring import GroupScore, ScoreSummary
 

@@ -27,7 +27,7 @@ from autometa.cli.program import FAILED, Command, Failure
 from autometa.cli.records import run_record, scores_record
 from autometa.cli.run_setup import claim_output, ingestion_settings, prepare_weights
 from autometa.core.budget import process_age_s
-from autometa.core.settings import RunOptions
+from autometa.core.options import RunOptions
 from autometa.display import Display, score_table
 from ingestion import run as run_ingestion
 from ingestion.disk import remove

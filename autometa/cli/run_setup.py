@@ -13,7 +13,7 @@ from autometa.bundles.errors import BundleError
 from autometa.bundles.shipped import DEMO, find_bundle
 from autometa.core.budget import MemoryBudget, stopwatch
 from autometa.core.errors import ConfigError
-from autometa.core.settings import RunOptions, WeightsOptions
+from autometa.core.options import RunOptions, WeightsOptions
 from ingestion import IngestionSettings
 from ingestion.disk import remove
 

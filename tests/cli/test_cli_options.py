@@ -21,10 +21,10 @@ from autometa.cli.options import (
     read_size,
     show_value,
 )
+from autometa.core.options import RunOptions
 from autometa.core.settings import (
     Duration,
     Range,
-    RunOptions,
     Settings,
     option,
     parse_duration,

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from autometa.core.errors import ConfigError
+from autometa.core.options import RunOptions
 from autometa.core.settings import (
-    RunOptions,
     Settings,
     load_yaml,
     parse_duration,

@@ -1,0 +1,120 @@
+"""Options of commands as validated models: each field is declared once, with its help, unit, default and limits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationInfo, field_validator
+
+from autometa.core.settings import Duration, Range, option
+
+
+class WeightsOptions(BaseModel):
+    """Options that name pretrained backbones and say where their weights may come from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    backbones: str | None = option(
+        None,
+        "Backbones to use, by their names in timm.",
+        metavar="NAME,...",
+        unset="those whose weights are on this machine",
+        min_length=1,
+    )
+    preset: Literal["tiny", "small", "base", "large"] | None = option(
+        None, "Backbones for a budget, instead of --backbones."
+    )
+    weights_dir: Path | None = option(
+        None, "Folder with further weights, as NAME.safetensors.", metavar="DIR"
+    )
+    download: Literal["never", "ask-cache", "allow"] = option(
+        "ask-cache", "Weights from packages and --weights-dir only, from caches too, or from the hub."
+    )
+    download_limit: ByteSize = option(
+        ByteSize(4 * 10**9), "Bytes to download, at most, such as 500MB.", metavar="SIZE"
+    )
+
+    @field_validator("preset")
+    @classmethod
+    def _check_preset(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value and info.data.get("backbones"):
+            raise ValueError("backbones and preset both name backbones; give one of them")
+        return value
+
+    @field_validator("weights_dir")
+    @classmethod
+    def _check_weights_dir(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_dir():
+            raise ValueError("there is no such folder")
+        return value
+
+
+class RunOptions(WeightsOptions):
+    """Options of `autometa run` and `run_local.py`, on the command line or in its `--config` file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: Path | None = option(
+        None,
+        "MetaDL root, Meta-Album dataset(s), or a folder of class folders.",
+        metavar="DIR",
+        unset="the demo",
+    )
+    submission: str = option("autometa", "A bundle, or the name of a baseline.", metavar="DIR|ZIP|NAME")
+    time_budget: Duration = option(
+        120.0, "Whole run: import, meta-train, meta-test; 90s, 10m, 2h.", metavar="TIME", ge=20
+    )
+    memory_budget: ByteSize | None = option(
+        None,
+        "All processes of the submission, such as 4GB.",
+        metavar="SIZE",
+        unset="80 % of the free memory",
+        ge=1_500_000_000,
+    )
+    gpu_memory_budget: ByteSize | None = option(
+        None,
+        "The same on the GPU, such as 2GB.",
+        metavar="SIZE",
+        unset="90 % of its free memory",
+        ge=2**29,
+    )
+    tasks_per_dataset: int = option(30, "Meta-test tasks of each dataset.", metavar="N", ge=1)
+    query_per_class: int | None = option(
+        None, "Query images per class.", metavar="N", unset="20, fewer if classes are small", ge=1
+    )
+    ways: Range = option((2, 20), "Classes per task.", metavar="LOW-HIGH")
+    shots: Range = option((1, 20), "Labelled images per class.", metavar="LOW-HIGH")
+    image_size: Annotated[int, Field(ge=8, le=1024)] | Literal["auto"] = option(
+        "auto",
+        "Size at which images are prepared, in pixels.",
+        metavar="PX|auto",
+        unset="128 or what they have, up to 256",
+    )
+    seed: int = option(93, "Seed of splits and tasks.", metavar="N", ge=0, le=2**32 - 1)
+    protocol: Literal["auto", "within-domain", "cross-domain"] = option(
+        "auto", "Hold out classes, or whole datasets."
+    )
+    sandbox: Literal["auto", "none", "bubblewrap", "landlock"] = option("auto", "Sandbox of the submission.")
+    output: Path | None = option(
+        None, "Where results go; NAME is that of the dataset.", metavar="DIR", unset="output/NAME-TIME"
+    )
+    overwrite: bool = option(False, "Replace the results of an earlier run in --output.")
+    resume: bool = option(False, "Continue the earlier run in --output, which was killed.")
+
+    @field_validator("resume")
+    @classmethod
+    def _check_resume(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("overwrite"):
+            raise ValueError("overwrite would delete what resume continues; give only one of them")
+        if value and info.data.get("output") is None:
+            raise ValueError("set output to the folder of the run to resume")
+        return value
+
+    @field_validator("ways", "shots")
+    @classmethod
+    def _check_range(cls, value: tuple[int, int], info: ValidationInfo) -> tuple[int, int]:
+        least = 2 if info.field_name == "ways" else 1
+        if value[0] < least:
+            raise ValueError(f"starts at {value[0]}; use {least} or more")
+        return value
