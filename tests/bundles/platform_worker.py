@@ -93,6 +93,13 @@ def _run(program: Path, mounts: dict[str, tuple[Path, str]], limit_s: int) -> Co
     return Container(done.returncode, done.stdout + done.stderr, time.monotonic() - began)
 
 
+def _is_of_this_checkout(folder: Path) -> bool:
+    """Whether a folder holds the programs of this checkout, since a platform has its own. An environment may lie in
+    it, too: that one is needed."""
+    in_environment = folder.resolve().is_relative_to(Path(sys.prefix).resolve())
+    return not in_environment and folder.resolve().is_relative_to(Path(__file__).resolve().parents[2])
+
+
 def _container(program: Path, mounts: dict[str, tuple[Path, str]]) -> list[str]:
     base = ["bwrap", "--die-with-parent", "--unshare-pid", "--proc", "/proc", "--dev", "/dev"]
     base += ["--size", str(SHARED_MEMORY_BYTES), "--tmpfs", "/dev/shm", "--tmpfs", "/tmp", "--dir", "/root"]
@@ -101,9 +108,8 @@ def _container(program: Path, mounts: dict[str, tuple[Path, str]]) -> list[str]:
             base += ["--symlink", str(Path(system).readlink()), system]
         elif Path(system).exists():
             base += ["--ro-bind", system, system]
-    packages = Path(__file__).resolve().parents[2]  # not those of this checkout: the programs bring theirs
     for needed in readable_folders():
-        if str(needed) not in SYSTEM_FOLDERS and not needed.resolve().is_relative_to(packages):
+        if str(needed) not in SYSTEM_FOLDERS and not _is_of_this_checkout(needed):
             base += ["--ro-bind", str(needed), str(needed)]
     base += ["--ro-bind", "/dev/null", "/usr/bin/bwrap"]  # as under Docker, where it does not work
     base += ["--bind", str(program), "/app/program"]
