@@ -14,6 +14,8 @@ import pytest
 from folder_rows import Row, RunRow, check, check_run
 from PIL import Image
 
+from ingestion.formats import image_suffixes
+
 ROWS = (
     Row(folders.few_classes, "a b", 6),
     Row(folders.one_class, "a", 3),
@@ -146,7 +148,9 @@ ROWS = (
         most_pixels=20_000,
     ),
     Row(images.huge_progressive_jpeg, "a b", 4, broken=("is more than the 40000 that",), most_pixels=20_000),
-    Row(images.damaged_avif, "a b", 4, broken=("broken.avif: ",)),
+    Row(images.damaged_avif, "a b", 4, broken=("broken.avif: ",))
+    if ".avif" in image_suffixes()
+    else Row(images.damaged_avif, "a b", 4, ("1 file passed over: 1 .avif (class a; Pillow 11.3",)),
     Row(images.not_an_image, "a b", 4, broken=("text.png: not an image that Pillow knows",)),
 )
 
