@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from autometa.backbones import View, find_spec, predict_bytes
+from autometa.backbones import View, batch_size, find_spec, predict_bytes
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import Limits
 from autometa.core.errors import FAILURES, WeightsError, describe
 from autometa.core.time_policy import TimePolicy
 from autometa.planning.forecast import Forecast
+from autometa.search.candidates import order_by_gain
 
 START_PX = 128
 
@@ -41,6 +42,16 @@ class UsableBackbones:
                 self.leave_out(name, describe(error))
         return name not in self._left_out
 
+    def rank(self, names: Sequence[str], forecast: Forecast, n_images: float) -> list[str]:
+        """Names of backbones that were not measured yet by expected gain per second, for so many images."""
+        ordered = order_by_gain(
+            [find_spec(name) for name in names],
+            int(n_images),
+            lambda spec: forecast.predict_image_s(spec, START_PX),
+            [find_spec(name) for name in forecast.probed],
+        )
+        return [spec.name for spec in ordered]
+
     def is_affordable(
         self, name: str, n_images: float, forecast: Forecast, limits: Limits, policy: TimePolicy
     ) -> bool:
@@ -49,7 +60,8 @@ class UsableBackbones:
         spec = find_spec(name)
         image_s = forecast.predict_image_s(spec, START_PX)
         needed_s, left_s = (image_s or 0.0) * n_images, limits.run.left_s()
-        needed_bytes, left_bytes = predict_bytes(spec, START_PX), limits.memory.left_bytes()
+        left_bytes, device = limits.memory.left_bytes(), self._shelf.device
+        needed_bytes = predict_bytes(spec, START_PX, batch_size(device, START_PX, left_bytes))
         if needed_s > policy.backbone_share * left_s:
             self.leave_out(name, f"{name}: would take {needed_s:.0f} of {max(left_s, 0):.0f} s left")
         elif needed_bytes > left_bytes:

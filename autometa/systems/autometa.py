@@ -149,7 +149,11 @@ class Controller:
         rows = self._rng.choice(len(pool.images), min(PROBE_IMAGES, len(pool.images)), replace=False)
         forecast, backbones = self._forecast, self._backbones
         probing = self.limits.train.share(self.policy.probe_share)
-        for name in backbones.names:
+        names, n_images = list(backbones.names), self.test.embedded_images + len(pool.images)
+        while names:
+            if forecast.probed and not self.settings.backbones:  # else in the order in which they are named
+                names = backbones.rank(names, forecast, n_images)
+            name = names.pop(0)
             if forecast.probed and not (
                 probing.left_s() > 0 and forecast.fits([wanted]) and self.limits.memory.fits(PROBE_BYTES)
             ):
