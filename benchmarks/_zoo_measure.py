@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from autometa.backbones import CATALOGUE, Backbone, BackboneSpec, build_backbone, find_spec
-from autometa.backbones.build import create_model
+from autometa.backbones.architecture import create_model
 from autometa.backbones.catalogue import is_packaged
 from autometa.core.machine import Machine
 

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from autometa.backbones import BackboneSpec, Preprocessing
-from autometa.backbones.build import create_model
+from autometa.backbones.architecture import create_model
 from autometa.backbones.network import PixelNetwork
 
 MIB = 2**20

@@ -18,7 +18,7 @@ from autometa.backbones import (
     find_spec,
     work_of,
 )
-from autometa.backbones.build import create_model
+from autometa.backbones.architecture import create_model
 from autometa.backbones.catalogue import is_packaged
 from autometa.backbones.engines import ENGINES
 from autometa.backbones.fetch import fetch_all

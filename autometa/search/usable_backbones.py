@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from autometa.backbones import View, batch_size, find_spec, predict_bytes
 from autometa.backbones.shelf import BackboneShelf
@@ -16,10 +16,18 @@ START_PX = 128
 
 
 class UsableBackbones:
-    """`names` in order, each built when first needed. One that cannot be used is reported, once, and left out."""
+    """`names` in order, each built when first needed; where they are `ranked`, those after the first that was
+    measured by expected gain per second. One that cannot be used is reported, once, and left out."""
 
-    def __init__(self, names: Sequence[str], shelf: BackboneShelf, report: Callable[[str], None]) -> None:
-        self.names = tuple(names)
+    def __init__(
+        self,
+        names: Sequence[str],
+        shelf: BackboneShelf,
+        report: Callable[[str], None],
+        *,
+        ranked: bool = False,
+    ) -> None:
+        self.names, self._ranked = tuple(names), ranked
         self._shelf, self._report = shelf, report
         self._left_out: dict[str, str] = {}
 
@@ -42,15 +50,19 @@ class UsableBackbones:
                 self.leave_out(name, describe(error))
         return name not in self._left_out
 
-    def rank(self, names: Sequence[str], forecast: Forecast, n_images: float) -> list[str]:
-        """Names of backbones that were not measured yet by expected gain per second, for so many images."""
-        ordered = order_by_gain(
-            [find_spec(name) for name in names],
-            int(n_images),
-            lambda spec: forecast.predict_image_s(spec, START_PX),
-            [find_spec(name) for name in forecast.probed],
-        )
-        return [spec.name for spec in ordered]
+    def in_order(self, forecast: Forecast, n_images: float) -> Iterator[str]:
+        """All names; the next one is chosen by what is measured by then, for so many images to embed."""
+        rest = list(self.names)
+        while rest:
+            if self._ranked and forecast.probed:
+                ordered = order_by_gain(
+                    [find_spec(name) for name in rest],
+                    int(n_images),
+                    lambda spec: forecast.predict_image_s(spec, START_PX),
+                    [find_spec(name) for name in forecast.probed],
+                )
+                rest = [spec.name for spec in ordered]
+            yield rest.pop(0)
 
     def is_affordable(
         self, name: str, n_images: float, forecast: Forecast, limits: Limits, policy: TimePolicy

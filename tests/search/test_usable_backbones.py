@@ -49,7 +49,7 @@ def counted(mega_macs: float, peak: float = 0.1) -> dict[str, list[float]]:
 def test_what_would_take_too_long_is_not_built(
     tiny_backbone: str, monkeypatch: pytest.MonkeyPatch, cost: float | None, left_s: float, fits: bool
 ) -> None:
-    """Of networks with 1 and `cost` times as much work, the first was measured: 0.1 ms an image. None: not counted."""
+    """Of networks with 1 and `cost` times as much work, the first was measured: 0.1 ms an image. None: unknown."""
     monkeypatch.setitem(CATALOGUE, "tiny", cheap := BackboneSpec("tiny", "test_resnet", 0.0, 128, "none"))
     monkeypatch.setitem(CATALOGUE, "dear", BackboneSpec("dear", "test_vit", 0.0, 128, "none"))
     monkeypatch.setitem(read_costs()["counts"], "tiny", counted(100.0))
@@ -71,9 +71,11 @@ def test_what_was_not_measured_yet_is_ranked(tiny_backbone: str, monkeypatch: py
         monkeypatch.setitem(CATALOGUE, name, BackboneSpec(name, "test_resnet", 0.5, 64, "none"))
         monkeypatch.setitem(read_costs()["counts"], name, counted(work))
     forecast = make_forecast(tiny_backbone)
-    forecast._pixel_s["tiny"] = 1e-2 / 128**2
-    backbones = UsableBackbones(("tiny", "slow", "fast", "unknown"), forecast.shelf, lambda _: None)
-    assert backbones.rank(["unknown", "slow", "fast"], forecast, 1000) == ["fast", "slow", "unknown"]
+    forecast._pixel_s["tiny"] = 1e-3 / 128**2
+    names = ("unknown", "slow", "tiny", "fast")
+    for ranked, expected in ((True, ["fast", "tiny", "slow", "unknown"]), (False, list(names))):
+        backbones = UsableBackbones(names, forecast.shelf, lambda _: None, ranked=ranked)
+        assert list(backbones.in_order(forecast, 1000)) == expected
 
 
 def test_what_takes_too_much_memory_is_not_built(tiny_backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
