@@ -20,6 +20,8 @@ TERMS = ("dense", "grouped", "traffic", "ops", "weights")
 DOUBT = 0.5
 """So many rows' worth, a kind is taken to be as fast as all others."""
 ROUNDS = 8
+CONVERTED, LEAST_EXTRA = ("eva",), 50.0
+"""Kinds that OpenVINO converts itself where they cannot be exported, and MiB from which on that is told apart."""
 
 
 @dataclass(frozen=True)
@@ -73,21 +75,29 @@ def fit_seconds(found: Sequence[Measurement]) -> dict[str, Any]:
     }
 
 
-def fit_bytes(found: Sequence[Measurement], chunk: int) -> dict[str, float]:
+def fit_bytes(found: Sequence[Measurement], chunk: int) -> dict[str, Any]:
     """MiB that an engine takes by itself, copies of the weights, and how much lives at a time in relation to what was
-    counted."""
-    work, measured = [], []
-    for one in found:
-        spec = find_spec(one.name)
-        counts = counts_at(spec, one.px)
-        assert counts is not None, f"{one.name} is counted"
-        weights = WEIGHT_BYTES * 1e6 * spec.parameters_m
-        work.append([MIB, weights, MIB * counts.peak * min(one.batch, chunk or one.batch)])
-        measured.append(one.n_bytes)
-    target = np.array(measured)
-    values, _ = nnls(np.array(work) / target[:, None], np.ones(len(target)))
+    counted; further MiB of the kinds that are converted in another way (`extra`)."""
+    usual = [one for one in found if kind_of(one.name) not in CONVERTED]
+    target = np.array([one.n_bytes for one in usual])
+    parts = np.array([_bytes_of(one, chunk) for one in usual])
+    values, _ = nnls(parts / target[:, None], np.ones(len(target)))
+    extra = {}
+    for kind in CONVERTED:
+        over = [one.n_bytes - float(values @ _bytes_of(one, chunk)) for one in found if kind_of(one.name) == kind]
+        if over and (further := median(over) / MIB) > LEAST_EXTRA:
+            extra[kind] = float(f"{further:.3g}")
     fixed, copies, activations = (float(f"{value:.3g}") for value in values)
-    return {"fixed": fixed, "copies": copies, "activations": activations, "chunk": chunk}
+    return {"fixed": fixed, "copies": copies, "activations": activations, "chunk": chunk, "extra": extra}
+
+
+def _bytes_of(one: Measurement, chunk: int) -> NDArray[np.float64]:
+    """A MiB, the weights, and what lives at a time."""
+    spec = find_spec(one.name)
+    counts = counts_at(spec, one.px)
+    assert counts is not None, f"{one.name} is counted"
+    images = min(one.batch, chunk or one.batch)
+    return np.array([MIB, WEIGHT_BYTES * 1e6 * spec.parameters_m, MIB * counts.peak * images])
 
 
 def left_out_errors(found: Sequence[Measurement]) -> dict[str, float]:
