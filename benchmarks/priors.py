@@ -31,7 +31,7 @@ from scipy import stats
 from autometa.backbones import View, find_spec, work_of
 from autometa.evaluation.accuracy import paired_gain
 from autometa.search.draft import SOFTNESS
-from autometa.search.purchases import Gains, Purchase, distinctness, relative_weight, to_gain
+from autometa.search.purchases import USUAL_ERROR, Gains, Purchase, distinctness, relative_weight
 from autometa.search.weighing import soft_weights
 
 CLASSES, PER_CLASS, QUICK_CLASSES = 40, 10, 16
@@ -112,8 +112,7 @@ class PriorGains(Gains):
         if gain is None:
             return super()._prior(purchase, weights, accuracies)
         relative = relative_weight(purchase.view, accuracies)
-        left = (1 - max(accuracies.values())) / to_gain(accuracies)
-        second = max(gain, 0.0) * left  # what it would gain as the second view
+        second = max(gain, 0.0) * USUAL_ERROR  # what it would gain as the second view
         return 2 * second * relative * distinctness(purchase.view, weights) / (len(weights) + 1)
 
 

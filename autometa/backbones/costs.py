@@ -32,7 +32,7 @@ KINDS = {
     "fastvit": "fastvit",
     "tiny_vit": "tiny_vit",
     "convnext": "convnext",
-    "vit_small_patch16_dinov3": "eva",
+    "vit_small_patch16_dinov3": "dinov3",
     "vit": "vit",
     "eva02": "eva",
 }
