@@ -84,7 +84,9 @@ def fit_bytes(found: Sequence[Measurement], chunk: int) -> dict[str, Any]:
     values, _ = nnls(parts / target[:, None], np.ones(len(target)))
     extra = {}
     for kind in CONVERTED:
-        over = [one.n_bytes - float(values @ _bytes_of(one, chunk)) for one in found if kind_of(one.name) == kind]
+        over = [
+            one.n_bytes - float(values @ _bytes_of(one, chunk)) for one in found if kind_of(one.name) == kind
+        ]
         if over and (further := median(over) / MIB) > LEAST_EXTRA:
             extra[kind] = float(f"{further:.3g}")
     fixed, copies, activations = (float(f"{value:.3g}") for value in values)
