@@ -27,8 +27,8 @@ from _arena_runs import Runner, Unit
 from _learner_report import Report, Row, row
 
 from autometa.backbones import Backbone, BackboneSpec, build_backbone
+from autometa.backbones.architecture import create_model
 from autometa.backbones.batches import BYTES_PER_PIXEL
-from autometa.backbones.build import create_model
 from autometa.backbones.engines.half import capture_cuda, to_half
 from autometa.core.budget import UNLIMITED
 from autometa.core.machine import Machine

@@ -1,28 +1,22 @@
 """Make the table of backbones whose weights come from the Hugging Face hub, `autometa/backbones/zoo.json`.
 
-    python scripts/list_backbones.py [--measure] [--out FILE]
+    python scripts/list_backbones.py [--out FILE]
 
 Names, groups and what each was trained on are written here; all else is read from timm or counted: parameters without
 the classifier, multiply-adds for one image at the size of pretraining, sizes that the architecture takes, licence.
-Nothing is downloaded. `--measure` also measures, with random weights, what an image of 128 px costs in relation to
-EfficientNet-Lite0, in turns with it (some minutes on an idle machine); else that figure is taken from the file.
+Nothing is downloaded. `scripts/count_costs.py` then counts what its cost is predicted from.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import timm
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-
-from autometa.backbones import Backbone, BackboneSpec, find_spec
-from autometa.backbones.build import create_model
 
 OUT = Path(__file__).resolve().parents[1] / "autometa" / "backbones" / "zoo.json"
 PERMISSIVE = {"apache-2.0", "mit", "bsd-3-clause"}
@@ -61,9 +55,6 @@ ROWS = {
     "vit_base_patch16_clip_quickgelu_224.openai": "WIT-400M texts (CLIP)",
     "vit_base_patch16_siglip_224.v2_webli": "WebLI texts (SigLIP 2)",
 }
-REFERENCE = "tf_efficientnet_lite0"
-PACKAGED = (REFERENCE, "tf_efficientnet_lite1", "tf_efficientnet_lite2", "vit_small_patch14_dinov2.depth10")
-PX, BATCH, ROUNDS = 128, 16, 5
 LARGEST_NATIVE_PX = 224
 """DINOv2 was trained at 518 px; here networks work at this size and below."""
 
@@ -97,42 +88,15 @@ def describe(name: str, pretraining: str) -> dict[str, Any]:
     }
 
 
-def measure(specs: list[BackboneSpec]) -> dict[str, float]:
-    """Seconds for an image of 128 px with each network, eagerly, in relation to the reference, by name."""
-    reference = Backbone(find_spec(REFERENCE), create_model(find_spec(REFERENCE)), "cpu")
-    images = torch.zeros(BATCH, 3, PX, PX, dtype=torch.uint8)
-    costs = {}
-    for spec in specs:
-        network = Backbone(spec, create_model(spec), "cpu")
-        ratios = []
-        for _ in range(ROUNDS + 1):
-            seconds = []
-            for each in (network, reference):
-                began = time.perf_counter()
-                each.embed_layers(images, PX)
-                seconds.append(time.perf_counter() - began)
-            ratios.append(seconds[0] / seconds[1])
-        costs[spec.name] = round(median(ratios[1:]), 2)  # the first round loads libraries
-        print(f"{spec.name:<46} {costs[spec.name]:6.2f}", flush=True)
-    return costs
-
-
 def main() -> None:
     """Write the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--measure", action="store_true", help="measure what an image costs, too")
     asked = parser.parse_args()
     out: Path = asked.out
     rows = [describe(name, pretraining) for name, pretraining in ROWS.items()]
-    earlier = json.loads(out.read_text(encoding="utf-8")) if out.exists() else []
-    known = {row["name"]: row.get("relative_cost", 0.0) for row in earlier}
-    if asked.measure:
-        measure([find_spec(name) for name in PACKAGED])  # for the rows in catalogue.py
-        known = measure([BackboneSpec(timm_name=row["name"], **row) for row in rows])
-    rows = [row | {"relative_cost": known.get(row["name"], 0.0)} for row in rows]
     rows.sort(key=lambda row: row["mega_macs"])
     text = ",\n".join(json.dumps(row) for row in rows)
     out.write_text(f"[\n{text}\n]\n", encoding="utf-8")

@@ -73,7 +73,6 @@ def scores(output: Path) -> dict[str, float]:
         (["--backbones", "resnet18", "--preset", "tiny"], "give one of them"),
         (["--preset", "huge"], "preset"),
         (["--weights-dir", "no/such/folder"], "no/such/folder"),
-        (["--download", "allow"], "--backbones or --preset"),
         (["--image-size", "large"], "image_size"),
         (["--image-size", "4"], "image_size"),
     ],

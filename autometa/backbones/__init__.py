@@ -4,9 +4,10 @@ from autometa.backbones.environment import check_environment
 
 check_environment()  # before timm, whose import would fail without saying why
 
-from autometa.backbones.batches import batch_size, fill_batch, predict_bytes  # noqa: E402
+from autometa.backbones.batches import batch_size, fill_batch  # noqa: E402
 from autometa.backbones.build import Backbone, build_backbone  # noqa: E402
 from autometa.backbones.catalogue import CATALOGUE, PRESETS, BackboneSpec, expand_presets, find_spec  # noqa: E402
+from autometa.backbones.costs import kind_of, predict_bytes, work_of  # noqa: E402
 from autometa.backbones.engines import EAGER  # noqa: E402
 from autometa.backbones.network import Preprocessing, copy_sharing_tensors  # noqa: E402
 from autometa.backbones.split import Normalise, list_stages, split  # noqa: E402
@@ -33,8 +34,10 @@ __all__ = [
     "fill_batch",
     "find_spec",
     "installed_backbones",
+    "kind_of",
     "list_stages",
     "network_label",
     "predict_bytes",
     "split",
+    "work_of",
 ]

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autometa.backbones.catalogue import BackboneSpec
 from autometa.core.machine import free_bytes, starts_cold
 
 LARGEST_BATCH = {"cpu": 64}
@@ -14,22 +13,12 @@ LARGEST_GPU_BATCH = 256
 """Images that are embedded at a time, at most: GPUs are idle with fewer."""
 BYTES_PER_PIXEL = 400
 """Working memory of a forward pass per input pixel: a generous figure for the catalogue's networks."""
-WEIGHT_BYTES = 4
-"""Of a weight, in float32."""
-COPIES = 3
-"""Of the weights while those of a checkpoint are loaded: in the file's tensors, in timm's network, in ours."""
 MEMORY_SHARE = 1 / 3
 """Of the memory that is free, for a forward pass."""
 UNKNOWN_BYTES = 2**31
 """Free memory of the host that is taken for granted where nothing says how much there is."""
 
 Images = NDArray[np.uint8] | torch.Tensor
-
-
-def predict_bytes(spec: BackboneSpec, px: int, batch: int = LARGEST_BATCH["cpu"]) -> int:
-    """Memory that building a backbone and embedding a batch of images of a size takes, about."""
-    copies = 1 if spec.packaged else COPIES
-    return int(copies * WEIGHT_BYTES * 1e6 * spec.parameters_m + BYTES_PER_PIXEL * px**2 * batch)
 
 
 def batch_size(device: str, px: int, host_bytes: int = UNKNOWN_BYTES) -> int:

@@ -9,14 +9,15 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import timm
 import torch
 from numpy.typing import NDArray
 from timm.data.config import resolve_data_config
 from torch import nn
 
+from autometa.backbones.architecture import create_model
 from autometa.backbones.batches import fill_batch
 from autometa.backbones.catalogue import BackboneSpec, find_spec
+from autometa.backbones.costs import runs_on
 from autometa.backbones.engines import (
     EAGER,
     ENGINES,
@@ -137,7 +138,8 @@ class Backbone:
         if size in self._choices or not len(images):
             self._wake(size, images)
             return
-        _, choice, error = fits_memory(lambda: self._begin(images, size, n_images, budget, engines))
+        serving = {name: engine for name, engine in engines.items() if runs_on(self.spec, name)}
+        _, choice, error = fits_memory(lambda: self._begin(images, size, n_images, budget, serving))
         if choice is None:
             choice = EngineChoice(EAGER, self._eager, 0.0, {}, {"race": f"out of memory ({error[:100]})"})
         self._choices[size] = choice
@@ -291,12 +293,3 @@ def build_backbone(name: str, device: str, state: dict[str, torch.Tensor] | None
     else:
         model.load_state_dict(state, strict=True)
     return Backbone(spec, model, device)
-
-
-def create_model(spec: BackboneSpec) -> nn.Module:
-    """The network of a row, without classifier, untrained."""
-    options: dict[str, Any] = {"dynamic_img_size": True} if spec.patch_px > 1 else {}
-    model: nn.Module = timm.create_model(spec.timm_name, pretrained=False, num_classes=0, **options)
-    if spec.depth is not None:
-        model.blocks = model.blocks[: spec.depth]  # type: ignore[index]
-    return model

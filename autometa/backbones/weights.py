@@ -15,9 +15,13 @@ import torch
 from torch import nn
 
 from autometa.backbones.catalogue import CATALOGUE, BackboneSpec, PackagedWeights, is_packaged
+from autometa.backbones.costs import work_of
 from autometa.backbones.dinov2_onnx import read_dinov2
 from autometa.backbones.local_weights import find_local_weights
 from autometa.core.errors import WeightsError
+
+USUAL_PX = 128
+"""The size at which backbones are ordered by what they cost."""
 
 StateDict = dict[str, torch.Tensor]
 
@@ -28,7 +32,8 @@ def load_pretrained(spec: BackboneSpec, model: nn.Module) -> None:
     WeightsError, with the command that gets them, if they are unavailable or do not fit. Nothing is downloaded.
     """
     if spec.packaged is None or (not is_packaged(spec) and has_other_weights(spec)):
-        model.load_state_dict(_read_through_timm(spec), strict=True)
+        _release_parameters(model)  # so that there are no more than two copies at a time
+        model.load_state_dict(_read_through_timm(spec), strict=True, assign=True)
         return
     file = _find_packaged_file(spec, spec.packaged)
     try:
@@ -71,7 +76,8 @@ def _find_packaged_file(spec: BackboneSpec, packaged: PackagedWeights) -> Path:
 def _read_in_timm_order(file: Path, spec: BackboneSpec) -> StateDict:
     """The state dict of a file with other names than in timm but in the same order; every shape is checked."""
     theirs: Mapping[str, torch.Tensor] = torch.load(file, map_location="cpu", weights_only=True)
-    ours = timm.create_model(spec.timm_name, pretrained=False).state_dict()
+    with torch.device("meta"):  # its names and shapes are enough
+        ours = timm.create_model(spec.timm_name, pretrained=False).state_dict()
     shapes_theirs = [tuple(t.shape) for t in theirs.values()]
     shapes_ours = [tuple(t.shape) for t in ours.values()]
     if shapes_theirs != shapes_ours:
@@ -101,6 +107,13 @@ def _read_through_timm(spec: BackboneSpec) -> StateDict:
             f"python -m autometa.backbones fetch {spec.name}"
         ) from error
     return model.state_dict()
+
+
+def _release_parameters(model: nn.Module) -> None:
+    """Give back the memory of all parameters of a network whose weights are to be assigned; names and shapes stay."""
+    for module in model.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            setattr(module, name, nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad))
 
 
 class _MissingWeights(logging.Handler):
@@ -140,4 +153,4 @@ def installed_backbones() -> list[BackboneSpec]:
     """Rows of the catalogue whose weights are on this machine and may be used without being named, cheapest first."""
     rows = [spec for spec in CATALOGUE.values() if spec.by_default]
     found = [spec for spec in rows if is_packaged(spec) or has_other_weights(spec)]
-    return sorted(found, key=lambda spec: (spec.relative_cost, spec.parameters_m))
+    return sorted(found, key=lambda spec: (work_of(spec, USUAL_PX) or 0.0, spec.parameters_m))

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from autometa.bundles.shipped import list_baselines
+from autometa.bundles.shipped import DEMO, list_baselines
 from autometa.cli.options import (
     CONTEXT,
     config_option,
@@ -67,7 +67,7 @@ def run(config: Path | None, as_json: bool, **given: Any) -> None:
     console = make_console(stderr=as_json)
     options = read_options(config, given)
     display = Display(console, options.time_budget, started, level())
-    started += prepare_weights(options, display.line)
+    started += prepare_weights(options, options.dataset or DEMO, options.time_budget, display.line)
     display.status.started = started
     settings = ingestion_settings(options, started)
     display.status.memory_bytes = settings.memory_budget_bytes

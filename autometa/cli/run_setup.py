@@ -20,10 +20,11 @@ from ingestion.disk import remove
 MARK_FILE = ".autometa-run"
 
 
-def prepare_weights(options: WeightsOptions, show: Callable[[str], None]) -> float:
+def prepare_weights(
+    options: WeightsOptions, dataset: Path, time_budget_s: float, show: Callable[[str], None]
+) -> float:
     """Tell the submission which backbones to use and where their weights may be, and download what is missing where
     that is allowed; `show` gets a line for each. Seconds that this took, which do not count for the run."""
-    elapsed = stopwatch()
     names = options.backbones or options.preset or ""
     if names:
         os.environ["AUTOMETA_BACKBONES"] = names
@@ -33,11 +34,11 @@ def prepare_weights(options: WeightsOptions, show: Callable[[str], None]) -> flo
         os.environ["AUTOMETA_WEIGHTS_DIR"] = str(options.weights_dir.resolve())
     if options.download != "allow":
         return 0.0
-    if not names:
-        raise ConfigError("--download allow: name what to download with --backbones or --preset")
-    from autometa.backbones.fetch import fetch_named  # noqa: PLC0415 - slow to import, and rarely needed
+    elapsed = stopwatch()
+    from autometa.cli.downloads import Budget, download  # noqa: PLC0415 - slow to import, and rarely needed
 
-    fetch_named([name.strip() for name in names.split(",")], show, options.download_limit)
+    memory = getattr(options, "memory_budget", None) or MemoryBudget.of_machine().total_bytes
+    download(options, Budget(dataset, time_budget_s, memory), show)
     return elapsed()
 
 

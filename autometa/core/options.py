@@ -23,7 +23,7 @@ class WeightsOptions(BaseModel):
         min_length=1,
     )
     preset: Literal["tiny", "small", "base", "large"] | None = option(
-        None, "Backbones for a budget, instead of --backbones."
+        None, "Backbones for a budget, instead of --backbones.", unset="by budget and machine"
     )
     weights_dir: Path | None = option(
         None, "Folder with further weights, as NAME.safetensors.", metavar="DIR"

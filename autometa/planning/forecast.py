@@ -9,7 +9,7 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from autometa.backbones import BackboneSpec, Source, View, fill_batch
+from autometa.backbones import EAGER, BackboneSpec, Source, View, fill_batch, kind_of, work_of
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import Limits
@@ -72,13 +72,21 @@ class Forecast:
         return 1 / (self._pixel_s[backbone] * PROBE_PX**2)
 
     def predict_image_s(self, spec: BackboneSpec, px: int) -> float | None:
-        """Seconds for an image with a backbone that was not built, from those that were measured, by what they cost
-        in relation to each other; None where that is not known."""
-        known = {name: self.shelf(name).spec.relative_cost for name in self._pixel_s}
-        units = [self._pixel_s[name] / cost for name, cost in known.items() if cost]
-        if not units or not spec.relative_cost:
-            return None
-        return median(units) * spec.relative_cost * px**2
+        """Seconds for an image with a backbone that was not built, from one of its kind that was measured, else from
+        all, by how much work there is for each; on the same engine. None where that is not known."""
+        units = [unit for name in self._pixel_s if (unit := self._unit_of(name)) is not None]
+        alike = [unit for unit in units if unit[0] == kind_of(spec.name)] or units
+        work = work_of(spec, px, alike[-1][1]) if alike else None
+        return None if work is None else median(seconds for _, _, seconds in alike) * work
+
+    def _unit_of(self, backbone: str) -> tuple[str, str, float] | None:
+        """The kind of a backbone that was measured, its engine, and how long its work takes here, as a ratio; None
+        where its work is not known."""
+        network = self.shelf(backbone)
+        px = network.input_px(PROBE_PX)
+        engine = network.engine_name(px) or EAGER
+        work = work_of(network.spec, px, engine)
+        return (kind_of(backbone), engine, self._pixel_s[backbone] * px**2 / work) if work else None
 
     def answered(self, view: View, seconds: float, episodes: int) -> None:
         """Record that a head on this view has answered a number of episodes. The first time on a pass of a network

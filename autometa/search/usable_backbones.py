@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from autometa.backbones import View, find_spec, predict_bytes
+from autometa.backbones import View, batch_size, find_spec, predict_bytes
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import Limits
 from autometa.core.errors import FAILURES, WeightsError, describe
 from autometa.core.time_policy import TimePolicy
 from autometa.planning.forecast import Forecast
+from autometa.search.candidates import order_by_gain
 
 START_PX = 128
 
 
 class UsableBackbones:
-    """`names` in order, each built when first needed. One that cannot be used is reported, once, and left out."""
+    """`names` in order, each built when first needed; where they are `ranked`, those after the first that was
+    measured by expected gain per second. One that cannot be used is reported, once, and left out."""
 
-    def __init__(self, names: Sequence[str], shelf: BackboneShelf, report: Callable[[str], None]) -> None:
-        self.names = tuple(names)
+    def __init__(
+        self,
+        names: Sequence[str],
+        shelf: BackboneShelf,
+        report: Callable[[str], None],
+        *,
+        ranked: bool = False,
+    ) -> None:
+        self.names, self._ranked = tuple(names), ranked
         self._shelf, self._report = shelf, report
         self._left_out: dict[str, str] = {}
 
@@ -41,6 +50,20 @@ class UsableBackbones:
                 self.leave_out(name, describe(error))
         return name not in self._left_out
 
+    def in_order(self, forecast: Forecast, n_images: float) -> Iterator[str]:
+        """All names; the next one is chosen by what is measured by then, for so many images to embed."""
+        rest = list(self.names)
+        while rest:
+            if self._ranked and forecast.probed:
+                ordered = order_by_gain(
+                    [find_spec(name) for name in rest],
+                    int(n_images),
+                    lambda spec: forecast.predict_image_s(spec, START_PX),
+                    [find_spec(name) for name in forecast.probed],
+                )
+                rest = [spec.name for spec in ordered]
+            yield rest.pop(0)
+
     def is_affordable(
         self, name: str, n_images: float, forecast: Forecast, limits: Limits, policy: TimePolicy
     ) -> bool:
@@ -49,7 +72,8 @@ class UsableBackbones:
         spec = find_spec(name)
         image_s = forecast.predict_image_s(spec, START_PX)
         needed_s, left_s = (image_s or 0.0) * n_images, limits.run.left_s()
-        needed_bytes, left_bytes = predict_bytes(spec, START_PX), limits.memory.left_bytes()
+        left_bytes, device = limits.memory.left_bytes(), self._shelf.device
+        needed_bytes = predict_bytes(spec, START_PX, batch_size(device, START_PX, left_bytes))
         if needed_s > policy.backbone_share * left_s:
             self.leave_out(name, f"{name}: would take {needed_s:.0f} of {max(left_s, 0):.0f} s left")
         elif needed_bytes > left_bytes:

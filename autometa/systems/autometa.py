@@ -87,7 +87,8 @@ class Controller:
         self._forecast = Forecast(self.test, self.limits, self._shelf, self._store, self.start_s, self.policy)
         self._rng = np.random.default_rng(self.settings.seed)
         names = self.settings.backbones or [spec.name for spec in installed_backbones()]
-        self._backbones = UsableBackbones(names, self._shelf, self.report)
+        ranked = not self.settings.backbones  # else in the order in which they are named
+        self._backbones = UsableBackbones(names, self._shelf, self.report, ranked=ranked)
         self.stages, self.choices = StageLog(self.checkpoint), ChoiceLog(self.checkpoint)
         self._incumbent = Incumbent(self.checkpoint, self.report, self._forecast.saving)
 
@@ -149,7 +150,8 @@ class Controller:
         rows = self._rng.choice(len(pool.images), min(PROBE_IMAGES, len(pool.images)), replace=False)
         forecast, backbones = self._forecast, self._backbones
         probing = self.limits.train.share(self.policy.probe_share)
-        for name in backbones.names:
+        n_images = self.test.embedded_images + len(pool.images)
+        for name in backbones.in_order(forecast, n_images):
             if forecast.probed and not (
                 probing.left_s() > 0 and forecast.fits([wanted]) and self.limits.memory.fits(PROBE_BYTES)
             ):

@@ -22,7 +22,7 @@ from autometa.backbones import (
     installed_backbones,
     weights,
 )
-from autometa.backbones.build import create_model
+from autometa.backbones.architecture import create_model
 from autometa.backbones.catalogue import BackboneSpec, PackagedWeights
 from autometa.backbones.environment import check_environment
 from autometa.core.errors import BrokenEnvironment, WeightsError

@@ -8,7 +8,7 @@ import importlib
 import pytest
 import torch
 
-from autometa.backbones.build import create_model
+from autometa.backbones.architecture import create_model
 from autometa.backbones.catalogue import CATALOGUE
 from autometa.backbones.engines.table import ENGINES
 from autometa.backbones.weights import installed_backbones, load_pretrained

@@ -15,7 +15,7 @@ from synthetic import colour_pool
 
 from autometa import FittedLearner, load_learner
 from autometa.backbones import CATALOGUE, Backbone, BackboneSpec
-from autometa.backbones.build import create_model
+from autometa.backbones.architecture import create_model
 from autometa.backbones.engines import ENGINES, disagreement
 from autometa.data.episodes import EpisodeSpec
 from autometa.heads import HEADS, FeatureBatch, apply_head

@@ -12,7 +12,7 @@ from learner_cases import image_episode
 from numpy.typing import NDArray
 
 from autometa.backbones import Backbone, build_backbone, find_spec
-from autometa.backbones.build import create_model
+from autometa.backbones.architecture import create_model
 from autometa.core.budget import TimeBudget
 from autometa.core.errors import BudgetExhausted, ConfigError
 from autometa.core.settings import validate_settings

@@ -17,7 +17,7 @@ import pytest
 import torch
 from learner_cases import held_out, pool_source, red_pool
 
-from autometa.backbones.build import create_model
+from autometa.backbones.architecture import create_model
 from autometa.backbones.catalogue import find_spec
 from autometa.core.budget import UNLIMITED
 from autometa.core.errors import BudgetExhausted
