@@ -15,9 +15,9 @@ from autometa.core import clock
 from autometa.core.budget import MemoryBudget, TimeBudget, own_bytes
 
 FOLDER_VARIABLE = "METADL_SHARED_DIR"
-CHARGE_FILE, PEAK_FILE = "charged_s", "shared_peak_bytes"
-"""In the folder of the learner: what the processes of a run were charged together, and the memory of what they took
-over."""
+CHARGE_FILE, BEFORE_FILE, PEAK_FILE = "charged_s", "charged_before_s", "shared_peak_bytes"
+"""In the folder of the learner: what the processes of a run were charged together, what of it before meta-test, and
+the memory of what they took over."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +59,26 @@ def as_charged(limit_s: float, run: TimeBudget) -> float:
 
 def keep_charge(folder: Path) -> None:
     """Take over what earlier processes of this run were charged, and keep the sum in `folder` from now on."""
-    file = folder / CHARGE_FILE
+    file, before = folder / CHARGE_FILE, folder / BEFORE_FILE
+    if file.exists() and not before.exists():  # this is the first process after that of meta-training
+        _write(before, read_charge(folder))
     clock.CHARGE.on_change = None
     clock.CHARGE.add(read_charge(folder) - clock.CHARGE.seconds)
     clock.CHARGE.on_change = lambda seconds: _write(file, seconds)
+    _write(file, clock.CHARGE.seconds)
 
 
 def read_charge(folder: Path) -> float:
     """Seconds that the processes of a run were charged; 0 where nothing was shared."""
-    file = folder / CHARGE_FILE
+    return _read(folder / CHARGE_FILE)
+
+
+def read_charge_before_test(folder: Path) -> float:
+    """The part of them that was charged in meta-training."""
+    return _read(folder / BEFORE_FILE) if (folder / BEFORE_FILE).exists() else read_charge(folder)
+
+
+def _read(file: Path) -> float:
     return float(file.read_text(encoding="ascii")) if file.exists() else 0.0
 
 
