@@ -108,15 +108,15 @@ def _size(limits: Limits) -> tuple[float, ...]:
 
 
 def make_plan(places: Sequence[Place], within_s: float | None = None) -> GridPlan:
-    """Points that fit in the time for all of them. The most expensive are left out first, further repeats before
-    anything else."""
+    """Points that fit in the time for all of them. The largest budgets are left out first, the last repeats of each
+    before the first one."""
     kept, dropped = list(places), list[Dropped]()
     while kept and within_s is not None:
         costs = predict_costs(kept)
         total_s = sum(costs) + _cold_s(kept)
         if total_s <= within_s:
             break
-        worst = max(range(len(kept)), key=lambda n: (kept[n].repeat > 0, kept[n].time_budget_s, -n))
+        worst = max(range(len(kept)), key=lambda n: (kept[n].time_budget_s, kept[n].repeat, -n))
         place = kept.pop(worst)
         dropped.append(
             Dropped(

@@ -194,3 +194,8 @@ def _at_least(values: tuple[N, ...], least: N, show: Callable[[Any], str]) -> tu
         if value < least:
             raise ValueError(f"{show(value)} is too little; use {show(least)} or more")
     return values
+
+
+def visible_devices(device: str) -> str:
+    """The value of `CUDA_VISIBLE_DEVICES` that leaves only this device."""
+    return "" if device == "cpu" else device.removeprefix("cuda").removeprefix(":") or "0"

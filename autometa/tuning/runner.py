@@ -21,6 +21,7 @@ from autometa.tuning.point import Point
 from ingestion import Event, IngestionSettings
 from ingestion import run as run_ingestion
 from ingestion.disk import remove
+from ingestion.meta_train import INTERRUPTED
 from ingestion.outputs import RECORD_FILE
 from ingestion.settings import OnEvent
 from scoring import ScoreSummary, ScoringError, ScoringSettings, score
@@ -42,7 +43,8 @@ class Runner:
 
     def run(self, place: Place, folder: Path, *, shares: bool = True) -> Point:
         """The point, from a run whose files are in `folder` afterwards; with `shares`, one of autometa itself takes
-        over what others have done. InputError for a dataset or bundle that cannot be used."""
+        over what others have done. KeyboardInterrupt where somebody ended it; InputError for a dataset or bundle that
+        cannot be used."""
         remove(folder)
         own = shares and place.submission == SHARING
         if own:
@@ -52,6 +54,8 @@ class Runner:
         settings = self._settings(place, folder, started, self.shared if own else None)
         with limited(place.threads, self.options.device):
             result = run_ingestion(settings, self.on_event)
+            if result.interrupted or INTERRUPTED in result.notes:
+                raise KeyboardInterrupt
             point = collect_point(place, result, _score(folder))
             if place.submission == SHARING and point.model_bytes:
                 point = self._with_latencies(point, folder / "ingestion")
@@ -111,8 +115,11 @@ class Runner:
 
 def _score(folder: Path) -> ScoreSummary | None:
     """None where ingestion left nothing that can be scored."""
+    settings = ScoringSettings(
+        results_dir=folder / "ingestion", output_dir_scoring=folder / "scoring", debug_mode=0
+    )
     try:
-        return score(ScoringSettings(results_dir=folder / "ingestion", output_dir_scoring=folder / "scoring"))
+        return score(settings)
     except (ScoringError, OSError):
         return None
 
