@@ -85,7 +85,7 @@ def choose(cells: Sequence[Cell], target: str | None = None) -> Choice | None:
     equal = [cell for cell in fitting if _is_as_good(cell, best)]
     cell = min(equal, key=lambda each: (each.limits.time_budget_s, each.total_s or 0.0, each.peak_bytes or 0))
     if cell is best:
-        return Choice(cell, "the best score of the grid; smaller budgets are clearly worse")
+        return Choice(cell, f"the best score of the grid; smaller budgets lose more than {LITTLE:g} points")
     return Choice(cell, f"the smallest budget that is no more than {LITTLE:g} points worse than the best one")
 
 

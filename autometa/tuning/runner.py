@@ -86,6 +86,7 @@ class Runner:
         """Timed with the smallest number of ways and shots of the tasks, whose largest may be many images."""
         px = int(json.loads((folder / RECORD_FILE).read_text("utf-8"))["image_size"])
         ways, shots = max(self.options.ways[0], min(5, self.options.ways[1])), self.options.shots[0]
+        self.on_event(Event("stage", "latency"))
         found = measure_latencies(folder / "model", ways=ways, shots=shots, px=px)
         if isinstance(found, str):
             self.on_event(Event("note", found))

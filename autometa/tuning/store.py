@@ -22,6 +22,11 @@ MARK_FILE, IDENTITY_FILE, BUDGET_FILE, PAGE_FILE = (
     "budget.json",
     "budget.html",
 )
+CHECK_FOLDER, RECOMMENDED_FILE = "recommended", "recommended.yaml"
+OWN_FILES = (
+    "points", "runs", "shared", CHECK_FOLDER, RECOMMENDED_FILE, IDENTITY_FILE, BUDGET_FILE, PAGE_FILE,
+)  # fmt: skip
+"""What a grid leaves in its folder."""
 SAME_FOR_ALL = (
     "tasks_per_dataset", "query_per_class", "ways", "shots", "image_size", "seed", "protocol", "backbones", "preset",
     "device",
@@ -74,9 +79,13 @@ class Store:
                 f"--output {folder}: cannot be used ({error.strerror}); name another folder"
             ) from error
         if overwrite:
-            for name in ("points", "runs", "shared", IDENTITY_FILE, BUDGET_FILE, PAGE_FILE):
+            for name in OWN_FILES:
                 remove(folder / name)
-        self._check_identity(identity)
+        try:
+            self._check_identity(identity)
+        except ConfigError:
+            claim.close()
+            raise
         (folder / "points").mkdir(exist_ok=True)
         return claim
 

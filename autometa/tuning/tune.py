@@ -19,12 +19,9 @@ from autometa.tuning.point import Point
 from autometa.tuning.prediction import expect
 from autometa.tuning.recommend import Check, Recommendation, recommend
 from autometa.tuning.sameness import infer
-from autometa.tuning.store import BUDGET_FILE, PAGE_FILE, Store
+from autometa.tuning.store import BUDGET_FILE, CHECK_FOLDER, PAGE_FILE, RECOMMENDED_FILE, Store
 from ingestion.disk import remove
 from ingestion.outputs import write_atomically
-
-RECOMMENDED_FILE = "recommended.yaml"
-CHECK_FOLDER = "recommended"
 
 
 class RunsPoints(Protocol):

@@ -48,7 +48,7 @@ class FakeRunner:
         ingestion = folder / "ingestion"
         ingestion.mkdir(parents=True)
         (ingestion / "choices.json").write_text(Choices(meta_test_bytes=GB).model_dump_json())
-        return point.model_copy(update={"submission": place.submission})
+        return point.model_copy(update={"submission": place.submission, "threads": place.threads})
 
 
 def tune(folder: Path, runner: FakeRunner, **values: Any) -> Budget:
