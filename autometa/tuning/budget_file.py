@@ -67,8 +67,8 @@ class PredictedCurve(BaseModel):
 
 
 class Budget(BaseModel):
-    """What `budget.json` holds. Scores in per cent, times in seconds. `spent_s`: what the grid took here, and
-    `largest_s` what its largest point took; `cores`: processors that may be used here."""
+    """What `budget.json` holds. Scores in per cent, times in seconds. `spent_s`: what all points took here, and
+    `largest_s` what the largest of them took; `cores`: processors that may be used here."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -21,6 +21,7 @@ from autometa.tuning.point import Limits, Point, Quantiles
 from autometa.tuning.prediction import distance
 
 CONFIDENCE = 0.95
+MINUS = "\N{MINUS SIGN}"
 LITTLE = 0.5
 """Points of accuracy that are no reason for a larger budget."""
 
@@ -244,8 +245,8 @@ class Step:
         """What it says, where more is not better."""
         end, others = show_duration(self.end.limits.time_budget_s), describe(self.start.limits)
         return (
-            f"More is not better here: {end} instead of {others} gains between {self.gain.low:+.1f} and "
-            f"{self.gain.high:+.1f} points"
+            f"More is not better here: {end} instead of {others} gains between {signed(self.gain.low)} and "
+            f"{signed(self.gain.high)} points"
         )
 
 
@@ -281,6 +282,12 @@ def list_misfits(cells: Sequence[Cell]) -> list[Misfit]:
             nearest = min(fitting, key=lambda other: distance(cell.limits, other.limits), default=None)
             found.append(Misfit(cell, nearest))
     return found
+
+
+def signed(value: float) -> str:
+    """A gain in points with a true minus sign; without a sign if it rounds to zero."""
+    text = f"{value:+.1f}"
+    return "0.0" if float(text) == 0 else text.replace("-", MINUS)
 
 
 def _half_width(values: Sequence[float]) -> float | None:

@@ -14,10 +14,11 @@ import scoring
 from autometa.core.settings import show_duration
 from autometa.tuning.budget_file import Budget, tell
 from autometa.tuning.collect import show_budget, show_memory
+from autometa.tuning.curve import signed
 from autometa.tuning.grid import describe, show_seconds
 from autometa.tuning.plot import draw
 from autometa.tuning.point import Limits
-from autometa.tuning.table import MINUS, table_rows
+from autometa.tuning.table import table_rows
 
 _HTML = Path(__file__).parent / "html"
 _STYLE = Path(scoring.__file__).parent / "page" / "style.css"
@@ -33,7 +34,7 @@ def render_page(budget: Budget) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"duration": show_duration, "memory": show_memory, "budget": show_budget}
-    environment.filters |= {"signed": _signed, "spent": show_seconds, "limits": describe}
+    environment.filters |= {"signed": signed, "spent": show_seconds, "limits": describe}
     safe = environment.filters["safe"]
     headings, rows = table_rows(budget)
     return environment.get_template("page.html").render(
@@ -51,10 +52,6 @@ def render_page(budget: Budget) -> str:
 
 def _recommended(budget: Budget) -> Limits | None:
     return None if budget.recommendation is None else budget.recommendation.limits
-
-
-def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.1f}".replace("-", MINUS)
 
 
 def _predictions(budget: Budget) -> list[dict[str, Any]]:

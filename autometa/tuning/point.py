@@ -48,6 +48,8 @@ class Point(Limits):
     """By stage; `total` is the whole run. What the run was charged for work of an earlier run is part of it."""
     charged_s: float = 0.0
     """Of the total: not spent, since an earlier run did the work."""
+    spent_s: float = 0.0
+    """What it took here: the run without what was charged, scoring, and timing the learner."""
     predicted_s: dict[str, float] = {}
     first_learner_s: float | None = None
     peak_bytes: int | None = None

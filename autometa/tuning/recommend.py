@@ -81,7 +81,7 @@ def choose(cells: Sequence[Cell], target: str | None = None) -> Choice | None:
         cell = smallest_for(cells, wanted)
         if cell is not None:
             return Choice(cell, f"the smallest budget of the grid that reaches {wanted:.1f} % ({target})")
-        return Choice(best, f"no budget of the grid reaches {wanted:.1f} % ({target}); this is the best one")
+        return Choice(best, f"the best one; no budget of the grid reaches {wanted:.1f} % ({target})")
     equal = [cell for cell in fitting if _is_as_good(cell, best)]
     cell = min(equal, key=lambda each: (each.limits.time_budget_s, each.total_s or 0.0, each.peak_bytes or 0))
     if cell is best:

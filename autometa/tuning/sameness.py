@@ -32,7 +32,7 @@ def infer(place: Place, done: Sequence[tuple[Point, Path]]) -> Point | None:
                 f"not run: with {larger} the run held {show_memory(point.peak_bytes)} at most and left nothing out "
                 "for memory, so this one would be the same"
             )
-            own = {"status": "inferred", "reason": reason, "memory_budget_bytes": cap}
+            own = {"status": "inferred", "reason": reason, "memory_budget_bytes": cap, "spent_s": 0.0}
             return point.model_copy(update=own)
     return None
 

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from autometa.core.settings import show_duration
 from autometa.tuning.budget_file import Budget
 from autometa.tuning.collect import show_budget, show_memory
-from autometa.tuning.curve import Cell, compare, largest_of
-
-MINUS = "\N{MINUS SIGN}"
+from autometa.tuning.curve import Cell, compare, largest_of, signed
 
 
 def table_rows(budget: Budget) -> tuple[list[str], list[list[str]]]:
@@ -56,7 +54,7 @@ def show_gap(cell: Cell, cells: Sequence[Cell]) -> str:
     gap = compare(cell, largest)
     if gap is None:
         return "–"
-    return f"{gap.mean:+.1f}".replace("-", MINUS) + ("" if gap.ci95 is None else f" ± {gap.ci95:.1f}")
+    return signed(gap.mean) + ("" if gap.ci95 is None else f" ± {gap.ci95:.1f}")
 
 
 def state(cell: Cell, budget: Budget) -> str:

@@ -64,8 +64,8 @@ class Tuning:
             self.store.save(point)
             self._points[place.name] = point
             self.report(f"{where}: {tell_point(point)}")
-            self.write(self._summarise(elapsed()))
-        budget = self._summarise(elapsed())
+            self.write(self._summarise())
+        budget = self._summarise()
         budget = budget.model_copy(update={"recommendation": self._recommend(budget)})
         remove(self.store.shared)
         self.write(budget)
@@ -87,11 +87,17 @@ class Tuning:
         expected = expect(place, done)
         told = "" if expected.total_s is None else f", about {expected.total_s:.0f} s of work expected"
         self.report(f"{where}: runs{told}")
+        elapsed = stopwatch()
         point = self.runner.run(place, self.store.run_folder(place))
+        spent_s = round(elapsed(), 3)
         predicted = dict(point.predicted_s)
         if expected.total_s is not None:
             predicted["total"] = round(expected.total_s, 3)
-        own = {"predicted_s": predicted, "predicted_peak_bytes": expected.peak_bytes}
+        own = {
+            "predicted_s": predicted,
+            "predicted_peak_bytes": expected.peak_bytes,
+            "spent_s": spent_s,
+        }
         return point.model_copy(update=own)
 
     def _done(self, place: Place) -> list[Point]:
@@ -112,7 +118,7 @@ class Tuning:
             return ""
         return f"about {show_seconds(next_s)}, {show_seconds(max(left_s, 0))} are left of --within"
 
-    def _summarise(self, spent_s: float) -> Budget:
+    def _summarise(self) -> Budget:
         wanted = [self._points[place.name] for place in self.plan.places if place.name in self._points]
         points = with_gaps(wanted)
         budget = summarise(
@@ -122,8 +128,9 @@ class Tuning:
             cores=self.cores,
             target=self.options.target_score,
         )
-        largest_s = next((p.total_s for p in points if budget.largest == p.limits), None)
-        return budget.model_copy(update={"spent_s": round(spent_s, 3), "largest_s": largest_s})
+        largest_s = next((p.spent_s for p in points if budget.largest == p.limits), None)
+        spent_s = round(sum(point.spent_s for point in points), 3)
+        return budget.model_copy(update={"spent_s": spent_s, "largest_s": largest_s})
 
     def _recommend(self, budget: Budget) -> Recommendation | None:
         """What to set, run again alone and without sharing."""

@@ -189,7 +189,7 @@ def test_a_target_is_what_is_recommended(tmp_path: Path) -> None:
     assert budget.recommendation is not None and budget.recommendation.limits.time_budget_s == 30
     assert budget.smallest_for_target == budget.recommendation.limits
     missed = choose(budget.cells, "90")
-    assert missed is not None and missed.why.startswith("no budget of the grid reaches 90.0 %")
+    assert missed is not None and missed.why == "the best one; no budget of the grid reaches 90.0 % (90)"
 
 
 def test_the_table_has_a_row_for_each_budget(tmp_path: Path) -> None:
