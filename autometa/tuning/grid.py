@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from pathlib import Path
 
 from autometa.core.settings import show_bytes, show_duration
 from autometa.tuning.options import TuneOptions
@@ -25,7 +27,7 @@ class Place(Limits):
     @property
     def name(self) -> str:
         """What its folder and file are called."""
-        parts = [self.submission.replace("/", "_"), show_duration(self.time_budget_s)]
+        parts = [_file_name(self.submission), show_duration(self.time_budget_s)]
         parts += [show_bytes(self.memory_budget_bytes)] if self.memory_budget_bytes else []
         parts += [f"gpu{show_bytes(self.gpu_memory_budget_bytes)}"] if self.gpu_memory_budget_bytes else []
         return "-".join([*parts, f"{self.threads}t", f"r{self.repeat}"])
@@ -34,6 +36,14 @@ class Place(Limits):
     def of(cls, point: Point) -> Place:
         """The place of a point."""
         return cls(**{name: getattr(point, name) for name in cls.model_fields})
+
+
+def _file_name(submission: str) -> str:
+    """The name of a baseline, or that of a bundle with a digest of its path."""
+    path = Path(submission)
+    if submission == path.name:
+        return submission
+    return f"{path.name}-{hashlib.blake2b(submission.encode(), digest_size=3).hexdigest()}"
 
 
 def describe(limits: Limits, *, threads: bool = True) -> str:

@@ -37,7 +37,13 @@ def make_point(time_s: float, score: float, memory: int | None = 4 * GB, **value
 
 def misfit(time_s: float, reason: str, memory: int | None = 4 * GB, **values: Any) -> Point:
     """A point that does not fit."""
-    own = {"score": None, "ci95": None, "score_per_task": [], "status": "does_not_fit", "reason": reason}
+    own: dict[str, Any] = {
+        "score": None,
+        "ci95": None,
+        "score_per_task": [],
+        "status": "does_not_fit",
+        "reason": reason,
+    }
     return make_point(time_s, 0.0, memory, **values).model_copy(update=own)
 
 

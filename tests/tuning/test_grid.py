@@ -71,9 +71,14 @@ def test_submissions_come_in_the_order_in_which_they_are_named() -> None:
     assert [place.submission for place in places] == ["random", "autometa"]
 
 
+def test_bundles_of_the_same_name_have_files_of_their_own() -> None:
+    names = [place.name for place in list_places(options(time_budget="30s", submission="a/mine,b/mine"), 2)]
+    assert len(set(names)) == 2 and all(name.startswith("mine-") and "/" not in name for name in names)
+
+
 def test_only_points_of_autometa_are_cheap_after_the_first() -> None:
     plan = make_plan(list_places(options(time_budget="60s,10m", submission="autometa,random"), 2))
-    assert plan.seconds == (600, 36, 600, 60)
+    assert list(plan.seconds) == [600, 36, 600, 60]
     assert plan.cold_s == 600 and plan.total_s == 600 + 36 + 600 + 60 + 600
 
 
