@@ -17,10 +17,12 @@ import torch
 
 import autometa.core.early_start  # noqa: F401 - before everything that takes long to import
 from autometa.backbones import expand_presets
+from autometa.backbones.shared_features import SharedFeatures
 from autometa.core.budget import Limits, MemoryBudget, TimeBudget, own_bytes, process_age_s
 from autometa.core.errors import FAILURES, ConfigError, describe
 from autometa.core.machine import Machine, reason_not_to_use
 from autometa.core.settings import Settings, load_yaml
+from autometa.core.sharing import as_charged, take_part
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.images import ImagePool, as_uint8
 from autometa.data.pool import collect_pool
@@ -146,7 +148,8 @@ class AutoMetaLearner:
         start_s = _start()  # first, since a device takes memory of the host too
         limits, test = read_limits(settings), read_test_spec(settings)
         torch.manual_seed(settings.seed)
-        controller = Controller(settings, test, limits, read_model_dir(), _say, start_s)
+        shared = take_part(Machine.detect().device)
+        controller = Controller(settings, test, limits, read_model_dir(), _say, start_s, shared=shared)
         learner: AnyLearner = controller.bootstrap()
 
         def search() -> AnyLearner:
@@ -264,6 +267,7 @@ def _load(folder: Path) -> AnyLearner:
     if isinstance(learner, (FittedLearner, Portfolio)):
         learner.follow(_declared_schedule())
         learner.limit_memory(read_limits(Settings(), trains=False).memory)
+        learner.store.shared = SharedFeatures.of(take_part(learner.shelf.device))
     return learner
 
 
@@ -277,7 +281,7 @@ def _hear_what_is_left(learner: AnyLearner, environment: Mapping[str, str] = os.
         learner.schedule.expect(
             int(environment["METADL_TASKS_LEFT"]),
             float(environment["METADL_IMAGES_LEFT"]),
-            float(environment.get("METADL_TASK_LIMIT_S", "inf")),
+            as_charged(float(environment.get("METADL_TASK_LIMIT_S", "inf")), learner.schedule.budget),
         )
 
 

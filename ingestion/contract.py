@@ -10,6 +10,7 @@
 | `METADL_GPU_MEMORY_BYTES` | memory on the GPU that they may use together, where the machine has one |
 | `METADL_CORES` | processors that the submission may use: a sandbox may hide the limit of a container |
 | `METADL_MODEL_DIR` | the folder that `save` and `load` get; what is saved there early is kept after a stop |
+| `METADL_SHARED_DIR` | a folder for what several runs of the submission have in common, where there is one |
 | `METADL_TEST_SPEC` | JSON, see `TestSpec` |
 | `METADL_TASKS_LEFT` | meta-test tasks that are still to come, with the one at hand |
 | `METADL_IMAGES_LEFT` | images of these tasks, repeats included |
@@ -75,7 +76,9 @@ class Limits:
     gpu_memory_bytes: int | None = None
 
 
-def contract_variables(limits: Limits, model_dir: Path, spec: TestSpec) -> dict[str, str]:
+def contract_variables(
+    limits: Limits, model_dir: Path, spec: TestSpec, shared_dir: Path | None = None
+) -> dict[str, str]:
     """The environment variables of the table above."""
     values = {
         "METADL_TIME_BUDGET_S": limits.time_budget_s,
@@ -86,6 +89,7 @@ def contract_variables(limits: Limits, model_dir: Path, spec: TestSpec) -> dict[
         "METADL_GPU_MEMORY_BYTES": limits.gpu_memory_bytes,
         "METADL_CORES": limits.cores,
         "METADL_MODEL_DIR": str(model_dir),
+        "METADL_SHARED_DIR": shared_dir,
         "METADL_TEST_SPEC": dumps(asdict(spec)),
     }
     return {name: str(value) for name, value in values.items() if value is not None}

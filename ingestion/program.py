@@ -36,7 +36,7 @@ from ingestion.prepare import Prepared, prepare
 from ingestion.process import LaunchPlan
 from ingestion.record import write_record
 from ingestion.result import IngestionResult
-from ingestion.resume import MODEL_FOLDER, earlier_image_size, identity_of, take_over, write_identity
+from ingestion.resume import earlier_image_size, identity_of, resume_line, take_over, write_identity
 from ingestion.samples import write_samples
 from ingestion.sandbox import choose_sandbox
 from ingestion.settings import Event, IngestionSettings, OnEvent, print_event
@@ -84,7 +84,7 @@ def run(
         access = _access(settings, prepared, sandbox, Path(folder) / "scratch")
         resumed = _claim_output(settings, prepared, overwrite=overwrite, resume=resume)
         if resume:
-            watch(Event("note", _resume_line(settings.output_dir, resumed=resumed)))
+            watch(Event("note", resume_line(settings.output_dir, resumed=resumed)))
         watch(Event("note", line))
         result = IngestionResult(settings.output_dir, len(prepared.draws), notes=notes)
         result.seconds["prepare"] = time.monotonic() - settings.started - prepared.decode_s
@@ -105,18 +105,13 @@ def _claim_output(settings: IngestionSettings, prepared: Prepared, *, overwrite:
 
 
 def _access(settings: IngestionSettings, prepared: Prepared, sandbox: str, scratch: Path) -> Access:
-    writable = (settings.model_folder.resolve(), (settings.output_dir / "logs").resolve())
+    folders = (settings.model_folder, settings.output_dir / "logs", settings.shared_dir)
+    writable = tuple(folder.resolve() for folder in folders if folder is not None)
     readable = (*readable_folders(), prepared.bundle)
     if sandbox == "none":
         return Access(readable, writable, scratch)
     private = (settings.input_data_dir, settings.cache_dir or default_cache_dir(), *secrets())
     return accessible(readable, writable, scratch, private=private, output=settings.output_dir)
-
-
-def _resume_line(folder: Path, *, resumed: bool) -> str:
-    if resumed:
-        return f"resume: the submission finds what the earlier run saved in {folder / MODEL_FOLDER}"
-    return f"resume: no earlier run in {folder}, this one starts from the beginning"
 
 
 @dataclass
@@ -241,7 +236,8 @@ class _Run:
     def _launch_plan(self, limits: Limits) -> LaunchPlan:
         self.access.scratch.mkdir()
         given: dict[Inode, int] = {}
-        variables = contract_variables(limits, self.access.writable[0], self.prepared.test_spec)
+        model_dir, logs, *shared = self.access.writable
+        variables = contract_variables(limits, model_dir, self.prepared.test_spec, *shared)
         if self.sandbox == "bubblewrap":
             variables["HF_HUB_OFFLINE"] = "1"  # there is no network: tell clients not to try
         if self._gpu is not None:
@@ -254,7 +250,7 @@ class _Run:
             memory=MemoryMeter(given, private=self.sandbox == "bubblewrap")
             if sys.platform == "linux"
             else None,
-            disk=DiskMeter((*self.access.writable, self.access.scratch), given),
+            disk=DiskMeter((model_dir, logs, self.access.scratch), given),
             given=given,
             log=self.log,
             gpu=self._gpu,
@@ -262,7 +258,15 @@ class _Run:
 
     def _write_settings(self) -> None:
         """`logs/experimental_settings.txt`: the settings and what they led to, without paths."""
-        hidden = {"started", "input_data_dir", "output_dir", "cache_dir", "model_dir", "submission"}
+        hidden = {
+            "started",
+            "input_data_dir",
+            "output_dir",
+            "cache_dir",
+            "model_dir",
+            "shared_dir",
+            "submission",
+        }
         shown = self.settings.model_dump(mode="json", exclude=hidden) | {"sandbox used": self.sandbox}
         lines = [f"{name}: {value}" for name, value in shown.items()]
         prepared = self.prepared

@@ -110,3 +110,10 @@ def _named(path: Path, parts: Iterable[bytes]) -> str:
     for part in parts:
         digest.update(part)
     return f"{path.resolve().stem} {digest.hexdigest()}"
+
+
+def resume_line(folder: Path, *, resumed: bool) -> str:
+    """What a run that was asked to continue another one found, for people."""
+    if resumed:
+        return f"resume: the submission finds what the earlier run saved in {folder / MODEL_FOLDER}"
+    return f"resume: no earlier run in {folder}, this one starts from the beginning"

@@ -22,7 +22,8 @@ class IngestionSettings(BaseModel):
     """Everything that determines a run. Times in seconds; `query_images_per_class` None: chosen from the data
     (a MetaDL root always has 20). `model_dir` None: the learner lies in the output folder. `predictions_only`: what
     lies there may be shown to participants, so it gets neither the learner nor the truth. `started`: when the time
-    budget started, on `time.monotonic()`."""
+    budget started, on `time.monotonic()`. `shared_dir`: a further folder that the submission may write to, in
+    common with other runs of it; for submissions that are trusted."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -43,6 +44,7 @@ class IngestionSettings(BaseModel):
     gpu_memory_budget_bytes: int | None = Field(default=None, ge=2**29)
     cache_dir: Path | None = None
     model_dir: Path | None = None
+    shared_dir: Path | None = None
     predictions_only: bool = False
     verbose: bool = True
     started: float = Field(default_factory=time.monotonic)

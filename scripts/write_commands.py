@@ -29,6 +29,7 @@ HEAD = """# Commands
 | 0 | done |
 | 1 | the run failed, or a problem was found |
 | 2 | bad arguments or bad input: one line on stderr says what, and the fix |
+| 3 | of `tune-budget`: no budget that was tried fits |
 | 130 | interrupted, before there were results |
 
 What a command prints goes to stdout. With `--json` that is pure JSON, and everything else goes to stderr. Colour and

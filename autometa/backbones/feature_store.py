@@ -10,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from autometa.backbones import Backbone, Source, View, batch_size
+from autometa.backbones.engines import EAGER
 from autometa.backbones.feature_files import FeatureFiles, FeatureKind
+from autometa.backbones.shared_features import SharedFeatures
 from autometa.core.budget import UNLIMITED, MemoryBudget, TimeBudget, stopwatch
 from autometa.core.chunks import in_chunks
 from autometa.core.speed import Speed
@@ -65,7 +67,8 @@ class FeatureStore:
 
     `backbone_of` gives the network of a backbone and a variant; what an image costs is measured as it goes. `disk`
     keeps the features for other runs (None: memory only). `ahead`: how many images will come besides those of a
-    call; it tells whether a faster engine pays.
+    call; it tells whether a faster engine pays. `shared`: other runs of a grid of budgets have embedded images
+    already, which cost as much as if they were embedded here.
     """
 
     def __init__(
@@ -74,11 +77,13 @@ class FeatureStore:
         memory: MemoryBudget,
         disk: FeatureFiles | None = None,
         ahead: int = 0,
+        shared: SharedFeatures | None = None,
     ) -> None:
         self._backbone_of = backbone_of
         self._memory = memory
         self._disk = disk
         self.ahead = ahead
+        self.shared = shared
         self._tables: dict[Source, FeatureTable] = defaultdict(FeatureTable)
         self._speeds: dict[Source, Speed] = defaultdict(Speed)
         self._kinds: dict[tuple[Source, str], FeatureKind] = {}
@@ -169,7 +174,7 @@ class FeatureStore:
                 budget.check(f"embedding with {view}")
             rows = missing[start:stop]
             elapsed = stopwatch()
-            features = backbone.embed_layers(images[rows], view.px, flip=view.flip)
+            features = self._embed_batch(backbone, view, images[rows])
             self.speed(view).add(elapsed(), len(rows))
             table.add([keys[row] for row in rows], features)
             done.extend(rows)
@@ -180,6 +185,17 @@ class FeatureStore:
             in_chunks(work, len(missing), batch_size(backbone.device, view.px, self._memory.left_bytes()))
         finally:
             self._to_disk(view, images, keys, done)
+
+    def _embed_batch(self, backbone: Backbone, view: View, images: NDArray[np.uint8]) -> torch.Tensor:
+        """All layers [n, d] of a batch, computed or shared."""
+
+        def compute(batch: NDArray[np.uint8]) -> torch.Tensor:
+            return backbone.embed_layers(batch, view.px, flip=view.flip)
+
+        if self.shared is None:
+            return compute(images)
+        description = backbone.description(view.px, flip=view.flip)
+        return self.shared.embed(description, backbone.engine_name(view.px) or EAGER, images, compute)
 
     def _from_disk(
         self, view: View, images: NDArray[np.uint8], keys: Sequence[Hashable], missing: list[int]

@@ -17,11 +17,10 @@ from autometa.cli.options import (
     model_options,
     origins,
     print_json,
-    show_value,
 )
 from autometa.cli.program import Group
 from autometa.core.options import RunOptions
-from autometa.core.settings import dump_yaml
+from autometa.core.settings import dump_yaml, show_value
 
 
 @click.group(

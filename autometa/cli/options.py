@@ -18,7 +18,7 @@ from pydantic import BaseModel, ByteSize, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from autometa.core.progress import QUIET, USUAL, VERBOSE
-from autometa.core.settings import Written, load_yaml, show_bytes, validate_settings
+from autometa.core.settings import load_yaml, show_value, validate_settings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Model = TypeVar("Model", bound=BaseModel)
@@ -72,18 +72,6 @@ def origins(model: type[BaseModel], config: Path | None, given: Mapping[str, Any
 
 def _chosen(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
-
-
-def show_value(field: FieldInfo, value: Any) -> Any:
-    """A value as people write it, which the model takes again: text, a number, true or false, or None."""
-    if isinstance(value, ByteSize):
-        return show_bytes(value)
-    if isinstance(value, Path):
-        return str(value)
-    written = next((each for each in field.metadata if isinstance(each, Written)), None)
-    if written is not None and value is not None:
-        return written.show(value)
-    return list(value) if isinstance(value, tuple) else value
 
 
 def describe_default(field: FieldInfo) -> str:

@@ -19,6 +19,7 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
+from pydantic.fields import FieldInfo
 
 from autometa.core.errors import ConfigError
 
@@ -74,6 +75,24 @@ class Written:
     """How a type of setting is written for people; `show` makes what its parser takes."""
 
     show: Callable[[Any], str]
+
+
+def show_value(field: FieldInfo, value: Any) -> Any:
+    """A value as people write it, which the model takes again: text, a number, true or false, or None."""
+    marks = [*field.metadata, *(mark for kind in get_args(field.annotation) for mark in _marks(kind))]
+    written = next((mark for mark in marks if isinstance(mark, Written)), None)
+    if written is not None and value is not None:
+        return written.show(value)
+    if isinstance(value, ByteSize):
+        return show_bytes(value)
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _marks(kind: Any) -> tuple[Any, ...]:
+    """What is annotated to one of the types that a value may have."""
+    return tuple(getattr(kind, "__metadata__", ()))
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration), Written(show_duration)]

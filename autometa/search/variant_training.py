@@ -3,6 +3,7 @@ comes of it is a variant of the backbone, whose embedding joins a portfolio like
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -12,8 +13,9 @@ import torch
 from autometa.backbones import TUNED, View, build_backbone
 from autometa.core.budget import TimeBudget
 from autometa.core.errors import BudgetExhausted
+from autometa.core.sharing import SharedWork
 from autometa.core.time_policy import POLICY
-from autometa.data.images import ImagePool, Rows
+from autometa.data.images import ImagePool, Rows, hash_images
 from autometa.learners.encoder import EncoderSpec, TailEncoder
 from autometa.learners.prepared import PreparedImages
 from autometa.learners.storage import Storage
@@ -21,6 +23,7 @@ from autometa.learners.tail_classification import tune_tail
 from autometa.planning.forecast import Forecast
 from autometa.search.families import find_family
 from autometa.search.family_training import TrainingSet, train_family
+from autometa.search.shared_training import Given, SharedTraining
 from autometa.search.workbench import orient
 
 TUNED_STAGES = 2
@@ -29,6 +32,8 @@ TURNS = 4
 """Orientations whose classes are told apart, too, where turned classes help."""
 TRAINING_BYTES, STORAGE_SHARE = 600 * 2**20, 0.4
 """Memory that must be there; share of it that activations may take, more of them go to the disk."""
+SAMPLE_IMAGES = 64
+"""About so many images tell one set of them from another."""
 
 
 @dataclass
@@ -41,6 +46,8 @@ class VariantTrainer:
     forecast: Forecast
     report: Callable[[str], None]
     most_steps: int
+    shared: SharedWork | None = None
+    """Where earlier runs of a grid of budgets have left their copies."""
     _prepared: dict[int, PreparedImages] = field(default_factory=dict, init=False)
 
     def train(self, view: View, budget: TimeBudget, *, turned: bool) -> None:
@@ -50,11 +57,38 @@ class VariantTrainer:
         self.forecast.make_room()
         if not self.forecast.limits.memory.fits(TRAINING_BYTES):
             raise BudgetExhausted(f"too little memory is left to train {view}")
-        if view.variant == TUNED:
-            state = self._classify(view, budget, turned=turned)
-        else:
-            state = self._train_family(view, budget)
+
+        def work() -> dict[str, torch.Tensor]:
+            if view.variant == TUNED:
+                return self._classify(view, budget, turned=turned)
+            return self._train_family(view, budget)
+
+        state = self._share(view, budget, work, turned=turned) if self.shared else work()
         self.forecast.shelf.adopt(view.backbone, view.variant, state, view.px)
+
+    def _share(
+        self, view: View, budget: TimeBudget, work: Callable[[], dict[str, torch.Tensor]], *, turned: bool
+    ) -> dict[str, torch.Tensor]:
+        """The weights of a copy, trained here or by an earlier run of a grid of budgets that gave it the same."""
+        assert self.shared is not None
+        sample = self.pool.images[self.rows[:: max(len(self.rows) // SAMPLE_IMAGES, 1)]]
+        description = {
+            "view": str(view),
+            "weights": self.forecast.shelf(view.backbone).digest,
+            "images": b"".join(hash_images(sample)).hex(),
+            "rows": len(self.rows),
+            "labels": hashlib.blake2b(self.pool.labels[self.rows].tobytes(), digest_size=16).hexdigest(),
+            "episodes": str(self.forecast.test.episodes),
+            "steps": self.most_steps,
+            "turned": turned,
+            "machine": self.shared.speed_label,
+        }
+        given = Given(budget.left_s(), self.forecast.limits.memory.left_bytes())
+        state, earlier = SharedTraining(self.shared.folder / "trained").train(description, given, work)
+        if earlier is not None:
+            self.shared.note_peak(self.forecast.limits.memory, earlier.took_bytes)
+            self.report(f"trained {view}: as an earlier run of this grid did, in {earlier.took_s:.1f} s")
+        return state
 
     def _classify(self, view: View, budget: TimeBudget, *, turned: bool) -> dict[str, torch.Tensor]:
         spec = EncoderSpec(network=view.backbone, px=view.px, trainable=TUNED_STAGES)

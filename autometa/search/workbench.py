@@ -194,7 +194,8 @@ class Workbench:
 
     def _passing_store(self) -> FeatureStore:
         """For features that are kept elsewhere."""
-        return FeatureStore(self.forecast.shelf, self.forecast.limits.memory)
+        forecast = self.forecast
+        return FeatureStore(forecast.shelf, forecast.limits.memory, shared=forecast.store.shared)
 
 
 def _fit(statistics: ClassStatistics, name: str) -> Metric:

@@ -16,12 +16,14 @@ import numpy as np
 from autometa.backbones import View, installed_backbones
 from autometa.backbones.feature_files import FeatureFiles
 from autometa.backbones.feature_store import FeatureStore
+from autometa.backbones.shared_features import SharedFeatures
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core import journals
 from autometa.core.budget import Limits, stopwatch
 from autometa.core.errors import FAILURES, BudgetExhausted, describe
 from autometa.core.machine import Machine
 from autometa.core.settings import Settings
+from autometa.core.sharing import SharedWork
 from autometa.core.time_policy import POLICY, TimePolicy
 from autometa.data.images import ImagePool, take_share_of_each_class
 from autometa.data.test_spec import TestSpec
@@ -65,7 +67,7 @@ class Controller:
     """One meta-training. `checkpoint` is the folder where valid learners are saved as soon as they are known (None:
     only the caller saves), beside the journal of an earlier run with which this one goes on; `report` gets a line
     for whoever watches; `start_s` is what starting a process with all imports takes; `policy` says how the time is
-    divided."""
+    divided; `shared`: work in common with other runs."""
 
     settings: Settings
     test: TestSpec
@@ -74,6 +76,7 @@ class Controller:
     report: Callable[[str], None] = print
     start_s: float = 5.0
     policy: TimePolicy = POLICY
+    shared: SharedWork | None = None
 
     def __post_init__(self) -> None:
         self._shelf = BackboneShelf(Machine.detect().device, report=self.report)
@@ -83,6 +86,7 @@ class Controller:
             self.limits.memory,
             FeatureFiles(cache, self.settings.feature_cache_size) if cache else None,
             ahead=int(self.test.embedded_images),
+            shared=SharedFeatures.of(self.shared),
         )
         self._forecast = Forecast(self.test, self.limits, self._shelf, self._store, self.start_s, self.policy)
         self._rng = np.random.default_rng(self.settings.seed)
@@ -203,12 +207,12 @@ class Controller:
             self.report(f"resumed: {known} purchases of earlier runs are known")
         unseen = folds[TRAINING_FOLD].classes if folds else np.empty(0, np.int64)
         trained_on = np.flatnonzero(~np.isin(chosen.labels, unseen))
-        trainer = VariantTrainer(chosen, trained_on, self._forecast, self.report, self.settings.tune_steps)
-        evidence = Evidence(bench, self.test.episodes.balanced)
         settings = self.settings
+        how = self.report, settings.tune_steps, self.shared
+        trainer = VariantTrainer(chosen, trained_on, self._forecast, *how)
         if not bench.folds:  # what is trained may be worse, and nothing would tell
             settings = settings.model_copy(update={"tune_steps": 0, "families": ()})
-        draft = PortfolioDraft(bench, evidence)
+        draft = PortfolioDraft(bench, Evidence(bench, self.test.episodes.balanced))
         return Shop(draft, Prices(draft, self._forecast), settings, gains, trainer, first)
 
     def _alike(self, first: View) -> list[View]:

@@ -19,7 +19,6 @@ from autometa.cli.options import (
     merge_options,
     model_options,
     read_size,
-    show_value,
 )
 from autometa.core.options import RunOptions
 from autometa.core.settings import (
@@ -31,6 +30,7 @@ from autometa.core.settings import (
     show_bytes,
     show_duration,
     show_range,
+    show_value,
     validate_settings,
 )
 

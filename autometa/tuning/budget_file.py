@@ -1,0 +1,163 @@
+"""`budget.json`: the whole answer of a grid, for programs and for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from autometa.tuning.curve import (
+    Cell,
+    find_knee,
+    largest_of,
+    list_misfits,
+    list_steps,
+    make_cells,
+    pareto,
+    smallest_for,
+    target_of,
+)
+from autometa.tuning.grid import Dropped, Place, describe
+from autometa.tuning.point import Limits, Point
+from autometa.tuning.recommend import Recommendation
+
+
+class Left(BaseModel):
+    """A point that was asked for and did not run, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    place: Place
+    reason: str
+
+
+class GainPerDoubling(BaseModel):
+    """Points of accuracy for twice the time, from one budget to the next."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    submission: str
+    start: Limits
+    end: Limits
+    gain: float
+    ci95: float | None
+    more_is_no_better: bool
+
+
+class DoesNotFit(BaseModel):
+    """A budget that does not fit, why, and the nearest one that does."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    submission: str
+    limits: Limits
+    reason: str
+    nearest: Limits | None
+
+
+class PredictedCurve(BaseModel):
+    """What budgets are expected to be worth elsewhere, such as on another machine: points with their scores."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    notes: tuple[str, ...] = ()
+    points: tuple[Point, ...] = ()
+
+
+class Budget(BaseModel):
+    """What `budget.json` holds. Scores in per cent, times in seconds. `spent_s`: what all points took here, and
+    `largest_s` what the largest of them took; `cores`: processors that may be used here."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["autometa-budget-1"] = "autometa-budget-1"
+    dataset: str
+    cores: int
+    target_score: str | None = None
+    target: float | None = None
+    points: tuple[Point, ...] = ()
+    left_out: tuple[Left, ...] = ()
+    largest: Limits | None = None
+    knee: Limits | None = None
+    smallest_for_target: Limits | None = None
+    pareto: tuple[Limits, ...] = ()
+    gains: tuple[GainPerDoubling, ...] = ()
+    not_better: tuple[str, ...] = ()
+    do_not_fit: tuple[DoesNotFit, ...] = ()
+    recommendation: Recommendation | None = None
+    predicted: tuple[PredictedCurve, ...] = ()
+    spent_s: float | None = None
+    largest_s: float | None = None
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Points by budget."""
+        return make_cells(self.points)
+
+
+def summarise(
+    points: Sequence[Point], left: Sequence[Dropped], *, dataset: str, cores: int, target: str | None
+) -> Budget:
+    """Everything that follows from the points, but for what to recommend. The knee, and the largest, are those of
+    the first submission."""
+    cells = make_cells(points)
+    first = cells[0].submission if cells else ""
+    own = [cell for cell in cells if cell.submission == first]
+    score = target_of(target, cells) if target else None
+    reached = smallest_for(cells, score) if score is not None else None
+    steps, largest, knee = list_steps(cells), largest_of(own, first), find_knee(own)
+    return Budget(
+        dataset=dataset,
+        cores=cores,
+        target_score=target,
+        target=score,
+        points=tuple(points),
+        left_out=tuple(Left(place=each.place, reason=each.reason) for each in left),
+        largest=largest.limits if largest else None,
+        knee=knee.limits if knee else None,
+        smallest_for_target=reached.limits if reached else None,
+        pareto=tuple(cell.limits for cell in pareto(own)),
+        gains=tuple(
+            GainPerDoubling(
+                submission=step.start.submission,
+                start=step.start.limits,
+                end=step.end.limits,
+                gain=step.per_doubling.mean,
+                ci95=step.per_doubling.ci95,
+                more_is_no_better=step.is_useless,
+            )
+            for step in steps
+        ),
+        not_better=tuple(str(step) for step in steps if step.is_useless),
+        do_not_fit=tuple(
+            DoesNotFit(
+                submission=each.cell.submission,
+                limits=each.cell.limits,
+                reason=each.cell.reason,
+                nearest=each.nearest.limits if each.nearest else None,
+            )
+            for each in list_misfits(cells)
+        ),
+    )
+
+
+def tell(budget: Budget) -> list[str]:
+    """What the grid says, in sentences."""
+    lines = []
+    if budget.knee is not None:
+        lines.append(f"More time pays less from here on: {describe(budget.knee)}.")
+    if budget.target is not None:
+        reached = budget.smallest_for_target
+        told = (
+            f"the smallest budget that reaches it is {describe(reached)}"
+            if reached
+            else "no budget reaches it"
+        )
+        lines.append(f"Target {budget.target:.1f} % ({budget.target_score}): {told}.")
+    lines += [f"{line}." for line in budget.not_better]
+    for each in budget.do_not_fit:
+        nearest = f"; the nearest that fits is {describe(each.nearest)}" if each.nearest else ""
+        lines.append(f"Does not fit: {describe(each.limits)}: {each.reason}{nearest}.")
+    return lines

@@ -1,0 +1,148 @@
+"""From the files of a run to a point of the grid."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from autometa.core.settings import show_bytes
+from autometa.core.sharing import (
+    BEFORE_FILE,
+    CHARGE_FILE,
+    PEAK_FILE,
+    read_charge,
+    read_charge_before_test,
+    read_peak,
+)
+from autometa.planning.choice_log import CHOICES_FILE, Choices
+from autometa.planning.stage_log import STAGES_FILE, StageTimes
+from autometa.tuning.grid import Place
+from autometa.tuning.point import Point, Status
+from ingestion import IngestionResult
+from ingestion.meta_test import MEMORY_FILE
+from scoring import ScoreSummary
+
+MAIN_METRIC = "normalized_accuracy"
+OWN_FILES = (CHARGE_FILE, BEFORE_FILE, PEAK_FILE, STAGES_FILE, CHOICES_FILE, "journal.jsonl")
+"""In the folder of the learner, but no part of it."""
+
+
+def collect_point(place: Place, result: IngestionResult, summary: ScoreSummary | None) -> Point:
+    """What came of a run; `summary` None: there was nothing to score."""
+    folder = result.output_dir
+    model = folder / "model"
+    charged_s = read_charge(model)
+    measured, predicted = _read_stages(folder, result, model)
+    status, reason = _judge(place, result, measured["total"])
+    found: dict[str, Any] = {}
+    if summary is not None:
+        found = {
+            "score": 100 * summary.overall.mean,
+            "ci95": 100 * summary.overall.ci95,
+            "score_per_task": _task_scores(summary.output_dir),
+        }
+    choices = _read_choices(folder)
+    return Point(
+        **place.model_dump(),
+        status=status,
+        reason=reason,
+        seconds=measured,
+        charged_s=charged_s,
+        predicted_s=predicted,
+        first_learner_s=choices.served[0].seconds if choices.served else None,
+        peak_bytes=_read_peak_bytes(folder, model),
+        model_bytes=_count_model_bytes(model),
+        chosen=[member.name for member in choices.members if member.kind != "mode"],
+        **found,
+    )
+
+
+def _judge(place: Place, result: IngestionResult, total_s: float) -> tuple[Status, str]:
+    """Whether the run fitted its budgets. Ingestion ends what holds too much memory, and says so."""
+    ended = [note for note in result.notes if "of memory, the budget is" in note or "ended early" in note]
+    if not result.succeeded:
+        reasons = [*ended, *result.failures.values(), "interrupted"]
+        fits = any("memory" in reason or "time" in reason for reason in reasons[:1])
+        return ("does_not_fit" if fits else "failed"), reasons[0]
+    if result.failures:
+        task, why = next(iter(sorted(result.failures.items())))
+        return (
+            "does_not_fit",
+            f"{len(result.failures)} of {result.tasks} tasks have no answer (task {task}: {why})",
+        )
+    if total_s > place.time_budget_s:
+        return "does_not_fit", f"took {total_s:.1f} s, {total_s - place.time_budget_s:.1f} s too long"
+    return "ok", "; ".join(ended)
+
+
+def _read_stages(
+    folder: Path, result: IngestionResult, model: Path
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Seconds measured and predicted by stage, as of a run alone: the phases of ingestion with what their processes
+    were charged, the stages of the submission, and `total`."""
+    charged_s, before_s = read_charge(model), read_charge_before_test(model)
+    measured = {name: round(seconds, 3) for name, seconds in result.seconds.items()}
+    for name, more_s in (
+        ("meta_train", before_s),
+        ("meta_test", charged_s - before_s),
+        ("total", charged_s),
+    ):
+        measured[name] = round(measured.get(name, 0.0) + more_s, 3)
+    predicted = {}
+    for stage in _read_stage_times(folder):
+        if stage.actual_s is not None and stage.stage not in measured:
+            measured[stage.stage] = stage.actual_s
+        if stage.predicted_s is not None:
+            predicted[stage.stage] = stage.predicted_s
+    return measured, predicted
+
+
+def _read_stage_times(folder: Path) -> Any:
+    file = folder / STAGES_FILE
+    return StageTimes.model_validate_json(file.read_text("utf-8")).root if file.exists() else []
+
+
+def _read_choices(folder: Path) -> Choices:
+    file = folder / CHOICES_FILE
+    return Choices.model_validate_json(file.read_text("utf-8")) if file.exists() else Choices()
+
+
+def _task_scores(folder: Path) -> list[float]:
+    """In per cent, in the order of the tasks."""
+    details = json.loads((folder / "details.json").read_text("utf-8"))
+    rows = sorted(details["tasks"], key=lambda row: row["task"])
+    return [round(100 * row["metrics"][MAIN_METRIC], 4) for row in rows]
+
+
+def _read_peak_bytes(folder: Path, model: Path) -> int | None:
+    """The most memory of all phases, with what was taken over from other runs."""
+    file = folder / MEMORY_FILE
+    phases = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    shared = read_peak(model)
+    peaks = [int(each) for each in phases.values()] + ([shared] if shared else [])
+    return max(peaks, default=None)
+
+
+def _count_model_bytes(model: Path) -> int | None:
+    sizes = [
+        file.stat().st_size for file in model.rglob("*") if file.is_file() and file.name not in OWN_FILES
+    ]
+    return sum(sizes) or None
+
+
+def names_memory(folder: Path) -> bool:
+    """Whether a run says that it left something out, or did it in parts, for want of memory."""
+    file = folder / "submission.log"
+    text = file.read_text("utf-8", errors="replace") if file.exists() else ""
+    return any(sign in text for sign in ("GB left", "out of memory", "little memory", "not enough memory"))
+
+
+def show_memory(n_bytes: int | None) -> str:
+    """Bytes for people, to two places."""
+    return "–" if n_bytes is None else f"{n_bytes / 1e9:.2f} GB"
+
+
+def show_budget(n_bytes: int | None) -> str:
+    """A budget of memory for people."""
+    return "–" if n_bytes is None else show_bytes(n_bytes)

@@ -1,0 +1,146 @@
+"""What to set: one budget of the grid, why, and how to run it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from autometa.core.options import RunOptions
+from autometa.core.settings import dump_yaml, show_bytes, show_duration, show_value
+from autometa.tuning.curve import LITTLE, Cell, compare, find_knee, largest_of, smallest_for, target_of
+from autometa.tuning.grid import describe
+from autometa.tuning.options import TuneOptions, visible_devices
+from autometa.tuning.point import Limits
+
+SAME = ("backbones", "preset", "weights_dir", "download", "tasks_per_dataset", "query_per_class", "ways", "shots",
+        "image_size", "seed", "protocol", "sandbox")  # fmt: skip
+"""Options that a run takes over from the grid, where they are not the default."""
+LEARNER_LIMITS = ("infer_limit", "adapt_limit", "max_model_size")
+"""The same, as far as a run has them."""
+
+
+class Check(BaseModel):
+    """The recommended budget, run again alone: what was promised and what came. Scores in per cent. `kept`: the score
+    lies within the interval of what was promised, or above it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    promised_score: float
+    promised_ci95: float | None
+    promised_s: float
+    score: float | None = None
+    seconds: float | None = None
+    reason: str = ""
+
+    @property
+    def kept(self) -> bool:
+        """Whether the promise of the score held."""
+        if self.score is None:
+            return False
+        return self.promised_ci95 is None or self.score >= self.promised_score - self.promised_ci95
+
+
+class Recommendation(BaseModel):
+    """A budget to set. `options`: of `autometa run`, as its `--config` file has them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    submission: str
+    limits: Limits
+    why: str
+    options: dict[str, str | int]
+    command: str
+    check: Check | None = None
+
+    def yaml(self) -> str:
+        """The content of `recommended.yaml`."""
+        lines = [f"{name}: {dump_yaml(value)}" for name, value in self.options.items()]
+        return "\n".join([f"# {self.why}", *lines, ""])
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A cell and why it is the one."""
+
+    cell: Cell
+    why: str
+
+
+def choose(cells: Sequence[Cell], target: str | None = None) -> Choice | None:
+    """The budget to recommend: with a target, the smallest that reaches it, else the smallest that is not clearly
+    worse than the best. None where nothing fits."""
+    fitting = [cell for cell in cells if cell.fits]
+    best = max(fitting, key=lambda cell: cell.score or 0.0, default=None)
+    if best is None:
+        return None
+    if target is not None and (wanted := target_of(target, cells)) is not None:
+        cell = smallest_for(cells, wanted)
+        if cell is not None:
+            return Choice(cell, f"the smallest budget of the grid that reaches {wanted:.1f} % ({target})")
+        return Choice(best, f"the best one; no budget of the grid reaches {wanted:.1f} % ({target})")
+    equal = [cell for cell in fitting if _is_as_good(cell, best)]
+    cell = min(equal, key=lambda each: (each.limits.time_budget_s, each.total_s or 0.0, each.peak_bytes or 0))
+    if cell is best:
+        return Choice(cell, f"the best score of the grid; smaller budgets lose more than {LITTLE:g} points")
+    return Choice(cell, f"the smallest budget that is no more than {LITTLE:g} points worse than the best one")
+
+
+def _is_as_good(cell: Cell, best: Cell) -> bool:
+    """Whether a smaller budget loses little: on average, in the same tasks."""
+    if cell is best:
+        return True
+    if cell.submission != best.submission:
+        return (best.score or 0.0) - (cell.score or 0.0) <= LITTLE
+    gap = compare(cell, best)
+    return gap is not None and gap.mean >= -LITTLE
+
+
+def recommend(
+    cells: Sequence[Cell], dataset: Path, options: TuneOptions, threads: int
+) -> Recommendation | None:
+    """What to set, as options of `autometa run`. `threads`: as many as may be used here. None where nothing fits."""
+    choice = choose(cells, options.target_score)
+    if choice is None:
+        return None
+    limits, found = choice.cell.limits, {"dataset": str(dataset), "submission": choice.cell.submission}
+    own: dict[str, str | int] = {**found, "time-budget": show_duration(limits.time_budget_s)}
+    if limits.memory_budget_bytes:
+        own["memory-budget"] = show_bytes(limits.memory_budget_bytes)
+    if limits.gpu_memory_budget_bytes:
+        own["gpu-memory-budget"] = show_bytes(limits.gpu_memory_budget_bytes)
+    own |= _same_options(options)
+    words = ["autometa", "run", *(word for name, value in own.items() for word in (f"--{name}", str(value)))]
+    return Recommendation(
+        submission=choice.cell.submission,
+        limits=limits,
+        why=f"{describe(limits)}: {choice.why}",
+        options=own,
+        command=_prefix(limits, threads, options.device) + shlex.join(words),
+    )
+
+
+def _same_options(options: TuneOptions) -> dict[str, str | int]:
+    found: dict[str, str | int] = {}
+    for name in (*SAME, *(name for name in LEARNER_LIMITS if name in RunOptions.model_fields)):
+        value = getattr(options, name)
+        if value == RunOptions.model_fields[name].default or value is None:
+            continue
+        text = show_value(TuneOptions.model_fields[name], value)
+        found[name.replace("_", "-")] = text if isinstance(text, int) else str(text)
+    return found
+
+
+def _prefix(limits: Limits, threads: int, device: str | None) -> str:
+    """What keeps a program to fewer processors (Linux), or to a device."""
+    visible = "" if device is None else f"CUDA_VISIBLE_DEVICES={visible_devices(device)} "
+    return visible + (f"taskset -c 0-{limits.threads - 1} " if limits.threads < threads else "")
+
+
+def knee_of(cells: Sequence[Cell], submission: str) -> Cell | None:
+    """The knee of the curve of a submission."""
+    own = [cell for cell in cells if cell.submission == submission]
+    return find_knee(own) if largest_of(own, submission) else None

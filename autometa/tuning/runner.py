@@ -1,0 +1,150 @@
+"""One point of the grid as a run of ingestion and scoring, and what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from autometa.bundles.shipped import find_bundle
+from autometa.core.budget import MemoryBudget
+from autometa.tuning.collect import collect_point
+from autometa.tuning.grid import SHARING, Place
+from autometa.tuning.latency import measure_latencies
+from autometa.tuning.options import TuneOptions, show_latency
+from autometa.tuning.point import Point
+from ingestion import Event, IngestionSettings
+from ingestion import run as run_ingestion
+from ingestion.disk import remove
+from ingestion.meta_train import INTERRUPTED
+from ingestion.outputs import RECORD_FILE
+from ingestion.settings import OnEvent
+from scoring import ScoreSummary, ScoringError, ScoringSettings, score
+
+THREADS_VARIABLES = ("OMP_NUM_THREADS",)
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs points of a grid on a dataset. `start_s`: what starting a program takes, which a run alone pays; `shared`:
+    the folder of work in common; `on_event` hears how a run goes."""
+
+    dataset: Path
+    options: TuneOptions
+    start_s: float
+    shared: Path
+    on_event: OnEvent = lambda _: None
+    on_start: Callable[[float], None] = lambda _: None
+
+    def run(self, place: Place, folder: Path, *, shares: bool = True) -> Point:
+        """The point, from a run whose files are in `folder` afterwards; with `shares`, one of autometa itself takes
+        over what others have done. KeyboardInterrupt where somebody ended it; InputError for a dataset or bundle that
+        cannot be used."""
+        remove(folder)
+        own = shares and place.submission == SHARING
+        if own:
+            self.shared.mkdir(parents=True, exist_ok=True)
+        started = time.monotonic() - self.start_s
+        self.on_start(started)
+        settings = self._settings(place, folder, started, self.shared if own else None)
+        with limited(place.threads, self.options.device):
+            result = run_ingestion(settings, self.on_event)
+            if result.interrupted or INTERRUPTED in result.notes:
+                raise KeyboardInterrupt
+            point = collect_point(place, result, _score(folder))
+            if place.submission == SHARING and point.model_bytes:
+                point = self._with_latencies(point, folder / "ingestion")
+        return self._judge_limits(point)
+
+    def _settings(self, place: Place, folder: Path, started: float, shared: Path | None) -> IngestionSettings:
+        options = self.options
+        return IngestionSettings(
+            input_data_dir=self.dataset,
+            submission=find_bundle(place.submission, "--submission"),
+            output_dir=folder / "ingestion",
+            seed=options.seed + place.repeat,
+            image_size=options.image_size,
+            test_tasks_per_dataset=options.tasks_per_dataset,
+            ways=options.ways,
+            shots=options.shots,
+            query_images_per_class=options.query_per_class,
+            protocol=options.protocol,
+            sandbox=options.sandbox,
+            time_budget_s=place.time_budget_s,
+            memory_budget_bytes=place.memory_budget_bytes or MemoryBudget.of_machine().total_bytes,
+            gpu_memory_budget_bytes=place.gpu_memory_budget_bytes,
+            shared_dir=shared,
+            started=started,
+        )
+
+    def _with_latencies(self, point: Point, folder: Path) -> Point:
+        """Timed with the smallest number of ways and shots of the tasks, whose largest may be many images."""
+        px = int(json.loads((folder / RECORD_FILE).read_text("utf-8"))["image_size"])
+        ways, shots = max(self.options.ways[0], min(5, self.options.ways[1])), self.options.shots[0]
+        self.on_event(Event("stage", "latency"))
+        found = measure_latencies(folder / "model", ways=ways, shots=shots, px=px)
+        if isinstance(found, str):
+            self.on_event(Event("note", found))
+            return point
+        return point.model_copy(update={name: getattr(found, name) for name in type(found).model_fields})
+
+    def _judge_limits(self, point: Point) -> Point:
+        """Whether the learner keeps to the limits that the user sets."""
+        options, broken = self.options, list[str]()
+        for name, flag, limit_s in (
+            ("predict_ms", "--infer-limit", options.infer_limit),
+            ("adapt_ms", "--adapt-limit", options.adapt_limit),
+        ):
+            measured = getattr(point, name)
+            if limit_s is not None and measured is not None and measured.p95 > 1000 * limit_s:
+                what = "an answer" if name == "predict_ms" else "learning new classes"
+                broken.append(f"{what} takes {measured.p95:.0f} ms (p95), {flag} is {show_latency(limit_s)}")
+        size = options.max_model_size
+        if size is not None and point.model_bytes is not None and point.model_bytes > size:
+            broken.append(
+                f"the learner has {point.model_bytes / 1e6:.0f} MB, --max-model-size is {size / 1e6:.0f} MB"
+            )
+        if broken and point.status == "ok":
+            return point.model_copy(update={"status": "does_not_fit", "reason": "; ".join(broken)})
+        return point
+
+
+def _score(folder: Path) -> ScoreSummary | None:
+    """None where ingestion left nothing that can be scored."""
+    settings = ScoringSettings(
+        results_dir=folder / "ingestion", output_dir_scoring=folder / "scoring", debug_mode=0
+    )
+    try:
+        return score(settings)
+    except (ScoringError, OSError):
+        return None
+
+
+@contextlib.contextmanager
+def limited(threads: int, device: str | None) -> Iterator[None]:
+    """Processes that are started within use so many processors and this device."""
+    changed = {name: str(threads) for name in THREADS_VARIABLES}
+    if device is not None:
+        changed["CUDA_VISIBLE_DEVICES"] = (
+            "" if device == "cpu" else device.removeprefix("cuda").lstrip(":") or "0"
+        )
+    before = {name: os.environ.get(name) for name in changed}
+    cores = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
+    os.environ.update(changed)
+    try:
+        if cores and threads < len(cores):
+            os.sched_setaffinity(0, cores[:threads])
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        if cores:
+            os.sched_setaffinity(0, cores)

@@ -1,0 +1,131 @@
+"""The folder of a grid: a file for each point that is done, so that a kill loses one at most, and `budget.json`."""
+
+from __future__ import annotations
+
+import fcntl
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from autometa.core.errors import ConfigError
+from autometa.core.files import write_model
+from autometa.core.settings import show_range
+from autometa.tuning.grid import Place
+from autometa.tuning.options import TuneOptions
+from autometa.tuning.point import Point
+from ingestion.disk import remove
+
+MARK_FILE, IDENTITY_FILE, BUDGET_FILE, PAGE_FILE = (
+    ".autometa-budget",
+    "grid.json",
+    "budget.json",
+    "budget.html",
+)
+CHECK_FOLDER, RECOMMENDED_FILE = "recommended", "recommended.yaml"
+OWN_FILES = (
+    "points", "runs", "shared", CHECK_FOLDER, RECOMMENDED_FILE, IDENTITY_FILE, BUDGET_FILE, PAGE_FILE,
+)  # fmt: skip
+"""What a grid leaves in its folder."""
+SAME_FOR_ALL = (
+    "tasks_per_dataset", "query_per_class", "ways", "shots", "image_size", "seed", "protocol", "backbones", "preset",
+    "device",
+)  # fmt: skip
+"""Options that all points of a grid must have in common to be compared."""
+
+
+class Identity(BaseModel):
+    """What the points of a grid have in common, as text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["autometa-budget-grid-1"] = "autometa-budget-grid-1"
+    dataset: str
+    options: dict[str, str]
+
+    @classmethod
+    def of(cls, dataset: Path, options: TuneOptions) -> Identity:
+        """Of a grid that is about to run."""
+        values: dict[str, Any] = {name: getattr(options, name) for name in SAME_FOR_ALL}
+        texts = {n: show_range(v) if isinstance(v, tuple) else str(v) for n, v in values.items()}
+        return cls(dataset=dataset.resolve().name, options=texts)
+
+
+class Store:
+    """The folder of one grid. Points lie in `points/NAME.json`, the files of their runs in `runs/NAME`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.shared = folder / "shared"
+
+    def claim(self, identity: Identity, *, resume: bool, overwrite: bool) -> IO[str]:
+        """Reserve the folder as long as the returned file is open. ConfigError if it holds other files or another
+        grid, another program uses it, or it cannot be written."""
+        folder, mark = self.folder, self.folder / MARK_FILE
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            ours = mark.exists()
+            if any(folder.iterdir()) and not (ours and (resume or overwrite)):
+                advice = (
+                    "add --resume or --overwrite, or name" if ours else "it is not the output of a grid: name"
+                )
+                raise ConfigError(f"--output {folder}: exists and is not empty; {advice} another folder")
+            claim = mark.open("a")
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(f"--output {folder}: another grid is using it; name another folder") from error
+        except OSError as error:
+            raise ConfigError(
+                f"--output {folder}: cannot be used ({error.strerror}); name another folder"
+            ) from error
+        if overwrite:
+            for name in OWN_FILES:
+                remove(folder / name)
+        try:
+            self._check_identity(identity)
+        except ConfigError:
+            claim.close()
+            raise
+        (folder / "points").mkdir(exist_ok=True)
+        return claim
+
+    def _check_identity(self, identity: Identity) -> None:
+        file = self.folder / IDENTITY_FILE
+        if not file.exists():
+            write_model(file, identity)
+            return
+        try:
+            earlier = Identity.model_validate_json(file.read_text("utf-8"))
+        except (UnicodeDecodeError, ValidationError) as error:
+            raise ConfigError(f"{file}: damaged, or of another version; add --overwrite") from error
+        there, here = (
+            {"dataset": earlier.dataset, **earlier.options},
+            {"dataset": identity.dataset, **identity.options},
+        )
+        for name, value in here.items():
+            if there.get(name) != value:
+                flag = name.replace("_", "-")
+                raise ConfigError(
+                    f"--resume: the grid in {self.folder} has {flag} {there.get(name)}, not {value}; give the same, "
+                    "or name another folder"
+                )
+
+    def run_folder(self, place: Place) -> Path:
+        """Where the files of the run of a point are."""
+        return self.folder / "runs" / place.name
+
+    def save(self, point: Point) -> None:
+        """Keep a point that is done."""
+        write_model(self.folder / "points" / f"{Place.of(point).name}.json", point)
+
+    def load(self) -> dict[str, Point]:
+        """Points that are done, by name. ConfigError for a file that is damaged."""
+        found = {}
+        for file in sorted((self.folder / "points").glob("*.json")):
+            try:
+                found[file.stem] = Point.model_validate_json(file.read_text("utf-8"))
+            except (UnicodeDecodeError, ValidationError) as error:
+                raise ConfigError(
+                    f"{file}: damaged, or of another version; delete it and add --resume"
+                ) from error
+        return found

@@ -1,0 +1,224 @@
+"""A whole grid with a fake in the place of runs: files, resuming, inference, the check, and what is recommended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grid_cases import GB, make_point, misfit
+
+from autometa.core.errors import ConfigError
+from autometa.core.options import RunOptions
+from autometa.core.settings import load_yaml
+from autometa.planning.choice_log import Choices
+from autometa.tuning import tune as tune_module
+from autometa.tuning.budget_file import Budget, PredictedCurve
+from autometa.tuning.grid import Place, list_places, make_plan
+from autometa.tuning.options import TuneOptions
+from autometa.tuning.page import render_page
+from autometa.tuning.point import Limits, Point
+from autometa.tuning.recommend import choose
+from autometa.tuning.store import Identity, Store
+from autometa.tuning.table import table_rows
+from autometa.tuning.tune import Tuning, describe_plan
+
+SCORES = {30.0: 60.0, 60.0: 71.8, 240.0: 72.0}
+
+
+class FakeRunner:
+    """Answers with made-up points; `ends` at a place, as a kill does."""
+
+    def __init__(self, ends: str = "", **values: Any) -> None:
+        self.ran: list[tuple[str, bool]] = []
+        self.ends, self.values = ends, values
+
+    def run(self, place: Place, folder: Path, *, shares: bool = True) -> Point:
+        if place.name == self.ends:
+            raise KeyboardInterrupt
+        self.ran.append((place.name, shares))
+        if place.time_budget_s in self.values.get("misfits", ()):
+            point = misfit(place.time_budget_s, "took 33.0 s, 3.0 s too long", place.memory_budget_bytes)
+        else:
+            own = {name: value for name, value in self.values.items() if name != "misfits"}
+            score = SCORES[place.time_budget_s]
+            point = make_point(
+                place.time_budget_s, score, place.memory_budget_bytes, repeat=place.repeat, **own
+            )
+        ingestion = folder / "ingestion"
+        ingestion.mkdir(parents=True)
+        (ingestion / "choices.json").write_text(Choices(meta_test_bytes=GB).model_dump_json())
+        return point.model_copy(update={"submission": place.submission, "threads": place.threads})
+
+
+def tune(folder: Path, runner: FakeRunner, **values: Any) -> Budget:
+    options = TuneOptions.model_validate({"time_budget": "30s,60s,4m", "memory_budget": "4GB", **values})
+    dataset = folder.parent / "photos"
+    dataset.mkdir(exist_ok=True)
+    store = Store(folder)
+    plan = make_plan(list_places(options, 2), options.within)
+    with store.claim(Identity.of(dataset, options), resume=options.resume, overwrite=options.overwrite):
+        return Tuning(dataset, options, plan, runner, store, 2, lambda _: None).run()
+
+
+def test_a_grid_runs_once_a_point_and_checks_what_it_recommends(tmp_path: Path) -> None:
+    runner = FakeRunner()
+    budget = tune(tmp_path / "out", runner, seed=5, ways="2-5")
+    names = [name for name, _ in runner.ran]
+    assert names == [f"autometa-{time}-4GB-2t-r0" for time in ("4m", "1m", "30s", "1m")]
+    assert [shares for _, shares in runner.ran] == [True, True, True, False]
+    found = budget.recommendation
+    assert found is not None and found.limits == Limits(
+        time_budget_s=60, memory_budget_bytes=4 * GB, threads=2
+    )
+    assert found.check is not None and found.check.kept
+    assert found.check.promised_score == pytest.approx(71.8) and found.check.seconds == pytest.approx(54)
+    assert budget.largest is not None and budget.largest.time_budget_s == 240
+    assert budget.points[1].gap_to_largest == pytest.approx(-0.2)
+    assert "total" not in budget.points[0].predicted_s and "total" in budget.points[1].predicted_s
+    assert not (tmp_path / "out" / "shared").exists()
+
+
+def test_what_is_recommended_is_a_config_of_a_run(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    budget = tune(out, FakeRunner(), seed=5, ways="2-5", image_size="64")
+    options = load_yaml(out / "recommended.yaml", RunOptions)
+    assert (options.time_budget, options.memory_budget, options.seed) == (60.0, 4 * GB, 5)
+    assert (options.ways, options.image_size, options.dataset) == ((2, 5), 64, tmp_path / "photos")
+    assert budget.recommendation is not None
+    assert "--time-budget 1m --memory-budget 4GB --ways 2-5" in budget.recommendation.command
+
+
+def test_fewer_processors_are_part_of_the_command(tmp_path: Path) -> None:
+    budget = tune(tmp_path / "out", FakeRunner(), threads="1", device="cpu")
+    assert budget.recommendation is not None
+    assert budget.recommendation.command.startswith("CUDA_VISIBLE_DEVICES= taskset -c 0-0 autometa run")
+
+
+def test_a_killed_grid_goes_on_and_loses_one_point(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        tune(out, FakeRunner(ends="autometa-30s-4GB-2t-r0"))
+    partial = Budget.model_validate_json((out / "budget.json").read_text("utf-8"))
+    assert [point.time_budget_s for point in partial.points] == [240, 60]
+    assert "The grid is not finished yet" in (out / "budget.html").read_text("utf-8")
+    runner = FakeRunner()
+    budget = tune(out, runner, output=out, resume=True)
+    assert [name for name, _ in runner.ran] == ["autometa-30s-4GB-2t-r0", "autometa-1m-4GB-2t-r0"]
+    assert len(budget.points) == 3
+
+
+def test_a_grid_goes_on_only_with_the_same_tasks_and_is_not_overwritten(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    tune(out, FakeRunner())
+    with pytest.raises(ConfigError, match="has seed 93, not 5; give the same"):
+        tune(out, FakeRunner(), output=out, resume=True, seed=5)
+    with pytest.raises(ConfigError, match="exists and is not empty; add --resume or --overwrite"):
+        tune(out, FakeRunner())
+    runner = FakeRunner()
+    tune(out, runner, overwrite=True, seed=5)
+    assert len(runner.ran) == 4
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").touch()
+    with pytest.raises(ConfigError, match="is not the output of a grid"):
+        tune(tmp_path / "mine", FakeRunner(), overwrite=True)
+
+
+def test_less_memory_is_inferred_where_the_run_would_be_the_same(tmp_path: Path) -> None:
+    runner = FakeRunner()
+    budget = tune(tmp_path / "out", runner, memory_budget="4GB,8GB")
+    assert [name for name, shares in runner.ran if shares] == [
+        f"autometa-{time}-8GB-2t-r0" for time in ("4m", "1m", "30s")
+    ]
+    inferred = [point for point in budget.points if point.status == "inferred"]
+    assert [point.memory_budget_bytes for point in inferred] == [4 * GB] * 3
+    assert inferred[0].score == 72.0 and "held 1.92 GB at most" in inferred[0].reason
+    every = FakeRunner()
+    tune(tmp_path / "every", every, memory_budget="4GB,8GB", skip_same=False)
+    assert len([name for name, shares in every.ran if shares]) == 6
+
+
+@pytest.mark.parametrize(
+    ("values", "memory"),
+    [
+        ({"peak_bytes": 3 * GB}, "4GB,8GB"),  # close to the smaller budget
+        ({}, "1.8GB,8GB"),  # no process stands by for meta-test with so little
+        ({"submission": "prototypical"}, "4GB,8GB"),
+    ],
+)
+def test_a_point_that_might_be_another_run_runs(tmp_path: Path, values: dict[str, Any], memory: str) -> None:
+    runner = FakeRunner(**{name: value for name, value in values.items() if name != "submission"})
+    tune(tmp_path / "out", runner, memory_budget=memory, submission=values.get("submission", "autometa"))
+    assert len([name for name, shares in runner.ran if shares]) == 6
+
+
+def test_a_run_that_left_something_out_for_memory_tells_nothing_of_others(tmp_path: Path) -> None:
+    class Short(FakeRunner):
+        def run(self, place: Place, folder: Path, *, shares: bool = True) -> Point:
+            point = super().run(place, folder, shares=shares)
+            (folder / "ingestion" / "submission.log").write_text(
+                "left out: net: would take 3.1 of 2.0 GB left\n"
+            )
+            return point
+
+    runner = Short()
+    tune(tmp_path / "out", runner, memory_budget="4GB,8GB")
+    assert len([name for name, shares in runner.ran if shares]) == 6
+
+
+def test_nothing_is_recommended_where_nothing_fits(tmp_path: Path) -> None:
+    budget = tune(tmp_path / "out", FakeRunner(misfits=(30, 60, 240)))
+    assert budget.recommendation is None and budget.largest is None
+    assert [each.nearest for each in budget.do_not_fit] == [None] * 3
+    assert "Nothing fits" in render_page(budget)
+
+
+def test_what_is_too_long_for_all_is_left_out_while_the_grid_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tune_module, "stopwatch", lambda: lambda: 600.0)
+    runner = FakeRunner()
+    budget = tune(tmp_path / "out", runner, within="11m")
+    assert [name for name, shares in runner.ran if shares] == ["autometa-4m-4GB-2t-r0"]
+    assert [left.place.time_budget_s for left in budget.left_out] == [60, 30]
+    assert "are left of --within" in budget.left_out[0].reason
+
+
+def test_a_target_is_what_is_recommended(tmp_path: Path) -> None:
+    budget = tune(tmp_path / "out", FakeRunner(), target_score="60")
+    assert budget.recommendation is not None and budget.recommendation.limits.time_budget_s == 30
+    assert budget.smallest_for_target == budget.recommendation.limits
+    missed = choose(budget.cells, "90")
+    assert missed is not None and missed.why == "the best one; no budget of the grid reaches 90.0 % (90)"
+
+
+def test_the_table_has_a_row_for_each_budget(tmp_path: Path) -> None:
+    budget = tune(tmp_path / "out", FakeRunner(misfits=(30,)))
+    headings, rows = table_rows(budget)
+    assert headings == [
+        "time", "memory", "score, %", "to the largest", "took", "peak", "answer, p95", "learner", "",
+    ]  # fmt: skip
+    assert [row[0] for row in rows] == ["4m", "1m", "30s"]
+    assert rows[0][3] == "largest" and rows[1][3].startswith("−0.2 ±")
+    assert rows[1][-1] == "recommended"
+    assert rows[2][-1] == "does not fit: took 33.0 s, 3.0 s too long"
+
+
+def test_the_page_escapes_names_and_shows_predicted_curves(tmp_path: Path) -> None:
+    budget = tune(tmp_path / "out", FakeRunner(), target_score="95%-of-best")
+    curve = PredictedCurve(name="<b>Pi</b>", notes=("a note",), points=(make_point(60, 65.0),))
+    page = render_page(budget.model_copy(update={"dataset": "<script>", "predicted": (curve,)}))
+    assert "<script>" not in page and "&lt;script&gt;" in page
+    assert "&lt;b&gt;Pi&lt;/b&gt;, predicted" in page and "a note" in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert page.count('class="dot"') == 4
+    alone = render_page(budget.model_copy(update={"points": (), "gains": (), "recommendation": None}))
+    assert "<svg" not in alone
+
+
+def test_the_plan_says_who_shares(tmp_path: Path) -> None:
+    options = TuneOptions.model_validate({"time_budget": "60s,10m", "submission": "autometa,random"})
+    lines = describe_plan(make_plan(list_places(options, 2)))
+    assert lines[1] == "1m, 2 threads: about 36 s"
+    assert lines[2].endswith("about 10 min, in full: only runs of autometa share work")
+    assert lines[-1] == "4 points, about 32 min together"
