@@ -1,8 +1,13 @@
 """Pretrained backbones; the only door to timm."""
 
+import importlib
+
+from autometa.backbones.deferred_compiler import deferred_compiler
 from autometa.backbones.environment import check_environment
 
-check_environment()  # before timm, whose import would fail without saying why
+with deferred_compiler():
+    check_environment()  # before timm, whose import would fail without saying why
+    importlib.import_module("timm")
 
 from autometa.backbones.batches import batch_size, fill_batch, predict_bytes  # noqa: E402
 from autometa.backbones.build import Backbone, build_backbone  # noqa: E402
