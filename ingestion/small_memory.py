@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-SMALL_BYTES = 10**9
+SMALL_BYTES = 1_500_000_000
 """Budgets below this are small."""
 ALLOCATOR = {
     "MALLOC_ARENA_MAX": "1",
@@ -39,9 +39,7 @@ def allocator_variables(memory_bytes: int | None) -> dict[str, str]:
     return ALLOCATOR if is_small(memory_bytes) else {}
 
 
-def task_images(
-    images: NDArray[np.uint8], environment: Mapping[str, str] = os.environ
-) -> torch.Tensor:
+def task_images(images: NDArray[np.uint8], environment: Mapping[str, str] = os.environ) -> torch.Tensor:
     """uint8 images [n, 3, px, px] → float32 in [0, 1], always a copy: in memory, or mapped from a file without a name
     where ingestion has declared a small budget. OSError where that cannot be written."""
     import torch  # noqa: PLC0415 - slow to import

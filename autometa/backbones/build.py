@@ -9,13 +9,12 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import timm
 import torch
 from numpy.typing import NDArray
 from timm.data.config import resolve_data_config
 from torch import nn
 
-from autometa.backbones.batches import fill_batch
+from autometa.backbones.batches import batch_size, fill_batch
 from autometa.backbones.catalogue import BackboneSpec, find_spec
 from autometa.backbones.engines import (
     EAGER,
@@ -26,20 +25,21 @@ from autometa.backbones.engines import (
     Race,
     RaceInput,
     build_checked,
+    split_by_room,
     split_layers,
 )
 from autometa.backbones.engines.eager import Eager
 from autometa.backbones.network import PixelNetwork, Preprocessing
 from autometa.backbones.split import list_stages
 from autometa.backbones.view import LAYERS
-from autometa.backbones.weights import load_pretrained
+from autometa.backbones.weights import create_model, load_pretrained
 from autometa.core.budget import UNLIMITED, TimeBudget, stopwatch
 from autometa.core.chunks import fits_memory, is_out_of_memory
 from autometa.core.errors import ConfigError, WeightsError
 from autometa.core.files import hash_tensors
 from autometa.core.machine import starts_cold
 
-RACE_IMAGES = 32
+RACE_IMAGES, LEAST_RACED = 32, 2
 WORTH_BUILDING = 300
 """So few images are embedded eagerly while another engine is built."""
 
@@ -129,18 +129,25 @@ class Backbone:
         n_images: int,
         budget: TimeBudget = UNLIMITED,
         engines: Mapping[str, EngineSpec] = ENGINES,
+        room_bytes: int | None = None,
     ) -> None:
         """Choose the engine for this size, unless it is chosen: the preferred one, else by a race on some of
         `images` uint8 [n, 3, h, w], which must pay over the `n_images` to embed and end within `budget`.
-        Without a race, too, the latest engine that is preferred for another size, or that has clearly won there."""
+        Without a race, too, the latest engine that is preferred for another size, or that has clearly won there. Of
+        `room_bytes`, the memory left (None: enough), an engine may take its share."""
         size = self.input_px(px)
         if size in self._choices or not len(images):
             self._wake(size, images)
             return
-        _, choice, error = fits_memory(lambda: self._begin(images, size, n_images, budget, engines))
+        fitting, left_out = split_by_room(engines, self.weight_bytes, room_bytes)
+        few = (
+            RACE_IMAGES if room_bytes is None else min(RACE_IMAGES, batch_size(self.device, size, room_bytes))
+        )
+        sample = images[: max(few, LEAST_RACED)]
+        _, choice, error = fits_memory(lambda: self._begin(sample, size, n_images, budget, fitting))
         if choice is None:
             choice = EngineChoice(EAGER, self._eager, 0.0, {}, {"race": f"out of memory ({error[:100]})"})
-        self._choices[size] = choice
+        self._choices[size] = choice = replace(choice, notes=choice.notes | left_out)
         self.report(f"engine for {self.spec.name}@{size}: {choice}")
 
     def _begin(
@@ -149,7 +156,7 @@ class Backbone:
         """The engine for a size; on a device that starts cold, the first call at a size counts as building it, since
         it is made in every process."""
         elapsed = stopwatch()
-        race_input = self._race_input(fill_batch(images[:RACE_IMAGES], self.device, size), size)
+        race_input = self._race_input(fill_batch(images, self.device, size), size)
         start_s = 0.0
         if starts_cold(self.device):
             self._eager(race_input.to_check)
@@ -291,12 +298,3 @@ def build_backbone(name: str, device: str, state: dict[str, torch.Tensor] | None
     else:
         model.load_state_dict(state, strict=True)
     return Backbone(spec, model, device)
-
-
-def create_model(spec: BackboneSpec) -> nn.Module:
-    """The network of a row, without classifier, untrained."""
-    options: dict[str, Any] = {"dynamic_img_size": True} if spec.patch_px > 1 else {}
-    model: nn.Module = timm.create_model(spec.timm_name, pretrained=False, num_classes=0, **options)
-    if spec.depth is not None:
-        model.blocks = model.blocks[: spec.depth]  # type: ignore[index]
-    return model

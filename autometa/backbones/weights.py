@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -23,6 +24,15 @@ from autometa.core.errors import WeightsError
 StateDict = dict[str, torch.Tensor]
 CLASSIFIER_TENSORS = 2
 """Weight and bias."""
+
+
+def create_model(spec: BackboneSpec) -> nn.Module:
+    """The network of a row, without classifier, untrained."""
+    options: dict[str, Any] = {"dynamic_img_size": True} if spec.patch_px > 1 else {}
+    model: nn.Module = timm.create_model(spec.timm_name, pretrained=False, num_classes=0, **options)
+    if spec.depth is not None:
+        model.blocks = model.blocks[: spec.depth]  # type: ignore[index]
+    return model
 
 
 def load_pretrained(spec: BackboneSpec, model: nn.Module) -> None:
