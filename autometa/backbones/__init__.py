@@ -9,14 +9,14 @@ with deferred_compiler():
     check_environment()  # before timm, whose import would fail without saying why
     importlib.import_module("timm")
 
-from autometa.backbones.batches import batch_size, fill_batch, predict_bytes  # noqa: E402
-from autometa.backbones.build import Backbone, build_backbone  # noqa: E402
-from autometa.backbones.catalogue import CATALOGUE, PRESETS, BackboneSpec, expand_presets, find_spec  # noqa: E402
-from autometa.backbones.engines import EAGER  # noqa: E402
-from autometa.backbones.network import Preprocessing, copy_sharing_tensors  # noqa: E402
-from autometa.backbones.split import Normalise, list_stages, split  # noqa: E402
-from autometa.backbones.view import LAYERS, STAGES, TUNED, Source, View, network_label  # noqa: E402
-from autometa.backbones.weights import installed_backbones  # noqa: E402
+from autometa.backbones.batches import batch_size, fill_batch, predict_bytes
+from autometa.backbones.build import Backbone, build_backbone
+from autometa.backbones.catalogue import CATALOGUE, PRESETS, BackboneSpec, expand_presets, find_spec
+from autometa.backbones.engines import EAGER
+from autometa.backbones.network import Preprocessing, copy_sharing_tensors
+from autometa.backbones.split import Normalise, list_stages, split
+from autometa.backbones.view import LAYERS, STAGES, TUNED, Source, View, network_label
+from autometa.backbones.weights import installed_backbones
 
 __all__ = [
     "CATALOGUE",

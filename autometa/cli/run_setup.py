@@ -13,6 +13,7 @@ from autometa.bundles.errors import BundleError
 from autometa.bundles.shipped import DEMO, find_bundle
 from autometa.core.budget import MemoryBudget, stopwatch
 from autometa.core.errors import ConfigError
+from autometa.core.footprint import refuse_too_small
 from autometa.core.options import RunOptions, WeightsOptions
 from ingestion import IngestionSettings
 from ingestion.disk import remove
@@ -38,6 +39,15 @@ def prepare_weights(options: WeightsOptions, show: Callable[[str], None]) -> flo
     from autometa.backbones.fetch import fetch_named  # noqa: PLC0415 - slow to import, and rarely needed
 
     fetch_named([name.strip() for name in names.split(",")], show, options.download_limit)
+    return elapsed()
+
+
+def check_memory(budget_bytes: int | None, show: Callable[[str], None]) -> float:
+    """Refuse a memory budget that the libraries alone would use up, where it is small; `show` gets a line on what
+    they take. Seconds that this took, which do not count for the run. ConfigError names the figure."""
+    elapsed = stopwatch()
+    if budget_bytes is not None and MemoryBudget(budget_bytes).is_small:
+        refuse_too_small(budget_bytes, show)
     return elapsed()
 
 

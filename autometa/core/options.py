@@ -70,7 +70,7 @@ class RunOptions(WeightsOptions):
         "All processes of the submission, such as 4GB.",
         metavar="SIZE",
         unset="80 % of the free memory",
-        ge=400_000_000,
+        ge=100_000_000,
     )
     gpu_memory_budget: ByteSize | None = option(
         None,

@@ -113,11 +113,15 @@ class Forecast:
         ]
         return self.start_bytes + WORK_BYTES + self.largest_task.answer_bytes(modes) + sum(parts)
 
-    def network_bytes(self, spec: BackboneSpec) -> int:
-        """Memory that a further network takes that is not built: its weights, the images of a batch, an engine."""
+    def lack_of_memory(self, spec: BackboneSpec) -> str:
+        """Why there is no memory for a further network, a batch of images and an engine, or ""."""
         weights = int(WEIGHT_BYTES * 1e6 * spec.parameters_m)
         engines = [each.room_bytes(weights) for each in ENGINES.values() if each.packages and each.installed]
-        return predict_bytes(spec, PROBE_PX) + max(engines, default=0)
+        needed = predict_bytes(spec, PROBE_PX) + max(engines, default=0)
+        left = self.limits.memory.left_bytes()
+        if needed <= left:
+            return ""
+        return f"{spec.name}: would take {needed / 1e6:.0f} of {max(left, 0) / 1e6:.0f} MB left"
 
     def width(self, view: View) -> int:
         """Length of the features of a view with its layers joined; builds its network."""

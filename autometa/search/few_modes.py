@@ -28,20 +28,23 @@ def learning_bytes(forecast: Forecast, view: View, modes: Sequence[str], folds: 
 
 
 def choose_modes(
-    forecast: Forecast, first: View, folds: Sequence[Fold], images: int, *, fitted: bool
-) -> tuple[tuple[str, ...], Sequence[Fold]]:
+    forecast: Forecast, first: View, folds: list[Fold], images: int, *, fitted: bool
+) -> tuple[tuple[str, ...], list[Fold]]:
     """The modes of portfolios, and the folds to ask. Where memory is small, the most modes, and the folds or none of
     them, that a portfolio of the first view has memory for, now and in meta-test, learning from so many images.
     `fitted`: whether there are classes to fit metrics to. BudgetExhausted where there is memory for no mode."""
     memory = forecast.limits.memory
     if not memory.is_small:
         return SIX_MODES if fitted else UNFITTED, folds
-    choices = [(SIX_MODES, folds), (SIX_MODES, ()), (ONE_MODE, ())] if fitted else []
-    for modes, asked in (*choices, (UNFITTED, ())):
+    none: list[Fold] = []
+    choices = [(SIX_MODES, folds), (SIX_MODES, none), (ONE_MODE, none)] if fitted else []
+    for modes, asked in (*choices, (UNFITTED, none)):
         now = learning_bytes(forecast, first, modes, len(asked), images)
         if memory.fits(now) and forecast.serving_bytes([first], modes) <= memory.total_bytes:
             return modes, asked
+    learning = memory.total_bytes - memory.left_bytes() + learning_bytes(forecast, first, UNFITTED, 0, images)
+    least = max(forecast.serving_bytes([first], UNFITTED), learning)
     raise BudgetExhausted(
         f"a memory budget of {memory.total_bytes / 1e6:.0f} MB has room for nearest centroids only; "
-        f"{forecast.serving_bytes([first], UNFITTED) / 1e6:.0f} MB or more would do better"
+        f"with {least / 1e6:.0f} MB there would be more"
     )

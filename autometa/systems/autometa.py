@@ -170,12 +170,9 @@ class Controller:
         learn from, as many are taken as there is time for."""
         if name == wanted.backbone:
             return True
-        needed, n_images = self._forecast.network_bytes(find_spec(name)), self.test.embedded_images
-        if not self.limits.memory.fits(needed):
-            left = max(self.limits.memory.left_bytes(), 0)
-            self._backbones.leave_out(
-                name, f"{name}: would take {needed / 1e6:.0f} of {left / 1e6:.0f} MB left"
-            )
+        n_images = self.test.embedded_images
+        if lack := self._forecast.lack_of_memory(find_spec(name)):
+            self._backbones.leave_out(name, lack)
             return False
         return self._backbones.is_affordable(name, n_images, self._forecast, self.limits, self.policy)
 
@@ -190,13 +187,14 @@ class Controller:
         if len(rows) < len(pool.images):
             images = copy_rows([pool.images], [rows], in_file=self.limits.memory.is_small)
             chosen = replace(pool, images=images, labels=pool.labels[rows])
-        self.report(f"{len(rows)} of {len(pool.images)} images are learned from")
         most_folds = self.policy.folds(plan.search_s)
         n_episodes = self.settings.validation_episodes // most_folds
         folds = draw_folds(chosen, self.test, most_folds, n_episodes, self._rng)
         sizes = np.bincount(chosen.labels)
         fitted = (sizes > 0).sum() > 1 and sizes.max() > 1
         modes, folds = choose_modes(self._forecast, first, folds if fitted else [], len(rows), fitted=fitted)
+        told = f"in {len(modes)} modes, with {len(folds)} folds"
+        self.report(f"{len(rows)} of {len(pool.images)} images are learned from, {told}")
         bench = Workbench(chosen, folds, modes, self._forecast)
         gains = Gains(int((sizes > 0).sum()))
         known = gains.learn_from(journals.read(self.checkpoint / JOURNAL)) if self.checkpoint else 0

@@ -73,7 +73,7 @@ def split_by_room(
     room = float("inf") if room_bytes is None else ENGINE_SHARE * room_bytes
     fitting = {name: spec for name, spec in engines.items() if spec.room_bytes(weight_bytes) <= room}
     others = engines.keys() - fitting.keys()
-    return fitting, {name: "does not fit in the memory left" for name in sorted(others)}
+    return fitting, dict.fromkeys(sorted(others), "does not fit in the memory left")
 
 
 def split_into_chunks(images: torch.Tensor, size: int) -> list[torch.Tensor]:
