@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import autometa.core.early_start  # noqa: F401 - before everything that takes long to import
 from autometa.backbones import expand_presets
@@ -25,6 +26,7 @@ from autometa.core.settings import Settings, load_yaml
 from autometa.core.sharing import as_charged, take_part
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.images import ImagePool, as_uint8
+from autometa.data.mapped import empty_images
 from autometa.data.pool import collect_pool
 from autometa.data.test_spec import FORMAT_PX, TestSpec
 from autometa.learners.recipe import Recipe
@@ -237,7 +239,7 @@ class AutoLearner:
         assert self.learner is not None, "nothing was fitted or loaded"
         images, labels, _, ways, _ = support_set
         _hear_what_is_left(self.learner)
-        return AutoPredictor(self.learner.fit(as_uint8(images), labels.cpu().numpy(), int(ways)))
+        return AutoPredictor(self.learner.fit(_pixels(images), labels.cpu().numpy(), int(ways)))
 
 
 class AutoPredictor:
@@ -248,7 +250,14 @@ class AutoPredictor:
 
     def predict(self, query_set: torch.Tensor) -> np.ndarray[Any, Any]:
         """Query images float32 [q, 3, px, px] → probabilities float64 [q, ways]."""
-        return self.predictor.predict(as_uint8(query_set))
+        return self.predictor.predict(_pixels(query_set))
+
+
+def _pixels(images: torch.Tensor, environment: Mapping[str, str] = os.environ) -> NDArray[np.uint8]:
+    """float32 images [n, 3, px, px] → uint8, in a file where the declared memory is small."""
+    declared = environment.get("METADL_MEMORY_BYTES")
+    small = declared is not None and MemoryBudget(int(declared)).is_small
+    return as_uint8(images, empty_images(images.shape, in_file=True) if small else None)
 
 
 def _improve(learner: AnyLearner, improve: Callable[[], AnyLearner]) -> AutoLearner:

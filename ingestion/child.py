@@ -146,11 +146,11 @@ def _one_task(channel: Channel, setup: dict[str, Any], task: Message, model: Mod
     import torch  # noqa: PLC0415
 
     from ingestion.contract import TasksLeft  # noqa: PLC0415
-    from ingestion.generators import as_float  # noqa: PLC0415
+    from ingestion.small_memory import task_images  # noqa: PLC0415
 
     fields = task.fields
     os.environ.update(TasksLeft(**fields["left"]).variables())
-    support = as_float(map_array(setup["buffer"], tuple(fields["shape"])))
+    support = task_images(map_array(setup["buffer"], tuple(fields["shape"])))
     labels = torch.tensor(fields["labels"], dtype=torch.int64)
     original = torch.tensor(fields["original_labels"], dtype=torch.int64)
     Stage.name = "MyLearner()"
@@ -160,9 +160,10 @@ def _one_task(channel: Channel, setup: dict[str, Any], task: Message, model: Mod
     channel.send("loaded")
     Stage.name = "fit"
     predictor = learner.fit((support, labels, original, fields["ways"], fields["shots"]))
+    del support  # nothing of it is needed here any more
     channel.send("fitted")
     query = channel.receive()
-    images = as_float(map_array(setup["buffer"], tuple(query.fields["shape"])))
+    images = task_images(map_array(setup["buffer"], tuple(query.fields["shape"])))
     Stage.name = "predict"
     predictions = np.asarray(predictor.predict(images))
     channel.send("predictions", predictions)

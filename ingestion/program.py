@@ -40,6 +40,7 @@ from ingestion.resume import earlier_image_size, identity_of, resume_line, take_
 from ingestion.samples import write_samples
 from ingestion.sandbox import choose_sandbox
 from ingestion.settings import Event, IngestionSettings, OnEvent, print_event
+from ingestion.small_memory import allocator_variables
 from ingestion.stages import take_stages
 from ingestion.submission_log import SubmissionLog
 from ingestion.watch import adopt_orphans, descendants, end_strays
@@ -238,6 +239,7 @@ class _Run:
         given: dict[Inode, int] = {}
         model_dir, logs, *shared = self.access.writable
         variables = contract_variables(limits, model_dir, self.prepared.test_spec, *shared)
+        variables |= allocator_variables(limits.memory_bytes)
         if self.sandbox == "bubblewrap":
             variables["HF_HUB_OFFLINE"] = "1"  # there is no network: tell clients not to try
         if self._gpu is not None:

@@ -16,7 +16,8 @@ from synthetic import colour_pool
 
 from autometa.backbones import PRESETS, View
 from autometa.backbones.shelf import BackboneShelf
-from autometa.core.budget import MemoryBudget, TimeBudget
+from autometa.core import budget as budget_module
+from autometa.core.budget import SMALL_BYTES, MemoryBudget, TimeBudget
 from autometa.core.errors import DataError
 from autometa.core.settings import Settings
 from autometa.data.images import ImagePool, as_uint8
@@ -108,10 +109,10 @@ def test_a_pool_comes_whole_from_our_ingestion() -> None:
     assert same_classes(pool, truth)
 
 
-def test_little_memory_means_fewer_images_of_every_class() -> None:
+def test_little_memory_left_means_fewer_images_of_every_class(monkeypatch: pytest.MonkeyPatch) -> None:
     truth = colour_pool(per_class=20)
-    small = MemoryBudget(1)
-    pool = collect_pool(Generator(truth), TimeBudget.of(100), small, quiet)
+    monkeypatch.setattr(budget_module, "own_bytes", lambda: SMALL_BYTES)
+    pool = collect_pool(Generator(truth), TimeBudget.of(100), MemoryBudget(SMALL_BYTES), quiet)
     assert np.bincount(pool.labels).tolist() == [2] * truth.classes
 
 

@@ -1,18 +1,23 @@
 """Pretrained backbones; the only door to timm."""
 
+import importlib
+
+from autometa.backbones.deferred_compiler import deferred_compiler
 from autometa.backbones.environment import check_environment
 
-check_environment()  # before timm, whose import would fail without saying why
+with deferred_compiler():
+    check_environment()  # before timm, whose import would fail without saying why
+    importlib.import_module("timm")
 
-from autometa.backbones.batches import batch_size, fill_batch  # noqa: E402
-from autometa.backbones.build import Backbone, build_backbone  # noqa: E402
-from autometa.backbones.catalogue import CATALOGUE, PRESETS, BackboneSpec, expand_presets, find_spec  # noqa: E402
-from autometa.backbones.costs import kind_of, predict_bytes, work_of  # noqa: E402
-from autometa.backbones.engines import EAGER  # noqa: E402
-from autometa.backbones.network import Preprocessing, copy_sharing_tensors  # noqa: E402
-from autometa.backbones.split import Normalise, list_stages, split  # noqa: E402
-from autometa.backbones.view import LAYERS, STAGES, TUNED, Source, View, network_label  # noqa: E402
-from autometa.backbones.weights import installed_backbones  # noqa: E402
+from autometa.backbones.batches import batch_size, fill_batch
+from autometa.backbones.build import Backbone, build_backbone
+from autometa.backbones.catalogue import CATALOGUE, PRESETS, BackboneSpec, expand_presets, find_spec
+from autometa.backbones.costs import kind_of, predict_bytes, work_of
+from autometa.backbones.engines import EAGER
+from autometa.backbones.network import Preprocessing, copy_sharing_tensors
+from autometa.backbones.split import Normalise, list_stages, split
+from autometa.backbones.view import LAYERS, STAGES, TUNED, Source, View, network_label
+from autometa.backbones.weights import installed_backbones
 
 __all__ = [
     "CATALOGUE",

@@ -15,7 +15,7 @@ from timm.data.config import resolve_data_config
 from torch import nn
 
 from autometa.backbones.architecture import create_model
-from autometa.backbones.batches import fill_batch
+from autometa.backbones.batches import batch_size, fill_batch
 from autometa.backbones.catalogue import BackboneSpec, find_spec
 from autometa.backbones.costs import runs_on
 from autometa.backbones.engines import (
@@ -27,6 +27,7 @@ from autometa.backbones.engines import (
     Race,
     RaceInput,
     build_checked,
+    split_by_room,
     split_layers,
 )
 from autometa.backbones.engines.eager import Eager
@@ -40,7 +41,7 @@ from autometa.core.errors import ConfigError, WeightsError
 from autometa.core.files import hash_tensors
 from autometa.core.machine import starts_cold
 
-RACE_IMAGES = 32
+RACE_IMAGES, LEAST_RACED = 32, 2
 WORTH_BUILDING = 300
 """So few images are embedded eagerly while another engine is built."""
 
@@ -130,19 +131,26 @@ class Backbone:
         n_images: int,
         budget: TimeBudget = UNLIMITED,
         engines: Mapping[str, EngineSpec] = ENGINES,
+        room_bytes: int | None = None,
     ) -> None:
         """Choose the engine for this size, unless it is chosen: the preferred one, else by a race on some of
         `images` uint8 [n, 3, h, w], which must pay over the `n_images` to embed and end within `budget`.
-        Without a race, too, the latest engine that is preferred for another size, or that has clearly won there."""
+        Without a race, too, the latest engine that is preferred for another size, or that has clearly won there. Of
+        `room_bytes`, the memory left (None: enough), an engine may take its share."""
         size = self.input_px(px)
         if size in self._choices or not len(images):
             self._wake(size, images)
             return
         serving = {name: engine for name, engine in engines.items() if runs_on(self.spec, name)}
-        _, choice, error = fits_memory(lambda: self._begin(images, size, n_images, budget, serving))
+        fitting, left_out = split_by_room(serving, self.weight_bytes, room_bytes)
+        few = (
+            RACE_IMAGES if room_bytes is None else min(RACE_IMAGES, batch_size(self.device, size, room_bytes))
+        )
+        sample = images[: max(few, LEAST_RACED)]
+        _, choice, error = fits_memory(lambda: self._begin(sample, size, n_images, budget, fitting))
         if choice is None:
             choice = EngineChoice(EAGER, self._eager, 0.0, {}, {"race": f"out of memory ({error[:100]})"})
-        self._choices[size] = choice
+        self._choices[size] = choice = replace(choice, notes=choice.notes | left_out)
         self.report(f"engine for {self.spec.name}@{size}: {choice}")
 
     def _begin(
@@ -151,7 +159,7 @@ class Backbone:
         """The engine for a size; on a device that starts cold, the first call at a size counts as building it, since
         it is made in every process."""
         elapsed = stopwatch()
-        race_input = self._race_input(fill_batch(images[:RACE_IMAGES], self.device, size), size)
+        race_input = self._race_input(fill_batch(images, self.device, size), size)
         start_s = 0.0
         if starts_cold(self.device):
             self._eager(race_input.to_check)

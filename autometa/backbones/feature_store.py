@@ -108,7 +108,13 @@ class FeatureStore:
             if budget is not None:
                 budget.check(f"embedding with {view}")
             n_images = len(missing) + self.ahead
-            backbone.prepare(images, view.px, n_images=n_images, budget=budget or UNLIMITED)
+            backbone.prepare(
+                images,
+                view.px,
+                n_images=n_images,
+                budget=budget or UNLIMITED,
+                room_bytes=self._memory.left_bytes(),
+            )
             self._compute(view, images, keys, missing, budget)
         return backbone.pick(table.take(keys), view.layers)
 

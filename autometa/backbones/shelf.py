@@ -40,6 +40,7 @@ class BackboneShelf:
             self._built[label] = build_backbone(backbone, self.device, state)
             if self._report is not None:
                 self._built[label].report = self._report
+            self._states.pop(label, None)  # the network has a copy
         return self._built[label]
 
     def built(self, backbone: str, variant: str = "") -> Backbone | None:

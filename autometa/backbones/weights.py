@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce
@@ -24,6 +25,8 @@ USUAL_PX = 128
 """The size at which backbones are ordered by what they cost."""
 
 StateDict = dict[str, torch.Tensor]
+CLASSIFIER_TENSORS = 2
+"""Weight and bias."""
 
 
 def load_pretrained(spec: BackboneSpec, model: nn.Module) -> None:
@@ -40,7 +43,7 @@ def load_pretrained(spec: BackboneSpec, model: nn.Module) -> None:
         if spec.packaged.layout == "dinov2_onnx":
             state = read_dinov2(file, depth=spec.depth or 12)
         else:
-            state = _read_in_timm_order(file, spec)
+            state = _read_in_timm_order(file, spec, model)
     except WeightsError:
         raise
     except Exception as error:  # torch and ONNX have errors of their own for files that are damaged
@@ -73,18 +76,25 @@ def _find_packaged_file(spec: BackboneSpec, packaged: PackagedWeights) -> Path:
     return file
 
 
-def _read_in_timm_order(file: Path, spec: BackboneSpec) -> StateDict:
-    """The state dict of a file with other names than in timm but in the same order; every shape is checked."""
-    theirs: Mapping[str, torch.Tensor] = torch.load(file, map_location="cpu", weights_only=True)
-    with torch.device("meta"):  # its names and shapes are enough
-        ours = timm.create_model(spec.timm_name, pretrained=False).state_dict()
+def _read_in_timm_order(file: Path, spec: BackboneSpec, model: nn.Module) -> StateDict:
+    """The state dict of a file with other names than in timm but in the same order, with a classifier at the end,
+    which `model` has not; every shape is checked."""
+    theirs, ours = _map_checkpoint(file), model.state_dict()
     shapes_theirs = [tuple(t.shape) for t in theirs.values()]
     shapes_ours = [tuple(t.shape) for t in ours.values()]
-    if shapes_theirs != shapes_ours:
+    if shapes_theirs[:-CLASSIFIER_TENSORS] != shapes_ours:
         raise WeightsError(
             f"{file.name} does not match {spec.timm_name} of timm; install another version of its package"
         )
-    return dict(zip(ours, theirs.values(), strict=True))
+    return dict(zip(ours, theirs.values(), strict=False))
+
+
+def _map_checkpoint(file: Path) -> Mapping[str, torch.Tensor]:
+    """The tensors of a checkpoint, mapped from the file; read where it is of the format before zip files, which
+    cannot be mapped."""
+    mapped = zipfile.is_zipfile(file)
+    state: Mapping[str, torch.Tensor] = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
+    return state
 
 
 def _read_through_timm(spec: BackboneSpec) -> StateDict:

@@ -29,8 +29,8 @@ from ingestion.sandbox import SandboxChoice, choose_sandbox, confine
 
 State = Literal["ok", "note", "problem"]
 OLDEST_PYTHON = (3, 11)
-LEAST_MEMORY = 1_500_000_000
-"""Bytes of the smallest memory budget."""
+LEAST_MEMORY = 400_000_000
+"""Bytes of the smallest memory budget, about."""
 LEAST_DISK = 2 * 10**9
 LEAST_SHARED = 128 * 2**20
 ENDPOINT = "https://huggingface.co"
@@ -127,6 +127,15 @@ def check_machine() -> Iterator[Finding]:
     if (shared := Path("/dev/shm")).is_dir():
         fix = "give the container more (docker run --shm-size=1g)"
         yield from _room("shared memory", shared, LEAST_SHARED, fix)
+
+
+def check_libraries() -> Iterator[Finding]:
+    """How much of a memory budget the libraries take."""
+    from autometa.core.footprint import measure_footprint  # noqa: PLC0415 - needs psutil
+
+    footprint = measure_footprint()
+    least = show_bytes(footprint.least_bytes)
+    yield Finding("libraries", "ok", f"{footprint.describe()}; the least memory budget is {least}")
 
 
 def _room(what: str, folder: Path, least: int, fix: str) -> Iterator[Finding]:

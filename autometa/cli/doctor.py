@@ -22,6 +22,7 @@ CHECKS: dict[str, Check] = {
     "Python": checks.check_python,
     "packages": checks.check_packages,
     "machine": checks.check_machine,
+    "libraries": checks.check_libraries,
     "sandbox": checks.check_sandboxes,
     "GPU": checks.check_gpu,
     "engines": checks.check_engines,

@@ -63,7 +63,9 @@ def fit(dataset: Path, config: Path | None, as_json: bool, **given: Any) -> None
         memory_bytes=options.memory_budget or MemoryBudget.of_machine().total_bytes,
         in_process=True,
     )
-    weights_s = prepare_weights(options, dataset, options.time_budget, display.line)  # which does not count
+    weights_s = prepare_weights(  # which does not count
+        options, dataset, options.time_budget, display.line, options.memory_budget
+    )
     display.status.started = started + weights_s
     from autometa.classifier.training import fit_folder  # noqa: PLC0415 - imports torch
 

@@ -25,7 +25,7 @@ from autometa.cli.options import (
 from autometa.cli.output import make_console
 from autometa.cli.program import FAILED, Command, Failure
 from autometa.cli.records import run_record, scores_record
-from autometa.cli.run_setup import claim_output, ingestion_settings, prepare_weights
+from autometa.cli.run_setup import check_memory, claim_output, ingestion_settings, prepare_weights
 from autometa.core.budget import process_age_s
 from autometa.core.options import RunOptions
 from autometa.display import Display, score_table
@@ -67,7 +67,10 @@ def run(config: Path | None, as_json: bool, **given: Any) -> None:
     console = make_console(stderr=as_json)
     options = read_options(config, given)
     display = Display(console, options.time_budget, started, level())
-    started += prepare_weights(options, options.dataset or DEMO, options.time_budget, display.line)
+    started += prepare_weights(
+        options, options.dataset or DEMO, options.time_budget, display.line, options.memory_budget
+    )
+    started += check_memory(options.memory_budget, display.line)
     display.status.started = started
     settings = ingestion_settings(options, started)
     display.status.memory_bytes = settings.memory_budget_bytes

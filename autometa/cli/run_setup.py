@@ -13,6 +13,7 @@ from autometa.bundles.errors import BundleError
 from autometa.bundles.shipped import DEMO, find_bundle
 from autometa.core.budget import MemoryBudget, stopwatch
 from autometa.core.errors import ConfigError
+from autometa.core.footprint import refuse_too_small
 from autometa.core.options import RunOptions, WeightsOptions
 from ingestion import IngestionSettings
 from ingestion.disk import remove
@@ -21,7 +22,11 @@ MARK_FILE = ".autometa-run"
 
 
 def prepare_weights(
-    options: WeightsOptions, dataset: Path, time_budget_s: float, show: Callable[[str], None]
+    options: WeightsOptions,
+    dataset: Path,
+    time_budget_s: float,
+    show: Callable[[str], None],
+    memory_bytes: int | None = None,
 ) -> float:
     """Tell the submission which backbones to use and where their weights may be, and download what is missing where
     that is allowed; `show` gets a line for each. Seconds that this took, which do not count for the run."""
@@ -37,8 +42,17 @@ def prepare_weights(
     elapsed = stopwatch()
     from autometa.cli.downloads import Budget, download  # noqa: PLC0415 - slow to import, and rarely needed
 
-    memory = getattr(options, "memory_budget", None) or MemoryBudget.of_machine().total_bytes
+    memory = memory_bytes or MemoryBudget.of_machine().total_bytes
     download(options, Budget(dataset, time_budget_s, memory), show)
+    return elapsed()
+
+
+def check_memory(budget_bytes: int | None, show: Callable[[str], None]) -> float:
+    """Refuse a memory budget that the libraries alone would use up, where it is small; `show` gets a line on what
+    they take. Seconds that this took, which do not count for the run. ConfigError names the figure."""
+    elapsed = stopwatch()
+    if budget_bytes is not None and MemoryBudget(budget_bytes).is_small:
+        refuse_too_small(budget_bytes, show)
     return elapsed()
 
 

@@ -87,7 +87,8 @@ def tune_budget(dataset: Path, config: Path | None, as_json: bool, **given: Any)
         _show_plan(plan, as_json, describe_plan(plan))
         return
     display = Display(console, plan.total_s, time.monotonic(), level())
-    prepare_weights(options, display.line)
+    largest = max(options.memory_budget or (0,)) or None
+    prepare_weights(options, dataset, max(options.time_budget), display.line, largest)
     for line in describe_plan(plan):
         display.line(line)
     sys.exit(_run(dataset, options, plan, display, start_s=start_s, as_json=as_json))

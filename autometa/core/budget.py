@@ -16,6 +16,8 @@ from autometa.core.errors import BudgetExhausted
 
 SAFE_SHARE = 0.8
 """Share of the free memory to use if no memory budget is given."""
+SMALL_BYTES = 1_500_000_000
+"""Below this, a run takes care of memory first: images are in files, batches are small, fewer modes answer."""
 WALL_PER_CPU_SECOND = 1.5
 """Seconds that pass for each second of processor time while a program starts."""
 
@@ -64,6 +66,11 @@ class MemoryBudget:
     def of_machine(cls) -> MemoryBudget:
         """A safe share of the memory that is free now, within the limit of the container."""
         return cls(int(SAFE_SHARE * min(psutil.virtual_memory().available, container_bytes())))
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is so small that memory decides what can be done."""
+        return self.total_bytes < SMALL_BYTES
 
     def left_bytes(self) -> int:
         """Bytes left after the memory of this process."""

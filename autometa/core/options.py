@@ -9,6 +9,9 @@ from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationInfo, fie
 
 from autometa.core.settings import Duration, Range, option
 
+LEAST_MEMORY_BYTES = 100_000_000
+"""Of all processes of a submission: less cannot be meant. What is needed depends on the machine."""
+
 
 class WeightsOptions(BaseModel):
     """Options that name pretrained backbones and say where their weights may come from."""
@@ -70,7 +73,7 @@ class RunOptions(WeightsOptions):
         "All processes of the submission, such as 4GB.",
         metavar="SIZE",
         unset="80 % of the free memory",
-        ge=1_500_000_000,
+        ge=LEAST_MEMORY_BYTES,
     )
     gpu_memory_budget: ByteSize | None = option(
         None,

@@ -55,13 +55,15 @@ class ImagePool:
         return tuple(np.split(order, np.cumsum(sizes)[:-1]))
 
 
-def as_uint8(images: torch.Tensor) -> NDArray[np.uint8]:
-    """float32 [n, 3, h, w] in [0, 1] → uint8 [n, 3, h, w]; exact for images that were uint8 before."""
-    array = torch.empty(images.shape, dtype=torch.uint8)
+def as_uint8(images: torch.Tensor, into: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+    """float32 [n, 3, h, w] in [0, 1] → uint8 [n, 3, h, w]; exact for images that were uint8 before. The result is
+    `into` where that is given."""
+    array = np.empty(tuple(images.shape), np.uint8) if into is None else into
+    target = torch.from_numpy(array)
     for start in range(0, len(images), FEW_IMAGES):  # what is in between takes the memory of few
         part = images[start : start + FEW_IMAGES]
-        array[start : start + FEW_IMAGES] = (part * 255).round_().clamp_(0, 255)
-    return array.numpy()
+        target[start : start + FEW_IMAGES] = (part * 255).round_().clamp_(0, 255)
+    return array
 
 
 def hash_images(images: NDArray[np.uint8]) -> list[bytes]:

@@ -12,6 +12,7 @@ from autometa.core.budget import MemoryBudget, TimeBudget
 from autometa.core.errors import DataError
 from autometa.core.time_policy import POLICY
 from autometa.data.images import ImagePool, as_uint8, hash_images, take_share_of_each_class
+from autometa.data.mapped import copy_rows
 
 MEMORY_SHARE = 0.4
 """Share of the memory left to fill with images."""
@@ -41,6 +42,8 @@ def collect_pool(
 
 def _join_datasets(sets: Any, memory: MemoryBudget) -> ImagePool:
     """Join the datasets. If memory is short, take the same share of the images of every class."""
+    if memory.is_small:
+        return _map_datasets(sets)
     need = sum(s.images.nbytes for s in sets)
     share = min(1.0, MEMORY_SHARE * max(memory.left_bytes(), 0) / max(need, 1))
     if len(sets) == 1 and not sets[0].images.flags.writeable:
@@ -57,6 +60,22 @@ def _join_datasets(sets: Any, memory: MemoryBudget) -> ImagePool:
     joined = images[0] if len(images) == 1 else np.concatenate(images)
     return ImagePool(
         joined, np.concatenate(labels), np.array(dataset_of_class), tuple(dataset.name for dataset in sets)
+    )
+
+
+def _map_datasets(sets: Any) -> ImagePool:
+    """All images of all datasets, in a file."""
+    rows = [np.arange(len(dataset.labels)) for dataset in sets]
+    classes = [int(dataset.labels.max()) + 1 for dataset in sets]
+    firsts = np.cumsum([0, *classes[:-1]])
+    images = sets[0].images
+    if len(sets) > 1 or images.flags.writeable:
+        images = copy_rows([dataset.images for dataset in sets], rows, in_file=True)
+    return ImagePool(
+        images,
+        np.concatenate([dataset.labels + first for dataset, first in zip(sets, firsts, strict=True)]),
+        np.repeat(np.arange(len(sets)), classes),
+        tuple(dataset.name for dataset in sets),
     )
 
 

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy import optimize
 
 from autometa.evaluation.validation_episodes import Answer, RealQueries, ValidationEpisodes
 
@@ -49,6 +48,8 @@ def fit_temperature(answer: Answer, validation: ValidationEpisodes) -> float:
     def loss(log_temperature: float) -> float:
         temperature = float(torch.tensor(log_temperature, dtype=torch.float64).exp())
         return float(F.cross_entropy(rows / temperature, labels))
+
+    from scipy import optimize  # noqa: PLC0415 - takes 15 MB and is needed at the end of a run only
 
     best = optimize.minimize_scalar(loss, bounds=LOG_TEMPERATURE, method="bounded", options={"xatol": 0.02})
     return float(torch.tensor(float(best.x)).exp())
@@ -95,6 +96,8 @@ class ShotTemperature:
         def loss(level_slope: NDArray[np.float64]) -> float:
             inverse = (-level_slope[0] - (level_slope[1] if shots_differ else 0.0) * log_shots).exp()
             return float(F.cross_entropy(rows * inverse[:, None], labels))
+
+        from scipy import optimize  # noqa: PLC0415 - see above
 
         bounds = [LOG_TEMPERATURE, (-MOST_SLOPE, MOST_SLOPE)]
         best = optimize.minimize(loss, np.zeros(2), method="Powell", bounds=bounds, options={"xtol": 0.02})

@@ -24,7 +24,7 @@ def measure_task_s(
     except DataError:
         return None
     rows = np.concatenate([episode.support_rows, episode.query_rows])
-    keys = hash_images(pool.images[rows])
+    keys = [hash_images(pool.images[row : row + 1])[0] for row in rows]
     for view in portfolio.views:
         portfolio.store.take_over(known, view, keys, rows.tolist())
     return time_task(pool, portfolio, episode)

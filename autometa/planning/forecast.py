@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autometa.backbones import EAGER, BackboneSpec, Source, View, fill_batch, kind_of, work_of
+from autometa.backbones import (
+    EAGER,
+    BackboneSpec,
+    Source,
+    View,
+    batch_size,
+    fill_batch,
+    kind_of,
+    predict_bytes,
+    work_of,
+)
+from autometa.backbones.engines import ENGINES
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
-from autometa.core.budget import Limits
+from autometa.core.budget import Limits, own_bytes
 from autometa.core.machine import time_settled
 from autometa.core.speed import ENOUGH_STEPS, Speed, estimate_margin
 from autometa.core.time_policy import POLICY, TimePolicy
 from autometa.data.test_spec import TestSpec
 from autometa.learners.prepared import PROBE_IMAGES
 from autometa.learners.trained import TrainedCosts
+from autometa.planning.memory import WORK_BYTES, Task, view_bytes
 from autometa.planning.meta_test import SMALLEST_PX
 from autometa.planning.plan import HEADS_S, Costs, affordable, meta_test_s
 from autometa.planning.saving import SavingCosts
@@ -52,6 +64,8 @@ class Forecast:
     saving: SavingCosts = field(default_factory=SavingCosts)
     on_disk: set[View] = field(default_factory=set, init=False)
     """Views that the learner on disk has, so that saving another one does not write them again."""
+    start_bytes: int = field(default_factory=own_bytes, init=False)
+    """What this process held before it built a network, which is what that of meta-test begins with."""
     _pixel_s: dict[str, float] = field(default_factory=dict, init=False)
     _heads: Speed = field(default_factory=Speed, init=False)
     _tried: set[Source] = field(default_factory=set, init=False)
@@ -63,9 +77,14 @@ class Forecast:
         px = network.input_px(PROBE_PX)
         n_images = int(self.test.embedded_images) + to_come
         network.prepare(
-            images, px, n_images=n_images, budget=self.limits.train.share(self.policy.engine_share)
+            images,
+            px,
+            n_images=n_images,
+            budget=self.limits.train.share(self.policy.engine_share),
+            room_bytes=self.limits.memory.left_bytes(),
         )
-        probe = fill_batch(images[:PROBE_IMAGES], network.device, px)
+        few = min(PROBE_IMAGES, batch_size(network.device, px, self.limits.memory.left_bytes()))
+        probe = fill_batch(images[:few], network.device, px)
         network.embed(probe[:4], px)
         seconds = time_settled(lambda: network.embed(probe, px), network.device)
         self._pixel_s[backbone] = seconds / len(probe) / px**2
@@ -94,6 +113,43 @@ class Forecast:
         if view.source in self._tried:
             self._heads.add(seconds, episodes)
         self._tried.add(view.source)
+
+    @property
+    def largest_task(self) -> Task:
+        """Of meta-test."""
+        spec = self.test.episodes
+        images = spec.ways[1] * (spec.shots[1] + spec.queries_per_class)
+        return Task(min(images, int(self.test.embedded_images)), self.test.px)
+
+    def serving_bytes(self, views: Iterable[View], modes: Sequence[str]) -> int:
+        """Memory that meta-test with these views and modes takes, where the budget is small."""
+        images = int(self.test.embedded_images)
+        parts = [
+            view_bytes(self.width(view), self.weight_bytes(view), self.engine_bytes(view), modes, images)
+            for view in views
+        ]
+        return self.start_bytes + WORK_BYTES + self.largest_task.answer_bytes(modes) + sum(parts)
+
+    def lack_of_memory(self, spec: BackboneSpec) -> str:
+        """Why there is no memory for a further network and a batch of images, or ""."""
+        left = self.limits.memory.left_bytes()
+        needed = predict_bytes(spec, PROBE_PX, batch_size(self.shelf.device, PROBE_PX, left))
+        if needed <= left:
+            return ""
+        return f"{spec.name}: would take {needed / 1e6:.0f} of {max(left, 0) / 1e6:.0f} MB left"
+
+    def width(self, view: View) -> int:
+        """Length of the features of a view with its layers joined; builds its network."""
+        return sum(self.shelf(view.backbone, view.variant).widths.values())
+
+    def weight_bytes(self, view: View) -> int:
+        """Size of the network of a view; builds it."""
+        return self.shelf(view.backbone, view.variant).weight_bytes
+
+    def engine_bytes(self, view: View) -> int:
+        """What the engine of a view takes beside the network."""
+        choice = self.shelf(view.backbone, view.variant).expected(view.px)
+        return ENGINES[choice.name].room_bytes(self.weight_bytes(view)) if choice else 0
 
     def finish_s(self, views: Iterable[View]) -> float:
         """Seconds that are kept free for the end of meta-training with these views."""

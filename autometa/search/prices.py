@@ -9,6 +9,7 @@ from autometa.backbones import TUNED, View
 from autometa.learners.trained import TrainedCosts
 from autometa.planning.forecast import Forecast
 from autometa.search.draft import PortfolioDraft
+from autometa.search.few_modes import learning_bytes
 from autometa.search.purchases import Purchase
 
 ASKED_TO_WEIGH = 2
@@ -73,8 +74,10 @@ class Prices:
             return False
         bench = self.draft.bench
         images = len(bench.pool.images) * purchase.orientations
-        needed = VIEW_BYTES + 2 * FEATURE_BYTES * images + bench.product_bytes
         memory, views = self.forecast.limits.memory, self._with([purchase.view])
+        needed = VIEW_BYTES + 2 * FEATURE_BYTES * images + bench.product_bytes
+        if memory.is_small and purchase.kind == "view" and not bench.folds:
+            needed = learning_bytes(self.forecast, purchase.view, bench.modes, 0, len(bench.pool.images))
         if not memory.fits(needed) or self.serving_bytes(views) > memory.total_bytes:
             return False
         spare_s = seconds + self.offer_s + self._end_s()
@@ -82,6 +85,8 @@ class Prices:
 
     def serving_bytes(self, views: Sequence[View]) -> int:
         """Memory that meta-test with these views is expected to take."""
+        if self.forecast.limits.memory.is_small:
+            return self.forecast.serving_bytes(views, self.draft.bench.modes)
         return SERVING_BYTES + SERVED_BYTES * len(views)
 
     def may_refine(self, trials: int) -> bool:

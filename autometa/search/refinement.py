@@ -10,7 +10,7 @@ import numpy as np
 
 from autometa.heads import Params
 from autometa.heads.refine import DEFAULT_REFINEMENT, Refinement
-from autometa.search.study import OPTUNA_IS_THERE, Study
+from autometa.search.study import open_study
 from autometa.search.weighing import fold_error, shrinkage_of, without_fold
 
 BOUNDS = {
@@ -50,9 +50,9 @@ def search_refinement(
     """Try refinements of a portfolio while `goes_on()`; `measure` gives the accuracy with one in each fold.
     Parameters are moved from their defaults towards the best ones, by the share of the gain that is believed: the
     best on all folds but one is asked about that one. Without Optuna, none is tried."""
-    if not OPTUNA_IS_THERE:
+    study = open_study(BOUNDS, seed)
+    if study is None:
         return Refined(DEFAULT_REFINEMENT, 0)
-    study = Study(BOUNDS, seed)
     tried: list[Refinement] = []
     measured: list[Sequence[float]] = []
     proposal: Params | None = {name: getattr(DEFAULT_REFINEMENT, name) for name in BOUNDS}

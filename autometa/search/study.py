@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from autometa.heads import Params
 
-try:
+if TYPE_CHECKING:
     import optuna
-except (
-    ImportError
-):  # a bundle may run where it is not installed, or where what it needs is of another version
-    OPTUNA_IS_THERE = False
-else:
-    OPTUNA_IS_THERE = True
+
+
+def open_study(bounds: Mapping[str, tuple[float, float]], seed: int) -> Study | None:
+    """A study, for which Optuna is imported now. None where it cannot be: a bundle may run where it is not installed,
+    or where what it needs is of another version."""
+    try:
+        return Study(bounds, seed)
+    except ImportError:
+        return None
 
 
 class Study:
     """Asks a sampler for numbers within `bounds`, on a logarithmic scale, and is told how good they are."""
 
     def __init__(self, bounds: Mapping[str, tuple[float, float]], seed: int) -> None:
+        import optuna  # noqa: PLC0415 - needed late in a run, if at all
+
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space: dict[str, optuna.distributions.BaseDistribution] = {
             name: optuna.distributions.FloatDistribution(low, high, log=True)

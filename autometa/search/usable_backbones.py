@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from autometa.backbones import View, batch_size, find_spec, predict_bytes
+from autometa.backbones import View, find_spec
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import Limits
 from autometa.core.errors import FAILURES, WeightsError, describe
@@ -72,14 +72,10 @@ class UsableBackbones:
         spec = find_spec(name)
         image_s = forecast.predict_image_s(spec, START_PX)
         needed_s, left_s = (image_s or 0.0) * n_images, limits.run.left_s()
-        left_bytes, device = limits.memory.left_bytes(), self._shelf.device
-        needed_bytes = predict_bytes(spec, START_PX, batch_size(device, START_PX, left_bytes))
         if needed_s > policy.backbone_share * left_s:
             self.leave_out(name, f"{name}: would take {needed_s:.0f} of {max(left_s, 0):.0f} s left")
-        elif needed_bytes > left_bytes:
-            self.leave_out(
-                name, f"{name}: would take {needed_bytes / 1e9:.1f} of {left_bytes / 1e9:.1f} GB left"
-            )
+        elif lack := forecast.lack_of_memory(spec):
+            self.leave_out(name, lack)
         return name not in self._left_out
 
     def leave_out(self, name: str, reason: str) -> None:

@@ -26,10 +26,10 @@ from autometa.core.settings import Settings
 from autometa.core.sharing import SharedWork
 from autometa.core.time_policy import POLICY, TimePolicy
 from autometa.data.images import ImagePool, take_share_of_each_class
+from autometa.data.mapped import copy_rows
 from autometa.data.test_spec import TestSpec
 from autometa.evaluation.folds import draw_folds
 from autometa.evaluation.member import plain_member
-from autometa.heads.modes import SIX_MODES
 from autometa.learners.prepared import PROBE_IMAGES
 from autometa.model.fitted_learner import FittedLearner
 from autometa.model.task_time import measure_task_s
@@ -40,6 +40,7 @@ from autometa.planning.stage_log import JOURNAL, StageLog
 from autometa.search import explanation
 from autometa.search.draft import PortfolioDraft
 from autometa.search.evidence import Evidence
+from autometa.search.few_modes import choose_modes
 from autometa.search.final_weights import FinalWeights, choose_weights
 from autometa.search.incumbent import Incumbent, Servable, Stage
 from autometa.search.prices import Prices
@@ -51,15 +52,11 @@ from autometa.search.usable_backbones import UsableBackbones
 from autometa.search.variant_training import VariantTrainer
 from autometa.search.workbench import TRAINING_FOLD, Workbench
 
-PROBE_BYTES = 600 * 2**20
-"""Memory that a further backbone with its engines may take."""
 EMBEDDED_TIMES = 3
 """How often an image is embedded with a good network, about: what building an engine must pay for."""
 OTHER_SIZES = 1.3
 """Seconds to embed an image in the views that are likely to be bought, in relation to those in the first view with
 each backbone."""
-UNFITTED = ("unfitted",)
-"""The mode that needs no classes to fit metrics to."""
 
 
 @dataclass
@@ -156,9 +153,7 @@ class Controller:
         probing = self.limits.train.share(self.policy.probe_share)
         n_images = self.test.embedded_images + len(pool.images)
         for name in backbones.in_order(forecast, n_images):
-            if forecast.probed and not (
-                probing.left_s() > 0 and forecast.fits([wanted]) and self.limits.memory.fits(PROBE_BYTES)
-            ):
+            if forecast.probed and not (probing.left_s() > 0 and forecast.fits([wanted])):
                 break
             if self._is_affordable(name, wanted) and backbones.is_usable(name):
                 try:
@@ -193,14 +188,17 @@ class Controller:
         rows = take_share_of_each_class(pool.labels, max(most, 1) / len(pool.images), self._rng)
         chosen = pool  # as it is where all are taken: a copy would take as much memory
         if len(rows) < len(pool.images):
-            chosen = replace(pool, images=pool.images[rows], labels=pool.labels[rows])
-        self.report(f"{len(rows)} of {len(pool.images)} images are learned from")
+            images = copy_rows([pool.images], [rows], in_file=self.limits.memory.is_small)
+            chosen = replace(pool, images=images, labels=pool.labels[rows])
         most_folds = self.policy.folds(plan.search_s)
         n_episodes = self.settings.validation_episodes // most_folds
         folds = draw_folds(chosen, self.test, most_folds, n_episodes, self._rng)
         sizes = np.bincount(chosen.labels)
         fitted = (sizes > 0).sum() > 1 and sizes.max() > 1
-        bench = Workbench(chosen, folds if fitted else [], SIX_MODES if fitted else UNFITTED, self._forecast)
+        modes, folds = choose_modes(self._forecast, first, folds if fitted else [], len(rows), fitted=fitted)
+        told = f"in {len(modes)} modes, with {len(folds)} folds"
+        self.report(f"{len(rows)} of {len(pool.images)} images are learned from, {told}")
+        bench = Workbench(chosen, folds, modes, self._forecast)
         gains = Gains(int((sizes > 0).sum()))
         known = gains.learn_from(journals.read(self.checkpoint / JOURNAL)) if self.checkpoint else 0
         if known:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, ByteSize, Field, TypeAdapter, ValidationInfo, field_validator
 
-from autometa.core.options import RunOptions, WeightsOptions
+from autometa.core.options import LEAST_MEMORY_BYTES, RunOptions, WeightsOptions
 from autometa.core.settings import (
     Duration,
     Range,
@@ -21,7 +21,7 @@ from autometa.core.settings import (
     show_duration,
 )
 
-LEAST_TIME_S, LEAST_BYTES, LEAST_GPU_BYTES = 20.0, 1_500_000_000, 2**29
+LEAST_TIME_S, LEAST_GPU_BYTES = 20.0, 2**29
 """As for `autometa run`."""
 
 T = TypeVar("T")
@@ -160,7 +160,7 @@ class TuneOptions(WeightsOptions):
     @field_validator("memory_budget", "gpu_memory_budget")
     @classmethod
     def _check_sizes(cls, value: tuple[int, ...] | None, info: ValidationInfo) -> tuple[int, ...] | None:
-        least = LEAST_BYTES if info.field_name == "memory_budget" else LEAST_GPU_BYTES
+        least = LEAST_MEMORY_BYTES if info.field_name == "memory_budget" else LEAST_GPU_BYTES
         return None if value is None else _at_least(value, least, show_bytes)
 
     @field_validator("resume")

@@ -86,7 +86,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, catalogue: list[str]) -> Iterator[Hub]:
 
 def allow(tmp_path: Path, lines: list[str], **options: Any) -> float:
     given = RunOptions(download="allow", **({"time_budget": "600s"} | options))
-    return prepare_weights(given, tmp_path, given.time_budget, lines.append)
+    return prepare_weights(given, tmp_path, given.time_budget, lines.append, given.memory_budget)
 
 
 def test_what_there_is_room_for_is_fetched_and_nothing_else_is_asked_for(

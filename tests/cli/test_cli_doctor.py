@@ -107,9 +107,9 @@ def test_an_old_python_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_too_little_memory_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MemoryBudget, "of_machine", classmethod(lambda cls: cls(10**9)))
+    monkeypatch.setattr(MemoryBudget, "of_machine", classmethod(lambda cls: cls(3 * 10**8)))
     (finding,) = (each for each in checks.check_machine() if each.what.startswith("memory"))
-    assert finding.state == "problem" and "1500MB or more" in finding.remedy
+    assert finding.state == "problem" and "400MB or more" in finding.remedy
 
 
 def test_a_sandbox_that_does_not_work_is_a_note_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,3 +43,4 @@ def test_standby_is_for_short_budgets_with_room() -> None:
     assert not wants_standby(None, None)
     assert not wants_standby(9000, None)
     assert not wants_standby(90, 2**30)
+    assert not wants_standby(90, 500_000_000)

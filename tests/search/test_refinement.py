@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 import pytest
 
 from autometa.heads.refine import DEFAULT_REFINEMENT, Refinement
-from autometa.search import refinement
 from autometa.search.refinement import BOUNDS, LEAST_TRIALS, believe, search_refinement
 
 OTHER = Refinement(sharpness=30.0, step=0.8, zca_shrinkage=0.05, adapt_rate=0.01)
@@ -77,7 +77,7 @@ def test_the_search_ends_when_it_may_not_go_on() -> None:
 
 
 def test_without_optuna_nothing_is_refined(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refinement, "OPTUNA_IS_THERE", False)
+    monkeypatch.setitem(sys.modules, "optuna", None)
     found = search_refinement(lambda _: [0.5, 0.5], 0, lambda: True, 100)
     assert (found.refinement, found.trials, found.share) == (DEFAULT_REFINEMENT, 0, 0.0)
     assert "0 trials" in str(found)

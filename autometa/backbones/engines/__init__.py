@@ -6,6 +6,7 @@ from autometa.backbones.engines.base import (
     Engine,
     EngineSpec,
     disagreement,
+    split_by_room,
     split_layers,
 )
 from autometa.backbones.engines.race import EngineChoice, Race, RaceInput, build_checked
@@ -22,5 +23,6 @@ __all__ = [
     "RaceInput",
     "build_checked",
     "disagreement",
+    "split_by_room",
     "split_layers",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +17,10 @@ TOLERANCE = 1e-3
 LEAST_COSINE, LEAST_AGREEMENT = 0.999, 0.995
 """In half precision: the cosine to eager float32 of each layer of each image, and the share of images whose nearest
 class centroid is the same."""
+ENGINE_COPIES = 4
+"""Of the weights, while an engine is built: in the exported file, in what the library reads of it, in the engine."""
+ENGINE_SHARE = 0.5
+"""Of the memory that is left, which an engine may take: networks at other sizes and the answers need the rest."""
 IMAGES_PER_CLASS = 4
 """Of the classes that images are dealt to, to compare nearest centroids."""
 
@@ -37,7 +41,8 @@ class EngineSpec:
     """A row of `ENGINES`.
 
     `packages` must be importable. `build_s` and `speedup` (over eager) are optimistic guesses to use before anything
-    is measured: an engine that would not pay off even so is not tried. Engines of the same `precision` give features
+    is measured: an engine that would not pay off even so is not tried. `library_bytes`: what its libraries take, 0
+    where they are there already. Engines of the same `precision` give features
     that can replace each other.
     """
 
@@ -48,11 +53,27 @@ class EngineSpec:
     packages: tuple[str, ...] = ()
     devices: tuple[str, ...] = ("cpu",)
     precision: str = "float32"
+    library_bytes: int = 0
+
+    def room_bytes(self, weight_bytes: int) -> int:
+        """Memory that building it for a network of this size takes, at most, on the CPU."""
+        return self.library_bytes + ENGINE_COPIES * weight_bytes if self.library_bytes else 0
 
     @property
     def installed(self) -> bool:
         """Whether its packages are installed."""
         return all(importlib.util.find_spec(package) is not None for package in self.packages)
+
+
+def split_by_room(
+    engines: Mapping[str, EngineSpec], weight_bytes: int, room_bytes: int | None
+) -> tuple[dict[str, EngineSpec], dict[str, str]]:
+    """Of some engines for a network of this size, those that fit in so many bytes (None: all do), and notes on the
+    others."""
+    room = float("inf") if room_bytes is None else ENGINE_SHARE * room_bytes
+    fitting = {name: spec for name, spec in engines.items() if spec.room_bytes(weight_bytes) <= room}
+    others = engines.keys() - fitting.keys()
+    return fitting, dict.fromkeys(sorted(others), "does not fit in the memory left")
 
 
 def split_into_chunks(images: torch.Tensor, size: int) -> list[torch.Tensor]:

@@ -10,6 +10,8 @@ from autometa.backbones.engines.onnx_runtime import OnnxRuntime
 from autometa.backbones.engines.openvino import OpenVino
 
 EAGER = "eager"
+LIBRARY_BYTES, COMPILER_BYTES = 25 * 10**6, 300 * 10**6
+"""Memory of the libraries of an engine, and of PyTorch's compiler, measured."""
 
 ENGINES: dict[str, EngineSpec] = {
     spec.name: spec
@@ -18,9 +20,11 @@ ENGINES: dict[str, EngineSpec] = {
         EngineSpec("graph-float16", HalfGraph, 0.5, 4.0, devices=("cuda",), precision="half"),
         EngineSpec("eager-float16", build_float16, 0.1, 2.0, devices=("cuda", "mps"), precision="half"),
         EngineSpec("eager-bfloat16", build_bfloat16, 0.1, 2.0, devices=("cuda",), precision="half"),
-        EngineSpec("openvino", OpenVino, build_s=2.0, speedup=6.0, packages=("onnx", "openvino")),
-        EngineSpec("onnxruntime", OnnxRuntime, build_s=1.0, speedup=4.0, packages=("onnx", "onnxruntime")),
-        EngineSpec("compiled", Compiled, build_s=30.0, speedup=4.0, devices=("cpu", "cuda")),
+        EngineSpec("openvino", OpenVino, 2.0, 6.0, ("onnx", "openvino"), library_bytes=LIBRARY_BYTES),
+        EngineSpec(
+            "onnxruntime", OnnxRuntime, 1.0, 4.0, ("onnx", "onnxruntime"), library_bytes=LIBRARY_BYTES
+        ),
+        EngineSpec("compiled", Compiled, 30.0, 4.0, devices=("cpu", "cuda"), library_bytes=COMPILER_BYTES),
     )
 }
 """In the order of the race: the reference first, the one that takes longest to build last."""

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+from autometa.backbones.engines import EAGER, ENGINES, split_by_room
+
+WEIGHTS = 14_000_000
+
+
+def test_engines_are_taken_as_far_as_memory_allows() -> None:
+    every, notes = split_by_room(ENGINES, WEIGHTS, None)
+    assert every == ENGINES and notes == {}
+    few, notes = split_by_room(ENGINES, WEIGHTS, 120_000_000)
+    assert EAGER in few and {"openvino", "onnxruntime", "compiled"} == notes.keys()
+    some, notes = split_by_room(ENGINES, WEIGHTS, 200_000_000)
+    assert {EAGER, "openvino", "onnxruntime"} <= some.keys() and notes.keys() == {"compiled"}
+
+
+def test_a_larger_network_needs_more_room() -> None:
+    spec = ENGINES["openvino"]
+    assert spec.room_bytes(2 * WEIGHTS) > spec.room_bytes(WEIGHTS) > WEIGHTS
+    assert ENGINES[EAGER].room_bytes(WEIGHTS) == 0

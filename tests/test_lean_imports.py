@@ -1,0 +1,57 @@
+"""What the process of a submission does not import before it needs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BACKBONES = Path(__file__).parents[1] / "autometa" / "backbones"
+HEAVY = (
+    "torch._dynamo", "sympy", "triton", "scipy", "sklearn", "optuna", "pandas", "matplotlib", "onnx", "onnxruntime",
+    "openvino", "rich",
+)  # fmt: skip
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_submission_starts_without_heavy_libraries() -> None:
+    loaded = json.loads(run("import sys, json, autometa.submission; print(json.dumps(sorted(sys.modules)))"))
+    assert {"torch", "timm"} <= set(loaded)
+    assert [name for name in HEAVY if name in loaded] == []
+
+
+@pytest.mark.slow
+def test_the_compiler_is_there_once_it_is_asked_for() -> None:
+    code = """
+import sys, torch, autometa.backbones
+assert "torch._dynamo" not in sys.modules
+assert sys.modules["torchvision.ops.roi_align"].is_compile_supported("cpu")
+import torch._dynamo
+assert torch._dynamo.__file__ and torch._dynamo.config is not None
+print(torch.compile(lambda x: x + 1, backend="eager")(torch.ones(2)).tolist())
+"""
+    assert run(code).strip() == "[2.0, 2.0]"
+
+
+@pytest.mark.slow
+def test_whatever_else_is_asked_of_the_compiler_imports_it_at_once() -> None:
+    code = f"""
+import sys, torch
+sys.path.insert(0, {str(BACKBONES)!r})  # not through the package, which imports timm
+from deferred_compiler import deferred_compiler
+with deferred_compiler():
+    import torch._dynamo
+    assert "sympy" not in sys.modules
+    assert torch._dynamo.config is not None
+    assert "sympy" in sys.modules
+print(sys.modules["torch._dynamo"].__file__ is not None)
+"""
+    assert run(code).strip() == "True"
