@@ -7,7 +7,7 @@ from autometa.backbones.engines.compiled import Compiled
 from autometa.backbones.engines.eager import build_eager
 from autometa.backbones.engines.half import HalfGraph, build_bfloat16, build_float16
 from autometa.backbones.engines.onnx_runtime import OnnxRuntime
-from autometa.backbones.engines.openvino import OpenVino
+from autometa.backbones.engines.openvino import OpenVino, build_openvino_bfloat16
 
 EAGER = "eager"
 
@@ -20,6 +20,15 @@ ENGINES: dict[str, EngineSpec] = {
         EngineSpec("eager-bfloat16", build_bfloat16, 0.1, 2.0, devices=("cuda",), precision="half"),
         EngineSpec("openvino", OpenVino, build_s=2.0, speedup=6.0, packages=("onnx", "openvino")),
         EngineSpec("onnxruntime", OnnxRuntime, build_s=1.0, speedup=4.0, packages=("onnx", "onnxruntime")),
+        EngineSpec(
+            "openvino-bfloat16",
+            build_openvino_bfloat16,
+            build_s=2.0,
+            speedup=12.0,
+            packages=("onnx", "openvino"),
+            precision="bfloat16",
+            instead="openvino",
+        ),
         EngineSpec("compiled", Compiled, build_s=30.0, speedup=4.0, devices=("cpu", "cuda")),
     )
 }
