@@ -9,7 +9,7 @@ import pytest
 import torch
 from engine_cases import IMAGES, PX, tiny
 from synthetic import FakeClock
-from test_engines import FakeEngine, Means, fake, table  # type: ignore[import-not-found]
+from test_engines import FakeEngine, Means, fake, table
 
 from autometa.backbones.engines import ENGINES, EngineSpec, Race, RaceInput
 from autometa.backbones.engines import openvino as openvino_engine
@@ -21,7 +21,7 @@ BFLOAT16 = ENGINES["openvino-bfloat16"]
 
 def race(*specs: EngineSpec, clock: FakeClock) -> Any:
     """Against an eager engine that takes 0.01 s an image."""
-    track = RaceInput(Means(), PX, "cpu", IMAGES, [3])
+    track = RaceInput(Means(), PX, "cpu", IMAGES, [3])  # type: ignore[arg-type]
     eager = FakeEngine(track.network, clock, 0.01)
     return Race(track, eager, n_images=100_000, budget=TimeBudget.of(1000, clock)).run(table(*specs))
 
@@ -45,7 +45,7 @@ def test_a_rounding_engine_is_checked_on_all_images() -> None:
     class Watching(FakeEngine):
         def __call__(self, images: torch.Tensor) -> torch.Tensor:
             seen.append(len(images))
-            return super().__call__(images)  # type: ignore[no-any-return]
+            return super().__call__(images)
 
     spec = EngineSpec("rounded", lambda n, *_: Watching(n, clock, 1e-4), 1.0, 20.0, precision="bfloat16")
     assert race(spec, clock=clock).name == "rounded"
