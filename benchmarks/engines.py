@@ -5,9 +5,9 @@
 
 `engines/NAME`: images a second on this machine, in turns with the reference, the engine `openvino` in float32.
 `engines/NAME/points/HEAD`: normalised accuracy in points less that with the reference's features, on the same tasks
-of classes that no metric was fitted to, with the 95 % interval of the mean over tasks. HEAD is `centroid` (nearest class
-mean of the last layer) or `transport` (whitened, then optimal transport, as runs do it). `int8` needs `pip install
-nncf`. `model/half_weights`: bytes of a saved network in relation to float32, and the same points.
+of classes that no metric was fitted to, with the 95 % interval of the mean over tasks. HEAD is `centroid` (nearest
+class mean of the last layer) or `transport` (whitened, then optimal transport, as runs do it). `int8` needs
+`pip install nncf`. `model/half_weights`: bytes of a saved network in relation to float32, and the same points.
 """
 
 from __future__ import annotations

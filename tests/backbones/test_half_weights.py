@@ -42,7 +42,7 @@ def test_the_clouds_are_always_the_same_and_not_alike() -> None:
 
 
 def spoil(shelf: BackboneShelf, name: str, factor: float) -> None:
-    """Make one kernel's numbers so large, and the next one's so small, that half precision loses them."""
+    """Scale the numbers of the first kernel, so that half precision loses them."""
     with torch.no_grad():
         kernel = next(p for p in shelf(name).model.parameters() if p.ndim == 4)
         kernel.mul_(factor)
