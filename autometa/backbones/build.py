@@ -250,13 +250,13 @@ class Backbone:
     def _build_checked(
         self, name: str, race_input: RaceInput, engines: Mapping[str, EngineSpec]
     ) -> EngineChoice:
-        elapsed = stopwatch()
-        notes = {}
-        if name in engines and name != EAGER and self.device in engines[name].devices:
+        elapsed, notes = stopwatch(), dict[str, str]()
+        while name in engines and name != EAGER and self.device in engines[name].devices:
             engine = build_checked(engines[name], race_input, self._eager(race_input.to_check))
             if not isinstance(engine, str):
-                return EngineChoice(name, engine, elapsed(), {})
-            notes = {name: engine}
+                return EngineChoice(name, engine, elapsed(), {}, notes)
+            notes[name] = engine
+            name = engines[name].instead or EAGER
         return EngineChoice(EAGER, self._eager, 0.0, {}, notes)
 
     def _run(self, batch: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ import torch
 
 from autometa.backbones.build import Backbone, build_backbone
 from autometa.backbones.engines import EAGER
+from autometa.backbones.half_weights import embeds_alike, halve, restore
 from autometa.backbones.view import View, network_label
 from autometa.core.errors import WeightsError
 from autometa.core.files import save_known
@@ -26,9 +27,10 @@ class BackboneShelf:
         report: Callable[[str], None] | None = None,
     ) -> None:
         self.device = device
-        self._states = dict(states or {})
+        self._states = {label: restore(state) for label, state in (states or {}).items()}
         self._report = report
         self._built: dict[str, Backbone] = {}
+        self._halves: dict[str, bool] = {}
 
     def __call__(self, backbone: str, variant: str = "") -> Backbone:
         """The network. WeightsError where it has no weights here."""
@@ -61,11 +63,11 @@ class BackboneShelf:
         return {name: engine for name, engine in sorted(found.items()) if engine is not None}
 
     def save(self, folder: Path, views: Iterable[View]) -> dict[str, str]:
-        """Write the weights of the networks of these views that are not in `folder`; names of all their files, by the
-        labels of `network_label`."""
+        """Write the weights of the networks of these views that are not in `folder`, in half precision where they
+        embed alike; names of all their files, by the labels of `network_label`."""
         saved = {}
         for network in sorted({(view.backbone, view.variant) for view in views}):
-            label, state = network_label(*network), partial(self.state, *network)
+            label, state = network_label(*network), partial(self._saved_state, *network)
             saved[label] = save_known(folder, f"backbone-{label}", self(*network).digest, state)
         return saved
 
@@ -85,3 +87,10 @@ class BackboneShelf:
     def state(self, backbone: str, variant: str = "") -> dict[str, torch.Tensor]:
         """Its weights on the CPU, for saving."""
         return {key: value.cpu() for key, value in self(backbone, variant).model.state_dict().items()}
+
+    def _saved_state(self, backbone: str, variant: str) -> dict[str, torch.Tensor]:
+        """Its weights as they are saved: halved where that changes little, which is tried once."""
+        network, state = self(backbone, variant), self.state(backbone, variant)
+        if network.digest not in self._halves:
+            self._halves[network.digest] = embeds_alike(network)
+        return halve(state) if self._halves[network.digest] else state

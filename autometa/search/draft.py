@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -55,9 +55,9 @@ class PortfolioDraft:
         """The modes in which portfolios are compared, with their weights."""
         return {mode: 1.0 for mode in self.bench.modes if mode in (*QUICK_MODES, "unfitted")}
 
-    def weights(self, without: int | None = None) -> dict[View, float]:
-        """Weights of the views by what they answer alone, in all folds or in all but one."""
-        views = list(self.bench.orientations)
+    def weights(self, without: int | None = None, some: Sequence[View] | None = None) -> dict[View, float]:
+        """Weights of all views, or of `some`, by what they answer alone, in all folds or in all but one."""
+        views = list(self.bench.orientations if some is None else some)
         if not views or not all(view in self.alone for view in views):
             return dict.fromkeys(views, 1 / max(len(views), 1))
         accuracies = np.stack([self.alone[view] for view in views])
@@ -95,6 +95,12 @@ class PortfolioDraft:
             self.alone, self.answers = alone, answers
 
         return restore
+
+    def leave_out(self, view: View, answers: list[FoldAnswer]) -> None:
+        """Take a view out; `answers`: what the portfolio answers without it, in a few modes."""
+        self.bench.leave_out(view)
+        del self.alone[view]
+        self.answers = answers
 
     def answer(self, mixture: Mixture, fold: int) -> FoldAnswer:
         """What a portfolio answers on a fold; without trained copies, which have seen its classes, but on one."""

@@ -107,6 +107,11 @@ class Workbench:
 
         return restore
 
+    def leave_out(self, view: View) -> None:
+        """Forget a view, but its features."""
+        self._forget(view)
+        del self.orientations[view]
+
     def metrics(self, views: Sequence[View], modes: Sequence[str]) -> dict[MetricKey, Metric]:
         """All that a portfolio of these views and modes needs, fitted to all classes. ValueError where these are too
         few."""

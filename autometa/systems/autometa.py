@@ -39,6 +39,7 @@ from autometa.planning.plan import Plan, make_plan
 from autometa.planning.stage_log import JOURNAL, StageLog
 from autometa.search import explanation
 from autometa.search.draft import PortfolioDraft
+from autometa.search.equals import leave_out_equals
 from autometa.search.evidence import Evidence
 from autometa.search.few_modes import choose_modes
 from autometa.search.final_weights import FinalWeights, choose_weights
@@ -255,6 +256,7 @@ class Controller:
             )
             self._note("evidence", str(refined))
             draft.refinement = refined.refinement
+        leave_out_equals(draft, lambda: prices.may_refine(1), partial(self._note, "evidence"))
         modes = prices.weighed_modes()
         if modes is None:
             raise BudgetExhausted("no time is left to choose weights")

@@ -21,7 +21,7 @@ from autometa.core.budget import TimeBudget
 
 
 def installed() -> list[str]:
-    rows = [s for s in ENGINES.values() if s.installed and "cpu" in s.devices]
+    rows = [s for s in ENGINES.values() if s.installed and "cpu" in s.devices and s.precision == "float32"]
     return [s.name for s in rows if s.name not in ("eager", "compiled")]
 
 

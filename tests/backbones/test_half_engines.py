@@ -72,7 +72,7 @@ def test_the_reason_says_what_failed() -> None:
     off = reference.clone()
     off[5, 10:] += 0.2 * torch.randn(10)
     assert "cosine of 0.9" in str(reason_to_refuse("half", reference, off, [10, 10]))
-    assert f"at least {LEAST_COSINE}" in str(reason_to_refuse("half", reference, off, [10, 10]))
+    assert f"at least {LEAST_COSINE['half']}" in str(reason_to_refuse("half", reference, off, [10, 10]))
     assert "no numbers" in str(reason_to_refuse("half", reference, reference / 0, [10, 10]))
     close = torch.nn.functional.normalize(torch.ones(64, 20) + 0.001 * torch.randn(64, 20), dim=1)
     moved = torch.nn.functional.normalize(torch.ones(64, 20) + 0.001 * torch.randn(64, 20), dim=1)
