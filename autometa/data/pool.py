@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from autometa.core.budget import MemoryBudget, TimeBudget
 from autometa.core.errors import DataError
 from autometa.core.time_policy import POLICY
-from autometa.data.images import ImagePool, as_uint8, hash_images, take_share_of_each_class
+from autometa.data.images import ImagePool, Rows, as_uint8, hash_images, take_share_of_each_class
 
 MEMORY_SHARE = 0.4
 """Share of the memory left to fill with images."""
@@ -45,19 +45,27 @@ def _join_datasets(sets: Any, memory: MemoryBudget) -> ImagePool:
     share = min(1.0, MEMORY_SHARE * max(memory.left_bytes(), 0) / max(need, 1))
     if len(sets) == 1 and not sets[0].images.flags.writeable:
         share = 1.0  # one dataset stays where it is, in a shared file, which takes no memory of this process
-    images, labels, dataset_of_class = [], [], []
+    chosen = [take_share_of_each_class(dataset.labels, share) for dataset in sets]
+    labels, dataset_of_class = [], []
     first = 0
-    for number, dataset in enumerate(sets):
+    for number, (dataset, rows) in enumerate(zip(sets, chosen, strict=True)):
         classes = int(dataset.labels.max()) + 1
-        rows = take_share_of_each_class(dataset.labels, share)
-        images.append(dataset.images[rows] if len(sets) > 1 or share < 1 else dataset.images)
         labels.append(dataset.labels[rows] + first)
         dataset_of_class += [number] * classes
         first += classes
-    joined = images[0] if len(images) == 1 else np.concatenate(images)
+    images = sets[0].images if len(sets) == 1 and share >= 1 else _copy_rows(sets, chosen)
     return ImagePool(
-        joined, np.concatenate(labels), np.array(dataset_of_class), tuple(dataset.name for dataset in sets)
+        images, np.concatenate(labels), np.array(dataset_of_class), tuple(dataset.name for dataset in sets)
     )
+
+
+def _copy_rows(sets: Any, chosen: Sequence[Rows]) -> NDArray[np.uint8]:
+    """These rows of each dataset in one array, which are copied once: not first by dataset, then together."""
+    ends = np.cumsum([len(rows) for rows in chosen])
+    joined = np.empty((ends[-1], *sets[0].images.shape[1:]), dtype=np.uint8)
+    for dataset, rows, end in zip(sets, chosen, ends, strict=True):
+        np.take(dataset.images, rows, axis=0, out=joined[end - len(rows) : end], mode="clip")
+    return joined
 
 
 def _read_stream(generator: Any, time: TimeBudget, memory: MemoryBudget) -> ImagePool:
