@@ -40,6 +40,8 @@ STAGES: dict[str, Mix] = {
     "close": {"heads": 1.0},
 }
 """What stages consist of. Halves and the like are guesses."""
+OUTER = frozenset(("start", "import", "prepare", "decode", "meta_train", "meta_test", "score", "close"))
+"""Stages of a run; all others lie within meta-training."""
 VIEW: Mix = {"heads": 0.2, "embedding": 0.8}
 """Of a purchase, which bears the name of a view: images are embedded, then metrics are fitted. A guess."""
 REST: Mix = {"heads": 1.0}
@@ -107,6 +109,21 @@ def predict_curve(
     )
 
 
+def describe(prediction: Prediction) -> list[str]:
+    """A prediction in lines for people: what it is, the points, and what it rests on."""
+    profile = prediction.profile
+    speeds = ", ".join(f"{kind} {value:.2g}" for kind, value in prediction.faster)
+    lines = [f"prediction for {profile.name} ({profile.machine}); times as fast as here: {speeds}"]
+    for point in prediction.points:
+        budget = show_duration(point.time_budget_s)
+        if point.score is None or point.worth_s is None:
+            lines.append(f"  {budget:>6}  {point.reason}")
+            continue
+        width = "" if point.ci95 is None else f" ± {point.ci95:.1f}"
+        lines.append(f"  {budget:>6}  {point.score:.1f}{width} %, what {point.worth_s:.0f} s buy here")
+    return [*lines, *prediction.notes]
+
+
 def stage_mix(stage: str) -> Mix:
     """The kinds of work that a stage consists of, with their shares, which add up to one."""
     if stage in STAGES:
@@ -120,19 +137,23 @@ def stage_mix(stage: str) -> Mix:
 def scale_seconds(point: Point, faster: Speeds, gpu_start_s: float = 0.0) -> float:
     """Seconds that the work of a point takes where each kind of work is so many times as fast. What belongs to no
     stage counts as work in Python, and what is left of the budget stays as it is: the reserve that a run keeps."""
-    parts = {stage: seconds for stage, seconds in point.seconds.items() if stage != TOTAL}
-    inner = [
-        stage
-        for stage in parts
-        if stage_mix(stage) is VIEW or stage in ("probe", "evidence", "search", "embed")
-    ]
-    if inner:  # the stages within it are told, too
-        parts.pop("meta_train", None)
+    parts = _each_once(point.seconds)
     rest_s = max(point.seconds.get(TOTAL, 0.0) - sum(parts.values()), 0.0)
     spent_s = gpu_start_s + rest_s / faster.heads
     for stage, seconds in parts.items():
         spent_s += sum(share * seconds / getattr(faster, kind) for kind, share in stage_mix(stage).items())
     return spent_s + max(point.time_budget_s - sum(parts.values()) - rest_s, 0.0)
+
+
+def _each_once(seconds: Mapping[str, float]) -> dict[str, float]:
+    """The stages without the total. Where those within meta-training are told, what is left of it is the start of its
+    process."""
+    parts = {stage: spent_s for stage, spent_s in seconds.items() if stage != TOTAL}
+    inner_s = sum(spent_s for stage, spent_s in parts.items() if stage not in OUTER)
+    if inner_s and "meta_train" in parts:
+        start_s = max(parts.pop("meta_train") - inner_s, 0.0)
+        parts["start"] = parts.get("start", 0.0) + start_s
+    return parts
 
 
 def measure_knots(points: Sequence[Point], profile: Profile, faster: Speeds) -> list[Knot]:

@@ -16,6 +16,7 @@ from autometa.tuning.predicted import (
     STAGES,
     VIEW,
     Prediction,
+    describe,
     predict_curve,
     scale_seconds,
     stage_mix,
@@ -81,6 +82,9 @@ def test_a_stage_that_is_told_by_its_parts_counts_once() -> None:
     inner = {"decode": 10.0, "meta_train": 60.0, "tiny@128": 40.0, "evidence": 20.0, "meta_test": 30.0}
     one = point(100, 60.0, seconds=inner | {"total": 100.0})
     assert scale_seconds(one, speeds()) == pytest.approx(100)
+    longer = inner | {"meta_train": 65.0, "tiny@128": 35.0, "total": 105.0}  # 10 s to start the process
+    twice = scale_seconds(point(105, 60.0, seconds=longer), speeds(start=0.5))
+    assert twice == pytest.approx(105 + 10)
     outer = {"decode": 10.0, "meta_train": 60.0, "meta_test": 30.0, "total": 100.0}
     assert scale_seconds(point(100, 60.0, seconds=outer), speeds(2.0)) == pytest.approx(50)
 
@@ -166,6 +170,13 @@ def test_a_file_that_is_no_profile_is_named(tmp_path: Path, text: str, said: str
     with pytest.raises(ConfigError) as error:
         read_profile(str(file))
     assert said in str(error.value) and "odd.yaml" in str(error.value)
+
+
+def test_a_prediction_is_told_in_lines() -> None:
+    lines = describe(predict_curve(POINTS, read_profile("pi5"), REFERENCE, [60, 600]))
+    assert lines[0].startswith("prediction for pi5 (a Raspberry Pi 5") and "embedding 0.14" in lines[0]
+    assert "outside what was measured" in lines[1] and " ± " in lines[2] and "buy here" in lines[2]
+    assert "a prediction: nothing was run on pi5; its speeds are from published figures and guesses" in lines
 
 
 def test_an_unknown_profile_is_named_with_those_that_there_are() -> None:
