@@ -11,7 +11,7 @@ import numpy as np
 
 from ingestion.errors import InputError
 from ingestion.folders import ClassWalk, counted, list_folder, printable, shortlist
-from ingestion.tasks import Rows
+from ingestion.tasks import Rows, group_rows
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,7 @@ class Dataset:
     @cached_property
     def rows_of_class(self) -> Sequence[Rows]:
         """For every class id, its row numbers in ascending order."""
-        order = np.argsort(self.labels, kind="stable")
-        return np.split(order, np.cumsum(self.class_sizes)[:-1])
+        return group_rows(self.labels, len(self.class_names))
 
     @cached_property
     def class_sizes(self) -> Rows:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from ingestion.tasks import Rows, TaskConfig, TaskDraw, draw_train_tasks
+from ingestion.tasks import Rows, TaskConfig, TaskDraw, draw_train_tasks, group_rows
 
 ImageSet = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -24,12 +25,12 @@ class TrainingSet:
     images: NDArray[np.uint8]
     labels: Rows
 
-    @property
+    @cached_property
     def rows_of_class(self) -> Sequence[Rows]:
-        """For every class id, its row numbers in ascending order."""
-        return [np.flatnonzero(self.labels == c) for c in range(self.classes)]
+        """For every class id, its row numbers in ascending order. Each task that is drawn asks for them."""
+        return group_rows(self.labels, self.classes)
 
-    @property
+    @cached_property
     def classes(self) -> int:
         """Number of classes."""
         return int(self.labels.max()) + 1

@@ -56,9 +56,11 @@ def decode_dataset(
     px: int | Preparation,
     cache_dir: Path,
     on_progress: Callable[[int, int], None] | None = None,
+    *,
+    trim: bool = True,
 ) -> DecodedDataset:
     """Decode every image of `dataset` at `px` pixels or as a preparation says, or map the cache file of an earlier
-    run.
+    run. `trim`: keep the cache below its cap, which looks at all its files.
 
     Raises NoImageError if no image can be read, InputError if the cache folder cannot be written.
     """
@@ -74,7 +76,8 @@ def decode_dataset(
                     f"{dataset.name}: its decoded images in the cache were changed, so they are decoded again"
                 )
             cached = _fill_cache(cache, key, dataset, preparation, on_progress or (lambda done, total: None))
-            cache.trim()
+            if trim:
+                cache.trim()
     except OSError as error:
         raise InputError(
             f"image cache {folder}: {error.strerror or error}; free space there or choose another folder "

@@ -17,6 +17,8 @@ from ingestion.tasks import Rows
 
 SHARD = 256
 """Images that are decoded, and cached, together."""
+TRIM_EVERY = 64
+"""Shards between two looks at all files of the cache, whose number grows with them: 0.8 GB at 128 px."""
 FIRST_ROUND = 10
 """Images of each class before any class gets more; each further round has as many as all before."""
 
@@ -31,7 +33,7 @@ class PartialDataset:
         self.dataset = dataset
         self.broken: list[str] = []
         self._preparation, self._cache_dir, self._file = preparation, cache_dir, file
-        self._px, self._flat = preparation.px, list[Path]()
+        self._px, self._flat, self._shards = preparation.px, list[Path](), 0
         self._place = np.arange(len(dataset.files))  # in the file, of each row
         self._there = np.zeros(len(dataset.files), dtype=bool)
         self._tried = self._there.copy()
@@ -82,8 +84,9 @@ class PartialDataset:
         files = [self.dataset.files[row] for row in rows]
         shard = dataset_from_names(self.dataset.name, files, ["image"] * len(files))
         self._tried[rows] = True
+        trim, self._shards = self._shards % TRIM_EVERY == 0, self._shards + 1
         try:
-            decoded = decode_dataset(shard, self._preparation, self._cache_dir)
+            decoded = decode_dataset(shard, self._preparation, self._cache_dir, trim=trim)
         except NoImageError as error:
             self.broken += error.broken
             return

@@ -13,7 +13,7 @@ from ingestion.datasets import Dataset
 from ingestion.errors import InputError
 from ingestion.folders import counted
 from ingestion.sources import Roles, Source
-from ingestion.tasks import Rows, TaskConfig
+from ingestion.tasks import Rows, TaskConfig, group_rows
 
 Protocol = Literal["auto", "within-domain", "cross-domain"]
 
@@ -46,7 +46,7 @@ class Part:
         labels = new_id[old]
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "class_names", tuple(self.dataset.class_names[i] for i in ids))
-        object.__setattr__(self, "rows_of_class", tuple(np.flatnonzero(labels == i) for i in range(len(ids))))
+        object.__setattr__(self, "rows_of_class", group_rows(labels, len(ids)))
 
     @property
     def name(self) -> str:

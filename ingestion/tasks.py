@@ -17,6 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Rows = NDArray[np.int64]
 
 
+def group_rows(labels: Rows, classes: int) -> tuple[Rows, ...]:
+    """For each of so many classes, the places of its label among `labels` int64 [n], ascending. The labels are sorted
+    once: looking for each class in all of them would take images × classes."""
+    order = np.argsort(labels, kind="stable")
+    return tuple(np.split(order, np.cumsum(np.bincount(labels, minlength=classes))[:-1]))
+
+
 class TaskConfig(BaseModel):
     """Ways, shots and queries of the tasks of one generator, named as in the format's `config.json`."""
 

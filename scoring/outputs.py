@@ -116,21 +116,23 @@ def scores_json(result: Result) -> str:
     scores |= {"tasks": overall.tasks, "tasks_missing": overall.missing}
     scores |= {"duration_s": run.duration_s or 0.0, "time_budget_s": run.time_budget_s or 0.0}
     keys = safe_keys([group.name for group in result.summary.datasets])
+    means, widths = _keys(keys, "_normalized_accuracy"), _keys(keys, "_normalized_accuracy_ci95")
     for number, group in enumerate(result.summary.datasets, start=1):
         main = group.estimates[MAIN_METRIC.key]
         scores[f"dataset_{number}"] = main.mean
-        scores[_key(keys, number, "_normalized_accuracy")] = main.mean
-        scores[_key(keys, number, "_normalized_accuracy_ci95")] = main.ci95
+        scores[means[number - 1]] = main.mean
+        scores[widths[number - 1]] = main.ci95
     if result.calibration:
-        named = (_key(keys, number, f"_{_ERROR_KEY}") for number in range(1, len(keys) + 1))
+        named = _keys(keys, f"_{_ERROR_KEY}")
         for key, group in zip((_ERROR_KEY, *named), (overall, *result.summary.datasets), strict=True):
             if (error := group.reliability.expected_error) is not None:
                 scores[key] = error
     return json.dumps(scores, indent=2, allow_nan=False) + "\n"
 
 
-def _key(keys: list[str], number: int, suffix: str) -> str:
-    return short_prefixes(keys, suffix)[number - 1] + suffix
+def _keys(names: list[str], suffix: str) -> list[str]:
+    """The keys of all datasets with a suffix."""
+    return [prefix + suffix for prefix in short_prefixes(names, suffix)]
 
 
 def details_json(result: Result) -> str:

@@ -47,11 +47,12 @@ def short_prefixes(prefixes: list[str], suffix: str, limit: int = KEY_CHARACTERS
     """
     room = limit - len(suffix)
     taken = {prefix for prefix in prefixes if len(prefix) <= room}
+    counts: dict[str, int] = {}  # where to look on: what was taken stays taken
     cut = []
     for prefix in prefixes:
-        short, count = prefix[:room], 1
+        short, base = prefix[:room], prefix[:room]
         while len(prefix) > room and short in taken:
-            count += 1
+            counts[base] = count = counts.get(base, 1) + 1
             short = f"{prefix[: room - len(f'_{count}')]}_{count}"
         taken.add(short)
         cut.append(short)
@@ -63,12 +64,13 @@ def safe_keys(names: list[str]) -> list[str]:
 
     An empty key becomes "dataset"; a key that is already used gets the first free suffix _2, _3, …
     """
-    keys: list[str] = []
+    keys: dict[str, None] = {}
+    counts: dict[str, int] = {}  # where to look on: what was taken stays taken
     for name in names:
         base = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_") or "dataset"
-        key, count = base, 1
+        key = base
         while key in keys:
-            count += 1
+            counts[base] = count = counts.get(base, 1) + 1
             key = f"{base}_{count}"
-        keys.append(key)
-    return keys
+        keys[key] = None
+    return list(keys)

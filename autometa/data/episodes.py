@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from autometa.core.errors import DataError
-from autometa.data.images import ImagePool, Rows
+from autometa.data.images import ImagePool, Rows, group_places
 
 DIRICHLET = 2.0
 """Concentration of the Dirichlet distribution of class shares in unbalanced queries; 1 is more uneven than 2."""
@@ -57,12 +57,9 @@ def sample_episodes(
     If the data has too few classes or images for `spec`, an episode has fewer ways, shots or queries.
     DataError if no dataset has two classes of two images each.
     """
-    large = [c for c in classes if len(pool.rows_of_class[c]) >= 2]
-    groups = [
-        np.array([c for c in large if pool.dataset_of_class[c] == d], dtype=np.int64)
-        for d in range(len(pool.datasets))
-    ]
-    usable = [group for group in groups if len(group) >= 2]
+    large = classes[pool.class_sizes[classes] >= 2]
+    groups = group_places(pool.dataset_of_class[large], len(pool.datasets))
+    usable = [large[places] for places in groups if len(places) >= 2]
     if not usable:
         raise DataError(
             f"no episode can be drawn from {len(classes)} classes of {len(pool.datasets)} dataset(s): give a "
@@ -74,19 +71,19 @@ def sample_episodes(
 def _sample_episode(pool: ImagePool, group: Rows, spec: EpisodeSpec, rng: np.random.Generator) -> Episode:
     """One episode over the classes of a dataset that have two images or more."""
     ways = int(rng.integers(min(spec.ways[0], len(group)), min(spec.ways[1], len(group)) + 1))
-    sizes = np.array([len(pool.rows_of_class[c]) for c in group])
+    sizes = pool.class_sizes[group]
     shots = int(rng.integers(spec.shots[0], spec.shots[1] + 1))
     queries = spec.queries_per_class
     candidates = group[sizes >= shots + queries]
     if len(candidates) < ways:  # too few large classes: take the largest, fewer shots, then fewer queries
         candidates = group[np.argsort(-sizes, kind="stable")[:ways]]
-        room = int(min(len(pool.rows_of_class[c]) for c in candidates))
+        room = int(pool.class_sizes[candidates].min())
         queries = max(min(queries, room - 1), 1)
         shots = max(min(shots, room - queries), 1)
     chosen = rng.choice(candidates, ways, replace=False)
     query_counts = np.full(ways, queries)
     if not spec.balanced:
-        spare = np.array([len(pool.rows_of_class[c]) for c in chosen]) - shots
+        spare = pool.class_sizes[chosen] - shots
         query_counts = _draw_uneven_counts(queries, spare, rng)
     picked = [
         rng.choice(pool.rows_of_class[c], shots + n, replace=False)

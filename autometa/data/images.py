@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -50,9 +51,24 @@ class ImagePool:
     @cached_property
     def rows_of_class(self) -> tuple[Rows, ...]:
         """The row numbers of each class."""
-        order = np.argsort(self.labels, kind="stable")
-        sizes = np.bincount(self.labels, minlength=self.classes)
-        return tuple(np.split(order, np.cumsum(sizes)[:-1]))
+        return group_places(self.labels, self.classes)
+
+    @cached_property
+    def class_sizes(self) -> Rows:
+        """Images of each class, int64 [classes]."""
+        return np.bincount(self.labels, minlength=self.classes)
+
+    @cached_property
+    def classes_of_dataset(self) -> tuple[Rows, ...]:
+        """The class ids of each dataset, ascending."""
+        return group_places(self.dataset_of_class, len(self.datasets))
+
+
+def group_places(labels: Rows, groups: int) -> tuple[Rows, ...]:
+    """For each of so many groups, the places of its number among `labels` int64 [n], ascending. They are sorted once:
+    looking for each group in all of them would take n × groups."""
+    order = np.argsort(labels, kind="stable")
+    return tuple(np.split(order, np.cumsum(np.bincount(labels, minlength=groups))[:-1]))
 
 
 def as_uint8(images: torch.Tensor, into: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
@@ -89,7 +105,8 @@ def take_share_of_each_class(labels: Rows, share: float, rng: np.random.Generato
     """
     if share >= 1:
         return np.arange(len(labels))
-    rows = [np.flatnonzero(labels == c) for c in np.unique(labels)]
+    present, place = np.unique(labels, return_inverse=True)
+    rows: Sequence[Rows] = group_places(place, len(present))
     if rng is not None:
         rows = [rng.permutation(r) for r in rows]
     return np.sort(np.concatenate([r[: max(int(share * len(r)), 2)] for r in rows]))
@@ -101,17 +118,23 @@ def choose_rows(pool: ImagePool, classes: Rows, per_class: int, limit: int, rng:
     Takes whole classes in random order until the limit is reached. Datasets take turns, and each gives two classes or
     more, so that none is left out.
     """
-    datasets = range(len(pool.datasets))
-    queues = [rng.permutation(classes[pool.dataset_of_class[classes] == d]) for d in datasets]
-    longest = max(map(len, queues), default=0)
-    in_turns = [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]
-    if not in_turns:
-        return np.empty(0, dtype=np.int64)
+    places = group_places(pool.dataset_of_class[classes], len(pool.datasets))
+    queues = [rng.permutation(classes[own]) for own in places]
     rows: list[Rows] = []
     count = 0
-    for place, c in enumerate(in_turns):
+    for place, c in enumerate(_in_turns(queues)):
         if count >= limit and place >= 2 * len(queues):
             break
         rows.append(rng.permutation(pool.rows_of_class[c])[:per_class])
         count += len(rows[-1])
-    return np.sort(np.concatenate(rows))
+    return np.sort(np.concatenate(rows)) if rows else np.empty(0, dtype=np.int64)
+
+
+def _in_turns(queues: Sequence[Rows]) -> Iterator[int]:
+    """The first of each queue, then the second of each that has one, and so on."""
+    left = [queue for queue in queues if len(queue)]
+    turn = 0
+    while left:
+        yield from (int(queue[turn]) for queue in left)
+        turn += 1
+        left = [queue for queue in left if turn < len(queue)]

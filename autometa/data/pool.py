@@ -48,18 +48,19 @@ def _join_datasets(sets: Any, memory: MemoryBudget) -> ImagePool:
     share = min(1.0, MEMORY_SHARE * max(memory.left_bytes(), 0) / max(need, 1))
     if len(sets) == 1 and not sets[0].images.flags.writeable:
         share = 1.0  # one dataset stays where it is, in a shared file, which takes no memory of this process
-    images, labels, dataset_of_class = [], [], []
+    chosen = [take_share_of_each_class(dataset.labels, share) for dataset in sets]
+    labels, dataset_of_class = [], []
     first = 0
-    for number, dataset in enumerate(sets):
+    for number, (dataset, rows) in enumerate(zip(sets, chosen, strict=True)):
         classes = int(dataset.labels.max()) + 1
-        rows = take_share_of_each_class(dataset.labels, share)
-        images.append(dataset.images[rows] if len(sets) > 1 or share < 1 else dataset.images)
         labels.append(dataset.labels[rows] + first)
         dataset_of_class += [number] * classes
         first += classes
-    joined = images[0] if len(images) == 1 else np.concatenate(images)
+    images = sets[0].images
+    if len(sets) > 1 or share < 1:
+        images = copy_rows([dataset.images for dataset in sets], chosen, in_file=False)
     return ImagePool(
-        joined, np.concatenate(labels), np.array(dataset_of_class), tuple(dataset.name for dataset in sets)
+        images, np.concatenate(labels), np.array(dataset_of_class), tuple(dataset.name for dataset in sets)
     )
 
 

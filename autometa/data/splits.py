@@ -17,8 +17,8 @@ def split_classes(pool: ImagePool, held_out: float, rng: np.random.Generator) ->
     than four classes, all of them are held out.
     """
     fit, held = [], []
-    for dataset in range(len(pool.datasets)):
-        classes = rng.permutation(np.flatnonzero(pool.dataset_of_class == dataset))
+    for own in pool.classes_of_dataset:
+        classes = rng.permutation(own)
         n_held = len(classes)
         if n_held >= 4:
             n_held = int(np.clip(held_out * n_held, 2, n_held - 2))

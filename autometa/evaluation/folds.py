@@ -76,7 +76,7 @@ def fold_of_classes(folds: Sequence[Fold], classes: int) -> Rows:
 
 def _deal_datasets(pool: ImagePool, most_folds: int, rng: np.random.Generator) -> list[Rows]:
     """Whole datasets dealt to folds; empty where there are not two datasets with two classes each."""
-    usable = [d for d in range(len(pool.datasets)) if (pool.dataset_of_class == d).sum() > 1]
+    usable = [d for d, own in enumerate(pool.classes_of_dataset) if len(own) > 1]
     if len(usable) < 2:
         return []
     hands = np.array_split(rng.permutation(usable), min(most_folds, len(usable)))
@@ -86,8 +86,7 @@ def _deal_datasets(pool: ImagePool, most_folds: int, rng: np.random.Generator) -
 def _deal_classes(pool: ImagePool, most_folds: int, rng: np.random.Generator) -> list[Rows]:
     """Classes dealt to folds in turn, dataset by dataset; empty where there are too few for two folds. Datasets with
     too few classes are in no fold."""
-    present = np.unique(pool.labels)
-    of_dataset = [present[pool.dataset_of_class[present] == d] for d in range(len(pool.datasets))]
+    of_dataset = [own[pool.class_sizes[own] > 0] for own in pool.classes_of_dataset]
     large = [own for own in of_dataset if len(own) >= 2 * LEAST_FIT_CLASSES]
     if not large:
         return []

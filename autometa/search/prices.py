@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from autometa.backbones import TUNED, View
+from autometa.core.budget import MemoryBudget
+from autometa.data.images import ImagePool
 from autometa.learners.trained import TrainedCosts
 from autometa.planning.forecast import Forecast
 from autometa.search.draft import PortfolioDraft
@@ -20,8 +22,19 @@ FEATURE_BYTES = 4 * 2600
 """Of an image in a view, about."""
 SERVING_BYTES, SERVED_BYTES = 10**9, 300 * 2**20
 """Memory of the process of meta-test: without views, and for each (an engine, weights, metrics, features)."""
+FIRST_SHARE = 0.5
+"""Of the memory that is left: the images to learn from and their features in the first view."""
 VIEW_BYTES = 350 * 2**20
 """Of a view besides: an engine, metrics, and what fitting them takes."""
+
+
+def most_images(memory: MemoryBudget, pool: ImagePool) -> int:
+    """How many images to learn from memory has room for: for their features in a view, as it is predicted before one
+    is bought, and for a copy of them, which is needed where they are not all of the pool."""
+    room = FIRST_SHARE * max(memory.left_bytes() - VIEW_BYTES, 0)
+    if room >= 2 * FEATURE_BYTES * len(pool.images):
+        return len(pool.images)
+    return int(room / (2 * FEATURE_BYTES + pool.images[:1].nbytes))
 
 
 @dataclass

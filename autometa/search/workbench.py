@@ -28,6 +28,8 @@ ORIENTATION_STEPS = (1, 2, 4, 8)
 """How many of these a view may be fitted to."""
 TRAINING_FOLD = 0
 """The fold whose classes no network is trained on."""
+TURNED_IMAGES = 1024
+"""Images that are turned, and embedded, at a time."""
 MOST_IN_HALF = 1e4
 """Entries of projections are no larger: half precision ends at 65504."""
 
@@ -81,9 +83,14 @@ class Workbench:
         known = len(next(iter(turned.values())))
         self.forecast.store.embed(view, self.pool.images, keys, budget)
         for orientation in range(1 + known, orientations):
-            images, passing = orient(self.pool.images, orientation), self._passing_store()
+            parts: dict[View, list[torch.Tensor]] = {one: [] for one in inputs}
+            for start in range(0, len(keys), TURNED_IMAGES):  # turned images of all would be another pool
+                images = orient(self.pool.images[start : start + TURNED_IMAGES], orientation)
+                passing, own_keys = self._passing_store(), keys[: len(images)]
+                for one in inputs:
+                    parts[one].append(passing.embed(one, images, own_keys, budget).half())
             for one in inputs:
-                turned[one].append(passing.embed(one, images, keys, budget).half())
+                turned[one].append(torch.cat(parts[one]))
         self._turned |= turned
         self._forget(view)
         self.orientations[view] = orientations

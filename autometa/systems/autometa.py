@@ -44,7 +44,7 @@ from autometa.search.evidence import Evidence
 from autometa.search.few_modes import choose_modes
 from autometa.search.final_weights import FinalWeights, choose_weights
 from autometa.search.incumbent import Incumbent, Servable, Stage
-from autometa.search.prices import Prices
+from autometa.search.prices import Prices, most_images
 from autometa.search.purchases import Gains, Purchase
 from autometa.search.refinement import LEAST_TRIALS, search_refinement
 from autometa.search.shop import Shop
@@ -185,7 +185,8 @@ class Controller:
         can be bought with them."""
         several_s = OTHER_SIZES * self.policy.slowdown * sum(map(self._forecast.image_s, self._alike(first)))
         search_s = min(plan.search_s, self._forecast.spare_s([first]))  # meta-training may have to end before
-        most = int(self.policy.embed_share * search_s / several_s)
+        in_time = int(self.policy.embed_share * search_s / several_s)
+        most = min(in_time, most_images(self.limits.memory, pool))
         rows = take_share_of_each_class(pool.labels, max(most, 1) / len(pool.images), self._rng)
         chosen = pool  # as it is where all are taken: a copy would take as much memory
         if len(rows) < len(pool.images):

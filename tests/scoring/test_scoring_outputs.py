@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from scoring import ScoringSettings, score
+from scoring import ScoringSettings, outputs, score
 from scoring.errors import OutputError
 from scoring.files import write_bytes
 from scoring.outputs import prepare_folder
+from scoring.text import safe_keys, short_prefixes
 
 MakeRun = Callable[..., Path]
 
@@ -189,3 +190,24 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     assert (tmp_path / "scores.txt").read_text() == "old"
     write_bytes(tmp_path / "scores.txt", b"new")
     assert (tmp_path / "scores.txt").read_text() == "new"
+
+
+def test_keys_are_made_once_for_all_datasets(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anew for each dataset would take datasets × datasets."""
+    asked: list[int] = []
+
+    def counting(prefixes: list[str], suffix: str) -> list[str]:
+        asked.append(len(prefixes))
+        return short_prefixes(prefixes, suffix)
+
+    monkeypatch.setattr(outputs, "short_prefixes", counting)
+    results = make_run()
+    score(ScoringSettings(results, results.parent / "scores"))
+    assert len(asked) == 3 and set(asked) == {2}
+
+
+def test_many_datasets_of_the_same_name_have_keys_of_their_own() -> None:
+    keys = safe_keys(["same"] * 5000 + ["same_3"])
+    assert keys[:3] == ["same", "same_2", "same_3"] and len(set(keys)) == 5001
+    long = ["x" * 40 + str(number) for number in range(3000)]
+    assert len(set(short_prefixes(long, "_normalized_accuracy_ci95"))) == 3000

@@ -13,6 +13,7 @@ from autometa.core.errors import BudgetExhausted
 from autometa.heads import FeatureStatistics, find_metric
 from autometa.heads.modes import SIX_MODES, collect_keys, join_features
 from autometa.model.portfolio import list_inputs
+from autometa.search import workbench
 from autometa.search.workbench import ORIENTATIONS, Workbench, orient
 
 pytestmark = pytest.mark.usefixtures("eager_only")
@@ -108,3 +109,20 @@ def test_without_folds_there_are_metrics_but_no_products(tiny_backbone: str) -> 
     bench.take_in(view, 1, UNLIMITED)
     assert bench.product_bytes == 0
     assert list(bench.metrics([view], ["unfitted"])) == list_inputs([view], ("root_l2", False))
+
+
+def test_few_images_are_turned_at_a_time(tiny_backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them would take the memory of another pool."""
+    sizes: list[int] = []
+
+    def counting(images: np.ndarray, orientation: int) -> np.ndarray:
+        sizes.append(len(images))
+        return orient(images, orientation)
+
+    monkeypatch.setattr(workbench, "orient", counting)
+    monkeypatch.setattr(workbench, "TURNED_IMAGES", 50)
+    bench, view = make_bench(make_forecast(tiny_backbone), POOL), View(tiny_backbone, 32)
+    bench.take_in(view, 2, UNLIMITED)
+    assert sizes == [50, 50, 20]
+    for one, (turned,) in bench._turned.items():
+        torch.testing.assert_close(turned.float(), embed(bench, one, 1), atol=1e-3, rtol=1e-2)
