@@ -45,7 +45,12 @@ def suit_sides(sides: Sequence[int]) -> int:
 
 def shorter_sides(files: Sequence[Path]) -> list[int]:
     """The shorter sides of a few images, evenly spread over all; those that cannot be read are left out."""
+    return [min(size) for size in sample_sizes(files)]
+
+
+def sample_sizes(files: Sequence[Path]) -> list[tuple[int, int]]:
+    """Widths and heights of a few images, evenly spread over all; those that cannot be read are left out."""
     places = np.unique(np.linspace(0, len(files) - 1, SAMPLE).astype(int)) if files else ()
     with quiet_decoders():
         sizes = [read_image_size(files[place]) for place in places]
-    return [min(size) for size in sizes if size is not None]
+    return [size for size in sizes if size is not None]

@@ -13,6 +13,7 @@ from PIL import Image
 from ingestion.formats import UNUSABLE, load_image, open_image
 from ingestion.image_cache import Pixels
 from ingestion.preparation import WHITE, Preparation
+from ingestion.shapes import make_square
 
 MOST_SAMPLED = 4096
 """Pixels of an image that are looked at."""
@@ -27,17 +28,17 @@ Values = NDArray[np.float64]
 
 def decode_image(data: bytes, px: int | Preparation) -> Pixels:
     """One encoded image → uint8 [3, px, px], RGB; upright as its EXIF data say, the whole image resized to a square
-    with Pillow's bilinear filter (what the original loader does). Deep greys are scaled to 8 bits and transparent
-    parts get a ground as the preparation says; by default, 16 bits are scaled and the ground is white. Whoever gives
-    images to a learner decodes them here, so that it sees what it was trained on.
+    with Pillow's bilinear filter (what the original loader does), unless the preparation names another shape. Deep
+    greys are scaled to 8 bits and transparent parts get a ground as the preparation says; by default, 16 bits are
+    scaled and the ground is white. Whoever gives images to a learner decodes them here, so that it sees what it was
+    trained on.
 
     Raises OSError, ValueError or Image.DecompressionBombError if the data is not a usable image.
     """
     preparation = Preparation.of(px)
-    side = preparation.px
-    rgb = _to_rgb(load_image(data, side), preparation)
-    if rgb.size != (side, side):
-        rgb = rgb.resize((side, side), Image.Resampling.BILINEAR)
+    rgb = make_square(
+        _to_rgb(load_image(data, preparation.px), preparation), preparation.px, preparation.shape
+    )
     return np.ascontiguousarray(np.asarray(rgb, dtype=np.uint8).transpose(2, 0, 1))
 
 

@@ -128,9 +128,8 @@ def trained_preparation(folder: Path) -> Preparation:
 
 
 def _of_record(content: Any) -> Preparation:
-    """What a record says; older ones, and those of killed runs, have the size alone."""
+    """What a record says; older ones, and those of killed runs, have the size and the shape alone."""
     if "preparation" in content:
         return Preparation.from_json(content["preparation"])
-    return Preparation(
-        int(content["image_size"] if "image_size" in content else content["tasks"]["image_size"])
-    )
+    px = int(content["image_size"] if "image_size" in content else content["tasks"]["image_size"])
+    return Preparation(px, shape=content.get("image_shape", "squeeze"))
