@@ -10,12 +10,13 @@ from autometa.backbones.catalogue import CATALOGUE, PRESETS, BackboneSpec, expan
 from autometa.backbones.engines import EAGER  # noqa: E402
 from autometa.backbones.network import Preprocessing, copy_sharing_tensors  # noqa: E402
 from autometa.backbones.split import Normalise, list_stages, split  # noqa: E402
-from autometa.backbones.view import LAYERS, STAGES, TUNED, Source, View, network_label  # noqa: E402
+from autometa.backbones.view import LAST, LAYERS, STAGES, TUNED, Source, View, network_label  # noqa: E402
 from autometa.backbones.weights import installed_backbones  # noqa: E402
 
 __all__ = [
     "CATALOGUE",
     "EAGER",
+    "LAST",
     "LAYERS",
     "PRESETS",
     "STAGES",
