@@ -35,8 +35,8 @@ class BackboneSpec:
     `parameters_m` (millions) are without the classifier, `mega_macs` are millions of multiply-adds for an image of
     `native_px`, 0 if unknown. `relative_cost`: seconds for an image of 128 px in relation to EfficientNet-Lite0, as
     measured on one CPU. `by_default`: its licence lets it be used without being named. `hub_id`, `url_file`: where
-    its weights are on the hub, and the file's name in PyTorch's cache. `layers`: what a pass gives, as far as the
-    network has it.
+    its weights are on the hub, and the file's name in PyTorch's cache. `layers`: what makes up an
+    embedding, as far as the network has it.
     """
 
     name: str

@@ -61,7 +61,7 @@ class Preprocessing:
 class PixelNetwork(nn.Module):
     """uint8 pixels [n, 3, px, px] → some layers of the model, float32 [n, sum of widths], from one pass.
 
-    `layers` are those of `wanted` that the model has, in the order of `LAYERS`. A model without
+    `layers` are the last one and those of `wanted` that the model has, in the order of `LAYERS`. A model without
     `forward_intermediates` has its last layer only.
     """
 
@@ -76,7 +76,7 @@ class PixelNetwork(nn.Module):
         self.layers = tuple(
             layer
             for layer in LAYERS
-            if layer in wanted and (layer == "last" or layer in tokens or tap_of(layer) in self.taps)
+            if layer == "last" or (layer in wanted and (layer in tokens or tap_of(layer) in self.taps))
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

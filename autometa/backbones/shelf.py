@@ -51,10 +51,11 @@ class BackboneShelf:
         return self._built.get(network_label(backbone, variant))
 
     def whole(self, view: View) -> View:
-        """The view with all layers that its network gives; as it is where these are the usual ones."""
-        given = tuple(self(view.backbone, view.variant).widths)
-        further = tuple(layer for layer in given if layer not in STAGES)
-        return replace(view, layers=(*STAGES, *further)) if further else view
+        """The view with all layers that make up an embedding of its network; as it is where these are the usual
+        ones."""
+        network = self(view.backbone, view.variant)
+        layers = tuple(layer for layer in dict.fromkeys(network.spec.layers) if layer in network.widths)
+        return view if set(layers) <= set(STAGES) else replace(view, layers=layers)
 
     def prefer_engines(self, views: Iterable[View], engines: Mapping[str, str]) -> None:
         """Use the engines that `engine_names` gave for these views, eager PyTorch for others."""

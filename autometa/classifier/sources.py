@@ -54,7 +54,7 @@ def open_preset(preset: str) -> Source:
     commas; `auto`: the cheapest whose weights are on this machine. WeightsError where none is here, ConfigError for
     an unknown preset."""
     shelf = BackboneShelf(Machine.detect().device)
-    views = tuple(View(name, shelf(name).input_px(PX)) for name in find_backbones(preset, shelf))
+    views = tuple(shelf.whole(View(name, shelf(name).input_px(PX))) for name in find_backbones(preset, shelf))
     inputs = [one for key in collect_keys([UNFITTED]) for one in list_inputs(views, key)]
     metrics = {one: Metric(find_metric(one[1])) for one in inputs}
     portfolio = Portfolio(views, (WeightedMode(name=UNFITTED),), shelf, metrics)

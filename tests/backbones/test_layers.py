@@ -111,6 +111,17 @@ def test_settings_know_all_further_layers() -> None:
     assert all(spec.layers == STAGES for spec in CATALOGUE.values())
 
 
+def test_layers_of_an_embedding_can_take_the_place_of_the_last() -> None:
+    backbone = small_dinov3()
+    spec = replace(backbone.spec, layers=("class", "stage4", "stage3", "two_stages"))
+    shelf = BackboneShelf("cpu")
+    shelf._built["dinov3"] = Backbone(spec, backbone.model, "cpu")
+    assert tuple(shelf("dinov3").widths) == ("last", "stage3", "stage4", "class"), (
+        "older learners use the last"
+    )
+    assert shelf.whole(View("dinov3", PX)) == View("dinov3", PX, ("class", "stage4", "stage3"))
+
+
 def test_a_portfolio_keeps_its_layers(tiny_backbone: str, tmp_path: Path) -> None:
     shelf = BackboneShelf("cpu", layers=("stage4_gem", "class"))
     view = shelf.whole(View(tiny_backbone, 32))
