@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from ingestion.cgroups import count_cores
 from ingestion.datasets import Dataset
 from ingestion.formats import quiet_decoders
-from ingestion.image_size import sample_sizes
+from ingestion.image_size import FAR_FROM_SQUARE, elongation, sample_sizes
 from ingestion.pixels import DEEP_VALUES, Look, Values, is_special, look_at
 from ingestion.preparation import WHITE, Preparation, Shape
-from ingestion.shapes import FAR_FROM_SQUARE, elongation
 from ingestion.sources import Source
 
 T = TypeVar("T")

@@ -17,21 +17,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autometa.backbones import View
+from autometa.backbones import View, expand_presets
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
 from autometa.classifier.pictures import choose_preparation, look_up_sizes, read_image
 from autometa.classifier.sources import Source, find_backbones
 from autometa.classifier.spaces import PortfolioSpace
 from autometa.core.budget import UNLIMITED, MemoryBudget, TimeBudget, stopwatch
+from autometa.core.errors import WeightsError
 from autometa.core.machine import Machine
 from autometa.heads import find_metric
 from autometa.heads.class_statistics import ClassStatistics
 from autometa.heads.features import unit
 from ingestion import Preparation
 from ingestion.datasets import Dataset
+from ingestion.image_size import FAR_FROM_SQUARE, elongation
 from ingestion.preparation import SHAPES, Shape
-from ingestion.shapes import FAR_FROM_SQUARE, elongation
 
 MOST_IMAGES, MOST_EACH, LEAST_EACH = 300, 12, 3
 """Images that are looked at: in all, and of each class."""
@@ -64,15 +65,18 @@ def choose_shape(
     if ratio < FAR_FROM_SQUARE:
         return preparation, []
     told = f"images are far from square (most {ratio:.1f} to 1)"
+    too_few = [f"{told}; too few of them to tell how they are best made square: squeezed"]
     rows = sample_rows(_number(labels), np.random.default_rng(0))
     if not len(rows):
-        return preparation, [f"{told}; too few of them to tell how they are best made square: squeezed"]
+        return preparation, too_few
     features: dict[Shape, torch.Tensor] = {}
     for shape in SHAPES:
         elapsed = stopwatch()
         pixels, readable = _read([images[row] for row in rows], replace(preparation, shape=shape))
         rows = rows[readable]
-        features[shape] = embed(pixels)
+        if len(np.unique(labels[rows])) < LEAST_CLASSES:
+            return preparation, too_few
+        features[shape] = embed(np.stack(pixels))
         if shape == SHAPES[0] and not budget.fits((len(SHAPES) - 1) * elapsed()):
             return preparation, [f"{told}; no time to try how they are best made square: squeezed"]
     classes = _number(labels[rows])
@@ -93,12 +97,21 @@ def choose_shape_of_datasets(
     ends = np.cumsum([0, *(len(each.class_names) for each in datasets)])
     labels = np.concatenate([each.labels + end for each, end in zip(datasets, ends, strict=False)])
     files = [file for each in datasets for file in each.files]
+    shelf = BackboneShelf(Machine.detect().device)
 
     def embed(images: Images) -> torch.Tensor:
-        shelf = BackboneShelf(Machine.detect().device)
-        return embed_with(shelf, find_backbones(preset, shelf)[0], images)
+        return embed_with(shelf, _first_usable(preset, shelf), images)
 
     return choose_shape(files, labels, preparation, embed, budget)
+
+
+def _first_usable(preset: str, shelf: BackboneShelf) -> str:
+    """The first backbone of a preset (or `auto`, or names) that can be built. WeightsError where none can."""
+    for name in () if preset == "auto" else expand_presets(each.strip() for each in preset.split(",")):
+        with contextlib.suppress(WeightsError):
+            shelf(name)
+            return name
+    return find_backbones(preset, shelf)[0]
 
 
 def suit_examples(
@@ -197,6 +210,8 @@ def _draw_task(classes: Rows, among: Rows, rng: np.random.Generator) -> tuple[Ro
     shots, support, query = int(rng.integers(1, MOST_SHOTS + 1)), [], []
     for one in rng.permutation(among)[:MOST_WAYS]:
         rows = rng.permutation(np.flatnonzero(classes == one))
+        if len(rows) < 2:
+            continue
         known = min(shots, len(rows) - 1)
         support.append(rows[:known])
         query.append(rows[known:])
@@ -213,11 +228,11 @@ def _answer(features: torch.Tensor, classes: Rows, support: Rows, query: Rows) -
     return answered
 
 
-def _read(images: Sequence[Any], preparation: Preparation) -> tuple[Images, list[int]]:
-    """The images that can be read, uint8 [m, 3, px, px], and their places."""
+def _read(images: Sequence[Any], preparation: Preparation) -> tuple[list[Images], list[int]]:
+    """The images that can be read, each uint8 [3, px, px], and their places."""
     pixels, places = [], []
     for place, image in enumerate(images):
         with contextlib.suppress(ValueError):  # what cannot be read is told where it is needed
             pixels.append(read_image(image, preparation))
             places.append(place)
-    return np.stack(pixels), places
+    return pixels, places

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ingestion.image_size import sample_sizes
+from ingestion.image_size import elongation, sample_sizes
 from ingestion.pixels import decode_image
 from ingestion.preparation import SHAPES, Preparation, Shape, common_preparation
-from ingestion.shapes import elongation
 from ingestion.sources import read_source
 from ingestion.survey import choose_preparation, choose_preparations, measure_elongation
 
