@@ -14,7 +14,7 @@ from _scaling_fit import Costs, timed
 from numpy.typing import NDArray
 
 from autometa.backbones import STAGES, Backbone, View, find_spec
-from autometa.backbones.build import create_model
+from autometa.backbones.architecture import create_model
 from autometa.backbones.shelf import BackboneShelf
 from autometa.bundles.shipped import BASELINES
 from autometa.core.budget import MemoryBudget

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from ingestion.errors import InputError
 from ingestion.outputs import machine_summary
+from ingestion.preparation import SHAPES
 from ingestion.program import run
 from ingestion.sandbox import SandboxChoice
 from ingestion.settings import Event, IngestionSettings, print_event
@@ -60,6 +61,7 @@ def flag(name: str, **attributes: Any) -> Callable[[F], F]:
     help="1: enforce max_time; 2: and list folders; 3: only show the machine.",
 )
 @flag("image_size", type=read_image_size, metavar="PX|auto", default="128")
+@flag("image_shape", type=click.Choice(["auto", *SHAPES]), default="squeeze")
 @flag("overwrite_previous_results", type=bool, default=False)
 @flag("resume", type=bool, default=False, help="Continue the earlier run in the output folder.")
 @flag(

@@ -1,4 +1,4 @@
-"""The size at which images are prepared, where it is not given.
+"""The size at which images are prepared, where it is not given; and how far from square they are.
 
 The format has 128 px, and what is declared as such (a MetaDL root) stays at that. Other images are prepared at the
 size that they have, within bounds: what is thrown away here no network can see.
@@ -23,6 +23,8 @@ BYTES_PER_VALUE = 10
 sides."""
 MEMORY_SHARE = 0.2
 """Of the memory budget: the images of the largest task."""
+FAR_FROM_SQUARE = 1.25
+"""Longer side over the shorter one, of most images, from which on it may matter how they become square."""
 
 
 def choose_image_size(source: Source, task_images: int, memory_bytes: int | None) -> int:
@@ -45,7 +47,17 @@ def suit_sides(sides: Sequence[int]) -> int:
 
 def shorter_sides(files: Sequence[Path]) -> list[int]:
     """The shorter sides of a few images, evenly spread over all; those that cannot be read are left out."""
+    return [min(size) for size in sample_sizes(files)]
+
+
+def elongation(sizes: Sequence[tuple[int, int]]) -> float:
+    """Longer side over the shorter one of the median image; 1 where there is none. `sizes`: width and height."""
+    return median(max(size) / min(size) for size in sizes) if sizes else 1.0
+
+
+def sample_sizes(files: Sequence[Path]) -> list[tuple[int, int]]:
+    """Widths and heights of a few images, evenly spread over all; those that cannot be read are left out."""
     places = np.unique(np.linspace(0, len(files) - 1, SAMPLE).astype(int)) if files else ()
     with quiet_decoders():
         sizes = [read_image_size(files[place]) for place in places]
-    return [min(size) for size in sizes if size is not None]
+    return [size for size in sizes if size is not None]

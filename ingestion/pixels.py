@@ -12,7 +12,7 @@ from PIL import Image
 
 from ingestion.formats import UNUSABLE, load_image, open_image
 from ingestion.image_cache import Pixels
-from ingestion.preparation import WHITE, Preparation
+from ingestion.preparation import WHITE, Preparation, Shape
 
 MOST_SAMPLED = 4096
 """Pixels of an image that are looked at."""
@@ -27,18 +27,43 @@ Values = NDArray[np.float64]
 
 def decode_image(data: bytes, px: int | Preparation) -> Pixels:
     """One encoded image → uint8 [3, px, px], RGB; upright as its EXIF data say, the whole image resized to a square
-    with Pillow's bilinear filter (what the original loader does). Deep greys are scaled to 8 bits and transparent
-    parts get a ground as the preparation says; by default, 16 bits are scaled and the ground is white. Whoever gives
-    images to a learner decodes them here, so that it sees what it was trained on.
+    with Pillow's bilinear filter (what the original loader does), unless the preparation names another shape. Deep
+    greys are scaled to 8 bits and transparent parts get a ground as the preparation says; by default, 16 bits are
+    scaled and the ground is white. Whoever gives images to a learner decodes them here, so that it sees what it was
+    trained on.
 
     Raises OSError, ValueError or Image.DecompressionBombError if the data is not a usable image.
     """
     preparation = Preparation.of(px)
-    side = preparation.px
-    rgb = _to_rgb(load_image(data, side), preparation)
-    if rgb.size != (side, side):
-        rgb = rgb.resize((side, side), Image.Resampling.BILINEAR)
+    rgb = _make_square(
+        _to_rgb(load_image(data, preparation.px), preparation), preparation.px, preparation.shape
+    )
     return np.ascontiguousarray(np.asarray(rgb, dtype=np.uint8).transpose(2, 0, 1))
+
+
+def _make_square(image: Image.Image, side: int, shape: Shape) -> Image.Image:
+    """An RGB image as a square of `side` pixels, resized with Pillow's bilinear filter. Padded images get bars in one
+    colour, the median of the two edges beside them."""
+    if image.width == image.height or shape == "squeeze":
+        return image if image.size == (side, side) else image.resize((side, side), Image.Resampling.BILINEAR)
+    if shape == "crop":
+        edge = min(image.size)
+        left, top = (image.width - edge) / 2, (image.height - edge) / 2
+        box = (left, top, left + edge, top + edge)
+        return image.resize((side, side), Image.Resampling.BILINEAR, box=box)
+    return _pad(image, side)
+
+
+def _pad(image: Image.Image, side: int) -> Image.Image:
+    scale = side / max(image.size)
+    width, height = (max(round(length * scale), 1) for length in image.size)
+    whole = image.resize((width, height), Image.Resampling.BILINEAR)
+    pixels = np.asarray(whole)
+    edges = pixels[[0, -1]] if width > height else pixels[:, [0, -1]]
+    red, green, blue = np.median(edges.reshape(-1, 3), axis=0).astype(int).tolist()
+    square = Image.new("RGB", (side, side), (red, green, blue))
+    square.paste(whole, ((side - width) // 2, (side - height) // 2))
+    return square
 
 
 def is_flat(image: Pixels) -> bool:

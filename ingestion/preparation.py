@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 from ingestion.errors import InputError
 
 WHITE = 255
+Shape = Literal["squeeze", "pad", "crop"]
+SHAPES: tuple[Shape, ...] = get_args(Shape)
 
 
 @dataclass(frozen=True)
 class Preparation:
     """`px`: side of the square. `grey_low`, `grey_high`: the values of deep grey images (16 or 32 bits, floating
     point) that become black and white; None: those of 16 bits, and floating point is refused. `ground`: the grey, 0
-    to 255, that is put under transparent parts. The defaults are those of the format."""
+    to 255, that is put under transparent parts. `shape`: how an image that is not square becomes so: it is squeezed,
+    gets bars beside it (`pad`), or loses what is beside its middle (`crop`). The defaults are those of the format."""
 
     px: int
     grey_low: float | None = None
     grey_high: float | None = None
     ground: int = WHITE
+    shape: Shape = "squeeze"
 
     def __post_init__(self) -> None:
         if (self.grey_low is None) != (self.grey_high is None):
@@ -29,6 +33,8 @@ class Preparation:
             raise ValueError(f"grey_low = {self.grey_low} must be below grey_high = {self.grey_high}")
         if not 0 <= self.ground <= WHITE:
             raise ValueError(f"ground = {self.ground}: give a grey from 0 to 255")
+        if self.shape not in SHAPES:
+            raise ValueError(f"shape = {self.shape!r}: one of {', '.join(SHAPES)}")
 
     @classmethod
     def of(cls, px: int | Preparation) -> Preparation:
@@ -59,7 +65,8 @@ class Preparation:
         """What distinguishes decoded images in the cache."""
         if self == Preparation(self.px):
             return str(self.px)
-        return f"{self.px}:{self.grey_low}:{self.grey_high}:{self.ground}"
+        shape = "" if self.shape == "squeeze" else f":{self.shape}"
+        return f"{self.px}:{self.grey_low}:{self.grey_high}:{self.ground}{shape}"
 
 
 def common_preparation(px: int, preparations: Iterable[Preparation]) -> Preparation:
@@ -70,6 +77,8 @@ def common_preparation(px: int, preparations: Iterable[Preparation]) -> Preparat
         common = replace(common, grey_low=all_of_them[0].grey_low, grey_high=all_of_them[0].grey_high)
     if len({p.ground for p in all_of_them}) == 1:
         common = replace(common, ground=all_of_them[0].ground)
+    if len({p.shape for p in all_of_them}) == 1:
+        common = replace(common, shape=all_of_them[0].shape)
     return common
 
 

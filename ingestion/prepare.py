@@ -96,7 +96,7 @@ def prepare(settings: IngestionSettings, scratch: Path, on_event: OnEvent) -> Pr
     folder = settings.input_data_dir
     source = drawn.source if drawn else _without_doubles(read_source(folder), settings)
     px = _image_size(source, settings, on_event)
-    source = choose_preparations(source, px)
+    source = choose_preparations(source, px, settings.image_shape)
     for line in summarise(source.notes):
         on_event(Event("note", line))
     settings = settings.model_copy(update={"image_size": px})

@@ -27,6 +27,7 @@ def write_record(
         "protocol": prepared.split.protocol,
         "seed": settings.seed,
         "image_size": prepared.px,
+        "image_shape": prepared.preparation.shape,
         "preparation": prepared.preparation.to_json(),
         "time_budget_s": settings.time_budget_s,
         "memory_budget_bytes": settings.memory_budget_bytes,

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ingestion.disk import remove
 from ingestion.errors import InputError
 from ingestion.outputs import write_atomically
+from ingestion.preparation import Shape
 from ingestion.prepare import Prepared
 from ingestion.settings import IngestionSettings
 
@@ -33,6 +34,7 @@ class RunIdentity(BaseModel):
     seed: int
     protocol: str
     tasks: dict[str, int | None]
+    image_shape: Shape = "squeeze"
 
 
 def identity_of(settings: IngestionSettings, prepared: Prepared) -> RunIdentity:
@@ -47,6 +49,7 @@ def identity_of(settings: IngestionSettings, prepared: Prepared) -> RunIdentity:
         seed=settings.seed,
         protocol=prepared.split.protocol,
         tasks=form,
+        image_shape=prepared.preparation.shape,
     )
 
 

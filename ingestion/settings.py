@@ -10,12 +10,15 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ingestion.preparation import Shape
 from ingestion.sandbox import SandboxChoice
 from ingestion.splits import Protocol
 from ingestion.tasks import TaskConfig
 
 ImageSize = Annotated[int, Field(ge=8, le=1024)] | Literal["auto"]
 """Pixels, or `auto`: 128 for a MetaDL root, else what the images have, from 128 to 256."""
+ImageShape = Shape | Literal["auto"]
+"""How images become square; `auto`: they are squeezed, and a note tells where that may not be best."""
 
 
 class IngestionSettings(BaseModel):
@@ -32,6 +35,7 @@ class IngestionSettings(BaseModel):
     output_dir: Path
     seed: int = Field(default=93, ge=0, le=2**32 - 1)
     image_size: ImageSize = 128
+    image_shape: ImageShape = "squeeze"
     test_tasks_per_dataset: int = Field(default=100, ge=1)
     ways: tuple[int, int] = (2, 20)
     shots: tuple[int, int] = (1, 20)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from ingestion.cgroups import count_cores
 from ingestion.datasets import Dataset
 from ingestion.formats import quiet_decoders
+from ingestion.image_size import FAR_FROM_SQUARE, elongation, sample_sizes
 from ingestion.pixels import DEEP_VALUES, Look, Values, is_special, look_at
-from ingestion.preparation import WHITE, Preparation
+from ingestion.preparation import WHITE, Preparation, Shape
 from ingestion.sources import Source
 
 T = TypeVar("T")
@@ -36,30 +37,54 @@ LEAST_CONTRAST = 24
 GREY = 128
 
 
-def choose_preparation(datasets: Sequence[Dataset], px: int) -> tuple[Preparation, tuple[str, ...]]:
-    """One preparation for the images of all these datasets, and a line for each choice that is not the usual one."""
+def choose_preparation(
+    datasets: Sequence[Dataset], px: int, shape: Shape = "squeeze"
+) -> tuple[Preparation, tuple[str, ...]]:
+    """One preparation for the images of all these datasets, with this shape, and a line for each choice that is not
+    the usual one."""
     files = _some_of_each(datasets)
     with quiet_decoders(), ThreadPoolExecutor(count_cores()) as pool:
         special = [file for file, is_so in zip(files, pool.map(is_special, files), strict=True) if is_so]
         looks = list(pool.map(look_at, _evenly(special, LOOKS)))
     low, high, about_greys = _grey_range(looks)
     ground, about_ground = _ground([look.drawn for look in looks if look.drawn is not None])
-    return Preparation(px, low, high, ground), (*about_greys, *about_ground)
+    return Preparation(px, low, high, ground, shape), (*about_greys, *about_ground)
 
 
-def choose_preparations(source: Source, px: int) -> Source:
+def choose_preparations(source: Source, px: int, shape: Shape | Literal["auto"] = "squeeze") -> Source:
     """The source with a preparation for each of its datasets, and notes on those that are not the usual one. Those of
-    a split share one; a MetaDL root has the usual one, as the format asks."""
+    a split share one; a MetaDL root has the usual one, as the format asks, unless another shape is told. The shape
+    `auto` is to squeeze, with a note where images are far from square."""
+    told: Shape = "squeeze" if shape == "auto" else shape
     if source.is_metadl_root:
-        return source
+        usual = Preparation(px, shape=told)
+        return replace(source, preparations=dict.fromkeys(source.datasets, usual))
     together = [list(source.datasets)] if source.roles else [[name] for name in source.datasets]
     chosen: dict[str, Preparation] = {}
     lines: list[str] = []
     for names in together:
-        preparation, about = choose_preparation([source.datasets[name] for name in names], px)
+        preparation, about = choose_preparation([source.datasets[name] for name in names], px, told)
         chosen |= dict.fromkeys(names, preparation)
         lines += [line if len(together) == 1 else f"{names[0]}: {line}" for line in about]
+    if shape == "auto":
+        lines += _about_shape(list(source.datasets.values()))
     return replace(source, preparations=chosen).noting(lines)
+
+
+def measure_elongation(datasets: Sequence[Dataset]) -> float:
+    """Longer side over the shorter one of the median image of all these datasets, of which a few are looked at."""
+    return elongation(sample_sizes([file for dataset in datasets for file in dataset.files]))
+
+
+def _about_shape(datasets: Sequence[Dataset]) -> list[str]:
+    """A line where another shape than the usual one may be better."""
+    ratio = measure_elongation(datasets)
+    if ratio < FAR_FROM_SQUARE:
+        return []
+    return [
+        f"images are far from square (most {ratio:.1f} to 1) and are squeezed; --image-shape pad or crop may suit "
+        "them better"
+    ]
 
 
 def _some_of_each(datasets: Sequence[Dataset]) -> list[Path]:

@@ -33,6 +33,7 @@ _SIMPLE = {
     "--memory-budget": "memory_budget_bytes",
     "--gpu-memory-budget": "gpu_memory_budget_bytes",
     "--image-size": "image_size",
+    "--image-shape": "image_shape",
     "--seed": "seed",
     "--protocol": "protocol",
     "--sandbox": "sandbox",

@@ -16,12 +16,13 @@ from autometa.backbones.costs import kind_of, predict_bytes, work_of
 from autometa.backbones.engines import EAGER
 from autometa.backbones.network import Preprocessing, copy_sharing_tensors
 from autometa.backbones.split import Normalise, list_stages, split
-from autometa.backbones.view import LAYERS, STAGES, TUNED, Source, View, network_label
+from autometa.backbones.view import LAST, LAYERS, STAGES, TUNED, Source, View, network_label
 from autometa.backbones.weights import installed_backbones
 
 __all__ = [
     "CATALOGUE",
     "EAGER",
+    "LAST",
     "LAYERS",
     "PRESETS",
     "STAGES",

@@ -33,7 +33,6 @@ from autometa.backbones.engines import (
 from autometa.backbones.engines.eager import Eager
 from autometa.backbones.network import PixelNetwork, Preprocessing
 from autometa.backbones.split import list_stages
-from autometa.backbones.view import LAYERS
 from autometa.backbones.weights import load_pretrained
 from autometa.core.budget import UNLIMITED, TimeBudget, stopwatch
 from autometa.core.chunks import fits_memory, is_out_of_memory
@@ -65,7 +64,7 @@ class Backbone:
         self._fixed_px: int | None = int(config["input_size"][-1]) if fixed else None
         self.report: Callable[[str], None] = logging.getLogger(__name__).info
         self.preprocessing = Preprocessing.of(self.model)
-        self.network = PixelNetwork(self.model, self.preprocessing).eval()
+        self.network = PixelNetwork(self.model, self.preprocessing, spec.layers).eval()
         self._eager = Eager(self.network, device)
         self._choices: dict[int, EngineChoice] = {}
         self._preferred: dict[int, str] = {}
@@ -82,7 +81,7 @@ class Backbone:
         size = self.input_px(self.spec.native_px)
         with torch.inference_mode():
             blocks = self.network.blocks(torch.zeros(1, 3, size, size, dtype=torch.uint8, device=self.device))
-        return {layer: block.shape[1] for layer, block in zip(LAYERS, blocks, strict=False)}
+        return {layer: block.shape[1] for layer, block in zip(self.network.layers, blocks, strict=True)}
 
     def input_px(self, px: int) -> int:
         """The resolution nearest to `px` that the architecture accepts."""
@@ -116,8 +115,9 @@ class Backbone:
         """The embeddings of a view with these layers [n, d], out of what `embed_layers` gave: one layer as
         it is, several divided by their L2 norms. ConfigError where the network has no such layer."""
         if missing := [layer for layer in layers if layer not in self.widths]:
-            known = ", ".join(self.widths)
-            raise ConfigError(f"{self.spec.name} has no layer {', '.join(missing)}; it has {known}")
+            raise ConfigError(
+                f"{self.spec.name} gives no layer {', '.join(missing)}, but {list(self.widths)}"
+            )
         blocks = dict(zip(self.widths, split_layers(output, list(self.widths.values())), strict=True))
         if len(layers) == 1:
             return blocks[layers[0]].contiguous()
@@ -244,8 +244,9 @@ class Backbone:
         return self.preprocessing.resize(batch.to(self.device), self.input_px(px))
 
     def _race_input(self, images: Images, size: int) -> RaceInput:
-        batch = self._resized(images, size)
-        return RaceInput(self.network, size, self.device, batch, list(self.widths.values()))
+        return RaceInput(
+            self.network, size, self.device, self._resized(images, size), [*self.widths.values()]
+        )
 
     def _build_checked(
         self, name: str, race_input: RaceInput, engines: Mapping[str, EngineSpec]
@@ -286,12 +287,12 @@ class Backbone:
         return (choice.engine if choice else None) or self._eager
 
 
-def build_backbone(name: str, device: str, state: dict[str, torch.Tensor] | None = None) -> Backbone:
-    """The backbone called `name`, pretrained, or with the weights in `state` (of a saved learner).
-
-    Raises WeightsError where timm does not know it or no weights can be had.
-    """
-    spec = find_spec(name)
+def build_backbone(
+    name: str, device: str, state: dict[str, torch.Tensor] | None = None, layers: tuple[str, ...] = ()
+) -> Backbone:
+    """The backbone called `name`, pretrained, or with the weights in `state` (of a saved learner); it also gives
+    those of `layers` that it has. WeightsError where timm does not know it or no weights can be had."""
+    spec = replace(find_spec(name), layers=find_spec(name).layers + layers)
     try:
         model = create_model(spec)
     except RuntimeError as error:

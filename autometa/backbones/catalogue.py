@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from autometa.backbones.view import STAGES
+
 
 @dataclass(frozen=True)
 class PackagedWeights:
@@ -32,7 +34,8 @@ class BackboneSpec:
 
     `parameters_m` (millions) are without the classifier, `mega_macs` are millions of multiply-adds for an image of
     `native_px`, 0 if unknown. `by_default`: its licence lets it be used without being named. `hub_id`, `url_file`:
-    where its weights are on the hub, and the file's name in PyTorch's cache.
+    where its weights are on the hub, and the file's name in PyTorch's cache. `layers`: what makes up an embedding, as
+    far as the network has it.
     """
 
     name: str
@@ -48,6 +51,7 @@ class BackboneSpec:
     by_default: bool = True
     hub_id: str | None = None
     url_file: str | None = None
+    layers: tuple[str, ...] = STAGES
 
 
 ZOO = Path(__file__).with_name("zoo.json")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,8 +14,13 @@ from timm.data.config import resolve_data_config
 from torch import nn
 
 from autometa.backbones.split import Normalise
+from autometa.backbones.view import GENERALISED, LARGEST, LAYERS, STAGES
 
 LARGEST_BYTE = 255.0
+POWER = 3
+"""Of generalised means."""
+DEPTHS = {"stage3": 3 / 4, "stage4": 1.0, "two_thirds": 2 / 3, "five_sixths": 5 / 6}
+"""Shares of a transformer's blocks after which its layers are taken."""
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
@@ -51,29 +57,53 @@ class Preprocessing:
 
 
 class PixelNetwork(nn.Module):
-    """uint8 pixels [n, 3, px, px] → the layers of `LAYERS` that the model has, float32 [n, sum of widths].
+    """uint8 pixels [n, 3, px, px] → some layers of the model, float32 [n, sum of widths], from one pass.
 
-    A model without `forward_intermediates` has its last layer only.
+    `layers` are the last one and those of `wanted` that the model has, in the order of `LAYERS`. A model without
+    `forward_intermediates` has its last layer only.
     """
 
-    def __init__(self, model: nn.Module, preprocessing: Preprocessing) -> None:
+    def __init__(
+        self, model: nn.Module, preprocessing: Preprocessing, wanted: Collection[str] = STAGES
+    ) -> None:
         super().__init__()
         self.model = model
         self.normalise = Normalise(preprocessing.mean, preprocessing.std)
-        self.taps = _find_taps(model)
+        self.taps = find_taps(model)
+        tokens = find_token_layers(model)
+        self.layers = tuple(
+            layer
+            for layer in LAYERS
+            if layer == "last" or (layer in wanted and (layer in tokens or tap_of(layer) in self.taps))
+        )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """All layers, side by side."""
         return torch.cat(self.blocks(images), dim=1)
 
     def blocks(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """The layers `last`, `stage3` and `stage4`, or `last` alone, each float32 [n, width]."""
+        """The layers of `layers`, each float32 [n, width]."""
         pixels = self.normalise(images)
         model: Any = self.model
         if not self.taps:
             return [model(pixels).float()]
-        final, maps = model.forward_intermediates(pixels, indices=self.taps)
-        return [model.forward_head(final).float(), *(m.mean((2, 3)).float() for m in maps)]
+        indices = sorted({self.taps[tap_of(layer)] for layer in self.layers if tap_of(layer) in self.taps})
+        final, maps = model.forward_intermediates(pixels, indices=indices)
+        map_of_index = dict(zip(indices, maps, strict=True))
+        return [self._pool(layer, final, map_of_index).float() for layer in self.layers]
+
+    def _pool(self, layer: str, final: torch.Tensor, maps: Mapping[int, torch.Tensor]) -> torch.Tensor:
+        """One layer [n, width], of what the model gives after its last norm and of feature maps [n, c, h, w]."""
+        model: Any = self.model
+        if layer == "last":
+            pooled: torch.Tensor = model.forward_head(final)
+            return pooled
+        if layer == "class":
+            return final[:, 0]
+        if layer == "patches":
+            return final[:, model.num_prefix_tokens :].mean(1)
+        pool = POOLS[layer.removeprefix(tap_of(layer))]
+        return pool(maps[self.taps[tap_of(layer)]])
 
     def fit_to_size(self, px: int) -> PixelNetwork:
         """This network with its position embeddings resampled to images of this size, if it has any.
@@ -87,18 +117,59 @@ class PixelNetwork(nn.Module):
         return fitted
 
 
-def _find_taps(model: nn.Module) -> list[int]:
-    """Indices for `forward_intermediates` of the last feature maps of stages 3 and 4; empty if the model has none.
+def pool_average(maps: torch.Tensor) -> torch.Tensor:
+    """Feature maps [n, c, h, w] → their means [n, c]."""
+    return maps.mean((2, 3))
 
-    In a transformer, all blocks have the same resolution: stage 3 ends at three quarters of its depth.
+
+def pool_generalised(maps: torch.Tensor) -> torch.Tensor:
+    """Feature maps [n, c, h, w] → their generalised means [n, c] (GeM, Radenović et al. 2019), which are nearer to
+    the largest values than means are. It is for activations that are not negative: negative ones count as zero. A
+    signed cube would keep them; but where they cancel out, its root turns rounding into differences of engines."""
+    return maps.clamp(min=0).pow(POWER).mean((2, 3)).pow(1 / POWER)
+
+
+def pool_largest(maps: torch.Tensor) -> torch.Tensor:
+    """Feature maps [n, c, h, w] → their largest values [n, c]."""
+    return maps.amax((2, 3))
+
+
+POOLS = {"": pool_average, GENERALISED: pool_generalised, LARGEST: pool_largest}
+"""Ways to pool a feature map, by the ending of the layers that they make."""
+
+
+def tap_of(layer: str) -> str:
+    """The feature map that a layer pools."""
+    return layer.removesuffix(GENERALISED).removesuffix(LARGEST)
+
+
+def find_taps(model: nn.Module) -> dict[str, int]:
+    """Indices for `forward_intermediates` of feature maps by name; empty if the model has none.
+
+    Of a network with stages: the last maps of the last two. In a transformer, all blocks have the same resolution:
+    the maps are those after shares of its depth.
     """
     stages = getattr(model, "feature_info", None)
     if not isinstance(stages, list) or len(stages) < 2 or not hasattr(model, "forward_intermediates"):
-        return []
-    if len({stage["reduction"] for stage in stages}) > 1:
-        return [len(stages) - 2, len(stages) - 1]
+        return {}
+    if not _is_transformer(stages):
+        return {"stage3": len(stages) - 2, "stage4": len(stages) - 1}
     depth = len(model.blocks)  # type: ignore[arg-type]
-    return [round(0.75 * depth) - 1, depth - 1]
+    return {name: max(round(share * depth), 1) - 1 for name, share in DEPTHS.items()}
+
+
+def find_token_layers(model: nn.Module) -> tuple[str, ...]:
+    """Which layers are made of the tokens after the last norm: of a transformer the mean of its patches, and its
+    class token if it has one."""
+    stages = getattr(model, "feature_info", None)
+    if not find_taps(model) or not _is_transformer(stages):
+        return ()
+    return ("class", "patches") if getattr(model, "cls_token", None) is not None else ("patches",)
+
+
+def _is_transformer(stages: Any) -> bool:
+    """Whether all feature maps have the same resolution."""
+    return len({stage["reduction"] for stage in stages}) == 1
 
 
 def copy_sharing_tensors(module: AnyModule) -> AnyModule:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,24 +12,27 @@ import torch
 from autometa.backbones.build import Backbone, build_backbone
 from autometa.backbones.engines import EAGER
 from autometa.backbones.half_weights import embeds_alike, halve, restore
-from autometa.backbones.view import View, network_label
+from autometa.backbones.view import STAGES, View, network_label
 from autometa.core.errors import WeightsError
 from autometa.core.files import save_known
 
 
 class BackboneShelf:
     """The networks of a run by backbone and variant, each built when first asked for: from `states` (by the labels of
-    `network_label`) where given, else pretrained. `report` gets a line for each engine that is chosen."""
+    `network_label`) where given, else pretrained. `report` gets a line for each engine that is chosen.
+    `layers`: what networks give beside the usual ones, as far as they have it."""
 
     def __init__(
         self,
         device: str,
         states: dict[str, dict[str, torch.Tensor]] | None = None,
         report: Callable[[str], None] | None = None,
+        layers: Iterable[str] = (),
     ) -> None:
         self.device = device
         self._states = {label: restore(state) for label, state in (states or {}).items()}
         self._report = report
+        self._layers = tuple(layers)
         self._built: dict[str, Backbone] = {}
         self._halves: dict[str, bool] = {}
 
@@ -39,7 +43,7 @@ class BackboneShelf:
             state = self._states.get(label)
             if variant and state is None:
                 raise WeightsError(f"`{label}`: the weights of a variant come with the learner that has it")
-            self._built[label] = build_backbone(backbone, self.device, state)
+            self._built[label] = build_backbone(backbone, self.device, state, self._layers)
             if self._report is not None:
                 self._built[label].report = self._report
             self._states.pop(label, None)  # the network has a copy
@@ -48,6 +52,13 @@ class BackboneShelf:
     def built(self, backbone: str, variant: str = "") -> Backbone | None:
         """The network, if it was built already."""
         return self._built.get(network_label(backbone, variant))
+
+    def whole(self, view: View) -> View:
+        """The view with all layers that make up an embedding of its network; as it is where these are the usual
+        ones."""
+        network = self(view.backbone, view.variant)
+        layers = tuple(layer for layer in dict.fromkeys(network.spec.layers) if layer in network.widths)
+        return view if set(layers) <= set(STAGES) else replace(view, layers=layers)
 
     def prefer_engines(self, views: Iterable[View], engines: Mapping[str, str]) -> None:
         """Use the engines that `engine_names` gave for these views, eager PyTorch for others."""

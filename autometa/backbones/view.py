@@ -6,11 +6,29 @@ from dataclasses import dataclass
 
 from autometa.core.errors import ConfigError
 
-LAYERS = ("last", "stage3", "stage4")
+GENERALISED, LARGEST = "_gem", "_max"
+LAYERS = (
+    "last",
+    "stage3",
+    "stage4",
+    "stage3_gem",
+    "stage4_gem",
+    "stage3_max",
+    "stage4_max",
+    "class",
+    "patches",
+    "two_thirds",
+    "five_sixths",
+)
 """`last`: what the network gives; `stage4`, `stage3`: its last and last but one feature maps, averaged over
-the image (of a transformer: the tokens after the last block and after three quarters of the blocks)."""
+the image (of a transformer: the patches after the last block and after three quarters of the blocks); `stage4_gem`,
+`stage3_gem`: their generalised means; `stage4_max`, `stage3_max`: their largest values. Of transformers only:
+`class` and `patches` are the class token and the mean of the patches after the last norm, `two_thirds` and
+`five_sixths` the patches after so many of the blocks, averaged."""
+LAST = ("last",)
 STAGES = ("last", "stage4", "stage3")
-"""Layers that make up an embedding together where one is not enough: glyphs and textures prefer earlier ones."""
+"""Layers that make up an embedding together where one is not enough: glyphs and textures prefer earlier ones. A
+network gives these unless others are asked for."""
 
 TUNED = "tuned"
 """The variant of a backbone whose last stages were trained on meta-train classes."""
@@ -37,7 +55,7 @@ class View:
 
     backbone: str
     px: int
-    layers: tuple[str, ...] = ("last",)
+    layers: tuple[str, ...] = LAST
     flip: bool = False
     variant: str = ""
 
@@ -46,7 +64,7 @@ class View:
             raise ConfigError(f"layers = {self.layers!r}: name some of {', '.join(LAYERS)}, each once")
 
     def __str__(self) -> str:
-        layers = "" if self.layers == ("last",) else f":{'+'.join(self.layers)}"
+        layers = "" if self.layers == LAST else f":{'+'.join(self.layers)}"
         return f"{self.label}@{self.px}{layers}{':flip' if self.flip else ''}"
 
     @classmethod
@@ -56,7 +74,7 @@ class View:
         source, *marks = name.split(":")
         label, _, px = source.rpartition("@")
         backbone, _, variant = label.partition("+")
-        layers = next((tuple(mark.split("+")) for mark in marks if mark != "flip"), ("last",))
+        layers = next((tuple(mark.split("+")) for mark in marks if mark != "flip"), LAST)
         if not backbone or not px.isdigit():
             raise ConfigError(
                 f"view = {name!r}: write BACKBONE@PX, as in {cls('tf_efficientnet_lite0', 128)}"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -16,8 +15,9 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 
 from autometa.classifier import persistence
 from autometa.classifier.judging import judge_members
-from autometa.classifier.pictures import as_sequence, choose_preparation, read_image, read_in_chunks
+from autometa.classifier.pictures import as_sequence, read_image, read_in_chunks
 from autometa.classifier.rejection import Rejection, calibrate, nearest_similarity
+from autometa.classifier.shape_choice import check_options, suit_examples
 from autometa.classifier.sources import Source, open_model, open_precomputed, open_preset
 from autometa.classifier.spaces import Encoded, Support, concatenate
 from ingestion import Preparation
@@ -45,8 +45,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         "precomputed": `X` are features, float [n, d], that somebody else has computed; `model` and `preset` have no
         effect.
     image_size : int or "auto"
-        Pixels at which images are prepared. "auto": as the model was trained, else what suits the examples, 128 to
-        256.
+        Pixels of prepared images. "auto": as the model was trained, else what suits the examples, 128 to 256.
+    image_shape : "auto", "squeeze", "pad" or "crop"
+        How images become square: squeezed, with bars, or cropped. "auto": as the model was trained, else squeezed
+        unless held-out classes say otherwise of examples that are far from square.
     transductive : bool
         False: an answer depends on its image alone. True: the images of one call are answered together, which assumes
         that each class is among them about equally often; where that does not look so, each is answered alone.
@@ -77,6 +79,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         preset: str = "auto",
         encoder: str | None = None,
         image_size: int | str = "auto",
+        image_shape: Literal["auto", "squeeze", "pad", "crop"] = "auto",
         transductive: bool = False,
         reject_below: float | None = None,
         reject_label: Any = None,
@@ -85,6 +88,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.preset = preset
         self.encoder = encoder
         self.image_size = image_size
+        self.image_shape = image_shape
         self.transductive = transductive
         self.reject_below = reject_below
         self.reject_label = reject_label
@@ -101,7 +105,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if len(classes := np.unique(y)) < 2:
             raise ValueError(f"fit needs two classes or more; there is one class: {classes[0]}")
         self._source = source
-        self._preparation = self._choose_preparation(X)
+        self._preparation = self._choose_preparation(X, y)
         return self._remember(self._encode_all(X), y)
 
     def add_examples(self, X: Any, y: Any) -> Self:
@@ -176,6 +180,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return {
             "encoder": self._source.about,
             "image_size": self._preparation.px if self._preparation else None,
+            "image_shape": self._preparation.shape if self._preparation else None,
             "members": dict(self._source.space.members()),
             "examples": {str(name): size for name, size in zip(self.classes_, sizes, strict=True)},
             "transductive": self.transductive,
@@ -215,8 +220,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"encoder = {self.encoder!r}: None or {PRECOMPUTED!r}")
         if self.reject_below is not None and not 0 < self.reject_below < 1:
             raise ValueError(f"reject_below = {self.reject_below!r}: a probability between 0 and 1, or None")
-        if self.image_size != "auto" and not 16 <= int(self.image_size) <= 1024:
-            raise ValueError(f"image_size = {self.image_size!r}: `auto`, or 16 to 1024 pixels")
+        check_options(self.image_size, self.image_shape)
 
     def _check_examples(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, NDArray[Any]]:
         if self.encoder == PRECOMPUTED:
@@ -237,11 +241,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return open_precomputed()
         return open_preset(self.preset) if self.model is None else open_model(Path(self.model))
 
-    def _choose_preparation(self, images: Any) -> Preparation | None:
+    def _choose_preparation(self, images: Any, labels: NDArray[Any]) -> Preparation | None:
         if self.encoder == PRECOMPUTED:
             return None
-        chosen = self._source.preparation or choose_preparation(images)
-        return chosen if self.image_size == "auto" else replace(chosen, px=int(self.image_size))
+        return suit_examples(self._source, images, labels, self.image_size, self.image_shape)
 
     def _encode_all(self, X: Any) -> dict[str, torch.Tensor]:
         return concatenate(list(self._encode_in_chunks(X)))

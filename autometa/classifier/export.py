@@ -1,9 +1,9 @@
 """A classifier as one ONNX graph: pixels go in, probabilities come out.
 
-`classifier.onnx` takes `images` uint8 [n, 3, px, px], RGB, prepared as `classes.json` says (the whole image resized
-to a square with Pillow's bilinear filter), and gives `probabilities` float32 [n, classes]. The graph resizes for each
-network, normalises, embeds, applies metrics and compares with the classes. Resizing rounds as Pillow does up to
-single steps of brightness, so that probabilities agree with `predict_proba` to about 0.01, not to the bit.
+`classifier.onnx` takes `images` uint8 [n, 3, px, px], RGB, prepared as `classes.json` says (usually the whole image
+resized to a square with Pillow's bilinear filter), and gives `probabilities` float32 [n, classes]. The graph resizes
+for each network, normalises, embeds, applies metrics and compares with the classes. Resizing rounds as Pillow does up
+to single steps of brightness, so that probabilities agree with `predict_proba` to about 0.01, not to the bit.
 """
 
 from __future__ import annotations
@@ -37,6 +37,11 @@ if TYPE_CHECKING:
 GRAPH, CLASSES = "classifier.onnx", "classes.json"
 OPSET = 17
 LARGEST_BYTE = 255.0
+SQUARES = {
+    "squeeze": "resized to a square",
+    "pad": "padded to a square and resized",
+    "crop": "its middle square resized",
+}
 
 
 def export_onnx(classifier: FewShotClassifier, folder: Path) -> Path:
@@ -49,7 +54,7 @@ def export_onnx(classifier: FewShotClassifier, folder: Path) -> Path:
         )
     if classifier.transductive:
         raise ValueError("transductive = True: the graph answers each image alone; set it to False")
-    px = classifier._preparation.px
+    px, shape = classifier._preparation.px, classifier._preparation.shape
     graph = ClassifierGraph(space, classifier._support, px).eval()
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / GRAPH
@@ -75,7 +80,7 @@ def export_onnx(classifier: FewShotClassifier, folder: Path) -> Path:
     about = {
         "classes": [str(each) for each in classifier.classes_],
         "preparation": classifier._preparation.to_json(),
-        "input": "uint8 [n, 3, px, px], RGB, resized to a square with a bilinear filter with antialiasing",
+        "input": f"uint8 [n, 3, px, px], RGB, {SQUARES[shape]} with a bilinear filter with antialiasing",
         "output": "probabilities float32 [n, classes]",
     }
     (folder / CLASSES).write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding="utf-8")

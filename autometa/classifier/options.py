@@ -31,5 +31,10 @@ class FitOptions(WeightsOptions):
         metavar="PX|auto",
         unset="128 or what they have, up to 256",
     )
+    image_shape: Literal["auto", "squeeze", "pad", "crop"] = option(
+        "auto",
+        "How images become square.",
+        unset="squeeze, unless held-out classes say otherwise where images are far from square",
+    )
     seed: int = option(0, "Seed of what is drawn.", metavar="N", ge=0, le=2**32 - 1)
     overwrite: bool = option(False, "Replace an earlier model in --output.")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ingestion import Preparation, decode_image, survey
 from ingestion.datasets import dataset_from_names
 from ingestion.formats import UNUSABLE
-from ingestion.image_size import SAMPLE, shorter_sides, suit_sides
+from ingestion.image_size import SAMPLE, sample_sizes, suit_sides
 from ingestion.loose_images import encode_image, encode_pixels, is_image
 
 Images = NDArray[np.uint8]
@@ -96,17 +96,19 @@ def _encode(image: Any) -> bytes:
 
 
 def _choose_px(images: Sequence[Any]) -> int:
+    return suit_sides([min(size) for size in look_up_sizes(images)])
+
+
+def look_up_sizes(images: Sequence[Any]) -> list[tuple[int, int]]:
+    """The two sides of a few images, evenly spread over all; those that cannot be read are left out."""
     places = np.unique(np.linspace(0, len(images) - 1, SAMPLE).astype(int))
-    sides = [side for place in places for side in _shorter_side(images[place])]
-    return suit_sides(sides)
+    return [size for place in places for size in _sides(images[place])]
 
 
-def _shorter_side(image: Any) -> list[int]:
+def _sides(image: Any) -> list[tuple[int, int]]:
     if isinstance(image, np.ndarray):
-        return [min(image.shape[:2])]
-    if is_image(image):
-        return [min(image.size)]
-    return shorter_sides([Path(image)])
+        return [(image.shape[1], image.shape[0])]
+    return [image.size] if is_image(image) else sample_sizes([Path(image)])
 
 
 def read_image(image: Any, preparation: Preparation) -> Images:

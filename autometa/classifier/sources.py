@@ -54,7 +54,7 @@ def open_preset(preset: str) -> Source:
     commas; `auto`: the cheapest whose weights are on this machine. WeightsError where none is here, ConfigError for
     an unknown preset."""
     shelf = BackboneShelf(Machine.detect().device)
-    views = tuple(View(name, shelf(name).input_px(PX)) for name in find_backbones(preset, shelf))
+    views = tuple(shelf.whole(View(name, shelf(name).input_px(PX))) for name in find_backbones(preset, shelf))
     inputs = [one for key in collect_keys([UNFITTED]) for one in list_inputs(views, key)]
     metrics = {one: Metric(find_metric(one[1])) for one in inputs}
     portfolio = Portfolio(views, (WeightedMode(name=UNFITTED),), shelf, metrics)
@@ -128,9 +128,8 @@ def trained_preparation(folder: Path) -> Preparation:
 
 
 def _of_record(content: Any) -> Preparation:
-    """What a record says; older ones, and those of killed runs, have the size alone."""
+    """What a record says; older ones, and those of killed runs, have the size and the shape alone."""
     if "preparation" in content:
         return Preparation.from_json(content["preparation"])
-    return Preparation(
-        int(content["image_size"] if "image_size" in content else content["tasks"]["image_size"])
-    )
+    px = int(content["image_size"] if "image_size" in content else content["tasks"]["image_size"])
+    return Preparation(px, shape=content.get("image_shape", "squeeze"))

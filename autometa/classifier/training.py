@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from autometa.backbones import View, expand_presets
 from autometa.classifier.estimator import FewShotClassifier
 from autometa.classifier.options import FitOptions
+from autometa.classifier.shape_choice import choose_shape_of_datasets
 from autometa.classifier.sources import PX, RECORD, find_backbones, open_model, open_preset
 from autometa.core.budget import Limits, MemoryBudget, TimeBudget
 from autometa.core.errors import ConfigError
@@ -55,8 +56,9 @@ REMEMBERED, REMEMBERED_IN_ALL = 20, 2000
 """Examples that the saved classifier remembers, at most: of each class, and of all."""
 QUERIES, MOST_WAYS, MOST_SHOTS = 5, 20, 20
 """Of the episodes by which the search judges."""
-DOUBLES_SHARE, DECODING_SHARE = 0.05, 0.4
-"""Of the time left: what comparing images may take, to find those that are there twice, and what decoding may."""
+DOUBLES_SHARE, SHAPE_SHARE, DECODING_SHARE = 0.05, 0.1, 0.4
+"""Of the time left: what comparing images may take, to find those that are there twice, what trying how they become
+square may, and what decoding may."""
 CLOSING_S, CLOSING_SHARE = 2.0, 0.1
 """Of the time budget: what remains to encode the examples and to write them, so much and this share."""
 Report = Callable[[str], None]
@@ -144,12 +146,19 @@ def _decode(
     px = options.image_size
     if px == "auto":
         px = choose_image_size(source, MOST_WAYS * (QUERIES + MOST_SHOTS), options.memory_budget)
-    preparation, lines = choose_preparation(list(source.datasets.values()), px)
-    for line in summarise([*source.notes, *lines]):
+    datasets = list(source.datasets.values())
+    preparation, lines = choose_preparation(datasets, px)
+    about: list[str] = []
+    if options.image_shape == "auto" and not source.is_metadl_root:
+        preset, trying = options.backbones or options.preset or "auto", budget.share(SHAPE_SHARE)
+        preparation, about = choose_shape_of_datasets(datasets, preparation, preset, trying)
+    elif options.image_shape != "auto":
+        preparation = replace(preparation, shape=options.image_shape)
+    for line in summarise([*source.notes, *lines, *about]):
         report(line)
     decoded = []
-    share = _affordable_share(list(source.datasets.values()), preparation, budget, report)
-    for whole in source.datasets.values():
+    share = _affordable_share(datasets, preparation, budget, report)
+    for whole in datasets:
         each = whole
         if share < 1:
             rows = take_share_of_each_class(whole.labels, share, np.random.default_rng(options.seed))

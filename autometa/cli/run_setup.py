@@ -67,6 +67,7 @@ def ingestion_settings(options: RunOptions, started: float) -> IngestionSettings
         output_dir=folder / "ingestion",
         seed=options.seed,
         image_size=options.image_size,
+        image_shape=options.image_shape,
         test_tasks_per_dataset=options.tasks_per_dataset,
         ways=options.ways,
         shots=options.shots,

@@ -94,6 +94,9 @@ class RunOptions(WeightsOptions):
         metavar="PX|auto",
         unset="128 or what they have, up to 256",
     )
+    image_shape: Literal["auto", "squeeze", "pad", "crop"] = option(
+        "auto", "How images become square.", unset="squeeze, and a note where they are far from square"
+    )
     seed: int = option(93, "Seed of splits and tasks.", metavar="N", ge=0, le=2**32 - 1)
     protocol: Literal["auto", "within-domain", "cross-domain"] = option(
         "auto", "Hold out classes, or whole datasets."

@@ -121,6 +121,12 @@ FAMILIES_IN_ORDER: tuple[Family, ...] = get_args(Family)
 """The most useful first: by their gain over frozen backbones in the same time."""
 
 
+FurtherLayer = Literal[
+    "stage3_gem", "stage4_gem", "stage3_max", "stage4_max", "class", "patches", "two_thirds", "five_sixths"
+]
+"""Layers of `autometa.backbones.LAYERS` that are not among the usual ones."""
+
+
 class Settings(BaseModel):
     """What a user can set. The budgets apply only if ingestion gives none."""
 
@@ -132,6 +138,8 @@ class Settings(BaseModel):
     seed: int = 98
     backbones: tuple[str, ...] | None = None
     resolutions: tuple[int, ...] = (96, 128, 160, 224)
+    layers: tuple[FurtherLayer, ...] = ()
+    """Further layers of each network, as far as it has them, that make up its embedding."""
     validation_episodes: int = Field(default=240, ge=10)
     """Over held-out classes, of all folds together."""
     max_trials: int = Field(default=200, ge=1)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from autometa.backbones import STAGES, View
+from autometa.backbones import LAST, STAGES, View
 from autometa.backbones.feature_store import FeatureStore, FeatureTable
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import MemoryBudget
@@ -82,10 +82,15 @@ class PortfolioDescription(BaseModel):
 
 
 def list_inputs(views: Sequence[View], key: Key) -> list[MetricKey]:
-    """The inputs of the modes that ask for `key`, over all views: with their layers joined, or one by one."""
+    """The inputs of the modes that ask for `key`, over all views: with their layers joined, or one by one. A view of
+    the last layer alone stands for the usual layers."""
     metric, single_layers = key
-    layers = [(layer,) for layer in STAGES] if single_layers else [STAGES]
-    return [(replace(view, layers=each), metric) for view in views for each in layers]
+    found = []
+    for view in views:
+        joined = STAGES if view.layers == LAST else view.layers
+        layers = [(layer,) for layer in joined] if single_layers else [joined]
+        found += [(replace(view, layers=each), metric) for each in layers]
+    return found
 
 
 def apply_metrics(
@@ -253,7 +258,8 @@ class Portfolio:
             key: each for file in description.metrics for key, each in load_tensors(folder, file).items()
         }
         views = tuple(map(View.of, description.views))
-        shelf = BackboneShelf(Machine.detect().device, states, report)
+        layers = {layer for view in views for layer in view.layers} - set(STAGES)
+        shelf = BackboneShelf(Machine.detect().device, states, report, layers)
         shelf.prefer_engines(views, description.engines)
         wanted = collect_keys(mode.name for mode in description.modes)
         inputs = {one for key in wanted for one in list_inputs(views, key)}

@@ -97,7 +97,7 @@ class Shop:
         networks = {(name, "") for name in forecast.probed}
         networks |= {(view.backbone, view.variant) for view in orientations}
         views = [
-            View(name, forecast.shelf(name).input_px(px), variant=variant)
+            forecast.shelf.whole(View(name, forecast.shelf(name).input_px(px), variant=variant))
             for name, variant in sorted(networks)
             for px in sizes
             if px <= find_spec(name).native_px

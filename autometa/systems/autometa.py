@@ -77,7 +77,7 @@ class Controller:
     shared: SharedWork | None = None
 
     def __post_init__(self) -> None:
-        self._shelf = BackboneShelf(Machine.detect().device, report=self.report)
+        self._shelf = BackboneShelf(Machine.detect().device, report=self.report, layers=self.settings.layers)
         cache = self.settings.feature_cache
         self._store = FeatureStore(
             self._shelf,
@@ -124,7 +124,7 @@ class Controller:
         plan = make_plan(self.limits.run.left_s(), [first], self.test, self._forecast.costs([first]))
         self.report(f"plan: {plan.why}")
         if plan.search_s > 0:
-            self._improve(pool, first, plan)
+            self._improve(pool, self._shelf.whole(first), plan)
 
     def _improve(self, pool: ImagePool, first: View, plan: Plan) -> None:
         """The default portfolio of the first view, then purchases while they are worth their seconds, then weights

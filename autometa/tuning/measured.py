@@ -16,7 +16,7 @@ import torch
 from pydantic import ByteSize
 
 from autometa.backbones import Backbone, find_spec
-from autometa.backbones.build import create_model
+from autometa.backbones.architecture import create_model
 from autometa.bundles.shipped import DEMO
 from autometa.core.budget import TimeBudget, stopwatch
 from autometa.core.errors import ConfigError
