@@ -36,7 +36,8 @@ class InnerLoop(Options):
     """`steps` gradient steps of `rate` on the support in training, `test_steps` outside; `head`: where the
     head of a task starts; `norm`: see `NormMode`, for networks trained from scratch; inner gradients count
     as constants if `first_order`; `clip`: their greatest joint length. Training takes `tasks` one after the other
-    (`loop`), one on every core (`cores`) or all at once (`vmap`), whichever a first measurement finds fastest."""
+    (`loop`), one on every core (`cores`), several at once (`vmap`), on a GPU as CUDA graphs (`graph`), whichever a
+    first measurement finds fastest. On a GPU those at once take at most `task_memory` times the memory of one."""
 
     steps: int = Field(default=2, ge=1)
     test_steps: int = Field(default=5, ge=0)
@@ -46,6 +47,7 @@ class InnerLoop(Options):
     first_order: bool = False
     clip: float | None = Field(default=10.0, gt=0)
     tasks: TaskMode | Literal["auto"] = "auto"
+    task_memory: float | None = Field(default=None, ge=1)
 
 
 class GradientLearner(EpisodicLearner):
@@ -57,6 +59,8 @@ class GradientLearner(EpisodicLearner):
     moves: Literal["all", "head", "body"] = "all"
     vectorised = True
     """Whether tasks may be taken all at once."""
+    capturable = True
+    """Whether a CUDA graph may hold what it does: nothing but parameters and episodes differs between steps."""
 
     def __init__(self, encoder: Encoder, options: InnerLoop) -> None:
         super().__init__(encoder, options)
@@ -90,7 +94,8 @@ class GradientLearner(EpisodicLearner):
             one_by_one = accumulate_in_loop if episodes.query.is_cuda else accumulate_on_cores
             return one_by_one(self, episodes)
         if self._fastest is None:
-            self._fastest = find_fastest(self, episodes, self.options.tasks)
+            options = self.options
+            self._fastest = find_fastest(self, episodes, options.tasks, options.task_memory)
         return self._fastest(self, episodes)
 
     def task_loss(self, task: Task) -> torch.Tensor:
