@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,6 +10,10 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from autometa.core.budget import own_bytes
+
+LOOK_S = 0.005
 
 
 class TensorCounter(TorchDispatchMode):
@@ -54,6 +59,28 @@ def measure_peak(work: Callable[[], object], device: str) -> int:
     with TensorCounter() as counter:
         work()
     return int(counter.peak_bytes)
+
+
+def measure_growth(work: Callable[[], object], device: str) -> int:
+    """Bytes by which memory grew at the peak of work: that of an NVIDIA GPU, by its allocator; elsewhere that of this
+    process, with all its threads and what kernels take for themselves, looked at every few milliseconds."""
+    if device == "cuda":
+        return measure_peak(work, device)
+    before, done = own_bytes(), threading.Event()
+    seen = [before]
+
+    def look() -> None:
+        while not done.wait(LOOK_S):
+            seen.append(own_bytes())
+
+    looking = threading.Thread(target=look, name="memory", daemon=True)
+    looking.start()
+    try:
+        work()
+    finally:
+        done.set()
+        looking.join()
+    return max(*seen, own_bytes()) - before
 
 
 def _address(tensor: torch.Tensor) -> int:

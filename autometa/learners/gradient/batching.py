@@ -150,12 +150,14 @@ class GpuTasks:
 
     def __call__(self, learner: Any, episodes: InputEpisodes) -> float:
         """Add the gradients of the mean loss; the loss."""
-        if self.captured is not None and not self.captured.broken:
+        graphs = None if self.captured is None or self.captured.broken else self.captured
+        chunk = self.chunk(episodes, self._most_times or (GRAPH_TIMES if graphs else math.inf))
+        if graphs:
             tensors, losses = task_tensors(episodes), losses_of(learner, episodes)
-            chunk, ways = self.chunk(episodes, self._most_times or GRAPH_TIMES), int(episodes.ways[0])
-            if self.captured.is_ready(losses, tensors, chunk, ways):
-                return self.captured.accumulate(tensors, chunk, ways)
-        return accumulate_vmapped(learner, episodes, self.chunk(episodes, self._most_times or math.inf))
+            ways = int(episodes.ways[0])
+            if graphs.is_ready(losses, tensors, chunk, ways):
+                return graphs.accumulate(tensors, chunk, ways)
+        return accumulate_vmapped(learner, episodes, chunk)
 
     def chunk(self, episodes: InputEpisodes, most_times: float) -> int:
         """How many of these tasks to take at once, the same for all chunks but the last."""
