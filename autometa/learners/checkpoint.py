@@ -97,7 +97,8 @@ def _select(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Te
 def changing_nothing(module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[None]:
     """Restores the weights and statistics of a module and random numbers afterwards, and drops its gradients."""
     before = copy.deepcopy(module.state_dict())
-    with torch.random.fork_rng():
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    with torch.random.fork_rng([device.index or 0] if device.type == "cuda" else []):
         yield
     optimizer.zero_grad()
     module.load_state_dict(before)
