@@ -106,7 +106,8 @@ def test_chunks_fit_the_room_and_are_alike() -> None:
 @pytest.mark.parametrize("name", ["maml", "fomaml", "anil", "boil", "meta_sgd", "proto_maml", "cavia"])
 def test_graphs_give_the_gradients_of_the_loop(name: str) -> None:
     expected = gradients_of(built(name, tasks="loop"), tasks(5))
-    learner, captured = built(name), []
+    captured: list[Any] = []
+    learner = built(name)
     at_once = gpu_tasks(
         learner,
         room=FIXED + IMAGE * 12 * 2,
@@ -126,7 +127,8 @@ def test_graphs_give_the_gradients_of_the_loop(name: str) -> None:
 
 
 def test_a_graph_is_of_one_form_and_of_the_parameters_it_was_made_for() -> None:
-    learner, captured = built("maml"), []
+    captured: list[Any] = []
+    learner = built("maml")
     at_once = gpu_tasks(learner, captured=CapturedTasks(learner, capture_by_doing_again(captured)))
     for _ in range(3):
         at_once(learner, tasks(4))
@@ -145,7 +147,8 @@ def test_a_graph_is_of_one_form_and_of_the_parameters_it_was_made_for() -> None:
 
 def test_graphs_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("autometa.learners.gradient.captured.MOST_GRAPHS", 1)
-    learner, captured = built("maml"), []
+    captured: list[Any] = []
+    learner = built("maml")
     at_once = gpu_tasks(learner, captured=CapturedTasks(learner, capture_by_doing_again(captured)))
     for _ in range(2):
         at_once(learner, tasks(4))
