@@ -1,6 +1,7 @@
 """What a GPU brings: whether submissions see it, scores in short budgets, rates of engines, use of its memory.
 
-    python benchmarks/gpu.py [--quick] [--json FILE] [--parts sandboxes,embedding,demo,maml,bundles] [--bundles all]
+    python benchmarks/gpu.py [--quick] [--json FILE] [--bundles all]
+        [--parts sandboxes,embedding,demo,maml,memory,bundles]
 
 Without a GPU nothing is measured, and the exit status is 0. It needs no network. With the default options it takes
 about five minutes on one GPU; `--bundles all` takes a minute for each bundle more. `embedding` compares with plain
@@ -157,12 +158,23 @@ def measure_bundles(names: list[str], folder: Path) -> Iterator[Row]:
 
 
 def measure_maml() -> Iterator[Row]:
-    """Second-order MAML against the rivals that `benchmarks/maml.py` finds here."""
+    """Second-order MAML against the rivals that `benchmarks/maml.py` finds here, at several chunks of tasks."""
+    for one in run_beside("maml.py", "--quick", "--chunks"):
+        yield one | {"name": f"gpu/{one['name']}"}
+
+
+def measure_training_memory() -> Iterator[Row]:
+    """Predicted and measured peaks of training steps."""
+    yield from run_beside("training_memory.py")
+
+
+def run_beside(script: str, *options: str) -> list[Row]:
+    """The rows of another benchmark, in a process of its own."""
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
-        script = Path(__file__).with_name("maml.py")
-        subprocess.run([sys.executable, script, "--quick", "--json", file.name], check=True)
-        for one in json.loads(Path(file.name).read_text(encoding="utf-8")):
-            yield one | {"name": f"gpu/{one['name']}"}
+        path = Path(__file__).with_name(script)
+        subprocess.run([sys.executable, path, *options, "--json", file.name], check=True)
+        rows: list[Row] = json.loads(Path(file.name).read_text(encoding="utf-8"))
+    return rows
 
 
 def main() -> None:
@@ -171,7 +183,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("--quick", action="store_true", help="sandboxes and embedding only: under a minute")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to this file")
-    parser.add_argument("--parts", default="sandboxes,embedding,demo,maml,bundles")
+    parser.add_argument("--parts", default="sandboxes,embedding,demo,maml,memory,bundles")
     parser.add_argument("--bundles", default=",".join(SOME_BUNDLES), help="names of baselines, or all")
     asked = parser.parse_args()
     if Machine.detect().device != "cuda":
@@ -190,6 +202,7 @@ def main() -> None:
             "embedding": measure_embedding,
             "demo": partial(measure_demo, Path(scratch)),
             "maml": measure_maml,
+            "memory": measure_training_memory,
             "bundles": partial(measure_bundles, names, Path(scratch)),
         }
         for name in ["sandboxes", "embedding"] if asked.quick else asked.parts.split(","):

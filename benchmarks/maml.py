@@ -1,6 +1,6 @@
 """Meta-steps per second of MAML against learn2learn and against a plain loop, measured in one run.
 
-    python benchmarks/maml.py [--quick] [--json FILE] [--learn2learn DIR]
+    python benchmarks/maml.py [--quick] [--json FILE] [--learn2learn DIR] [--chunks]
 
 Conv-4 (64 filters), 28 px, 5 ways, one inner step, 5 queries a class, as in `measurements`: a meta-step is the
 gradient of a meta-batch. learn2learn's Cython part does not build on Python 3.11, but its algorithms are pure
@@ -8,6 +8,8 @@ Python and run when the package's `__init__` is bypassed, which this script does
 
     pip download learn2learn --no-deps --no-binary :all: --no-build-isolation && tar xzf learn2learn-*.tar.gz
     python benchmarks/maml.py --learn2learn learn2learn-0.2.0
+
+`--chunks` adds, on a GPU, chunks of tasks that take so many times the memory of one, with and without CUDA graphs.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ WAYS, QUERIES, PX, RATE = 5, 5, 28, 0.1
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 Step = Callable[[], object]
 Answering = Callable[[torch.Tensor], torch.Tensor]
-Way = Literal["auto", "vmap"]
+Way = Literal["auto", "vmap", "graph"]
+TIMES = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""Memory of chunks, as multiples of that of one task."""
 
 
 def episodes(tasks: int, shots: int) -> InputEpisodes:
@@ -59,9 +63,12 @@ def episodes(tasks: int, shots: int) -> InputEpisodes:
     return batch.to(DEVICE)
 
 
-def ours(batch: InputEpisodes, *, first_order: bool, tasks: Way = "auto") -> tuple[Step, nn.Module]:
+def ours(
+    batch: InputEpisodes, *, first_order: bool, tasks: Way = "auto", times: float | None = None
+) -> tuple[Step, nn.Module]:
     """A meta-step of autometa's MAML."""
     options = {"steps": 1, "rate": RATE, "clip": None, "first_order": first_order, "tasks": tasks}
+    options["task_memory"] = times
     learner = build_learner(Recipe(learner="maml", options=options, encoder=EncoderSpec(px=PX))).to(DEVICE)
     learner.train()
 
@@ -144,6 +151,11 @@ WAYS_OF: dict[str, Callable[..., tuple[Step, nn.Module]]] = {
     "loop": loop,
     "learn2learn": learn2learn,
 }
+CHUNKS: dict[str, Callable[..., tuple[Step, nn.Module]]] = {
+    f"chunks/{way}/{times:g}": partial(ours, tasks=way, times=times)
+    for way in ("vmap", "graph")
+    for times in TIMES
+}
 
 
 def offer_learn2learn(source: Path | None) -> bool:
@@ -178,9 +190,10 @@ def seconds(steps: dict[str, Step], rounds: int) -> dict[str, float]:
 
 def peak_bytes(name: str, first_order: bool, tasks: int, shots: int, source: Path | None) -> int:
     """Peak memory of three meta-steps in a separate process, without the memory for importing and building."""
+    Machine.detect().warm_up()
     if name == "learn2learn":
         offer_learn2learn(source)
-    step, _ = WAYS_OF[name](episodes(tasks, shots), first_order=first_order)
+    step, _ = {**WAYS_OF, **CHUNKS}[name](episodes(tasks, shots), first_order=first_order)
     if DEVICE == "cuda":
         before = torch.cuda.memory_allocated()
     else:
@@ -251,6 +264,27 @@ def measure(
     return rows
 
 
+def measure_chunks(tasks: int, shots: int, rounds: int, source: Path | None) -> list[dict[str, Any]]:
+    """Rows of second-order chunks of tasks, against learn2learn or the plain loop."""
+    rival = "learn2learn" if offer_learn2learn(source) else "loop"
+    batch, rows = episodes(tasks, shots), []
+    ways = {rival: WAYS_OF[rival], **CHUNKS}
+    took = seconds({name: way(batch, first_order=False)[0] for name, way in ways.items()}, rounds)
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        peaks = {name: pool.apply(peak_bytes, (name, False, tasks, shots, source)) for name in ways}
+    for name in CHUNKS:
+        figures = (
+            (f"maml/{name}/vs_{rival}", "meta-steps/s", 1 / took[name], 1 / took[rival]),
+            (f"maml/{name}/peak_memory", "MiB", peaks[name] / 2**20, peaks[rival] / 2**20),
+        )
+        for title, unit, value, reference in figures:
+            row = {"name": title, "value": value, "unit": unit, "reference": reference}
+            rows.append(
+                row | {"ratio": value / reference, "note": f"to {rival}, meta-batch {tasks}, {DEVICE}"}
+            )
+    return rows
+
+
 def main() -> None:
     """Run everything that the arguments ask for."""
     parser = argparse.ArgumentParser(
@@ -259,23 +293,30 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one shot, meta-batch 16 only: under a minute")
     parser.add_argument("--json", type=Path, help="also write the results to this file")
     parser.add_argument("--learn2learn", type=Path, help="folder of learn2learn's unpacked source package")
+    parser.add_argument(
+        "--chunks", action="store_true", help="on a GPU, chunks of tasks of several sizes, too"
+    )
     parser.add_argument("--threads", type=int, default=Machine.detect().cores)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    Machine.detect().warm_up()  # switches off TF32, which gradients are compared without
     if not offer_learn2learn(options.learn2learn):
         print("learn2learn: not found, compared with the plain loop only; see --help")
     settings = [(16, 1)] if options.quick else [(16, 1), (32, 1), (16, 5), (32, 5)]
     rows: list[dict[str, Any]] = []
+
+    def add(row: dict[str, Any]) -> None:
+        rows.append(row)
+        line = "{name:<34} {value:>8.3g} {unit} (reference {reference:.3g}, ratio {ratio:.2f})  {note}"
+        print(line.format(**row), flush=True)
+
+    if options.chunks and DEVICE == "cuda":
+        for row in measure_chunks(16, 1, 3, options.learn2learn):
+            add(row)
     for first_order in (False, True):
         for tasks, shots in settings:
             for row in measure(first_order, tasks, shots, 2 if options.quick else 5, options.learn2learn):
-                rows.append(row)
-                print(
-                    "{name:<34} {value:>8.3g} {unit} (reference {reference:.3g}, ratio {ratio:.2f})  {note}".format(
-                        **row
-                    ),
-                    flush=True,
-                )
+                add(row)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
 

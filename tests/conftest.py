@@ -117,8 +117,9 @@ def own_variables() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests compare with figures of the CPU, on a machine with a GPU too."""
+    """Tests compare with figures of the CPU, on a machine with a GPU too, and so do programs that they start."""
     monkeypatch.setattr(machine, "_find_device", lambda: "cpu")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
 
 @pytest.fixture

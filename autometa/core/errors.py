@@ -4,6 +4,7 @@ AutometaError
 ├── ConfigError        a setting is unknown, of the wrong type or out of range
 ├── WeightsError       pretrained weights are unavailable on this machine
 ├── BudgetExhausted    no time or memory is left for a step
+│   └── TooLittleMemory    the memory of a step was predicted, and is not there
 ├── ArtifactError      a saved learner is missing, damaged or of another version
 ├── DataError          images or labels do not have the required form
 ├── Diverged           the loss of a training became NaN or infinite before anything was learned
@@ -26,6 +27,10 @@ class WeightsError(AutometaError):
 
 class BudgetExhausted(AutometaError):
     """No time or memory is left for a step."""
+
+
+class TooLittleMemory(BudgetExhausted):
+    """The memory that a step takes was predicted before it began, and is not there. The message has both figures."""
 
 
 class ArtifactError(AutometaError):

@@ -62,6 +62,18 @@ class EpisodicLearner(nn.Module):
                 raise BudgetExhausted(f"not enough memory for a single episode ({error})")
             self._parts *= 2
 
+    def accumulate_alone(self, episodes: InputEpisodes) -> float:
+        """The same for one episode, on this thread, in the way that needs least memory."""
+        return self._accumulate_parts(episodes)
+
+    def limit_at_once(self, most: int, batch: int) -> None:
+        """Take no more than so many episodes of a batch at once, as no more have room."""
+        self._parts = max(self._parts, -(-batch // most))
+
+    def count_at_once(self, batch: int) -> int:
+        """How many episodes of a batch are in memory at once."""
+        return -(-batch // self._parts)
+
     def _accumulate_parts(self, episodes: InputEpisodes) -> float:
         """Add the gradients in `_parts` parts, each weighted by its queries."""
         n, total = len(episodes.ways), 0.0

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +91,14 @@ def load_progress(
 
 def _select(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+@contextmanager
+def changing_nothing(module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Restores the weights and statistics of a module and random numbers afterwards, and drops its gradients."""
+    before = copy.deepcopy(module.state_dict())
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    with torch.random.fork_rng([device.index or 0] if device.type == "cuda" else []):
+        yield
+    optimizer.zero_grad()
+    module.load_state_dict(before)

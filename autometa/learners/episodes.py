@@ -141,6 +141,12 @@ class EpisodeSampler:
         )
         return batch, rows[..., shots + queries :].flatten(1)
 
+    def largest(self) -> tuple[int, int, int, int]:
+        """Ways, shots, queries and images without labels per class of the largest episodes that it may draw."""
+        spec = self._spec
+        ways = min(spec.ways[1], max(len(group) for group in self._groups))
+        return ways, spec.shots[1], spec.queries_per_class, self._unlabelled
+
     def number_classes(self, batch: EpisodeBatch) -> torch.Tensor:
         """For every label of drawn episodes the place of its class among those to draw from, [n, ways]."""
         rows = batch.support_rows.unflatten(1, (int(batch.ways[0]), -1))[..., 0]

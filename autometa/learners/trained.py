@@ -24,6 +24,7 @@ from autometa.data.images import check_support, hash_images
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.episodes import InputEpisodes
 from autometa.learners.recipe import Recipe, build_learner
+from autometa.learners.training_memory import StepRecord
 
 FORMAT: Literal["autometa-trained-1"] = "autometa-trained-1"
 REMEMBERED_BYTES = 512 * 2**20
@@ -67,14 +68,15 @@ UNMEASURED = TrainedCosts()
 
 @dataclass
 class TrainedLearner:
-    """A learner and the recipe that it was made by; `load_s`: what making it took. `fit` a support set, then
-    `predict` its queries."""
+    """A learner and the recipe that it was made by; `load_s`: what making it took; `memory`: what a step of its
+    training took, where that was planned. `fit` a support set, then `predict` its queries."""
 
     recipe: Recipe
     learner: EpisodicLearner
     device: str = "cpu"
     validation: dict[str, Any] = field(default_factory=dict)
     load_s: float = 0.0
+    memory: StepRecord | None = None
 
     def __post_init__(self) -> None:
         self._prepared: dict[bytes, torch.Tensor] = {}

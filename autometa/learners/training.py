@@ -12,16 +12,17 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from autometa.core.budget import TimeBudget, stopwatch
+from autometa.core.budget import MemoryBudget, TimeBudget, stopwatch
 from autometa.core.errors import DataError
 from autometa.core.machine import starts_cold
 from autometa.core.time_policy import POLICY
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.learners.base import EpisodicLearner
-from autometa.learners.checkpoint import Progress, load_progress, save_progress
+from autometa.learners.checkpoint import Progress, changing_nothing, load_progress, save_progress
 from autometa.learners.episodes import EpisodeSource
 from autometa.learners.hooks import ClassTrained, OptionChooser
 from autometa.learners.schedule import TrainingSchedule
+from autometa.learners.training_memory import StepMemory, StepRecord
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -67,8 +68,8 @@ class Validation:
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What training did: `untrained` and `best` answers, steps, seconds, why it ended, and whether it ended because
-    its loss was no number any more."""
+    """What training did: `untrained` and `best` answers, steps, seconds, why it ended, whether it ended because its
+    loss was no number any more, and what its steps took of the memory, where that was planned."""
 
     untrained: Answer
     best: Answer
@@ -76,6 +77,7 @@ class TrainingRecord:
     seconds: float
     ended: str
     diverged: bool = False
+    memory: StepRecord | None = None
 
     def summary(self) -> str:
         """One line for people: steps, seconds, why it ended, accuracy in % before and after."""
@@ -89,7 +91,8 @@ class TrainingRecord:
 class Training:
     """One training of a learner on a device. `improved` is called whenever validation finds a better state (or
     one that is as accurate and surer), which the learner then holds; with a `checkpoint` folder a training that
-    was killed goes on where the last validation left it. BudgetExhausted where the first steps show that fewer than
+    was killed goes on where the last validation left it. With a `memory` budget as many episodes are taken at once as
+    are predicted to have room. BudgetExhausted where not even one has, or where the first steps show that fewer than
     `least_steps` will fit."""
 
     learner: EpisodicLearner
@@ -102,6 +105,7 @@ class Training:
     improved: Callable[[Answer], None] = lambda _: None
     report: Callable[[str], None] = lambda _: None
     least_steps: int = 0
+    memory: MemoryBudget | None = None
     progress: Progress = field(default_factory=Progress, init=False)
 
     def run(self) -> TrainingRecord:
@@ -124,7 +128,13 @@ class Training:
                 self.learner.choose_options(self.validation.inputs, self.validation.episodes, self.budget)
             )
         return TrainingRecord(
-            untrained, self._best, schedule.steps, schedule.spent_s, ended, ended == DIVERGED
+            untrained,
+            self._best,
+            schedule.steps,
+            schedule.spent_s,
+            ended,
+            ended == DIVERGED,
+            self._memory.record,
         )
 
     def _start(self) -> None:
@@ -135,11 +145,14 @@ class Training:
         self._module = self._with_classifier().to(self.device)
         self._trained = [p for p in self._module.parameters() if p.requires_grad]
         self._optimizer = self._build_optimizer()
+        self._memory = StepMemory(self.learner, self._trained, settings, self.device, self.memory)
         chooses = isinstance(self.learner, OptionChooser)
         budget = self.budget.share(1 - POLICY.option_share) if chooses else self.budget
         self._schedule = TrainingSchedule(budget, settings.max_steps, settings.validate_every)
         self._diverged = False
         self.budget.check("training")
+        with changing_nothing(self._module, self._optimizer):
+            self._memory.plan(self.source)
         if starts_cold(self.device):
             self._make_first_calls()
         self._episodes = self._choose_episodes()
@@ -156,13 +169,10 @@ class Training:
         """A validation and a step that change nothing: neither tells what later ones take on a device that starts
         cold."""
         few = ValidationEpisodes(self.validation.episodes.episodes[:1])
-        before = copy.deepcopy(self._module.state_dict())
-        with torch.random.fork_rng():
+        with changing_nothing(self._module, self._optimizer):
             self.learner.validate(self.validation.inputs, few)
             self.learner.train()
             self.learner.accumulate(self.source.draw(self.settings.meta_batch).to(self.device))
-        self._optimizer.zero_grad()
-        self._module.load_state_dict(before)
 
     def _with_classifier(self) -> torch.nn.Module:
         """The learner, together with the classifier that only its training needs, if it needs one."""
@@ -244,7 +254,7 @@ class Training:
             group["lr"] = group["full_rate"] * 0.5 * (1 + np.cos(np.pi * self._schedule.share_done))
         episodes = self.source.draw(self.settings.meta_batch).to(self.device)
         self._optimizer.zero_grad()
-        loss = self.learner.accumulate(episodes)
+        loss = self._memory.watch(episodes)
         if not np.isfinite(loss):
             self._diverged = True
             return

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autometa.core.budget import UNLIMITED, TimeBudget, stopwatch
+from autometa.core.budget import UNLIMITED, MemoryBudget, TimeBudget, stopwatch
 from autometa.core.time_policy import POLICY
 from autometa.data.episodes import EpisodeSpec, sample_episodes
 from autometa.data.images import ImagePool, Rows
@@ -168,12 +168,14 @@ def train_learner(
     *,
     listener: TrainingListener,
     least_steps: int = 0,
+    memory: MemoryBudget | None = None,
 ) -> TrainingRecord:
     """Train in place within the budget, as the learner's recipe says: it ends with the best validated state, and
     `fitted.validation` has its figures.
 
-    BudgetExhausted where the first steps show that fewer than `least_steps` will fit; DataError where the source has
-    no more episodes. What was best before either stays in the learner.
+    `memory`: the budget that its steps are planned to keep (None: they are not planned). BudgetExhausted where not
+    even one episode fits it, or where the first steps show that fewer than `least_steps` will fit; DataError where
+    the source has no more episodes. What was best before either stays in the learner.
     """
     training = Training(
         fitted.learner,
@@ -185,7 +187,9 @@ def train_learner(
         improved=listener.improved,
         report=listener.report,
         least_steps=least_steps,
+        memory=memory,
     )
     record = training.run()
+    fitted.memory = record.memory
     fitted.validation = {"stage": "final", "steps": record.steps, **record.best.figures()}
     return record

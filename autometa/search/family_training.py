@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from autometa.core.budget import TimeBudget
+from autometa.core.budget import MemoryBudget, TimeBudget
 from autometa.core.chunks import is_out_of_memory
 from autometa.core.errors import BudgetExhausted, DataError, Diverged
 from autometa.core.time_policy import POLICY
@@ -42,13 +42,15 @@ LEAST_VALIDATIONS = 12
 @dataclass(frozen=True)
 class TrainingSet:
     """What families are trained on: images with labels int64 [n], the dataset of every class, and the form of the
-    test's episodes. All classes that have images are trained on or, a quarter of them, validated on."""
+    test's episodes; and the `memory` that training may take (None: any). All classes that have images are trained on
+    or, a quarter of them, validated on."""
 
     images: PreparedImages
     labels: Rows
     dataset_of_class: Rows
     test: EpisodeSpec
     device: str = "cpu"
+    memory: MemoryBudget | None = None
 
     @cached_property
     def pool(self) -> ImagePool:
@@ -90,7 +92,12 @@ def train_family(
         source = build_pool_source(fitted, inputs, training_set.pool, classes, test)
         data = TrainingData(inputs, source, episodes)
         record = train_learner(
-            fitted, data, budget, listener=TrainingListener(report), least_steps=LEAST_STEPS
+            fitted,
+            data,
+            budget,
+            listener=TrainingListener(report),
+            least_steps=LEAST_STEPS,
+            memory=training_set.memory,
         )
     if record.diverged and record.best is record.untrained:
         raise Diverged(f"{recipe.learner} after {record.steps} steps: {record.ended}")

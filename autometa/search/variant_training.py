@@ -12,7 +12,7 @@ import torch
 
 from autometa.backbones import TUNED, View, build_backbone
 from autometa.core.budget import TimeBudget
-from autometa.core.errors import BudgetExhausted
+from autometa.core.errors import BudgetExhausted, TooLittleMemory
 from autometa.core.sharing import SharedWork
 from autometa.core.time_policy import POLICY
 from autometa.data.images import ImagePool, Rows, hash_images
@@ -20,6 +20,7 @@ from autometa.learners.encoder import EncoderSpec, TailEncoder
 from autometa.learners.prepared import PreparedImages
 from autometa.learners.storage import Storage
 from autometa.learners.tail_classification import tune_tail
+from autometa.learners.training_memory import StepRecord
 from autometa.planning.forecast import Forecast
 from autometa.search.families import find_family
 from autometa.search.family_training import TrainingSet, train_family
@@ -39,7 +40,7 @@ SAMPLE_IMAGES = 64
 @dataclass
 class VariantTrainer:
     """Trains on the images at `rows` of a pool, `most_steps` steps at most by classification; `report` gets a line
-    for each copy."""
+    for each copy, and `memory` says what steps of the latest one took."""
 
     pool: ImagePool
     rows: Rows
@@ -48,19 +49,21 @@ class VariantTrainer:
     most_steps: int
     shared: SharedWork | None = None
     """Where earlier runs of a grid of budgets have left their copies."""
+    memory: StepRecord | None = field(default=None, init=False)
     _prepared: dict[int, PreparedImages] = field(default_factory=dict, init=False)
 
     def train(self, view: View, budget: TimeBudget, *, turned: bool) -> None:
         """Train what the variant of a view names, at the size of the view, and put it on the shelf. `turned`: turned
         images are further classes to tell apart. BudgetExhausted where time or memory is too short; ConfigError where
         the network cannot be split; errors of the training as they come."""
+        self.memory = None
         self.forecast.make_room()
         if not self.forecast.limits.memory.fits(TRAINING_BYTES):
             raise BudgetExhausted(f"too little memory is left to train {view}")
 
         def work() -> dict[str, torch.Tensor]:
             if view.variant == TUNED:
-                return self._classify(view, budget, turned=turned)
+                return self._classify_as_deep_as_fits(view, budget, turned=turned)
             return self._train_family(view, budget)
 
         state = self._share(view, budget, work, turned=turned) if self.shared else work()
@@ -90,13 +93,28 @@ class VariantTrainer:
             self.report(f"trained {view}: as an earlier run of this grid did, in {earlier.took_s:.1f} s")
         return state
 
-    def _classify(self, view: View, budget: TimeBudget, *, turned: bool) -> dict[str, torch.Tensor]:
-        spec = EncoderSpec(network=view.backbone, px=view.px, trainable=TUNED_STAGES)
+    def _classify_as_deep_as_fits(
+        self, view: View, budget: TimeBudget, *, turned: bool
+    ) -> dict[str, torch.Tensor]:
+        """Of the last stages as many as are predicted to have room."""
+        for stages in range(TUNED_STAGES, 1, -1):
+            try:
+                return self._classify(view, budget, stages, turned=turned)
+            except TooLittleMemory as error:
+                self.report(f"{view}: fewer stages are tuned: {error}")
+        return self._classify(view, budget, 1, turned=turned)
+
+    def _classify(
+        self, view: View, budget: TimeBudget, stages: int, *, turned: bool
+    ) -> dict[str, torch.Tensor]:
+        spec = EncoderSpec(network=view.backbone, px=view.px, trainable=stages)
         encoder = TailEncoder(build_backbone(view.backbone, "cpu"), spec).to(self.forecast.shelf.device)
         turns = TURNS if turned and self._can_turn(encoder, budget) else 1
         labels = self.pool.labels[self.rows]
         numbered = torch.from_numpy(np.concatenate([labels + self.pool.classes * n for n in range(turns)]))
-        tuned = tune_tail(encoder, self._images(turns), numbered, budget, self.most_steps)
+        memory = self.forecast.limits.memory
+        tuned = tune_tail(encoder, self._images(turns), numbered, budget, self.most_steps, memory)
+        self.memory = tuned.memory
         self.report(
             f"trained {view}: {tuned.steps} steps in {tuned.train_s:.1f} s, after {tuned.prepare_s:.1f} s for "
             f"{len(numbered)} images of {len(set(numbered.tolist()))} classes"
@@ -121,8 +139,10 @@ class VariantTrainer:
             self.pool.dataset_of_class,
             self.forecast.test.episodes,
             self.forecast.shelf.device,
+            self.forecast.limits.memory,
         )
         learner = train_family(recipe, training_set, budget, report=self.report)
+        self.memory = learner.memory
         state = learner.learner.encoder.backbone_state()
         assert state is not None, f"{view.variant} trains no backbone"
         return state

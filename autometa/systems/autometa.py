@@ -225,6 +225,8 @@ class Controller:
             receipt = shop.buy(purchase, seconds, expected)
             self._forecast.on_disk.discard(purchase.view.plain)  # its metrics are others now
             self.stages.note(str(purchase), receipt.outcome())
+            if purchase.kind == "trained" and shop.trainer.memory:
+                self.stages.note(str(purchase), str(shop.trainer.memory))
         self.choices.add_trial(explanation.describe_trial(receipt, seconds))
         if self.checkpoint is not None:
             journals.append(self.checkpoint / JOURNAL, receipt.record())

@@ -92,7 +92,7 @@ class SingleLearnerSystem:
         budget = TimeBudget.of(left_s, self.limits.train.clock)
         data = self._prepare(pool, rows, tasks, budget, storage)
         listener = TrainingListener(self.report, self._on_improved)
-        record = train_learner(self._fitted, data, budget, listener=listener)
+        record = train_learner(self._fitted, data, budget, listener=listener, memory=self.limits.memory)
         self.report(f"{self.recipe.learner}: {record.summary()}")
         self._folder.save(self._fitted)
 

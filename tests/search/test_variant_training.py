@@ -12,9 +12,9 @@ from shop_cases import hard_pool, make_forecast
 
 from autometa.backbones import TUNED, View
 from autometa.core.budget import TimeBudget
-from autometa.core.errors import BudgetExhausted
+from autometa.core.errors import BudgetExhausted, TooLittleMemory
 from autometa.search import variant_training
-from autometa.search.variant_training import TURNS, VariantTrainer
+from autometa.search.variant_training import TUNED_STAGES, TURNS, VariantTrainer
 
 pytestmark = pytest.mark.usefixtures("eager_only")
 
@@ -101,3 +101,25 @@ def test_without_memory_or_time_there_is_no_copy(tiny_backbone: str) -> None:
         late.train(view, TimeBudget.of(-1), turned=False)
     for trainer in (short, late):
         assert trainer.forecast.shelf.built(tiny_backbone, TUNED) is None
+
+
+def test_fewer_stages_are_tuned_where_memory_is_short(
+    tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = ["begin"]
+    trainer, view = make(tiny_backbone, lines), View(tiny_backbone, 32, variant=TUNED)
+    tune, depths = variant_training.tune_tail, []
+
+    def shallow(encoder: Any, *rest: Any) -> Any:
+        depths.append(len(encoder.tail))
+        if len(encoder.tail) > 1:
+            raise TooLittleMemory("tuning takes 9 MiB, 1 MiB are left")
+        return tune(encoder, *rest)
+
+    monkeypatch.setattr(variant_training, "tune_tail", shallow)
+    trainer.train(view, TimeBudget.of(60), turned=False)
+    assert depths == [TUNED_STAGES, 1]
+    assert any("fewer stages are tuned: tuning takes 9 MiB" in line for line in lines)
+    assert trainer.memory is not None and trainer.memory.measured_bytes is not None
+    trainer.train(View(tiny_backbone, 32, variant="prototypical"), TimeBudget.of(6), turned=False)
+    assert trainer.memory is not None, "families are planned, too"

@@ -23,7 +23,7 @@ from autometa.data.episodes import EpisodeSpec
 from autometa.data.images import ImagePool
 from autometa.data.test_spec import TestSpec
 from autometa.evaluation.member import plain_member
-from autometa.learners import storage
+from autometa.learners import storage, training_memory
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.recipe import Recipe
 from autometa.learners.trained import TrainedLearner
@@ -106,11 +106,21 @@ def test_images_that_memory_has_no_room_for_go_to_the_disk_if_there_is_one(
             return 250_000
 
     monkeypatch.setattr(storage, "_file_system", lambda _: "ext4" if disk else "tmpfs")
+    monkeypatch.setattr(training_memory, "room_bytes", lambda *_: 2**30)  # of images, not of steps
     bounds = limits()
     learner, lines = trained(tmp_path, recipe(), Limits(bounds.train, bounds.run, Tight(0)))
     assert learner.validation["stage"] == "final"
     assert any("of prepared images are in a file" in line for line in lines) == disk
     assert any("130 of 224 images fit" in line for line in lines) != disk
+
+
+def test_a_step_that_memory_has_no_room_for_leaves_the_learner_untrained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_memory, "room_bytes", lambda *_: 2**20)
+    learner, lines = trained(tmp_path, recipe())
+    assert learner.validation == {"stage": "untrained"}
+    assert any("not trained further: a training step on one episode of" in line for line in lines)
 
 
 def test_too_few_classes_to_hold_any_out_leave_the_learner_untrained(tmp_path: Path) -> None:

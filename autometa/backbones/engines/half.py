@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from functools import partial
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +21,9 @@ FEW = 4
 WARM_UP_RUNS = 3
 """Before a graph is captured, as PyTorch asks for."""
 
-Work = Callable[[], torch.Tensor]
-Capture = Callable[[Work], tuple[Callable[[], None], torch.Tensor]]
-"""Work → what repeats it, and the tensor that each repetition writes its result to."""
+Result = TypeVar("Result")
+Capture = Callable[[Callable[[], Result]], tuple[Callable[[], None], Result]]
+"""Work → what repeats it, and its result, whose tensors each repetition writes to."""
 
 
 class _Cast(nn.Module):
@@ -80,7 +81,7 @@ class HalfGraph(Half):
         *,
         dtype: torch.dtype = torch.float16,
         chunk: int = GRAPH_CHUNK,
-        capture: Capture | None = None,
+        capture: Capture[torch.Tensor] | None = None,
     ) -> None:
         super().__init__(network, px, device, dtype=dtype)
         zeros = torch.zeros(chunk, 3, px, px, dtype=torch.uint8, device=device)
@@ -108,17 +109,25 @@ def pad_images(images: torch.Tensor, n: int) -> torch.Tensor:
     return F.pad(images, (0, 0, 0, 0, 0, 0, 0, n - len(images)))
 
 
-def capture_cuda(work: Work) -> tuple[Callable[[], None], torch.Tensor]:
-    """Capture work on the GPU as a CUDA graph (https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs)."""
+def capture_cuda(work: Callable[[], Result], pool: Any = None) -> tuple[Callable[[], None], Result]:
+    """Capture work on the GPU as a CUDA graph (https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs).
+
+    Graphs with one `pool` (`torch.cuda.graph_pool_handle`) share their working memory: a run of one may overwrite the
+    result of another. RuntimeError where no graph can hold the work.
+    """
+    current = torch.cuda.current_stream()
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream())
+    stream.wait_stream(current)
     with torch.cuda.stream(stream):
         for _ in range(WARM_UP_RUNS):
             work()
-    torch.cuda.current_stream().wait_stream(stream)
+    current.wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        output = work()
+    try:
+        with torch.cuda.graph(graph, pool=pool):
+            output = work()
+    finally:  # a capture that fails stays on its own stream
+        torch.cuda.set_stream(current)
     return graph.replay, output
 
 

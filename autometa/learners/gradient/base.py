@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
+from autometa.core.machine import starts_cold
 from autometa.learners.base import EpisodicLearner, Options
-from autometa.learners.encoder import Encoder, ScratchEncoder
+from autometa.learners.encoder import Encoder, ScratchEncoder, get_device
 from autometa.learners.episodes import InputEpisodes
 from autometa.learners.gradient.batching import (
     Accumulate,
@@ -36,7 +37,8 @@ class InnerLoop(Options):
     """`steps` gradient steps of `rate` on the support in training, `test_steps` outside; `head`: where the
     head of a task starts; `norm`: see `NormMode`, for networks trained from scratch; inner gradients count
     as constants if `first_order`; `clip`: their greatest joint length. Training takes `tasks` one after the other
-    (`loop`), one on every core (`cores`) or all at once (`vmap`), whichever a first measurement finds fastest."""
+    (`loop`), one on every core (`cores`), several at once (`vmap`), on a GPU as CUDA graphs (`graph`), whichever a
+    first measurement finds fastest. On a GPU those at once take at most `task_memory` times the memory of one."""
 
     steps: int = Field(default=2, ge=1)
     test_steps: int = Field(default=5, ge=0)
@@ -46,6 +48,7 @@ class InnerLoop(Options):
     first_order: bool = False
     clip: float | None = Field(default=10.0, gt=0)
     tasks: TaskMode | Literal["auto"] = "auto"
+    task_memory: float | None = Field(default=None, ge=1)
 
 
 class GradientLearner(EpisodicLearner):
@@ -57,11 +60,14 @@ class GradientLearner(EpisodicLearner):
     moves: Literal["all", "head", "body"] = "all"
     vectorised = True
     """Whether tasks may be taken all at once."""
+    capturable = True
+    """Whether a CUDA graph may hold what it does: nothing but parameters and episodes differs between steps."""
 
     def __init__(self, encoder: Encoder, options: InnerLoop) -> None:
         super().__init__(encoder, options)
         self.options = options
         self._fastest: Accumulate | None = None
+        self._most_at_once: int | None = None
         if isinstance(encoder, ScratchEncoder):
             replace_batch_norm(encoder, options.norm, options.steps)
         modules: list[Any] = list(encoder.modules())
@@ -86,12 +92,34 @@ class GradientLearner(EpisodicLearner):
         """Gradients of the mean query loss; the loss. A loop over tasks needs the memory of one."""
         if self.options.norm == "per_step":  # tasks share running statistics
             return accumulate_in_loop(self, episodes)
+        if self._is_short() and not episodes.query.is_cuda:
+            return accumulate_in_loop(self, episodes)
         if not self.vectorised or not is_uniform(episodes):
             one_by_one = accumulate_in_loop if episodes.query.is_cuda else accumulate_on_cores
             return one_by_one(self, episodes)
         if self._fastest is None:
-            self._fastest = find_fastest(self, episodes, self.options.tasks)
+            options = self.options
+            self._fastest = find_fastest(self, episodes, options.tasks, options.task_memory)
         return self._fastest(self, episodes)
+
+    def accumulate_alone(self, episodes: InputEpisodes) -> float:
+        """One task on this thread."""
+        return accumulate_in_loop(self, episodes)
+
+    def limit_at_once(self, most: int, batch: int) -> None:
+        """On a CPU tasks go one after the other where fewer have room than there are cores; a GPU goes by what it
+        measures itself."""
+        self._most_at_once = most
+
+    def count_at_once(self, batch: int) -> int:
+        """One for each core of a CPU, or one."""
+        on_gpu = starts_cold(get_device(self).type)
+        one = on_gpu or self._is_short() or self.options.norm == "per_step"
+        return 1 if one else min(torch.get_num_threads(), batch)
+
+    def _is_short(self) -> bool:
+        """Whether fewer tasks have room than there are cores."""
+        return self._most_at_once is not None and self._most_at_once < torch.get_num_threads()
 
     def task_loss(self, task: Task) -> torch.Tensor:
         """What one task adds to the loss: cross-entropy of its queries after adaptation."""

@@ -29,6 +29,7 @@ class MAMLPlusPlus(GradientLearner):
     `first_order_for` of them; learned rates per layer and step; batch norm per step."""
 
     options_type = MAMLPlusPlusOptions
+    capturable = False
     options: MAMLPlusPlusOptions
 
     def __init__(self, encoder: Encoder, options: MAMLPlusPlusOptions) -> None:

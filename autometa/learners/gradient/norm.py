@@ -131,7 +131,7 @@ class TaskBlock(nn.Module):
         if norm.can_use_torch(maps) and not self._few:
             maps = norm.normalise_by_torch(self.convolution(maps), norm.weight, norm.bias)
             return F.relu(F.max_pool2d(maps, 2) if self._halves(maps) else maps)
-        sign = torch.where(norm.weight < 0, -1.0, 1.0).detach()
+        sign = 1 - 2 * (norm.weight < 0).to(norm.weight.dtype)  # no numbers of the host: graphs hold it
         filters = self.convolution.weight * sign[:, None, None, None]
         results = F.conv2d(maps, filters, padding=1)
         scale, shift = norm.affine(

@@ -66,6 +66,14 @@ class Reptile(GradientLearner):
             total += loss / len(episodes.ways)
         return total
 
+    def accumulate_alone(self, episodes: InputEpisodes) -> float:
+        """As for a batch, whose tasks are taken one after the other."""
+        return self.accumulate(episodes)
+
+    def count_at_once(self, batch: int) -> int:
+        """One."""
+        return 1
+
     def adapt(self, task: Task, steps: int) -> list[Params]:
         """Parameters before and after training on the support."""
         start, end, _ = self._run_adam(task.support, task.support_labels, task, steps, mini=False)
