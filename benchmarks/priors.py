@@ -58,6 +58,7 @@ def measure(split: Split, views: Sequence[View]) -> Measurements:
         "dataset": split.sample.name,
         "seed": split.seed,
         "few": split.few,
+        "digests": sorted(split.sample.digests),
         "descriptors": split.descriptors(first),
         "alone": {str(view): round(value, 4) for view, value in alone.items()},
         "gains": {str(view): round(value - alone[first], 4) for view, value in both.items()},
@@ -74,9 +75,7 @@ class Priors:
 
     def gain(self, view: View) -> float | None:
         """Of a view; None where no other dataset has it."""
-        others = [
-            one for one in self.table if one["group"] != self.own["group"] and str(view) in one["gains"]
-        ]
+        others = [one for one in self.table if self._is_other(one) and str(view) in one["gains"]]
         if not others:
             return None
         left = np.array([max(1 - max(one["alone"].values()), 0.01) for one in others])
@@ -89,6 +88,10 @@ class Priors:
             return overall
         weights = self._closeness(others)
         return float((weights @ gains + DOUBT * overall) / (weights.sum() + DOUBT))
+
+    def _is_other(self, one: Measurements) -> bool:
+        """Whether a row is of another dataset: by what it shows and by the content of its images."""
+        return one["group"] != self.own["group"] and not set(one["digests"]) & set(self.own["digests"])
 
     def _closeness(self, others: Sequence[Measurements]) -> np.ndarray[Any, np.dtype[np.float64]]:
         names = list(self.own["descriptors"])
@@ -219,7 +222,7 @@ def main() -> None:
             split = Split(sample, seed, few)
             splits.append(split)
             table.append(measure(split, views))
-            print(json.dumps(table[-1]), flush=True)
+            print(json.dumps(table[-1] | {"digests": len(table[-1]["digests"])}), flush=True)
     if asked.table is not None:
         asked.table.write_text(json.dumps(table, indent=1), encoding="utf-8")
     compare(splits, table, views, report)

@@ -21,14 +21,12 @@ from statistics import median
 
 import numpy as np
 import torch
-from _arena_runs import Runner, Unit
 from _learner_report import Report, Row, row
 from _zoo_measure import REFERENCE, REFERENCE_PX, Measured, Measurer, batch_for, rows
 
 from autometa.backbones import EAGER, BackboneSpec, find_spec, predict_bytes, work_of
 from autometa.backbones.costs import counts_at, runs_on
 from autometa.backbones.engines import ENGINES
-from run_local import BASELINES
 
 QUICK = ("mobilenetv4_conv_small.e2400_r224_in1k", "vit_tiny_patch16_224.augreg_in21k")
 USUAL_ENGINES = (EAGER, "openvino", "onnxruntime")
@@ -103,6 +101,10 @@ def summarise(found: Sequence[Row]) -> Iterator[Row]:
 
 def measure_native_px(dataset: Path, seeds: list[int], budget_s: float) -> Row:
     """What preparing images at the size that they have gains over 128 px, paired by tasks."""
+    from _arena_runs import Runner, Unit  # noqa: PLC0415 - every process that measures imports this file
+
+    from run_local import BASELINES  # noqa: PLC0415
+
     differences: list[float] = []
     with tempfile.TemporaryDirectory(prefix="zoo-") as scratch:
         for seed in seeds:
