@@ -250,6 +250,8 @@ def _learn(
     gate = make_gate(serving, test, limits, SIX_MODES) if pool.classes < LEAST_TO_SEARCH else None
     if gate is not None:
         views = allowed_views(gate, _plain_views(settings), report)
+        if (fewer := gate.why_fewer(views)) is not None:
+            report(fewer)
         system = FixedSystem(
             test,
             limits,

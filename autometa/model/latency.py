@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ WARM_UPS = 3
 """Calls that are not counted."""
 REPEATS, FEWER = 40, 8
 """Calls for one image that are counted; of what takes longer, one in `FEWER` of them."""
+_CALLS = itertools.count(1)
 
 
 class Predicts(Protocol):
@@ -101,7 +103,7 @@ def measure_latency(
     if not len(images) or not len(query):
         raise DataError("latency is measured on a support image and a query image or more; there are none")
     chosen = load_learner(learner) if isinstance(learner, Path) else learner
-    ways, fresh = int(labels.max()) + 1, _Fresh()
+    ways = int(labels.max()) + 1
     predictors: list[Predicts] = []
 
     def adapt(seen: Images) -> None:
@@ -111,9 +113,9 @@ def measure_latency(
         predictors[0].predict(asked)
 
     fewer = max(repeats // FEWER, 3)
-    adapted = _time(adapt, images, fresh, (1, fewer), clock)
-    one = _time(predict, query[:1], fresh, (WARM_UPS, repeats), clock)
-    batch = _time(predict, query, fresh, (1, fewer), clock)
+    adapted = _time(adapt, images, (1, fewer), clock)
+    one = _time(predict, query[:1], (WARM_UPS, repeats), clock)
+    batch = _time(predict, query, (1, fewer), clock)
     return Latency(
         adapted,
         one,
@@ -127,23 +129,16 @@ def measure_latency(
     )
 
 
-class _Fresh:
-    """Copies of images that no call before had: the first pixels of each count the calls."""
-
-    def __init__(self) -> None:
-        self._calls = 0
-
-    def __call__(self, images: Images) -> Images:
-        self._calls += 1
-        changed = np.array(images)
-        changed[:, 0, 0, :2] ^= np.frombuffer(np.uint16(self._calls).tobytes(), np.uint8)
-        return changed
+def _fresh(images: Images) -> Images:
+    """A copy of images that no call before had: the first pixels of each count the calls in this process."""
+    changed = np.array(images)
+    changed[:, 0, 0, :4] ^= np.frombuffer(np.uint32(next(_CALLS)).tobytes(), np.uint8)[: images.shape[-1]]
+    return changed
 
 
 def _time(
     work: Callable[[Images], None],
     images: Images,
-    fresh: _Fresh,
     calls: tuple[int, int],
     clock: Callable[[], float] | None,
 ) -> Timing:
@@ -151,7 +146,7 @@ def _time(
     warm_ups, repeats = calls
     seconds = []
     for _ in range(1 + warm_ups + repeats):
-        asked = fresh(images)
+        asked = _fresh(images)
         elapsed = stopwatch(clock)
         work(asked)
         seconds.append(elapsed())

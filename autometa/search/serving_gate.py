@@ -26,6 +26,8 @@ MODE_SETS = (SIX_MODES, SIX_MODES[:5], SIX_MODES[:4], ("adapted", "root", "plain
 """Modes that a learner may have, each set with fewer metrics than the one before."""
 CALLS, WARM_UPS = 12, 2
 """With a network, for one image: so many are counted, and so many come before."""
+MOST_S = 1.0
+"""After which fewer calls are enough."""
 MANY_IMAGES = 100_000
 """A learner that must be fast is worth a fast engine, however few images a run has."""
 BASE_S = 0.002
@@ -75,8 +77,10 @@ class ServingGate:
         noise = np.random.default_rng(0).integers(0, 256, (32, 3, self.px, self.px), dtype=np.uint8)
         budget = self.forecast.limits.train.share(self.forecast.policy.engine_share)
         network.prepare(noise, view.px, n_images=MANY_IMAGES, budget=budget)
-        seconds = []
+        seconds: list[float] = []
         for call in range(WARM_UPS + CALLS):
+            if call > 2 * WARM_UPS and sum(seconds) > MOST_S:
+                break
             elapsed = stopwatch(self.clock)
             network.embed_layers(noise[call : call + 1], view.px)
             seconds.append(elapsed())
@@ -120,6 +124,11 @@ class ServingGate:
             return self.sets[0]
         kept = (one for one in self.sets if self.limits.broken_by(self.needs(views, one)) is None)
         return next(kept, self.sets[-1])
+
+    def why_fewer(self, views: Sequence[View]) -> str | None:
+        """Why a portfolio of these views does not have all modes, for people; None where it has."""
+        broken = self.limits.broken_by(self.needs(views, self.sets[0])) if self.limits else None
+        return f"modes {', '.join(self.modes(views))} only: with all of them {broken}" if broken else None
 
     def needs(self, views: Sequence[View], modes: Sequence[str]) -> ServingNeeds:
         """What a portfolio of these views in these modes is expected to take."""

@@ -212,6 +212,8 @@ class Controller:
     def _conclude(self, shop: Shop) -> None:
         """Weights, refinement and temperature from the evidence, an honest figure, and the final learner."""
         self._note("evidence", shop.why_ended())
+        if (fewer := self._gate.why_fewer(shop.draft.views)) is not None:
+            self._note("evidence", fewer)
         weights = None
         if shop.draft.answers:
             with self.stages.timed("evidence", self.policy.ensemble_s):
