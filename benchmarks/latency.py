@@ -33,7 +33,7 @@ from autometa.data.images import hash_images
 from autometa.heads import Metric, find_metric
 from autometa.heads.modes import SIX_MODES, collect_keys
 from autometa.model.inputs import Images, list_inputs
-from autometa.model.latency import Latency, Timing, measure_latency
+from autometa.model.latency import Adapts, Latency, Timing, measure_latency
 from autometa.model.portfolio import Portfolio, PortfolioPredictor, WeightedMode
 from run_local import BASELINES
 
@@ -92,7 +92,7 @@ class Naive:
 def measure_px(px: int, repeats: int) -> list[Row]:
     """One size: the 95th percentile, and the reference by turns in blocks."""
     portfolio, (images, labels, query) = make_portfolio(px), draw_images(px)
-    learners = {"ours": portfolio, "naive": Naive(portfolio)}
+    learners: dict[str, Adapts] = {"ours": portfolio, "naive": Naive(portfolio)}
     found: dict[str, list[Latency]] = {"ours": [], "naive": []}
     for name in ("ours", "naive", "ours", "naive"):
         found[name].append(measure_latency(learners[name], (images, labels), query, repeats=repeats))

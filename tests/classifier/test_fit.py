@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from colours import COLOURS, picture, write_folder
+from pydantic import ByteSize
 
 from autometa.classifier import FewShotClassifier, training
 from autometa.classifier.options import FitOptions
@@ -180,12 +181,12 @@ def test_a_model_is_no_larger_than_asked(network: str, cache: None, tmp_path: Pa
     options = FitOptions(output=tmp_path / "model", backbones=network)
     whole = fit_folder(data, options, lambda line: None).figures["serving"]["bytes"]
     limit, lines = int(0.9 * whole), list[str]()
-    limited = FitOptions(output=tmp_path / "small", backbones=network, max_model_size=limit)
+    limited = FitOptions(output=tmp_path / "small", backbones=network, max_model_size=ByteSize(limit))
     fitted = fit_folder(data, limited, lines.append)
     assert fitted.figures["serving"]["bytes"] <= limit
     assert any("over --max-model-size" in line for line in lines), lines
     assert fitted.classifier.predict([picture("green", 9)]).tolist() == ["green"]
-    impossible = FitOptions(output=tmp_path / "none", backbones=network, max_model_size=1000)
+    impossible = FitOptions(output=tmp_path / "none", backbones=network, max_model_size=ByteSize(1000))
     with pytest.raises(ConfigError, match=r"--max-model-size 750B: the cheapest candidate, one@64, takes"):
         fit_folder(data, impossible, lines.append)
 
@@ -199,7 +200,7 @@ def test_backbones_as_they_are_keep_limits_too(network: str, cache: None, tmp_pa
         ConfigError, match=r"^--(infer|adapt)-limit 1ms: the cheapest candidate, one@64, takes"
     ):
         fit_folder(data, impossible, lambda line: None)
-    possible = FitOptions(output=tmp_path / "model", backbones=network, infer_limit="1h", overwrite=True)
+    possible = FitOptions(output=tmp_path / "model", backbones=network, infer_limit=3600.0, overwrite=True)
     fitted = fit_folder(data, possible, lambda line: None)
     assert fitted.classifier.predict([picture("blue", 9)]).tolist() == ["blue"]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ByteSize
 from shop_cases import TEST, hard_pool, make_shop
 
 from autometa.backbones import View
@@ -45,7 +46,7 @@ def portfolio(tiny_backbone: str) -> Portfolio:
 
 
 def test_modes_are_dropped_before_views_until_it_holds(portfolio: Portfolio) -> None:
-    seen, lines = [], []
+    seen, lines = list[tuple[int, int]](), list[str]()
 
     def measured(one: Portfolio) -> ServingNeeds:
         seen.append((len(one.views), len(one.modes)))
@@ -116,7 +117,7 @@ def test_the_task_has_what_there_is(classes: int, per_class: int) -> None:
 
 def test_a_run_that_cannot_keep_a_limit_ends_before_its_search(tiny_backbone: str, tmp_path: Path) -> None:
     forecast = make_shop(tiny_backbone).prices.forecast
-    settings = Settings(backbones=(tiny_backbone,), resolutions=(32, 48), max_model_size=1000)
+    settings = Settings(backbones=(tiny_backbone,), resolutions=(32, 48), max_model_size=ByteSize(1000))
     run = Controller(settings, TEST, forecast.limits, tmp_path, lambda _: None)
     with pytest.raises(UnmetLimit, match=r"^--max-model-size 1000B: the cheapest candidate, tiny@32, takes"):
         run.bootstrap()
