@@ -239,7 +239,7 @@ def test_the_user_of_a_run_names_backbones_and_presets() -> None:
 def test_the_user_of_a_run_limits_what_the_learner_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(backbones=("a",), infer_limit=9.0)
     assert with_asked_limits(settings, {}) is settings
-    asked = {"AUTOMETA_INFER_LIMIT": "0.03", "AUTOMETA_MAX_MODEL_SIZE": "50000000"}
+    asked = {"AUTOMETA_INFER_LIMIT": "30ms", "AUTOMETA_MAX_MODEL_SIZE": "50000000"}
     limited = with_asked_limits(settings, asked)
     assert ServingLimits.of(limited) == ServingLimits(0.03, None, 50_000_000)
     assert limited.backbones == ("a",) and limited.model_fields_set == {

@@ -30,7 +30,7 @@ from autometa.heads.ridge import ridge_weights
 from autometa.model.few_queries import FEW_IMAGES, side_by_side
 from autometa.model.fitted_learner import FittedLearner
 from autometa.model.inputs import apply_metrics
-from autometa.model.load import AnyLearner
+from autometa.model.load import AnyLearner, AnyPredictor
 from autometa.model.portfolio import Portfolio
 
 Images = NDArray[np.uint8]
@@ -253,10 +253,11 @@ class FeatureSpace:
 
 @dataclass
 class LearnerSpace:
-    """Any other learner: it gets the images of the support each time, and queries one by one, so that they do not
-    depend on each other."""
+    """Any other learner: it adapts to the images of a support set once, and gets queries one by one, so that they do
+    not depend on each other."""
 
     learner: AnyLearner
+    _adapted: WeakKeyDictionary[Support, AnyPredictor] = field(default_factory=WeakKeyDictionary, init=False)
 
     def encode(self, images: Images, ahead: int = 0) -> dict[str, torch.Tensor]:
         """The images as they are."""
@@ -264,8 +265,11 @@ class LearnerSpace:
 
     def answer(self, support: Support, query: Encoded, *, transductive: bool) -> torch.Tensor:
         """What the learner answers."""
-        images, queries = support.encoded["images"].numpy(), query["images"].numpy()
-        predictor = self.learner.fit(images, support.labels.numpy(), support.ways)
+        queries = query["images"].numpy()
+        if support not in self._adapted:
+            images = support.encoded["images"].numpy()
+            self._adapted[support] = self.learner.fit(images, support.labels.numpy(), support.ways)
+        predictor = self._adapted[support]
         if transductive:
             answers = predictor.predict(queries)
         else:

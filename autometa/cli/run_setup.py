@@ -15,6 +15,7 @@ from autometa.bundles.shipped import DEMO, find_bundle
 from autometa.core.budget import MemoryBudget, stopwatch
 from autometa.core.errors import ConfigError
 from autometa.core.options import RunOptions, ServingLimitOptions, WeightsOptions
+from autometa.core.settings import show_duration
 from autometa.planning.serving_limits import VARIABLES
 from ingestion import IngestionSettings
 from ingestion.disk import remove
@@ -52,7 +53,7 @@ def pass_limits(options: ServingLimitOptions, submission: Path, show: Callable[[
     for name, variable in VARIABLES.items():
         os.environ.pop(variable, None)
         if (value := getattr(options, name)) is not None:
-            os.environ[variable] = str(value)
+            os.environ[variable] = str(value) if name == "max_model_size" else show_duration(value)
             asked.append(f"--{name.replace('_', '-')}")
     if asked and not names_ours(submission):
         show(f"{', '.join(asked)}: no effect on this submission, which does not use autometa's search")

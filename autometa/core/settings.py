@@ -29,7 +29,8 @@ Model = TypeVar("Model", bound=BaseModel)
 
 def parse_duration(value: object) -> float:
     """`30ms`, `90s`, `10m`, `1.5h` or a plain number of seconds → seconds. ValueError says what is accepted."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(value).lower())
+    text = f"{value:.12f}" if isinstance(value, float) else str(value)  # no exponent
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
     if not match or match[2] not in _UNITS_S:
         raise ValueError(f"`{value}` is not a duration; write 30ms, 90s, 10m or 2h")
     return float(match[1]) * _UNITS_S[match[2]]

@@ -97,12 +97,12 @@ class Controller:
 
     def bootstrap(self) -> Servable:
         """A valid learner, saved: what an earlier run has saved, else the cheapest backbone with weights at hand and
-        nearest centroid."""
+        nearest centroid. UnmetLimit where that would break a limit of its users."""
+        if self._gate.limits:  # before anything is written
+            self.report(f"the cheapest candidate keeps the limits: {self._plain_view}")
         with self.stages.timed("bootstrap"):
             if self.checkpoint is not None:
                 journals.tidy_folder(self.checkpoint, JOURNAL, self.report)
-            if self._gate.limits:
-                self.report(f"the cheapest candidate keeps the limits: {self._plain_view}")
             earlier = self._incumbent.resume(partial(keeps_limits, limits=self._gate.limits))
             if earlier is None:
                 return self._offer_plain(self._plain_view)

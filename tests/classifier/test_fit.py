@@ -194,7 +194,7 @@ def test_a_model_is_no_larger_than_asked(network: str, cache: None, tmp_path: Pa
 def test_backbones_as_they_are_keep_limits_too(network: str, cache: None, tmp_path: Path) -> None:
     data = write_folder(tmp_path / "data", 1, ("red", "blue"))
     impossible = FitOptions(
-        output=tmp_path / "model", backbones=network, infer_limit="1ms", adapt_limit="1ms"
+        output=tmp_path / "model", backbones=network, infer_limit=0.001, adapt_limit=0.001
     )
     with pytest.raises(
         ConfigError, match=r"^--(infer|adapt)-limit 1ms: the cheapest candidate, one@64, takes"

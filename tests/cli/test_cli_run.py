@@ -98,7 +98,7 @@ def test_limits_of_the_learner_reach_the_submission_or_are_said_to_have_no_effec
     limits = ("--infer-limit", "30ms", "--max-model-size", "50MB")
     shown = run("run", *limits)
     assert shown.exit_code == 0, shown.output
-    assert (os.environ["AUTOMETA_INFER_LIMIT"], os.environ["AUTOMETA_MAX_MODEL_SIZE"]) == ("0.03", "50000000")
+    assert (os.environ["AUTOMETA_INFER_LIMIT"], os.environ["AUTOMETA_MAX_MODEL_SIZE"]) == ("30ms", "50000000")
     assert "AUTOMETA_ADAPT_LIMIT" not in os.environ
     line = "--infer-limit, --max-model-size: no effect on this submission"
     assert line in " ".join(shown.stdout.split())
