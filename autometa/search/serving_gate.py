@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from autometa.backbones import BackboneSpec, View
+from autometa.backbones import Backbone, BackboneSpec, View
 from autometa.core.budget import stopwatch
 from autometa.core.errors import UnmetLimit
 from autometa.core.machine import one_thread
@@ -143,7 +143,7 @@ class ServingGate:
                 10 * BASE_S + WAYS * SHOTS * (images_s + values * self.value_s / 4)
             )
         networks = {(view.backbone, view.variant) for view in views}
-        weights = sum(self.forecast.shelf(*network).weight_bytes for network in networks)
+        weights = sum(self._network(*network).weight_bytes for network in networks)
         return ServingNeeds(infer_s, adapt_s, weights + HALF_BYTES * values + BESIDE_BYTES)
 
     def correct(self, views: Sequence[View], modes: Sequence[str], measured: ServingNeeds) -> None:
@@ -160,6 +160,11 @@ class ServingGate:
             return 0.0
         engines_s = sum(self.forecast.serving_costs(views).engine_s.values())
         return 1.0 + engines_s + 200 * sum(self._image_s(view) for view in views)
+
+    def _network(self, backbone: str, variant: str) -> Backbone:
+        """A network, or, of a copy that is still to be trained, what it is a copy of."""
+        shelf = self.forecast.shelf
+        return shelf.built(backbone, variant) or shelf(backbone)
 
     def _is_probed(self, view: View) -> bool:
         return view.backbone in self.forecast.probed
@@ -179,7 +184,7 @@ class ServingGate:
 
     def _values(self, view: View, modes: Sequence[str]) -> int:
         """Numbers of the metrics on a view that these modes ask for."""
-        widths = self.forecast.shelf(view.backbone, view.variant).widths
+        widths = self._network(view.backbone, view.variant).widths
         inputs = [one for key in collect_keys(modes) for one in list_inputs([view], key)]
         learned = [one.layers for one, name in inputs if find_metric(name).learned]
         return sum(sum(widths.get(layer, 0) for layer in layers) ** 2 for layers in learned)

@@ -9,12 +9,12 @@ import pytest
 from shop_cases import make_forecast, make_shop
 from synthetic import FakeClock
 
-from autometa.backbones import CATALOGUE, View
+from autometa.backbones import CATALOGUE, TUNED, View
 from autometa.core.errors import UnmetLimit
 from autometa.planning.serving_limits import ServingLimits, ServingNeeds
 from autometa.search import serving_gate
 from autometa.search.purchases import Purchase
-from autometa.search.serving_gate import BASE_S, MODE_SETS, ServingGate
+from autometa.search.serving_gate import BASE_S, BESIDE_BYTES, MODE_SETS, ServingGate
 from autometa.search.shop import Shop
 
 pytestmark = pytest.mark.usefixtures("eager_only")
@@ -70,6 +70,15 @@ def test_each_limit_is_heeded(tiny_backbone: str, limits: dict[str, Any], option
     gate = make_gate(tiny_backbone, **limits)
     broken = gate.broken_with([View(tiny_backbone, 32)])
     assert broken is not None and broken.option == option
+
+
+def test_a_copy_that_is_not_trained_yet_takes_what_its_network_takes(tiny_backbone: str) -> None:
+    gate, view = make_gate(tiny_backbone, infer_s=1.0), View(tiny_backbone, 32)
+    copy = View(tiny_backbone, 32, variant=TUNED)
+    one, both = gate.needs([view], MODE_SETS[0]), gate.needs([view, copy], MODE_SETS[0])
+    assert both.infer_s - BASE_S == pytest.approx(2 * (one.infer_s - BASE_S))
+    assert both.model_bytes > 1.5 * (one.model_bytes - BESIDE_BYTES)
+    assert gate.broken_with([view, copy]) is None
 
 
 def test_what_whole_learners_take_sets_it_right(tiny_backbone: str) -> None:
