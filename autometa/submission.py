@@ -34,6 +34,7 @@ from autometa.model.fitted_learner import FittedLearner
 from autometa.model.load import AnyLearner, AnyPredictor, load_learner
 from autometa.model.portfolio import Portfolio
 from autometa.planning.meta_test import MetaTestSchedule
+from autometa.planning.serving_limits import asked_limits, with_asked_limits
 from autometa.systems.autometa import Controller
 from autometa.systems.single_learner import SingleLearnerSystem
 
@@ -98,6 +99,8 @@ def refuse_settings_of_search(bundle: Path, settings: Settings) -> None:
     """ConfigError where the settings of a bundle with one learner say what only the search of `autometa` heeds."""
     if os.environ.get(BACKBONES_VARIABLE):
         _say("--backbones and --preset have no effect on this submission")
+    if asked := asked_limits():
+        _say(f"{', '.join(asked)}: no effect on this submission, which trains one learner")
     if ignored := sorted(settings.model_fields_set - HEEDED):
         raise ConfigError(
             f"{bundle / SETTINGS_FILE}: {', '.join(ignored)} would have no effect, as this bundle trains one "
@@ -146,7 +149,7 @@ class AutoMetaLearner:
 
     def meta_fit(self, meta_train_generator: Any, meta_valid_generator: Any) -> AutoLearner:
         """Search within the budget; learners are saved early where ingestion names the model folder."""
-        settings = with_named_backbones(read_settings(self.bundle))
+        settings = with_asked_limits(with_named_backbones(read_settings(self.bundle)))
         start_s = _start()  # first, since a device takes memory of the host too
         limits, test = read_limits(settings), read_test_spec(settings)
         torch.manual_seed(settings.seed)

@@ -29,7 +29,7 @@ from autometa.evaluation.mixing import average
 from autometa.evaluation.validation_episodes import ValidationEpisodes
 from autometa.heads import FeatureBatch, FeatureStatistics, find_metric
 from autometa.heads.modes import SIX_MODES, Key, answer_alone, apply_modes, collect_keys, join_features
-from autometa.model.portfolio import list_inputs
+from autometa.model.inputs import list_inputs
 
 DEMO = Path(__file__).parents[1] / "examples" / "demo"
 VIEW = View("tf_efficientnet_lite0", 128)

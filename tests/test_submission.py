@@ -14,6 +14,7 @@ import pytest
 import torch
 from synthetic import colour_pool
 
+from autometa import submission
 from autometa.backbones import PRESETS, View
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core import budget as budget_module
@@ -26,11 +27,13 @@ from autometa.evaluation.member import plain_member
 from autometa.model.fitted_learner import FittedLearner
 from autometa.model.portfolio import Portfolio
 from autometa.planning.meta_test import MetaTestSchedule
+from autometa.planning.serving_limits import ServingLimits, with_asked_limits
 from autometa.submission import (
     AutoLearner,
     AutoMetaLearner,
     read_limits,
     read_test_spec,
+    refuse_settings_of_search,
     with_named_backbones,
 )
 
@@ -232,3 +235,24 @@ def test_the_user_of_a_run_names_backbones_and_presets() -> None:
     assert with_named_backbones(settings, {}) is settings
     named = with_named_backbones(settings, {"AUTOMETA_BACKBONES": "resnet18, tiny,resnet18"})
     assert named.backbones == ("resnet18", *PRESETS["tiny"])
+
+
+def test_the_user_of_a_run_limits_what_the_learner_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(backbones=("a",), infer_limit=9.0)
+    assert with_asked_limits(settings, {}) is settings
+    asked = {"AUTOMETA_INFER_LIMIT": "30ms", "AUTOMETA_MAX_MODEL_SIZE": "50000000"}
+    limited = with_asked_limits(settings, asked)
+    assert ServingLimits.of(limited) == ServingLimits(0.03, None, 50_000_000)
+    assert limited.backbones == ("a",) and limited.model_fields_set == {
+        "backbones",
+        "infer_limit",
+        "max_model_size",
+    }
+    for name, value in asked.items():
+        monkeypatch.setenv(name, value)
+    lines: list[str] = []
+    monkeypatch.setattr(submission, "_say", lines.append)
+    refuse_settings_of_search(Path(), Settings())
+    assert lines == [
+        "--infer-limit, --max-model-size: no effect on this submission, which trains one learner"
+    ]

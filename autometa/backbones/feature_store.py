@@ -118,6 +118,13 @@ class FeatureStore:
             self._compute(view, images, keys, missing, budget)
         return backbone.pick(table.take(keys), view.layers)
 
+    def look(self, view: View, images: NDArray[np.uint8]) -> torch.Tensor:
+        """All layers [n, sum of widths] of images that are neither known nor kept, as `pick` takes them: the shortest
+        way for a few images."""
+        backbone = self._backbone_of(view.backbone, view.variant)
+        backbone.prepare(images, view.px, n_images=len(images) + self.ahead)
+        return backbone.embed_layers(images, view.px, flip=view.flip)
+
     def take(self, view: View, keys: Sequence[Hashable]) -> torch.Tensor:
         """Features float32 [n, d] of images that are embedded. KeyError for one that is not."""
         rows = self._tables[view.source].take(keys)

@@ -105,6 +105,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if len(classes := np.unique(y)) < 2:
             raise ValueError(f"fit needs two classes or more; there is one class: {classes[0]}")
         self._source = source
+        self._serving: dict[str, Any] | None = None
         self._preparation = self._choose_preparation(X, y)
         return self._remember(self._encode_all(X), y)
 

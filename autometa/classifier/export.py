@@ -29,7 +29,7 @@ from autometa.classifier.spaces import (
 )
 from autometa.heads.features import unit
 from autometa.heads.modes import Key, Mode, find_mode
-from autometa.model.portfolio import list_inputs
+from autometa.model.inputs import list_inputs
 
 if TYPE_CHECKING:
     from autometa.classifier.estimator import FewShotClassifier

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import ByteSize, Field
 
-from autometa.core.options import WeightsOptions
+from autometa.core.options import ServingLimitOptions, WeightsOptions
 from autometa.core.settings import Duration, option
 
 
-class FitOptions(WeightsOptions):
+class FitOptions(ServingLimitOptions, WeightsOptions):
     """What `fit` is told beside the folder with the images."""
 
     output: Path = option(..., "Folder of the model.", metavar="DIR")

@@ -44,6 +44,8 @@ class Record(BaseModel):
     reject_below: float | None = None
     reject_label: str | bool | int | float | None = None
     rejection: dict[str, float] | None = None
+    serving: dict[str, Any] | None = None
+    """Bytes on disk, and the latency that `autometa fit` has measured."""
 
 
 def save(classifier: FewShotClassifier, folder: Path) -> None:
@@ -70,6 +72,7 @@ def save(classifier: FewShotClassifier, folder: Path) -> None:
         reject_below=classifier.reject_below,
         reject_label=classifier.reject_label,
         rejection=vars(classifier._rejection) if classifier._rejection else None,
+        serving=classifier._serving,
     )
     write_model(folder / RECORD, record)
     remove_other_tensors(folder, (STEM,), (file,))
@@ -98,6 +101,7 @@ def load(kind: type[FewShotClassifier], folder: Path) -> FewShotClassifier:
     classifier._preparation = Preparation.from_json(record.preparation) if record.preparation else None
     classifier._support = Support(encoded, labels, len(record.classes))
     classifier._rejection = Rejection(**record.rejection) if record.rejection else None
+    classifier._serving = record.serving
     if record.encoder:
         classifier.n_features_in_ = encoded["features"].shape[1]
     return classifier

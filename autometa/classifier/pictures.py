@@ -113,6 +113,8 @@ def _sides(image: Any) -> list[tuple[int, int]]:
 
 def read_image(image: Any, preparation: Preparation) -> Images:
     """One of `as_sequence` → uint8 [3, px, px]. ValueError names the file and what is wrong with it."""
+    if isinstance(image, np.ndarray) and image.shape == (preparation.px, preparation.px, 3):
+        return np.ascontiguousarray(np.moveaxis(image, -1, 0))  # nothing is left to prepare
     name = str(image) if isinstance(image, (str, os.PathLike)) else "an image"
     try:
         is_file = isinstance(image, (str, os.PathLike))

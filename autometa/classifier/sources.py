@@ -16,8 +16,9 @@ from autometa.core.files import DESCRIPTION
 from autometa.core.machine import Machine
 from autometa.heads import Metric, find_metric
 from autometa.heads.modes import collect_keys
+from autometa.model.inputs import list_inputs
 from autometa.model.load import load_learner
-from autometa.model.portfolio import Portfolio, WeightedMode, list_inputs
+from autometa.model.portfolio import Portfolio, WeightedMode
 from ingestion import InputError, Preparation
 from ingestion.image_size import FORMAT_PX
 

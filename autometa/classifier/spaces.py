@@ -6,8 +6,10 @@ A support set is kept as it was encoded, so that examples are added without trai
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -16,15 +18,20 @@ from numpy.typing import NDArray
 from autometa.backbones.build import WORTH_BUILDING
 from autometa.backbones.feature_store import FeatureStore
 from autometa.core.budget import MemoryBudget
+from autometa.core.machine import one_thread
 from autometa.data.images import hash_images
 from autometa.data.test_spec import FORMAT_PX
 from autometa.evaluation.mixing import average
 from autometa.heads import FeatureBatch, apply_head
+from autometa.heads.class_means import SupportMeans
 from autometa.heads.features import unit
-from autometa.heads.modes import Key, answer_alone, apply_modes, collect_keys
+from autometa.heads.modes import Key, apply_modes, collect_keys
+from autometa.heads.ridge import ridge_weights
+from autometa.model.few_queries import FEW_IMAGES, side_by_side
 from autometa.model.fitted_learner import FittedLearner
-from autometa.model.load import AnyLearner
-from autometa.model.portfolio import Portfolio, apply_metrics
+from autometa.model.inputs import apply_metrics
+from autometa.model.load import AnyLearner, AnyPredictor
+from autometa.model.portfolio import Portfolio
 
 Images = NDArray[np.uint8]
 Encoded = Mapping[str, torch.Tensor]
@@ -40,7 +47,7 @@ MOST_KEPT = 10_000
 TRANSPORT = {"sharpness": 15.0, "step": 0.4}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Support:
     """Labelled examples: `encoded` rows [s, ...], `labels` int64 [s] in 0..ways-1."""
 
@@ -52,6 +59,15 @@ class Support:
         """Some of the examples."""
         encoded = {name: each[rows] for name, each in self.encoded.items()}
         return Support(encoded, self.labels[rows], self.ways)
+
+
+@dataclass(frozen=True)
+class KeptSupport:
+    """What answers need of a support set: its class means, and weights [d, ways] of ridge regression (None: it does
+    not answer)."""
+
+    means: SupportMeans
+    ridge: torch.Tensor | None
 
 
 class Space(Protocol):
@@ -89,6 +105,7 @@ class PortfolioSpace:
 
     portfolio: Portfolio
     _expects_many: bool = field(default=False, init=False)
+    _kept: WeakKeyDictionary[Support, KeptSupport] = field(default_factory=WeakKeyDictionary, init=False)
 
     @property
     def keys(self) -> list[Key]:
@@ -102,6 +119,10 @@ class PortfolioSpace:
             self._expects_many = True  # engines were chosen for a few examples
             for view in portfolio.views:
                 portfolio.shelf(view.backbone, view.variant).reconsider(view.px)
+        if len(images) + ahead <= FEW_IMAGES:
+            moved = portfolio.mover.look(portfolio.store, portfolio.views, self.keys, images)
+            joined = side_by_side(moved, self.names, portfolio.views, self.weights)
+            return {name_of(key): features.half() for key, features in joined.items()}
         store = FeatureStore(portfolio.shelf, MemoryBudget.of_machine(), ahead=ahead)
         for view in portfolio.views:
             store.embed(view, images, places)
@@ -121,29 +142,59 @@ class PortfolioSpace:
 
     def answer(self, support: Support, query: Encoded, *, transductive: bool) -> torch.Tensor:
         """Class means of each mode, or optimal transport where the queries look evenly spread over the classes."""
-        portfolio, names = self.portfolio, [mode.name for mode in self.portfolio.modes]
-        ways = torch.tensor([support.ways])
+        portfolio = self.portfolio
+        mixed = self._together(support, query) if transductive else self._alone(support, query)
+        return portfolio.temperature(mixed, len(support.labels) / support.ways)
+
+    def _together(self, support: Support, query: Encoded) -> torch.Tensor:
+        """Log-probabilities float64 [q, ways] of queries that may help each other."""
         batches = {
             key: FeatureBatch(
                 support.encoded[name_of(key)].float()[None],
                 support.labels[None],
                 query[name_of(key)].float()[None],
-                ways,
+                torch.tensor([support.ways]),
             )
             for key in self.keys
         }
-        apply = apply_modes if transductive else answer_alone
-        scores = apply(names, batches, refinement=portfolio.refinement)[:, 0].double()
-        mixed = average(list(scores), [mode.weight for mode in portfolio.modes])
-        if self.is_unfitted and not transductive:
-            ridge = apply_head("ridge", RIDGE, batches[self.keys[0]])[0].double() / RIDGE_TEMPERATURE
-            mixed = average([ridge.log_softmax(-1), (mixed / MEANS_TEMPERATURE).log_softmax(-1)], [1, 1])
-        return portfolio.temperature(mixed, len(support.labels) / support.ways)
+        return self._mix(apply_modes(self.names, batches, refinement=self.portfolio.refinement)[:, 0])
+
+    def _alone(self, support: Support, query: Encoded) -> torch.Tensor:
+        """Log-probabilities float64 [q, ways], each query for itself; what the support needs is computed once."""
+        if support not in self._kept:
+            self._kept[support] = self._keep(support)
+        kept = self._kept[support]
+        with one_thread() if len(query[name_of(self.keys[0])]) <= FEW_IMAGES else nullcontext():
+            features = {key: query[name_of(key)].float() for key in self.keys}
+            mixed = self._mix(kept.means.answer(features))
+            if kept.ridge is not None:
+                ridge = (features[self.keys[0]] @ kept.ridge).double() / RIDGE_TEMPERATURE
+                mixed = average([ridge.log_softmax(-1), (mixed / MEANS_TEMPERATURE).log_softmax(-1)], [1, 1])
+        return mixed
+
+    def _keep(self, support: Support) -> KeptSupport:
+        encoded = {key: support.encoded[name_of(key)].float() for key in self.keys}
+        means = SupportMeans.of(
+            self.names, encoded, support.labels, sharpness=self.portfolio.refinement.sharpness
+        )
+        ridge = None
+        if self.is_unfitted:
+            ridge = ridge_weights(encoded[self.keys[0]], support.labels, support.ways, **RIDGE)
+        return KeptSupport(means, ridge)
+
+    def _mix(self, scores: torch.Tensor) -> torch.Tensor:
+        """Scores [modes, q, ways] → their weighted mean, float64 [q, ways]."""
+        return average(list(scores.double()), [mode.weight for mode in self.portfolio.modes])
+
+    @property
+    def names(self) -> list[str]:
+        """Of the modes."""
+        return [mode.name for mode in self.portfolio.modes]
 
     @property
     def is_unfitted(self) -> bool:
         """Whether no image was there to learn from."""
-        return [mode.name for mode in self.portfolio.modes] == [UNFITTED]
+        return self.names == [UNFITTED]
 
     def features(self, encoded: Encoded) -> torch.Tensor:
         """The features after the first metric, by name."""
@@ -202,10 +253,11 @@ class FeatureSpace:
 
 @dataclass
 class LearnerSpace:
-    """Any other learner: it gets the images of the support each time, and queries one by one, so that they do not
-    depend on each other."""
+    """Any other learner: it adapts to the images of a support set once, and gets queries one by one, so that they do
+    not depend on each other."""
 
     learner: AnyLearner
+    _adapted: WeakKeyDictionary[Support, AnyPredictor] = field(default_factory=WeakKeyDictionary, init=False)
 
     def encode(self, images: Images, ahead: int = 0) -> dict[str, torch.Tensor]:
         """The images as they are."""
@@ -213,8 +265,11 @@ class LearnerSpace:
 
     def answer(self, support: Support, query: Encoded, *, transductive: bool) -> torch.Tensor:
         """What the learner answers."""
-        images, queries = support.encoded["images"].numpy(), query["images"].numpy()
-        predictor = self.learner.fit(images, support.labels.numpy(), support.ways)
+        queries = query["images"].numpy()
+        if support not in self._adapted:
+            images = support.encoded["images"].numpy()
+            self._adapted[support] = self.learner.fit(images, support.labels.numpy(), support.ways)
+        predictor = self._adapted[support]
         if transductive:
             answers = predictor.predict(queries)
         else:

@@ -15,9 +15,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autometa.backbones import View, expand_presets
+from autometa.backbones import View
 from autometa.classifier.estimator import FewShotClassifier
 from autometa.classifier.options import FitOptions
+from autometa.classifier.serving import (
+    allowed_views,
+    fitting_rows,
+    folder_bytes,
+    hold_saved,
+    limit_preset,
+    limits_of,
+    make_gate,
+    record_serving,
+    settings_of,
+    weight_bytes,
+)
 from autometa.classifier.shape_choice import choose_shape_of_datasets
 from autometa.classifier.sources import PX, RECORD, find_backbones, open_model, open_preset
 from autometa.core.budget import Limits, MemoryBudget, TimeBudget
@@ -108,9 +120,16 @@ def fit_folder(
     preset = options.backbones or options.preset or "auto"
     classifier = FewShotClassifier(model, preset=preset)
     seen = open_preset(preset) if model is None else open_model(model, preparation)
-    images, names = _examples(pool, _class_names(decoded), options.seed)
-    classifier.fit_on(replace(seen, preparation=preparation), images, names)
+    seen = replace(seen, preparation=preparation)
+    if model is None:
+        seen = limit_preset(seen, limits_of(options), pool, report)
+    known_bytes = folder_bytes(folder) if model else weight_bytes(seen)
+    each = min(max(REMEMBERED_IN_ALL // pool.classes, 1), REMEMBERED)
+    each = fitting_rows(seen, options.max_model_size, known_bytes, each, pool.classes)
+    images, names = _examples(pool, _class_names(decoded), options.seed, each)
+    classifier.fit_on(seen, images, names)
     classifier.save(folder)
+    figures["serving"] = record_serving(classifier, folder, pool, budget, report)
     return Fitted(classifier, folder, figures | {"preparation": preparation.to_json()})
 
 
@@ -227,8 +246,7 @@ def _learn(
     pool: ImagePool, options: FitOptions, folder: Path, budget: TimeBudget, report: Report
 ) -> dict[str, Any]:
     """Learn within the time, and leave the learner in `folder`; what accuracy to expect of it."""
-    named = [name.strip() for name in (options.backbones or options.preset or "").split(",") if name.strip()]
-    settings = Settings(seed=options.seed, backbones=expand_presets(named) or None)
+    serving, settings = limits_of(options), settings_of(options)
     closing_s = CLOSING_S + CLOSING_SHARE * max(budget.left_s(), 0)
     learning = TimeBudget(budget.deadline - closing_s)
     total = options.memory_budget
@@ -238,10 +256,21 @@ def _learn(
     protocol = "within-domain" if len(pool.datasets) == 1 else "cross-domain"
     test = TestSpec(1, episodes, None, protocol, px=pool.images.shape[-1])
     system: Controller | FixedSystem
-    if pool.classes < LEAST_TO_SEARCH:
-        views = _plain_views(settings)
+    gate = make_gate(serving, test, limits, SIX_MODES) if pool.classes < LEAST_TO_SEARCH else None
+    if gate is not None:
+        views = allowed_views(gate, _plain_views(settings), report)
+        if (fewer := gate.why_fewer(views)) is not None:
+            report(fewer)
         system = FixedSystem(
-            test, limits, folder, report, 0.0, views[0], options.seed, further=views[1:], modes=SIX_MODES
+            test,
+            limits,
+            folder,
+            report,
+            0.0,
+            views[0],
+            options.seed,
+            further=views[1:],
+            modes=gate.modes(views),
         )
     else:
         system = Controller(settings, test, limits, folder, report, start_s=0.0)
@@ -251,6 +280,8 @@ def _learn(
     except KeyboardInterrupt:
         report("interrupted: what was learned so far is saved; a second interrupt stops the work")
         told = load_learner(folder).validation
+    if gate is not None:
+        hold_saved(gate, folder, pool, report)
     return {"stage": told.get("stage")} | {
         key: told[key] for key in ("normalised_accuracy", "interval") if key in told
     }
@@ -263,9 +294,10 @@ def _plain_views(settings: Settings) -> tuple[View, ...]:
     return (*(View(name, FORMAT_PX) for name in names), View(names[0], PX))
 
 
-def _examples(pool: ImagePool, names: Sequence[str], seed: int) -> tuple[NDArray[np.uint8], list[str]]:
-    """Some images of each class [n, px, px, 3], and the names of their classes."""
+def _examples(
+    pool: ImagePool, names: Sequence[str], seed: int, each: int
+) -> tuple[NDArray[np.uint8], list[str]]:
+    """At most `each` images of each class [n, px, px, 3], and the names of their classes."""
     rng = np.random.default_rng(seed)
-    each = min(max(REMEMBERED_IN_ALL // pool.classes, 1), REMEMBERED)
     rows = np.sort(np.concatenate([rng.permutation(of_class)[:each] for of_class in pool.rows_of_class]))
     return np.moveaxis(pool.images[rows], 1, -1), [names[label] for label in pool.labels[rows]]

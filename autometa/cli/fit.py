@@ -98,5 +98,12 @@ def _lines(fitted: Fitted) -> list[str]:
             f"expected on new classes: {100 * figures['normalised_accuracy']:.1f} % normalised accuracy "
             f"(95 %: {100 * low:.1f} to {100 * high:.1f})"
         )
-    lines.append(f"model: {fitted.folder}")
+    serving = figures["serving"]
+    size = f"{serving['bytes'] / 1e6:.1f} MB"
+    if (latency := serving["latency"]) is not None:
+        size += (
+            f"; one image of {latency['px']} px in {latency['predict']['p95_ms']:.3g} ms, "
+            f"{latency['support_images']} examples learned in {latency['adapt']['p95_ms']:.3g} ms (95th percentiles)"
+        )
+    lines += [f"serves: {size}", f"model: {fitted.folder}"]
     return lines

@@ -25,7 +25,13 @@ from autometa.cli.options import (
 from autometa.cli.output import make_console
 from autometa.cli.program import FAILED, Command, Failure
 from autometa.cli.records import run_record, scores_record
-from autometa.cli.run_setup import check_memory, claim_output, ingestion_settings, prepare_weights
+from autometa.cli.run_setup import (
+    check_memory,
+    claim_output,
+    ingestion_settings,
+    pass_limits,
+    prepare_weights,
+)
 from autometa.core.budget import process_age_s
 from autometa.core.options import RunOptions
 from autometa.display import Display, score_table
@@ -73,6 +79,7 @@ def run(config: Path | None, as_json: bool, **given: Any) -> None:
     started += check_memory(options.memory_budget, display.line)
     display.status.started = started
     settings = ingestion_settings(options, started)
+    pass_limits(options, settings.submission, display.line)
     display.status.memory_bytes = settings.memory_budget_bytes
     folder = settings.output_dir.parent
     with claim_output(folder, overwrite=options.overwrite, resume=options.resume):

@@ -2,6 +2,7 @@
 
 AutometaError
 ├── ConfigError        a setting is unknown, of the wrong type or out of range
+│   └── UnmetLimit     nothing that could be made here keeps a limit
 ├── WeightsError       pretrained weights are unavailable on this machine
 ├── BudgetExhausted    no time or memory is left for a step
 │   └── TooLittleMemory    the memory of a step was predicted, and is not there
@@ -18,6 +19,14 @@ class AutometaError(Exception):
 
 class ConfigError(AutometaError):
     """A setting is unknown, of the wrong type or out of range. The message names it, its value and the fix."""
+
+
+class UnmetLimit(ConfigError):
+    """Nothing that could be made on this machine keeps a limit. The message is one line: the limit, what the cheapest
+    takes, and the fix."""
+
+    plain = True
+    """Tells ingestion to show this error without its traceback."""
 
 
 class WeightsError(AutometaError):

@@ -6,7 +6,8 @@ import ctypes
 import json
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -101,6 +102,20 @@ def limit_memory(device: str, budget_bytes: str | None) -> None:
     standby = json.loads(os.environ.get("METADL_TEST_SPEC", "{}")).get("standby", False)
     share = (int(budget_bytes) - (2 if standby else 1) * CONTEXT_BYTES) / total
     torch.cuda.set_per_process_memory_fraction(min(max(share, LEAST_SHARE), 1.0))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread of PyTorch: for work so small that starting others, and their waiting for more, costs
+    more than they do."""
+    import torch  # noqa: PLC0415 - slow to import
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def warm_up_in_background() -> threading.Thread:

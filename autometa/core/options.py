@@ -53,7 +53,27 @@ class WeightsOptions(BaseModel):
         return value
 
 
-class RunOptions(WeightsOptions):
+class ServingLimitOptions(BaseModel):
+    """Options that limit what the learner may cost those who use it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    infer_limit: Duration | None = option(
+        None, "Time to predict one image with the learner, such as 30ms.", metavar="TIME", unset="any", gt=0
+    )
+    adapt_limit: Duration | None = option(
+        None,
+        "Time to adapt the learner to 5 classes with 5 images each, such as 2s.",
+        metavar="TIME",
+        unset="any",
+        gt=0,
+    )
+    max_model_size: ByteSize | None = option(
+        None, "Size of the learner on disk, such as 50MB.", metavar="SIZE", unset="any", gt=0
+    )
+
+
+class RunOptions(ServingLimitOptions, WeightsOptions):
     """Options of `autometa run` and `run_local.py`, on the command line or in its `--config` file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -23,16 +23,17 @@ from pydantic.fields import FieldInfo
 
 from autometa.core.errors import ConfigError
 
-_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_UNITS_S = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def parse_duration(value: object) -> float:
-    """`90s`, `10m`, `1.5h` or a plain number of seconds → seconds. ValueError says what is accepted."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(value).lower())
+    """`30ms`, `90s`, `10m`, `1.5h` or a plain number of seconds → seconds. ValueError says what is accepted."""
+    text = f"{value:.12f}" if isinstance(value, float) else str(value)  # no exponent
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
     if not match or match[2] not in _UNITS_S:
-        raise ValueError(f"`{value}` is not a duration; write 90s, 10m or 2h")
+        raise ValueError(f"`{value}` is not a duration; write 30ms, 90s, 10m or 2h")
     return float(match[1]) * _UNITS_S[match[2]]
 
 
@@ -50,10 +51,12 @@ def parse_range(value: object) -> tuple[int, int]:
 
 
 def show_duration(seconds: float) -> str:
-    """Seconds as people write them: `90s`, `10m`, `2h`."""
+    """Seconds as people write them: `30ms`, `90s`, `10m`, `2h`."""
     for unit, size in (("h", 3600.0), ("m", 60.0)):
         if seconds >= size and seconds % size == 0:
             return f"{seconds / size:.0f}{unit}"
+    if 0 < seconds < 1:
+        return f"{1000 * seconds:g}ms"
     return f"{seconds:g}s"
 
 
@@ -148,6 +151,10 @@ class Settings(BaseModel):
     """Steps of training the last stages of a copy of a backbone by classification, at most; 0: none is trained so."""
     families: tuple[Family, ...] = FAMILIES_IN_ORDER
     """Learners that may train a copy of a backbone, as far as time allows."""
+    infer_limit: Duration | None = Field(default=None, gt=0)
+    """Seconds to predict one image with the learner, at most (None: any), and the two below: see `ServingLimits`."""
+    adapt_limit: Duration | None = Field(default=None, gt=0)
+    max_model_size: ByteSize | None = Field(default=None, gt=0)
     feature_cache: Path | None = None
     """Folder that keeps features for later runs. Off by default, since a sandbox is deleted after the run."""
     feature_cache_size: ByteSize = ByteSize(4 * 2**30)

@@ -24,3 +24,13 @@ def ridge_regression(batch: FeatureBatch, *, strength: float) -> torch.Tensor:
         query = cross.transpose(1, 2)
     system = system + strength * torch.eye(system.shape[1], dtype=system.dtype, device=system.device)
     return batch.mask_absent(query @ solve(system, targets))
+
+
+def ridge_weights(support: torch.Tensor, labels: torch.Tensor, ways: int, strength: float) -> torch.Tensor:
+    """The weights W [d, n] of `ridge_regression` for one support set, features [s, d] with labels int64 [s]: a query
+    [q, d] then scores query·W."""
+    targets = torch.nn.functional.one_hot(labels, ways).to(support) - 1 / ways
+    dual = support.shape[1] >= support.shape[0]
+    system = support @ support.T if dual else support.T @ support
+    system.diagonal().add_(strength)
+    return support.T @ solve(system, targets) if dual else solve(system, support.T @ targets)

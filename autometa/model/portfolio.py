@@ -4,7 +4,7 @@ by its score, so that it can serve with whatever views there was time for."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from autometa.backbones import LAST, STAGES, View
+from autometa.backbones import STAGES, View
 from autometa.backbones.feature_store import FeatureStore, FeatureTable
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import MemoryBudget
@@ -27,14 +27,18 @@ from autometa.core.files import (
     save_known,
     write_description,
 )
-from autometa.core.machine import Machine
-from autometa.data.images import check_support, hash_images
+from autometa.core.machine import Machine, one_thread
+from autometa.data.images import check_support
 from autometa.evaluation.mixing import IDENTITY_TEMPERATURE, ShotTemperature, average
 from autometa.heads import FeatureBatch, Metric
-from autometa.heads.modes import Key, apply_modes, collect_keys, join_features
+from autometa.heads.class_means import SupportMeans
+from autometa.heads.guard import LEAST_QUERIES_PER_WAY
+from autometa.heads.modes import Key, apply_modes, collect_keys
 from autometa.heads.refine import DEFAULT_REFINEMENT, Refinement
-from autometa.heads.solve import factor_products
+from autometa.heads.solve import FACTOR_JITTER, factor_products
 from autometa.model.artifact import MetricKey, hash_metrics, pack_metrics, unpack_metrics
+from autometa.model.few_queries import FEW_IMAGES, Mover, side_by_side
+from autometa.model.inputs import HashedImages, apply_metrics, list_inputs
 from autometa.planning.meta_test import MetaTestSchedule
 from autometa.planning.serving import UNKNOWN_COSTS, ServingCosts, ServingPlan
 
@@ -81,36 +85,6 @@ class PortfolioDescription(BaseModel):
         return (value,) if isinstance(value, str) else value
 
 
-def list_inputs(views: Sequence[View], key: Key) -> list[MetricKey]:
-    """The inputs of the modes that ask for `key`, over all views: with their layers joined, or one by one. A view of
-    the last layer alone stands for the usual layers."""
-    metric, single_layers = key
-    found = []
-    for view in views:
-        joined = STAGES if view.layers == LAST else view.layers
-        layers = [(layer,) for layer in joined] if single_layers else [joined]
-        found += [(replace(view, layers=each), metric) for each in layers]
-    return found
-
-
-def apply_metrics(
-    metrics: Mapping[MetricKey, Metric], store: FeatureStore, view: View, key: Key, keys: Sequence[Hashable]
-) -> torch.Tensor:
-    """Features [n, d] of embedded images after the metrics of the inputs of a view, side by side."""
-    return join_features([metrics[one](store.take(one[0], keys)) for one in list_inputs([view], key)])
-
-
-@dataclass(frozen=True)
-class HashedImages:
-    """Images uint8 [n, 3, h, w] and their identities."""
-
-    images: Images
-    keys: list[bytes] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "keys", hash_images(self.images))
-
-
 @dataclass
 class Portfolio:
     """`views` in the order in which the last are dropped first, `modes` likewise; a fitted metric for each input of
@@ -132,6 +106,7 @@ class Portfolio:
 
     def __post_init__(self) -> None:
         self.plan: ServingPlan | None = None
+        self.mover = Mover(self.shelf, self.metrics)
         self.follow(self.schedule)
         self.limit_memory(MemoryBudget.of_machine())
 
@@ -163,6 +138,15 @@ class Portfolio:
 
     def answer(self, predictor: PortfolioPredictor, images: Images) -> NDArray[np.float64]:
         """Class probabilities float64 [q, ways] of query images uint8 [q, 3, h, w]; rows sum to one."""
+        few = len(images) < LEAST_QUERIES_PER_WAY * predictor.ways
+        applied = (self._answer_alone if few else self._answer_together)(predictor, images)
+        mixed = average(list(applied.double()), [mode.weight for mode in predictor.modes])
+        if self.plan is not None:
+            self.plan.end_task()
+        return self.temperature(mixed, len(predictor.labels) / predictor.ways).exp().numpy()
+
+    def _answer_together(self, predictor: PortfolioPredictor, images: Images) -> torch.Tensor:
+        """Log-probabilities [modes, q, ways] of queries that may help each other."""
         seen = HashedImages(images)
         views, names = self._embed(predictor.views, seen), [mode.name for mode in predictor.modes]
         n_support, labels, ways = (
@@ -174,12 +158,33 @@ class Portfolio:
         for key in collect_keys(names):
             joined = self._join(views, key, (*predictor.support, *seen.keys))[None]
             batches[key] = FeatureBatch(joined[:, :n_support], labels, joined[:, n_support:], ways)
-        applied = apply_modes(names, batches, balanced=self.balanced, refinement=self.refinement)
-        log_p = applied[:, 0].double()
-        mixed = average(list(log_p), [mode.weight for mode in predictor.modes])
-        if self.plan is not None:
-            self.plan.end_task()
-        return self.temperature(mixed, len(predictor.labels) / predictor.ways).exp().numpy()
+        return apply_modes(names, batches, balanced=self.balanced, refinement=self.refinement)[:, 0]
+
+    def _answer_alone(self, predictor: PortfolioPredictor, images: Images) -> torch.Tensor:
+        """Log-probabilities [modes, q, ways] of queries that are too few to help each other. What depends on the
+        support alone is kept in the predictor."""
+        views, names = predictor.views, [mode.name for mode in predictor.modes]
+        keys = sorted(collect_keys(names))
+        if self.plan is None and len(images) <= FEW_IMAGES:
+            moved = self.mover.look(self.store, views, keys, images)
+            moved = {
+                place: features.half().float() for place, features in moved.items()
+            }  # as those that are kept
+        else:
+            seen = HashedImages(images)
+            views = self._embed(views, seen)
+            moved = {(view, key): self._move(view, key, seen.keys) for view in views for key in keys}
+        weights = self.weights[: len(views)] or (1.0,) * len(views)
+        if views not in predictor.means:
+            support = {
+                (view, key): self._move(view, key, predictor.support) for view in views for key in keys
+            }
+            together = side_by_side(support, names, views, weights)
+            predictor.means[views] = SupportMeans.of(
+                names, together, predictor.labels, sharpness=self.refinement.sharpness, raised=FACTOR_JITTER
+            )
+        with one_thread():
+            return predictor.means[views].answer(side_by_side(moved, names, views, weights))
 
     def _embed(self, views: tuple[View, ...], seen: HashedImages) -> tuple[View, ...]:
         """Embed images; the first of these views, and of the others those that there is time for in this task."""
@@ -287,6 +292,8 @@ class PortfolioPredictor:
     support: list[bytes]
     labels: torch.Tensor
     ways: int
+    means: dict[tuple[View, ...], SupportMeans] = field(default_factory=dict, init=False)
+    """Of the support in these views, once single queries were asked."""
 
     def predict(self, images: Images) -> NDArray[np.float64]:
         """Class probabilities float64 [q, ways] of query images uint8 [q, 3, h, w]."""

@@ -107,6 +107,11 @@ class ChoiceLog:
         self.choices.served = [*self.choices.served[: MOST_ROWS - 1], served]
         self._write()
 
+    def keep(self, names: Sequence[str]) -> None:
+        """Of the members of the learner on disk, only those of these names are left (none named: all are)."""
+        self.choices.members = [one for one in self.choices.members if not names or one.name in names]
+        self._write()
+
     def _write(self) -> None:
         if self._folder is not None:
             write_model(self._folder / CHOICES_FILE, self.choices)

@@ -45,6 +45,12 @@ class FinalWeights:
         mixture = draft.mixture()
         return cls(mixture.views, mixture.modes, mixture.refinement)
 
+    def narrowed(self, modes: Sequence[str]) -> FinalWeights:
+        """The same with some of the modes only; their weights sum to 1 again."""
+        kept = {name: weight for name, weight in self.modes.items() if name in modes}
+        total = sum(kept.values())
+        return replace(self, modes={name: weight / total for name, weight in kept.items()})
+
     def build(self, bench: Workbench, shelf: BackboneShelf, *, balanced: bool) -> Portfolio:
         """The portfolio with these weights, its metrics fitted to all classes; the views with the largest weights
         come first, since the last are dropped where meta-test is late."""

@@ -41,9 +41,9 @@ class Incumbent:
         """Whether a learner that was not offered yet is worth saving: the last one was saved so long ago."""
         return self._saved.is_due(every_s)
 
-    def resume(self) -> Servable | None:
+    def resume(self, is_fit: Callable[[Servable], bool] = lambda _: True) -> Servable | None:
         """What an earlier run has saved becomes the latest learner; None where there is none, where it is but a
-        bootstrap, which any run makes anew, or, after a report, where it cannot be used."""
+        bootstrap, which any run makes anew, or, after a report, where it cannot be used or `is_fit` says no."""
         if self.folder is None or not (self.folder / DESCRIPTION).exists():
             return None
         try:
@@ -52,6 +52,11 @@ class Incumbent:
             self.report(f"the learner of an earlier run cannot be used: {describe(error)}")
             return None
         if not isinstance(learner, Servable) or learner.validation.get("stage") == "bootstrap":
+            return None
+        if not is_fit(learner):
+            self.report(
+                "the learner of an earlier run was not measured to keep the limits of this one: not used"
+            )
             return None
         self.latest, self._earlier = learner, True
         accuracy = learner.validation.get("normalised_accuracy")
@@ -70,6 +75,11 @@ class Incumbent:
         self.latest, self._earlier = learner, False
         self._saved.save(learner)
         return True
+
+    def replace(self, learner: Servable) -> None:
+        """The latest learner in another form, which is saved in its place."""
+        self.latest = learner
+        self._saved.save(learner)
 
 
 def _replaces(new: Servable, old: Servable) -> bool:

@@ -10,9 +10,11 @@ from autometa.core.budget import MemoryBudget
 from autometa.data.images import ImagePool
 from autometa.learners.trained import TrainedCosts
 from autometa.planning.forecast import Forecast
+from autometa.planning.serving_limits import Broken
 from autometa.search.draft import PortfolioDraft
 from autometa.search.few_modes import learning_bytes
 from autometa.search.purchases import Purchase
+from autometa.search.serving_gate import ServingGate
 
 ASKED_TO_WEIGH = 2
 """How often choosing weights asks about each fold."""
@@ -47,6 +49,8 @@ class Prices:
     task_s: float = 0.01
     offer_s: float = 1.0
     """Seconds that building and saving a learner took last."""
+    gate: ServingGate | None = None
+    """What the learner may cost those who use it (None: anything)."""
     trained_s: float | None = field(default=None, init=False)
     """Seconds that training a copy by classification took last."""
 
@@ -96,6 +100,12 @@ class Prices:
         spare_s = seconds + self.offer_s + self._end_s()
         return self.forecast.fits(views, learners=self._costs(views), spare_s=spare_s)
 
+    def breaks(self, purchase: Purchase) -> Broken | None:
+        """The limit of its users that the portfolio would break with a purchase, even in the fewest modes."""
+        if self.gate is None or purchase.view in self.draft.bench.orientations:
+            return None
+        return self.gate.broken_with(self._with([purchase.view]))
+
     def serving_bytes(self, views: Sequence[View]) -> int:
         """Memory that meta-test with these views is expected to take."""
         if self.forecast.limits.memory.is_small:
@@ -131,7 +141,8 @@ class Prices:
     def _end_s(self) -> float:
         """That weights and the final learner take beyond those that are reserved for the end of any run."""
         weigh_s = self._weigh_s(self.draft.quick_modes)
-        return max(weigh_s + self.offer_s - self.forecast.finish_s(self.draft.views), 0.0)
+        check_s = self.gate.check_s(self.draft.views) if self.gate else 0.0
+        return max(weigh_s + self.offer_s + check_s - self.forecast.finish_s(self.draft.views), 0.0)
 
     def _with(self, further: Sequence[View]) -> list[View]:
         return [*{*self.draft.views, *further}]

@@ -39,7 +39,14 @@ class Shop:
         counts = {"undone": undone, "failed": len(notes) - undone}
         lost = "".join(f", {count} {name}" for name, count in counts.items() if count)
         made = f"{len(self.receipts)} purchases{lost}"
-        if self._list():
+        barred = {
+            str(purchase): broken for purchase in self._list() if (broken := self.prices.breaks(purchase))
+        }
+        if barred:
+            (name, broken), *more = barred.items()
+            others = f", and {len(more)} more" if more else ""
+            made += f"; not bought: {name}, {broken}{others}"
+        if len(self._list()) > len(barred):
             return (
                 f"{made}; none that is left fits in {self.prices.spare_s():.0f} s or is expected to gain "
                 f"{100 * self.gains.least(self._accuracies_alone()):.2g} points"
@@ -52,6 +59,8 @@ class Shop:
         accuracies, weights = self._accuracies_alone(), self.draft.weights()
         least, best, best_rate = self.gains.least(accuracies), None, 0.0
         for purchase in self._list():
+            if self.prices.breaks(purchase):
+                continue
             gain = self.gains.expect(purchase, weights, accuracies)
             seconds = self.prices.seconds(purchase)
             rate = gain / (seconds + self.prices.serving_s(purchase))

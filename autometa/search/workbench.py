@@ -18,7 +18,7 @@ from autometa.heads import Metric, find_metric
 from autometa.heads.class_statistics import ClassStatistics
 from autometa.heads.modes import Key, collect_keys, join_features
 from autometa.model.artifact import MetricKey
-from autometa.model.portfolio import list_inputs
+from autometa.model.inputs import list_inputs
 from autometa.planning.forecast import Forecast
 
 ORIENTATIONS = ((0, False), (2, False), (1, False), (3, False), (0, True), (2, True), (1, True), (3, True))

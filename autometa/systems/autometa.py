@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from autometa.backbones import View, installed_backbones
+from autometa.backbones import View, find_spec, installed_backbones, work_of
 from autometa.backbones.feature_files import FeatureFiles
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shared_features import SharedFeatures
@@ -27,7 +27,7 @@ from autometa.core.sharing import SharedWork
 from autometa.core.time_policy import POLICY, TimePolicy
 from autometa.data.images import ImagePool, take_share_of_each_class
 from autometa.data.mapped import copy_rows
-from autometa.data.test_spec import TestSpec
+from autometa.data.test_spec import FORMAT_PX, TestSpec
 from autometa.evaluation.folds import draw_folds
 from autometa.evaluation.member import plain_member
 from autometa.learners.prepared import PROBE_IMAGES
@@ -36,6 +36,7 @@ from autometa.model.task_time import measure_task_s
 from autometa.planning.choice_log import ChoiceLog, Member
 from autometa.planning.forecast import Forecast
 from autometa.planning.plan import Plan, make_plan
+from autometa.planning.serving_limits import ServingLimits
 from autometa.planning.stage_log import JOURNAL, StageLog
 from autometa.search import explanation
 from autometa.search.draft import PortfolioDraft
@@ -45,16 +46,17 @@ from autometa.search.few_modes import choose_modes
 from autometa.search.final_weights import FinalWeights, choose_weights
 from autometa.search.incumbent import Incumbent, Servable, Stage
 from autometa.search.prices import Prices, most_images
+from autometa.search.probing import Prober
 from autometa.search.purchases import Gains, Purchase
 from autometa.search.refinement import LEAST_TRIALS, search_refinement
+from autometa.search.serving_check import SavedCheck, correct_gate, keeps_limits
+from autometa.search.serving_gate import ServingGate
 from autometa.search.shop import Shop
 from autometa.search.standing import standing
 from autometa.search.usable_backbones import UsableBackbones
 from autometa.search.variant_training import VariantTrainer
 from autometa.search.workbench import TRAINING_FOLD, Workbench
 
-EMBEDDED_TIMES = 3
-"""How often an image is embedded with a good network, about: what building an engine must pay for."""
 OTHER_SIZES = 1.3
 """Seconds to embed an image in the views that are likely to be bought, in relation to those in the first view with
 each backbone."""
@@ -88,19 +90,25 @@ class Controller:
         )
         self._forecast = Forecast(self.test, self.limits, self._shelf, self._store, self.start_s, self.policy)
         self._rng = np.random.default_rng(self.settings.seed)
-        names = self.settings.backbones or [spec.name for spec in installed_backbones()]
+        self._gate = ServingGate(ServingLimits.of(self.settings), self._forecast, self.test.px)
+        names = list(self.settings.backbones or [spec.name for spec in installed_backbones()])
+        if self._gate.limits:  # the first one must keep them
+            names.sort(key=lambda name: work_of(find_spec(name), FORMAT_PX) or 0.0)
         ranked = not self.settings.backbones  # else in the order in which they are named
-        self._backbones = UsableBackbones(names, self._shelf, self.report, ranked=ranked)
+        backbones = UsableBackbones(names, self._shelf, self.report, ranked=ranked)
+        self._prober = Prober(backbones, self._forecast, self.settings, self._gate, self.report)
         self.stages, self.choices = StageLog(self.checkpoint), ChoiceLog(self.checkpoint)
         self._incumbent = Incumbent(self.checkpoint, self.report, self._forecast.saving)
 
     def bootstrap(self) -> Servable:
         """A valid learner, saved: what an earlier run has saved, else the cheapest backbone with weights at hand and
-        nearest centroid."""
+        nearest centroid. UnmetLimit where that would break a limit of its users."""
+        if self._gate.limits:  # before anything is written
+            self.report(f"the cheapest candidate keeps the limits: {self._plain_view}")
         with self.stages.timed("bootstrap"):
             if self.checkpoint is not None:
                 journals.tidy_folder(self.checkpoint, JOURNAL, self.report)
-            earlier = self._incumbent.resume()
+            earlier = self._incumbent.resume(partial(keeps_limits, limits=self._gate.limits))
             if earlier is None:
                 return self._offer_plain(self._plain_view)
             earlier.limit_memory(self.limits.memory)
@@ -129,6 +137,9 @@ class Controller:
     def _improve(self, pool: ImagePool, first: View, plan: Plan) -> None:
         """The default portfolio of the first view, then purchases while they are worth their seconds, then weights
         from the evidence."""
+        if (broken := self._gate.broken_with([first])) is not None:
+            self.report(f"no portfolio is made, as one of {first} alone is {broken}")
+            return
         shop = self._open_shop(pool, first, plan)
         opening = Purchase("view", first)
         self._buy(shop, opening, shop.prices.seconds(opening), 0.0)
@@ -144,46 +155,21 @@ class Controller:
     @cached_property
     def _plain_view(self) -> View:
         """What the first backbone that can be used is used at before anything is measured. WeightsError where there
-        is none."""
-        return self._backbones.first_view(self.settings.resolutions)
+        is none, UnmetLimit where it is too slow or too large."""
+        return self._prober.plain_view()
 
     def _probe(self, pool: ImagePool, wanted: View) -> View:
         """Measure the backbones; returns the bootstrap's view, or a coarser one if meta-test needs it."""
         rows = self._rng.choice(len(pool.images), min(PROBE_IMAGES, len(pool.images)), replace=False)
-        forecast, backbones = self._forecast, self._backbones
-        probing = self.limits.train.share(self.policy.probe_share)
-        n_images = self.test.embedded_images + len(pool.images)
-        for name in backbones.in_order(forecast, n_images):
-            if forecast.probed and not (probing.left_s() > 0 and forecast.fits([wanted])):
-                break
-            if self._is_affordable(name, wanted) and backbones.is_usable(name):
-                try:
-                    rate = forecast.probe(name, pool.images[rows], EMBEDDED_TIMES * len(pool.images))
-                except FAILURES as error:
-                    if name == wanted.backbone:
-                        raise
-                    backbones.leave_out(name, describe(error))
-                else:
-                    self.report(f"probe: {name} {rate:.0f} images/s at 128 px")
-        view = forecast.coarsened(wanted)
-        if view != wanted:
-            self.report(f"{wanted} is too slow for meta-test here, {view} instead")
+        view = self._prober.measure(pool.images[rows], wanted, len(pool.images))
         if view != wanted or self._shelf(view.backbone).expected(view.px):
             self._offer_plain(view)  # with the engine that was chosen
         return view
 
-    def _is_affordable(self, name: str, wanted: View) -> bool:
-        """Whether a backbone is there already, or there is time for the images of meta-test with it. Of those to
-        learn from, as many are taken as there is time for."""
-        if name == wanted.backbone:
-            return True
-        n_images = self.test.embedded_images
-        return self._backbones.is_affordable(name, n_images, self._forecast, self.limits, self.policy)
-
-    def _open_shop(self, pool: ImagePool, first: View, plan: Plan) -> Shop:
-        """The images to learn from, as many as there is time for in several views, folds of their classes, and what
-        can be bought with them."""
-        several_s = OTHER_SIZES * self.policy.slowdown * sum(map(self._forecast.image_s, self._alike(first)))
+    def _take_share(self, pool: ImagePool, first: View, plan: Plan) -> ImagePool:
+        """The images to learn from: as many of each class as there is time for in several views, and memory."""
+        alike = [replace(first, backbone=name) for name in self._forecast.probed]
+        several_s = OTHER_SIZES * self.policy.slowdown * sum(map(self._forecast.image_s, alike))
         search_s = min(plan.search_s, self._forecast.spare_s([first]))  # meta-training may have to end before
         in_time = int(self.policy.embed_share * search_s / several_s)
         most = min(in_time, most_images(self.limits.memory, pool))
@@ -192,14 +178,20 @@ class Controller:
         if len(rows) < len(pool.images):
             images = copy_rows([pool.images], [rows], in_file=self.limits.memory.is_small)
             chosen = replace(pool, images=images, labels=pool.labels[rows])
+        return chosen
+
+    def _open_shop(self, pool: ImagePool, first: View, plan: Plan) -> Shop:
+        """Images to learn from, folds of their classes, and what can be bought with them."""
+        chosen = self._take_share(pool, first, plan)
+        n_images = len(chosen.images)
         most_folds = self.policy.folds(plan.search_s)
         n_episodes = self.settings.validation_episodes // most_folds
         folds = draw_folds(chosen, self.test, most_folds, n_episodes, self._rng)
         sizes = np.bincount(chosen.labels)
         fitted = (sizes > 0).sum() > 1 and sizes.max() > 1
-        modes, folds = choose_modes(self._forecast, first, folds if fitted else [], len(rows), fitted=fitted)
+        modes, folds = choose_modes(self._forecast, first, folds if fitted else [], n_images, fitted=fitted)
         told = f"in {len(modes)} modes, with {len(folds)} folds"
-        self.report(f"{len(rows)} of {len(pool.images)} images are learned from, {told}")
+        self.report(f"{n_images} of {len(pool.images)} images are learned from, {told}")
         bench = Workbench(chosen, folds, modes, self._forecast)
         gains = Gains(int((sizes > 0).sum()))
         known = gains.learn_from(journals.read(self.checkpoint / JOURNAL)) if self.checkpoint else 0
@@ -213,17 +205,17 @@ class Controller:
         if not bench.folds:  # what is trained may be worse, and nothing would tell
             settings = settings.model_copy(update={"tune_steps": 0, "families": ()})
         draft = PortfolioDraft(bench, Evidence(bench, self.test.episodes.balanced))
-        return Shop(draft, Prices(draft, self._forecast), settings, gains, trainer, first)
-
-    def _alike(self, first: View) -> list[View]:
-        """The first view with every backbone that was measured."""
-        return [replace(first, backbone=name) for name in self._forecast.probed]
+        self._gate.limit_modes(modes)
+        prices = Prices(draft, self._forecast, gate=self._gate if self._gate.limits else None)
+        return Shop(draft, prices, settings, gains, trainer, first)
 
     def _buy(self, shop: Shop, purchase: Purchase, seconds: float, expected: float) -> None:
         """Make a purchase, which is a stage of its own; its receipt goes to the journal and to whoever watches."""
         with self.stages.timed(str(purchase), seconds):
             receipt = shop.buy(purchase, seconds, expected)
             self._forecast.on_disk.discard(purchase.view.plain)  # its metrics are others now
+            if purchase.view in shop.draft.bench.orientations:
+                self._gate.measure(purchase.view)
             self.stages.note(str(purchase), receipt.outcome())
             if purchase.kind == "trained" and shop.trainer.memory:
                 self.stages.note(str(purchase), str(shop.trainer.memory))
@@ -236,6 +228,8 @@ class Controller:
     def _conclude(self, shop: Shop) -> None:
         """Weights, refinement and temperature from the evidence, an honest figure, and the final learner."""
         self._note("evidence", shop.why_ended())
+        if (fewer := self._gate.why_fewer(shop.draft.views)) is not None:
+            self._note("evidence", fewer)
         weights = None
         if shop.draft.answers:
             with self.stages.timed("evidence", self.policy.ensemble_s):
@@ -245,6 +239,10 @@ class Controller:
                     self._note("evidence", f"equal weights: {describe(error)}")
         with self.stages.timed("save", self._forecast.save_s(shop.draft.views)):
             self._offer(shop, "final", weights)
+        if self._gate.limits:
+            with self.stages.timed("limits", self._gate.check_s(shop.draft.views)):
+                check = SavedCheck(self._gate, self.checkpoint, partial(self._note, "limits"))
+                self.choices.keep(check.replace(self._incumbent, shop.draft.bench.pool))
         self.report(standing(shop, "final", weights.estimate if weights else None).line())
 
     def _weigh(self, shop: Shop) -> FinalWeights:
@@ -263,6 +261,7 @@ class Controller:
         modes = prices.weighed_modes()
         if modes is None:
             raise BudgetExhausted("no time is left to choose weights")
+        modes = {name: modes[name] for name in self._gate.modes(draft.views) if name in modes} or modes
         weights = choose_weights(draft, modes, self.test, self._rng)
         self._note("evidence", weights.describe())
         return weights
@@ -271,9 +270,13 @@ class Controller:
         """Offer the portfolio as it is now."""
         elapsed, draft, prices = stopwatch(), shop.draft, shop.prices
         weights = weights or FinalWeights.equal(draft)
+        if self._gate.limits:
+            weights = weights.narrowed(self._gate.modes(draft.views))
         portfolio = weights.build(draft.bench, self._shelf, balanced=self.test.episodes.balanced)
         portfolio.costs = self._forecast.serving_costs(portfolio.views)
         pool, spec = draft.bench.pool, self.test.episodes
+        if stage == "default" and self._gate.limits.times:
+            correct_gate(self._gate, portfolio, pool)
         task_s = measure_task_s(pool, portfolio, spec, self._rng, self._forecast.store)
         if task_s is not None:
             prices.task_s = task_s / len(portfolio.views)

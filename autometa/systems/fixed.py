@@ -18,7 +18,8 @@ from autometa.heads import FeatureStatistics, Metric, find_metric
 from autometa.heads.modes import SIX_MODES, collect_keys
 from autometa.learners.trained import TrainedCosts
 from autometa.model.artifact import MetricKey
-from autometa.model.portfolio import Portfolio, WeightedMode, list_inputs
+from autometa.model.inputs import list_inputs
+from autometa.model.portfolio import Portfolio, WeightedMode
 from autometa.model.task_time import time_task
 from autometa.systems.frozen import FrozenSystem
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from colours import COLOURS, picture, write_folder
+from pydantic import ByteSize
 
 from autometa.classifier import FewShotClassifier, training
 from autometa.classifier.options import FitOptions
@@ -166,9 +167,42 @@ def test_few_classes_are_learned_from_by_a_fixed_recipe(network: str, cache: Non
     options = FitOptions(output=tmp_path / "model", backbones=network)
     fitted = fit_folder(data, options, lambda line: None)
     assert fitted.figures["stage"] == "final" and "normalised_accuracy" not in fitted.figures
+    written = json.loads((tmp_path / "model" / "classifier.json").read_text())["serving"]
+    assert written == fitted.figures["serving"] and written["latency"]["support_images"] == 15
+    size = sum(file.stat().st_size for file in (tmp_path / "model").glob("*.safetensors"))
+    assert size < written["bytes"] < size + 10_000
     loaded = FewShotClassifier.load(tmp_path / "model")
     assert len(loaded.summary()["members"]) == 2 and "one@128" in loaded.summary()["members"]
     assert loaded.predict([picture("green", 9), picture("blue", 9)]).tolist() == ["green", "blue"]
+
+
+def test_a_model_is_no_larger_than_asked(network: str, cache: None, tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "data", 9, ("red", "blue", "green"))
+    options = FitOptions(output=tmp_path / "model", backbones=network)
+    whole = fit_folder(data, options, lambda line: None).figures["serving"]["bytes"]
+    limit, lines = int(0.9 * whole), list[str]()
+    limited = FitOptions(output=tmp_path / "small", backbones=network, max_model_size=ByteSize(limit))
+    fitted = fit_folder(data, limited, lines.append)
+    assert fitted.figures["serving"]["bytes"] <= limit
+    assert any("over --max-model-size" in line for line in lines), lines
+    assert fitted.classifier.predict([picture("green", 9)]).tolist() == ["green"]
+    impossible = FitOptions(output=tmp_path / "none", backbones=network, max_model_size=ByteSize(1000))
+    with pytest.raises(ConfigError, match=r"--max-model-size 750B: the cheapest candidate, one@64, takes"):
+        fit_folder(data, impossible, lines.append)
+
+
+def test_backbones_as_they_are_keep_limits_too(network: str, cache: None, tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "data", 1, ("red", "blue"))
+    impossible = FitOptions(
+        output=tmp_path / "model", backbones=network, infer_limit=0.001, adapt_limit=0.001
+    )
+    with pytest.raises(
+        ConfigError, match=r"^--(infer|adapt)-limit 1ms: the cheapest candidate, one@64, takes"
+    ):
+        fit_folder(data, impossible, lambda line: None)
+    possible = FitOptions(output=tmp_path / "model", backbones=network, infer_limit=3600.0, overwrite=True)
+    fitted = fit_folder(data, possible, lambda line: None)
+    assert fitted.classifier.predict([picture("blue", 9)]).tolist() == ["blue"]
 
 
 def test_where_there_is_no_time_to_decode_all_images_each_class_gives_a_share(

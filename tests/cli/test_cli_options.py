@@ -161,13 +161,18 @@ def test_config_show_refuses_what_a_run_refuses(tmp_path: Path) -> None:
     assert shown.exit_code == 2
     assert shown.stderr == f"Error: {file}: unknown key `tme_budget`; did you mean `time_budget`?\n"
     shown = CliRunner().invoke(cli, ["config", "show", "--time-budget", "soon"])
-    assert shown.exit_code == 2 and "write 90s, 10m or 2h" in shown.stderr and shown.stderr.count("\n") == 1
+    assert (
+        shown.exit_code == 2
+        and "write 30ms, 90s, 10m or 2h" in shown.stderr
+        and shown.stderr.count("\n") == 1
+    )
 
 
 def test_values_are_written_as_they_are_read() -> None:
-    for seconds in (0.5, 20.0, 90.0, 120.0, 5400.0, 7200.0, 45.25):
+    for seconds in (0.03, 0.0055, 0.5, 20.0, 90.0, 120.0, 5400.0, 7200.0, 45.25):
         assert parse_duration(show_duration(seconds)) == seconds
     assert (show_duration(90), show_duration(120), show_duration(7200)) == ("90s", "2m", "2h")
+    assert (show_duration(0.03), show_duration(1), show_duration(0)) == ("30ms", "1s", "0s")
     assert (show_range((2, 20)), show_range((5, 5))) == ("2-20", "5")
     assert [show_bytes(n) for n in (4 * 10**9, 2**30, 5 * 10**6, 2**20, 1)] == [
         "4GB",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ from click.testing import CliRunner, Result
 import run_local
 from autometa.bundles.shipped import list_baselines
 from autometa.cli.main import cli
-from autometa.cli.run_setup import MARK_FILE
+from autometa.cli.run_setup import MARK_FILE, names_ours
 from autometa.core.progress import Progress
+from autometa.planning.serving_limits import VARIABLES
 from ingestion import Event, IngestionResult, IngestionSettings
 from scoring import GroupScore, ScoreSummary, ScoringError, ScoringSettings
 from scoring.summary import Estimate
@@ -85,6 +88,34 @@ def test_a_run_shows_stages_notes_status_and_scores(ingestion: Ingestion) -> Non
     assert "task 2: ZeroDivisionError" in shown.stdout
     assert str(Path("out/scoring/report.html")) in shown.stdout
     assert LINE not in shown.stdout and "\x1b" not in shown.output
+
+
+def test_limits_of_the_learner_reach_the_submission_or_are_said_to_have_no_effect(
+    ingestion: Ingestion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in VARIABLES.values():
+        monkeypatch.setenv(variable, "of an earlier run")
+    limits = ("--infer-limit", "30ms", "--max-model-size", "50MB")
+    shown = run("run", *limits)
+    assert shown.exit_code == 0, shown.output
+    assert (os.environ["AUTOMETA_INFER_LIMIT"], os.environ["AUTOMETA_MAX_MODEL_SIZE"]) == ("30ms", "50000000")
+    assert "AUTOMETA_ADAPT_LIMIT" not in os.environ
+    line = "--infer-limit, --max-model-size: no effect on this submission"
+    assert line in " ".join(shown.stdout.split())
+    for name in ("autometa", "prototypical"):  # which says so itself
+        shown = CliRunner().invoke(cli, ["run", *limits, "--output", name, "--submission", name])
+        assert shown.exit_code == 0 and line not in " ".join(shown.stdout.split())
+    shown = run("run", "--infer-limit", "0s")
+    assert shown.exit_code == 2 and "infer_limit" in shown.stderr and shown.stderr.count("\n") == 1
+
+
+def test_bundles_of_ours_are_known_by_their_code(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    (folder / "model.py").write_text("import numpy")
+    with zipfile.ZipFile(tmp_path / "ours.zip", "w") as archive:
+        archive.writestr("model.py", "from autometa.submission import AutoMetaLearner")
+    assert not names_ours(folder) and names_ours(tmp_path / "ours.zip") and names_ours(tmp_path / "missing")
 
 
 @pytest.mark.parametrize("arguments", [("-v", "run"), ("run", "--verbose")])

@@ -18,7 +18,17 @@ from autometa.core.settings import (
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("10m", 600), ("2h", 7200), ("1.5h", 5400), (45, 45), ("30", 30)]
+    ("text", "seconds"),
+    [
+        ("90s", 90),
+        ("10m", 600),
+        ("2h", 7200),
+        ("1.5h", 5400),
+        (45, 45),
+        ("30", 30),
+        ("30ms", 0.03),
+        (1e-5, 1e-5),
+    ],
 )
 def test_durations(text: object, seconds: float) -> None:
     assert parse_duration(text) == seconds

@@ -22,8 +22,9 @@ from autometa.data.images import hash_images
 from autometa.heads import FeatureStatistics, Metric, find_metric
 from autometa.heads.modes import SIX_MODES, find_mode
 from autometa.model.artifact import MetricKey
+from autometa.model.inputs import list_inputs
 from autometa.model.load import load_learner
-from autometa.model.portfolio import Portfolio, WeightedMode, list_inputs
+from autometa.model.portfolio import Portfolio, WeightedMode
 from autometa.planning.meta_test import MetaTestSchedule
 from autometa.planning.serving import ServingCosts
 
@@ -254,3 +255,44 @@ def test_wrong_labels_are_an_error(tiny_backbone: str) -> None:
     images, labels, _, _ = task()
     with pytest.raises(DataError, match="label"):
         portfolio(tiny_backbone, ("transport",)).fit(images, labels[:-1], 4)
+
+
+@pytest.mark.parametrize(("ways", "shots"), [(4, 2), (2, 1), (3, 5)])
+@pytest.mark.parametrize("with_schedule", [False, True])
+def test_single_images_are_answered_as_in_a_batch(
+    tiny_backbone: str, ways: int, shots: int, with_schedule: bool
+) -> None:
+    images, labels, query, truth = task(ways, shots)
+    learner = portfolio(tiny_backbone)
+    if with_schedule:
+        budget = TimeBudget.of(1000.0)
+        learner.follow(MetaTestSchedule(budget, tasks_left=100, images=1000))
+    predictor = learner.fit(images, labels, ways)
+    few = query[: 2 * ways - 1]
+    together = learner._answer_together(predictor, few)
+    torch.testing.assert_close(learner._answer_alone(predictor, few).exp(), together.exp(), atol=1e-5, rtol=0)
+    whole = predictor.predict(few)
+    alone = np.concatenate([predictor.predict(one[None]) for one in few])
+    np.testing.assert_allclose(alone, whole, atol=1e-5)
+    assert len(predictor.means) == 1 and (whole.argmax(1) == truth[: len(few)]).mean() > 0.5
+
+
+def test_single_images_need_no_more_than_their_own_work(
+    tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, labels, query, _ = task()
+    learner = portfolio(tiny_backbone)
+    predictor = learner.fit(images, labels, 4)
+    predictor.predict(query[:1])
+    known = {view: learner.store.embedded(view) for view in learner.views}
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("the support is given")
+
+    monkeypatch.setattr(learner, "_move", refuse)
+    monkeypatch.setattr("autometa.model.portfolio.factor_products", refuse)
+    monkeypatch.setattr("autometa.model.inputs.hash_images", refuse)
+    threads = torch.get_num_threads()
+    assert predictor.predict(query[1:2]).shape == (1, 4)
+    assert known == {view: learner.store.embedded(view) for view in learner.views}
+    assert torch.get_num_threads() == threads

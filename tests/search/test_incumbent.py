@@ -15,8 +15,9 @@ from autometa.evaluation.estimate import Estimate
 from autometa.evaluation.member import plain_member
 from autometa.heads import Metric, find_metric
 from autometa.model.fitted_learner import FittedLearner
+from autometa.model.inputs import list_inputs
 from autometa.model.load import load_learner
-from autometa.model.portfolio import Portfolio, WeightedMode, list_inputs
+from autometa.model.portfolio import Portfolio, WeightedMode
 from autometa.search.incumbent import STAGES, Incumbent, Stage
 
 POOL = colour_pool()

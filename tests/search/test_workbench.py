@@ -12,7 +12,7 @@ from autometa.core.budget import UNLIMITED, TimeBudget
 from autometa.core.errors import BudgetExhausted
 from autometa.heads import FeatureStatistics, find_metric
 from autometa.heads.modes import SIX_MODES, collect_keys, join_features
-from autometa.model.portfolio import list_inputs
+from autometa.model.inputs import list_inputs
 from autometa.search import workbench
 from autometa.search.workbench import ORIENTATIONS, Workbench, orient
 
