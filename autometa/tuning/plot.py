@@ -103,6 +103,8 @@ def _axes(cells: Sequence[Cell], fitting: Sequence[Cell], budget: Budget) -> Axe
     ends += [point.score for curve in budget.predicted for point in curve.points if point.score is not None]
     ends += [budget.target] if budget.target is not None else []
     low, high = min(ends), max(ends)
+    if high - low < 1.0:  # all the same, such as without any error
+        low, high = low - 1.0, high + 1.0
     step = _step(max(high - low, 1.0))
     return Axes(
         min(places) - pad, max(places) + pad, math.floor(low / step) * step, math.ceil(high / step) * step

@@ -216,6 +216,12 @@ def test_the_page_escapes_names_and_shows_predicted_curves(tmp_path: Path) -> No
     assert "<svg" not in alone
 
 
+def test_a_page_of_one_point_without_any_error(tmp_path: Path) -> None:
+    budget = tune(tmp_path / "out", FakeRunner(), time_budget="60s")
+    perfect = make_point(60, 100.0, score_per_task=[100.0] * 5)
+    assert "<svg" in render_page(budget.model_copy(update={"points": (perfect,)}))
+
+
 def test_the_plan_says_who_shares(tmp_path: Path) -> None:
     options = TuneOptions.model_validate({"time_budget": "60s,10m", "submission": "autometa,random"})
     lines = describe_plan(make_plan(list_places(options, 2)))
