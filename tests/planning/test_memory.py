@@ -12,7 +12,11 @@ def test_modes_that_fit_nothing_need_no_matrices() -> None:
 
 
 def test_more_modes_and_more_folds_take_more() -> None:
-    assert fitting_bytes(WIDTH, ["root"], 1) < fitting_bytes(WIDTH, SIX_MODES, 1) < fitting_bytes(WIDTH, SIX_MODES, 4)
+    assert (
+        fitting_bytes(WIDTH, ["root"], 1)
+        < fitting_bytes(WIDTH, SIX_MODES, 1)
+        < fitting_bytes(WIDTH, SIX_MODES, 4)
+    )
     assert Task(800, 128).answer_bytes(["root"]) < Task(800, 128).answer_bytes(SIX_MODES)
     assert metric_bytes(WIDTH, ["root"]) == 4 * WIDTH**2
 
