@@ -171,8 +171,7 @@ class Controller:
         alike = [replace(first, backbone=name) for name in self._forecast.probed]
         several_s = OTHER_SIZES * self.policy.slowdown * sum(map(self._forecast.image_s, alike))
         search_s = min(plan.search_s, self._forecast.spare_s([first]))  # meta-training may have to end before
-        in_time = int(self.policy.embed_share * search_s / several_s)
-        most = min(in_time, most_images(self.limits.memory, pool))
+        most = min(int(self.policy.embed_share * search_s / several_s), most_images(self.limits.memory, pool))
         rows = take_share_of_each_class(pool.labels, max(most, 1) / len(pool.images), self._rng)
         chosen = pool  # as it is where all are taken: a copy would take as much memory
         if len(rows) < len(pool.images):
