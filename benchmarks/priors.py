@@ -132,7 +132,8 @@ def simulate(split: Split, views: Sequence[View], gains: Gains, seconds: float) 
     first = views[0]
     alone = {first: split.accuracy({first: 1.0}, "validation")}
     weights = {first: 1.0}
-    left, bought = seconds - FIRST_VIEW_S, []
+    left = seconds - FIRST_VIEW_S
+    bought: list[str] = []
     while True:
         offers = []
         for view in views:

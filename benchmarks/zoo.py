@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ class Comparison:
             found = self.measurer.measure(spec.name, engine, px, batch, timed=self.timed)
         except Exception as error:  # noqa: BLE001 - whatever happens in the other process is a result
             found = Measured(note=f"{type(error).__name__}: {error}"[:200])
-        about = {"backbone": spec.name, "engine": engine, "px": px, "measured": {}}
+        about: dict[str, Any] = {"backbone": spec.name, "engine": engine, "px": px, "measured": {}}
         name = f"zoo/{spec.name}/{px}" + ("" if engine == EAGER else f"/{engine}")
         if found.note:
             yield row(f"{name}/failed", 1.0, "failed", note=found.note, **about)
