@@ -92,7 +92,7 @@ def run_point(dataset: Path, budget_s: float, seed: int, threads: int) -> Point:
     with tempfile.TemporaryDirectory(prefix="profiles-") as scratch:
         out = Path(scratch) / "run"
         given = ["--dataset", dataset, "--output", out, "--time-budget", f"{budget_s:g}s", "--seed", seed]
-        command = [sys.executable, ROOT / "run_local.py", *map(str, given), *SETTINGS.split()]
+        command = [sys.executable, str(ROOT / "run_local.py"), *map(str, given), *SETTINGS.split()]
         done = subprocess.run(command, env=os.environ, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"the run of {budget_s:g} s failed: {done.stderr[-400:]}")

@@ -99,7 +99,8 @@ def measure_real_run() -> list[Row]:
     """A run of autometa with 200 tasks of each dataset of the demo: tasks without an answer, and seconds of one."""
     with tempfile.TemporaryDirectory(prefix="scaling-") as scratch:
         out = Path(scratch) / "run"
-        command = [sys.executable, ROOT / "run_local.py", "--dataset", DEMO, "--output", out, *REAL.split()]
+        given = ["--dataset", str(DEMO), "--output", str(out), *REAL.split()]
+        command = [sys.executable, str(ROOT / "run_local.py"), *given]
         done = subprocess.run(command, env=os.environ, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"the run of 600 tasks failed: {done.stderr[-400:] or done.stdout[-400:]}")
