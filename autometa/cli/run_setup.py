@@ -16,14 +16,14 @@ from autometa.core.budget import MemoryBudget, stopwatch
 from autometa.core.errors import ConfigError
 from autometa.core.footprint import refuse_too_small
 from autometa.core.options import RunOptions, ServingLimitOptions, WeightsOptions
-from autometa.core.settings import show_duration
-from autometa.planning.serving_limits import VARIABLES
+from autometa.planning.serving_limits import asked_limits, to_variables
 from ingestion import IngestionSettings
 from ingestion.disk import remove
 
 MARK_FILE = ".autometa-run"
-OURS = "autometa.submission"
-"""What the `model.py` of our bundles imports; those with one learner say themselves that limits have no effect."""
+OURS, SEARCH = "autometa.submission", "AutoMetaLearner"
+"""What the `model.py` of our bundles imports, and that of those that search. The others of them have one learner, and
+say themselves that limits have no effect."""
 
 
 def prepare_weights(
@@ -64,24 +64,24 @@ def check_memory(budget_bytes: int | None, show: Callable[[str], None]) -> float
 def pass_limits(options: ServingLimitOptions, submission: Path, show: Callable[[str], None]) -> None:
     """Tell the submission what its learner may cost those who use it; `show` gets a line where it would not heed
     that."""
-    asked = []
-    for name, variable in VARIABLES.items():
+    variables = to_variables(options)
+    for variable, value in variables.items():
         os.environ.pop(variable, None)
-        if (value := getattr(options, name)) is not None:
-            os.environ[variable] = str(value) if name == "max_model_size" else show_duration(value)
-            asked.append(f"--{name.replace('_', '-')}")
-    if asked and not names_ours(submission):
+        if value is not None:
+            os.environ[variable] = value
+    if (asked := asked_limits(variables)) and not names_ours(submission):
         show(f"{', '.join(asked)}: no effect on this submission, which does not use autometa's search")
 
 
-def names_ours(submission: Path) -> bool:
-    """Whether the `model.py` of a bundle, a folder or a zip, names what all of autometa's bundles are made of."""
+def names_ours(submission: Path, what: str = OURS) -> bool:
+    """Whether the `model.py` of a bundle, a folder or a zip, names what all of autometa's bundles are made of, or
+    only some of them (`SEARCH`)."""
     try:
         if submission.is_dir():
-            return OURS in (submission / "model.py").read_text(encoding="utf-8")
+            return what in (submission / "model.py").read_text(encoding="utf-8")
         with zipfile.ZipFile(submission) as archive:
             files = [name for name in archive.namelist() if Path(name).name == "model.py"]
-            return any(OURS.encode() in archive.read(name) for name in files)
+            return any(what.encode() in archive.read(name) for name in files)
     except (OSError, UnicodeDecodeError, zipfile.BadZipFile):
         return True  # ingestion says what is wrong with it
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from autometa.core.options import ServingLimitOptions
 from autometa.core.settings import Settings, show_bytes, show_duration
 
 WAYS, SHOTS = 5, 5
@@ -72,13 +73,23 @@ class ServingLimits:
         return None
 
 
+def to_variables(options: ServingLimitOptions) -> dict[str, str | None]:
+    """The variables that tell a submission what its user has asked for; None: it must not be set."""
+    found: dict[str, str | None] = {}
+    for name, variable in VARIABLES.items():
+        value = getattr(options, name)
+        show = str if name == "max_model_size" else show_duration
+        found[variable] = None if value is None else show(value)
+    return found
+
+
 def with_asked_limits(settings: Settings, environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings with the limits that the user of a run has asked for, if any."""
     asked = {name: environment[variable] for name, variable in VARIABLES.items() if environment.get(variable)}
     return Settings.model_validate(settings.model_dump(exclude_unset=True) | asked) if asked else settings
 
 
-def asked_limits(environment: Mapping[str, str] = os.environ) -> list[str]:
+def asked_limits(environment: Mapping[str, str | None] = os.environ) -> list[str]:
     """The options of the limits that the user of a run has asked for."""
     return [
         f"--{name.replace('_', '-')}" for name, variable in VARIABLES.items() if environment.get(variable)

@@ -20,6 +20,7 @@ from autometa.tuning.curve import (
 )
 from autometa.tuning.grid import Dropped, Place, describe
 from autometa.tuning.point import Limits, Point
+from autometa.tuning.predicted import Prediction, describe_prediction
 from autometa.tuning.recommend import Recommendation
 
 
@@ -56,16 +57,6 @@ class DoesNotFit(BaseModel):
     nearest: Limits | None
 
 
-class PredictedCurve(BaseModel):
-    """What budgets are expected to be worth elsewhere, such as on another machine: points with their scores."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    notes: tuple[str, ...] = ()
-    points: tuple[Point, ...] = ()
-
-
 class Budget(BaseModel):
     """What `budget.json` holds. Scores in per cent, times in seconds. `spent_s`: what all points took here, and
     `largest_s` what the largest of them took; `cores`: processors that may be used here."""
@@ -87,7 +78,7 @@ class Budget(BaseModel):
     not_better: tuple[str, ...] = ()
     do_not_fit: tuple[DoesNotFit, ...] = ()
     recommendation: Recommendation | None = None
-    predicted: tuple[PredictedCurve, ...] = ()
+    predicted: tuple[Prediction, ...] = ()
     spent_s: float | None = None
     largest_s: float | None = None
 
@@ -144,7 +135,17 @@ def summarise(
 
 
 def tell(budget: Budget) -> list[str]:
-    """What the grid says, in sentences."""
+    """What the grid says, in sentences, and what it says of other machines, in lines."""
+    return [*tell_measured(budget), *tell_predicted(budget)]
+
+
+def tell_predicted(budget: Budget) -> list[str]:
+    """The predicted curves, each in some lines that say what they are."""
+    return [line for prediction in budget.predicted for line in describe_prediction(prediction)]
+
+
+def tell_measured(budget: Budget) -> list[str]:
+    """What the grid says of this machine, in sentences."""
     lines = []
     if budget.knee is not None:
         lines.append(f"More time pays less from here on: {describe(budget.knee)}.")

@@ -1,6 +1,7 @@
 """Measuring the profile of this machine, within the limits that hold for this process: a few short benchmarks.
 
-A process that may use one processor only (`taskset`) measures a machine with one.
+`python -m autometa.tuning.measured NAME FILE` writes it as YAML. A process that may use one processor
+only (`taskset`) measures a machine with one.
 """
 
 from __future__ import annotations
@@ -121,3 +122,13 @@ def _decode_images(cores: int) -> tuple[Callable[[], object], int]:
 
 def _decode(file: Path) -> object:
     return decode_image(file.read_bytes(), PX)
+
+
+def main(arguments: list[str]) -> None:
+    """Measure, and write."""
+    name, file = arguments
+    measure_profile(name).save(Path(file))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, ByteSize, Field, TypeAdapter, ValidationInfo, field_validator
 
-from autometa.core.options import LEAST_MEMORY_BYTES, RunOptions, WeightsOptions
+from autometa.core.options import LEAST_MEMORY_BYTES, RunOptions, ServingLimitOptions, WeightsOptions
 from autometa.core.settings import (
     Duration,
     Range,
@@ -53,21 +53,6 @@ def parse_count(value: object) -> int:
     return int(str(value))
 
 
-def parse_latency(value: object) -> float:
-    """`50ms`, `2s` or a plain number of seconds → seconds. ValueError says what is accepted."""
-    if match := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*ms\s*", str(value).lower()):
-        return float(match[1]) / 1000
-    try:
-        return parse_duration(value)
-    except ValueError:
-        raise ValueError(f"`{value}` is no time; write 50ms or 2s") from None
-
-
-def show_latency(seconds: float) -> str:
-    """Seconds as people write those of one call: `50ms`, `2s`."""
-    return f"{1000 * seconds:g}ms" if seconds < 1 else f"{seconds:g}s"
-
-
 def _joined(show: Callable[[Any], str]) -> Written:
     return Written(lambda values: ",".join(map(show, values)))
 
@@ -76,7 +61,6 @@ Durations = Annotated[tuple[float, ...], BeforeValidator(_parse_list(parse_durat
 Sizes = Annotated[tuple[int, ...], BeforeValidator(_parse_list(parse_size)), _joined(show_bytes)]
 Counts = Annotated[tuple[int, ...], BeforeValidator(_parse_list(parse_count)), _joined(str)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_parse_list(str)), _joined(str)]
-Latency = Annotated[float, BeforeValidator(parse_latency), Written(show_latency)]
 
 
 def _as_for_run(name: str) -> Any:
@@ -84,7 +68,7 @@ def _as_for_run(name: str) -> Any:
     return copy(RunOptions.model_fields[name])
 
 
-class TuneOptions(WeightsOptions):
+class TuneOptions(ServingLimitOptions, WeightsOptions):
     """What `tune-budget` is told beside the dataset."""
 
     time_budget: Durations = option(
@@ -124,19 +108,19 @@ class TuneOptions(WeightsOptions):
         metavar="60|95%-of-best",
         pattern=r"^(\d{1,2}(\.\d+)?|100|\d{1,3}(\.\d+)?%-of-best)$",
     )
-    infer_limit: Latency | None = option(
-        None, "Longest time of one answer (p95), once warm, such as 50ms.", metavar="TIME", gt=0
-    )
-    adapt_limit: Latency | None = option(
-        None, "Longest time to learn new classes (p95), such as 2s.", metavar="TIME", gt=0
-    )
-    max_model_size: ByteSize | None = option(
-        None, "Largest saved learner, such as 50MB.", metavar="SIZE", gt=0
-    )
     within: Duration | None = option(
         None, "Time for all of it; points that do not fit in are left out.", metavar="TIME", gt=0
     )
     skip_same: bool = option(True, "Do not run what is known to be the same run as one with more memory.")
+    profile: Names | None = option(
+        None,
+        "Machines to predict for: t4, m60x4, pi5, laptop, or files of --measure-profile.",
+        metavar="NAME|FILE,...",
+        min_length=1,
+    )
+    measure_profile: Path | None = option(
+        None, "Write the profile of this machine, for --profile on another one, and stop.", metavar="FILE"
+    )
     tasks_per_dataset: int = _as_for_run("tasks_per_dataset")
     query_per_class: int | None = _as_for_run("query_per_class")
     ways: Range = _as_for_run("ways")

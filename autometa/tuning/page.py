@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import scoring
 from autometa.core.settings import show_duration
-from autometa.tuning.budget_file import Budget, tell
+from autometa.tuning.budget_file import Budget, tell_measured, tell_predicted
 from autometa.tuning.collect import show_budget, show_memory
 from autometa.tuning.curve import signed
 from autometa.tuning.grid import describe, show_seconds
@@ -44,7 +44,8 @@ def render_page(budget: Budget) -> str:
         headings=headings,
         rows=rows,
         marks=[cell.limits == _recommended(budget) for cell in budget.cells],
-        sentences=tell(budget),
+        sentences=tell_measured(budget),
+        predicted=tell_predicted(budget),
         predictions=_predictions(budget),
         cost=_cost(budget),
     )

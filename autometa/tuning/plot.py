@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autometa.core.settings import show_duration
-from autometa.tuning.budget_file import Budget, PredictedCurve
+from autometa.tuning.budget_file import Budget
 from autometa.tuning.collect import show_budget
 from autometa.tuning.curve import Cell
+from autometa.tuning.predicted import Prediction
 
 SERIES = 6
 """Colours that the page has."""
@@ -161,7 +162,7 @@ def _name(cell: Cell, keys: Sequence[tuple[object, ...]]) -> str:
     return ", ".join(part for part, shown in zip(parts, different, strict=True) if shown) or cell.submission
 
 
-def _predicted(curve: PredictedCurve, number: int, axes: Axes) -> Line:
+def _predicted(curve: Prediction, number: int, axes: Axes) -> Line:
     points = [point for point in curve.points if point.score is not None]
     dots = [
         Dot(
@@ -174,4 +175,4 @@ def _predicted(curve: PredictedCurve, number: int, axes: Axes) -> Line:
         )
         for point in sorted(points, key=lambda point: point.time_budget_s)
     ]
-    return Line(f"{curve.name}, predicted", number % SERIES, tuple(dots), predicted=True)
+    return Line(f"{curve.profile.name}, predicted", number % SERIES, tuple(dots), predicted=True)

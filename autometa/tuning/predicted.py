@@ -109,19 +109,22 @@ def predict_curve(
     )
 
 
-def describe(prediction: Prediction) -> list[str]:
+def describe_prediction(prediction: Prediction) -> list[str]:
     """A prediction in lines for people: what it is, the points, and what it rests on."""
     profile = prediction.profile
     speeds = ", ".join(f"{kind} {value:.2g}" for kind, value in prediction.faster)
-    lines = [f"prediction for {profile.name} ({profile.machine}); times as fast as here: {speeds}"]
+    machine = f" ({profile.machine})" if profile.machine else ""
+    lines = [f"prediction for {profile.name}{machine}; times as fast as here: {speeds}"]
     for point in prediction.points:
         budget = show_duration(point.time_budget_s)
         if point.score is None or point.worth_s is None:
             lines.append(f"  {budget:>6}  {point.reason}")
             continue
         width = "" if point.ci95 is None else f" ± {point.ci95:.1f}"
-        lines.append(f"  {budget:>6}  {point.score:.1f}{width} %, what {point.worth_s:.0f} s buy here")
-    return [*lines, *prediction.notes]
+        lines.append(
+            f"  {budget:>6}  {point.score:.1f}{width} % predicted, what {point.worth_s:.0f} s buy here"
+        )
+    return [*lines, *(f"  {note}" for note in prediction.notes)]
 
 
 def stage_mix(stage: str) -> Mix:

@@ -106,7 +106,6 @@ REFERENCE = Profile(
 )
 """The machine that stated profiles are relative to."""
 
-SINGLE_THREAD = "published single-thread scores of the processor beside those of server processors of 2024"
 GPU_COUNT = "a tenth of the peak in single precision, 0.26 GFLOP an image (EfficientNet-Lite0 at 128 px)"
 
 STATED: dict[str, Profile] = {
@@ -114,16 +113,16 @@ STATED: dict[str, Profile] = {
     for profile in (
         Profile(
             name="t4",
-            machine="a cloud machine with 4 virtual cores (2 cores) at about 2.2 GHz and an NVIDIA T4",
+            machine="a worker of the Cross-Domain MetaDL challenge: 4 virtual cores and an NVIDIA T4",
             cores=4,
             memory=ByteSize(16 * 10**9),
             gpu_memory=ByteSize(16 * 10**9),
             gpu_start_s=4.0,
             relative=Speeds(heads=0.6, embedding=5.2, start=0.6, disk=1.0),
             sources={
+                "cores, memory": "rules of the challenge: 10 workers with 4 cores, 16 GB and one T4 each",
                 "gpu_memory": "data sheet of the T4: 16 GB at 320 GB/s",
                 "embedding": f"data sheet: 8.1 TFLOP/s; {GPU_COUNT}",
-                "heads": SINGLE_THREAD,
             },
             guessed=("heads", "start", "disk", "gpu_start_s", "the tenth of the peak"),
         ),
@@ -131,20 +130,23 @@ STATED: dict[str, Profile] = {
             name="m60x4",
             machine="the worker of the MetaDL challenges: 24 virtual cores (Xeon E5-2690 v3) and 4 NVIDIA M60",
             cores=24,
-            memory=ByteSize(224 * 10**9),
+            memory=ByteSize(224 * 2**30),
             gpu_memory=ByteSize(8 * 10**9),
             gpu_start_s=6.0,
             relative=Speeds(heads=0.6, embedding=3.1, start=0.5, disk=4.0),
             sources={
-                "cores, memory": "Azure, size NV24: 24 virtual cores, 224 GiB, four GPUs",
+                "cores, memory": "rules of the AAAI 2021 challenge: 4 M60, 24 cores, 224 GB; as Azure's "
+                "Standard_NV24 with 24 virtual cores, 224 GiB and four GPUs with 8 GiB each (Azure documentation, "
+                "NV-series)",
                 "gpu_memory": "data sheet of the M60: 8 GB at 160 GB/s for each of its GPUs",
                 "embedding": f"data sheet: 4.8 TFLOP/s for each GPU; {GPU_COUNT}",
-                "heads": SINGLE_THREAD,
+                "notes": "PyTorch developer mailing list, 4 September 2026: no builds for CUDA 12.6 from 2.15 on, "
+                "the last ones with Maxwell (as quoted in Comfy-Org/ComfyUI, pull request 16438)",
             },
-            guessed=("heads", "start", "disk", "gpu_start_s", "the tenth of the peak"),
+            guessed=("heads", "start", "disk", "gpu_start_s", "the tenth of the peak", "that it was NV24"),
             notes=(
                 "a run uses one of the four GPUs",
-                "PyTorch of today has no kernels for this GPU (compute capability 5.2): it needs one of its time",
+                "builds of PyTorch from 2.15 on have no kernels for this GPU (Maxwell): it needs an older one",
             ),
         ),
         Profile(
@@ -154,10 +156,9 @@ STATED: dict[str, Profile] = {
             memory=ByteSize(8 * 10**9),
             relative=Speeds(heads=0.3, embedding=0.14, start=0.3, disk=0.5),
             sources={
-                "cores, memory": "product brief of the Raspberry Pi 5",
+                "cores, memory": "documentation of Zephyr, board rpi_5: quad-core Cortex-A76, 2.4 GHz, 4 or 8 GB",
                 "embedding": "ONNX Runtime, float32, YOLOX-Nano (1.08 GFLOP): 21.3 images/s "
                 "(visionanalysis.org, ncnn-fp32-vs-onnx-fp32-rpi5), so 23 GFLOP/s; 0.26 GFLOP an image here",
-                "heads": SINGLE_THREAD,
             },
             guessed=("heads", "start", "disk"),
         ),
@@ -167,11 +168,7 @@ STATED: dict[str, Profile] = {
             cores=4,
             memory=ByteSize(16 * 10**9),
             relative=Speeds(heads=1.1, embedding=1.0, start=1.1, disk=2.0),
-            sources={
-                "embedding": "peak: twice the cores at a higher clock, but vectors of half the length",
-                "heads": SINGLE_THREAD,
-            },
-            guessed=("heads", "embedding", "start", "disk"),
+            guessed=("cores", "memory", "heads", "embedding", "start", "disk"),
         ),
     )
 }

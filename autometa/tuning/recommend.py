@@ -17,10 +17,8 @@ from autometa.tuning.options import TuneOptions, visible_devices
 from autometa.tuning.point import Limits
 
 SAME = ("backbones", "preset", "weights_dir", "download", "tasks_per_dataset", "query_per_class", "ways", "shots",
-        "image_size", "seed", "protocol", "sandbox")  # fmt: skip
+        "image_size", "seed", "protocol", "sandbox", "infer_limit", "adapt_limit", "max_model_size")  # fmt: skip
 """Options that a run takes over from the grid, where they are not the default."""
-LEARNER_LIMITS = ("infer_limit", "adapt_limit", "max_model_size")
-"""The same, as far as a run has them."""
 
 
 class Check(BaseModel):
@@ -125,7 +123,7 @@ def recommend(
 
 def _same_options(options: TuneOptions) -> dict[str, str | int]:
     found: dict[str, str | int] = {}
-    for name in (*SAME, *(name for name in LEARNER_LIMITS if name in RunOptions.model_fields)):
+    for name in SAME:
         value = getattr(options, name)
         if value == RunOptions.model_fields[name].default or value is None:
             continue

@@ -7,16 +7,18 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from autometa.bundles.shipped import find_bundle
 from autometa.core.budget import MemoryBudget
+from autometa.core.settings import show_duration
+from autometa.planning.serving_limits import to_variables
 from autometa.tuning.collect import collect_point
 from autometa.tuning.grid import SHARING, Place
 from autometa.tuning.latency import measure_latencies
-from autometa.tuning.options import TuneOptions, show_latency
+from autometa.tuning.options import TuneOptions, visible_devices
 from autometa.tuning.point import Point
 from ingestion import Event, IngestionSettings
 from ingestion import run as run_ingestion
@@ -52,7 +54,7 @@ class Runner:
         started = time.monotonic() - self.start_s
         self.on_start(started)
         settings = self._settings(place, folder, started, self.shared if own else None)
-        with limited(place.threads, self.options.device):
+        with limited(place.threads, self.options.device, to_variables(self.options)):
             result = run_ingestion(settings, self.on_event)
             if result.interrupted or INTERRUPTED in result.notes:
                 raise KeyboardInterrupt
@@ -83,11 +85,10 @@ class Runner:
         )
 
     def _with_latencies(self, point: Point, folder: Path) -> Point:
-        """Timed with the smallest number of ways and shots of the tasks, whose largest may be many images."""
+        """Timed on the task that limits are of."""
         px = int(json.loads((folder / RECORD_FILE).read_text("utf-8"))["image_size"])
-        ways, shots = max(self.options.ways[0], min(5, self.options.ways[1])), self.options.shots[0]
         self.on_event(Event("stage", "latency"))
-        found = measure_latencies(folder / "model", ways=ways, shots=shots, px=px)
+        found = measure_latencies(folder / "model", px)
         if isinstance(found, str):
             self.on_event(Event("note", found))
             return point
@@ -103,7 +104,7 @@ class Runner:
             measured = getattr(point, name)
             if limit_s is not None and measured is not None and measured.p95 > 1000 * limit_s:
                 what = "an answer" if name == "predict_ms" else "learning new classes"
-                broken.append(f"{what} takes {measured.p95:.0f} ms (p95), {flag} is {show_latency(limit_s)}")
+                broken.append(f"{what} takes {measured.p95:.0f} ms (p95), {flag} is {show_duration(limit_s)}")
         size = options.max_model_size
         if size is not None and point.model_bytes is not None and point.model_bytes > size:
             broken.append(
@@ -126,25 +127,30 @@ def _score(folder: Path) -> ScoreSummary | None:
 
 
 @contextlib.contextmanager
-def limited(threads: int, device: str | None) -> Iterator[None]:
-    """Processes that are started within use so many processors and this device."""
-    changed = {name: str(threads) for name in THREADS_VARIABLES}
+def limited(
+    threads: int, device: str | None, variables: Mapping[str, str | None] | None = None
+) -> Iterator[None]:
+    """Processes that are started within use so many processors and this device, and have these variables (None: they
+    do not have it)."""
+    changed = {**dict.fromkeys(THREADS_VARIABLES, str(threads)), **(variables or {})}
     if device is not None:
-        changed["CUDA_VISIBLE_DEVICES"] = (
-            "" if device == "cpu" else device.removeprefix("cuda").lstrip(":") or "0"
-        )
+        changed["CUDA_VISIBLE_DEVICES"] = visible_devices(device)
     before = {name: os.environ.get(name) for name in changed}
     cores = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
-    os.environ.update(changed)
+    _set_variables(changed)
     try:
         if cores and threads < len(cores):
             os.sched_setaffinity(0, cores[:threads])
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        _set_variables(before)
         if cores:
             os.sched_setaffinity(0, cores)
+
+
+def _set_variables(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

@@ -29,7 +29,7 @@ OWN_FILES = (
 """What a grid leaves in its folder."""
 SAME_FOR_ALL = (
     "tasks_per_dataset", "query_per_class", "ways", "shots", "image_size", "seed", "protocol", "backbones", "preset",
-    "device",
+    "device", "infer_limit", "adapt_limit", "max_model_size",
 )  # fmt: skip
 """Options that all points of a grid must have in common to be compared."""
 

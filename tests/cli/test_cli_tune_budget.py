@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,15 @@ from click.testing import CliRunner, Result
 
 from autometa.cli.main import cli
 from autometa.cli.tune_budget import NOTHING_FITS
+from autometa.core.errors import ConfigError
+from autometa.planning.serving_limits import VARIABLES
+from autometa.tuning import elsewhere
 from autometa.tuning import runner as runner_module
+from autometa.tuning.budget_file import Budget
 from autometa.tuning.grid import Place
 from autometa.tuning.point import Point
+from autometa.tuning.profiles import REFERENCE, Profile, read_profile
+from ingestion import IngestionResult, IngestionSettings
 
 GRID = ["--time-budget", "30s,60s", "--memory-budget", "4GB", "--threads", "1"]
 
@@ -96,3 +103,79 @@ def test_bad_arguments_are_one_line(tmp_path: Path, arguments: list[str], told: 
 def test_a_dataset_that_is_not_there(tmp_path: Path) -> None:
     result = call(tmp_path / "nothing")
     assert result.exit_code == 2 and "there is no such file or folder" in result.output
+    result = CliRunner().invoke(cli, ["tune-budget", *GRID])
+    assert result.exit_code == 2 and result.output.count("\n") == 1
+    assert "DATASET: none is named; name a folder" in result.output
+
+
+def test_limits_reach_the_runs_and_are_gone_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, str | None]] = []
+
+    def run(settings: IngestionSettings, on_event: object) -> IngestionResult:
+        seen.append({name: os.environ.get(name) for name in VARIABLES.values()})
+        raise ConfigError("seen")
+
+    monkeypatch.setattr(runner_module, "run_ingestion", run)
+    monkeypatch.setenv("AUTOMETA_ADAPT_LIMIT", "of the user")
+    result = call(tmp_path, "-o", str(tmp_path / "out"), "--infer-limit", "30ms", "--max-model-size", "50MB")
+    assert result.exit_code == 2 and "seen" in result.output
+    assert list(seen[0].values()) == ["30ms", None, "50000000"]
+    left = [os.environ.get(name) for name in VARIABLES.values()]
+    assert left == [None, "of the user", None]
+
+
+def test_other_submissions_hear_once_that_limits_have_no_effect(tmp_path: Path, fits: set[float]) -> None:
+    result = call(
+        tmp_path, "-o", str(tmp_path / "out"), "--infer-limit", "30ms", "--submission", "autometa,random"
+    )
+    told = " ".join(result.output.split())
+    assert told.count("no effect on random, which does not use autometa's search") == 1
+    assert "no effect on autometa" not in told
+
+
+def test_other_machines_are_predicted_after_the_grid(
+    tmp_path: Path, fits: set[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int, str | None]] = []
+
+    def measure(name: str, threads: int, device: str | None) -> Profile:
+        asked.append((name, threads, device))
+        return REFERENCE
+
+    monkeypatch.setattr(elsewhere, "measure_here", measure)
+    out = tmp_path / "out"
+    result = call(tmp_path, "-o", str(out), "--profile", "reference,pi5", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert asked == [("here", 1, "cpu")]
+    assert (
+        "prediction for pi5 (a Raspberry Pi 5" in result.output and "70.0 ± 1.0 % predicted" in result.output
+    )
+    budget = Budget.model_validate_json((out / "budget.json").read_text("utf-8"))
+    assert [each.profile.name for each in budget.predicted] == ["reference", "pi5"]
+    assert "prediction for pi5" in (out / "budget.html").read_text("utf-8")
+
+    def fail(name: str, threads: int, device: str | None) -> Profile:
+        raise ConfigError("this machine: not measured (why)")
+
+    monkeypatch.setattr(elsewhere, "measure_here", fail)
+    again = call(tmp_path, "-o", str(out), "--resume", "--profile", "pi5", "--device", "cpu")
+    assert again.exit_code == 0 and "not measured (why)" in again.output
+    result = call(tmp_path, "--profile", "pi6")
+    assert result.exit_code == 2 and "--profile pi6: is neither a file nor one of t4" in result.output
+
+
+def test_a_profile_is_written_without_a_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        elsewhere, "measure_here", lambda name, threads, device: REFERENCE.model_copy(update={"name": name})
+    )
+    file = tmp_path / "mine.yaml"
+    arguments = ["tune-budget", "--measure-profile", str(file)]
+    result = CliRunner().invoke(cli, arguments)
+    assert (result.exit_code, result.output) == (0, f"profile of this machine: {file}\n")
+    assert read_profile(str(file)) == REFERENCE.model_copy(update={"name": "mine"})
+    again = CliRunner().invoke(cli, arguments)
+    assert again.exit_code == 2 and "exists; name another file" in again.output
+    result = CliRunner().invoke(cli, ["tune-budget", "--measure-profile", str(tmp_path / "no" / "m.yaml")])
+    assert result.exit_code == 2 and "there is no such folder" in result.output

@@ -35,9 +35,9 @@ def test_lists_are_read_as_people_write_them_and_written_again() -> None:
     ("values", "told"),
     [
         ({"time_budget": "5s,1m"}, "5s is too little; use 20s or more"),
-        ({"memory_budget": "1GB"}, "1GB is too little"),
+        ({"memory_budget": "50MB"}, "50MB is too little; use 100MB or more"),
         ({"threads": "0"}, "`0` is no number of threads"),
-        ({"infer_limit": "soon"}, "`soon` is no time; write 50ms or 2s"),
+        ({"infer_limit": "soon"}, "`soon` is not a duration; write 30ms, 90s, 10m or 2h"),
         ({"target_score": "much"}, "String should match pattern"),
         ({"device": "gpu"}, "String should match pattern"),
         ({"resume": True}, "set output to the folder of the grid to go on with"),

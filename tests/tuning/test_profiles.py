@@ -16,7 +16,7 @@ from autometa.tuning.predicted import (
     STAGES,
     VIEW,
     Prediction,
-    describe,
+    describe_prediction,
     predict_curve,
     scale_seconds,
     stage_mix,
@@ -99,7 +99,8 @@ def test_mixes_add_up_and_purchases_count_as_views() -> None:
 def test_between_measured_points_the_interval_is_wider() -> None:
     middle = math.sqrt(20 * 60)
     (found,) = predict_curve(POINTS, machine(), HERE, [middle]).points
-    assert found.score == pytest.approx(65.0) and found.from_s == (20, 60)
+    assert found.from_s == pytest.approx((20, 60))
+    assert found.score == pytest.approx(65.0)
     assert found.ci95 == pytest.approx(math.hypot(1.0, 5.0))
     assert found.worth_s == pytest.approx(middle)
 
@@ -147,7 +148,8 @@ def test_repeats_are_one_point_and_failures_none() -> None:
 @pytest.mark.parametrize("name", ["t4", "m60x4", "pi5", "laptop"])
 def test_stated_profiles_say_where_their_figures_are_from(name: str) -> None:
     profile = read_profile(name)
-    assert profile.is_stated and profile.sources and profile.guessed
+    assert profile.is_stated and profile.guessed and bool(profile.sources) == (name != "laptop")
+    assert not set(profile.sources) & set(profile.guessed)
     assert any(profile.guessed[0] in note for note in predict_curve(POINTS, profile, REFERENCE).notes)
     assert profile.faster_than(REFERENCE).embedding == pytest.approx(STATED[name].relative.embedding)
 
@@ -174,10 +176,12 @@ def test_a_file_that_is_no_profile_is_named(tmp_path: Path, text: str, said: str
 
 
 def test_a_prediction_is_told_in_lines() -> None:
-    lines = describe(predict_curve(POINTS, read_profile("pi5"), REFERENCE, [60, 600]))
+    lines = describe_prediction(predict_curve(POINTS, read_profile("pi5"), REFERENCE, [60, 600]))
     assert lines[0].startswith("prediction for pi5 (a Raspberry Pi 5") and "embedding 0.14" in lines[0]
     assert "outside what was measured" in lines[1] and " ± " in lines[2] and "buy here" in lines[2]
-    assert "a prediction: nothing was run on pi5; its speeds are from published figures and guesses" in lines
+    assert (
+        "  a prediction: nothing was run on pi5; its speeds are from published figures and guesses" in lines
+    )
 
 
 def test_an_unknown_profile_is_named_with_those_that_there_are() -> None:

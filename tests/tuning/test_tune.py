@@ -13,11 +13,13 @@ from autometa.core.options import RunOptions
 from autometa.core.settings import load_yaml
 from autometa.planning.choice_log import Choices
 from autometa.tuning import tune as tune_module
-from autometa.tuning.budget_file import Budget, PredictedCurve
+from autometa.tuning.budget_file import Budget, tell
+from autometa.tuning.elsewhere import most_threads, predict_elsewhere
 from autometa.tuning.grid import Place, list_places, make_plan
 from autometa.tuning.options import TuneOptions
 from autometa.tuning.page import render_page
 from autometa.tuning.point import Limits, Point
+from autometa.tuning.profiles import REFERENCE
 from autometa.tuning.recommend import choose
 from autometa.tuning.store import Identity, Store
 from autometa.tuning.table import table_rows
@@ -81,10 +83,12 @@ def test_a_grid_runs_once_a_point_and_checks_what_it_recommends(tmp_path: Path) 
 
 def test_what_is_recommended_is_a_config_of_a_run(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    budget = tune(out, FakeRunner(), seed=5, ways="2-5", image_size="64")
+    limits = {"infer_limit": "30ms", "max_model_size": "50MB"}
+    budget = tune(out, FakeRunner(), seed=5, ways="2-5", image_size="64", **limits)
     options = load_yaml(out / "recommended.yaml", RunOptions)
     assert (options.time_budget, options.memory_budget, options.seed) == (60.0, 4 * GB, 5)
     assert (options.ways, options.image_size, options.dataset) == ((2, 5), 64, tmp_path / "photos")
+    assert (options.infer_limit, options.adapt_limit, options.max_model_size) == (0.03, None, 50_000_000)
     assert budget.recommendation is not None
     assert "--time-budget 1m --memory-budget 4GB --ways 2-5" in budget.recommendation.command
 
@@ -113,6 +117,8 @@ def test_a_grid_goes_on_only_with_the_same_tasks_and_is_not_overwritten(tmp_path
     tune(out, FakeRunner())
     with pytest.raises(ConfigError, match="has seed 93, not 5; give the same"):
         tune(out, FakeRunner(), output=out, resume=True, seed=5)
+    with pytest.raises(ConfigError, match=r"has infer-limit None, not 0\.03; give"):
+        tune(out, FakeRunner(), output=out, resume=True, infer_limit="30ms")
     with pytest.raises(ConfigError, match="exists and is not empty; add --resume or --overwrite"):
         tune(out, FakeRunner())
     runner = FakeRunner()
@@ -206,12 +212,31 @@ def test_the_table_has_a_row_for_each_budget(tmp_path: Path) -> None:
 
 def test_the_page_escapes_names_and_shows_predicted_curves(tmp_path: Path) -> None:
     budget = tune(tmp_path / "out", FakeRunner(), target_score="95%-of-best")
-    curve = PredictedCurve(name="<b>Pi</b>", notes=("a note",), points=(make_point(60, 65.0),))
-    page = render_page(budget.model_copy(update={"dataset": "<script>", "predicted": (curve,)}))
+    other = REFERENCE.model_copy(update={"name": "<b>Pi</b>", "notes": ("a note",)})
+    budget = predict_elsewhere(budget, [other], REFERENCE)
+    page = render_page(budget.model_copy(update={"dataset": "<script>"}))
     assert "<script>" not in page and "&lt;script&gt;" in page
     assert "&lt;b&gt;Pi&lt;/b&gt;, predicted" in page and "a note" in page
     assert "http" not in page.replace("http-equiv", "")
-    assert page.count('class="dot"') == 4
+    assert page.count('class="dot"') == 6
+    lines = tell(budget)
+    first = next(place for place, line in enumerate(lines) if line.startswith("prediction for <b>Pi</b>"))
+    assert [line.split()[:2] for line in lines[first + 1 : first + 4]] == [
+        ["30s", "60.0"],
+        ["1m", "71.8"],
+        ["4m", "72.0"],
+    ]
+    assert all("% predicted, what" in line for line in lines[first + 1 : first + 4])
+    assert Budget.model_validate_json(budget.model_dump_json()) == budget
+
+
+def test_other_machines_are_predicted_from_the_points_with_the_most_threads(tmp_path: Path) -> None:
+    budget = tune(tmp_path / "out", FakeRunner(), threads="1,2", submission="autometa,random")
+    (found,) = predict_elsewhere(budget, [REFERENCE], REFERENCE).predicted
+    assert [point.score for point in found.points] == pytest.approx([60.0, 71.8, 72.0])
+    assert not any("threads" in note for note in found.notes)
+    nothing = tune(tmp_path / "none", FakeRunner(misfits=(30, 60, 240)))
+    assert most_threads(budget.points) == 2 and most_threads(nothing.points) is None
     alone = render_page(budget.model_copy(update={"points": (), "gains": (), "recommendation": None}))
     assert "<svg" not in alone
 
