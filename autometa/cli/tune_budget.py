@@ -73,7 +73,7 @@ def tune_budget(dataset: Path | None, config: Path | None, as_json: bool, **give
     The output folder gets budget.json, budget.html and recommended.yaml, a file for `autometa run --config`.
 
     With `--profile`, they also have what the budgets are expected to buy on other machines: predictions, from this
-    grid and some seconds of measuring this machine. `--measure-profile` writes a profile and needs no DATASET.
+    grid and half a minute of measuring this machine. `--measure-profile` writes a profile and needs no DATASET.
 
     Exit status: 0 when a budget fits, 3 when none does, 1 when the work failed, 2 for bad arguments, 130 when
     interrupted; `--resume` goes on then.
