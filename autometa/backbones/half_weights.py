@@ -34,6 +34,21 @@ def restore(state: Tensors) -> dict[str, torch.Tensor]:
     }
 
 
+def is_rounded(state: Tensors) -> bool:
+    """Whether nothing is lost when the weights are halved."""
+    return all(
+        torch.equal(tensor, state[name].to(tensor.dtype)) for name, tensor in restore(halve(state)).items()
+    )
+
+
+def round_weights(backbone: Backbone) -> None:
+    """Round the weights of a network to half precision, where it embeds alike with them: then what is saved is what
+    was used."""
+    state = backbone.model.state_dict()
+    if not is_rounded(state) and embeds_alike(backbone):
+        backbone.model.load_state_dict(restore(halve(state)))
+
+
 @torch.inference_mode()
 def embeds_alike(backbone: Backbone) -> bool:
     """Whether a network gives the same directions with weights in half precision, for small smooth images, which need

@@ -11,7 +11,7 @@ import torch
 
 from autometa.backbones.build import Backbone, build_backbone
 from autometa.backbones.engines import EAGER
-from autometa.backbones.half_weights import embeds_alike, halve, restore
+from autometa.backbones.half_weights import halve, is_rounded, restore, round_weights
 from autometa.backbones.view import STAGES, View, network_label
 from autometa.core.errors import WeightsError
 from autometa.core.files import save_known
@@ -34,7 +34,6 @@ class BackboneShelf:
         self._report = report
         self._layers = tuple(layers)
         self._built: dict[str, Backbone] = {}
-        self._halves: dict[str, bool] = {}
 
     def __call__(self, backbone: str, variant: str = "") -> Backbone:
         """The network. WeightsError where it has no weights here."""
@@ -44,6 +43,7 @@ class BackboneShelf:
             if variant and state is None:
                 raise WeightsError(f"`{label}`: the weights of a variant come with the learner that has it")
             self._built[label] = build_backbone(backbone, self.device, state, self._layers)
+            round_weights(self._built[label])
             if self._report is not None:
                 self._built[label].report = self._report
             self._states.pop(label, None)  # the network has a copy
@@ -75,7 +75,7 @@ class BackboneShelf:
 
     def save(self, folder: Path, views: Iterable[View]) -> dict[str, str]:
         """Write the weights of the networks of these views that are not in `folder`, in half precision where they
-        embed alike; names of all their files, by the labels of `network_label`."""
+        embed alike (see `round_weights`); names of all their files, by the labels of `network_label`."""
         saved = {}
         for network in sorted({(view.backbone, view.variant) for view in views}):
             label, state = network_label(*network), partial(self._saved_state, *network)
@@ -100,8 +100,6 @@ class BackboneShelf:
         return {key: value.cpu() for key, value in self(backbone, variant).model.state_dict().items()}
 
     def _saved_state(self, backbone: str, variant: str) -> dict[str, torch.Tensor]:
-        """Its weights as they are saved: halved where that changes little, which is tried once."""
-        network, state = self(backbone, variant), self.state(backbone, variant)
-        if network.digest not in self._halves:
-            self._halves[network.digest] = embeds_alike(network)
-        return halve(state) if self._halves[network.digest] else state
+        """Its weights as they are saved: halved where they were rounded before."""
+        state = self.state(backbone, variant)
+        return halve(state) if is_rounded(state) else state

@@ -9,7 +9,11 @@ def test_engines_are_taken_as_far_as_memory_allows() -> None:
     every, notes = split_by_room(ENGINES, WEIGHTS, None)
     assert every == ENGINES and notes == {}
     few, notes = split_by_room(ENGINES, WEIGHTS, 120_000_000)
-    assert EAGER in few and {"openvino", "onnxruntime", "compiled"} == notes.keys()
+    assert EAGER in few and notes.keys() == ENGINES.keys() - few.keys() >= {
+        "openvino",
+        "onnxruntime",
+        "compiled",
+    }
     some, notes = split_by_room(ENGINES, WEIGHTS, 200_000_000)
     assert {EAGER, "openvino", "onnxruntime"} <= some.keys() and notes.keys() == {"compiled"}
 

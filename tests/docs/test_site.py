@@ -112,7 +112,7 @@ def test_a_command_and_its_options_are_there(page: str, line: str) -> None:
     command: click.Command = cli
     context = click.Context(command, info_name="autometa")
     words = line.split()[1:]
-    while isinstance(command, click.Group) and words and re.fullmatch(r"[a-z]+", words[0]):
+    while isinstance(command, click.Group) and words and re.fullmatch(r"[a-z][a-z-]*", words[0]):
         found = command.get_command(context, words.pop(0))
         assert found is not None, line
         command, context = found, click.Context(found, parent=context)

@@ -83,4 +83,4 @@ def test_what_takes_too_much_memory_is_not_built(tiny_backbone: str, monkeypatch
     backbones, lines = usable(tiny_backbone, "huge")
     forecast = make_forecast(tiny_backbone)
     assert not backbones.is_affordable("huge", 1, forecast, forecast.limits, POLICY)
-    assert lines[0].startswith("left out: huge: would take 80.")
+    assert lines[0].startswith("left out: huge: would take 80")
