@@ -31,6 +31,7 @@ class BackboneShelf:
     ) -> None:
         self.device = device
         self._states = {label: restore(state) for label, state in (states or {}).items()}
+        self._saved = set(self._states)  # which stay as they were saved
         self._report = report
         self._layers = tuple(layers)
         self._built: dict[str, Backbone] = {}
@@ -43,7 +44,8 @@ class BackboneShelf:
             if variant and state is None:
                 raise WeightsError(f"`{label}`: the weights of a variant come with the learner that has it")
             self._built[label] = build_backbone(backbone, self.device, state, self._layers)
-            round_weights(self._built[label])
+            if label not in self._saved:
+                round_weights(self._built[label])
             if self._report is not None:
                 self._built[label].report = self._report
             self._states.pop(label, None)  # the network has a copy
@@ -86,6 +88,7 @@ class BackboneShelf:
         """Add a variant of a backbone with these weights, to run at `px` on the same engine."""
         label = network_label(backbone, variant)
         self._states[label] = state
+        self._saved.discard(label)
         self._built.pop(label, None)
         if choice := self(backbone).expected(px):
             self(backbone, variant).prefer(choice.name, px)

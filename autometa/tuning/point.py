@@ -13,7 +13,7 @@ Status = Literal["ok", "does_not_fit", "failed", "inferred"]
 class Limits(BaseModel):
     """Where a point stands in the grid: its budgets. None: what the machine has free."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     time_budget_s: float
     memory_budget_bytes: int | None = None
@@ -24,7 +24,7 @@ class Limits(BaseModel):
 class Quantiles(BaseModel):
     """Milliseconds of a kind of call: of calls once warm, and of the first one in a new process."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     p50: float
     p95: float
