@@ -18,8 +18,8 @@ LEAST_COSINE = {"half": 0.999, "bfloat16": 0.97}
 LEAST_AGREEMENT = {"half": 0.995, "bfloat16": 0.9}
 """By precision: the cosine to eager float32 of each layer of each image, and the share of images whose nearest class
 centroid is the same. In bfloat16 sums are rounded too, and classes dealt at random are far closer than real ones:
-EfficientNet-Lite 0 to 2 had 0.98 and 0.94 at least. These limits find what is broken; `benchmarks/engines.py` measures
-accuracy."""
+EfficientNet-Lite 0 to 2 had 0.98 and 0.94 at least. These limits find what is broken; accuracy is measured by
+`benchmarks/engines.py`."""
 ENGINE_COPIES = 4
 """Of the weights, while an engine is built: in the exported file, in what the library reads of it, in the engine."""
 ENGINE_SHARE = 0.5
