@@ -122,7 +122,9 @@ class FeatureStore:
         """All layers [n, sum of widths] of images that are neither known nor kept, as `pick` takes them: the shortest
         way for a few images."""
         backbone = self._backbone_of(view.backbone, view.variant)
-        backbone.prepare(images, view.px, n_images=len(images) + self.ahead)
+        if backbone.choice(view.px) is None:
+            room = self._memory.left_bytes()
+            backbone.prepare(images, view.px, n_images=len(images) + self.ahead, room_bytes=room)
         return backbone.embed_layers(images, view.px, flip=view.flip)
 
     def take(self, view: View, keys: Sequence[Hashable]) -> torch.Tensor:

@@ -36,9 +36,12 @@ def restore(state: Tensors) -> dict[str, torch.Tensor]:
 
 def is_rounded(state: Tensors) -> bool:
     """Whether nothing is lost when the weights are halved."""
-    return all(
-        torch.equal(tensor, state[name].to(tensor.dtype)) for name, tensor in restore(halve(state)).items()
-    )
+    return all(torch.equal(tensor, _rounded(tensor)) for tensor in state.values())
+
+
+def _rounded(tensor: torch.Tensor) -> torch.Tensor:
+    """What `restore` gives of it after `halve`."""
+    return restore(halve({"": tensor}))[""]
 
 
 def round_weights(backbone: Backbone) -> None:
@@ -46,7 +49,7 @@ def round_weights(backbone: Backbone) -> None:
     was used."""
     state = backbone.model.state_dict()
     if not is_rounded(state) and embeds_alike(backbone):
-        backbone.model.load_state_dict(restore(halve(state)))
+        backbone.model.load_state_dict({name: _rounded(tensor) for name, tensor in state.items()})
 
 
 @torch.inference_mode()
@@ -56,7 +59,7 @@ def embeds_alike(backbone: Backbone) -> bool:
     network, widths = backbone.network, list(backbone.widths.values())
     images = draw_clouds(backbone.input_px(CHECK_PX)).to(backbone.device)
     expected = network(images)
-    rounded = {f"model.{name}": tensor for name, tensor in restore(halve(network.model.state_dict())).items()}
+    rounded = {f"model.{name}": _rounded(tensor) for name, tensor in network.model.state_dict().items()}
     found: torch.Tensor = functional_call(network, rounded, (images,))
     if not bool(torch.isfinite(found).all()):
         return False

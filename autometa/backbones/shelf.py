@@ -35,6 +35,7 @@ class BackboneShelf:
         self._report = report
         self._layers = tuple(layers)
         self._built: dict[str, Backbone] = {}
+        self._saved_bytes: dict[str, int] = {}
 
     def __call__(self, backbone: str, variant: str = "") -> Backbone:
         """The network. WeightsError where it has no weights here."""
@@ -43,9 +44,10 @@ class BackboneShelf:
             state = self._states.get(label)
             if variant and state is None:
                 raise WeightsError(f"`{label}`: the weights of a variant come with the learner that has it")
-            self._built[label] = build_backbone(backbone, self.device, state, self._layers)
+            network = build_backbone(backbone, self.device, state, self._layers)
             if label not in self._saved:
-                round_weights(self._built[label])
+                round_weights(network)
+            self._built[label] = network
             if self._report is not None:
                 self._built[label].report = self._report
             self._states.pop(label, None)  # the network has a copy
@@ -84,11 +86,20 @@ class BackboneShelf:
             saved[label] = save_known(folder, f"backbone-{label}", self(*network).digest, state)
         return saved
 
+    def saved_bytes(self, backbone: str, variant: str = "") -> int:
+        """Size of its weights on disk."""
+        label = network_label(backbone, variant)
+        if label not in self._saved_bytes:
+            tensors = self._saved_state(backbone, variant).values()
+            self._saved_bytes[label] = sum(tensor.nbytes for tensor in tensors)
+        return self._saved_bytes[label]
+
     def adopt(self, backbone: str, variant: str, state: dict[str, torch.Tensor], px: int) -> None:
         """Add a variant of a backbone with these weights, to run at `px` on the same engine."""
         label = network_label(backbone, variant)
         self._states[label] = state
         self._saved.discard(label)
+        self._saved_bytes.pop(label, None)
         self._built.pop(label, None)
         if choice := self(backbone).expected(px):
             self(backbone, variant).prefer(choice.name, px)

@@ -146,12 +146,12 @@ def is_part(file: Path) -> bool:
 
 
 def weight_bytes(source: Source) -> int:
-    """Size of the networks of a portfolio that is not saved yet; 0 for other learners."""
+    """Size on disk of the networks of a portfolio that is not saved yet; 0 for other learners."""
     if not isinstance(source.space, PortfolioSpace):
         return 0
     portfolio = source.space.portfolio
     networks = {(view.backbone, view.variant) for view in portfolio.views}
-    return sum(portfolio.shelf(*network).weight_bytes for network in networks)
+    return sum(portfolio.shelf.saved_bytes(*network) for network in networks)
 
 
 def limit_preset(

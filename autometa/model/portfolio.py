@@ -106,6 +106,7 @@ class Portfolio:
 
     def __post_init__(self) -> None:
         self.plan: ServingPlan | None = None
+        self.looks = True  # at few images without keeping what it sees
         self.mover = Mover(self.shelf, self.metrics)
         self.follow(self.schedule)
         self.limit_memory(MemoryBudget.of_machine())
@@ -165,7 +166,7 @@ class Portfolio:
         support alone is kept in the predictor."""
         views, names = predictor.views, [mode.name for mode in predictor.modes]
         keys = sorted(collect_keys(names))
-        if self.plan is None and len(images) <= FEW_IMAGES:
+        if self.plan is None and self.looks and len(images) <= FEW_IMAGES:
             moved = self.mover.look(self.store, views, keys, images)
             moved = {
                 place: features.half().float() for place, features in moved.items()

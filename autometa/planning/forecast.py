@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from autometa.backbones import (
     EAGER,
+    Backbone,
     BackboneSpec,
     Source,
     View,
@@ -138,17 +139,21 @@ class Forecast:
             return ""
         return f"{spec.name}: would take {needed / 1e6:.0f} of {max(left, 0) / 1e6:.0f} MB left"
 
+    def _network(self, view: View) -> Backbone:
+        """The network of a view; of a copy that is still to be trained, what it is a copy of."""
+        return self.shelf.built(view.backbone, view.variant) or self.shelf(view.backbone)
+
     def width(self, view: View) -> int:
         """Length of the features of a view with its layers joined; builds its network."""
-        return sum(self.shelf(view.backbone, view.variant).widths.values())
+        return sum(self._network(view).widths.values())
 
     def weight_bytes(self, view: View) -> int:
         """Size of the network of a view; builds it."""
-        return self.shelf(view.backbone, view.variant).weight_bytes
+        return self._network(view).weight_bytes
 
     def engine_bytes(self, view: View) -> int:
         """What the engine of a view takes beside the network."""
-        choice = self.shelf(view.backbone, view.variant).expected(view.px)
+        choice = self._network(view).expected(view.px)
         return ENGINES[choice.name].room_bytes(self.weight_bytes(view)) if choice else 0
 
     def finish_s(self, views: Iterable[View]) -> float:

@@ -47,8 +47,9 @@ def order_by_gain(
     """Backbones by expected gain per second, beside those that are `held` and those before them. One of which nothing
     is known comes last."""
     chosen, rest = list(held), list(specs)
+    seconds = {spec.name: _seconds(spec, n_images, image_s) for spec in specs}
     while rest:
-        best = max(rest, key=lambda spec: newness(spec, chosen) / _seconds(spec, n_images, image_s))
+        best = max(rest, key=lambda spec: newness(spec, chosen) / seconds[spec.name])
         rest.remove(best)
         chosen.append(best)
     return chosen[len(held) :]

@@ -33,6 +33,8 @@ VIEW_BYTES = 350 * 2**20
 def most_images(memory: MemoryBudget, pool: ImagePool) -> int:
     """How many images to learn from memory has room for: for their features in a view, as it is predicted before one
     is bought, and for a copy of them, which is needed where they are not all of the pool."""
+    if memory.is_small:  # images lie in a file, and what a view takes decides about modes
+        return min(len(pool.images), int(FIRST_SHARE * max(memory.left_bytes(), 0) / (2 * FEATURE_BYTES)))
     room = FIRST_SHARE * max(memory.left_bytes() - VIEW_BYTES, 0)
     if room >= 2 * FEATURE_BYTES * len(pool.images):
         return len(pool.images)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autometa.backbones import View, find_spec
-from autometa.core.errors import FAILURES, describe
+from autometa.core.errors import FAILURES, UnmetLimit, describe
 from autometa.core.settings import Settings
 from autometa.planning.forecast import Forecast
 from autometa.search.serving_gate import ServingGate
@@ -32,12 +32,23 @@ class Prober:
     def plain_view(self) -> View:
         """What the first backbone that can be used is used at before anything is measured, at a smaller size where
         the limits ask for it. WeightsError where there is none, UnmetLimit where none keeps them."""
-        view, shelf = self.backbones.first_view(self.settings.resolutions), self.forecast.shelf
+        view = self.backbones.first_view(self.settings.resolutions)
         if not self.gate.limits:
             return view
-        sizes = sorted({px for px in self.settings.resolutions if px < view.px}, reverse=True)
-        smaller = [replace(view, px=shelf(view.backbone).input_px(px)) for px in sizes]
-        return self.gate.first_view(dict.fromkeys([view, *smaller]))
+        unmet: UnmetLimit | None = None
+        for name in filter(self.backbones.is_usable, self.backbones.names):
+            try:
+                return self.gate.first_view(self._sizes(name, view.px))
+            except UnmetLimit as error:
+                unmet = unmet or error
+        assert unmet is not None, "the first view has a backbone that is usable"
+        raise unmet
+
+    def _sizes(self, name: str, largest_px: int) -> list[View]:
+        """Views with a backbone, from a size down."""
+        smaller = sorted({px for px in self.settings.resolutions if px < largest_px}, reverse=True)
+        network = self.forecast.shelf(name)
+        return list(dict.fromkeys(View(name, network.input_px(px)) for px in (largest_px, *smaller)))
 
     def measure(self, images: NDArray[np.uint8], wanted: View, n_images: int) -> View:
         """Measure backbones on a few images, of `n_images` to learn from; the view that is wanted first, or a coarser

@@ -140,17 +140,22 @@ class SavedCheck:
 
     def hold(self, saved: Portfolio, task: Task) -> Portfolio:
         """The saved learner, smaller where the limits ask for it, and with what it takes in its description."""
-        limits, learner = self.gate.limits, self._load(saved)
+        limits, gate, learner = self.gate.limits, self.gate, self._load(saved)
         found: list[ServingNeeds] = []
 
         def measured(portfolio: Portfolio) -> ServingNeeds:
-            size = self.gate.needs(portfolio.views, [mode.name for mode in portfolio.modes]).model_bytes
+            modes = [mode.name for mode in portfolio.modes]
+            size = gate.needs(portfolio.views, modes).model_bytes
             if portfolio is learner and self.folder is not None:
                 size = learner_bytes(self.folder)
-            found.append(
-                needs_of(measure(portfolio, task), size) if limits.times else ServingNeeds(0, 0, size)
-            )
-            return found[-1]
+            needs = ServingNeeds(0, 0, size)
+            if limits.times and found and gate.forecast.limits.train.left_s() < gate.check_s(portfolio.views):
+                needs = replace(gate.needs(portfolio.views, modes), model_bytes=size)  # no time to measure
+            elif limits.times:
+                needs = needs_of(measure(portfolio, task), size)
+                gate.correct(portfolio.views, modes, needs)
+            found.append(needs)
+            return needs
 
         kept = hold_limits(learner, limits, measured, self.report)
         needs = found[-1]

@@ -80,7 +80,8 @@ class ServingGate:
         network = self.forecast.shelf(view.backbone, view.variant)
         noise = np.random.default_rng(0).integers(0, 256, (32, 3, self.px, self.px), dtype=np.uint8)
         budget = self.forecast.limits.train.share(self.forecast.policy.engine_share)
-        network.prepare(noise, view.px, n_images=MANY_IMAGES, budget=budget)
+        room = self.forecast.limits.memory.left_bytes()
+        network.prepare(noise, view.px, n_images=MANY_IMAGES, budget=budget, room_bytes=room)
         seconds: list[float] = []
         for call in range(WARM_UPS + CALLS):
             if call > 2 * WARM_UPS and sum(seconds) > MOST_S:
@@ -118,7 +119,7 @@ class ServingGate:
             if (work := work_of(self.forecast.shelf(view.backbone).spec, view.px))
         ]
         image_s = float(np.median(known)) * (work_of(spec, px) or 0.0) if known else 0.0
-        size = int(4e6 * spec.parameters_m)
+        size = int(HALF_BYTES * 1e6 * spec.parameters_m)  # at least; once it is built, it is known
         return self.limits.broken_by(ServingNeeds(image_s, WAYS * SHOTS * image_s, size))
 
     def modes(self, views: Sequence[View]) -> tuple[str, ...]:
@@ -147,7 +148,7 @@ class ServingGate:
                 10 * BASE_S + WAYS * SHOTS * (images_s + values * self.value_s / 4)
             )
         networks = {(view.backbone, view.variant) for view in views}
-        weights = sum(self._network(*network).weight_bytes for network in networks)
+        weights = sum(self._saved_bytes(*network) for network in networks)
         return ServingNeeds(infer_s, adapt_s, weights + HALF_BYTES * values + BESIDE_BYTES)
 
     def correct(self, views: Sequence[View], modes: Sequence[str], measured: ServingNeeds) -> None:
@@ -164,6 +165,10 @@ class ServingGate:
             return 0.0
         engines_s = sum(self.forecast.serving_costs(views).engine_s.values())
         return 1.0 + engines_s + 200 * sum(self._image_s(view) for view in views)
+
+    def _saved_bytes(self, backbone: str, variant: str) -> int:
+        shelf = self.forecast.shelf
+        return shelf.saved_bytes(backbone, variant if shelf.built(backbone, variant) else "")
 
     def _network(self, backbone: str, variant: str) -> Backbone:
         """A network, or, of a copy that is still to be trained, what it is a copy of."""

@@ -93,7 +93,7 @@ class Controller:
         self._gate = ServingGate(ServingLimits.of(self.settings), self._forecast, self.test.px)
         names = list(self.settings.backbones or [spec.name for spec in installed_backbones()])
         if self._gate.limits:  # the first one must keep them
-            names.sort(key=lambda name: work_of(find_spec(name), FORMAT_PX) or 0.0)
+            names.sort(key=lambda name: work_of(find_spec(name), FORMAT_PX) or float("inf"))
         ranked = not self.settings.backbones  # else in the order in which they are named
         backbones = UsableBackbones(names, self._shelf, self.report, ranked=ranked)
         self._prober = Prober(backbones, self._forecast, self.settings, self._gate, self.report)
@@ -214,7 +214,7 @@ class Controller:
             receipt = shop.buy(purchase, seconds, expected)
             self._forecast.on_disk.discard(purchase.view.plain)  # its metrics are others now
             if purchase.view in shop.draft.bench.orientations:
-                self._gate.measure(purchase.view)
+                self._measure_single(purchase)
             self.stages.note(str(purchase), receipt.outcome())
             if purchase.kind == "trained" and shop.trainer.memory:
                 self.stages.note(str(purchase), str(shop.trainer.memory))
@@ -223,6 +223,13 @@ class Controller:
             journals.append(self.checkpoint / JOURNAL, receipt.record())
         self.report(f"bought {receipt}" if receipt.gain is not None else str(receipt))
         self.report(standing(shop, "search").line())
+
+    def _measure_single(self, purchase: Purchase) -> None:
+        """What one image takes in a view that was bought, where a limit asks for it."""
+        try:
+            self._gate.measure(purchase.view)
+        except FAILURES as error:
+            self._note(str(purchase), f"one image was not measured: {describe(error)}")
 
     def _conclude(self, shop: Shop) -> None:
         """Weights, refinement and temperature from the evidence, an honest figure, and the final learner."""
@@ -274,8 +281,6 @@ class Controller:
         portfolio = weights.build(draft.bench, self._shelf, balanced=self.test.episodes.balanced)
         portfolio.costs = self._forecast.serving_costs(portfolio.views)
         pool, spec = draft.bench.pool, self.test.episodes
-        if stage == "default" and self._gate.limits.times:
-            correct_gate(self._gate, portfolio, pool)
         task_s = measure_task_s(pool, portfolio, spec, self._rng, self._forecast.store)
         if task_s is not None:
             prices.task_s = task_s / len(portfolio.views)
@@ -289,6 +294,8 @@ class Controller:
                 told, explanation.list_members(draft, weights), prices.serving_bytes(draft.views)
             )
             self.choices.explain(*explanation.explain(shop, weights))
+        if stage == "default" and self._gate.limits.times:  # now that it is on disk
+            correct_gate(self._gate, portfolio, pool)
         prices.offer_s = elapsed()
         self.stages.write()
 
