@@ -14,11 +14,11 @@ from autometa.tuning.curve import (
     list_misfits,
     list_steps,
     make_cells,
-    pareto,
     smallest_for,
     target_of,
 )
 from autometa.tuning.grid import Dropped, Place, describe
+from autometa.tuning.pareto import pareto
 from autometa.tuning.point import Limits, Point
 from autometa.tuning.predicted import Prediction, describe_prediction
 from autometa.tuning.recommend import Recommendation
@@ -161,4 +161,9 @@ def tell_measured(budget: Budget) -> list[str]:
     for each in budget.do_not_fit:
         nearest = f"; the nearest that fits is {describe(each.nearest)}" if each.nearest else ""
         lines.append(f"Does not fit: {describe(each.limits)}: {each.reason}{nearest}.")
+    lines += [
+        f"Failed: {describe(cell.limits)}: {cell.reason}; --resume tries it again."
+        for cell in budget.cells
+        if cell.failed
+    ]
     return lines

@@ -64,9 +64,20 @@ class Cell:
         return bool(self.points) and len(self.scored) == len(self.points)
 
     @property
+    def worst(self) -> Point | None:
+        """The repeat that says why it does not fit: one that does not, rather than one that failed."""
+        bad = [point for point in self.points if not point.has_score]
+        return min(bad, key=lambda point: point.status != "does_not_fit", default=None)
+
+    @property
     def reason(self) -> str:
-        """Why it does not fit."""
-        return next((point.reason for point in self.points if not point.has_score), "")
+        """Why it does not fit, or failed."""
+        return self.worst.reason if self.worst else ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is not known if it fits, since a run failed."""
+        return self.worst is not None and self.worst.status != "does_not_fit"
 
     @property
     def scores(self) -> list[float]:
@@ -114,7 +125,7 @@ def make_cells(points: Sequence[Point]) -> list[Cell]:
 
 def largest_of(cells: Sequence[Cell], submission: str) -> Cell | None:
     """The cell with the most time, then the most memory, then the most threads, of those that fit."""
-    own = [cell for cell in cells if cell.submission == submission and cell.scored]
+    own = [cell for cell in cells if cell.submission == submission and cell.fits]
     return max(own, key=lambda cell: _size(cell.limits), default=None)
 
 
@@ -147,27 +158,6 @@ def with_gaps(points: Sequence[Point]) -> list[Point]:
         ends = {"gap_to_largest": gap.mean if gap else None, "gap_ci95": gap.ci95 if gap else None}
         found.append(point.model_copy(update=ends))
     return found
-
-
-def pareto(cells: Sequence[Cell]) -> list[Cell]:
-    """Cells than which no other is better in one of score, time, memory and latency of an answer, and as good in the
-    others. What was not measured does not count."""
-    rated = [(cell, _costs(cell)) for cell in cells if cell.fits]
-    return [
-        cell
-        for cell, costs in rated
-        if not any(_dominates(other, costs) for one, other in rated if one is not cell)
-    ]
-
-
-def _costs(cell: Cell) -> tuple[float, ...]:
-    values = (cell.total_s, cell.peak_bytes, cell.p95_ms("predict_ms"))
-    return (-(cell.score or 0.0), *(0.0 if value is None else float(value) for value in values))
-
-
-def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
-    pairs = list(zip(one, other, strict=True))
-    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
 
 def find_knee(cells: Sequence[Cell]) -> Cell | None:
@@ -274,10 +264,10 @@ class Misfit:
 
 
 def list_misfits(cells: Sequence[Cell]) -> list[Misfit]:
-    """All budgets that do not fit."""
+    """All budgets that do not fit; of those that failed nothing is known."""
     found = []
     for cell in cells:
-        if not cell.fits:
+        if not cell.fits and not cell.failed:
             fitting = [other for other in cells if other.fits and other.submission == cell.submission]
             nearest = min(fitting, key=lambda other: distance(cell.limits, other.limits), default=None)
             found.append(Misfit(cell, nearest))

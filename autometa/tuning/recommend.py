@@ -22,8 +22,9 @@ SAME = ("backbones", "preset", "weights_dir", "download", "tasks_per_dataset", "
 
 
 class Check(BaseModel):
-    """The recommended budget, run again alone: what was promised and what came. Scores in per cent. `kept`: the score
-    lies within the interval of what was promised, or above it."""
+    """The recommended budget, run again alone: what was promised and what came, both of the tasks of one repeat.
+    Scores in per cent. `score`: None where the run did not fit, for which `reason` says why. `kept`: the score lies
+    within the interval of what was promised, or above it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,6 +41,18 @@ class Check(BaseModel):
         if self.score is None:
             return False
         return self.promised_ci95 is None or self.score >= self.promised_score - self.promised_ci95
+
+    def tell(self) -> list[str]:
+        """What came of it, in lines."""
+        score = "no score" if self.score is None else f"{self.score:.1f} %"
+        lines = [f"run alone: {score}" + ("" if self.seconds is None else f", {self.seconds:.1f} s")]
+        if not self.kept:
+            promised = f"{self.promised_score:.1f}" + (
+                f" ± {half:.1f}" if (half := self.promised_ci95) else ""
+            )
+            why = f"{score} instead of {promised} %" if self.score is not None else self.reason or score
+            lines.append(f"run alone it did not keep this: {why}")
+        return lines
 
 
 class Recommendation(BaseModel):

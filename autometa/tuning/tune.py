@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -53,8 +53,9 @@ class Tuning:
         self._points, self._dropped = self.store.load(), list(self.plan.dropped)
         for number, place in enumerate(self.plan.places, start=1):
             where = f"[{number}/{len(self.plan.places)}] {_title(place)}"
-            if place.name in self._points:
-                self.report(f"{where}: done before, {tell_point(self._points[place.name])}")
+            before = self._points.get(place.name)
+            if before is not None and before.status != "failed":
+                self.report(f"{where}: done before, {tell_point(before)}")
                 continue
             if reason := self._too_late(number - 1, elapsed()):
                 self._dropped.append(Dropped(place, reason))
@@ -137,23 +138,24 @@ class Tuning:
         found = recommend(make_cells(budget.points), self.dataset, self.options, self.cores)
         if found is None:
             return None
-        place = Place(**found.limits.model_dump(), submission=found.submission)
+        promised = next(
+            point
+            for point in budget.points
+            if (point.submission, point.limits) == (found.submission, found.limits)
+        )
         self.report(f"recommended: {found.why}; it runs once more, alone")
-        alone = self.runner.run(place, self.store.folder / CHECK_FOLDER, shares=False)
-        return found.model_copy(update={"check": _check(budget.points, found, alone)})
+        alone = self.runner.run(Place.of(promised), self.store.folder / CHECK_FOLDER, shares=False)
+        return found.model_copy(update={"check": _check(promised, alone)})
 
 
-def _check(points: Sequence[Point], found: Recommendation, alone: Point) -> Check:
-    cell = next(
-        cell
-        for cell in make_cells(points)
-        if (cell.submission, cell.limits) == (found.submission, found.limits)
-    )
+def _check(promised: Point, alone: Point) -> Check:
+    """`promised` is of the repeat that ran again, so that both answered the same tasks. A run alone that does not fit
+    has no score that counts."""
     return Check(
-        promised_score=cell.score or 0.0,
-        promised_ci95=cell.ci95,
-        promised_s=cell.total_s or 0.0,
-        score=alone.score,
+        promised_score=promised.score or 0.0,
+        promised_ci95=promised.ci95,
+        promised_s=promised.total_s or 0.0,
+        score=alone.score if alone.has_score else None,
         seconds=alone.total_s,
         reason=alone.reason,
     )

@@ -16,11 +16,11 @@ from autometa.tuning.curve import (
     list_misfits,
     list_steps,
     make_cells,
-    pareto,
     smallest_for,
     target_of,
     with_gaps,
 )
+from autometa.tuning.pareto import pareto
 
 RISING = {30.0: 60.0, 60.0: 70.0, 240.0: 72.0, 600.0: 72.1}
 
@@ -61,6 +61,25 @@ def test_the_largest_is_the_one_with_the_most_time_that_fits() -> None:
 def test_the_front_has_no_point_that_another_beats_in_everything() -> None:
     points = [make_point(60, 70), make_point(120, 69), make_point(240, 75), misfit(600, "late")]
     assert [cell.limits.time_budget_s for cell in pareto(make_cells(points))] == [60, 240]
+
+
+def test_the_front_compares_only_what_was_measured_of_both() -> None:
+    unknown = make_point(60, 70, predict_ms=None, peak_bytes=None, seconds={"total": 50.0})
+    assert pareto(make_cells([unknown, make_point(60, 71, 2 * GB, seconds={"total": 40.0})]))[0].score == 71
+    assert len(pareto(make_cells([unknown, make_point(60, 71, 2 * GB, seconds={"total": 60.0})]))) == 2
+
+
+def test_a_budget_of_which_a_repeat_does_not_fit_is_not_the_largest() -> None:
+    cells = make_cells([make_point(600, 72), misfit(600, "late", repeat=1), make_point(60, 70)])
+    largest = largest_of(cells, "autometa")
+    assert largest is not None and largest.limits.time_budget_s == 60
+    assert cells[0].reason == "late" and not cells[0].failed
+
+
+def test_nothing_is_known_of_a_budget_that_failed() -> None:
+    failed = misfit(30, "RuntimeError: an error").model_copy(update={"status": "failed"})
+    cells = make_cells([make_point(60, 70), failed])
+    assert list_misfits(cells) == [] and cells[1].failed
 
 
 def test_the_knee_lies_above_the_line_between_the_ends() -> None:
