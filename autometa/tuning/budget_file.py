@@ -11,13 +11,13 @@ from autometa.tuning.curve import (
     Cell,
     find_knee,
     largest_of,
-    list_misfits,
     list_steps,
     make_cells,
     smallest_for,
     target_of,
 )
 from autometa.tuning.grid import Dropped, Place, describe
+from autometa.tuning.misfits import list_misfits
 from autometa.tuning.pareto import pareto
 from autometa.tuning.point import Limits, Point
 from autometa.tuning.predicted import Prediction, describe_prediction

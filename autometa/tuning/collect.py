@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from autometa.tuning.grid import Place
 from autometa.tuning.point import Point, Status
 from ingestion import IngestionResult
 from ingestion.meta_test import MEMORY_FILE
+from ingestion.resume import IDENTITY_FILE, RunIdentity
 from scoring import ScoreSummary
 
 MAIN_METRIC = "normalized_accuracy"
@@ -60,6 +62,7 @@ def collect_point(place: Place, result: IngestionResult, summary: ScoreSummary |
         first_learner_s=choices.served[0].seconds if choices.served else None,
         peak_bytes=_read_peak_bytes(folder, model),
         model_bytes=_count_model_bytes(model),
+        tasks=_hash_tasks(folder),
         chosen=[member.name for member in choices.members if member.kind != "mode"],
         **found,
     )
@@ -119,6 +122,18 @@ def _read_stage_times(folder: Path) -> Any:
 def _read_choices(folder: Path) -> Choices:
     file = folder / CHOICES_FILE
     return Choices.model_validate_json(file.read_text("utf-8")) if file.exists() else Choices()
+
+
+def _hash_tasks(folder: Path) -> str:
+    """A digest of what the tasks of a run follow from, which is not the size of the images; "" where the run ended
+    before it was known."""
+    file = folder / IDENTITY_FILE
+    if not file.exists():
+        return ""
+    identity = RunIdentity.model_validate_json(file.read_text("utf-8"))
+    form = {name: value for name, value in identity.tasks.items() if name != "image_size"}
+    text = json.dumps([identity.dataset, identity.seed, identity.protocol, form], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _task_scores(folder: Path) -> list[float]:

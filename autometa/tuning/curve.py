@@ -18,7 +18,6 @@ from scipy.special import stdtrit
 from autometa.core.settings import show_duration
 from autometa.tuning.grid import describe
 from autometa.tuning.point import Limits, Point, Quantiles
-from autometa.tuning.prediction import distance
 
 CONFIDENCE = 0.95
 MINUS = "\N{MINUS SIGN}"
@@ -140,10 +139,14 @@ def compare(one: Cell, other: Cell) -> Gap | None:
     differences = [
         a - b
         for point in one.scored
-        if point.repeat in theirs and len(point.score_per_task) == len(theirs[point.repeat].score_per_task)
+        if point.repeat in theirs and _have_same_tasks(point, theirs[point.repeat])
         for a, b in zip(point.score_per_task, theirs[point.repeat].score_per_task, strict=True)
     ]
     return Gap(fmean(differences), _half_width(differences)) if differences else None
+
+
+def _have_same_tasks(one: Point, other: Point) -> bool:
+    return one.tasks == other.tasks and len(one.score_per_task) == len(other.score_per_task)
 
 
 def with_gaps(points: Sequence[Point]) -> list[Point]:
@@ -202,9 +205,20 @@ def target_of(text: str, cells: Sequence[Cell]) -> float | None:
 
 
 def smallest_for(cells: Sequence[Cell], target: float) -> Cell | None:
-    """The smallest budget whose score reaches a target: the least time, then memory, then threads."""
-    reach = [cell for cell in cells if cell.fits and cell.score is not None and cell.score >= target]
-    return min(reach, key=lambda cell: _size(cell.limits), default=None)
+    """The smallest budget whose score reaches a target."""
+    return smallest_of([cell for cell in cells if cell.score is not None and cell.score >= target])
+
+
+def smallest_of(cells: Sequence[Cell]) -> Cell | None:
+    """The cell with the least time, then memory, then threads, of those that fit; of equal ones that which took less
+    time."""
+    fitting = [cell for cell in cells if cell.fits]
+    return min(fitting, key=lambda cell: (*_size(cell.limits), cell.total_s or math.inf), default=None)
+
+
+def is_smaller(one: Cell, other: Cell) -> bool:
+    """Whether it has less time, or as much and less memory, or as much of both and fewer threads."""
+    return _size(one.limits) < _size(other.limits)
 
 
 @dataclass(frozen=True)
@@ -253,25 +267,6 @@ def list_steps(cells: Sequence[Cell]) -> list[Step]:
             if (gain := compare(end, start)) is not None:
                 steps.append(Step(start, end, gain))
     return steps
-
-
-@dataclass(frozen=True)
-class Misfit:
-    """A budget that does not fit, why, and the nearest one that does."""
-
-    cell: Cell
-    nearest: Cell | None
-
-
-def list_misfits(cells: Sequence[Cell]) -> list[Misfit]:
-    """All budgets that do not fit; of those that failed nothing is known."""
-    found = []
-    for cell in cells:
-        if not cell.fits and not cell.failed:
-            fitting = [other for other in cells if other.fits and other.submission == cell.submission]
-            nearest = min(fitting, key=lambda other: distance(cell.limits, other.limits), default=None)
-            found.append(Misfit(cell, nearest))
-    return found
 
 
 def signed(value: float) -> str:

@@ -62,6 +62,9 @@ class Point(Limits):
     chosen: list[str] = []
     """Views and copies of backbones that answer."""
     score_per_task: list[float] = []
+    tasks: str = ""
+    """A digest of the dataset, the seed, the protocol and the form of the tasks: points are paired
+    where it is equal."""
 
     @property
     def limits(self) -> Limits:

@@ -11,7 +11,17 @@ from pydantic import BaseModel, ConfigDict
 
 from autometa.core.options import RunOptions
 from autometa.core.settings import dump_yaml, show_bytes, show_duration, show_value
-from autometa.tuning.curve import LITTLE, Cell, compare, find_knee, largest_of, smallest_for, target_of
+from autometa.tuning.curve import (
+    LITTLE,
+    Cell,
+    compare,
+    find_knee,
+    is_smaller,
+    largest_of,
+    smallest_for,
+    smallest_of,
+    target_of,
+)
 from autometa.tuning.grid import describe
 from autometa.tuning.options import TuneOptions, visible_devices
 from autometa.tuning.point import Limits
@@ -93,10 +103,13 @@ def choose(cells: Sequence[Cell], target: str | None = None) -> Choice | None:
         if cell is not None:
             return Choice(cell, f"the smallest budget of the grid that reaches {wanted:.1f} % ({target})")
         return Choice(best, f"the best one; no budget of the grid reaches {wanted:.1f} % ({target})")
-    equal = [cell for cell in fitting if _is_as_good(cell, best)]
-    cell = min(equal, key=lambda each: (each.limits.time_budget_s, each.total_s or 0.0, each.peak_bytes or 0))
+    cell = smallest_of([cell for cell in fitting if _is_as_good(cell, best)]) or best
     if cell is best:
-        return Choice(cell, f"the best score of the grid; smaller budgets lose more than {LITTLE:g} points")
+        lost = f"; smaller budgets lose more than {LITTLE:g} points"
+        has_smaller = any(is_smaller(each, best) for each in fitting)
+        return Choice(
+            cell, "the best score of the grid" + (lost if has_smaller else ", and no smaller one fits")
+        )
     return Choice(cell, f"the smallest budget that is no more than {LITTLE:g} points worse than the best one")
 
 

@@ -11,6 +11,7 @@ from autometa.tuning.collect import collect_point
 from autometa.tuning.grid import Place
 from autometa.tuning.point import Point
 from ingestion import IngestionResult
+from ingestion.resume import RunIdentity
 from scoring import ScoreSummary
 
 
@@ -43,6 +44,20 @@ def test_what_did_not_fit_is_told_before_what_failed_for_it(tmp_path: Path) -> N
     reason = "used 2.10 GB of memory, the budget is 2.00 GB"
     point = collect(tmp_path, {1: "the submission did not start for meta-test", 2: reason})
     assert (point.status, point.reason) == ("does_not_fit", reason)
+
+
+def test_tasks_are_known_by_what_they_follow_from_and_not_by_the_size_of_images(tmp_path: Path) -> None:
+    def hashed(px: int, **changed: Any) -> str:
+        form: dict[str, int | None] = {"per_dataset": 3, "image_size": px}
+        own = {"dataset": "photos-1", "bundle": "b", "seed": 93, "protocol": "within-domain", "tasks": form}
+        identity = RunIdentity.model_validate({**own, **changed})
+        (tmp_path / "run.json").write_text(identity.model_dump_json(), encoding="utf-8")
+        return collect(tmp_path, {}).tasks
+
+    assert hashed(128) == hashed(96, bundle="other") != ""
+    assert len({hashed(128), hashed(128, seed=1), hashed(128, dataset="photos-2")}) == 3
+    (tmp_path / "run.json").unlink()
+    assert collect(tmp_path, {}).tasks == ""
 
 
 def test_a_run_that_cannot_be_scored_failed(tmp_path: Path) -> None:

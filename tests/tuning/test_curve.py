@@ -13,14 +13,15 @@ from autometa.tuning.curve import (
     compare,
     find_knee,
     largest_of,
-    list_misfits,
     list_steps,
     make_cells,
     smallest_for,
     target_of,
     with_gaps,
 )
+from autometa.tuning.misfits import list_misfits
 from autometa.tuning.pareto import pareto
+from autometa.tuning.recommend import choose
 
 RISING = {30.0: 60.0, 60.0: 70.0, 240.0: 72.0, 600.0: 72.1}
 
@@ -49,6 +50,29 @@ def test_repeats_are_one_cell_and_pair_with_their_own_tasks() -> None:
 def test_a_point_without_common_tasks_has_no_gap() -> None:
     one, other = make_cells([make_point(60, 70), make_point(30, 70, repeat=1)])
     assert compare(one, other) is None
+
+
+def test_points_of_other_tasks_have_no_gap() -> None:
+    points = [make_point(60, 70, tasks="a"), make_point(30, 60, tasks="a"), make_point(20, 50, tasks="b")]
+    largest, same, other = make_cells(points)
+    assert compare(same, largest) is not None and compare(other, largest) is None
+    assert [point.gap_to_largest is None for point in with_gaps(points)] == [False, False, True]
+
+
+def test_the_smallest_of_equal_ones_is_that_with_the_smallest_limits() -> None:
+    fast, small = make_point(60, 70, 4 * GB, seconds={"total": 20.0}), make_point(60, 70, 2 * GB)
+    found = choose(make_cells([make_point(240, 70.2), fast, small]))
+    assert found is not None and found.cell.limits.memory_budget_bytes == 2 * GB
+    one = make_point(60, 70, 2 * GB, submission="other", seconds={"total": 20.0})
+    found = choose(make_cells([small, one]))
+    assert found is not None and found.cell.submission == "other"
+
+
+def test_of_smaller_budgets_only_those_are_told_of_that_fit() -> None:
+    found = choose(make_cells([make_point(60, 70), misfit(30, "late")]))
+    assert found is not None and found.why == "the best score of the grid, and no smaller one fits"
+    found = choose(make_cells([make_point(60, 70), make_point(30, 60)]))
+    assert found is not None and found.why.endswith("; smaller budgets lose more than 0.5 points")
 
 
 def test_the_largest_is_the_one_with_the_most_time_that_fits() -> None:

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from grid_cases import GB, make_point, misfit
+from grid_cases import GB, FakeRunner, make_point, tune
 
 from autometa.core.errors import ConfigError
 from autometa.core.options import RunOptions
 from autometa.core.settings import load_yaml
-from autometa.planning.choice_log import Choices
 from autometa.tuning import tune as tune_module
 from autometa.tuning.budget_file import Budget, tell
 from autometa.tuning.elsewhere import most_threads, predict_elsewhere
@@ -23,44 +22,7 @@ from autometa.tuning.profiles import REFERENCE
 from autometa.tuning.recommend import choose
 from autometa.tuning.store import Identity, Store
 from autometa.tuning.table import table_rows
-from autometa.tuning.tune import Tuning, describe_plan
-
-SCORES = {30.0: 60.0, 60.0: 71.8, 240.0: 72.0}
-
-
-class FakeRunner:
-    """Answers with made-up points; `ends` at a place, as a kill does."""
-
-    def __init__(self, ends: str = "", **values: Any) -> None:
-        self.ran: list[tuple[str, bool]] = []
-        self.ends, self.values = ends, values
-
-    def run(self, place: Place, folder: Path, *, shares: bool = True) -> Point:
-        if place.name == self.ends:
-            raise KeyboardInterrupt
-        self.ran.append((place.name, shares))
-        if place.time_budget_s in self.values.get("misfits", ()):
-            point = misfit(place.time_budget_s, "took 33.0 s, 3.0 s too long", place.memory_budget_bytes)
-        else:
-            own = {name: value for name, value in self.values.items() if name != "misfits"}
-            score = SCORES[place.time_budget_s]
-            point = make_point(
-                place.time_budget_s, score, place.memory_budget_bytes, repeat=place.repeat, **own
-            )
-        ingestion = folder / "ingestion"
-        ingestion.mkdir(parents=True, exist_ok=True)
-        (ingestion / "choices.json").write_text(Choices(meta_test_bytes=GB).model_dump_json())
-        return point.model_copy(update={"submission": place.submission, "threads": place.threads})
-
-
-def tune(folder: Path, runner: FakeRunner, **values: Any) -> Budget:
-    options = TuneOptions.model_validate({"time_budget": "30s,60s,4m", "memory_budget": "4GB", **values})
-    dataset = folder.parent / "photos"
-    dataset.mkdir(exist_ok=True)
-    store = Store(folder)
-    plan = make_plan(list_places(options, 2), options.within)
-    with store.claim(Identity.of(dataset, options), resume=options.resume, overwrite=options.overwrite):
-        return Tuning(dataset, options, plan, runner, store, 2, lambda _: None).run()
+from autometa.tuning.tune import describe_plan
 
 
 def test_a_grid_runs_once_a_point_and_checks_what_it_recommends(tmp_path: Path) -> None:
@@ -119,6 +81,12 @@ def test_a_grid_goes_on_only_with_the_same_tasks_and_is_not_overwritten(tmp_path
         tune(out, FakeRunner(), output=out, resume=True, seed=5)
     with pytest.raises(ConfigError, match=r"has infer-limit None, not 0\.03; give"):
         tune(out, FakeRunner(), output=out, resume=True, infer_limit="30ms")
+    with pytest.raises(ConfigError, match="has sandbox auto, not none; give"):
+        tune(out, FakeRunner(), output=out, resume=True, sandbox="none")
+    (tmp_path / "else").mkdir()
+    identity = Identity.of(tmp_path / "else" / "photos", TuneOptions())
+    with pytest.raises(ConfigError, match=r"has dataset .*photos, not .*else/photos; give"):
+        Store(out).claim(identity, resume=True, overwrite=False)
     with pytest.raises(ConfigError, match="exists and is not empty; add --resume or --overwrite"):
         tune(out, FakeRunner())
     runner = FakeRunner()
@@ -128,61 +96,6 @@ def test_a_grid_goes_on_only_with_the_same_tasks_and_is_not_overwritten(tmp_path
     (tmp_path / "mine" / "file").touch()
     with pytest.raises(ConfigError, match="is not the output of a grid"):
         tune(tmp_path / "mine", FakeRunner(), overwrite=True)
-
-
-class Alone(FakeRunner):
-    """The run that checks is another one: these are its values."""
-
-    def __init__(self, **alone: Any) -> None:
-        super().__init__()
-        self.alone = alone
-
-    def run(self, place: Place, folder: Path, *, shares: bool = True) -> Point:
-        point = super().run(place, folder, shares=shares)
-        return point if shares else point.model_copy(update=self.alone)
-
-
-@pytest.mark.parametrize(
-    ("alone", "told"),
-    [
-        ({"status": "does_not_fit", "reason": "took 63.0 s, 3.0 s too long"}, "took 63.0 s, 3.0 s too long"),
-        ({"status": "failed", "reason": "why"}, "why"),
-        ({"score": 60.0}, "60.0 % instead of 71.8 ± 2.5 %"),
-    ],
-)
-def test_a_run_alone_that_does_not_fit_or_has_a_worse_score_keeps_no_promise(
-    tmp_path: Path, alone: dict[str, Any], told: str
-) -> None:
-    budget = tune(tmp_path / "out", Alone(**alone))
-    assert budget.recommendation is not None and (check := budget.recommendation.check) is not None
-    assert not check.kept and check.tell()[-1] == f"run alone it did not keep this: {told}"
-
-
-def test_the_promise_is_that_of_the_repeat_that_runs_again(tmp_path: Path) -> None:
-    class Repeats(FakeRunner):
-        def run(self, place: Place, folder: Path, *, shares: bool = True) -> Point:
-            point = super().run(place, folder, shares=shares)
-            return point.model_copy(update={"score": (point.score or 0.0) - 20 * point.repeat})
-
-    budget = tune(tmp_path / "out", Repeats(), repeats=2)
-    assert budget.recommendation is not None and (check := budget.recommendation.check) is not None
-    assert (check.promised_score, check.promised_ci95, check.kept) == (71.8, 2.5, True)
-    assert check.tell() == ["run alone: 71.8 %, 54.0 s"]
-
-
-def test_points_that_failed_are_tried_again(tmp_path: Path) -> None:
-    class Fails(FakeRunner):
-        def run(self, place: Place, folder: Path, *, shares: bool = True) -> Point:
-            point = super().run(place, folder, shares=shares)
-            own = {"status": "failed", "reason": "RuntimeError: why", "score": None}
-            return point.model_copy(update=own if place.time_budget_s == 30 else {})
-
-    out = tmp_path / "out"
-    budget = tune(out, Fails())
-    assert budget.do_not_fit == () and any(line.startswith("Failed: 30s") for line in tell(budget))
-    runner = FakeRunner()
-    assert [point.status for point in tune(out, runner, output=out, resume=True).points] == ["ok"] * 3
-    assert [name for name, shares in runner.ran if shares] == ["autometa-30s-4GB-2t-r0"]
 
 
 def test_less_memory_is_inferred_where_the_run_would_be_the_same(tmp_path: Path) -> None:
