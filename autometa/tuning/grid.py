@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
+from autometa.bundles.shipped import BASELINES, find_bundle
 from autometa.core.settings import show_bytes, show_duration
 from autometa.tuning.options import TuneOptions
 from autometa.tuning.point import Limits, Point
@@ -16,6 +17,12 @@ SHARING = "autometa"
 """The submission whose points share work."""
 SHARED_SHARE, POINT_S = 0.35, 15.0
 """What a further point takes where work is shared, until one has run: this share of its budget, and a start."""
+
+
+def shares_work(submission: str) -> bool:
+    """Whether a submission is the baseline that comes with this project: no other one, not even a folder of its name
+    in the working directory, gets a folder that its runs have in common, or is known to be the same run."""
+    return submission == SHARING and find_bundle(SHARING).resolve() == (BASELINES / SHARING).resolve()
 
 
 class Place(Limits):
@@ -144,7 +151,7 @@ def predict_costs(places: Sequence[Place]) -> list[float]:
     costs, seen = list[float](), set[tuple[str, int]]()
     for place in places:
         kind = (place.submission, place.threads)
-        shares = place.submission == SHARING and kind in seen
+        shares = kind in seen and shares_work(place.submission)
         share_s = min(SHARED_SHARE * place.time_budget_s + POINT_S, place.time_budget_s)
         costs.append(share_s if shares else place.time_budget_s)
         seen.add(kind)

@@ -12,7 +12,7 @@ from autometa.core.files import write_model
 from autometa.core.settings import show_duration
 from autometa.tuning.budget_file import Budget, summarise
 from autometa.tuning.curve import make_cells, with_gaps
-from autometa.tuning.grid import Dropped, GridPlan, Place, describe, predict_costs, show_seconds
+from autometa.tuning.grid import Dropped, GridPlan, Place, describe, predict_costs, shares_work, show_seconds
 from autometa.tuning.options import TuneOptions
 from autometa.tuning.page import render_page
 from autometa.tuning.point import Point
@@ -83,8 +83,10 @@ class Tuning:
     def _make(self, place: Place, where: str) -> Point:
         """A point, inferred or run, with what was expected of it before."""
         done = self._done(place)
-        if self.options.skip_same and (same := infer(place, [(p, self._files(p)) for p in done])):
-            return same
+        if self.options.skip_same:
+            files = [(point, self._files(point)) for point in done]
+            if same := infer(place, files, size_is_given=self.options.image_size != "auto"):
+                return same
         expected = expect(place, done)
         told = "" if expected.total_s is None else f", about {expected.total_s:.0f} s of work expected"
         self.report(f"{where}: runs{told}")
@@ -185,7 +187,7 @@ def describe_plan(plan: GridPlan) -> list[str]:
     """The plan for people: every point with what it is predicted to take here, and what is left out."""
     lines = [
         f"{_title(place)}: about {show_seconds(seconds)}"
-        + ("" if place.submission == "autometa" else ", in full: only runs of autometa share work")
+        + ("" if shares_work(place.submission) else ", in full: only runs of autometa share work")
         for place, seconds in zip(plan.places, plan.seconds, strict=True)
     ]
     if plan.places:

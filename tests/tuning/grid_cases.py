@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ class FakeRunner:
 
     def __init__(self, ends: str = "", **values: Any) -> None:
         self.ran: list[tuple[str, bool]] = []
-        self.ends, self.values = ends, values
+        self.ends, self.values, self.px = ends, values, 128
 
     def run(self, place: Place, folder: Path, *, shares: bool = True) -> Point:
         if place.name == self.ends:
@@ -86,6 +87,7 @@ class FakeRunner:
         ingestion = folder / "ingestion"
         ingestion.mkdir(parents=True, exist_ok=True)
         (ingestion / "choices.json").write_text(Choices(meta_test_bytes=GB).model_dump_json())
+        (ingestion / "ingestion.json").write_text(json.dumps({"image_size": self.px}))
         return point.model_copy(update={"submission": place.submission, "threads": place.threads})
 
 

@@ -112,6 +112,14 @@ def test_less_memory_is_inferred_where_the_run_would_be_the_same(tmp_path: Path)
     assert len([name for name, shares in every.ran if shares]) == 6
 
 
+def test_larger_images_may_be_smaller_with_less_memory_unless_their_size_is_given(tmp_path: Path) -> None:
+    for px, size, runs in ((192, "auto", 6), (128, "auto", 3), (192, "192", 3)):
+        runner = FakeRunner()
+        runner.px = px
+        tune(tmp_path / f"{px}-{size}", runner, memory_budget="4GB,8GB", image_size=size)
+        assert len([name for name, shares in runner.ran if shares]) == runs
+
+
 @pytest.mark.parametrize(
     ("values", "memory"),
     [
