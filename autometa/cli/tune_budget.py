@@ -33,7 +33,7 @@ from autometa.core.progress import VERBOSE
 from autometa.core.settings import show_duration
 from autometa.display import Display
 from autometa.planning.serving_limits import asked_limits, to_variables
-from autometa.tuning.options import TuneOptions
+from autometa.tuning.options import TuneOptions, visible_devices
 from autometa.tuning.profiles import Profile, read_profile
 from ingestion import Event
 from ingestion.terminal import prepare_process
@@ -91,6 +91,8 @@ def tune_budget(dataset: Path | None, config: Path | None, as_json: bool, **give
     dataset = _check_dataset(dataset)
     for name in options.submission:
         find_submission(name)
+    if options.device is not None:
+        visible_devices(options.device)  # an error before anything has run
     profiles = [read_profile(name) for name in options.profile or ()]
     from autometa.tuning.grid import list_places, make_plan  # noqa: PLC0415 - the others are slow to import
     from autometa.tuning.tune import describe_plan  # noqa: PLC0415
@@ -172,7 +174,7 @@ def _show_plan(plan: GridPlan, as_json: bool, lines: list[str]) -> None:
     rows = zip(plan.places, plan.seconds, strict=True)
     print_json({
         "places": [{**place.model_dump(), "seconds": seconds} for place, seconds in rows],
-        "cold_s": plan.cold_s,
+        "check_s": plan.check_s,
         "left_out": [{**each.place.model_dump(), "reason": each.reason} for each in plan.dropped],
         "total_s": plan.total_s,
     })  # fmt: skip

@@ -76,17 +76,17 @@ class Dropped:
 @dataclass(frozen=True)
 class GridPlan:
     """The points in the order in which they run, with the seconds that each is predicted to take here, and those that
-    do not run. `cold_s`: of the run that checks what is recommended."""
+    do not run. `check_s`: of the run that checks what is recommended."""
 
     places: tuple[Place, ...]
     seconds: tuple[float, ...]
-    cold_s: float
+    check_s: float
     dropped: tuple[Dropped, ...] = field(default=())
 
     @property
     def total_s(self) -> float:
         """Of all points and the check."""
-        return sum(self.seconds) + (self.cold_s if self.places else 0.0)
+        return sum(self.seconds) + (self.check_s if self.places else 0.0)
 
 
 def list_places(options: TuneOptions, threads: int) -> list[Place]:
@@ -130,7 +130,7 @@ def make_plan(places: Sequence[Place], within_s: float | None = None) -> GridPla
     kept, dropped = list(places), list[Dropped]()
     while kept and within_s is not None:
         costs = predict_costs(kept)
-        total_s = sum(costs) + _cold_s(kept)
+        total_s = sum(costs) + _check_s(kept)
         if total_s <= within_s:
             break
         worst = max(range(len(kept)), key=lambda n: (kept[n].time_budget_s, kept[n].repeat, -n))
@@ -142,7 +142,7 @@ def make_plan(places: Sequence[Place], within_s: float | None = None) -> GridPla
                 f"--within allows {show_seconds(within_s)}",
             )
         )
-    return GridPlan(tuple(kept), tuple(predict_costs(kept)), _cold_s(kept), tuple(dropped))
+    return GridPlan(tuple(kept), tuple(predict_costs(kept)), _check_s(kept), tuple(dropped))
 
 
 def predict_costs(places: Sequence[Place]) -> list[float]:
@@ -158,7 +158,7 @@ def predict_costs(places: Sequence[Place]) -> list[float]:
     return costs
 
 
-def _cold_s(places: Sequence[Place]) -> float:
+def _check_s(places: Sequence[Place]) -> float:
     return max((place.time_budget_s for place in places), default=0.0)
 
 

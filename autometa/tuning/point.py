@@ -78,5 +78,6 @@ class Point(Limits):
 
     @property
     def total_s(self) -> float | None:
-        """Seconds of the whole run, as if it had been alone and cold."""
+        """Seconds of the whole run, as if it had been alone; images that an earlier run has decoded are in the cache
+        also then."""
         return self.seconds.get("total")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,7 @@ from autometa.tuning.point import Limits
 SAME = ("backbones", "preset", "weights_dir", "download", "tasks_per_dataset", "query_per_class", "ways", "shots",
         "image_size", "seed", "protocol", "sandbox", "infer_limit", "adapt_limit", "max_model_size")  # fmt: skip
 """Options that a run takes over from the grid, where they are not the default."""
+RUN = "autometa run"
 
 
 class Check(BaseModel):
@@ -80,7 +83,9 @@ class Recommendation(BaseModel):
     def yaml(self) -> str:
         """The content of `recommended.yaml`."""
         lines = [f"{name}: {dump_yaml(value)}" for name, value in self.options.items()]
-        return "\n".join([f"# {self.why}", *lines, ""])
+        prefix = self.command.partition(RUN)[0]
+        how = [f"# As in the grid: {prefix}{RUN} --config recommended.yaml"] if prefix else []
+        return "\n".join([f"# {self.why}", *how, *lines, ""])
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,7 @@ def recommend(
     if limits.gpu_memory_budget_bytes:
         own["gpu-memory-budget"] = show_bytes(limits.gpu_memory_budget_bytes)
     own |= _same_options(options)
-    words = ["autometa", "run", *(word for name, value in own.items() for word in (f"--{name}", str(value)))]
+    words = [*RUN.split(), *(word for name, value in own.items() for word in (f"--{name}", str(value)))]
     return Recommendation(
         submission=choice.cell.submission,
         limits=limits,
@@ -160,8 +165,11 @@ def _same_options(options: TuneOptions) -> dict[str, str | int]:
 
 def _prefix(limits: Limits, threads: int, device: str | None) -> str:
     """What keeps a program to fewer processors (Linux), or to a device."""
-    visible = "" if device is None else f"CUDA_VISIBLE_DEVICES={visible_devices(device)} "
-    return visible + (f"taskset -c 0-{limits.threads - 1} " if limits.threads < threads else "")
+    visible = "" if device is None else f"CUDA_VISIBLE_DEVICES={shlex.quote(visible_devices(device))} "
+    if limits.threads >= threads or sys.platform != "linux":
+        return visible
+    cores = sorted(os.sched_getaffinity(0))[: limits.threads]
+    return f"{visible}taskset -c {','.join(map(str, cores))} "
 
 
 def knee_of(cells: Sequence[Cell], submission: str) -> Cell | None:

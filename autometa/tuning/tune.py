@@ -116,7 +116,7 @@ class Tuning:
         if within_s is None:
             return ""
         next_s = predict_costs(places)[done]
-        left_s = within_s - spent_s - self.plan.cold_s
+        left_s = within_s - spent_s - self.plan.check_s
         if next_s <= left_s or done == 0:
             return ""
         return f"about {show_seconds(next_s)}, {show_seconds(max(left_s, 0))} are left of --within"
@@ -191,6 +191,6 @@ def describe_plan(plan: GridPlan) -> list[str]:
         for place, seconds in zip(plan.places, plan.seconds, strict=True)
     ]
     if plan.places:
-        lines.append(f"what is recommended, run again alone: up to {show_duration(plan.cold_s)}")
+        lines.append(f"what is recommended, run again alone: up to {show_duration(plan.check_s)}")
     lines += [f"left out: {_title(each.place)}: {each.reason}" for each in plan.dropped]
     return [*lines, f"{len(plan.places)} points, about {show_seconds(plan.total_s)} together"]

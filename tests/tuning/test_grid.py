@@ -80,7 +80,7 @@ def test_bundles_of_the_same_name_have_files_of_their_own() -> None:
 def test_only_points_of_autometa_are_cheap_after_the_first() -> None:
     plan = make_plan(list_places(options(time_budget="60s,10m", submission="autometa,random"), 2))
     assert list(plan.seconds) == [600, 36, 600, 60]
-    assert plan.cold_s == 600 and plan.total_s == 600 + 36 + 600 + 60 + 600
+    assert plan.check_s == 600 and plan.total_s == 600 + 36 + 600 + 60 + 600
 
 
 def test_a_folder_of_the_name_of_the_baseline_shares_nothing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from autometa.tuning import tune as tune_module
 from autometa.tuning.budget_file import Budget, tell
 from autometa.tuning.elsewhere import most_threads, predict_elsewhere
 from autometa.tuning.grid import Place, list_places, make_plan
-from autometa.tuning.options import TuneOptions
+from autometa.tuning.options import TuneOptions, visible_devices
 from autometa.tuning.page import render_page
 from autometa.tuning.point import Limits, Point
 from autometa.tuning.profiles import REFERENCE
@@ -58,7 +59,56 @@ def test_what_is_recommended_is_a_config_of_a_run(tmp_path: Path) -> None:
 def test_fewer_processors_are_part_of_the_command(tmp_path: Path) -> None:
     budget = tune(tmp_path / "out", FakeRunner(), threads="1", device="cpu")
     assert budget.recommendation is not None
-    assert budget.recommendation.command.startswith("CUDA_VISIBLE_DEVICES= taskset -c 0-0 autometa run")
+    prefix = f"CUDA_VISIBLE_DEVICES='' taskset -c {min(os.sched_getaffinity(0))} autometa run "
+    assert budget.recommendation.command.startswith(prefix)
+    written = (tmp_path / "out" / "recommended.yaml").read_text("utf-8")
+    assert f"\n# As in the grid: {prefix}--config recommended.yaml\n" in written
+    tune(tmp_path / "all", FakeRunner())
+    assert "# As in" not in (tmp_path / "all" / "recommended.yaml").read_text("utf-8")
+
+
+def test_processors_are_those_that_may_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {9, 4, 6})
+    budget = tune(tmp_path / "out", FakeRunner(), threads="1")
+    assert budget.recommendation is not None and "taskset -c 4 autometa" in budget.recommendation.command
+
+
+def test_a_device_is_one_of_those_that_are_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert [visible_devices(name) for name in ("cpu", "cuda", "cuda:1")] == ["", "0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5, 7")
+    assert [visible_devices(name) for name in ("cpu", "cuda", "cuda:1")] == ["", "5", "7"]
+    with pytest.raises(ConfigError, match="--device cuda:2: CUDA_VISIBLE_DEVICES=5, 7 leaves 2 GPUs; name"):
+        visible_devices("cuda:2")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(ConfigError, match="leaves 0 GPUs"):
+        visible_devices("cuda")
+
+
+def test_sentences_and_marks_name_the_submission_that_they_are_of(tmp_path: Path) -> None:
+    class Two(FakeRunner):
+        def run(self, place: Place, folder: Path, *, shares: bool = True) -> Point:
+            point = super().run(place, folder, shares=shares)
+            if place.submission == "autometa":
+                return point.model_copy(update={"score": (point.score or 0) - 9})
+            own = {"status": "does_not_fit", "reason": "late"}
+            return point.model_copy(update=own if place.time_budget_s == 30 else {})
+
+    budget = tune(tmp_path / "out", Two(), submission="autometa,random", target_score="70")
+    assert budget.recommendation is not None and budget.recommendation.submission == "random"
+    assert budget.smallest_for_target is None
+    told = tell(budget)
+    assert "Target 70.0 % (70): no budget of autometa reaches it." in told
+    assert any(line.startswith("Does not fit: 30s, 4GB, 2 threads (random): late") for line in told)
+    assert sum(line.startswith("More is not better") and line.endswith("(random).") for line in told) == 1
+    page = render_page(budget)
+    assert page.count('<tr class="chosen">') == 1 and "random, 1m" in page
+
+
+def test_it_is_told_that_images_were_decoded_once(tmp_path: Path) -> None:
+    budget = tune(tmp_path / "out", FakeRunner(seconds={"total": 20.0, "decode": 3.0}))
+    (line,) = [line for line in tell(budget) if line.startswith("Images were decoded once")]
+    assert "the first point took 3.0 s" in line and line in render_page(budget)
 
 
 def test_a_killed_grid_goes_on_and_loses_one_point(tmp_path: Path) -> None:
