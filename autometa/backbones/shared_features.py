@@ -47,6 +47,7 @@ class StepCosts:
     file: Path
     rates: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
     _next: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    _writes: bool = True
 
     def __post_init__(self) -> None:
         journals.cut_damaged_end(self.file)
@@ -65,9 +66,14 @@ class StepCosts:
         return images * rate
 
     def add(self, seconds: float, images: int) -> None:
-        """A batch was computed here."""
-        journals.append(self.file, {"images": images, "seconds": seconds})
+        """A batch was computed here. Where it cannot be written, only this process knows what it took, and what
+        follows is not written either: it would stand behind half a line."""
         self.rates[_size_class(images)].append(seconds / images)
+        if self._writes:
+            try:
+                journals.append(self.file, {"images": images, "seconds": seconds})
+            except OSError:
+                self._writes = False
 
 
 def _size_class(images: int) -> int:
@@ -139,7 +145,8 @@ class SharedKind:
         return torch.from_numpy(features)
 
     def _keep(self, keys: NDArray[np.uint64], features: torch.Tensor) -> None:
-        """Append rows. A disk that is full or read-only is no failure: later runs compute them again."""
+        """Append rows. A disk that is full or read-only is no failure: later runs compute them again. What comes
+        after it goes to other files, as rows and keys of these no longer stand in the same places."""
         if not len(keys):
             return
         with clock.taking(0.0):
@@ -150,7 +157,7 @@ class SharedKind:
                 with self._own.with_suffix(KEYS).open("ab") as stream:
                     stream.write(keys.astype("<u8").tobytes())
             except OSError:
-                return
+                self._own = self._folder / uuid.uuid4().hex
 
 
 class SharedFeatures:
@@ -175,16 +182,19 @@ class SharedFeatures:
         return compute(images) if kind is None else kind.embed(images, compute)
 
     def _kind(self, description: Mapping[str, Any], engine: str) -> SharedKind | None:
-        """None where there is no room for it."""
+        """None where there is no room for it, or its folder cannot be used."""
         text = json.dumps(description, sort_keys=True)
         digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
         if (digest, engine) not in self._kinds:
             folder = self._root / digest
-            if not _has_room(self._root):
+            try:
+                if not _has_room(self._root):
+                    return None
+                folder.mkdir(parents=True, exist_ok=True)
+                costs = StepCosts(folder / f"{engine}-{self._label}{STEPS}")
+                self._kinds[digest, engine] = SharedKind(folder, costs)
+            except OSError:
                 return None
-            folder.mkdir(parents=True, exist_ok=True)
-            costs = StepCosts(folder / f"{engine}-{self._label}{STEPS}")
-            self._kinds[digest, engine] = SharedKind(folder, costs)
         return self._kinds[digest, engine]
 
 

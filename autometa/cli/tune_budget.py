@@ -30,9 +30,10 @@ from autometa.core.budget import process_age_s
 from autometa.core.cgroups import count_cores
 from autometa.core.errors import ConfigError
 from autometa.core.progress import VERBOSE
+from autometa.core.settings import show_duration
 from autometa.display import Display
 from autometa.planning.serving_limits import asked_limits, to_variables
-from autometa.tuning.options import TuneOptions
+from autometa.tuning.options import TuneOptions, visible_devices
 from autometa.tuning.profiles import Profile, read_profile
 from ingestion import Event
 from ingestion.terminal import prepare_process
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
 NOTHING_FITS = 3
 """Exit status: every point that was asked for ran, and none fits."""
+FAILED = 1
+"""Exit status: none fits, and some of the points failed."""
 
 
 @click.command(
@@ -75,8 +78,8 @@ def tune_budget(dataset: Path | None, config: Path | None, as_json: bool, **give
     With `--profile`, they also have what the budgets are expected to buy on other machines: predictions, from this
     grid and half a minute of measuring this machine. `--measure-profile` writes a profile and needs no DATASET.
 
-    Exit status: 0 when a budget fits, 3 when none does, 1 when the work failed, 2 for bad arguments, 130 when
-    interrupted; `--resume` goes on then.
+    Exit status: 0 when a budget fits, 3 when none does, 1 when none fits and points failed, 2 for bad arguments, 130
+    when interrupted. `--resume` goes on then, and tries points again that failed.
     """
     start_s = process_age_s()
     prepare_process()
@@ -88,6 +91,8 @@ def tune_budget(dataset: Path | None, config: Path | None, as_json: bool, **give
     dataset = _check_dataset(dataset)
     for name in options.submission:
         find_submission(name)
+    if options.device is not None:
+        visible_devices(options.device)  # an error before anything has run
     profiles = [read_profile(name) for name in options.profile or ()]
     from autometa.tuning.grid import list_places, make_plan  # noqa: PLC0415 - the others are slow to import
     from autometa.tuning.tune import describe_plan  # noqa: PLC0415
@@ -96,6 +101,10 @@ def tune_budget(dataset: Path | None, config: Path | None, as_json: bool, **give
     if options.dry_run:
         _show_plan(plan, as_json, describe_plan(plan))
         return
+    if not plan.places:
+        raise ConfigError(
+            f"--within {show_duration(options.within or 0)}: {plan.dropped[-1].reason}; allow more"
+        )
     display = Display(console, plan.total_s, time.monotonic(), level())
     _tell_limits(options, display)
     largest = max(options.memory_budget or (0,)) or None
@@ -104,7 +113,13 @@ def tune_budget(dataset: Path | None, config: Path | None, as_json: bool, **give
         display.line(line)
     budget, page = _run(dataset, options, plan, display, profiles, start_s)
     _show(budget, page, display, as_json)
-    sys.exit(0 if budget.recommendation is not None else NOTHING_FITS)
+    sys.exit(_exit_status(budget))
+
+
+def _exit_status(budget: Budget) -> int:
+    if budget.recommendation is not None:
+        return 0
+    return FAILED if any(point.status == "failed" for point in budget.points) else NOTHING_FITS
 
 
 def _check_dataset(dataset: Path | None) -> Path:
@@ -159,7 +174,7 @@ def _show_plan(plan: GridPlan, as_json: bool, lines: list[str]) -> None:
     rows = zip(plan.places, plan.seconds, strict=True)
     print_json({
         "places": [{**place.model_dump(), "seconds": seconds} for place, seconds in rows],
-        "cold_s": plan.cold_s,
+        "check_s": plan.check_s,
         "left_out": [{**each.place.model_dump(), "reason": each.reason} for each in plan.dropped],
         "total_s": plan.total_s,
     })  # fmt: skip
@@ -230,4 +245,6 @@ def _show(budget: Budget, page: Path, display: Display, as_json: bool) -> None:
     if (found := budget.recommendation) is not None:
         display.result(f"recommended: {found.why}")
         display.result(f"  {found.command}")
+        for line in found.check.tell() if found.check else ():
+            display.result(line)
     display.result(f"page: {page}")

@@ -6,6 +6,7 @@ file of the charge what meta-training was charged before it.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ FOLDER_VARIABLE = "METADL_SHARED_DIR"
 CHARGE_FILE, BEFORE_FILE, PEAK_FILE = "charged_s", "charged_before_s", "shared_peak_bytes"
 """In the folder of the learner: what the processes of a run were charged together, what of it before meta-test, and
 the memory of what they took over."""
+
+LEAST_LIMIT_S = 5.0
+"""Of a limit that shrinks with what was charged."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class SharedWork:
             beside = int(declared) - memory.total_bytes
             file = Path(folder) / PEAK_FILE
             peak = max(read_peak(Path(folder)) or 0, beside + own_bytes() + more_bytes)
-            file.write_text(str(peak), encoding="ascii")
+            _replace(file, str(peak))
 
 
 def take_part(device: str, environment: Mapping[str, str] = os.environ) -> SharedWork | None:
@@ -52,9 +56,13 @@ def take_part(device: str, environment: Mapping[str, str] = os.environ) -> Share
 
 
 def as_charged(limit_s: float, run: TimeBudget) -> float:
-    """What a limit that was set as a share of the time really left would be without what was charged."""
+    """What a limit that was set as a share of the time really left would be without what was charged; but never so
+    little that nothing can be done, where there is time for it."""
     left_s, charged_s = max(run.left_s(), 0.0), clock.CHARGE.seconds
-    return limit_s * left_s / (left_s + charged_s) if charged_s else limit_s
+    if not charged_s or math.isinf(limit_s) or math.isinf(left_s):
+        return limit_s
+    scaled_s = limit_s * left_s / (left_s + charged_s)
+    return max(scaled_s, min(limit_s, LEAST_LIMIT_S, left_s / 2))
 
 
 def keep_charge(folder: Path) -> None:
@@ -79,16 +87,30 @@ def read_charge_before_test(folder: Path) -> float:
 
 
 def _read(file: Path) -> float:
-    return float(file.read_text(encoding="ascii")) if file.exists() else 0.0
+    """0 where there is no number, such as in a file that a full disk has left empty."""
+    try:
+        return float(file.read_text(encoding="ascii"))
+    except (FileNotFoundError, ValueError):
+        return 0.0
 
 
 def read_peak(folder: Path) -> int | None:
     """Bytes that a run would have held at most in work that it took over; None where it took over none."""
-    file = folder / PEAK_FILE
-    return int(file.read_text(encoding="ascii")) if file.exists() else None
+    return int(_read(folder / PEAK_FILE)) or None
 
 
 def _write(file: Path, seconds: float) -> None:
     """At once and whole: the number always has the same length."""
-    with file.open("r+b" if file.exists() else "wb") as stream:
-        stream.write(f"{seconds:020.6f}".encode("ascii"))
+    text = f"{seconds:020.6f}"
+    if not file.exists():
+        _replace(file, text)
+        return
+    with file.open("r+b") as stream:
+        stream.write(text.encode("ascii"))
+
+
+def _replace(file: Path, text: str) -> None:
+    """Write a file that is there whole, or as it was before."""
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    partial.write_text(text, encoding="ascii")
+    partial.replace(file)

@@ -11,14 +11,14 @@ from autometa.tuning.curve import (
     Cell,
     find_knee,
     largest_of,
-    list_misfits,
     list_steps,
     make_cells,
-    pareto,
     smallest_for,
     target_of,
 )
 from autometa.tuning.grid import Dropped, Place, describe
+from autometa.tuning.misfits import list_misfits
+from autometa.tuning.pareto import pareto
 from autometa.tuning.point import Limits, Point
 from autometa.tuning.predicted import Prediction, describe_prediction
 from autometa.tuning.recommend import Recommendation
@@ -91,13 +91,13 @@ class Budget(BaseModel):
 def summarise(
     points: Sequence[Point], left: Sequence[Dropped], *, dataset: str, cores: int, target: str | None
 ) -> Budget:
-    """Everything that follows from the points, but for what to recommend. The knee, and the largest, are those of
-    the first submission."""
+    """Everything that follows from the points, but for what to recommend. The knee, the
+    largest and the smallest for the target are those of the first submission."""
     cells = make_cells(points)
     first = cells[0].submission if cells else ""
     own = [cell for cell in cells if cell.submission == first]
     score = target_of(target, cells) if target else None
-    reached = smallest_for(cells, score) if score is not None else None
+    reached = smallest_for(own, score) if score is not None else None
     steps, largest, knee = list_steps(cells), largest_of(own, first), find_knee(own)
     return Budget(
         dataset=dataset,
@@ -121,7 +121,7 @@ def summarise(
             )
             for step in steps
         ),
-        not_better=tuple(str(step) for step in steps if step.is_useless),
+        not_better=tuple(f"{step}{_of(step.start.submission, first)}" for step in steps if step.is_useless),
         do_not_fit=tuple(
             DoesNotFit(
                 submission=each.cell.submission,
@@ -132,6 +132,11 @@ def summarise(
             for each in list_misfits(cells)
         ),
     )
+
+
+def _of(submission: str, first: str) -> str:
+    """Whose a sentence is, where it is not the first submission."""
+    return "" if submission == first else f" ({submission})"
 
 
 def tell(budget: Budget) -> list[str]:
@@ -146,19 +151,38 @@ def tell_predicted(budget: Budget) -> list[str]:
 
 def tell_measured(budget: Budget) -> list[str]:
     """What the grid says of this machine, in sentences."""
-    lines = []
+    lines, cells = list[str](), budget.cells
+    first = cells[0].submission if cells else ""
+    owner = f" of {first}" if any(cell.submission != first for cell in cells) else ""
     if budget.knee is not None:
-        lines.append(f"More time pays less from here on: {describe(budget.knee)}.")
+        lines.append(f"More time pays less{owner and f' to {first}'} from here on: {describe(budget.knee)}.")
     if budget.target is not None:
         reached = budget.smallest_for_target
         told = (
-            f"the smallest budget that reaches it is {describe(reached)}"
+            f"the smallest budget{owner} that reaches it is {describe(reached)}"
             if reached
-            else "no budget reaches it"
+            else f"no budget{owner} reaches it"
         )
         lines.append(f"Target {budget.target:.1f} % ({budget.target_score}): {told}.")
     lines += [f"{line}." for line in budget.not_better]
     for each in budget.do_not_fit:
         nearest = f"; the nearest that fits is {describe(each.nearest)}" if each.nearest else ""
-        lines.append(f"Does not fit: {describe(each.limits)}: {each.reason}{nearest}.")
-    return lines
+        what = f"{describe(each.limits)}{_of(each.submission, first)}"
+        lines.append(f"Does not fit: {what}: {each.reason}{nearest}.")
+    lines += [
+        f"Failed: {describe(cell.limits)}{_of(cell.submission, first)}: {cell.reason}; --resume tries it again."
+        for cell in cells
+        if cell.failed
+    ]
+    return lines + _tell_decoding(budget)
+
+
+def _tell_decoding(budget: Budget) -> list[str]:
+    """That only the first point has paid for decoding, and what."""
+    decode_s = budget.points[0].seconds.get("decode") if budget.points else None
+    if decode_s is None:
+        return []
+    return [
+        f"Images were decoded once: the first point took {decode_s:.1f} s for it, later ones and the run alone found "
+        "them in the cache."
+    ]

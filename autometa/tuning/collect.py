@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,17 @@ from autometa.tuning.grid import Place
 from autometa.tuning.point import Point, Status
 from ingestion import IngestionResult
 from ingestion.meta_test import MEMORY_FILE
+from ingestion.resume import IDENTITY_FILE, RunIdentity
 from scoring import ScoreSummary
 
 MAIN_METRIC = "normalized_accuracy"
 OWN_FILES = (CHARGE_FILE, BEFORE_FILE, PEAK_FILE, STAGES_FILE, CHOICES_FILE, "journal.jsonl")
 """In the folder of the learner, but no part of it."""
+SHORT = (
+    "ran out of time", "time budget was used up", "no time was left", "time budget ended", "memory, the budget is",
+    "out of memory",
+)  # fmt: skip
+"""In what ingestion, the budgets and PyTorch say where a run ends for want of time or memory."""
 
 
 def collect_point(place: Place, result: IngestionResult, summary: ScoreSummary | None) -> Point:
@@ -35,6 +42,8 @@ def collect_point(place: Place, result: IngestionResult, summary: ScoreSummary |
     charged_s = read_charge(model)
     measured, predicted = _read_stages(folder, result, model)
     status, reason = _judge(place, result, measured["total"])
+    if summary is None and status == "ok":
+        status, reason = "failed", "ingestion worked, scoring did not"
     found: dict[str, Any] = {}
     if summary is not None:
         found = {
@@ -53,27 +62,34 @@ def collect_point(place: Place, result: IngestionResult, summary: ScoreSummary |
         first_learner_s=choices.served[0].seconds if choices.served else None,
         peak_bytes=_read_peak_bytes(folder, model),
         model_bytes=_count_model_bytes(model),
+        tasks=_hash_tasks(folder),
         chosen=[member.name for member in choices.members if member.kind != "mode"],
         **found,
     )
 
 
 def _judge(place: Place, result: IngestionResult, total_s: float) -> tuple[Status, str]:
-    """Whether the run fitted its budgets. Ingestion ends what holds too much memory, and says so."""
-    ended = [note for note in result.notes if "of memory, the budget is" in note or "ended early" in note]
+    """Whether the run fitted its budgets. Ingestion ends what takes too much, and says so; a run that ends for
+    another reason failed."""
+    ended = [note for note in result.notes if is_short(note) or "ended early" in note]
     if not result.succeeded:
         reasons = [*ended, *result.failures.values(), "interrupted"]
-        fits = any("memory" in reason or "time" in reason for reason in reasons[:1])
-        return ("does_not_fit" if fits else "failed"), reasons[0]
+        short = next(filter(is_short, reasons), None)
+        return ("failed", reasons[0]) if short is None else ("does_not_fit", short)
     if result.failures:
-        task, why = next(iter(sorted(result.failures.items())))
-        return (
-            "does_not_fit",
-            f"{len(result.failures)} of {result.tasks} tasks have no answer (task {task}: {why})",
-        )
+        failures = sorted(result.failures.items())
+        short_task = next((each for each in failures if is_short(each[1])), None)
+        task, why = short_task or failures[0]
+        told = f"{len(failures)} of {result.tasks} tasks have no answer (task {task}: {why})"
+        return ("failed" if short_task is None else "does_not_fit"), told
     if total_s > place.time_budget_s:
         return "does_not_fit", f"took {total_s:.1f} s, {total_s - place.time_budget_s:.1f} s too long"
     return "ok", "; ".join(ended)
+
+
+def is_short(reason: str) -> bool:
+    """Whether a run, or a task, ended for want of time or memory."""
+    return any(sign in reason for sign in SHORT)
 
 
 def _read_stages(
@@ -106,6 +122,18 @@ def _read_stage_times(folder: Path) -> Any:
 def _read_choices(folder: Path) -> Choices:
     file = folder / CHOICES_FILE
     return Choices.model_validate_json(file.read_text("utf-8")) if file.exists() else Choices()
+
+
+def _hash_tasks(folder: Path) -> str:
+    """A digest of what the tasks of a run follow from, which is not the size of the images; "" where the run ended
+    before it was known."""
+    file = folder / IDENTITY_FILE
+    if not file.exists():
+        return ""
+    identity = RunIdentity.model_validate_json(file.read_text("utf-8"))
+    form = {name: value for name, value in identity.tasks.items() if name != "image_size"}
+    text = json.dumps([identity.dataset, identity.seed, identity.protocol, form], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _task_scores(folder: Path) -> list[float]:

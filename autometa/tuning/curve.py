@@ -18,7 +18,6 @@ from scipy.special import stdtrit
 from autometa.core.settings import show_duration
 from autometa.tuning.grid import describe
 from autometa.tuning.point import Limits, Point, Quantiles
-from autometa.tuning.prediction import distance
 
 CONFIDENCE = 0.95
 MINUS = "\N{MINUS SIGN}"
@@ -64,9 +63,20 @@ class Cell:
         return bool(self.points) and len(self.scored) == len(self.points)
 
     @property
+    def worst(self) -> Point | None:
+        """The repeat that says why it does not fit: one that does not, rather than one that failed."""
+        bad = [point for point in self.points if not point.has_score]
+        return min(bad, key=lambda point: point.status != "does_not_fit", default=None)
+
+    @property
     def reason(self) -> str:
-        """Why it does not fit."""
-        return next((point.reason for point in self.points if not point.has_score), "")
+        """Why it does not fit, or failed."""
+        return self.worst.reason if self.worst else ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is not known if it fits, since a run failed."""
+        return self.worst is not None and self.worst.status != "does_not_fit"
 
     @property
     def scores(self) -> list[float]:
@@ -114,7 +124,7 @@ def make_cells(points: Sequence[Point]) -> list[Cell]:
 
 def largest_of(cells: Sequence[Cell], submission: str) -> Cell | None:
     """The cell with the most time, then the most memory, then the most threads, of those that fit."""
-    own = [cell for cell in cells if cell.submission == submission and cell.scored]
+    own = [cell for cell in cells if cell.submission == submission and cell.fits]
     return max(own, key=lambda cell: _size(cell.limits), default=None)
 
 
@@ -129,10 +139,14 @@ def compare(one: Cell, other: Cell) -> Gap | None:
     differences = [
         a - b
         for point in one.scored
-        if point.repeat in theirs and len(point.score_per_task) == len(theirs[point.repeat].score_per_task)
+        if point.repeat in theirs and _have_same_tasks(point, theirs[point.repeat])
         for a, b in zip(point.score_per_task, theirs[point.repeat].score_per_task, strict=True)
     ]
     return Gap(fmean(differences), _half_width(differences)) if differences else None
+
+
+def _have_same_tasks(one: Point, other: Point) -> bool:
+    return one.tasks == other.tasks and len(one.score_per_task) == len(other.score_per_task)
 
 
 def with_gaps(points: Sequence[Point]) -> list[Point]:
@@ -147,27 +161,6 @@ def with_gaps(points: Sequence[Point]) -> list[Point]:
         ends = {"gap_to_largest": gap.mean if gap else None, "gap_ci95": gap.ci95 if gap else None}
         found.append(point.model_copy(update=ends))
     return found
-
-
-def pareto(cells: Sequence[Cell]) -> list[Cell]:
-    """Cells than which no other is better in one of score, time, memory and latency of an answer, and as good in the
-    others. What was not measured does not count."""
-    rated = [(cell, _costs(cell)) for cell in cells if cell.fits]
-    return [
-        cell
-        for cell, costs in rated
-        if not any(_dominates(other, costs) for one, other in rated if one is not cell)
-    ]
-
-
-def _costs(cell: Cell) -> tuple[float, ...]:
-    values = (cell.total_s, cell.peak_bytes, cell.p95_ms("predict_ms"))
-    return (-(cell.score or 0.0), *(0.0 if value is None else float(value) for value in values))
-
-
-def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
-    pairs = list(zip(one, other, strict=True))
-    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
 
 def find_knee(cells: Sequence[Cell]) -> Cell | None:
@@ -212,9 +205,20 @@ def target_of(text: str, cells: Sequence[Cell]) -> float | None:
 
 
 def smallest_for(cells: Sequence[Cell], target: float) -> Cell | None:
-    """The smallest budget whose score reaches a target: the least time, then memory, then threads."""
-    reach = [cell for cell in cells if cell.fits and cell.score is not None and cell.score >= target]
-    return min(reach, key=lambda cell: _size(cell.limits), default=None)
+    """The smallest budget whose score reaches a target."""
+    return smallest_of([cell for cell in cells if cell.score is not None and cell.score >= target])
+
+
+def smallest_of(cells: Sequence[Cell]) -> Cell | None:
+    """The cell with the least time, then memory, then threads, of those that fit; of equal ones that which took less
+    time."""
+    fitting = [cell for cell in cells if cell.fits]
+    return min(fitting, key=lambda cell: (*_size(cell.limits), cell.total_s or math.inf), default=None)
+
+
+def is_smaller(one: Cell, other: Cell) -> bool:
+    """Whether it has less time, or as much and less memory, or as much of both and fewer threads."""
+    return _size(one.limits) < _size(other.limits)
 
 
 @dataclass(frozen=True)
@@ -263,25 +267,6 @@ def list_steps(cells: Sequence[Cell]) -> list[Step]:
             if (gain := compare(end, start)) is not None:
                 steps.append(Step(start, end, gain))
     return steps
-
-
-@dataclass(frozen=True)
-class Misfit:
-    """A budget that does not fit, why, and the nearest one that does."""
-
-    cell: Cell
-    nearest: Cell | None
-
-
-def list_misfits(cells: Sequence[Cell]) -> list[Misfit]:
-    """All budgets that do not fit."""
-    found = []
-    for cell in cells:
-        if not cell.fits:
-            fitting = [other for other in cells if other.fits and other.submission == cell.submission]
-            nearest = min(fitting, key=lambda other: distance(cell.limits, other.limits), default=None)
-            found.append(Misfit(cell, nearest))
-    return found
 
 
 def signed(value: float) -> str:

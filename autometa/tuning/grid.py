@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
+from autometa.bundles.shipped import BASELINES, find_bundle
 from autometa.core.settings import show_bytes, show_duration
 from autometa.tuning.options import TuneOptions
 from autometa.tuning.point import Limits, Point
@@ -16,6 +17,12 @@ SHARING = "autometa"
 """The submission whose points share work."""
 SHARED_SHARE, POINT_S = 0.35, 15.0
 """What a further point takes where work is shared, until one has run: this share of its budget, and a start."""
+
+
+def shares_work(submission: str) -> bool:
+    """Whether a submission is the baseline that comes with this project: no other one, not even a folder of its name
+    in the working directory, gets a folder that its runs have in common, or is known to be the same run."""
+    return submission == SHARING and find_bundle(SHARING).resolve() == (BASELINES / SHARING).resolve()
 
 
 class Place(Limits):
@@ -69,17 +76,17 @@ class Dropped:
 @dataclass(frozen=True)
 class GridPlan:
     """The points in the order in which they run, with the seconds that each is predicted to take here, and those that
-    do not run. `cold_s`: of the run that checks what is recommended."""
+    do not run. `check_s`: of the run that checks what is recommended."""
 
     places: tuple[Place, ...]
     seconds: tuple[float, ...]
-    cold_s: float
+    check_s: float
     dropped: tuple[Dropped, ...] = field(default=())
 
     @property
     def total_s(self) -> float:
         """Of all points and the check."""
-        return sum(self.seconds) + (self.cold_s if self.places else 0.0)
+        return sum(self.seconds) + (self.check_s if self.places else 0.0)
 
 
 def list_places(options: TuneOptions, threads: int) -> list[Place]:
@@ -123,7 +130,7 @@ def make_plan(places: Sequence[Place], within_s: float | None = None) -> GridPla
     kept, dropped = list(places), list[Dropped]()
     while kept and within_s is not None:
         costs = predict_costs(kept)
-        total_s = sum(costs) + _cold_s(kept)
+        total_s = sum(costs) + _check_s(kept)
         if total_s <= within_s:
             break
         worst = max(range(len(kept)), key=lambda n: (kept[n].time_budget_s, kept[n].repeat, -n))
@@ -135,7 +142,7 @@ def make_plan(places: Sequence[Place], within_s: float | None = None) -> GridPla
                 f"--within allows {show_seconds(within_s)}",
             )
         )
-    return GridPlan(tuple(kept), tuple(predict_costs(kept)), _cold_s(kept), tuple(dropped))
+    return GridPlan(tuple(kept), tuple(predict_costs(kept)), _check_s(kept), tuple(dropped))
 
 
 def predict_costs(places: Sequence[Place]) -> list[float]:
@@ -144,14 +151,14 @@ def predict_costs(places: Sequence[Place]) -> list[float]:
     costs, seen = list[float](), set[tuple[str, int]]()
     for place in places:
         kind = (place.submission, place.threads)
-        shares = place.submission == SHARING and kind in seen
+        shares = kind in seen and shares_work(place.submission)
         share_s = min(SHARED_SHARE * place.time_budget_s + POINT_S, place.time_budget_s)
         costs.append(share_s if shares else place.time_budget_s)
         seen.add(kind)
     return costs
 
 
-def _cold_s(places: Sequence[Place]) -> float:
+def _check_s(places: Sequence[Place]) -> float:
     return max((place.time_budget_s for place in places), default=0.0)
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from copy import copy
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, ByteSize, Field, TypeAdapter, ValidationInfo, field_validator
 
+from autometa.core.errors import ConfigError
 from autometa.core.options import LEAST_MEMORY_BYTES, RunOptions, ServingLimitOptions, WeightsOptions
 from autometa.core.settings import (
     Duration,
@@ -181,5 +184,16 @@ def _at_least(values: tuple[N, ...], least: N, show: Callable[[Any], str]) -> tu
 
 
 def visible_devices(device: str) -> str:
-    """The value of `CUDA_VISIBLE_DEVICES` that leaves only this device."""
-    return "" if device == "cpu" else device.removeprefix("cuda").removeprefix(":") or "0"
+    """The value of `CUDA_VISIBLE_DEVICES` that leaves only this device, of those that it leaves now. ConfigError
+    where it leaves no such device."""
+    if device == "cpu":
+        return ""
+    number, now = device.removeprefix("cuda").removeprefix(":") or "0", os.environ.get("CUDA_VISIBLE_DEVICES")
+    if now is None:
+        return number
+    seen = list(takewhile(lambda name: name and not name.startswith("-"), map(str.strip, now.split(","))))
+    if int(number) < len(seen):
+        return seen[int(number)]
+    raise ConfigError(
+        f"--device {device}: CUDA_VISIBLE_DEVICES={now} leaves {len(seen)} GPUs; name another device, or change it"
+    )

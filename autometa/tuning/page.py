@@ -43,7 +43,7 @@ def render_page(budget: Budget) -> str:
         plot=draw(budget),
         headings=headings,
         rows=rows,
-        marks=[cell.limits == _recommended(budget) for cell in budget.cells],
+        marks=[(cell.submission, cell.limits) == _recommended(budget) for cell in budget.cells],
         sentences=tell_measured(budget),
         predicted=tell_predicted(budget),
         predictions=_predictions(budget),
@@ -51,8 +51,9 @@ def render_page(budget: Budget) -> str:
     )
 
 
-def _recommended(budget: Budget) -> Limits | None:
-    return None if budget.recommendation is None else budget.recommendation.limits
+def _recommended(budget: Budget) -> tuple[str, Limits] | None:
+    found = budget.recommendation
+    return None if found is None else (found.submission, found.limits)
 
 
 def _predictions(budget: Budget) -> list[dict[str, Any]]:
@@ -61,8 +62,9 @@ def _predictions(budget: Budget) -> list[dict[str, Any]]:
     for point in budget.points:
         if point.status == "inferred" or "total" not in point.predicted_s:
             continue
+        own = "" if point.submission == budget.points[0].submission else f"{point.submission}, "
         rows.append({
-            "name": describe(point.limits),
+            "name": own + describe(point.limits),
             "predicted_s": point.predicted_s["total"],
             "seconds": point.total_s,
             "predicted_bytes": point.predicted_peak_bytes,

@@ -62,6 +62,9 @@ class Point(Limits):
     chosen: list[str] = []
     """Views and copies of backbones that answer."""
     score_per_task: list[float] = []
+    tasks: str = ""
+    """A digest of the dataset, the seed, the protocol and the form of the tasks: points are paired
+    where it is equal."""
 
     @property
     def limits(self) -> Limits:
@@ -75,5 +78,6 @@ class Point(Limits):
 
     @property
     def total_s(self) -> float | None:
-        """Seconds of the whole run, as if it had been alone and cold."""
+        """Seconds of the whole run, as if it had been alone; images that an earlier run has decoded are in the cache
+        also then."""
         return self.seconds.get("total")

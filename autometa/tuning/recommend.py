@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,17 @@ from pydantic import BaseModel, ConfigDict
 
 from autometa.core.options import RunOptions
 from autometa.core.settings import dump_yaml, show_bytes, show_duration, show_value
-from autometa.tuning.curve import LITTLE, Cell, compare, find_knee, largest_of, smallest_for, target_of
+from autometa.tuning.curve import (
+    LITTLE,
+    Cell,
+    compare,
+    find_knee,
+    is_smaller,
+    largest_of,
+    smallest_for,
+    smallest_of,
+    target_of,
+)
 from autometa.tuning.grid import describe
 from autometa.tuning.options import TuneOptions, visible_devices
 from autometa.tuning.point import Limits
@@ -19,11 +31,13 @@ from autometa.tuning.point import Limits
 SAME = ("backbones", "preset", "weights_dir", "download", "tasks_per_dataset", "query_per_class", "ways", "shots",
         "image_size", "seed", "protocol", "sandbox", "infer_limit", "adapt_limit", "max_model_size")  # fmt: skip
 """Options that a run takes over from the grid, where they are not the default."""
+RUN = "autometa run"
 
 
 class Check(BaseModel):
-    """The recommended budget, run again alone: what was promised and what came. Scores in per cent. `kept`: the score
-    lies within the interval of what was promised, or above it."""
+    """The recommended budget, run again alone: what was promised and what came, both of the tasks of one repeat.
+    Scores in per cent. `score`: None where the run did not fit, for which `reason` says why. `kept`: the score lies
+    within the interval of what was promised, or above it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,6 +55,18 @@ class Check(BaseModel):
             return False
         return self.promised_ci95 is None or self.score >= self.promised_score - self.promised_ci95
 
+    def tell(self) -> list[str]:
+        """What came of it, in lines."""
+        score = "no score" if self.score is None else f"{self.score:.1f} %"
+        lines = [f"run alone: {score}" + ("" if self.seconds is None else f", {self.seconds:.1f} s")]
+        if not self.kept:
+            promised = f"{self.promised_score:.1f}" + (
+                f" ± {half:.1f}" if (half := self.promised_ci95) else ""
+            )
+            why = f"{score} instead of {promised} %" if self.score is not None else self.reason or score
+            lines.append(f"run alone it did not keep this: {why}")
+        return lines
+
 
 class Recommendation(BaseModel):
     """A budget to set. `options`: of `autometa run`, as its `--config` file has them."""
@@ -57,7 +83,9 @@ class Recommendation(BaseModel):
     def yaml(self) -> str:
         """The content of `recommended.yaml`."""
         lines = [f"{name}: {dump_yaml(value)}" for name, value in self.options.items()]
-        return "\n".join([f"# {self.why}", *lines, ""])
+        prefix = self.command.partition(RUN)[0]
+        how = [f"# As in the grid: {prefix}{RUN} --config recommended.yaml"] if prefix else []
+        return "\n".join([f"# {self.why}", *how, *lines, ""])
 
 
 @dataclass(frozen=True)
@@ -80,10 +108,13 @@ def choose(cells: Sequence[Cell], target: str | None = None) -> Choice | None:
         if cell is not None:
             return Choice(cell, f"the smallest budget of the grid that reaches {wanted:.1f} % ({target})")
         return Choice(best, f"the best one; no budget of the grid reaches {wanted:.1f} % ({target})")
-    equal = [cell for cell in fitting if _is_as_good(cell, best)]
-    cell = min(equal, key=lambda each: (each.limits.time_budget_s, each.total_s or 0.0, each.peak_bytes or 0))
+    cell = smallest_of([cell for cell in fitting if _is_as_good(cell, best)]) or best
     if cell is best:
-        return Choice(cell, f"the best score of the grid; smaller budgets lose more than {LITTLE:g} points")
+        lost = f"; smaller budgets lose more than {LITTLE:g} points"
+        has_smaller = any(is_smaller(each, best) for each in fitting)
+        return Choice(
+            cell, "the best score of the grid" + (lost if has_smaller else ", and no smaller one fits")
+        )
     return Choice(cell, f"the smallest budget that is no more than {LITTLE:g} points worse than the best one")
 
 
@@ -111,7 +142,7 @@ def recommend(
     if limits.gpu_memory_budget_bytes:
         own["gpu-memory-budget"] = show_bytes(limits.gpu_memory_budget_bytes)
     own |= _same_options(options)
-    words = ["autometa", "run", *(word for name, value in own.items() for word in (f"--{name}", str(value)))]
+    words = [*RUN.split(), *(word for name, value in own.items() for word in (f"--{name}", str(value)))]
     return Recommendation(
         submission=choice.cell.submission,
         limits=limits,
@@ -134,8 +165,11 @@ def _same_options(options: TuneOptions) -> dict[str, str | int]:
 
 def _prefix(limits: Limits, threads: int, device: str | None) -> str:
     """What keeps a program to fewer processors (Linux), or to a device."""
-    visible = "" if device is None else f"CUDA_VISIBLE_DEVICES={visible_devices(device)} "
-    return visible + (f"taskset -c 0-{limits.threads - 1} " if limits.threads < threads else "")
+    visible = "" if device is None else f"CUDA_VISIBLE_DEVICES={shlex.quote(visible_devices(device))} "
+    if limits.threads >= threads or sys.platform != "linux":
+        return visible
+    cores = sorted(os.sched_getaffinity(0))[: limits.threads]
+    return f"{visible}taskset -c {','.join(map(str, cores))} "
 
 
 def knee_of(cells: Sequence[Cell], submission: str) -> Cell | None:

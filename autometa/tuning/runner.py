@@ -16,7 +16,7 @@ from autometa.core.budget import MemoryBudget
 from autometa.core.settings import show_duration
 from autometa.planning.serving_limits import to_variables
 from autometa.tuning.collect import collect_point
-from autometa.tuning.grid import SHARING, Place
+from autometa.tuning.grid import Place, shares_work
 from autometa.tuning.latency import measure_latencies
 from autometa.tuning.options import TuneOptions, visible_devices
 from autometa.tuning.point import Point
@@ -48,7 +48,7 @@ class Runner:
         over what others have done. KeyboardInterrupt where somebody ended it; InputError for a dataset or bundle that
         cannot be used."""
         remove(folder)
-        own = shares and place.submission == SHARING
+        own = shares and shares_work(place.submission)
         if own:
             self.shared.mkdir(parents=True, exist_ok=True)
         started = time.monotonic() - self.start_s
@@ -59,7 +59,7 @@ class Runner:
             if result.interrupted or INTERRUPTED in result.notes:
                 raise KeyboardInterrupt
             point = collect_point(place, result, _score(folder))
-            if place.submission == SHARING and point.model_bytes:
+            if point.model_bytes and shares_work(place.submission):
                 point = self._with_latencies(point, folder / "ingestion")
         return self._judge_limits(point)
 

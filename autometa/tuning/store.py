@@ -29,7 +29,7 @@ OWN_FILES = (
 """What a grid leaves in its folder."""
 SAME_FOR_ALL = (
     "tasks_per_dataset", "query_per_class", "ways", "shots", "image_size", "seed", "protocol", "backbones", "preset",
-    "device", "infer_limit", "adapt_limit", "max_model_size",
+    "device", "infer_limit", "adapt_limit", "max_model_size", "weights_dir", "download", "sandbox",
 )  # fmt: skip
 """Options that all points of a grid must have in common to be compared."""
 
@@ -48,7 +48,7 @@ class Identity(BaseModel):
         """Of a grid that is about to run."""
         values: dict[str, Any] = {name: getattr(options, name) for name in SAME_FOR_ALL}
         texts = {n: show_range(v) if isinstance(v, tuple) else str(v) for n, v in values.items()}
-        return cls(dataset=dataset.resolve().name, options=texts)
+        return cls(dataset=str(dataset.resolve()), options=texts)
 
 
 class Store:

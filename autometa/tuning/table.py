@@ -59,8 +59,8 @@ def show_gap(cell: Cell, cells: Sequence[Cell]) -> str:
 
 def state(cell: Cell, budget: Budget) -> str:
     """What is special about a budget: why it does not fit, that it was not run, or that it is the one to set."""
-    if not cell.fits:
-        return f"{cell.points[0].status.replace('_', ' ')}: {cell.reason}"
+    if cell.worst is not None:
+        return f"{cell.worst.status.replace('_', ' ')}: {cell.reason}"
     signs = ["as with more memory"] if all(p.status == "inferred" for p in cell.points) else []
     found = budget.recommendation
     if found is not None and (found.submission, found.limits) == (cell.submission, cell.limits):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -12,7 +12,7 @@ from autometa.core.files import write_model
 from autometa.core.settings import show_duration
 from autometa.tuning.budget_file import Budget, summarise
 from autometa.tuning.curve import make_cells, with_gaps
-from autometa.tuning.grid import Dropped, GridPlan, Place, describe, predict_costs, show_seconds
+from autometa.tuning.grid import Dropped, GridPlan, Place, describe, predict_costs, shares_work, show_seconds
 from autometa.tuning.options import TuneOptions
 from autometa.tuning.page import render_page
 from autometa.tuning.point import Point
@@ -53,8 +53,9 @@ class Tuning:
         self._points, self._dropped = self.store.load(), list(self.plan.dropped)
         for number, place in enumerate(self.plan.places, start=1):
             where = f"[{number}/{len(self.plan.places)}] {_title(place)}"
-            if place.name in self._points:
-                self.report(f"{where}: done before, {tell_point(self._points[place.name])}")
+            before = self._points.get(place.name)
+            if before is not None and before.status != "failed":
+                self.report(f"{where}: done before, {tell_point(before)}")
                 continue
             if reason := self._too_late(number - 1, elapsed()):
                 self._dropped.append(Dropped(place, reason))
@@ -82,8 +83,10 @@ class Tuning:
     def _make(self, place: Place, where: str) -> Point:
         """A point, inferred or run, with what was expected of it before."""
         done = self._done(place)
-        if self.options.skip_same and (same := infer(place, [(p, self._files(p)) for p in done])):
-            return same
+        if self.options.skip_same:
+            files = [(point, self._files(point)) for point in done]
+            if same := infer(place, files, size_is_given=self.options.image_size != "auto"):
+                return same
         expected = expect(place, done)
         told = "" if expected.total_s is None else f", about {expected.total_s:.0f} s of work expected"
         self.report(f"{where}: runs{told}")
@@ -113,7 +116,7 @@ class Tuning:
         if within_s is None:
             return ""
         next_s = predict_costs(places)[done]
-        left_s = within_s - spent_s - self.plan.cold_s
+        left_s = within_s - spent_s - self.plan.check_s
         if next_s <= left_s or done == 0:
             return ""
         return f"about {show_seconds(next_s)}, {show_seconds(max(left_s, 0))} are left of --within"
@@ -137,23 +140,24 @@ class Tuning:
         found = recommend(make_cells(budget.points), self.dataset, self.options, self.cores)
         if found is None:
             return None
-        place = Place(**found.limits.model_dump(), submission=found.submission)
+        promised = next(
+            point
+            for point in budget.points
+            if (point.submission, point.limits) == (found.submission, found.limits)
+        )
         self.report(f"recommended: {found.why}; it runs once more, alone")
-        alone = self.runner.run(place, self.store.folder / CHECK_FOLDER, shares=False)
-        return found.model_copy(update={"check": _check(budget.points, found, alone)})
+        alone = self.runner.run(Place.of(promised), self.store.folder / CHECK_FOLDER, shares=False)
+        return found.model_copy(update={"check": _check(promised, alone)})
 
 
-def _check(points: Sequence[Point], found: Recommendation, alone: Point) -> Check:
-    cell = next(
-        cell
-        for cell in make_cells(points)
-        if (cell.submission, cell.limits) == (found.submission, found.limits)
-    )
+def _check(promised: Point, alone: Point) -> Check:
+    """`promised` is of the repeat that ran again, so that both answered the same tasks. A run alone that does not fit
+    has no score that counts."""
     return Check(
-        promised_score=cell.score or 0.0,
-        promised_ci95=cell.ci95,
-        promised_s=cell.total_s or 0.0,
-        score=alone.score,
+        promised_score=promised.score or 0.0,
+        promised_ci95=promised.ci95,
+        promised_s=promised.total_s or 0.0,
+        score=alone.score if alone.has_score else None,
         seconds=alone.total_s,
         reason=alone.reason,
     )
@@ -183,10 +187,10 @@ def describe_plan(plan: GridPlan) -> list[str]:
     """The plan for people: every point with what it is predicted to take here, and what is left out."""
     lines = [
         f"{_title(place)}: about {show_seconds(seconds)}"
-        + ("" if place.submission == "autometa" else ", in full: only runs of autometa share work")
+        + ("" if shares_work(place.submission) else ", in full: only runs of autometa share work")
         for place, seconds in zip(plan.places, plan.seconds, strict=True)
     ]
     if plan.places:
-        lines.append(f"what is recommended, run again alone: up to {show_duration(plan.cold_s)}")
+        lines.append(f"what is recommended, run again alone: up to {show_duration(plan.check_s)}")
     lines += [f"left out: {_title(each.place)}: {each.reason}" for each in plan.dropped]
     return [*lines, f"{len(plan.places)} points, about {show_seconds(plan.total_s)} together"]

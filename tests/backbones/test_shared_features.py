@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,9 @@ from numpy.typing import NDArray
 
 from autometa.backbones import View
 from autometa.backbones.feature_store import FeatureStore
-from autometa.backbones.shared_features import ROWS, STEPS, SharedFeatures
+from autometa.backbones.shared_features import KEYS, ROWS, STEPS, SharedFeatures
 from autometa.backbones.shelf import BackboneShelf
-from autometa.core import clock
+from autometa.core import clock, journals
 from autometa.core.budget import MemoryBudget, stopwatch
 from autometa.core.sharing import SharedWork
 
@@ -121,6 +122,35 @@ def test_what_a_kill_left_half_written_is_not_read(tmp_path: Path) -> None:
     (steps,) = (tmp_path / "features").glob(f"*/*{STEPS}")
     steps.write_text(steps.read_text() + '{"images": 8, "sec')
     assert embed(tmp_path, images).seen == [8, 1]
+
+
+def test_keys_match_rows_after_a_write_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, real, failed = batches(5), Path.open, list[Path]()
+
+    def fail(file: Path, *arguments: Any, **values: Any) -> Any:
+        if file.suffix == KEYS and len(failed) < 2:  # the rows of the batch are there, its keys are not
+            failed.append(file)
+            raise OSError(28, "No space left on device")
+        return real(file, *arguments, **values)
+
+    monkeypatch.setattr(Path, "open", fail)
+    assert embed(tmp_path, images).seen == [8] * 5
+    assert failed[0] != failed[1]
+    assert embed(tmp_path, images).seen == [8, 8]  # `embed` compares what is read with the network
+
+
+def test_a_folder_that_cannot_be_written_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any, **values: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(journals, "append", fail)
+        assert embed(tmp_path, batches(3)).seen == [8] * 3
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "mkdir", fail)
+        assert embed(tmp_path / "other", batches(3)).seen == [8] * 3
 
 
 def test_a_store_gives_what_it_gives_alone_and_knows_the_recorded_speed(

@@ -74,6 +74,7 @@ def test_a_grid_ends_with_a_table_and_what_to_set(tmp_path: Path, fits: set[floa
         "recommended: 30s, 4GB, 1 thread: the smallest budget that is no more than 0.5 points worse"
         in result.output
     )
+    assert "run alone: 70.0 %, 15.0 s" in result.output and "did not keep" not in result.output
     assert (tmp_path / "out" / "budget.html").exists()
     again = call(tmp_path, "-o", str(tmp_path / "out"), "--resume", "--json")
     assert len(json.loads(again.stdout)["points"]) == 2 and "done before" in again.stderr
@@ -86,11 +87,31 @@ def test_the_exit_status_is_3_where_nothing_fits(tmp_path: Path, fits: set[float
     assert "Does not fit: 1m, 4GB, 1 thread: took too long." in result.output
 
 
+def test_the_exit_status_is_1_where_points_failed(
+    tmp_path: Path, fits: set[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits.clear()
+    run = runner_module.Runner.run
+
+    def fail(self: Any, place: Place, folder: Path, *, shares: bool = True) -> Point:
+        point = run(self, place, folder, shares=shares)
+        own = {"status": "failed", "reason": "RuntimeError: why"}
+        return point.model_copy(update=own if place.time_budget_s == 60 else {})
+
+    monkeypatch.setattr(runner_module.Runner, "run", fail)
+    result = call(tmp_path, "-o", str(tmp_path / "out"))
+    assert result.exit_code == 1
+    told = " ".join(result.output.split())
+    assert "Failed: 1m, 4GB, 1 thread: RuntimeError: why; --resume tries it again." in told
+    assert "Does not fit: 30s, 4GB, 1 thread: took too long." in told
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (["--submission", "nonsense"], "--submission nonsense: no such file or folder"),
         (["--threads", "none"], "`none` is no number of threads; write 1, 2 or 4"),
+        (["--within", "5s"], "--within 5s: with it all points would take about"),
         (["--resume"], "set output to the folder of the grid to go on with"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from autometa.core import clock
 from autometa.core.budget import MemoryBudget, TimeBudget, process_age_s, stopwatch
 from autometa.core.sharing import (
+    CHARGE_FILE,
+    PEAK_FILE,
     SharedWork,
     as_charged,
     keep_charge,
@@ -69,8 +72,27 @@ def test_a_process_takes_part_only_where_it_is_told_a_folder(tmp_path: Path) -> 
 def test_a_limit_shrinks_with_the_time_that_is_charged() -> None:
     assert as_charged(10.0, TimeBudget.of(100.0)) == 10.0
     clock.CHARGE.add(300.0)
-    assert as_charged(10.0, TimeBudget.of(100.0)) == pytest.approx(2.5, rel=0.01)
-    assert as_charged(10.0, TimeBudget.of(-5.0)) == 0.0
+    assert as_charged(40.0, TimeBudget.of(100.0)) == pytest.approx(10.0, rel=0.01)
+    assert as_charged(40.0, TimeBudget.of(-5.0)) == 0.0
+
+
+def test_a_limit_never_shrinks_to_nothing_while_there_is_time() -> None:
+    clock.CHARGE.add(300.0)
+    assert as_charged(10.0, TimeBudget.of(100.0)) == 5.0
+    assert as_charged(3.0, TimeBudget.of(100.0)) == 3.0
+    assert as_charged(10.0, TimeBudget.of(6.0)) == pytest.approx(3.0, rel=0.01)
+    for left_s in (0.0, 100.0, math.inf):
+        assert as_charged(math.inf, TimeBudget.of(left_s)) == math.inf
+    assert as_charged(10.0, TimeBudget.of(math.inf)) == 10.0
+
+
+def test_a_file_without_a_number_is_no_charge(tmp_path: Path) -> None:
+    for name in (CHARGE_FILE, PEAK_FILE):
+        (tmp_path / name).touch()
+    assert read_charge(tmp_path) == 0.0 and read_peak(tmp_path) is None
+    keep_charge(tmp_path)
+    clock.CHARGE.add(2.0)
+    assert read_charge(tmp_path) == 2.0
 
 
 def test_memory_of_work_that_was_taken_over_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,17 +1,25 @@
-"""Made-up points of a grid, for the tests."""
+"""Made-up points of a grid, and a grid of them, for the tests."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from autometa.tuning.grid import Place
+from autometa.planning.choice_log import Choices
+from autometa.tuning.budget_file import Budget
+from autometa.tuning.grid import Place, list_places, make_plan
+from autometa.tuning.options import TuneOptions
 from autometa.tuning.point import Point, Quantiles
+from autometa.tuning.store import Identity, Store
+from autometa.tuning.tune import Tuning
 
 TASKS = 40
 GB = 10**9
+SCORES = {30.0: 60.0, 60.0: 71.8, 240.0: 72.0}
 
 
 def make_point(time_s: float, score: float, memory: int | None = 4 * GB, **values: Any) -> Point:
@@ -55,3 +63,40 @@ def curve(scores: dict[float, float], memory: int | None = 4 * GB, **values: Any
 def places_of(points: Sequence[Point]) -> list[Place]:
     """The places of points."""
     return [Place.of(point) for point in points]
+
+
+class FakeRunner:
+    """Answers with made-up points; `ends` at a place, as a kill does."""
+
+    def __init__(self, ends: str = "", **values: Any) -> None:
+        self.ran: list[tuple[str, bool]] = []
+        self.ends, self.values, self.px = ends, values, 128
+
+    def run(self, place: Place, folder: Path, *, shares: bool = True) -> Point:
+        if place.name == self.ends:
+            raise KeyboardInterrupt
+        self.ran.append((place.name, shares))
+        if place.time_budget_s in self.values.get("misfits", ()):
+            point = misfit(place.time_budget_s, "took 33.0 s, 3.0 s too long", place.memory_budget_bytes)
+        else:
+            own = {name: value for name, value in self.values.items() if name != "misfits"}
+            score = SCORES[place.time_budget_s]
+            point = make_point(
+                place.time_budget_s, score, place.memory_budget_bytes, repeat=place.repeat, **own
+            )
+        ingestion = folder / "ingestion"
+        ingestion.mkdir(parents=True, exist_ok=True)
+        (ingestion / "choices.json").write_text(Choices(meta_test_bytes=GB).model_dump_json())
+        (ingestion / "ingestion.json").write_text(json.dumps({"image_size": self.px}))
+        return point.model_copy(update={"submission": place.submission, "threads": place.threads})
+
+
+def tune(folder: Path, runner: FakeRunner, **values: Any) -> Budget:
+    """A grid whose runs are made up."""
+    options = TuneOptions.model_validate({"time_budget": "30s,60s,4m", "memory_budget": "4GB", **values})
+    dataset = folder.parent / "photos"
+    dataset.mkdir(exist_ok=True)
+    store = Store(folder)
+    plan = make_plan(list_places(options, 2), options.within)
+    with store.claim(Identity.of(dataset, options), resume=options.resume, overwrite=options.overwrite):
+        return Tuning(dataset, options, plan, runner, store, 2, lambda _: None).run()

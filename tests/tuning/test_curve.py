@@ -13,14 +13,15 @@ from autometa.tuning.curve import (
     compare,
     find_knee,
     largest_of,
-    list_misfits,
     list_steps,
     make_cells,
-    pareto,
     smallest_for,
     target_of,
     with_gaps,
 )
+from autometa.tuning.misfits import list_misfits
+from autometa.tuning.pareto import pareto
+from autometa.tuning.recommend import choose
 
 RISING = {30.0: 60.0, 60.0: 70.0, 240.0: 72.0, 600.0: 72.1}
 
@@ -51,6 +52,29 @@ def test_a_point_without_common_tasks_has_no_gap() -> None:
     assert compare(one, other) is None
 
 
+def test_points_of_other_tasks_have_no_gap() -> None:
+    points = [make_point(60, 70, tasks="a"), make_point(30, 60, tasks="a"), make_point(20, 50, tasks="b")]
+    largest, same, other = make_cells(points)
+    assert compare(same, largest) is not None and compare(other, largest) is None
+    assert [point.gap_to_largest is None for point in with_gaps(points)] == [False, False, True]
+
+
+def test_the_smallest_of_equal_ones_is_that_with_the_smallest_limits() -> None:
+    fast, small = make_point(60, 70, 4 * GB, seconds={"total": 20.0}), make_point(60, 70, 2 * GB)
+    found = choose(make_cells([make_point(240, 70.2), fast, small]))
+    assert found is not None and found.cell.limits.memory_budget_bytes == 2 * GB
+    one = make_point(60, 70, 2 * GB, submission="other", seconds={"total": 20.0})
+    found = choose(make_cells([small, one]))
+    assert found is not None and found.cell.submission == "other"
+
+
+def test_of_smaller_budgets_only_those_are_told_of_that_fit() -> None:
+    found = choose(make_cells([make_point(60, 70), misfit(30, "late")]))
+    assert found is not None and found.why == "the best score of the grid, and no smaller one fits"
+    found = choose(make_cells([make_point(60, 70), make_point(30, 60)]))
+    assert found is not None and found.why.endswith("; smaller budgets lose more than 0.5 points")
+
+
 def test_the_largest_is_the_one_with_the_most_time_that_fits() -> None:
     cells = make_cells([misfit(600, "late"), make_point(240, 70, 2 * GB), make_point(240, 69, 4 * GB)])
     largest = largest_of(cells, "autometa")
@@ -61,6 +85,25 @@ def test_the_largest_is_the_one_with_the_most_time_that_fits() -> None:
 def test_the_front_has_no_point_that_another_beats_in_everything() -> None:
     points = [make_point(60, 70), make_point(120, 69), make_point(240, 75), misfit(600, "late")]
     assert [cell.limits.time_budget_s for cell in pareto(make_cells(points))] == [60, 240]
+
+
+def test_the_front_compares_only_what_was_measured_of_both() -> None:
+    unknown = make_point(60, 70, predict_ms=None, peak_bytes=None, seconds={"total": 50.0})
+    assert pareto(make_cells([unknown, make_point(60, 71, 2 * GB, seconds={"total": 40.0})]))[0].score == 71
+    assert len(pareto(make_cells([unknown, make_point(60, 71, 2 * GB, seconds={"total": 60.0})]))) == 2
+
+
+def test_a_budget_of_which_a_repeat_does_not_fit_is_not_the_largest() -> None:
+    cells = make_cells([make_point(600, 72), misfit(600, "late", repeat=1), make_point(60, 70)])
+    largest = largest_of(cells, "autometa")
+    assert largest is not None and largest.limits.time_budget_s == 60
+    assert cells[0].reason == "late" and not cells[0].failed
+
+
+def test_nothing_is_known_of_a_budget_that_failed() -> None:
+    failed = misfit(30, "RuntimeError: an error").model_copy(update={"status": "failed"})
+    cells = make_cells([make_point(60, 70), failed])
+    assert list_misfits(cells) == [] and cells[1].failed
 
 
 def test_the_knee_lies_above_the_line_between_the_ends() -> None:

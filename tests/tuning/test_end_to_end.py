@@ -34,7 +34,7 @@ def test_a_grid_on_the_demo_shares_work_and_chooses_as_alone(
     shutil.copytree(BASELINES / "autometa", bundle)
     (bundle / "settings.yaml").write_text(SETTINGS, encoding="utf-8")
     for module in (grid, runner, sameness):
-        monkeypatch.setattr(module, "SHARING", str(bundle))
+        monkeypatch.setattr(module, "shares_work", lambda submission: submission == str(bundle))
     budgets = ["--time-budget", "4m", "--memory-budget", "3.5GB,4GB", "--no-skip-same"]
     tasks = ["--ways", "2-3", "--shots", "1-2", "--query-per-class", "2", "--tasks-per-dataset", "1"]
     result = CliRunner().invoke(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from pydantic import ValidationError
 
 from autometa.core.errors import ConfigError
 from autometa.core.settings import show_value, validate_settings
-from autometa.tuning.grid import list_places, make_plan
+from autometa.tuning.grid import list_places, make_plan, shares_work
 from autometa.tuning.options import TuneOptions
 
 
@@ -79,7 +80,18 @@ def test_bundles_of_the_same_name_have_files_of_their_own() -> None:
 def test_only_points_of_autometa_are_cheap_after_the_first() -> None:
     plan = make_plan(list_places(options(time_budget="60s,10m", submission="autometa,random"), 2))
     assert list(plan.seconds) == [600, 36, 600, 60]
-    assert plan.cold_s == 600 and plan.total_s == 600 + 36 + 600 + 60 + 600
+    assert plan.check_s == 600 and plan.total_s == 600 + 36 + 600 + 60 + 600
+
+
+def test_a_folder_of_the_name_of_the_baseline_shares_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert shares_work("autometa") and not shares_work("random") and not shares_work("./autometa")
+    (tmp_path / "autometa").mkdir()
+    (tmp_path / "autometa" / "model.py").touch()
+    assert not shares_work("autometa")
+    assert make_plan(list_places(options(time_budget="60s,10m"), 2)).seconds == (600, 60)
 
 
 def test_what_does_not_fit_in_the_time_for_all_is_left_out_with_a_reason() -> None:

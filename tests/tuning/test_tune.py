@@ -2,65 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from grid_cases import GB, make_point, misfit
+from grid_cases import GB, FakeRunner, make_point, tune
 
 from autometa.core.errors import ConfigError
 from autometa.core.options import RunOptions
 from autometa.core.settings import load_yaml
-from autometa.planning.choice_log import Choices
 from autometa.tuning import tune as tune_module
 from autometa.tuning.budget_file import Budget, tell
 from autometa.tuning.elsewhere import most_threads, predict_elsewhere
 from autometa.tuning.grid import Place, list_places, make_plan
-from autometa.tuning.options import TuneOptions
+from autometa.tuning.options import TuneOptions, visible_devices
 from autometa.tuning.page import render_page
 from autometa.tuning.point import Limits, Point
 from autometa.tuning.profiles import REFERENCE
 from autometa.tuning.recommend import choose
 from autometa.tuning.store import Identity, Store
 from autometa.tuning.table import table_rows
-from autometa.tuning.tune import Tuning, describe_plan
-
-SCORES = {30.0: 60.0, 60.0: 71.8, 240.0: 72.0}
-
-
-class FakeRunner:
-    """Answers with made-up points; `ends` at a place, as a kill does."""
-
-    def __init__(self, ends: str = "", **values: Any) -> None:
-        self.ran: list[tuple[str, bool]] = []
-        self.ends, self.values = ends, values
-
-    def run(self, place: Place, folder: Path, *, shares: bool = True) -> Point:
-        if place.name == self.ends:
-            raise KeyboardInterrupt
-        self.ran.append((place.name, shares))
-        if place.time_budget_s in self.values.get("misfits", ()):
-            point = misfit(place.time_budget_s, "took 33.0 s, 3.0 s too long", place.memory_budget_bytes)
-        else:
-            own = {name: value for name, value in self.values.items() if name != "misfits"}
-            score = SCORES[place.time_budget_s]
-            point = make_point(
-                place.time_budget_s, score, place.memory_budget_bytes, repeat=place.repeat, **own
-            )
-        ingestion = folder / "ingestion"
-        ingestion.mkdir(parents=True)
-        (ingestion / "choices.json").write_text(Choices(meta_test_bytes=GB).model_dump_json())
-        return point.model_copy(update={"submission": place.submission, "threads": place.threads})
-
-
-def tune(folder: Path, runner: FakeRunner, **values: Any) -> Budget:
-    options = TuneOptions.model_validate({"time_budget": "30s,60s,4m", "memory_budget": "4GB", **values})
-    dataset = folder.parent / "photos"
-    dataset.mkdir(exist_ok=True)
-    store = Store(folder)
-    plan = make_plan(list_places(options, 2), options.within)
-    with store.claim(Identity.of(dataset, options), resume=options.resume, overwrite=options.overwrite):
-        return Tuning(dataset, options, plan, runner, store, 2, lambda _: None).run()
+from autometa.tuning.tune import describe_plan
 
 
 def test_a_grid_runs_once_a_point_and_checks_what_it_recommends(tmp_path: Path) -> None:
@@ -96,7 +59,56 @@ def test_what_is_recommended_is_a_config_of_a_run(tmp_path: Path) -> None:
 def test_fewer_processors_are_part_of_the_command(tmp_path: Path) -> None:
     budget = tune(tmp_path / "out", FakeRunner(), threads="1", device="cpu")
     assert budget.recommendation is not None
-    assert budget.recommendation.command.startswith("CUDA_VISIBLE_DEVICES= taskset -c 0-0 autometa run")
+    prefix = f"CUDA_VISIBLE_DEVICES='' taskset -c {min(os.sched_getaffinity(0))} autometa run "
+    assert budget.recommendation.command.startswith(prefix)
+    written = (tmp_path / "out" / "recommended.yaml").read_text("utf-8")
+    assert f"\n# As in the grid: {prefix}--config recommended.yaml\n" in written
+    tune(tmp_path / "all", FakeRunner())
+    assert "# As in" not in (tmp_path / "all" / "recommended.yaml").read_text("utf-8")
+
+
+def test_processors_are_those_that_may_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {9, 4, 6})
+    budget = tune(tmp_path / "out", FakeRunner(), threads="1")
+    assert budget.recommendation is not None and "taskset -c 4 autometa" in budget.recommendation.command
+
+
+def test_a_device_is_one_of_those_that_are_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert [visible_devices(name) for name in ("cpu", "cuda", "cuda:1")] == ["", "0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5, 7")
+    assert [visible_devices(name) for name in ("cpu", "cuda", "cuda:1")] == ["", "5", "7"]
+    with pytest.raises(ConfigError, match="--device cuda:2: CUDA_VISIBLE_DEVICES=5, 7 leaves 2 GPUs; name"):
+        visible_devices("cuda:2")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(ConfigError, match="leaves 0 GPUs"):
+        visible_devices("cuda")
+
+
+def test_sentences_and_marks_name_the_submission_that_they_are_of(tmp_path: Path) -> None:
+    class Two(FakeRunner):
+        def run(self, place: Place, folder: Path, *, shares: bool = True) -> Point:
+            point = super().run(place, folder, shares=shares)
+            if place.submission == "autometa":
+                return point.model_copy(update={"score": (point.score or 0) - 9})
+            own = {"status": "does_not_fit", "reason": "late"}
+            return point.model_copy(update=own if place.time_budget_s == 30 else {})
+
+    budget = tune(tmp_path / "out", Two(), submission="autometa,random", target_score="70")
+    assert budget.recommendation is not None and budget.recommendation.submission == "random"
+    assert budget.smallest_for_target is None
+    told = tell(budget)
+    assert "Target 70.0 % (70): no budget of autometa reaches it." in told
+    assert any(line.startswith("Does not fit: 30s, 4GB, 2 threads (random): late") for line in told)
+    assert sum(line.startswith("More is not better") and line.endswith("(random).") for line in told) == 1
+    page = render_page(budget)
+    assert page.count('<tr class="chosen">') == 1 and "random, 1m" in page
+
+
+def test_it_is_told_that_images_were_decoded_once(tmp_path: Path) -> None:
+    budget = tune(tmp_path / "out", FakeRunner(seconds={"total": 20.0, "decode": 3.0}))
+    (line,) = [line for line in tell(budget) if line.startswith("Images were decoded once")]
+    assert "the first point took 3.0 s" in line and line in render_page(budget)
 
 
 def test_a_killed_grid_goes_on_and_loses_one_point(tmp_path: Path) -> None:
@@ -119,6 +131,12 @@ def test_a_grid_goes_on_only_with_the_same_tasks_and_is_not_overwritten(tmp_path
         tune(out, FakeRunner(), output=out, resume=True, seed=5)
     with pytest.raises(ConfigError, match=r"has infer-limit None, not 0\.03; give"):
         tune(out, FakeRunner(), output=out, resume=True, infer_limit="30ms")
+    with pytest.raises(ConfigError, match="has sandbox auto, not none; give"):
+        tune(out, FakeRunner(), output=out, resume=True, sandbox="none")
+    (tmp_path / "else").mkdir()
+    identity = Identity.of(tmp_path / "else" / "photos", TuneOptions())
+    with pytest.raises(ConfigError, match=r"has dataset .*photos, not .*else/photos; give"):
+        Store(out).claim(identity, resume=True, overwrite=False)
     with pytest.raises(ConfigError, match="exists and is not empty; add --resume or --overwrite"):
         tune(out, FakeRunner())
     runner = FakeRunner()
@@ -142,6 +160,14 @@ def test_less_memory_is_inferred_where_the_run_would_be_the_same(tmp_path: Path)
     every = FakeRunner()
     tune(tmp_path / "every", every, memory_budget="4GB,8GB", skip_same=False)
     assert len([name for name, shares in every.ran if shares]) == 6
+
+
+def test_larger_images_may_be_smaller_with_less_memory_unless_their_size_is_given(tmp_path: Path) -> None:
+    for px, size, runs in ((192, "auto", 6), (128, "auto", 3), (192, "192", 3)):
+        runner = FakeRunner()
+        runner.px = px
+        tune(tmp_path / f"{px}-{size}", runner, memory_budget="4GB,8GB", image_size=size)
+        assert len([name for name, shares in runner.ran if shares]) == runs
 
 
 @pytest.mark.parametrize(
