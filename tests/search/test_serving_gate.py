@@ -106,7 +106,7 @@ def test_the_first_view_that_keeps_the_limits_is_taken(
 
 
 def test_a_backbone_that_is_not_built_is_left_out_by_its_cost(tiny_backbone: str) -> None:
-    gate = make_gate(tiny_backbone, 0.01, infer_s=0.02, model_bytes=10**7)
+    gate = make_gate(tiny_backbone, 0.01, infer_s=0.02, model_bytes=5 * 10**6)
     large = CATALOGUE["tf_efficientnet_lite2"]
     broken = gate.too_slow(large, 32)
     assert broken is not None and broken.option in ("--infer-limit", "--max-model-size")

@@ -64,13 +64,16 @@ print(json.dumps({"grown": max(peaks) - start, "mapped": bool(np.shares_memory(p
 """
 
 
-def test_memory_limits_how_many_images_are_learned_from() -> None:
+def test_memory_limits_how_many_images_are_learned_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MemoryBudget, "is_small", False)
     pool = ImagePool(np.zeros((1000, 3, 8, 8), np.uint8), np.arange(1000) % 4, np.zeros(4, np.int64), ("a",))
     held = own_bytes() + VIEW_BYTES
     assert most_images(MemoryBudget(held + 2**30), pool) == 1000
     some = most_images(MemoryBudget(held + 500 * FEATURE_BYTES * 4), pool)
     assert 0 < some < 600
     assert most_images(MemoryBudget(held - 2**26), pool) == 0
+    monkeypatch.setattr(MemoryBudget, "is_small", True)  # then images lie in a file
+    assert most_images(MemoryBudget(held - 2**26), pool) == 1000
 
 
 @pytest.mark.slow
