@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ import timm
 import torch
 from hub import Hub, serving
 from safetensors.torch import save
-from synthetic import colour_pool
 
 from autometa.backbones import CATALOGUE, PRESETS, BackboneSpec
 from autometa.backbones.costs import read_costs
@@ -21,14 +18,8 @@ from autometa.backbones.local_weights import find_local_weights
 from autometa.cli import downloads
 from autometa.cli.downloads import count_images
 from autometa.cli.run_setup import prepare_weights
-from autometa.core.budget import Limits, MemoryBudget, TimeBudget
 from autometa.core.options import RunOptions
-from autometa.core.settings import Settings
-from autometa.core.time_policy import TimePolicy
 from autometa.data.episodes import EpisodeSpec
-from autometa.data.test_spec import TestSpec
-from autometa.model.load import load_learner
-from autometa.systems.autometa import Controller
 
 TINY = (
     "test_efficientnet",
@@ -133,29 +124,3 @@ def test_images_are_counted_in_all_folders(tmp_path: Path) -> None:
 
 def test_the_machine_is_measured() -> None:
     assert downloads.measure_slowness() > 0
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("eager_only")
-def test_a_run_chooses_among_eight_backbones_from_the_cache(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    allow(tmp_path, [])
-
-    def refuse(*_: Any, **__: Any) -> Any:
-        raise AssertionError("a network call was made")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    lines: list[str] = []
-    settings = Settings(resolutions=(32, 48), validation_episodes=36, max_trials=3, tune_steps=0, families=())
-    budget = TimeBudget.of(90.0)
-    test = TestSpec(tasks=10, episodes=FORM, images=60, protocol="within-domain")
-    (tmp_path / "model").mkdir()
-    limits, policy = Limits(budget, budget, MemoryBudget(8 * 2**30)), TimePolicy(probe_share=0.5)
-    began = time.monotonic()
-    run = Controller(settings, test, limits, tmp_path / "model", lines.append, 1.0, policy)
-    run.run(colour_pool(classes=12))
-    assert time.monotonic() - began < 90.0
-    probed = [line.split()[1] for line in lines if line.startswith("probe: ")]
-    assert len(probed) == len(TINY) == 8, lines
-    assert len({view.backbone for view in load_learner(tmp_path / "model").views}) > 1, lines
