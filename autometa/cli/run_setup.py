@@ -13,9 +13,10 @@ from typing import IO
 from autometa.bundles.errors import BundleError
 from autometa.bundles.shipped import DEMO, find_bundle
 from autometa.core.budget import MemoryBudget, stopwatch
+from autometa.core.claims import claim_folder
 from autometa.core.errors import ConfigError
 from autometa.core.footprint import refuse_too_small
-from autometa.core.options import RunOptions, ServingLimitOptions, WeightsOptions
+from autometa.core.options import RunOptions, ServingLimitOptions, WeightsOptions, task_settings
 from autometa.planning.serving_limits import asked_limits, to_variables
 from ingestion import IngestionSettings
 from ingestion.disk import remove
@@ -95,15 +96,8 @@ def ingestion_settings(options: RunOptions, started: float) -> IngestionSettings
         input_data_dir=dataset,
         submission=find_submission(options.submission),
         output_dir=folder / "ingestion",
-        seed=options.seed,
-        image_size=options.image_size,
         image_shape=options.image_shape,
-        test_tasks_per_dataset=options.tasks_per_dataset,
-        ways=options.ways,
-        shots=options.shots,
-        query_images_per_class=options.query_per_class,
-        protocol=options.protocol,
-        sandbox=options.sandbox,
+        **task_settings(options),
         time_budget_s=options.time_budget,
         memory_budget_bytes=options.memory_budget or MemoryBudget.of_machine().total_bytes,
         gpu_memory_budget_bytes=options.gpu_memory_budget,
@@ -117,24 +111,13 @@ def claim_output(folder: Path, *, overwrite: bool, resume: bool = False) -> IO[s
     `overwrite` deletes an earlier run in it, `resume` keeps it. ConfigError if the folder holds other files, another
     run uses it, or it cannot be written.
     """
-    mark = folder / MARK_FILE
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        ours = mark.exists()
-        if any(folder.iterdir()) and not ((overwrite or resume) and ours):
-            advice = "add --overwrite or --resume, or name" if ours else "it is not the output of a run: name"
-            raise ConfigError(f"--output {folder}: exists and is not empty; {advice} another folder")
-        claim = mark.open("a")
-        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def clear() -> None:
         for part in () if resume else ("ingestion", "scoring"):
             remove(folder / part)
-    except BlockingIOError as error:
-        raise ConfigError(f"--output {folder}: another run is using it; name another folder") from error
-    except OSError as error:
-        raise ConfigError(
-            f"--output {folder}: cannot be used ({error.strerror}); name another folder"
-        ) from error
-    return claim
+
+    advice = "add --overwrite or --resume"
+    return claim_folder(folder / MARK_FILE, "run", advice, clear, goes_on=overwrite or resume)
 
 
 def is_in_use(folder: Path) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationInfo, field_validator
 
-from autometa.core.settings import Duration, Range, option
+from autometa.core.settings import Duration, Shots, Ways, option
 
+LEAST_TIME_S, LEAST_GPU_BYTES = 20.0, 2**29
 LEAST_MEMORY_BYTES = 100_000_000
 """Of all processes of a submission: less cannot be meant. What is needed depends on the machine."""
 
@@ -86,7 +87,7 @@ class RunOptions(ServingLimitOptions, WeightsOptions):
     )
     submission: str = option("autometa", "A bundle, or the name of a baseline.", metavar="DIR|ZIP|NAME")
     time_budget: Duration = option(
-        120.0, "Whole run: import, meta-train, meta-test; 90s, 10m, 2h.", metavar="TIME", ge=20
+        120.0, "Whole run: import, meta-train, meta-test; 90s, 10m, 2h.", metavar="TIME", ge=LEAST_TIME_S
     )
     memory_budget: ByteSize | None = option(
         None,
@@ -100,14 +101,14 @@ class RunOptions(ServingLimitOptions, WeightsOptions):
         "The same on the GPU, such as 2GB.",
         metavar="SIZE",
         unset="90 % of its free memory",
-        ge=2**29,
+        ge=LEAST_GPU_BYTES,
     )
     tasks_per_dataset: int = option(30, "Meta-test tasks of each dataset.", metavar="N", ge=1)
     query_per_class: int | None = option(
         None, "Query images per class.", metavar="N", unset="20, fewer if classes are small", ge=1
     )
-    ways: Range = option((2, 20), "Classes per task.", metavar="LOW-HIGH")
-    shots: Range = option((1, 20), "Labelled images per class.", metavar="LOW-HIGH")
+    ways: Ways = option((2, 20), "Classes per task.", metavar="LOW-HIGH")
+    shots: Shots = option((1, 20), "Labelled images per class.", metavar="LOW-HIGH")
     image_size: Annotated[int, Field(ge=8, le=1024)] | Literal["auto"] = option(
         "auto",
         "Size at which images are prepared, in pixels.",
@@ -137,10 +138,16 @@ class RunOptions(ServingLimitOptions, WeightsOptions):
             raise ValueError("set output to the folder of the run to resume")
         return value
 
-    @field_validator("ways", "shots")
-    @classmethod
-    def _check_range(cls, value: tuple[int, int], info: ValidationInfo) -> tuple[int, int]:
-        least = 2 if info.field_name == "ways" else 1
-        if value[0] < least:
-            raise ValueError(f"starts at {value[0]}; use {least} or more")
-        return value
+
+def task_settings(options: Any) -> dict[str, Any]:
+    """What options of a run, or of a grid of runs, say of its tasks, under the names of the settings of ingestion."""
+    return {
+        "seed": options.seed,
+        "image_size": options.image_size,
+        "test_tasks_per_dataset": options.tasks_per_dataset,
+        "ways": options.ways,
+        "shots": options.shots,
+        "query_images_per_class": options.query_per_class,
+        "protocol": options.protocol,
+        "sandbox": options.sandbox,
+    }

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ByteSize,
@@ -100,6 +101,19 @@ def _marks(kind: Any) -> tuple[Any, ...]:
 
 Duration = Annotated[float, BeforeValidator(parse_duration), Written(show_duration)]
 Range = Annotated[tuple[int, int], BeforeValidator(parse_range), Written(show_range)]
+
+
+def _from(least: int) -> AfterValidator:
+    def check(value: tuple[int, int]) -> tuple[int, int]:
+        if value[0] < least:
+            raise ValueError(f"starts at {value[0]}; use {least} or more")
+        return value
+
+    return AfterValidator(check)
+
+
+Ways = Annotated[Range, _from(2)]
+Shots = Annotated[Range, _from(1)]
 
 
 class TestSettings(BaseModel):

@@ -13,19 +13,24 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BeforeValidator, ByteSize, Field, TypeAdapter, ValidationInfo, field_validator
 
 from autometa.core.errors import ConfigError
-from autometa.core.options import LEAST_MEMORY_BYTES, RunOptions, ServingLimitOptions, WeightsOptions
+from autometa.core.options import (
+    LEAST_GPU_BYTES,
+    LEAST_MEMORY_BYTES,
+    LEAST_TIME_S,
+    RunOptions,
+    ServingLimitOptions,
+    WeightsOptions,
+)
 from autometa.core.settings import (
     Duration,
-    Range,
+    Shots,
+    Ways,
     Written,
     option,
     parse_duration,
     show_bytes,
     show_duration,
 )
-
-LEAST_TIME_S, LEAST_GPU_BYTES = 20.0, 2**29
-"""As for `autometa run`."""
 
 T = TypeVar("T")
 
@@ -126,8 +131,8 @@ class TuneOptions(ServingLimitOptions, WeightsOptions):
     )
     tasks_per_dataset: int = _as_for_run("tasks_per_dataset")
     query_per_class: int | None = _as_for_run("query_per_class")
-    ways: Range = _as_for_run("ways")
-    shots: Range = _as_for_run("shots")
+    ways: Ways = _as_for_run("ways")
+    shots: Shots = _as_for_run("shots")
     image_size: Annotated[int, Field(ge=8, le=1024)] | Literal["auto"] = _as_for_run("image_size")
     seed: int = _as_for_run("seed")
     protocol: Literal["auto", "within-domain", "cross-domain"] = _as_for_run("protocol")
@@ -162,14 +167,6 @@ class TuneOptions(ServingLimitOptions, WeightsOptions):
     def _check_overwrite(cls, value: bool, info: ValidationInfo) -> bool:
         if value and info.data.get("resume"):
             raise ValueError("overwrite would delete what resume continues; give only one of them")
-        return value
-
-    @field_validator("ways", "shots")
-    @classmethod
-    def _check_range(cls, value: tuple[int, int], info: ValidationInfo) -> tuple[int, int]:
-        least = 2 if info.field_name == "ways" else 1
-        if value[0] < least:
-            raise ValueError(f"starts at {value[0]}; use {least} or more")
         return value
 
 

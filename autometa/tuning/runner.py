@@ -13,6 +13,7 @@ from pathlib import Path
 
 from autometa.bundles.shipped import find_bundle
 from autometa.core.budget import MemoryBudget
+from autometa.core.options import task_settings
 from autometa.core.settings import show_duration
 from autometa.planning.serving_limits import to_variables
 from autometa.tuning.collect import collect_point
@@ -69,14 +70,7 @@ class Runner:
             input_data_dir=self.dataset,
             submission=find_bundle(place.submission, "--submission"),
             output_dir=folder / "ingestion",
-            seed=options.seed + place.repeat,
-            image_size=options.image_size,
-            test_tasks_per_dataset=options.tasks_per_dataset,
-            ways=options.ways,
-            shots=options.shots,
-            query_images_per_class=options.query_per_class,
-            protocol=options.protocol,
-            sandbox=options.sandbox,
+            **task_settings(options) | {"seed": options.seed + place.repeat},
             time_budget_s=place.time_budget_s,
             memory_budget_bytes=place.memory_budget_bytes or MemoryBudget.of_machine().total_bytes,
             gpu_memory_budget_bytes=place.gpu_memory_budget_bytes,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from autometa.core.claims import claim_folder
 from autometa.core.errors import ConfigError
 from autometa.core.files import write_model
 from autometa.core.settings import show_range
@@ -61,32 +61,19 @@ class Store:
     def claim(self, identity: Identity, *, resume: bool, overwrite: bool) -> IO[str]:
         """Reserve the folder as long as the returned file is open. ConfigError if it holds other files or another
         grid, another program uses it, or it cannot be written."""
-        folder, mark = self.folder, self.folder / MARK_FILE
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            ours = mark.exists()
-            if any(folder.iterdir()) and not (ours and (resume or overwrite)):
-                advice = (
-                    "add --resume or --overwrite, or name" if ours else "it is not the output of a grid: name"
-                )
-                raise ConfigError(f"--output {folder}: exists and is not empty; {advice} another folder")
-            claim = mark.open("a")
-            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(f"--output {folder}: another grid is using it; name another folder") from error
-        except OSError as error:
-            raise ConfigError(
-                f"--output {folder}: cannot be used ({error.strerror}); name another folder"
-            ) from error
-        if overwrite:
-            for name in OWN_FILES:
-                remove(folder / name)
+
+        def clear() -> None:
+            for name in OWN_FILES if overwrite else ():
+                remove(self.folder / name)
+
+        advice = "add --resume or --overwrite"
+        claim = claim_folder(self.folder / MARK_FILE, "grid", advice, clear, goes_on=resume or overwrite)
         try:
             self._check_identity(identity)
         except ConfigError:
             claim.close()
             raise
-        (folder / "points").mkdir(exist_ok=True)
+        (self.folder / "points").mkdir(exist_ok=True)
         return claim
 
     def _check_identity(self, identity: Identity) -> None:
