@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
@@ -22,6 +22,7 @@ from rich.text import Text
 from autometa.core.budget import children_bytes, own_bytes
 from autometa.core.progress import QUIET, USUAL, VERBOSE
 from autometa.core.progress import Progress as Standing
+from autometa.core.repeated import repeated
 
 STYLES = {"line": "dim", "note": "cyan", "failure": "bold red"}
 HEARTBEAT_S = 30.0
@@ -235,24 +236,6 @@ class Display:
             self._stage = bars.add_task(event.text, total=event.total or None, is_budget=False)
         elif event.kind == "progress" and self._stage is not None:
             bars.update(self._stage, completed=event.done, total=event.total)
-
-
-@contextmanager
-def repeated(action: Callable[[], None], every_s: float) -> Iterator[None]:
-    """Do something at times in another thread, while the block runs."""
-    over = threading.Event()
-
-    def work() -> None:
-        while not over.wait(every_s):
-            action()
-
-    thread = threading.Thread(target=work, name="display", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def score_table(overall: Group, datasets: Sequence[Group]) -> Table:

@@ -26,10 +26,9 @@ from _learner_data import choose_datasets
 from _learner_report import Report, row
 from _prior_data import list_views, read_sample
 from _prior_splits import Split
-from scipy import stats
 
 from autometa.backbones import View, find_spec, work_of
-from autometa.evaluation.accuracy import paired_gain
+from autometa.evaluation.accuracy import interval95, paired_gain
 from autometa.search.draft import SOFTNESS
 from autometa.search.purchases import USUAL_ERROR, Gains, Purchase, distinctness, relative_weight
 from autometa.search.weighing import soft_weights
@@ -160,9 +159,7 @@ def interval(differences: Mapping[str, Sequence[float]]) -> tuple[float, float]:
     means = 100 * np.array([np.mean(values) for values in differences.values()])
     if len(means) < 2:
         return float(means.mean()), math.inf
-    return float(means.mean()), float(
-        stats.t.ppf(0.975, len(means) - 1) * means.std(ddof=1) / len(means) ** 0.5
-    )
+    return float(means.mean()), interval95(means)
 
 
 def compare(

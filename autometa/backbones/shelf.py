@@ -57,6 +57,10 @@ class BackboneShelf:
         """The network, if it was built already."""
         return self._built.get(network_label(backbone, variant))
 
+    def built_or_plain(self, backbone: str, variant: str = "") -> Backbone:
+        """The network, or, of a copy that is still to be trained, what it is a copy of; builds only the latter."""
+        return self.built(backbone, variant) or self(backbone)
+
     def whole(self, view: View) -> View:
         """The view with all layers that make up an embedding of its network; as it is where these are the usual
         ones."""

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from autometa.core.errors import ArtifactError
+from autometa.core.journals import write_whole
 
 DESCRIPTION = "learner.json"
 """Name of the file that makes a folder a saved learner; it names the files with tensors."""
@@ -37,9 +38,7 @@ class _AnyDescription(BaseModel):
 
 def write_model(file: Path, model: BaseModel) -> None:
     """Write a pydantic model to a JSON file, atomically."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    partial.write_text(model.model_dump_json(indent=1), encoding="utf-8")
-    partial.replace(file)
+    write_whole(file, model.model_dump_json(indent=1))
 
 
 def write_description(folder: Path, description: BaseModel) -> None:

@@ -1,11 +1,20 @@
-"""Journals: files of JSON lines. A run appends to them, and a later run can continue them."""
+"""Journals: files of JSON lines. A run appends to them, and a later run can continue them. And small files of text
+that are always whole."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file of text atomically: it is there whole, or as it was before."""
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(file)
 
 
 def append(file: Path, record: dict[str, Any]) -> None:

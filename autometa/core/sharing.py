@@ -14,6 +14,7 @@ from pathlib import Path
 
 from autometa.core import clock
 from autometa.core.budget import MemoryBudget, TimeBudget, own_bytes
+from autometa.core.journals import write_whole
 
 FOLDER_VARIABLE = "METADL_SHARED_DIR"
 CHARGE_FILE, BEFORE_FILE, PEAK_FILE = "charged_s", "charged_before_s", "shared_peak_bytes"
@@ -40,7 +41,7 @@ class SharedWork:
             beside = int(declared) - memory.total_bytes
             file = Path(folder) / PEAK_FILE
             peak = max(read_peak(Path(folder)) or 0, beside + own_bytes() + more_bytes)
-            _replace(file, str(peak))
+            write_whole(file, str(peak))
 
 
 def take_part(device: str, environment: Mapping[str, str] = os.environ) -> SharedWork | None:
@@ -103,14 +104,7 @@ def _write(file: Path, seconds: float) -> None:
     """At once and whole: the number always has the same length."""
     text = f"{seconds:020.6f}"
     if not file.exists():
-        _replace(file, text)
+        write_whole(file, text)
         return
     with file.open("r+b") as stream:
         stream.write(text.encode("ascii"))
-
-
-def _replace(file: Path, text: str) -> None:
-    """Write a file that is there whole, or as it was before."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    partial.write_text(text, encoding="ascii")
-    partial.replace(file)

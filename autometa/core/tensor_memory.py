@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from autometa.core.budget import own_bytes
+from autometa.core.repeated import repeated
 
 LOOK_S = 0.005
 
@@ -66,20 +66,10 @@ def measure_growth(work: Callable[[], object], device: str) -> int:
     process, with all its threads and what kernels take for themselves, looked at every few milliseconds."""
     if device == "cuda":
         return measure_peak(work, device)
-    before, done = own_bytes(), threading.Event()
+    before = own_bytes()
     seen = [before]
-
-    def look() -> None:
-        while not done.wait(LOOK_S):
-            seen.append(own_bytes())
-
-    looking = threading.Thread(target=look, name="memory", daemon=True)
-    looking.start()
-    try:
+    with repeated(lambda: seen.append(own_bytes()), LOOK_S):
         work()
-    finally:
-        done.set()
-        looking.join()
     return max(*seen, own_bytes()) - before
 
 

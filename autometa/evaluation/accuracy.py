@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from autometa.core.student_t import quantile95
+
 CALIBRATION_BINS = 15
 
 Scores = NDArray[np.float64]
@@ -55,9 +57,7 @@ def interval95(scores: Scores) -> float:
     """Half-width of the 95 % Student-t confidence interval of the mean of scores [episodes]; 0 for a single score."""
     if len(scores) < 2:
         return 0.0
-    from scipy.special import stdtrit  # noqa: PLC0415 - takes 11 MB, and nothing in meta-test needs it
-
-    return float(stdtrit(len(scores) - 1, 0.975) * scores.std(ddof=1) / np.sqrt(len(scores)))
+    return float(quantile95(len(scores)) * scores.std(ddof=1) / np.sqrt(len(scores)))
 
 
 def paired_gain(ours: Scores, theirs: Scores) -> tuple[float, float]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from autometa.core.student_t import quantile95
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.images import Rows
 from autometa.evaluation.folds import Fold
@@ -110,10 +111,7 @@ def estimate_accuracy(
     of_episode = np.bincount(recalls.episodes, weights=recalls.recall * episode_weight)
     of_episode = of_episode[np.unique(recalls.episodes)]
     tasks_variance = float(of_episode.var(ddof=1)) / max(tasks, 1)
-    from scipy.special import stdtrit  # noqa: PLC0415 - takes 11 MB, and nothing in meta-test needs it
-
-    quantile = float(stdtrit(len(classes) - 1, 0.975))
-    spread = quantile * float(np.sqrt(2 * np.var(drawn) + tasks_variance)) + 1 / len(classes)
+    spread = quantile95(len(classes)) * float(np.sqrt(2 * np.var(drawn) + tasks_variance)) + 1 / len(classes)
     return Estimate(mean, max(mean - spread, 0.0), min(mean + spread, 1.0))
 
 

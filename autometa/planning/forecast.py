@@ -140,8 +140,7 @@ class Forecast:
         return f"{spec.name}: would take {needed / 1e6:.0f} of {max(left, 0) / 1e6:.0f} MB left"
 
     def _network(self, view: View) -> Backbone:
-        """The network of a view; of a copy that is still to be trained, what it is a copy of."""
-        return self.shelf.built(view.backbone, view.variant) or self.shelf(view.backbone)
+        return self.shelf.built_or_plain(view.backbone, view.variant)
 
     def width(self, view: View) -> int:
         """Length of the features of a view with its layers joined; builds its network."""

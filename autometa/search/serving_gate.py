@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from autometa.backbones import Backbone, BackboneSpec, View, work_of
+from autometa.backbones import BackboneSpec, View, work_of
 from autometa.core.budget import stopwatch
 from autometa.core.errors import UnmetLimit
 from autometa.core.machine import one_thread
@@ -170,11 +170,6 @@ class ServingGate:
         shelf = self.forecast.shelf
         return shelf.saved_bytes(backbone, variant if shelf.built(backbone, variant) else "")
 
-    def _network(self, backbone: str, variant: str) -> Backbone:
-        """A network, or, of a copy that is still to be trained, what it is a copy of."""
-        shelf = self.forecast.shelf
-        return shelf.built(backbone, variant) or shelf(backbone)
-
     def _is_probed(self, view: View) -> bool:
         return view.backbone in self.forecast.probed
 
@@ -193,7 +188,7 @@ class ServingGate:
 
     def _values(self, view: View, modes: Sequence[str]) -> int:
         """Numbers of the metrics on a view that these modes ask for."""
-        widths = self._network(view.backbone, view.variant).widths
+        widths = self.forecast.shelf.built_or_plain(view.backbone, view.variant).widths
         inputs = [one for key in collect_keys(modes) for one in list_inputs([view], key)]
         learned = [one.layers for one, name in inputs if find_metric(name).learned]
         return sum(sum(widths.get(layer, 0) for layer in layers) ** 2 for layers in learned)

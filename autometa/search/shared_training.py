@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import torch
 from autometa.core import clock, journals
 from autometa.core.budget import own_bytes, stopwatch
 from autometa.core.files import hash_tensors, load_tensors, save_known
+from autometa.core.repeated import repeated
 
 ALIKE = 0.15
 """By how much the seconds that two trainings are given may differ, as a share."""
@@ -101,17 +101,9 @@ class SharedTraining:
 @contextmanager
 def _watched(growth: list[int]) -> Iterator[None]:
     """Around work: afterwards `growth` holds by how many bytes memory has grown meanwhile, looked at now and then."""
-    before, over = own_bytes(), threading.Event()
-
-    def look() -> None:
-        while not over.wait(LOOK_EVERY_S):
-            growth.append(own_bytes() - before)
-
-    thread = threading.Thread(target=look, name="memory of a training", daemon=True)
-    thread.start()
+    before = own_bytes()
     try:
-        yield
+        with repeated(lambda: growth.append(own_bytes() - before), LOOK_EVERY_S):
+            yield
     finally:
-        over.set()
-        thread.join()
         growth.append(own_bytes() - before)

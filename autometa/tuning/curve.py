@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean, stdev
 
-from scipy.special import stdtrit
-
 from autometa.core.settings import show_duration
+from autometa.core.student_t import quantile95
 from autometa.tuning.grid import describe
 from autometa.tuning.point import Limits, Point, Quantiles
 
-CONFIDENCE = 0.95
 MINUS = "\N{MINUS SIGN}"
 LITTLE = 0.5
 """Points of accuracy that are no reason for a larger budget."""
@@ -279,8 +277,7 @@ def _half_width(values: Sequence[float]) -> float | None:
     """Of the 95 % Student-t interval of a mean; None for fewer than two values."""
     if len(values) < 2:
         return None
-    quantile = float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2))
-    return quantile * stdev(values) / math.sqrt(len(values))
+    return quantile95(len(values)) * stdev(values) / math.sqrt(len(values))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -17,9 +17,7 @@ from autometa.tuning.curve import (
     LITTLE,
     Cell,
     compare,
-    find_knee,
     is_smaller,
-    largest_of,
     smallest_for,
     smallest_of,
     target_of,
@@ -170,9 +168,3 @@ def _prefix(limits: Limits, threads: int, device: str | None) -> str:
         return visible
     cores = sorted(os.sched_getaffinity(0))[: limits.threads]
     return f"{visible}taskset -c {','.join(map(str, cores))} "
-
-
-def knee_of(cells: Sequence[Cell], submission: str) -> Cell | None:
-    """The knee of the curve of a submission."""
-    own = [cell for cell in cells if cell.submission == submission]
-    return find_knee(own) if largest_of(own, submission) else None

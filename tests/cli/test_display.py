@@ -11,7 +11,8 @@ from rich.console import Console
 
 from autometa.cli.output import make_console, print_columns
 from autometa.core.progress import QUIET, USUAL, VERBOSE, Progress
-from autometa.display import Display, Status, repeated, score_table
+from autometa.core.repeated import repeated
+from autometa.display import Display, Status, score_table
 from ingestion import Event
 from scoring import GroupScore
 

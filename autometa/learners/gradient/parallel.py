@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import TypeVar
 
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from autometa.backbones import copy_sharing_tensors
+from autometa.core.machine import one_thread
 
 Result = TypeVar("Result")
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
@@ -41,16 +41,5 @@ def map_on_cores(learner: AnyModule, work: Callable[[AnyModule, int], Result], n
         finally:
             copies.put(own)
 
-    with limit_to_one_thread(), ThreadPoolExecutor(workers) as pool:
+    with one_thread(), ThreadPoolExecutor(workers) as pool:
         yield from pool.map(one, range(n))
-
-
-@contextmanager
-def limit_to_one_thread() -> Iterator[None]:
-    """Torch's operations run on one thread each."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
