@@ -26,6 +26,7 @@ def imported_by(names: str) -> set[str]:
     return set(json.loads(run(f"import sys, json, {names}; print(json.dumps(sorted(sys.modules)))")))
 
 
+@pytest.mark.medium
 def test_a_submission_starts_without_heavy_libraries() -> None:
     loaded = imported_by("autometa.submission")
     assert {"torch", "timm"} <= loaded

@@ -84,6 +84,7 @@ def test_bad_arguments_exit_with_2_and_name_the_fix(arguments: list[str], named:
     assert "Traceback" not in output
 
 
+@pytest.mark.medium
 def test_a_config_file_is_read_and_the_command_line_wins(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text("submission: nobody\n")
@@ -114,6 +115,7 @@ def test_an_unknown_key_of_a_config_file_is_named(tmp_path: Path) -> None:
         read_options(file, {})
 
 
+@pytest.mark.medium
 def test_an_output_in_use_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
     for options in ([], ["--overwrite"]):
@@ -157,6 +159,7 @@ def test_a_run_is_resumed_in_its_folder_if_it_is_of_the_same_kind(
     assert scores(out)["tasks_missing"] == 0
 
 
+@pytest.mark.medium
 def test_class_folders_are_enough(tmp_path: Path, make_bundle: MakeBundle) -> None:
     album = write_meta_album(tmp_path / "SET", [12] * 10)
     for file in sorted((album / "images").iterdir()):
@@ -175,6 +178,7 @@ def test_class_folders_are_enough(tmp_path: Path, make_bundle: MakeBundle) -> No
     assert (out / "scoring" / "report.html").exists()
 
 
+@pytest.mark.medium
 def test_a_run_without_answers_exits_with_1(tmp_path: Path, make_bundle: MakeBundle) -> None:
     data = write_meta_album(tmp_path / "SET", [12] * 8)
     out = tmp_path / "out"

@@ -52,6 +52,7 @@ def test_an_axis_is_the_sum_of_its_parts(fit: Any) -> None:
     assert rows["scaling/axis"] == pytest.approx(2.0, abs=0.01)
 
 
+@pytest.mark.medium
 def test_every_part_of_the_data_is_measured(fit: Any) -> None:
     pools = importlib.import_module("_scaling_pools")
     costs = fit.Costs()
@@ -72,6 +73,7 @@ def test_every_part_of_the_data_is_measured(fit: Any) -> None:
     assert known <= set(costs.seconds) and all(min(found.values()) for found in costs.seconds.values())
 
 
+@pytest.mark.medium
 def test_tasks_are_answered_from_random_features(fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     tasks = importlib.import_module("_scaling_tasks")
     monkeypatch.setattr(tasks, "WIDTH", 8)

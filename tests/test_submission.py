@@ -198,6 +198,7 @@ def test_a_process_that_replaces_another_plans_for_the_tasks_that_are_left(
     assert planned == [(TOLD["tasks"], TOLD["images"]), (2, 9)]
 
 
+@pytest.mark.medium
 def test_meta_fit_to_predict_in_the_format_s_types(
     tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,8 @@ BOUNDS = {
 }
 LEAST_TRIALS = 6
 """Fewer are not worth beginning."""
+PATIENCE = 24
+"""The search ends after so many trials without a better one: what folds tell apart is found by then."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def search_refinement(
     goes_on: Callable[[], bool],
     most_trials: int,
 ) -> Refined:
-    """Try refinements of a portfolio while `goes_on()`; `measure` gives the accuracy with one in each fold.
+    """Try refinements of a portfolio while `goes_on()` and better ones are found; `measure` gives the accuracy with one in each fold.
     Parameters are moved from their defaults towards the best ones, by the share of the gain that is believed: the
     best on all folds but one is asked about that one. Without Optuna, none is tried."""
     study = open_study(BOUNDS, seed)
@@ -56,7 +58,7 @@ def search_refinement(
     tried: list[Refinement] = []
     measured: list[Sequence[float]] = []
     proposal: Params | None = {name: getattr(DEFAULT_REFINEMENT, name) for name in BOUNDS}
-    while len(tried) < most_trials and (not tried or goes_on()):
+    while len(tried) < most_trials and (not tried or (_improves(measured) and goes_on())):
         trial = study.ask(proposal)
         refinement = Refinement(**trial.params)
         measured.append(measure(refinement))
@@ -80,6 +82,12 @@ def believe(tried: Sequence[Refinement], accuracies: np.ndarray) -> Refined:
     best = tried[int(accuracies.mean(1).argmax())]
     moved = {name: _between(getattr(tried[0], name), getattr(best, name), share) for name in BOUNDS}
     return Refined(Refinement(**moved), len(tried), gain, error, share)
+
+
+def _improves(measured: Sequence[Sequence[float]]) -> bool:
+    """Whether one of the last trials was the best."""
+    means = np.mean(measured, axis=1)
+    return bool(len(means) - 1 - means.argmax() < PATIENCE)
 
 
 def _between(start: float, end: float, share: float) -> float:

@@ -64,6 +64,7 @@ every_installed = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.medium
 @every_installed
 def test_packaged_weights_know_more_than_random_ones(name: str) -> None:
     torch.manual_seed(0)

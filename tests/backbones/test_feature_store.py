@@ -130,6 +130,7 @@ def start_writer(first: int, root: Path, count: int) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.medium
 def test_two_writers_do_not_disturb_each_other(tmp_path: Path) -> None:
     writers = [start_writer(first, tmp_path, 200) for first in (0, 100)]
     for writer in writers:
@@ -140,6 +141,7 @@ def test_two_writers_do_not_disturb_each_other(tmp_path: Path) -> None:
     assert all((row == int.from_bytes(key, "little")).all() for key, row in found.items())
 
 
+@pytest.mark.medium
 def test_a_writer_killed_in_the_middle_leaves_whole_shards(tmp_path: Path) -> None:
     writer = start_writer(0, tmp_path, 10**9)
     assert writer.stdout is not None

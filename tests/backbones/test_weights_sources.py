@@ -180,6 +180,7 @@ def test_an_older_format_is_fetched_where_there_is_no_other(hub: Hub, tmp_path: 
     assert loads(tiny_state(3))
 
 
+@pytest.mark.medium
 def test_a_download_that_was_cut_goes_on(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 2**16)
     whole = hub.files[HUB_ID]["model.safetensors"]

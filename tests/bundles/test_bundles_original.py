@@ -35,6 +35,7 @@ def run_ours(root: Path, bundle: Path, output: Path, seconds: float) -> tuple[di
     return result.failures, "\n".join(event.text for event in events[-60:])
 
 
+@pytest.mark.medium
 def test_our_program_gets_the_answers_that_the_original_got(tmp_path: Path, make_bundle: MakeBundle) -> None:
     root = write_root(tmp_path / "root")
     failures, log = run_ours(root, make_bundle(), tmp_path / "ours", 60.0)

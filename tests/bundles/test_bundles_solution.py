@@ -29,6 +29,7 @@ def texts(solution: Solution) -> str:
     return "\n".join(map(str, solution.findings))
 
 
+@pytest.mark.medium
 def test_links_become_files_and_caches_and_hidden_files_stay_out(folder: Path, tmp_path: Path) -> None:
     (folder / "api.py").symlink_to(ROOT / "ingestion" / "api.py")
     (folder / "helpers").mkdir()
@@ -46,6 +47,7 @@ def test_links_become_files_and_caches_and_hidden_files_stay_out(folder: Path, t
         assert archive.read("same.py") == b"LAYERS = 3\n"
 
 
+@pytest.mark.medium
 def test_the_same_files_give_the_same_zip(folder: Path, tmp_path: Path) -> None:
     (folder / "metadata").touch()
     for name in ("a.zip", "b.zip"):
@@ -95,6 +97,7 @@ SOUND = {
 }
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [
@@ -117,6 +120,7 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, changed: dict[str,
     assert f"error: {expected}" in texts(made)
 
 
+@pytest.mark.medium
 def test_what_another_machine_may_lack_is_a_warning(tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     folder.mkdir()
@@ -142,6 +146,7 @@ def test_files_have_to_lie_at_the_root_and_the_configuration_has_to_be_sound(
     assert "and no baseline" in texts(make_solution("nothing", tmp_path / "s.zip", QUICK))
 
 
+@pytest.mark.medium
 def test_autometa_comes_along_where_it_is_imported(tmp_path: Path) -> None:
     made = make_solution("prototypical", tmp_path / "s.zip", Options(dry_run_s=None, vendor=False))
     assert made.succeeded, texts(made)
@@ -162,6 +167,7 @@ def test_autometa_comes_along_where_it_is_imported(tmp_path: Path) -> None:
         assert archive.namelist() == ["api.py", "metadata", "model.py", "settings.yaml"]
 
 
+@pytest.mark.medium
 def test_the_command_packs_tries_and_tells(folder: Path, tmp_path: Path) -> None:
     target = tmp_path / "s.zip"
     flags = [str(folder), "-o", str(target), "--no-dry-run"]

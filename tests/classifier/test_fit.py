@@ -162,6 +162,7 @@ def test_fit_learns_from_many_classes_within_its_budget(network: str, cache: Non
     assert np.mean(right) > 0.9
 
 
+@pytest.mark.medium
 def test_few_classes_are_learned_from_by_a_fixed_recipe(network: str, cache: None, tmp_path: Path) -> None:
     data = write_folder(tmp_path / "data", 5, ("red", "blue", "green"))
     options = FitOptions(output=tmp_path / "model", backbones=network)
@@ -176,6 +177,7 @@ def test_few_classes_are_learned_from_by_a_fixed_recipe(network: str, cache: Non
     assert loaded.predict([picture("green", 9), picture("blue", 9)]).tolist() == ["green", "blue"]
 
 
+@pytest.mark.medium
 def test_a_model_is_no_larger_than_asked(network: str, cache: None, tmp_path: Path) -> None:
     data = write_folder(tmp_path / "data", 9, ("red", "blue", "green"))
     options = FitOptions(output=tmp_path / "model", backbones=network)
@@ -205,6 +207,7 @@ def test_backbones_as_they_are_keep_limits_too(network: str, cache: None, tmp_pa
     assert fitted.classifier.predict([picture("blue", 9)]).tolist() == ["blue"]
 
 
+@pytest.mark.medium
 def test_where_there_is_no_time_to_decode_all_images_each_class_gives_a_share(
     network: str, cache: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,6 +234,7 @@ def test_what_is_overwritten_is_gone(network: str, cache: None, tmp_path: Path) 
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
 
 
+@pytest.mark.medium
 def test_other_files_beside_a_model_have_no_effect(network: str, cache: None, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"mine": 1}')
     data = write_folder(tmp_path / "data", 5)

@@ -82,6 +82,7 @@ def test_a_check_that_fails_is_a_problem_and_the_others_go_on(
     assert "bad       this cannot be checked" in shown.stdout and "make it so" in shown.stdout
 
 
+@pytest.mark.medium
 def test_this_machine_can_be_examined(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     found = list(doctor.examine(doctor.CHECKS))

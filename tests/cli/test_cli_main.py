@@ -141,6 +141,7 @@ def complete(*words: str) -> list[str]:
     return [line.partition(",")[2] for line in done.stdout.splitlines()]
 
 
+@pytest.mark.medium
 def test_commands_options_and_values_are_completed() -> None:
     assert complete("he") == ["heads"]
     assert "--time-budget" in complete("run", "--ti")

@@ -38,6 +38,7 @@ def report(*arguments: object) -> Result:
     return CliRunner().invoke(cli, ["report", *map(str, arguments)])
 
 
+@pytest.mark.medium
 def test_the_report_is_made_and_its_path_printed(run: Path) -> None:
     shown = report(run)
     assert shown.exit_code == 0, shown.output
@@ -47,6 +48,7 @@ def test_the_report_is_made_and_its_path_printed(run: Path) -> None:
     assert json.loads((run / "scoring" / "scores.json").read_text())["tasks_missing"] == 1
 
 
+@pytest.mark.medium
 def test_it_is_made_anew_each_time(run: Path) -> None:
     assert report(run, "-q").exit_code == 0
     np.savetxt(run / "ingestion" / "task_2.predict", np.eye(2)[LABELS])
@@ -59,6 +61,7 @@ def test_it_is_made_anew_each_time(run: Path) -> None:
     assert sorted(path.name for path in run.iterdir()) == ["ingestion", "scoring"]
 
 
+@pytest.mark.medium
 def test_it_is_copied_and_opened(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
 
@@ -77,6 +80,7 @@ def test_it_is_copied_and_opened(run: Path, tmp_path: Path, monkeypatch: pytest.
     assert shown.exit_code == 1 and "no browser" in shown.stderr
 
 
+@pytest.mark.medium
 def test_what_cannot_be_scored_ends_with_2_and_one_line(run: Path, tmp_path: Path) -> None:
     for arguments, said in (
         ([tmp_path], "give the --output of a run"),

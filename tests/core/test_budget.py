@@ -66,6 +66,7 @@ def test_other_errors_pass_through() -> None:
         in_chunks(work, 4, 4)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "age", ["autometa.core.budget import process_age_s", "ingestion.watch import seconds_since_start"]
 )

@@ -56,6 +56,7 @@ def test_a_short_last_chunk_is_halved_too() -> None:
     assert in_chunks(work, 3, 64) == [1, 1, 1]
 
 
+@pytest.mark.medium
 def test_one_item_that_does_not_fit_is_told() -> None:
     def work(start: int, stop: int) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")

@@ -81,6 +81,7 @@ def test_a_learner_with_the_head_is_saved_and_loaded(
     assert loaded.members[0].head == "nearest_image"
 
 
+@pytest.mark.medium
 def test_a_learner_is_built_from_its_row_and_learns() -> None:
     run(blocks()["A learner"][0])
     torch.manual_seed(0)

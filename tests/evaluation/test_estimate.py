@@ -41,6 +41,7 @@ def true_mean(recalls: Recalls) -> float:
     return float((recalls.recall * weights).sum() / weights.sum())
 
 
+@pytest.mark.medium
 def test_the_interval_holds_the_accuracy_on_a_new_draw_of_classes() -> None:
     inside, halves, errors = 0, [], []
     for seed in range(80):

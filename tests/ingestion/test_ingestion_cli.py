@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 from synthetic import MakeBundle, write_meta_album
 
@@ -44,6 +45,7 @@ def test_truth_of_a_metadl_root_is_that_of_the_original(tmp_path: Path) -> None:
     assert [t["dataset"] for t in tasks] == [t["dataset"] for t in GOLDEN["test_tasks"]]
 
 
+@pytest.mark.medium
 def test_original_flags_are_accepted(tmp_path: Path, make_bundle: MakeBundle) -> None:
     data = write_meta_album(tmp_path / "SET", [9] * 8)
     flags = (

@@ -56,6 +56,7 @@ def test_no_time_left_after_decoding_is_told_as_that(tmp_path: Path, make_bundle
     assert record(out)["stages"][1]["seconds"] == 40.0
 
 
+@pytest.mark.medium
 @pytest.mark.usefixtures("slow_decoding")
 def test_meta_training_that_runs_out_of_time_after_decoding_says_so(
     tmp_path: Path, make_bundle: MakeBundle

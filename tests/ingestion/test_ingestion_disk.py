@@ -88,6 +88,7 @@ def test_folders_that_are_too_deep_are_refused_and_deleted(folders: tuple[Path, 
     assert not list(folders[1].iterdir())
 
 
+@pytest.mark.medium
 def test_a_submission_that_fills_its_folders_loses_that_task(
     runner: Runner, make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,6 +108,7 @@ def test_a_submission_that_fills_its_folders_loses_that_task(
     assert runner.accuracy(2) > 0.7
 
 
+@pytest.mark.medium
 def test_a_full_disk_costs_the_prediction_that_could_not_be_written(
     runner: Runner, make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,6 +51,7 @@ def drawn(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.medium
 def test_a_submission_answers_tasks_that_were_drawn_before(
     drawn: Path, tmp_path: Path, make_bundle: MakeBundle
 ) -> None:
@@ -64,6 +65,7 @@ def test_a_submission_answers_tasks_that_were_drawn_before(
     assert record["test_config"]["max_N"] == 2
 
 
+@pytest.mark.medium
 def test_images_of_the_tasks_are_decoded_first_where_time_is_short(
     drawn: Path, tmp_path: Path, make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,6 +78,7 @@ def test_images_of_the_tasks_are_decoded_first_where_time_is_short(
     assert scores.argmax(1).tolist() == [label - 3 for label, _ in QUERIES]
 
 
+@pytest.mark.medium
 def test_the_learner_and_the_truth_are_kept_from_an_output_that_participants_see(
     runner: Runner, make_bundle: MakeBundle
 ) -> None:
@@ -147,6 +150,7 @@ def test_a_mount_point_is_used_as_it_is(tmp_path: Path, monkeypatch: pytest.Monk
     assert (tmp_path / "model").is_dir()
 
 
+@pytest.mark.medium
 def test_a_run_leaves_only_files_that_are_known_as_its_own(runner: Runner, make_bundle: MakeBundle) -> None:
     runner(make_bundle())
     own = {path for pattern in OWN_FILES for path in runner.output.glob(pattern)}

@@ -114,6 +114,7 @@ def test_a_process_that_does_not_answer_is_told(tmp_path: Path, monkeypatch: pyt
     assert "did not answer" in ask("import time; time.sleep(60)").trouble
 
 
+@pytest.mark.medium
 def test_a_run_says_it(runner: Runner, make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr("ingestion.process.has_cuda_device", lambda: True)

@@ -106,6 +106,7 @@ def test_the_allocator_is_told_where_it_can_read_it(
     assert meter.variables() == ({ALLOCATOR_VARIABLE: share} if told else {})
 
 
+@pytest.mark.medium
 def test_a_submission_that_uses_too_much_is_ended(
     runner: Runner, make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,6 +75,7 @@ def test_images_that_cannot_be_read_do_not_count(tmp_path: Path) -> None:
     assert shorter_sides([]) == []
 
 
+@pytest.mark.medium
 def test_a_run_tells_and_records_the_size(tmp_path: Path, make_bundle: MakeBundle) -> None:
     data = folder_of(tmp_path / "set", *[(200, 200)] * 8, classes=8)
     runner = Runner(data, tmp_path / "out")

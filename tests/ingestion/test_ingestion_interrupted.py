@@ -64,6 +64,7 @@ def send_when() -> Iterator[Callable[[int, Path], None]]:
         thread.join()
 
 
+@pytest.mark.medium
 def test_the_first_signal_leaves_the_learner_that_was_saved_to_answer(
     runner: Runner, make_bundle: MakeBundle, stop: int, send_when: Callable[[int, Path], None]
 ) -> None:
@@ -75,6 +76,7 @@ def test_the_first_signal_leaves_the_learner_that_was_saved_to_answer(
     assert signal.getsignal(stop) is signal.default_int_handler
 
 
+@pytest.mark.medium
 def test_the_second_signal_ends_the_run_and_keeps_what_is_done(
     runner: Runner, make_bundle: MakeBundle, stop: int, send_when: Callable[[int, Path], None]
 ) -> None:
@@ -88,6 +90,7 @@ def test_the_second_signal_ends_the_run_and_keeps_what_is_done(
     assert runner.accuracy(1) > 0.7
 
 
+@pytest.mark.medium
 def test_a_signal_before_anything_was_saved_ends_the_run(
     runner: Runner, make_bundle: MakeBundle, stop: int, send_when: Callable[[int, Path], None], tmp_path: Path
 ) -> None:

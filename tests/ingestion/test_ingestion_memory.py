@@ -148,6 +148,7 @@ def test_a_process_that_has_ended_holds_nothing() -> None:
     assert exact(MemoryMeter({}, private=False), done.pid) == 0
 
 
+@pytest.mark.medium
 def test_a_run_tells_how_much_memory_each_phase_took(tmp_path: Path, make_bundle: MakeBundle) -> None:
     wait = """
         held = np.ones(2**24)

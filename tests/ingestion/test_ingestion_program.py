@@ -15,6 +15,7 @@ from synthetic import MakeBundle
 from ingestion.errors import InputError
 
 
+@pytest.mark.medium
 def test_a_run_leaves_everything_that_scoring_needs(runner: Runner, make_bundle: MakeBundle) -> None:
     check = """
         task = next(iter(meta_train_generator(1)))
@@ -43,6 +44,7 @@ def test_a_run_leaves_everything_that_scoring_needs(runner: Runner, make_bundle:
     assert not list(runner.output.rglob("*.pickle"))
 
 
+@pytest.mark.medium
 def test_failures_cost_only_their_task(runner: Runner, make_bundle: MakeBundle) -> None:
     """An exception, a wrong shape, NaN, and a process that ends: four tasks, then a good one."""
     top = """
@@ -75,6 +77,7 @@ def test_failures_cost_only_their_task(runner: Runner, make_bundle: MakeBundle) 
     assert set(record["failures"]) == {"1", "2", "3", "4"}
 
 
+@pytest.mark.medium
 def test_each_task_says_how_many_are_left_to_a_new_process_too(
     runner: Runner, make_bundle: MakeBundle
 ) -> None:
@@ -97,6 +100,7 @@ def test_each_task_says_how_many_are_left_to_a_new_process_too(
     assert all(float(limit) > 100 for limit in limits)
 
 
+@pytest.mark.medium
 def test_labels_are_predictions_too(runner: Runner, make_bundle: MakeBundle) -> None:
     result = runner(make_bundle(predict="return self.nearest(query_set).argmax(1)"))
     assert not result.failures
@@ -114,6 +118,7 @@ def test_a_broken_import_is_shown_and_scores_nothing(runner: Runner, make_bundle
     assert len(list(runner.output.glob("task_*.predict"))) == TASKS
 
 
+@pytest.mark.medium
 def test_a_submission_finds_neither_truth_nor_data(runner: Runner, make_bundle: MakeBundle) -> None:
     """It searches its surroundings, its environment and its open files for labels and data."""
     search = f"""
@@ -182,6 +187,7 @@ def test_too_much_memory_ends_the_submission(runner: Runner, make_bundle: MakeBu
     assert "memory" in result.failures[1]
 
 
+@pytest.mark.medium
 def test_processes_left_behind_are_ended(runner: Runner, make_bundle: MakeBundle, tmp_path: Path) -> None:
     beat = tmp_path / "beat"
     stray = f"""
@@ -201,6 +207,7 @@ def test_processes_left_behind_are_ended(runner: Runner, make_bundle: MakeBundle
     assert beat.read_text() == before
 
 
+@pytest.mark.medium
 def test_a_process_left_behind_does_not_hold_up_the_run(runner: Runner, make_bundle: MakeBundle) -> None:
     """It inherits the channel, so the end of the child is not the end of the channel."""
     leave = """
@@ -216,6 +223,7 @@ def test_a_process_left_behind_does_not_hold_up_the_run(runner: Runner, make_bun
     assert "exited with status 3" in result.failures[1]
 
 
+@pytest.mark.medium
 def test_output_of_a_submission_goes_to_the_log_and_nowhere_else(
     runner: Runner, make_bundle: MakeBundle, tmp_path: Path
 ) -> None:
@@ -247,6 +255,7 @@ def test_the_output_must_not_lie_inside_the_dataset(runner: Runner, make_bundle:
         runner(make_bundle())
 
 
+@pytest.mark.medium
 def test_batch_mode_and_validation_on_one_dataset(runner: Runner, make_bundle: MakeBundle) -> None:
     check = """
         images, labels = next(iter(meta_train_generator(1)))

@@ -57,6 +57,7 @@ def runner(tmp_path: Path) -> Runner:
     return Runner(tmp_path)
 
 
+@pytest.mark.medium
 def test_a_resumed_run_finds_the_model_folder_of_the_earlier_one(
     runner: Runner, make_bundle: MakeBundle
 ) -> None:
@@ -91,12 +92,14 @@ def test_what_no_longer_works_leaves_the_earlier_learner_to_serve(
     assert "meta-test uses the learner saved before" in runner.shown
 
 
+@pytest.mark.medium
 def test_without_an_earlier_run_it_starts_afresh_and_says_so(runner: Runner, make_bundle: MakeBundle) -> None:
     assert runner(make_bundle(meta_fit=COUNT), resume=True).succeeded
     assert f"resume: no earlier run in {runner.output}, this one starts from the beginning" in runner.shown
     assert "saw run;\n" in runner.shown + "\n"
 
 
+@pytest.mark.medium
 def test_a_run_of_another_kind_is_refused_and_left_alone(runner: Runner, make_bundle: MakeBundle) -> None:
     bundle = make_bundle()
     runner(bundle)
@@ -134,6 +137,7 @@ def test_another_bundle_or_other_images_are_refused(
         runner(bundle, resume=True)
 
 
+@pytest.mark.medium
 def test_a_damaged_record_and_both_flags_are_refused(runner: Runner, make_bundle: MakeBundle) -> None:
     bundle = make_bundle()
     runner(bundle)
@@ -157,6 +161,7 @@ def test_the_command_resumes(runner: Runner, make_bundle: MakeBundle) -> None:
         assert expected in result.output
 
 
+@pytest.mark.medium
 def test_images_keep_the_size_of_the_earlier_run(
     runner: Runner, make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:

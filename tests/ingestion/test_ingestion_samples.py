@@ -38,6 +38,7 @@ def drawn(tmp_path: Path, make_bundle: MakeBundle) -> dict[str, Any]:
     return content
 
 
+@pytest.mark.medium
 def test_classes_and_episodes_have_pictures(tmp_path: Path, make_bundle: MakeBundle) -> None:
     content = drawn(tmp_path, make_bundle)
     truth = json.loads((tmp_path / "out" / "truth.json").read_text())["tasks"]
@@ -57,6 +58,7 @@ def test_classes_and_episodes_have_pictures(tmp_path: Path, make_bundle: MakeBun
     assert {truth[episode["task"] - 1]["dataset"] for episode in content["episodes"]} == {"A", "B"}
 
 
+@pytest.mark.medium
 def test_with_little_room_every_dataset_has_some(
     tmp_path: Path, make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:

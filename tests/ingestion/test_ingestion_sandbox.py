@@ -35,6 +35,7 @@ def opens_none_of(*places: str, within: str = "Path()", more: str = "[]") -> str
     return textwrap.dedent(search).strip()
 
 
+@pytest.mark.medium
 def test_a_sandbox_hides_the_data(runner: Runner, make_bundle: MakeBundle, sandbox: Sandbox) -> None:
     labels = runner.dataset / "labels.csv"
     (runner.output.parent / "outside").mkdir()
@@ -52,6 +53,7 @@ def test_a_sandbox_hides_the_data(runner: Runner, make_bundle: MakeBundle, sandb
     assert runner.accuracy(1) > 0.7
 
 
+@pytest.mark.medium
 def test_data_within_the_bundle_is_hidden(runner: Runner, make_bundle: MakeBundle, sandbox: Sandbox) -> None:
     bundle = make_bundle(predict=opens_none_of("SET/labels.csv", within="Path(__file__).parent"))
     runner.dataset = runner.dataset.rename(bundle / "SET")
@@ -63,6 +65,7 @@ def test_data_within_the_bundle_is_hidden(runner: Runner, make_bundle: MakeBundl
         runner(runner.dataset, sandbox=sandbox)
 
 
+@pytest.mark.medium
 def test_data_and_truth_are_hidden_within_folders_that_are_opened_as_a_whole(
     runner: Runner, make_bundle: MakeBundle, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +101,7 @@ def test_the_output_may_not_lie_in_a_system_folder(tmp_path: Path) -> None:
     assert Path("/opt/work") in access.hidden
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("opened", [False, True])
 def test_the_token_of_hugging_face_is_hidden_and_its_files_are_not(
     runner: Runner, make_bundle: MakeBundle, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
@@ -121,6 +125,7 @@ def test_the_token_of_hugging_face_is_hidden_and_its_files_are_not(
     assert not result.failures, result.failures
 
 
+@pytest.mark.medium
 def test_a_submission_that_shortens_its_images_harms_its_own_task_at_most(
     runner: Runner, make_bundle: MakeBundle, sandbox: Sandbox
 ) -> None:
@@ -145,6 +150,7 @@ def test_a_submission_that_shortens_its_images_harms_its_own_task_at_most(
     assert all(runner.accuracy(task) > 0.7 for task in range(1, TASKS + 1))
 
 
+@pytest.mark.medium
 def test_a_submission_cannot_write_to_the_cache_of_images(
     runner: Runner, make_bundle: MakeBundle, sandbox: Sandbox, tmp_path: Path
 ) -> None:
@@ -185,6 +191,7 @@ def test_a_submission_cannot_write_to_the_cache_of_images(
     assert "were changed" not in runner.texts("note")
 
 
+@pytest.mark.medium
 def test_a_submission_cannot_signal_other_processes(
     runner: Runner, make_bundle: MakeBundle, sandbox: Sandbox
 ) -> None:
@@ -229,6 +236,7 @@ def test_memory_that_no_process_has_mapped_counts_too(
     assert "GB of memory, the budget is 1.20 GB" in result.failures[1]
 
 
+@pytest.mark.medium
 def test_bubblewrap_has_no_network(runner: Runner, make_bundle: MakeBundle) -> None:
     skip_without("bubblewrap")
     connect = """

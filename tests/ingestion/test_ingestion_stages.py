@@ -90,6 +90,7 @@ def test_choices_are_taken_too(output: Path) -> None:
     assert "choices.json is larger than 262144 bytes: ignored" in _take(output)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("kind", ["file", "link"])
 def test_a_run_takes_it(tmp_path: Path, make_bundle: MakeBundle, kind: str) -> None:
     write = f"""

@@ -84,6 +84,7 @@ def test_a_task_that_seems_to_take_nothing_is_all_that_is_known() -> None:
     assert memory == TaskMemory(0, 10)
 
 
+@pytest.mark.medium
 def test_the_memory_of_second_order_tasks_is_measured() -> None:
     learner, episodes = built("maml").train(), tasks(5)
     at_once = GpuTasks(learner, episodes, room=lambda: math.inf)

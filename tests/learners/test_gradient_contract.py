@@ -161,6 +161,7 @@ def test_tasks_at_once_give_the_gradients_of_a_loop(name: str, norm: str) -> Non
     assert close(at_once, loop, 1e-8)
 
 
+@pytest.mark.medium
 @exactly
 def test_less_memory_gives_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = stack_episodes([image_episode(2, 1, 1, seed=s) for s in range(5)])

@@ -58,6 +58,7 @@ def test_a_step_in_parts_gives_the_same_gradients(name: str, monkeypatch: pytest
     torch.testing.assert_close(twice, whole, atol=1e-6, rtol=1e-4)
 
 
+@pytest.mark.medium
 def test_what_failed_leaves_no_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     learner = built("prototypical")
     scarce(learner, 0, monkeypatch)

@@ -80,6 +80,7 @@ def test_a_step_takes_what_was_predicted(name: str, monkeypatch: pytest.MonkeyPa
     )
 
 
+@pytest.mark.medium
 def test_second_order_takes_more_than_first() -> None:
     second, first = (trained(name).memory for name in ("maml", "fomaml"))
     assert second is not None and first is not None
@@ -103,6 +104,7 @@ def test_without_room_for_an_episode_there_is_no_step(monkeypatch: pytest.Monkey
         trained()
 
 
+@pytest.mark.medium
 def test_planning_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     room_of(ROOMY, monkeypatch)
     planned = trained("maml", validate_every=1)

@@ -75,6 +75,7 @@ def test_more_than_that_is_in_a_file_that_goes_with_its_tensor(tmp_path: Path) -
     assert not nameless_files(tmp_path)
 
 
+@pytest.mark.medium
 def test_nothing_is_left_of_a_process_that_is_killed(tmp_path: Path) -> None:
     program = f"""
         import os, signal, torch

@@ -65,6 +65,7 @@ def test_rows_that_are_no_probabilities_are_left_out() -> None:
     assert (nothing.expected_error, nothing.accuracy, nothing.confidence) == (None, None, None)
 
 
+@pytest.mark.medium
 def test_it_stands_by_dataset_and_over_all(make_run: MakeRun, tmp_path: Path) -> None:
     scores, details, page = _scored(make_run, tmp_path)
     told = details["calibration"]
@@ -86,6 +87,7 @@ def test_it_stands_by_dataset_and_over_all(make_run: MakeRun, tmp_path: Path) ->
     assert (tmp_path / "scores" / "plots" / "reliability.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.medium
 def test_what_is_left_out_is_said(make_run: MakeRun, tmp_path: Path) -> None:
     files = {"task_1.predict": "nan nan\n" * 4, "task_3.predict": "1\n1\n0\n0\n"}
     scores, details, page = _scored(make_run, tmp_path, **files)

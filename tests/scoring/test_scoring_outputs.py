@@ -67,12 +67,14 @@ def _pairs(text: str) -> list[tuple[str, float]]:
     return [(key, float(value)) for key, value in (line.split(": ") for line in text.split("\n"))]
 
 
+@pytest.mark.medium
 def test_scores_txt_has_the_keys_order_and_values_of_the_original(scored: Path) -> None:
     written, expected = _pairs((scored / "scores.txt").read_text()), _pairs(SCORES_TXT)
     assert [key for key, _ in written] == [key for key, _ in expected]
     assert [value for _, value in written] == pytest.approx([value for _, value in expected], abs=1e-9)
 
 
+@pytest.mark.medium
 def test_scores_json_is_flat_and_numeric(scored: Path) -> None:
     scores: dict[str, Any] = json.loads((scored / "scores.json").read_text())
     assert all(type(value) in (int, float) and re.fullmatch(r"\w+", key) for key, value in scores.items())
@@ -85,6 +87,7 @@ def test_scores_json_is_flat_and_numeric(scored: Path) -> None:
     )
 
 
+@pytest.mark.medium
 def test_details_hold_groups_tasks_and_the_run(scored: Path) -> None:
     details: dict[str, Any] = json.loads((scored / "details.json").read_text())
     assert list(details["datasets"]) == ["B2", "B10"]
@@ -104,6 +107,7 @@ def test_details_hold_groups_tasks_and_the_run(scored: Path) -> None:
     assert details["run"]["truth_seed"] == 93
 
 
+@pytest.mark.medium
 def test_plots_bear_the_names_of_the_original_but_for_the_new_one(scored: Path) -> None:
     metrics = ("normalized_accuracy", "accuracy", "macro_f1_score", "macro_precision", "macro_recall")
     kinds = ("overall_histogram", "heatmap_dataset", "heatmap_way", "heatmap_shot")
@@ -192,6 +196,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     assert (tmp_path / "scores.txt").read_text() == "new"
 
 
+@pytest.mark.medium
 def test_keys_are_made_once_for_all_datasets(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """Anew for each dataset would take datasets × datasets."""
     asked: list[int] = []

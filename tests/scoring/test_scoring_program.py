@@ -40,6 +40,7 @@ def test_the_import_is_light() -> None:
     assert done.stdout.strip() == b"[]"
 
 
+@pytest.mark.medium
 def test_the_summary_tells_what_a_table_needs(make_run: MakeRun, tmp_path: Path) -> None:
     summary = score(ScoringSettings(make_run(), tmp_path / "scores"))
     assert (summary.overall.tasks, summary.overall.missing) == (3, 0)
@@ -51,6 +52,7 @@ def test_the_summary_tells_what_a_table_needs(make_run: MakeRun, tmp_path: Path)
     assert summary.report.is_file()
 
 
+@pytest.mark.medium
 def test_bad_predictions_score_as_chance_with_their_reasons(make_run: MakeRun, tmp_path: Path) -> None:
     failures = json.dumps({"failures": {"1": "time is up", "3": "fit failed"}})
     files = {"task_1.predict": NAN, "task_2.predict": "9\n" * 6, "task_3.predict": None}

@@ -47,6 +47,7 @@ def evil_page(make_run: MakeRun, truth_content: dict[str, Any], tmp_path: Path) 
     return score(ScoringSettings(make_run(**files), tmp_path / "scores")).report.read_text(encoding="utf-8")
 
 
+@pytest.mark.medium
 def test_untrusted_text_stays_text(evil_page: str) -> None:
     assert "&lt;script&gt;" in evil_page
     tags = [tag for tag, _ in _tags(evil_page)]
@@ -55,6 +56,7 @@ def test_untrusted_text_stays_text(evil_page: str) -> None:
     assert "\x1b" not in evil_page
 
 
+@pytest.mark.medium
 def test_the_page_is_self_contained(evil_page: str) -> None:
     tags = _tags(evil_page)
     addresses = [
@@ -67,6 +69,7 @@ def test_the_page_is_self_contained(evil_page: str) -> None:
     assert not [tag for tag, _ in tags if tag == "img"]
 
 
+@pytest.mark.medium
 def test_the_page_allows_no_script_but_its_own(evil_page: str) -> None:
     (script,) = re.findall(r"<script>(.*?)</script>", evil_page, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

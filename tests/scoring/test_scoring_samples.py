@@ -68,6 +68,7 @@ def test_no_answer_and_labels_have_no_probability(make_run: MakeRun, samples_con
         assert (episode.answers[0].predicted is None) == (content is None)
 
 
+@pytest.mark.medium
 def test_the_page_shows_pictures(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scoring.samples.LEAST_QUERIES", 2)
     page = _page(results)
@@ -75,6 +76,7 @@ def test_the_page_shows_pictures(results: Path, monkeypatch: pytest.MonkeyPatch)
     assert page.count('src="data:image/jpeg;base64,') == 8
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("hiding", ["hide_samples", "private_information"])
 def test_pictures_and_classes_can_be_hidden(
     make_run: MakeRun, samples_content: dict[str, Any], hiding: str
@@ -90,6 +92,7 @@ def test_pictures_and_classes_can_be_hidden(
     assert ("B10" in page) == (hiding == "hide_samples")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "change",
     [
@@ -110,6 +113,7 @@ def test_a_malformed_file_is_ignored_with_a_note(
     assert "Hardest classes" not in _page(results)
 
 
+@pytest.mark.medium
 def test_samples_of_other_tasks_are_left_out(make_run: MakeRun, samples_content: dict[str, Any]) -> None:
     samples_content |= {"tasks": [[0, 1, 2], [0], []]}
     samples_content["episodes"][0]["task"] = 9
@@ -117,6 +121,7 @@ def test_samples_of_other_tasks_are_left_out(make_run: MakeRun, samples_content:
     assert "Hardest classes" not in page and "Sample episodes" not in page
 
 
+@pytest.mark.medium
 def test_names_of_classes_are_text(make_run: MakeRun, samples_content: dict[str, Any]) -> None:
     for each in samples_content["classes"]:
         each["name"] = '"><script>alert(1)</script>'

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from autometa.heads.refine import DEFAULT_REFINEMENT, Refinement
-from autometa.search.refinement import BOUNDS, LEAST_TRIALS, believe, search_refinement
+from autometa.search.refinement import BOUNDS, LEAST_TRIALS, PATIENCE, believe, search_refinement
 
 OTHER = Refinement(sharpness=30.0, step=0.8, zca_shrinkage=0.05, adapt_rate=0.01)
 
@@ -74,6 +74,12 @@ def test_the_search_ends_when_it_may_not_go_on() -> None:
     assert found.trials == 3 and found.refinement == DEFAULT_REFINEMENT
     once = search_refinement(lambda _: [0.5, 0.5], 0, lambda: False, 100)
     assert once.trials == 1
+
+
+def test_the_search_ends_where_nothing_better_is_found_for_long() -> None:
+    rising = iter([0.5, 0.6, 0.55, 0.7, *([0.65] * 100)])
+    found = search_refinement(lambda _: [next(rising)] * 2, 0, lambda: True, 100)
+    assert found.trials == 4 + PATIENCE
 
 
 def test_without_optuna_nothing_is_refined(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,6 +80,7 @@ def test_what_is_bought_joins_the_portfolio_and_is_measured(tiny_backbone: str) 
     assert [receipt.note for receipt in shop.receipts] == ["", "", ""]
 
 
+@pytest.mark.medium
 def test_everything_is_sold_once(shop: Shop, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sold = []
     monkeypatch.setattr(shop.gains, "expect", lambda *_: 0.01)

@@ -84,6 +84,7 @@ def test_turned_images_are_left_out_where_memory_is_short(
     assert labels.unique().numel() == 10
 
 
+@pytest.mark.medium
 def test_a_family_trains_a_copy(tiny_backbone: str) -> None:
     trainer, view = make(tiny_backbone, ["begin"]), View(tiny_backbone, 32, variant="prototypical")
     trainer.train(view, TimeBudget.of(6), turned=True)
@@ -103,6 +104,7 @@ def test_without_memory_or_time_there_is_no_copy(tiny_backbone: str) -> None:
         assert trainer.forecast.shelf.built(tiny_backbone, TUNED) is None
 
 
+@pytest.mark.medium
 def test_fewer_stages_are_tuned_where_memory_is_short(
     tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,6 +45,7 @@ def test_orientations_are_all_different() -> None:
     assert len({(one.shape, one.tobytes()) for one in seen}) == 8
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("orientations", [1, 2])
 def test_products_are_those_of_metrics_fitted_to_the_other_folds(
     tiny_backbone: str, orientations: int

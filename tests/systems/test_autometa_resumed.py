@@ -15,6 +15,7 @@ from autometa.search import purchases
 pytestmark = pytest.mark.usefixtures("eager_only")
 
 
+@pytest.mark.medium
 def test_a_later_run_knows_what_an_earlier_one_has_bought(tmp_path: Path, tiny_backbone: str) -> None:
     controller(tmp_path, tiny_backbone).run(POOL)
     measured = [row for row in journal(tmp_path) if row.get("gain") is not None]
@@ -45,6 +46,7 @@ class Killed(list[str]):
             raise KeyboardInterrupt
 
 
+@pytest.mark.medium
 def test_a_run_killed_at_any_line_leaves_a_learner(
     tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

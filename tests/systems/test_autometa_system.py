@@ -142,6 +142,7 @@ def test_a_failure_between_purchases_leaves_what_was_there(
     assert isinstance(load_learner(tmp_path), Portfolio)
 
 
+@pytest.mark.medium
 def test_without_weights_from_evidence_the_final_learner_has_equal_ones(
     tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +185,7 @@ def test_two_classes_of_one_image_are_told_apart(tmp_path: Path, tiny_backbone: 
     assert accuracy(learner, pool, ways=2, shots=1) == 1.0
 
 
+@pytest.mark.medium
 def test_across_domains_datasets_are_held_out(
     tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +218,7 @@ def test_meta_training_that_must_end_early_learns_from_fewer_images(
     assert 32 <= int(line.split()[0]) < 224
 
 
+@pytest.mark.medium
 def test_a_pool_that_is_learned_from_whole_is_not_copied(
     tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,6 +242,7 @@ def test_no_backbone_is_an_error_with_the_fix(tmp_path: Path, monkeypatch: pytes
         run.bootstrap()
 
 
+@pytest.mark.medium
 def test_a_view_that_is_too_fine_for_meta_test_is_coarsened(
     tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,6 +253,7 @@ def test_a_view_that_is_too_fine_for_meta_test_is_coarsened(
     assert isinstance(learner, Portfolio) and coarse in learner.views
 
 
+@pytest.mark.medium
 def test_classes_whose_images_are_all_the_same_are_told_apart(tmp_path: Path, tiny_backbone: str) -> None:
     """There is nothing to whiten by: the covariance within classes is zero."""
     first = np.array([rows[0] for rows in POOL.rows_of_class])

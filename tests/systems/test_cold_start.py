@@ -110,6 +110,7 @@ def answer_all(learner: Any, device: Device, limits: Limits, ways: int = 3) -> N
     assert device.clock.now < limits.run.deadline
 
 
+@pytest.mark.medium
 def test_the_controller(device: Device, tiny_backbone: str, tmp_path: Path) -> None:
     lines: list[str] = []
     limits, start_s = begin(device)
@@ -169,6 +170,7 @@ def test_one_learner(device: Device, tiny_backbone: str, tmp_path: Path, network
     answer_all(load_learner(tmp_path), device, limits)
 
 
+@pytest.mark.medium
 def test_metadelta(
     device: Device, tiny_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

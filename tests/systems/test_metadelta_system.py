@@ -60,6 +60,7 @@ def answer(learner: TrainedEnsemble, order: tuple[int, ...] = (0, 1, 2)) -> np.n
     return learner.fit(POOL.images[support], np.repeat(order, 4), 3).predict(POOL.images[query])
 
 
+@pytest.mark.medium
 def test_a_run_trains_every_backbone_weighs_them_and_survives_saving(
     tmp_path: Path, networks: tuple[View, ...]
 ) -> None:
@@ -132,6 +133,7 @@ def test_too_few_classes_to_hold_any_out_leave_the_backbone_build(networks: tupl
     assert lines[-1].startswith("not trained further: 3 classes are too few")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_worker_that_runs_out_of_time_leaves_the_others(
     lost: int, tmp_path: Path, networks: tuple[View, ...], monkeypatch: pytest.MonkeyPatch
@@ -276,6 +278,7 @@ def test_artefacts_name_no_folder_elsewhere(tmp_path: Path, networks: tuple[View
         TrainedEnsemble.load(tmp_path)
 
 
+@pytest.mark.medium
 def test_the_adapter_trains_saves_and_serves(
     tmp_path: Path, networks: tuple[View, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

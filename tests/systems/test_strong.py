@@ -109,6 +109,7 @@ def test_the_metrics_are_fitted_again_on_all_classes(
     assert set(learner.metrics) == {(m.view, "root_white") for m in learner.members}
 
 
+@pytest.mark.medium
 def test_saved_and_loaded_answers_any_ways_and_shots(tmp_path: Path, tiny_backbone: str) -> None:
     learner = system(tmp_path, tiny_backbone)[0].run(POOL)
     again = FittedLearner.load(tmp_path)

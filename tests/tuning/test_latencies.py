@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from autometa.backbones import View
 from autometa.backbones.shelf import BackboneShelf
 from autometa.evaluation.member import plain_member
@@ -20,6 +22,7 @@ def test_a_saved_learner_is_timed_on_the_task_of_the_limits(tiny_backbone: str, 
     assert Latencies.model_validate_json(found.model_dump_json()) == found
 
 
+@pytest.mark.medium
 def test_what_cannot_be_timed_is_said_with_its_reason(tmp_path: Path) -> None:
     told = measure_latencies(tmp_path / "nothing", 32)
     assert isinstance(told, str) and told.startswith("latency: not measured (")
