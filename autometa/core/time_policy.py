@@ -37,7 +37,7 @@ class TimePolicy:
     """In which choosing an engine must fit easily."""
     probe_share: float = 0.07
     """After which no further backbone is measured."""
-    build_share: float = 0.25
+    build_share: float = 0.4
     """For building one engine."""
 
     # The search

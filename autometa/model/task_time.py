@@ -13,16 +13,21 @@ from autometa.data.episodes import Episode, EpisodeSpec, sample_episodes
 from autometa.data.images import ImagePool, hash_images
 from autometa.model.portfolio import Portfolio
 
+DRAWN = 16
+"""Tasks of which the one is timed that has about as many images as they have on average."""
+
 
 def measure_task_s(
     pool: ImagePool, portfolio: Portfolio, spec: EpisodeSpec, rng: np.random.Generator, known: FeatureStore
 ) -> float | None:
-    """Seconds of a task, its images embedded, measured on one that is drawn from the pool; None where none can be
-    drawn. `known` has the features of all images of the pool by their rows, so that no network runs."""
+    """Seconds of a task, its images embedded, measured on one of usual size that is drawn from the pool; None where
+    none can be drawn. `known` has the features of all images of the pool by their rows, so that no network runs."""
     try:
-        (episode,) = sample_episodes(pool, np.arange(pool.classes), spec, 1, rng)
+        episodes = sample_episodes(pool, np.arange(pool.classes), spec, DRAWN, rng)
     except DataError:
         return None
+    sizes = np.array([len(each.support_rows) + len(each.query_rows) for each in episodes])
+    episode = episodes[int(np.abs(sizes - sizes.mean()).argmin())]
     rows = np.concatenate([episode.support_rows, episode.query_rows])
     keys = [hash_images(pool.images[row : row + 1])[0] for row in rows]
     for view in portfolio.views:

@@ -170,7 +170,7 @@ def test_an_engine_is_not_tried_where_it_can_not_pay_or_does_not_fit(ground) -> 
     dear = table(fake("dear", clock, 0.001, build_s=20))
     assert "does not pay" in race(1000).run(dear).notes["dear"]
     assert race(10_000).run(dear).name == "dear"
-    assert "does not fit" in race(10_000, left_s=60).run(dear).notes["dear"]
+    assert "does not fit" in race(10_000, left_s=40).run(dear).notes["dear"]
 
 
 def test_what_lost_clearly_at_one_size_is_not_built_for_another(ground) -> None:  # type: ignore[no-untyped-def]

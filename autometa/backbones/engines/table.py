@@ -20,14 +20,14 @@ ENGINES: dict[str, EngineSpec] = {
         EngineSpec("graph-float16", HalfGraph, 0.5, 4.0, devices=("cuda",), precision="half"),
         EngineSpec("eager-float16", build_float16, 0.1, 2.0, devices=("cuda", "mps"), precision="half"),
         EngineSpec("eager-bfloat16", build_bfloat16, 0.1, 2.0, devices=("cuda",), precision="half"),
-        EngineSpec("openvino", OpenVino, 2.0, 6.0, ("onnx", "openvino"), library_bytes=LIBRARY_BYTES),
+        EngineSpec("openvino", OpenVino, 1.2, 6.0, ("onnx", "openvino"), library_bytes=LIBRARY_BYTES),
         EngineSpec(
             "onnxruntime", OnnxRuntime, 1.0, 4.0, ("onnx", "onnxruntime"), library_bytes=LIBRARY_BYTES
         ),
         EngineSpec(
             "openvino-bfloat16",
             build_openvino_bfloat16,
-            build_s=2.0,
+            build_s=1.2,
             speedup=12.0,
             packages=("onnx", "openvino"),
             precision="bfloat16",
