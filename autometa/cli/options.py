@@ -100,7 +100,8 @@ def _option(name: str, field: FieldInfo, complete: Complete | None) -> Callable[
     elif Path in kinds:
         kind = click.Path()
     metavar = _extra(field, "metavar") or ("|".join(map(str, choices)) if choices else None)
-    return click.option(flag, name, metavar=metavar, type=kind, help=text, shell_complete=complete)
+    flags = [*filter(None, [_extra(field, "short")]), flag]
+    return click.option(*flags, name, metavar=metavar, type=kind, help=text, shell_complete=complete)
 
 
 def _kinds(annotation: Any) -> list[Any]:

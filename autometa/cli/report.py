@@ -31,7 +31,11 @@ from scoring import ScoreSummary, ScoringError, ScoringSettings, score
 )
 @click.argument("run_dir", metavar="RUN_DIR", type=click.Path(path_type=Path))
 @click.option(
-    "--output", metavar="FILE", type=click.Path(path_type=Path), help="Copy the report to this HTML file."
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Copy the report to this HTML file.",
 )
 @click.option("--open", "opens", is_flag=True, help="Open the report in a browser.")
 @json_option("the scores and the path")

@@ -124,7 +124,11 @@ class RunOptions(ServingLimitOptions, WeightsOptions):
     )
     sandbox: Literal["auto", "none", "bubblewrap", "landlock"] = option("auto", "Sandbox of the submission.")
     output: Path | None = option(
-        None, "Where results go; NAME is that of the dataset.", metavar="DIR", unset="output/NAME-TIME"
+        None,
+        "Where results go; NAME is that of the dataset.",
+        metavar="DIR",
+        unset="output/NAME-TIME",
+        short="-o",
     )
     overwrite: bool = option(False, "Replace the results of an earlier run in --output.")
     resume: bool = option(False, "Continue the earlier run in --output, which was killed.")

@@ -181,13 +181,16 @@ class Settings(BaseModel):
         return value
 
 
-def option(default: Any, description: str, *, metavar: str = "", unset: str = "", **limits: Any) -> Any:
+def option(
+    default: Any, description: str, *, metavar: str = "", unset: str = "", short: str = "", **limits: Any
+) -> Any:
     """A field that is an option of a command and of its YAML file: `autometa.cli.options` reads what stands here.
 
     `description` ends in a full stop. `metavar` names the value and its unit. `unset` says what happens by default
-    where `default` is None, or adds to it where it is not. `limits` are those of `pydantic.Field`.
+    where `default` is None, or adds to it where it is not. `short`: a flag of one letter, such as `-o`. `limits` are
+    those of `pydantic.Field`.
     """
-    extra: dict[str, Any] = {"metavar": metavar, "unset": unset}
+    extra: dict[str, Any] = {"metavar": metavar, "unset": unset, "short": short}
     return Field(default=default, description=description, json_schema_extra=extra, **limits)
 
 

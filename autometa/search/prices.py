@@ -19,7 +19,9 @@ from autometa.search.serving_gate import ServingGate
 ASKED_TO_WEIGH = 2
 """How often choosing weights asks about each fold."""
 TRAIN_GUESS_S = 20.0
-"""Seconds to train a copy by classification, at most, until one was trained."""
+"""Seconds to train a copy by classification, at most, until one was trained; more where the images take longer."""
+TRUNK_SHARE = 0.75
+"""Of the time of a network, that of the stages which are not trained, about: images are prepared by them."""
 FEATURE_BYTES = 4 * 2600
 """Of an image in a view, about."""
 SERVING_BYTES, SERVED_BYTES = 10**9, 300 * 2**20
@@ -75,7 +77,18 @@ class Prices:
         policy, spare_s = self.forecast.policy, self.spare_s()
         if purchase.view.variant != TUNED:
             return policy.family_s(spare_s)
-        return min(policy.tuning_s(spare_s), self.trained_s or TRAIN_GUESS_S)
+        return min(policy.tuning_s(spare_s), self.trained_s or self._guess_train_s(purchase.view))
+
+    def _guess_train_s(self, view: View) -> float:
+        """Of the first training: a slow machine needs more to prepare the images."""
+        network = self.forecast.shelf.built(view.backbone)
+        choice = network.expected(view.px) if network else None
+        if choice is None:
+            return TRAIN_GUESS_S
+        policy, bench = self.forecast.policy, self.draft.bench
+        rows = len(bench.pool.images) * (1 - 1 / max(len(bench.folds), 2))
+        prepare_s = policy.slowdown * TRUNK_SHARE * rows * choice.image_s["eager"]
+        return max(TRAIN_GUESS_S, prepare_s / policy.tune_prepare_share)
 
     def meta_test_s(self, further: Sequence[View] = ()) -> float:
         """Of meta-test with the portfolio as it is now, and `further` views."""

@@ -49,9 +49,9 @@ def search_refinement(
     goes_on: Callable[[], bool],
     most_trials: int,
 ) -> Refined:
-    """Try refinements of a portfolio while `goes_on()` and better ones are found; `measure` gives the accuracy with one in each fold.
-    Parameters are moved from their defaults towards the best ones, by the share of the gain that is believed: the
-    best on all folds but one is asked about that one. Without Optuna, none is tried."""
+    """Try refinements of a portfolio while `goes_on()` and better ones are found; `measure` gives the accuracy with
+    one in each fold. Parameters are moved from their defaults towards the best ones, by the share of the gain that is
+    believed: the best on all folds but one is asked about that one. Without Optuna, none is tried."""
     study = open_study(BOUNDS, seed)
     if study is None:
         return Refined(DEFAULT_REFINEMENT, 0)

@@ -11,13 +11,15 @@ import torch
 from shop_cases import EPISODES, POLICY, TEST, hard_pool, make_forecast, make_shop
 from synthetic import colour_pool
 
-from autometa.backbones import TUNED, View
+from autometa.backbones import TUNED, Backbone, View
+from autometa.backbones.engines import EngineChoice
 from autometa.core.budget import TimeBudget
 from autometa.core.errors import BudgetExhausted, DataError
 from autometa.heads.modes import SIX_MODES
 from autometa.heads.refine import Refinement
 from autometa.search.draft import QUICK_MODES
 from autometa.search.evidence import Mixture
+from autometa.search.prices import TRAIN_GUESS_S, TRUNK_SHARE
 from autometa.search.purchases import Purchase
 from autometa.search.shop import Shop
 from autometa.search.weighing import shrink_gain
@@ -203,6 +205,20 @@ def test_trained_copies_are_asked_about_the_fold_that_they_have_not_seen(
     assert receipt.error == pytest.approx(
         float((after[TRAINING_FOLD] - before[TRAINING_FOLD]).std(ddof=1) / EPISODES**0.5)
     )
+
+
+def test_a_slow_machine_has_longer_for_its_first_training(
+    tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = make_shop(tiny_backbone, make_forecast(tiny_backbone, seconds=4000.0))
+    copy = Purchase("trained", View(tiny_backbone, 32, variant=TUNED))
+    assert shop.prices.train_s(copy) == TRAIN_GUESS_S
+    slow = EngineChoice("eager", None, 0.0, {"eager": 0.5})
+    monkeypatch.setattr(Backbone, "expected", lambda *_: slow)
+    prepare_s = 0.5 * TRUNK_SHARE * len(shop.trainer.rows)
+    assert prepare_s < shop.prices.forecast.policy.tune_prepare_share * shop.prices.train_s(copy)
+    shop.prices.trained_s = 7.0
+    assert shop.prices.train_s(copy) == 7.0
 
 
 def test_copies_are_trained_on_the_classes_of_other_folds(shop: Shop) -> None:
