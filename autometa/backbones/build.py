@@ -184,10 +184,11 @@ class Backbone:
         """Use this engine at this size without a race (it is still checked on a few images)."""
         self._preferred[self.input_px(px)] = self._usual = engine
 
-    def reconsider(self, px: int) -> None:
-        """Choose the engine for this size anew where it is eager PyTorch: for few images, no other is built."""
+    def reconsider(self, px: int, *, whatever: bool = False) -> None:
+        """Choose the engine for this size anew where it is eager PyTorch: for few images, no other is built. Or
+        `whatever` it is: it was chosen on other images than are to be embedded."""
         size = self.input_px(px)
-        if size in self._choices and self._choices[size].name == EAGER:
+        if size in self._choices and (whatever or self._choices[size].name == EAGER):
             del self._choices[size]
 
     def choice(self, px: int) -> EngineChoice | None:

@@ -53,7 +53,8 @@ class Prober:
     def measure(self, images: NDArray[np.uint8], wanted: View, n_images: int) -> View:
         """Measure backbones on a few images, of `n_images` to learn from; the view that is wanted first, or a coarser
         one if meta-test needs it."""
-        forecast, backbones = self.forecast, self.backbones
+        forecast, backbones, gate = self.forecast, self.backbones, self.gate
+        gate.sample = images
         limits, policy = forecast.limits, forecast.policy
         probing = limits.train.share(policy.probe_share)
         for name in backbones.in_order(forecast, forecast.test.embedded_images + n_images):
@@ -61,8 +62,10 @@ class Prober:
                 break
             if self._is_affordable(name, wanted) and backbones.is_usable(name):
                 try:
+                    if gate.limits.times:  # its engine was chosen on noise, before there were images
+                        forecast.shelf(name).reconsider(wanted.px, whatever=True)
                     rate = forecast.probe(name, images, EMBEDDED_TIMES * n_images)
-                    self.gate.measure(View(name, forecast.shelf(name).input_px(wanted.px)))
+                    gate.measure(View(name, forecast.shelf(name).input_px(wanted.px)), anew=True)
                 except FAILURES as error:
                     if name == wanted.backbone:
                         raise

@@ -18,7 +18,7 @@ from autometa.model.load import load_learner
 from autometa.model.portfolio import Portfolio
 from autometa.planning.serving_limits import SHOTS, WAYS, ServingLimits, ServingNeeds, show_mb, show_ms
 from autometa.search.incumbent import Incumbent
-from autometa.search.serving_gate import MODE_SETS, ServingGate
+from autometa.search.serving_gate import MODE_SETS, TAIL, ServingGate
 
 REPEATS, FEW_REPEATS, QUERIES = 24, 10, 5
 """Calls for one image that are counted, at the end and on the way; images of the batch."""
@@ -49,7 +49,9 @@ def measure(learner: Portfolio, task: Task, repeats: int = REPEATS) -> Latency:
 def correct_gate(gate: ServingGate, portfolio: Portfolio, pool: ImagePool) -> None:
     """Set the predictions of a gate right by what a portfolio takes on images of the pool."""
     names = [mode.name for mode in portfolio.modes]
-    gate.correct(portfolio.views, names, needs_of(measure(portfolio, draw_task(pool), FEW_REPEATS), 0))
+    latency = measure(portfolio, draw_task(pool), FEW_REPEATS)
+    usual_ms = latency.predict.p50_ms, latency.adapt.p50_ms
+    gate.correct(portfolio.views, names, ServingNeeds(*(TAIL * ms / 1000 for ms in usual_ms)))
     portfolio.limit_memory(gate.forecast.limits.memory)  # what it was asked is not kept
 
 
