@@ -50,8 +50,8 @@ def correct_gate(gate: ServingGate, portfolio: Portfolio, pool: ImagePool) -> No
     """Set the predictions of a gate right by what a portfolio takes on images of the pool."""
     names = [mode.name for mode in portfolio.modes]
     latency = measure(portfolio, draw_task(pool), FEW_REPEATS)
-    usual_ms = latency.predict.p50_ms, latency.adapt.p50_ms
-    gate.correct(portfolio.views, names, ServingNeeds(*(TAIL * ms / 1000 for ms in usual_ms)))
+    infer_s, adapt_s = (TAIL * each.p50_ms / 1000 for each in (latency.predict, latency.adapt))
+    gate.correct(portfolio.views, names, ServingNeeds(infer_s, adapt_s))
     portfolio.limit_memory(gate.forecast.limits.memory)  # what it was asked is not kept
 
 
