@@ -96,7 +96,6 @@ def ingestion_settings(options: RunOptions, started: float) -> IngestionSettings
         input_data_dir=dataset,
         submission=find_submission(options.submission),
         output_dir=folder / "ingestion",
-        image_shape=options.image_shape,
         **task_settings(options),
         time_budget_s=options.time_budget,
         memory_budget_bytes=options.memory_budget or MemoryBudget.of_machine().total_bytes,

@@ -148,6 +148,7 @@ def task_settings(options: Any) -> dict[str, Any]:
     return {
         "seed": options.seed,
         "image_size": options.image_size,
+        "image_shape": options.image_shape,
         "test_tasks_per_dataset": options.tasks_per_dataset,
         "ways": options.ways,
         "shots": options.shots,

@@ -134,6 +134,7 @@ class TuneOptions(ServingLimitOptions, WeightsOptions):
     ways: Ways = _as_for_run("ways")
     shots: Shots = _as_for_run("shots")
     image_size: Annotated[int, Field(ge=8, le=1024)] | Literal["auto"] = _as_for_run("image_size")
+    image_shape: Literal["auto", "squeeze", "pad", "crop"] = _as_for_run("image_shape")
     seed: int = _as_for_run("seed")
     protocol: Literal["auto", "within-domain", "cross-domain"] = _as_for_run("protocol")
     sandbox: Literal["auto", "none", "bubblewrap", "landlock"] = _as_for_run("sandbox")

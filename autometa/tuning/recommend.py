@@ -26,8 +26,10 @@ from autometa.tuning.grid import describe
 from autometa.tuning.options import TuneOptions, visible_devices
 from autometa.tuning.point import Limits
 
-SAME = ("backbones", "preset", "weights_dir", "download", "tasks_per_dataset", "query_per_class", "ways", "shots",
-        "image_size", "seed", "protocol", "sandbox", "infer_limit", "adapt_limit", "max_model_size")  # fmt: skip
+SAME = (
+    "backbones", "preset", "weights_dir", "download", "tasks_per_dataset", "query_per_class", "ways", "shots",
+    "image_size", "image_shape", "seed", "protocol", "sandbox", "infer_limit", "adapt_limit", "max_model_size",
+)  # fmt: skip
 """Options that a run takes over from the grid, where they are not the default."""
 RUN = "autometa run"
 
