@@ -29,7 +29,8 @@ OWN_FILES = (
 """What a grid leaves in its folder."""
 SAME_FOR_ALL = (
     "tasks_per_dataset", "query_per_class", "ways", "shots", "image_size", "image_shape", "seed", "protocol",
-    "backbones", "preset", "device", "infer_limit", "adapt_limit", "max_model_size", "weights_dir", "download", "sandbox",
+    "backbones", "preset", "device", "infer_limit", "adapt_limit", "max_model_size", "weights_dir", "download",
+    "sandbox",
 )  # fmt: skip
 """Options that all points of a grid must have in common to be compared."""
 
