@@ -254,7 +254,9 @@ class Backbone:
     ) -> EngineChoice:
         elapsed, notes = stopwatch(), dict[str, str]()
         while name in engines and name != EAGER and self.device in engines[name].devices:
-            engine = build_checked(engines[name], race_input, self._eager(race_input.to_check))
+            few = self._choices or engines[name].precision == "float32"  # else as thorough as a race
+            images = race_input.to_check if few else race_input.images
+            engine = build_checked(engines[name], race_input, self._eager(images))
             if not isinstance(engine, str):
                 return EngineChoice(name, engine, elapsed(), {}, notes)
             notes[name] = engine

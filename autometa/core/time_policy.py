@@ -57,7 +57,7 @@ class TimePolicy:
     """That is not begun with less."""
     family_prepare_share: float = 0.5
     """Of the time for that: preparing the images."""
-    save_every_s: float = 3.0
+    save_every_s: float = 5.0
     """Between two learners that a search saves."""
 
     # Systems that do not search

@@ -76,6 +76,8 @@ class Forecast:
         images of meta-test it is for about as many `to_come`."""
         network = self.shelf(backbone)
         px = network.input_px(PROBE_PX)
+        if (winner := self._clear_winner(kind_of(backbone))) is not None:
+            network.prefer(winner, px)
         n_images = int(self.test.embedded_images) + to_come
         network.prepare(
             images,
@@ -90,6 +92,12 @@ class Forecast:
         seconds = time_settled(lambda: network.embed(probe, px), network.device)
         self._pixel_s[backbone] = seconds / len(probe) / px**2
         return 1 / (self._pixel_s[backbone] * PROBE_PX**2)
+
+    def _clear_winner(self, kind: str) -> str | None:
+        """The engine that has won clearly with a network of a kind, which others of it need no race for."""
+        alike = [self.shelf(name) for name in self._pixel_s if kind and kind_of(name) == kind]
+        choices = [network.choice(PROBE_PX) for network in alike]
+        return next((each.name for each in choices if each and each.image_s and each.clear), None)
 
     def predict_image_s(self, spec: BackboneSpec, px: int) -> float | None:
         """Seconds for an image with a backbone that was not built, from one of its kind that was measured, else from

@@ -9,7 +9,7 @@ from autometa.backbones import TUNED, View
 from autometa.core.budget import MemoryBudget
 from autometa.data.images import ImagePool
 from autometa.learners.trained import TrainedCosts
-from autometa.planning.forecast import Forecast
+from autometa.planning.forecast import PROBE_PX, Forecast
 from autometa.planning.serving_limits import Broken
 from autometa.search.draft import PortfolioDraft
 from autometa.search.few_modes import learning_bytes
@@ -83,12 +83,13 @@ class Prices:
     def _guess_train_s(self, view: View) -> float:
         """Of the first training: a slow machine needs more to prepare the images."""
         network = self.forecast.shelf.built(view.backbone)
-        choice = network.expected(view.px) if network else None
-        if choice is None:
+        choice = network.choice(PROBE_PX) if network else None
+        image_s = choice.image_s.get("eager") if choice else None
+        if image_s is None:
             return TRAIN_GUESS_S
         policy, bench = self.forecast.policy, self.draft.bench
         rows = len(bench.pool.images) * (1 - 1 / max(len(bench.folds), 2))
-        prepare_s = policy.slowdown * TRUNK_SHARE * rows * choice.image_s["eager"]
+        prepare_s = policy.slowdown * TRUNK_SHARE * rows * image_s * (view.px / PROBE_PX) ** 2
         return max(TRAIN_GUESS_S, prepare_s / policy.tune_prepare_share)
 
     def meta_test_s(self, further: Sequence[View] = ()) -> float:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from autometa.backbones import View
+from autometa.backbones import CATALOGUE, Backbone, View
+from autometa.backbones.engines import EngineChoice
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import Limits, MemoryBudget, TimeBudget
@@ -66,3 +67,14 @@ def test_engines_give_back_memory_only_where_it_is_short(
     monkeypatch.setattr(MemoryBudget, "left_bytes", lambda _: left_bytes)
     forecast.make_room()
     assert bool(rested) == rests
+
+
+def test_networks_of_a_kind_need_one_race(forecast: Forecast, monkeypatch: pytest.MonkeyPatch) -> None:
+    won = EngineChoice("onnxruntime", None, 0.1, {"eager": 0.01, "onnxruntime": 0.001})
+    close = EngineChoice("onnxruntime", None, 0.1, {"eager": 0.01, "onnxruntime": 0.008})
+    monkeypatch.setitem(CATALOGUE, "tf_efficientnet_lite9", CATALOGUE["tiny"])
+    for choice, expected in ((won, "onnxruntime"), (close, None), (None, None)):
+        monkeypatch.setattr(Backbone, "choice", lambda *_, choice=choice: choice)
+        forecast._pixel_s = {"tf_efficientnet_lite9": 1e-6}
+        assert forecast._clear_winner("inverted") == expected
+        assert forecast._clear_winner("convnext") is None and forecast._clear_winner("") is None

@@ -17,6 +17,7 @@ from autometa.core.budget import TimeBudget
 from autometa.core.errors import BudgetExhausted, DataError
 from autometa.heads.modes import SIX_MODES
 from autometa.heads.refine import Refinement
+from autometa.planning.forecast import PROBE_PX
 from autometa.search.draft import QUICK_MODES
 from autometa.search.evidence import Mixture
 from autometa.search.prices import TRAIN_GUESS_S, TRUNK_SHARE
@@ -213,9 +214,9 @@ def test_a_slow_machine_has_longer_for_its_first_training(
     shop = make_shop(tiny_backbone, make_forecast(tiny_backbone, seconds=4000.0))
     copy = Purchase("trained", View(tiny_backbone, 32, variant=TUNED))
     assert shop.prices.train_s(copy) == TRAIN_GUESS_S
-    slow = EngineChoice("eager", None, 0.0, {"eager": 0.5})
-    monkeypatch.setattr(Backbone, "expected", lambda *_: slow)
-    prepare_s = 0.5 * TRUNK_SHARE * len(shop.trainer.rows)
+    slow = EngineChoice("eager", None, 0.0, {"eager": 8.0})
+    monkeypatch.setattr(Backbone, "choice", lambda *_: slow)
+    prepare_s = 8.0 * TRUNK_SHARE * len(shop.trainer.rows) * (32 / PROBE_PX) ** 2
     assert prepare_s < shop.prices.forecast.policy.tune_prepare_share * shop.prices.train_s(copy)
     shop.prices.trained_s = 7.0
     assert shop.prices.train_s(copy) == 7.0
