@@ -18,15 +18,13 @@ from autometa.backbones.architecture import create_model
 from autometa.backbones.batches import batch_size, fill_batch
 from autometa.backbones.catalogue import BackboneSpec, find_spec
 from autometa.backbones.costs import runs_on
+from autometa.backbones.engine_choices import EngineChoices
 from autometa.backbones.engines import (
     EAGER,
     ENGINES,
-    Engine,
     EngineChoice,
     EngineSpec,
-    Race,
     RaceInput,
-    build_checked,
     split_by_room,
     split_layers,
 )
@@ -34,15 +32,12 @@ from autometa.backbones.engines.eager import Eager
 from autometa.backbones.network import PixelNetwork, Preprocessing
 from autometa.backbones.split import list_stages
 from autometa.backbones.weights import load_pretrained
-from autometa.core.budget import UNLIMITED, TimeBudget, stopwatch
-from autometa.core.chunks import fits_memory, is_out_of_memory
+from autometa.core.budget import UNLIMITED, TimeBudget
+from autometa.core.chunks import fits_memory
 from autometa.core.errors import ConfigError, WeightsError
 from autometa.core.files import hash_tensors
-from autometa.core.machine import starts_cold
 
 RACE_IMAGES, LEAST_RACED = 32, 2
-WORTH_BUILDING = 300
-"""So few images are embedded eagerly while another engine is built."""
 
 Images = NDArray[np.uint8] | torch.Tensor
 
@@ -66,9 +61,7 @@ class Backbone:
         self.preprocessing = Preprocessing.of(self.model)
         self.network = PixelNetwork(self.model, self.preprocessing, spec.layers).eval()
         self._eager = Eager(self.network, device)
-        self._choices: dict[int, EngineChoice] = {}
-        self._preferred: dict[int, str] = {}
-        self._usual: str | None = None
+        self.engines = EngineChoices(spec.name, self._eager, self._tell)
 
     @property
     def features(self) -> int:
@@ -138,8 +131,9 @@ class Backbone:
         Without a race, too, the latest engine that is preferred for another size, or that has clearly won there. Of
         `room_bytes`, the memory left (None: enough), an engine may take its share."""
         size = self.input_px(px)
-        if size in self._choices or not len(images):
-            self._wake(size, images)
+        if self.engines.at(size) is not None or not len(images):
+            if len(images):
+                self.engines.wake(size, lambda: self._race_input(images[:RACE_IMAGES], size))
             return
         serving = {name: engine for name, engine in engines.items() if runs_on(self.spec, name)}
         fitting, left_out = split_by_room(serving, self.weight_bytes, room_bytes)
@@ -147,63 +141,38 @@ class Backbone:
             RACE_IMAGES if room_bytes is None else min(RACE_IMAGES, batch_size(self.device, size, room_bytes))
         )
         sample = images[: max(few, LEAST_RACED)]
-        _, choice, error = fits_memory(lambda: self._begin(sample, size, n_images, budget, fitting))
+
+        def choose() -> EngineChoice:
+            race_input = self._race_input(fill_batch(sample, self.device, size), size)
+            return self.engines.choose(race_input, n_images, budget, fitting)
+
+        _, choice, error = fits_memory(choose)
         if choice is None:
             choice = EngineChoice(EAGER, self._eager, 0.0, {}, {"race": f"out of memory ({error[:100]})"})
-        self._choices[size] = choice = replace(choice, notes=choice.notes | left_out)
+        choice = replace(choice, notes=choice.notes | left_out)
+        self.engines.keep(size, choice)
         self.report(f"engine for {self.spec.name}@{size}: {choice}")
-
-    def _begin(
-        self, images: Images, size: int, n_images: int, budget: TimeBudget, engines: Mapping[str, EngineSpec]
-    ) -> EngineChoice:
-        """The engine for a size; on a device that starts cold, the first call at a size counts as building it, since
-        it is made in every process."""
-        elapsed = stopwatch()
-        race_input = self._race_input(fill_batch(images, self.device, size), size)
-        start_s = 0.0
-        if starts_cold(self.device):
-            self._eager(race_input.to_check)
-            start_s = elapsed()
-        choice = self._choose(race_input, n_images, budget, engines)
-        return replace(choice, build_s=choice.build_s + start_s)
-
-    def _choose(
-        self, race_input: RaceInput, n_images: int, budget: TimeBudget, engines: Mapping[str, EngineSpec]
-    ) -> EngineChoice:
-        """The engine for the size of the race: the preferred one, the clear winner at another size, or the winner."""
-        if self._usual is not None:
-            usual = self._usual if n_images >= WORTH_BUILDING else EAGER
-            return self._build_checked(self._preferred.get(race_input.px, usual), race_input, engines)
-        raced = next((choice for choice in reversed(self._choices.values()) if choice.image_s), None)
-        worth = raced is not None and raced.clear and n_images >= WORTH_BUILDING
-        if raced is not None and worth and budget.fits(raced.build_s):
-            return self._build_checked(raced.name, race_input, engines)
-        return Race(race_input, self._eager, n_images=n_images, budget=budget, earlier=raced).run(engines)
 
     def prefer(self, engine: str, px: int) -> None:
         """Use this engine at this size without a race (it is still checked on a few images)."""
-        self._preferred[self.input_px(px)] = self._usual = engine
+        self.engines.prefer(engine, self.input_px(px))
 
     def reconsider(self, px: int, *, whatever: bool = False) -> None:
         """Choose the engine for this size anew where it is eager PyTorch: for few images, no other is built. Or
         `whatever` it is: it was chosen on other images than are to be embedded."""
-        size = self.input_px(px)
-        if size in self._choices and (whatever or self._choices[size].name == EAGER):
-            del self._choices[size]
+        self.engines.forget(self.input_px(px), whatever=whatever)
 
     def choice(self, px: int) -> EngineChoice | None:
         """What was chosen for this size; None where nothing was."""
-        return self._choices.get(self.input_px(px))
+        return self.engines.at(self.input_px(px))
 
     def expected(self, px: int) -> EngineChoice | None:
         """What was chosen for this size, else for the latest other size; None before the first race."""
-        latest = next(reversed(self._choices.values()), None)
-        return self._choices.get(self.input_px(px), latest)
+        return self.engines.expected(self.input_px(px))
 
     def engine_name(self, px: int) -> str | None:
         """Name of the engine that is chosen, to be expected or preferred for this size; None where there is none."""
-        choice = self.expected(px)
-        return choice.name if choice else self._preferred.get(self.input_px(px))
+        return self.engines.name_at(self.input_px(px))
 
     def is_ready(self, px: int) -> bool:
         """Whether the engine for this size is chosen, and built."""
@@ -212,10 +181,7 @@ class Backbone:
 
     def rest(self) -> None:
         """Give back the memory of the engines, but not what was chosen: each is built anew when it is next needed."""
-        self._choices = {
-            size: choice if choice.name == EAGER else replace(choice, engine=None)
-            for size, choice in self._choices.items()
-        }
+        self.engines.rest()
 
     def description(self, px: int, *, flip: bool) -> dict[str, Any]:
         """Everything that decides what `embed_layers` gives for an image: what caches go by."""
@@ -249,45 +215,11 @@ class Backbone:
             self.network, size, self.device, self._resized(images, size), [*self.widths.values()]
         )
 
-    def _build_checked(
-        self, name: str, race_input: RaceInput, engines: Mapping[str, EngineSpec]
-    ) -> EngineChoice:
-        elapsed, notes = stopwatch(), dict[str, str]()
-        while name in engines and name != EAGER and self.device in engines[name].devices:
-            few = self._choices or engines[name].precision == "float32"  # else as thorough as a race
-            images = race_input.to_check if few else race_input.images
-            engine = build_checked(engines[name], race_input, self._eager(images))
-            if not isinstance(engine, str):
-                return EngineChoice(name, engine, elapsed(), {}, notes)
-            notes[name] = engine
-            name = engines[name].instead or EAGER
-        return EngineChoice(EAGER, self._eager, 0.0, {}, notes)
+    def _tell(self, line: str) -> None:
+        self.report(line)  # which may be another one by then
 
     def _run(self, batch: torch.Tensor) -> torch.Tensor:
-        size = batch.shape[-1]
-        choice = self._choices.get(size)
-        if choice is None or choice.name == EAGER:
-            return self._eager(batch)
-        engine = choice.engine or self._wake(size, batch)
-        try:
-            return engine(batch)
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            self.report(
-                f"engine {choice.name} of {self.spec.name}@{size} failed ({error}); eager from here on"
-            )
-            self._choices[size] = EngineChoice(EAGER, self._eager, 0.0, {}, {choice.name: "failed in use"})
-        return self._eager(batch)
-
-    def _wake(self, size: int, images: Images) -> Engine:
-        """The engine for a size, built anew after a rest, and checked on some of the images."""
-        choice = self._choices.get(size)
-        if choice is not None and choice.engine is None and len(images):
-            built = self._build_checked(choice.name, self._race_input(images[:RACE_IMAGES], size), ENGINES)
-            choice = replace(choice, engine=built.engine) if built.name == choice.name else built
-            self._choices[size] = choice
-        return (choice.engine if choice else None) or self._eager
+        return self.engines.run(batch, lambda: self._race_input(batch[:RACE_IMAGES], batch.shape[-1]))
 
 
 def build_backbone(

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autometa.backbones.build import WORTH_BUILDING
+from autometa.backbones.engine_choices import WORTH_BUILDING
 from autometa.backbones.feature_store import FeatureStore
 from autometa.core.budget import MemoryBudget
 from autometa.core.machine import one_thread

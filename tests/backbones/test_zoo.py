@@ -54,7 +54,7 @@ def test_engines_agree_on_every_kind(name: str) -> None:
         if not spec.installed or "cpu" not in spec.devices or engine in ("eager", "compiled"):
             continue
         backbone.prefer(engine, 96)
-        backbone._choices.clear()
+        backbone.engines._choices.clear()
         backbone.prepare(IMAGES, 96, n_images=1000)
         choice = backbone.choice(96)
         assert choice is not None

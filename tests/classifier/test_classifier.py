@@ -230,7 +230,7 @@ def test_engines_are_chosen_again_where_many_images_come(network: str) -> None:
     assert isinstance(space, PortfolioSpace)
     backbone = space.portfolio.shelf("one")
     eager = EngineChoice(EAGER, backbone._eager, 0.0, {})
-    backbone._choices[64] = eager
+    backbone.engines.keep(64, eager)
     queries, _ = pictures(1)
     classifier.predict(queries)
     assert backbone.choice(64) is eager
