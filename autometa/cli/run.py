@@ -53,17 +53,20 @@ def complete_submission(_: click.Context, __: click.Parameter, incomplete: str) 
     context_settings=CONTEXT,
     epilog=examples(
         "autometa run",
-        "autometa run --dataset photos --time-budget 10m --memory-budget 4GB",
+        "autometa run photos --time-budget 10m --memory-budget 4GB",
         "autometa run --submission prototypical --ways 5 --shots 1-5 --output first",
         "autometa run --config run.yaml --json > scores.json",
     ),
 )
+@click.argument("folder", metavar="[DATASET]", required=False, type=click.Path())
 @model_options(RunOptions, complete={"submission": complete_submission})
 @config_option
 @json_option("the scores")
 @level_options
-def run(config: Path | None, as_json: bool, **given: Any) -> None:
+def run(folder: str | None, config: Path | None, as_json: bool, **given: Any) -> None:
     """Run a submission on a dataset within a time and memory budget and score it.
+
+    DATASET is the same as --dataset.
 
     Exit status: 0 when ingestion and scoring succeeded, 1 when the run failed, 2 for bad arguments, 130 when
     interrupted before there were results.
@@ -71,7 +74,7 @@ def run(config: Path | None, as_json: bool, **given: Any) -> None:
     started = time.monotonic() - process_age_s()
     prepare_process()
     console = make_console(stderr=as_json)
-    options = read_options(config, given)
+    options = read_options(config, _with_folder(folder, given))
     display = Display(console, options.time_budget, started, level())
     started += prepare_weights(
         options, options.dataset or DEMO, options.time_budget, display.line, options.memory_budget
@@ -81,13 +84,13 @@ def run(config: Path | None, as_json: bool, **given: Any) -> None:
     settings = ingestion_settings(options, started)
     pass_limits(options, settings.submission, display.line)
     display.status.memory_bytes = settings.memory_budget_bytes
-    folder = settings.output_dir.parent
-    with claim_output(folder, overwrite=options.overwrite, resume=options.resume):
+    output = settings.output_dir.parent
+    with claim_output(output, overwrite=options.overwrite, resume=options.resume):
         with display.live():
             result = run_ingestion(settings, display.show, resume=options.resume)
         if options.resume:
-            remove(folder / "scoring")  # it may be incomplete after a kill
-        summary = score_run(folder)
+            remove(output / "scoring")  # it may be incomplete after a kill
+        summary = score_run(output)
     if as_json:
         print_json(scores_record(summary) | run_record(result, options))
     else:
@@ -97,6 +100,17 @@ def run(config: Path | None, as_json: bool, **given: Any) -> None:
             display.line(f"what the submission printed: {settings.output_dir / LOG_FILE}")
         display.result(f"report: {summary.report}")
     sys.exit(0 if result.succeeded else FAILED)
+
+
+def _with_folder(folder: str | None, given: dict[str, Any]) -> dict[str, Any]:
+    """The options, with a dataset that stands alone on the command line."""
+    if folder is None:
+        return given
+    if given["dataset"] is not None:
+        raise click.UsageError(
+            f"DATASET `{folder}` and --dataset `{given['dataset']}` are the same; give one"
+        )
+    return given | {"dataset": folder}
 
 
 def score_run(folder: Path) -> ScoreSummary:

@@ -174,6 +174,14 @@ def test_bad_input_is_one_line_and_2(ingestion: Ingestion) -> None:
     assert run("run", "--overwrite").exit_code == 0
 
 
+def test_the_dataset_may_stand_alone(ingestion: Ingestion, tmp_path: Path) -> None:
+    shown = run("run", "photos")
+    assert shown.exit_code == 0 and ingestion.settings is not None
+    assert ingestion.settings.input_data_dir == Path("photos")
+    twice = run("run", "photos", "--dataset", "others", "--overwrite")
+    assert twice.exit_code == 2 and "`photos`" in twice.stderr and "give one" in twice.stderr
+
+
 def test_run_local_is_the_same_command(ingestion: Ingestion) -> None:
     shown = CliRunner().invoke(run_local.main, ["--output", "out", "--submission", "random"])
     assert shown.exit_code == 0 and "LETTERS" in shown.stdout
