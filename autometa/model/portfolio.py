@@ -175,7 +175,7 @@ class Portfolio:
             seen = HashedImages(images)
             views = self._embed(views, seen)
             moved = {(view, key): self._move(view, key, seen.keys) for view in views for key in keys}
-        weights = self.weights[: len(views)] or (1.0,) * len(views)
+        weights = self._weights_of(views)
         if views not in predictor.means:
             support = {
                 (view, key): self._move(view, key, predictor.support) for view in views for key in keys
@@ -188,22 +188,25 @@ class Portfolio:
             return predictor.means[views].answer(side_by_side(moved, names, views, weights))
 
     def _embed(self, views: tuple[View, ...], seen: HashedImages) -> tuple[View, ...]:
-        """Embed images; the first of these views, and of the others those that there is time for in this task."""
+        """Embed images in these views, as far as there is time for them in this task."""
         schedule, plan = self.schedule, self.plan
         if schedule is not None:
             schedule.count_images(len(seen.keys))
             self.store.ahead = int(schedule.images_left(self.views[0], self.store))
         with schedule.times.embedding() if schedule else nullcontext():
-            for place, view in enumerate(views):
-                missing = self.store.missing(view, seen.keys)
-                if place and missing and plan is not None and not plan.may_embed(view, missing, self.store):
-                    return views[:place]
+            if plan is not None:
+                return plan.embed(views, seen.images, seen.keys, self.store)
+            for view in views:
                 self.store.embed(view, seen.images, seen.keys)
         return views
 
+    def _weights_of(self, views: Sequence[View]) -> tuple[float, ...]:
+        known = dict(zip(self.views, self.weights, strict=False))
+        return tuple(known.get(view, 1.0) for view in views)
+
     def _join(self, views: Sequence[View], key: Key, keys: Sequence[bytes]) -> torch.Tensor:
         """Features [m, m] of embedded images, whose inner products are the weighted mean of those in these views."""
-        weights = self.weights[: len(views)] or (1.0,) * len(views)
+        weights = self._weights_of(views)
         products = torch.zeros(len(keys), len(keys))
         for view, weight in zip(views, weights, strict=True):
             moved = self._move(view, key, keys)

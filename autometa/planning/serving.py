@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from autometa.backbones import View
 from autometa.backbones.feature_store import FeatureStore
+from autometa.core.budget import stopwatch
 from autometa.core.time_policy import POLICY
 from autometa.planning.meta_test import REST_S, MetaTestSchedule, reserve_image_s
+
+Images = NDArray[np.uint8]
+MOST_SLOW = 10.0
+"""How much slower than predicted a process is taken to be, at most: what held up its first view may be over."""
 
 
 class ServingCosts(BaseModel):
@@ -46,6 +54,8 @@ class ServingPlan:
         self, views: Sequence[View], n_modes: int, costs: ServingCosts, schedule: MetaTestSchedule
     ) -> None:
         self._views, self._n_modes, self._costs, self._schedule = tuple(views), n_modes, costs, schedule
+        self._slowness = 1.0
+        """How many times as long as measured before an engine took to build here, and its first images."""
         self._share_in_use = 1.0
         """Of the work of all views and modes, that the task before took: what was measured was that share."""
 
@@ -57,9 +67,7 @@ class ServingPlan:
         rest_s = schedule.times.rest_s(self._costs.task_s * self._share_in_use)
         whole_s = schedule.tasks_left * rest_s / self._share_in_use
         left_s = schedule.left_s()
-        embed_s = [
-            self._costs.embedding_s(view, schedule.images_left(view, store), store) for view in self._views
-        ]
+        embed_s = [self._embedding_s(view, schedule.images_left(view, store), store) for view in self._views]
         levels = [(n_views, n) for n in range(n_modes, 0, -1)] + [(n, 1) for n in range(n_views - 1, 0, -1)]
         chosen = levels[-1]
         for views, modes in levels:
@@ -71,10 +79,35 @@ class ServingPlan:
         self._share_in_use = chosen[0] * chosen[1] / (n_views * n_modes)
         return chosen
 
-    def may_embed(self, view: View, n_images: int, store: FeatureStore) -> bool:
-        """Whether so many images of the task at hand can be embedded in a further view without taking too much of
-        the time of the other tasks."""
-        return self._costs.embedding_s(view, n_images, store) <= self._schedule.task_left_s()
+    def embed(
+        self, views: Sequence[View], images: Images, keys: Sequence[Any], store: FeatureStore
+    ) -> tuple[View, ...]:
+        """Embed the images of the task at hand in these views, the cheapest first; those in which it was done. A
+        further one is left out where it would take too much of the time of the other tasks."""
+        missing = {view: store.missing(view, keys) for view in views}
+        costs = {view: self._embedding_s(view, missing[view], store) for view in views}
+        done = set[View]()
+        for view in sorted(views, key=lambda view: costs[view] if missing[view] else 0.0):
+            left_s = self._schedule.task_left_s()
+            if done and missing[view] and self._embedding_s(view, missing[view], store) > left_s:
+                continue
+            self._embed(view, images, keys, store)
+            done.add(view)
+        return tuple(view for view in views if view in done)
+
+    def _embed(self, view: View, images: Images, keys: Sequence[Any], store: FeatureStore) -> None:
+        """Embed, and learn from the first time in a view how slow this process is."""
+        elapsed = stopwatch(self._schedule.budget.clock)
+        is_first, missing = not store.embedded(view), store.missing(view, keys)
+        expected_s = self._costs.embedding_s(view, missing, store)
+        store.embed(view, images, keys)
+        if is_first and missing and expected_s:
+            self._slowness = min(max(self._slowness, elapsed() / expected_s), MOST_SLOW)
+
+    def _embedding_s(self, view: View, n_images: float, store: FeatureStore) -> float:
+        """To embed so many images in a view, as slow as this process was found to be."""
+        slowness = 1.0 if store.embedded(view) else self._slowness
+        return slowness * self._costs.embedding_s(view, n_images, store)
 
     def end_task(self) -> None:
         """A task is answered."""

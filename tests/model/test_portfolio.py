@@ -246,7 +246,10 @@ def test_one_task_does_not_take_the_time_of_all(
     learner.costs = ServingCosts(image_s={str(view): 0.01 for view in learner.views})
     learner.follow(learner.schedule)
     assert learner.fit(images, labels, 4).predict(queries).shape == (20, 4)
-    assert used == ([32, 48, 32] if predicting else [32, 32])
+    if predicting:  # the queries in the cheaper one
+        assert used[:2] == [32, 48] and len(used) == 3
+    else:
+        assert used == [32, 32]
     learner.fit(images, labels, 4).predict(queries)
     assert sorted(used) == [32, 32, 48, 48]
 
@@ -296,3 +299,27 @@ def test_single_images_need_no_more_than_their_own_work(
     assert predictor.predict(query[1:2]).shape == (1, 4)
     assert known == {view: learner.store.embedded(view) for view in learner.views}
     assert torch.get_num_threads() == threads
+
+
+def test_a_process_that_is_slow_at_first_takes_the_cheapest_view_and_expects_the_others_to_be_slow(
+    tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Engines take many times as long as in meta-training, and the view with the largest weight is the dearest."""
+    learner, (images, labels, _, _) = portfolio(tiny_backbone), task()
+    dear, cheap = learner.views
+    learner.costs = ServingCosts(
+        image_s={str(dear): 0.1, str(cheap): 0.01}, engine_s={str(dear): 9.0, str(cheap): 1.0}
+    )
+    schedule, clock = late(learner, images=20.0)
+    schedule.expect(10, 100.0, 60.0)
+    embed, used = learner.store.embed, list[View]()
+
+    def slowly(view: View, images: np.ndarray, keys: list[bytes]) -> torch.Tensor:
+        clock.now += 8.0 if not used else 0.0
+        used.append(view)
+        return embed(view, images, keys)
+
+    monkeypatch.setattr(learner.store, "embed", slowly)
+    assert learner.fit(images, labels, 4).views == (cheap,) and used == [cheap]
+    schedule.expect(9, 80.0, 300.0)
+    assert learner.fit(images, labels, 4).views == (dear, cheap)
