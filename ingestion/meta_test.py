@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from ingestion.contract import Limits, TasksLeft, task_limit_s
 from ingestion.errors import SubmissionError
+from ingestion.isolation import TaskIsolation
 from ingestion.outputs import check_predictions, write_atomically, write_predictions
 from ingestion.prepare import Prepared
 from ingestion.process import LaunchPlan, SubmissionProcess, after, earlier
@@ -31,7 +33,8 @@ MEMORY_FILE = "memory.json"
 
 @dataclass
 class MetaTest:
-    """Runs the tasks; `failures` gives the reason for every task that was not done. Close it at the end."""
+    """Runs the tasks; `failures` gives the reason for every task that was not done. `ours`: processes that were there
+    before. Close it at the end."""
 
     prepared: Prepared
     plan: LaunchPlan
@@ -39,6 +42,7 @@ class MetaTest:
     output_dir: Path
     on_event: OnEvent
     failures: dict[int, str]
+    ours: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         largest = max(max(d.support_rows.size, d.query_rows.size) for d in self.prepared.draws)
@@ -49,6 +53,7 @@ class MetaTest:
         self._ready = False
         self._fresh = True
         self._failed_starts = 0
+        self._isolation = TaskIsolation(self.plan, self.ours) if self.prepared.isolated else None
 
     def warm_up(self) -> tuple[int, ...]:
         """Start the child now, so that its imports run during meta-training; returns its process id, or nothing where
@@ -79,7 +84,11 @@ class MetaTest:
                 self._give_up(number, reason)
                 return
             self._attempt(number, draw)
+            if self._isolation:
+                self._end_child()
             self.on_event(Event("progress", done=number, total=len(draws)))
+        if self._isolation:
+            self.on_event(Event("note", self._isolation.price()))
 
     def _cannot_go_on(self) -> str:
         left = self._left_s()
@@ -118,7 +127,10 @@ class MetaTest:
             ) from error
 
     def _spawn(self) -> SubmissionProcess:
-        self._child = child = SubmissionProcess(self.plan, fds=(self._buffer.fd,))
+        if self._isolation:
+            self._isolation.renew()
+        plan = self._isolation.plan if self._isolation else self.plan
+        self._child = child = SubmissionProcess(plan, fds=(self._buffer.fd,))
         self._ready, self._fresh = False, True
         child.send(
             "meta-test",
@@ -133,8 +145,9 @@ class MetaTest:
         """A child that has imported the submission; a failed start is tried again and fails no task."""
         while not (self._child is not None and self._ready):
             try:
-                child = self._child or self._spawn()
-                child.await_reply("ready", self._until(START_LIMIT_S), "start for meta-test")
+                with self._isolation.starting() if self._isolation else nullcontext():
+                    child = self._child or self._spawn()
+                    child.await_reply("ready", self._until(START_LIMIT_S), "start for meta-test")
             except SubmissionError as error:
                 self._end_child()
                 self._failed_starts += 1
@@ -157,7 +170,8 @@ class MetaTest:
     def _ask(self, child: SubmissionProcess, number: int, draw: TaskDraw) -> NDArray[Any] | None:
         tasks_left = len(self.prepared.draws) - number + 1
         part = self.prepared.split.test[draw.dataset]
-        limit = task_limit_s(self.limits.max_task_s, self._left_s(), tasks_left, first=self._fresh)
+        first = self._fresh and (number == 1 or not self._isolation)
+        limit = task_limit_s(self.limits.max_task_s, self._left_s(), tasks_left, first=first)
         child.send(
             "task",
             self.limits.deadline,

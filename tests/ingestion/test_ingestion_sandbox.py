@@ -16,7 +16,8 @@ from synthetic import MakeBundle, write_meta_album
 from ingestion.access import PACKAGE_ROOT, accessible
 from ingestion.errors import InputError
 from ingestion.landlocked import SCOPES_VERSION
-from ingestion.sandbox import choose_sandbox, landlock_abi
+from ingestion.confinement import landlock_abi
+from ingestion.sandbox import choose_sandbox
 
 Sandbox = Literal["bubblewrap", "landlock"]
 
