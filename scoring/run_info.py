@@ -20,7 +20,7 @@ from scoring.text import display, one_line
 
 _MAX_BYTES = 8 * 2**20
 _MAX_ITEMS = 10_000
-_FACTS = ("submission", "protocol", "seed", "sandbox")
+_FACTS = ("submission", "protocol", "seed", "sandbox", "confinement")
 
 
 @dataclass(frozen=True)

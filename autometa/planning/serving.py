@@ -26,12 +26,12 @@ class ServingCosts(BaseModel):
         """The same with the seconds of a task."""
         return self.model_copy(update={"task_s": seconds})
 
-    def embedding_s(self, view: View, n_images: float, store: FeatureStore) -> float:
+    def embedding_s(self, view: View, n_images: float, store: FeatureStore, loads: int = 1) -> float:
         """To embed so many images in a view, with a margin; its engine must be built first where `store` has embedded
-        none in it."""
+        none in it, in so many processes."""
         if store.embedded(view):
             return n_images * reserve_image_s(view, store)
-        known_s = self.image_s.get(str(view), 0.0) * n_images + self.engine_s.get(str(view), 0.0)
+        known_s = self.image_s.get(str(view), 0.0) * n_images + loads * self.engine_s.get(str(view), 0.0)
         return max(POLICY.slowdown * known_s, n_images * reserve_image_s(view, store))
 
 
@@ -58,7 +58,8 @@ class ServingPlan:
         whole_s = schedule.tasks_left * rest_s / self._share_in_use
         left_s = schedule.left_s()
         embed_s = [
-            self._costs.embedding_s(view, schedule.images_left(view, store), store) for view in self._views
+            self._costs.embedding_s(view, schedule.images_left(view, store), store, schedule.loads_left)
+            for view in self._views
         ]
         levels = [(n_views, n) for n in range(n_modes, 0, -1)] + [(n, 1) for n in range(n_views - 1, 0, -1)]
         chosen = levels[-1]

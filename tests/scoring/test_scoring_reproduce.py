@@ -38,6 +38,12 @@ def test_options_come_from_the_record() -> None:
     }
 
 
+def test_a_strict_sandbox_and_isolated_tasks_come_back() -> None:
+    options = recorded_options(RECORD | {"sandbox_asked": "strict", "isolate_tasks": True})
+    assert options["--sandbox"] == "strict"
+    assert command_line(options).endswith("\\\n  --isolate-tasks")
+
+
 def test_what_is_no_plain_word_is_left_out() -> None:
     record = {"submission": "x; rm -rf /", "seed": [1], "protocol": None, "time_budget_s": float("nan")}
     assert recorded_options(record | {"test_config": {"N": "$(id)"}}) == {}
