@@ -29,7 +29,8 @@ class TaskIsolation:
         readable = (*access.readable, plan.model_dir)
         self.plan = replace(plan, access=replace(access, readable=readable, writable=(), sealed=True))
         self._ours = ours
-        self._starts_s: list[float] = []
+        self._prices_s: list[float] = []
+        self._answering_s = 0.0
 
     def renew(self) -> None:
         """End what is left of the task before, and of meta-training, and make a new scratch folder. SubmissionError
@@ -48,15 +49,24 @@ class TaskIsolation:
         remove(old)
 
     @contextmanager
-    def starting(self) -> Iterator[None]:
-        """Around the start of a process, until it can get its task."""
-        began = time.monotonic()
+    def a_task(self) -> Iterator[None]:
+        """Around a task, from the start of its process to its end."""
+        began, self._answering_s = time.monotonic(), 0.0
         yield
-        self._starts_s.append(time.monotonic() - began)
+        self._prices_s.append(time.monotonic() - began - self._answering_s)
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Around what it takes without isolation, too."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._answering_s = time.monotonic() - began
 
     def price(self) -> str:
-        """What the starts took, for people."""
-        if not self._starts_s:
-            return "isolated tasks: no process was started"
-        mean_s = sum(self._starts_s) / len(self._starts_s)
-        return f"isolated tasks: a process for each, {mean_s:.1f} s to start, besides loading the learner"
+        """What isolation took, for people; empty before the first task."""
+        if not self._prices_s:
+            return ""
+        mean_s = sum(self._prices_s) / len(self._prices_s)
+        return f"isolated tasks: {mean_s:.1f} s each for a process of its own, which loads the learner anew"

@@ -69,6 +69,8 @@ class MetaTest:
         """End the child and free its memory. What all children used at most is told in `memory.json`."""
         self._end_child()
         self._buffer.close()
+        if self._isolation and (price := self._isolation.price()):
+            self.on_event(Event("note", price))
         if self.plan.peaks:
             try:
                 write_atomically(self.output_dir / MEMORY_FILE, json.dumps(self.plan.peaks))
@@ -83,12 +85,11 @@ class MetaTest:
             if reason:
                 self._give_up(number, reason)
                 return
-            self._attempt(number, draw)
-            if self._isolation:
-                self._end_child()
+            with self._isolation.a_task() if self._isolation else nullcontext():
+                self._attempt(number, draw)
+                if self._isolation:
+                    self._end_child()
             self.on_event(Event("progress", done=number, total=len(draws)))
-        if self._isolation:
-            self.on_event(Event("note", self._isolation.price()))
 
     def _cannot_go_on(self) -> str:
         left = self._left_s()
@@ -145,9 +146,8 @@ class MetaTest:
         """A child that has imported the submission; a failed start is tried again and fails no task."""
         while not (self._child is not None and self._ready):
             try:
-                with self._isolation.starting() if self._isolation else nullcontext():
-                    child = self._child or self._spawn()
-                    child.await_reply("ready", self._until(START_LIMIT_S), "start for meta-test")
+                child = self._child or self._spawn()
+                child.await_reply("ready", self._until(START_LIMIT_S), "start for meta-test")
             except SubmissionError as error:
                 self._end_child()
                 self._failed_starts += 1
@@ -185,13 +185,18 @@ class MetaTest:
         left = self._left_s()
         load_s = None if left is None else max(left / (2 if self._fresh else 3), 5)
         child.await_reply("loaded", self._until(load_s), "load")
-        until = self._until(limit)
-        child.await_reply("fitted", until, f"fit (limit {limit or 0:.1f} s)")
+        with self._isolation.answering() if self._isolation else nullcontext():
+            predictions = self._answer(child, draw, limit)
+        self._fresh = False
+        return predictions
+
+    def _answer(self, child: SubmissionProcess, draw: TaskDraw, limit_s: float | None) -> NDArray[Any] | None:
+        """What a learner that is loaded predicts within the limit."""
+        until = self._until(limit_s)
+        child.await_reply("fitted", until, f"fit (limit {limit_s or 0:.1f} s)")
         child.send(
             "query",
             self.limits.deadline,
             shape=self._buffer.put(*self.prepared.task_images(draw, draw.query_rows)),
         )
-        predictions = child.await_reply("predictions", until, f"predict (limit {limit or 0:.1f} s)").array
-        self._fresh = False
-        return predictions
+        return child.await_reply("predictions", until, f"predict (limit {limit_s or 0:.1f} s)").array

@@ -45,7 +45,7 @@ class TestSpec:
         """Seconds to reserve for starting processes, each of which takes `whole_s`. What stands by is slow at first,
         too."""
         if self.isolated:
-            return self.tasks * whole_s
+            return self.tasks * (POLICY.slowdown * whole_s + POLICY.between_s)
         return POLICY.standby_share * whole_s if self.standby else whole_s
 
     @property

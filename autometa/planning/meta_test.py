@@ -140,7 +140,7 @@ class MetaTestSchedule:
     ) -> MetaTestSchedule:
         """The schedule of a declared meta-test that is still to come. `start_s`: what the start of this process has
         taken, which is paid again where tasks are isolated."""
-        again_s = start_s if test.isolated else 0.0
+        again_s = POLICY.slowdown * start_s + POLICY.between_s if test.isolated else 0.0
         return cls(budget, test.tasks, test.embedded_images, test.shown_images, report, again_s)
 
     def begin_task(self, members: tuple[Member, ...], store: FeatureStore) -> tuple[Member, ...]:

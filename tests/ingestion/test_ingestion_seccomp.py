@@ -150,7 +150,8 @@ for family in {families}:
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
         refused(family, lambda: socket.socket(family, kind))
 for name, *words in (("ptrace", 0, 0, 0, 0), ("unshare", 0x10000000), ("mount", 0, 0, 0, 0, 0),
-                     ("shmget", 1, 9, 0o1600), ("setns", 0, 0), ("chroot", b"/"), ("msgget", 1, 0o1600), ("klogctl", 3, 0, 0)):
+                     ("shmget", 1, 9, 0o1600), ("setns", 0, 0), ("chroot", b"/"), ("msgget", 1, 0o1600),
+                     ("klogctl", 3, 0, 0)):
     refused(name, lambda: call(name, *words))
 refused("limits of others", lambda: resource.prlimit(os.getppid(), resource.RLIMIT_CPU))
 refused("priority of others", lambda: os.setpriority(os.PRIO_PGRP, 0, 5))
