@@ -15,7 +15,7 @@ from ingestion.confinement import describe_confinement
 from ingestion.contract import Limits, meta_test_reserve_s
 from ingestion.disk import clear
 from ingestion.errors import InputError
-from ingestion.gpu import has_cuda_device
+from ingestion.gpu import has_cuda_device, lacks_device
 from ingestion.gpu_memory import Card, GpuMeter
 from ingestion.launch import access_of, choose_for, plan_launches
 from ingestion.meta_test import MetaTest
@@ -164,8 +164,8 @@ class _Run:
         plan = plan_launches(self.access, self.sandbox, limits, self.prepared.test_spec, self.log, self._gpu)
         before = descendants()
         about_gpu = ThreadPoolExecutor(1).submit(plan.describe_gpu)  # a driver may be slow
-        if self.prepared.isolated:
-            about_gpu.result()  # later, its processes would be ended as left by a task
+        if self.prepared.isolated or lacks_device():
+            about_gpu.result()  # makes the device; later, its processes would be ended as left by a task
         test = MetaTest(
             self.prepared, plan, limits, self.settings.output_dir, self.on_event, self.result.failures, before
         )

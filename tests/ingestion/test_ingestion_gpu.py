@@ -24,6 +24,7 @@ from ingestion.gpu import (
     describe_gpu,
     gpu_devices,
     has_cuda_device,
+    lacks_device,
     is_switched_off,
 )
 
@@ -57,8 +58,11 @@ def test_devices_of_all_makers_are_found(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     assert [path.name for path in gpu_devices(tmp_path)] == ["dri", "nvidiactl"]
     assert not has_cuda_device(tmp_path)
+    assert not lacks_device(tmp_path)
     (tmp_path / "nvidia0").touch()
-    assert has_cuda_device(tmp_path)
+    assert has_cuda_device(tmp_path) and lacks_device(tmp_path)
+    (tmp_path / "nvidia-uvm").touch()
+    assert not lacks_device(tmp_path)
 
 
 def answers(inside: CudaAnswer, outside: CudaAnswer) -> Any:
