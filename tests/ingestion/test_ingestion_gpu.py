@@ -24,8 +24,8 @@ from ingestion.gpu import (
     describe_gpu,
     gpu_devices,
     has_cuda_device,
-    lacks_device,
     is_switched_off,
+    lacks_device,
 )
 
 

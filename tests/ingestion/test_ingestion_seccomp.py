@@ -180,7 +180,7 @@ print("confined")
 @pytest.mark.parametrize("sealed", [False, True])
 def test_a_confined_process_meets_the_filter(sandbox: Sandbox, sealed: bool, tmp_path: Path) -> None:
     if trouble := seccomp_trouble():
-        pytest.skip(f"--sandbox strict: {trouble}")
+        pytest.skip(f"--sandbox {sandbox}: {trouble}")
     if sealed and sandbox == "bubblewrap":
         return  # which has all of its own, and needs no seal
     bare, root = (
