@@ -80,6 +80,7 @@ def read_test_spec(settings: Settings, environment: Mapping[str, str] = os.envir
         declared["drawn_images"],
         declared["standby"],
         declared.get("px", FORMAT_PX),
+        declared.get("isolated", False),
     )
 
 
@@ -301,4 +302,4 @@ def _declared_schedule() -> MetaTestSchedule | None:
     if "METADL_DEADLINE" not in os.environ or "METADL_TEST_SPEC" not in os.environ:
         return None
     budget = TimeBudget(float(os.environ["METADL_DEADLINE"]))
-    return MetaTestSchedule.of(read_test_spec(Settings()), budget, _say)
+    return MetaTestSchedule.of(read_test_spec(Settings()), budget, _say, process_age_s())

@@ -77,6 +77,12 @@ def flag(name: str, **attributes: Any) -> Callable[[F], F]:
 @flag("protocol", type=click.Choice(get_args(Protocol)), default="auto")
 @flag("sandbox", type=click.Choice(get_args(SandboxChoice)), default="auto")
 @flag(
+    "isolate_tasks",
+    type=bool,
+    default=False,
+    help="A process for each meta-test task, with nothing of the one before.",
+)
+@flag(
     "predictions_only",
     type=bool,
     default=False,

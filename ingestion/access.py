@@ -28,12 +28,14 @@ PASSED_VARIABLES = (
 class Access:
     """Folders that the child may read, and those that it may also write; `scratch` is its home. It must not see the
     `hidden` files and folders (resolved paths), even within readable ones. What is readable within a hidden folder is
-    seen."""
+    seen. `sealed`: it also has no sockets, no folder `/dev/shm` and cannot change permissions, times and attributes
+    of files, which is needed under Landlock alone: there, all of these are shared with the machine."""
 
     readable: tuple[Path, ...]
     writable: tuple[Path, ...]
     scratch: Path
     hidden: tuple[Path, ...] = ()
+    sealed: bool = False
 
     def masked(self, folder: Path) -> tuple[Path, ...]:
         """Hidden paths within this readable folder, under the name by which it is readable."""

@@ -31,7 +31,8 @@ from pathlib import Path
 class TestSpec:
     """The declared meta-test: the number of tasks and their form. `images`: number of distinct images at most;
     `drawn_images`: number over all tasks, repeats included; `standby`: its process has already imported the
-    submission."""
+    submission. `isolated`: each task has a process of its own, which starts, loads the learner and finds nothing of
+    the task before."""
 
     tasks: int
     datasets: int
@@ -44,6 +45,7 @@ class TestSpec:
     protocol: str
     standby: bool
     balanced: bool = True
+    isolated: bool = False
 
     __test__ = False  # not a test class for pytest
 
@@ -106,10 +108,16 @@ def wants_standby(time_budget_s: float | None, memory_bytes: int | None) -> bool
     return roomy and time_budget_s is not None and time_budget_s <= STANDBY_UP_TO_S
 
 
-def meta_test_reserve_s(budget_s: float, tasks: int) -> float:
+ISOLATED_TASK_S = 3.0
+"""For the start of a process for each task, at least."""
+
+
+def meta_test_reserve_s(budget_s: float, tasks: int, *, isolated: bool = False) -> float:
     """Seconds at the end of the budget that are reserved for meta-test, whatever the submission does: the start of a
-    process, and time for each task. A submission should plan to stop earlier than that."""
-    return min(max(0.15 * budget_s, 5.0 + 0.05 * tasks), 0.5 * budget_s)
+    process, of one for each task where they are `isolated`, and time for each task. A submission should plan to stop
+    earlier than that."""
+    task_s = 0.05 + (ISOLATED_TASK_S if isolated else 0.0)
+    return min(max(0.15 * budget_s, 5.0 + task_s * tasks), 0.5 * budget_s)
 
 
 def task_limit_s(

@@ -49,6 +49,12 @@ def has_cuda_device(folder: Path = Path("/dev")) -> bool:
     return any(path for pattern in CUDA_DEVICES for path in folder.glob(pattern))
 
 
+def lacks_device(folder: Path = Path("/dev")) -> bool:
+    """Whether a device is missing that the driver of NVIDIA makes when a program first uses it, as after a start of
+    the machine. No sandbox has one that comes later."""
+    return any(folder.glob(CUDA_DEVICES[0])) and not (folder / UVM.name).exists()
+
+
 def ask_cuda(load: Callable[[str], ctypes.CDLL] = ctypes.CDLL) -> CudaAnswer:
     """Ask the CUDA driver, in this process."""
     try:

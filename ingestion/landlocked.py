@@ -1,10 +1,11 @@
-"""Run a command that can only open files in the named folders and only signal its own processes:
+"""Run a command that can only open files in the named folders, only signal its own processes, and use no network:
 
-    python -m ingestion.landlocked --list=DIR --read=DIR --write=DIR -- COMMAND
+    python -m ingestion.landlocked --list=DIR --read=DIR --write=DIR --device=FILE [--sealed] -- COMMAND
 
 (`--list` gives the names in the folder and below, not the files. `--read` also takes a file.) The kernel keeps the
 restriction after exec and for all children. This is Landlock (https://docs.kernel.org/userspace-api/landlock.html),
-called without a library: three system calls, whose numbers are the same on all processors that PyTorch runs on.
+called without a library: three system calls, whose numbers are the same on all processors that PyTorch runs on. With
+it come the filter of `ingestion.seccomp`, where the kernel has that, and the loss of the powers of root.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import errno
 import os
 import sys
 from pathlib import Path
+
+from ingestion.seccomp import ALWAYS, NO_NETWORK, SEALED, apply_filter, build_filter, seccomp_trouble
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 ASK_VERSION = 1
@@ -29,6 +32,9 @@ READABLE_FILES = tuple(
 OWN_PROCESS = Path("/proc/self")
 """It may be written too: the driver of a GPU names its threads, which fails to start otherwise."""
 DEVICES = Path("/dev")
+"""Its names can be listed; only some devices can be opened, as disks and terminals lie there too."""
+DEVICE_FILES = tuple(DEVICES / name for name in ("null", "zero", "full", "random", "urandom"))
+SHARED_MEMORY = DEVICES / "shm"
 
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = (1 << bit for bit in range(4))
@@ -38,19 +44,28 @@ EVERYTHING = (1 << 16) - 1
 OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 SINCE_VERSION = {REFER: 2, TRUNCATE: 3, IOCTL_DEV: 5}
 READ = READ_FILE | READ_DIR | EXECUTE
+MAKE_DEVICES = 1 << 6 | 1 << 11
+WRITE = EVERYTHING & ~MAKE_DEVICES
+USE_DEVICE = READ_FILE | READ_DIR | WRITE_FILE | TRUNCATE | IOCTL_DEV
 
-
+NETWORK_VERSION = 4
+"""The version (Linux 6.7) that also refuses TCP."""
+TCP = 3
+"""To listen, to connect."""
 SCOPES_VERSION = 6
 """The version (Linux 6.12) that also keeps signals and abstract sockets within the sandbox."""
 SCOPES = 3
 """Abstract sockets, signals."""
 
+DROP_BOUND, AMBIENT, CLEAR = 24, 47, 4
+"""Of `prctl`."""
+MOST_CAPABILITIES = 64
+CAPABILITIES_FORM = 0x20080522
+ANY_OWNER = 1
+"""The power of root to use files whoever owns them. Kept, as folders of a container often belong to others."""
+
 
 class _Ruleset(ctypes.Structure):
-    _fields_ = (("handled_access_fs", ctypes.c_uint64),)
-
-
-class _Scopes(ctypes.Structure):
     _fields_ = (
         ("handled_access_fs", ctypes.c_uint64),
         ("handled_access_net", ctypes.c_uint64),
@@ -80,7 +95,9 @@ def restrict(rules: list[tuple[Path, int]]) -> None:
     kernel has no Landlock."""
     version = landlock_version()
     known = known_access(version)
-    ruleset = _call(CREATE_RULESET, ctypes.byref(_Ruleset(known)), ctypes.sizeof(_Ruleset), 0)
+    tcp, scopes = TCP if version >= NETWORK_VERSION else 0, SCOPES if version >= SCOPES_VERSION else 0
+    size = 8 * (3 if scopes else 2 if tcp else 1)
+    ruleset = _call(CREATE_RULESET, ctypes.byref(_Ruleset(known, tcp, scopes)), size, 0)
     for path, access in rules:
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
         allowed = access & known & (known if path.is_dir() else OF_FILES)
@@ -88,14 +105,30 @@ def restrict(rules: list[tuple[Path, int]]) -> None:
         os.close(fd)
     if _libc().prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl: privileges cannot be given up")
-    _apply(ruleset)
-    if version >= SCOPES_VERSION:
-        _apply(_call(CREATE_RULESET, ctypes.byref(_Scopes(0, 0, SCOPES)), ctypes.sizeof(_Scopes), 0))
-
-
-def _apply(ruleset: int) -> None:
     _call(RESTRICT_SELF, ruleset, 0)
     os.close(ruleset)
+
+
+class _Capabilities(ctypes.Structure):
+    _fields_ = (("words", ctypes.c_uint32 * 6),)
+
+
+def drop_capabilities() -> None:
+    """Give up the powers of root, as Landlock looks at files only: all but to use files of any owner. Has no effect
+    for other users, who have none."""
+    libc = _libc()
+    for number in set(range(MOST_CAPABILITIES)) - {ANY_OWNER}:
+        libc.prctl(DROP_BOUND, number, 0, 0, 0)  # refused to who has none, and for numbers that mean nothing
+    libc.prctl(AMBIENT, CLEAR, 0, 0, 0)
+    header = (ctypes.c_uint32 * 2)(CAPABILITIES_FORM, 0)
+    held = _Capabilities()
+    if libc.capget(header, ctypes.byref(held)):
+        raise OSError(ctypes.get_errno(), "capget: the powers of this process are not known")
+    kept = _Capabilities()
+    for word in range(2):  # effective, permitted; inheritable ones are dropped
+        kept.words[word] = held.words[word] & 1 << ANY_OWNER
+    if libc.capset(header, ctypes.byref(kept)):
+        raise OSError(ctypes.get_errno(), "capset: powers cannot be given up")
 
 
 def _libc() -> ctypes.CDLL:
@@ -115,11 +148,20 @@ def main(arguments: list[str]) -> None:
     """Restrict this process, then become the command behind `--`."""
     split = arguments.index("--")
     folders, command = arguments[:split], arguments[split + 1 :]
-    granted = {"--list": READ_DIR, "--read": READ, "--write": EVERYTHING}
-    rules = [(Path(folder), granted[kind]) for kind, _, folder in (each.partition("=") for each in folders)]
+    sealed = "--sealed" in folders
+    granted = {"--list": READ_DIR, "--read": READ, "--write": WRITE, "--device": USE_DEVICE}
+    named = (each.partition("=") for each in folders if each != "--sealed")
+    rules = [(Path(folder), granted[kind]) for kind, _, folder in named]
     rules += [(folder, READ) for folder in READABLE_FOLDERS if folder.exists()]
     rules += [(file, READ_FILE) for file in READABLE_FILES if file.exists()]
-    restrict([*rules, (OWN_PROCESS, READ | WRITE_FILE | TRUNCATE), (DEVICES, EVERYTHING)])
+    rules += [(file, USE_DEVICE) for file in DEVICE_FILES if file.exists()]
+    rules += [(DEVICES, READ_DIR), (OWN_PROCESS, READ | WRITE_FILE | TRUNCATE)]
+    if SHARED_MEMORY.exists() and not sealed:
+        rules.append((SHARED_MEMORY, WRITE))
+    drop_capabilities()
+    restrict(rules)
+    if not seccomp_trouble():
+        apply_filter(build_filter((*ALWAYS, *NO_NETWORK, *(SEALED if sealed else ()))))
     os.execv(command[0], command)
 
 

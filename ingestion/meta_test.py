@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from ingestion.contract import Limits, TasksLeft, task_limit_s
 from ingestion.errors import SubmissionError
+from ingestion.isolation import TaskIsolation
 from ingestion.outputs import check_predictions, write_atomically, write_predictions
 from ingestion.prepare import Prepared
 from ingestion.process import LaunchPlan, SubmissionProcess, after, earlier
@@ -31,7 +33,8 @@ MEMORY_FILE = "memory.json"
 
 @dataclass
 class MetaTest:
-    """Runs the tasks; `failures` gives the reason for every task that was not done. Close it at the end."""
+    """Runs the tasks; `failures` gives the reason for every task that was not done. `ours`: processes that were there
+    before. Close it at the end."""
 
     prepared: Prepared
     plan: LaunchPlan
@@ -39,6 +42,7 @@ class MetaTest:
     output_dir: Path
     on_event: OnEvent
     failures: dict[int, str]
+    ours: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         largest = max(max(d.support_rows.size, d.query_rows.size) for d in self.prepared.draws)
@@ -49,6 +53,7 @@ class MetaTest:
         self._ready = False
         self._fresh = True
         self._failed_starts = 0
+        self._isolation = TaskIsolation(self.plan, self.ours) if self.prepared.isolated else None
 
     def warm_up(self) -> tuple[int, ...]:
         """Start the child now, so that its imports run during meta-training; returns its process id, or nothing where
@@ -64,6 +69,8 @@ class MetaTest:
         """End the child and free its memory. What all children used at most is told in `memory.json`."""
         self._end_child()
         self._buffer.close()
+        if self._isolation and (price := self._isolation.price()):
+            self.on_event(Event("note", price))
         if self.plan.peaks:
             try:
                 write_atomically(self.output_dir / MEMORY_FILE, json.dumps(self.plan.peaks))
@@ -78,7 +85,10 @@ class MetaTest:
             if reason:
                 self._give_up(number, reason)
                 return
-            self._attempt(number, draw)
+            with self._isolation.a_task() if self._isolation else nullcontext():
+                self._attempt(number, draw)
+                if self._isolation:
+                    self._end_child()
             self.on_event(Event("progress", done=number, total=len(draws)))
 
     def _cannot_go_on(self) -> str:
@@ -118,7 +128,10 @@ class MetaTest:
             ) from error
 
     def _spawn(self) -> SubmissionProcess:
-        self._child = child = SubmissionProcess(self.plan, fds=(self._buffer.fd,))
+        if self._isolation:
+            self._isolation.renew()
+        plan = self._isolation.plan if self._isolation else self.plan
+        self._child = child = SubmissionProcess(plan, fds=(self._buffer.fd,))
         self._ready, self._fresh = False, True
         child.send(
             "meta-test",
@@ -157,7 +170,8 @@ class MetaTest:
     def _ask(self, child: SubmissionProcess, number: int, draw: TaskDraw) -> NDArray[Any] | None:
         tasks_left = len(self.prepared.draws) - number + 1
         part = self.prepared.split.test[draw.dataset]
-        limit = task_limit_s(self.limits.max_task_s, self._left_s(), tasks_left, first=self._fresh)
+        first = self._fresh and (number == 1 or not self._isolation)
+        limit = task_limit_s(self.limits.max_task_s, self._left_s(), tasks_left, first=first)
         child.send(
             "task",
             self.limits.deadline,
@@ -171,13 +185,18 @@ class MetaTest:
         left = self._left_s()
         load_s = None if left is None else max(left / (2 if self._fresh else 3), 5)
         child.await_reply("loaded", self._until(load_s), "load")
-        until = self._until(limit)
-        child.await_reply("fitted", until, f"fit (limit {limit or 0:.1f} s)")
+        with self._isolation.answering() if self._isolation else nullcontext():
+            predictions = self._answer(child, draw, limit)
+        self._fresh = False
+        return predictions
+
+    def _answer(self, child: SubmissionProcess, draw: TaskDraw, limit_s: float | None) -> NDArray[Any] | None:
+        """What a learner that is loaded predicts within the limit."""
+        until = self._until(limit_s)
+        child.await_reply("fitted", until, f"fit (limit {limit_s or 0:.1f} s)")
         child.send(
             "query",
             self.limits.deadline,
             shape=self._buffer.put(*self.prepared.task_images(draw, draw.query_rows)),
         )
-        predictions = child.await_reply("predictions", until, f"predict (limit {limit or 0:.1f} s)").array
-        self._fresh = False
-        return predictions
+        return child.await_reply("predictions", until, f"predict (limit {limit_s or 0:.1f} s)").array

@@ -37,7 +37,7 @@ MOST_SET_ASIDE = 12
 class Prepared:
     """The inputs of meta-train and meta-test. `train` and `valid` follow the bundle's `config.json`. `preparation`:
     how images are prepared that a learner of this run is given later. `drawn_before`: the tasks came with the data,
-    which have no query label."""
+    which have no query label. `isolated`: each task has a process of its own."""
 
     bundle: Path
     config: SubmissionConfig
@@ -51,6 +51,7 @@ class Prepared:
     standby: bool
     decode_s: float
     drawn_before: bool = False
+    isolated: bool = False
 
     @property
     def test_spec(self) -> TestSpec:
@@ -73,6 +74,7 @@ class Prepared:
             px=self.px,
             protocol=self.split.protocol,
             standby=self.standby,
+            isolated=self.isolated,
         )
 
     def task_images(
@@ -116,7 +118,9 @@ def prepare(settings: IngestionSettings, scratch: Path, on_event: OnEvent) -> Pr
         draws=tuple(decoded.draws),
         px=px,
         preparation=common_preparation(px, [source.preparation(name, px) for name in source.datasets]),
-        standby=wants_standby(settings.time_budget_s, settings.memory_budget_bytes),
+        standby=not settings.isolate_tasks
+        and wants_standby(settings.time_budget_s, settings.memory_budget_bytes),
+        isolated=settings.isolate_tasks,
         decode_s=decoded.seconds,
         drawn_before=drawn is not None,
     )

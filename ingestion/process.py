@@ -39,11 +39,12 @@ MARK_VARIABLE = "METADL_PROCESS"
 
 @dataclass(frozen=True)
 class LaunchPlan:
-    """How every process of a submission is started and watched; `log` collects what they print. `given`: files of
-    images that they got, with their size on disk."""
+    """How every process of a submission is started and watched; `log` collects what they print. `model_dir`: the
+    folder that `save` and `load` get. `given`: files of images that they got, with their size on disk."""
 
     sandbox: str
     access: Access
+    model_dir: Path
     environment: dict[str, str]
     memory_bytes: int | None
     memory: MemoryMeter | None
@@ -53,11 +54,6 @@ class LaunchPlan:
     gpu: GpuMeter | None = None
     peaks: dict[str, int] = field(default_factory=dict)
     """The most memory in bytes that the processes of each phase were seen to use."""
-
-    @property
-    def model_dir(self) -> Path:
-        """The folder that `save` and `load` get."""
-        return self.access.writable[0]
 
     def describe_gpu(self) -> str | None:
         """A line on whether the submission sees the GPU of this machine; None where it has none."""

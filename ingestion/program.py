@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,15 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ingestion.access import Access, accessible, child_environment, readable_folders, secrets
+from ingestion.access import Access
 from ingestion.cgroups import count_cores
-from ingestion.contract import Limits, contract_variables, meta_test_reserve_s
-from ingestion.disk import DiskMeter, clear
+from ingestion.confinement import describe_confinement
+from ingestion.contract import Limits, meta_test_reserve_s
+from ingestion.disk import clear
 from ingestion.errors import InputError
-from ingestion.gpu import has_cuda_device
+from ingestion.gpu import has_cuda_device, lacks_device
 from ingestion.gpu_memory import Card, GpuMeter
-from ingestion.images import default_cache_dir
-from ingestion.memory import Inode, MemoryMeter
+from ingestion.launch import access_of, choose_for, plan_launches
 from ingestion.meta_test import MetaTest
 from ingestion.meta_train import has_learner, meta_train
 from ingestion.outputs import (
@@ -38,9 +37,8 @@ from ingestion.record import write_record
 from ingestion.result import IngestionResult
 from ingestion.resume import earlier_image_size, identity_of, resume_line, take_over, write_identity
 from ingestion.samples import write_samples
-from ingestion.sandbox import choose_sandbox
+from ingestion.sandbox import Sandbox
 from ingestion.settings import Event, IngestionSettings, OnEvent, print_event
-from ingestion.small_memory import allocator_variables
 from ingestion.stages import take_stages
 from ingestion.submission_log import SubmissionLog
 from ingestion.watch import adopt_orphans, descendants, end_strays
@@ -81,8 +79,8 @@ def run(
         if resume and settings.image_size == "auto" and (px := earlier_image_size(settings.output_dir)):
             settings = settings.model_copy(update={"image_size": px})  # free memory may be another one today
         prepared = prepare(settings, Path(folder), watch)
-        sandbox, line = choose_sandbox(settings.sandbox)
-        access = _access(settings, prepared, sandbox, Path(folder) / "scratch")
+        sandbox, line = choose_for(settings)
+        access = access_of(settings, prepared.bundle, sandbox, Path(folder) / "scratch")
         resumed = _claim_output(settings, prepared, overwrite=overwrite, resume=resume)
         if resume:
             watch(Event("note", resume_line(settings.output_dir, resumed=resumed)))
@@ -105,21 +103,11 @@ def _claim_output(settings: IngestionSettings, prepared: Prepared, *, overwrite:
     return False
 
 
-def _access(settings: IngestionSettings, prepared: Prepared, sandbox: str, scratch: Path) -> Access:
-    folders = (settings.model_folder, settings.output_dir / "logs", settings.shared_dir)
-    writable = tuple(folder.resolve() for folder in folders if folder is not None)
-    readable = (*readable_folders(), prepared.bundle)
-    if sandbox == "none":
-        return Access(readable, writable, scratch)
-    private = (settings.input_data_dir, settings.cache_dir or default_cache_dir(), *secrets())
-    return accessible(readable, writable, scratch, private=private, output=settings.output_dir)
-
-
 @dataclass
 class _Run:
     settings: IngestionSettings
     prepared: Prepared
-    sandbox: str
+    sandbox: Sandbox
     access: Access
     on_event: OnEvent
     result: IngestionResult
@@ -173,11 +161,13 @@ class _Run:
 
     def _train_and_test(self) -> None:
         limits = self._limits()
-        plan = self._launch_plan(limits)
-        about_gpu = ThreadPoolExecutor(1).submit(plan.describe_gpu)  # a driver may be slow
+        plan = plan_launches(self.access, self.sandbox, limits, self.prepared.test_spec, self.log, self._gpu)
         before = descendants()
+        about_gpu = ThreadPoolExecutor(1).submit(plan.describe_gpu)  # a driver may be slow
+        if self.prepared.isolated or lacks_device():
+            about_gpu.result()  # makes the device; later, its processes would be ended as left by a task
         test = MetaTest(
-            self.prepared, plan, limits, self.settings.output_dir, self.on_event, self.result.failures
+            self.prepared, plan, limits, self.settings.output_dir, self.on_event, self.result.failures, before
         )
         try:
             self._phases(plan, limits, test)
@@ -231,32 +221,9 @@ class _Run:
             return Limits(None, None, None, settings.max_time_s, *memory)
         closing_s = 0.75 + 0.003 * self.result.tasks  # to end the child and write the missing files
         deadline = settings.started + budget - closing_s
-        train_deadline = deadline - meta_test_reserve_s(budget, self.result.tasks)
+        isolated = self.prepared.isolated
+        train_deadline = deadline - meta_test_reserve_s(budget, self.result.tasks, isolated=isolated)
         return Limits(budget, deadline, train_deadline, settings.max_time_s, *memory)
-
-    def _launch_plan(self, limits: Limits) -> LaunchPlan:
-        self.access.scratch.mkdir()
-        given: dict[Inode, int] = {}
-        model_dir, logs, *shared = self.access.writable
-        variables = contract_variables(limits, model_dir, self.prepared.test_spec, *shared)
-        variables |= allocator_variables(limits.memory_bytes)
-        if self.sandbox == "bubblewrap":
-            variables["HF_HUB_OFFLINE"] = "1"  # there is no network: tell clients not to try
-        if self._gpu is not None:
-            variables |= self._gpu.variables()
-        return LaunchPlan(
-            sandbox=self.sandbox,
-            access=self.access,
-            environment=child_environment(self.access.scratch, variables),
-            memory_bytes=limits.memory_bytes,
-            memory=MemoryMeter(given, private=self.sandbox == "bubblewrap")
-            if sys.platform == "linux"
-            else None,
-            disk=DiskMeter((model_dir, logs, self.access.scratch), given),
-            given=given,
-            log=self.log,
-            gpu=self._gpu,
-        )
 
     def _write_settings(self) -> None:
         """`logs/experimental_settings.txt`: the settings and what they led to, without paths."""
@@ -297,4 +264,17 @@ class _Run:
     def _used(self) -> dict[str, Any]:
         """What the record says of the machine and of the limits that held there."""
         gpu_bytes = self._gpu.limit_bytes if self._gpu else None
-        return {"sandbox": self.sandbox, "gpu_memory_budget_bytes": gpu_bytes, "machine": self.machine}
+        confinement = describe_confinement(
+            self.sandbox,
+            sealed=self.access.sealed,
+            limits_memory=self.settings.memory_budget_bytes is not None,
+            isolates_tasks=self.prepared.isolated,
+        )
+        return {
+            "sandbox": self.sandbox,
+            "sandbox_asked": self.settings.sandbox,
+            "isolate_tasks": self.prepared.isolated,
+            "confinement": confinement.to_json(),
+            "gpu_memory_budget_bytes": gpu_bytes,
+            "machine": self.machine,
+        }

@@ -1,7 +1,8 @@
 """The sandboxes, each a command that starts the submission's process.
 
-There are two: bubblewrap (no network, its own file system and process table) and Landlock (a feature of the Linux
-kernel that needs no privileges: files outside the lists cannot be opened). Without a sandbox, the child still gets no
+There are two: bubblewrap (its own file system, network and process table) and Landlock (a feature of the Linux
+kernel that needs no privileges: files outside the lists cannot be opened). Both come with a filter of system calls,
+where the kernel has that; it also switches the network off under Landlock. Without a sandbox, the child still gets no
 path of the data, no label and a clean environment, but it can search the disk.
 """
 
@@ -14,39 +15,60 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+from ingestion import seccomp
 from ingestion.access import PACKAGE_ROOT, SYSTEM_FOLDERS, Access
+from ingestion.confinement import (
+    TRUNCATE_VERSION,
+    landlock_abi,
+    landlock_lacks,
+    landlock_trouble,
+    strict_trouble,
+)
 from ingestion.errors import InputError
 from ingestion.gpu import gpu_devices
-from ingestion.landlocked import landlock_version
+from ingestion.seccomp import seccomp_trouble
 
-SandboxChoice = Literal["auto", "none", "bubblewrap", "landlock"]
+SandboxChoice = Literal["auto", "strict", "none", "bubblewrap", "landlock"]
+Sandbox = Literal["none", "bubblewrap", "landlock"]
 
 IMAGES = Path("/images")
 """Where files of images are mounted under bubblewrap."""
-TRUNCATE_ABI = 3
-"""The version of Landlock (Linux 6.2) that also stops a submission from shortening files by their name."""
+FILTERED = [sys.executable, "-I", "-S", str(Path(seccomp.__file__).resolve())]
+"""Before the command of bubblewrap: starts it with the filter of system calls."""
 
 
-def choose_sandbox(choice: SandboxChoice) -> tuple[Literal["none", "bubblewrap", "landlock"], str]:
+def choose_sandbox(choice: SandboxChoice) -> tuple[Sandbox, str]:
     """The sandbox to use, and a line that says why. InputError if the requested one does not work."""
     if choice == "none":
         return "none", "sandbox: none, as asked; the submission can read what you can read"
+    if choice == "strict":
+        return _strictest()
     if choice in ("auto", "bubblewrap"):
         trouble = _bubblewrap_trouble()
         if not trouble:
-            return "bubblewrap", "sandbox: bubblewrap (no network, own file system)"
+            unfiltered = f"; {lack}" if (lack := seccomp_trouble()) else ""
+            return "bubblewrap", f"sandbox: bubblewrap (no network, own file system{unfiltered})"
         if choice == "bubblewrap":
             raise InputError(f"--sandbox bubblewrap: {trouble}; install it or use --sandbox auto")
-    trouble = _landlock_trouble()
+    trouble = landlock_trouble()
     if not trouble:
-        lacks = "" if may_share_files("landlock") else "; before Linux 6.2 it can empty your files"
-        return (
-            "landlock",
-            f"sandbox: Landlock (own files only; the network stays open: no bubblewrap here{lacks})",
-        )
+        network = "own files only" if seccomp_trouble() else "own files only, no network"
+        return "landlock", f"sandbox: Landlock ({network}{landlock_lacks()})"
     if choice == "landlock":
         raise InputError(f"--sandbox landlock: {trouble}; use --sandbox auto")
     return "none", f"sandbox: none ({trouble}, no bubblewrap); run only submissions that you trust"
+
+
+def _strictest() -> tuple[Sandbox, str]:
+    found, lacks = strict_trouble(_bubblewrap_trouble())
+    if found == "bubblewrap":
+        return "bubblewrap", "sandbox: bubblewrap, strict (no network, own file system, own processes)"
+    if found == "landlock":
+        return "landlock", "sandbox: Landlock, strict (own files only, no sockets, no signals)"
+    raise InputError(
+        f"--sandbox strict: {lacks}; install bubblewrap (apt install bubblewrap) on a Linux that allows user "
+        "namespaces, or use Linux 6.12 or newer with Landlock"
+    )
 
 
 @functools.cache
@@ -61,23 +83,9 @@ def _bubblewrap_trouble() -> str:
     return "" if done.returncode == 0 else f"`bwrap` does not work here ({done.stderr.strip()})"
 
 
-@functools.cache
-def _landlock_trouble() -> str:
-    try:
-        landlock_version()
-    except OSError as error:
-        return f"no Landlock here ({error.strerror}), it needs Linux 5.13 or newer with Landlock switched on"
-    return ""
-
-
-def landlock_abi() -> int:
-    """The version of Landlock in this kernel, 0 without it."""
-    return 0 if _landlock_trouble() else landlock_version()
-
-
 def may_share_files(sandbox: str) -> bool:
     """Whether the submission can do no harm to a file of which it has a descriptor for reading."""
-    return sandbox != "landlock" or landlock_abi() >= TRUNCATE_ABI
+    return sandbox != "landlock" or landlock_abi() >= TRUNCATE_VERSION
 
 
 def mount_point(file: Path) -> Path:
@@ -94,7 +102,9 @@ def confine(sandbox: str, command: list[str], access: Access, mounted: tuple[Pat
         folders = [f"--list={p}" for p in (PACKAGE_ROOT, *carved)]
         folders += [f"--read={p}" for folder in access.readable for p in access.openings(folder)]
         folders += [f"--write={p}" for p in (access.scratch, *access.writable)]
-        return [sys.executable, "-m", "ingestion.landlocked", *folders, "--", *command]
+        folders += [f"--device={p}" for p in gpu_devices()]
+        sealed = ["--sealed"] if access.sealed else []
+        return [sys.executable, "-m", "ingestion.landlocked", *folders, *sealed, "--", *command]
     return command
 
 
@@ -116,7 +126,8 @@ def _bubblewrap(access: Access, mounted: tuple[Path, ...]) -> list[str]:
 
 
 def _bubblewrap_base() -> list[str]:
-    base = ["bwrap", "--die-with-parent", "--unshare-all", "--cap-drop", "ALL", "--proc", "/proc"]
+    base = [] if seccomp_trouble() else list(FILTERED)
+    base += ["bwrap", "--die-with-parent", "--unshare-all", "--cap-drop", "ALL", "--proc", "/proc"]
     base += ["--dev", "/dev", "--tmpfs", "/dev/shm", "--tmpfs", "/tmp"]
     for folder in SYSTEM_FOLDERS:
         if Path(folder).is_symlink():

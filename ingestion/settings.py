@@ -25,7 +25,8 @@ class IngestionSettings(BaseModel):
     """Everything that determines a run. Times in seconds; `query_images_per_class` None: chosen from the data
     (a MetaDL root always has 20). `model_dir` None: the learner lies in the output folder. `predictions_only`: what
     lies there may be shown to participants, so it gets neither the learner nor the truth. `started`: when the time
-    budget started, on `time.monotonic()`. `shared_dir`: a further folder that the submission may write to, in
+    budget started, on `time.monotonic()`. `isolate_tasks`: a process for each task of meta-test, with nothing of
+    the one before. `shared_dir`: a further folder that the submission may write to, in
     common with other runs of it; for submissions that are trusted."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
@@ -42,6 +43,7 @@ class IngestionSettings(BaseModel):
     query_images_per_class: int | None = Field(default=20, ge=1)
     protocol: Protocol = "auto"
     sandbox: SandboxChoice = "auto"
+    isolate_tasks: bool = False
     time_budget_s: float | None = Field(default=None, ge=5)
     max_time_s: float | None = Field(default=None, gt=0)
     memory_budget_bytes: int | None = Field(default=None, gt=0)

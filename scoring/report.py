@@ -137,7 +137,7 @@ def _facts(result: Result) -> list[tuple[str, str]]:
     facts = [(name, run.facts[name]) for name in ("submission", "protocol") if name in run.facts]
     seed = run.facts.get("seed") or (None if result.seed is None else str(result.seed))
     facts += [("seed", seed)] if seed else []
-    facts += [("sandbox", run.facts["sandbox"])] if "sandbox" in run.facts else []
+    facts += [(name, run.facts[name]) for name in ("sandbox", "confinement") if name in run.facts]
     if run.time_budget_s is not None:
         facts.append(("time budget", seconds_text(run.time_budget_s)))
     facts.append(("duration", _duration(run.duration_s, run.time_budget_s)))

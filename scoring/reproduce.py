@@ -41,7 +41,8 @@ _SIMPLE = {
 
 
 def recorded_options(content: Mapping[str, Any]) -> dict[str, str]:
-    """Options by name, from the content of `ingestion.json`; what is missing or no plain word is left out."""
+    """Options by name, from the content of `ingestion.json`; what is missing or no plain word is left out. Switches
+    have no value."""
     found: dict[str, object] = {"--time-budget": _seconds(content.get("time_budget_s"))}
     found |= {option: content.get(key) for option, key in _SIMPLE.items()}
     form = content.get("test_config")
@@ -49,15 +50,18 @@ def recorded_options(content: Mapping[str, Any]) -> dict[str, str]:
         found["--ways"] = _range(form, "N")
         found["--shots"] = _range(form, "k")
         found["--query-per-class"] = form.get("query_images_per_class")
+    if content.get("sandbox_asked") == "strict":
+        found["--sandbox"] = "strict"
     words = {option: str(value) for option, value in found.items() if isinstance(value, str | int)}
-    return {option: word for option, word in words.items() if _WORD.fullmatch(word)}
+    switches = {"--isolate-tasks": ""} if content.get("isolate_tasks") is True else {}
+    return {option: word for option, word in words.items() if _WORD.fullmatch(word)} | switches
 
 
 def command_line(options: Mapping[str, str]) -> str:
     """The command with these options, one a line; empty if there are none."""
     if not options:
         return ""
-    lines = [f"{name} {shlex.quote(value)}" for name, value in options.items()]
+    lines = [f"{name} {shlex.quote(value)}" if value else name for name, value in options.items()]
     return " \\\n  ".join([f"{PROGRAM} --dataset DIR", *lines])
 
 

@@ -20,7 +20,8 @@ from scoring.text import display, one_line
 
 _MAX_BYTES = 8 * 2**20
 _MAX_ITEMS = 10_000
-_FACTS = ("submission", "protocol", "seed", "sandbox")
+_FACTS = ("submission", "protocol", "seed", "sandbox", "confinement")
+_FACT_LENGTH = 600
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,9 @@ def _from_json(content: dict[str, Any]) -> RunInfo:
         for key, value in _items(content.get("failures"))
         if key.isascii() and key.isdigit() and len(key) < 12
     }
-    facts = {key: one_line(_words(content[key])) for key in _FACTS if content.get(key) is not None}
+    facts = {
+        key: one_line(_words(content[key]), _FACT_LENGTH) for key in _FACTS if content.get(key) is not None
+    }
     return RunInfo(
         time_budget_s=_number(content.get("time_budget_s")),
         memory_budget_bytes=_number(content.get("memory_budget_bytes")),

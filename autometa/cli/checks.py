@@ -23,9 +23,8 @@ from autometa.core.errors import BrokenEnvironment
 from autometa.core.settings import show_bytes
 from ingestion.access import Access, child_environment, hugging_face_hub, readable_folders
 from ingestion.cgroups import count_cores
-from ingestion.errors import InputError
 from ingestion.gpu import CudaAnswer, ask_in_process, describe_gpu, has_cuda_device, is_switched_off
-from ingestion.sandbox import SandboxChoice, choose_sandbox, confine
+from ingestion.sandbox import choose_sandbox, confine
 
 State = Literal["ok", "note", "problem"]
 OLDEST_PYTHON = (3, 11)
@@ -36,10 +35,6 @@ LEAST_SHARED = 128 * 2**20
 ENDPOINT = "https://huggingface.co"
 OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 HUB_LIMIT_S = 5.0
-SANDBOXES: dict[SandboxChoice, str] = {
-    "bubblewrap": "no network, own file system",
-    "landlock": "own files only; the network stays open",
-}
 VERSIONED = (
     "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "optuna", "pydantic", "pillow", "safetensors",
     "huggingface-hub", "onnx", "onnxruntime", "openvino",
@@ -142,32 +137,6 @@ def _room(what: str, folder: Path, least: int, fix: str) -> Iterator[Finding]:
     free = shutil.disk_usage(folder).free
     text = f"{what}: {free / 1e9:.1f} GB free in {folder}"
     yield Finding("machine", "ok", text) if free >= least else Finding("machine", "note", text, fix)
-
-
-def check_sandboxes() -> Iterator[Finding]:
-    """Which sandboxes work. That none does is a note: code that one trusts runs without."""
-    usable: list[str] = []
-    for name, means in SANDBOXES.items():
-        try:
-            choose_sandbox(name)
-        except InputError as error:
-            what = str(error).removeprefix(f"--sandbox {name}: ").rpartition("; ")[0]
-            yield Finding("sandbox", "note", f"{name}: {what}", _sandbox_remedy(name))
-        else:
-            usable.append(name)
-            yield Finding("sandbox", "ok", f"{name}: {means}")
-    if not usable:
-        yield Finding("sandbox", "note", "none works: run only submissions that you trust", "see above")
-
-
-def _sandbox_remedy(name: str) -> str:
-    if name == "landlock":
-        return "use Linux 5.13 or newer with Landlock switched on (lsm=...,landlock), or bubblewrap"
-    if shutil.which("bwrap") is None:
-        return "install it: apt install bubblewrap, or dnf install bubblewrap"
-    return (
-        "allow user namespaces on this system, or to this container; Landlock is used meanwhile if it works"
-    )
 
 
 def check_gpu() -> Iterator[Finding]:

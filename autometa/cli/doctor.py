@@ -10,7 +10,7 @@ from dataclasses import asdict
 import click
 
 import autometa
-from autometa.cli import checks
+from autometa.cli import checks, sandbox_checks
 from autometa.cli.checks import Check, Finding
 from autometa.cli.options import CONTEXT, examples, json_option, level, level_options, print_json
 from autometa.cli.output import make_console, print_finding
@@ -23,7 +23,7 @@ CHECKS: dict[str, Check] = {
     "packages": checks.check_packages,
     "machine": checks.check_machine,
     "libraries": checks.check_libraries,
-    "sandbox": checks.check_sandboxes,
+    "sandbox": sandbox_checks.check_sandboxes,
     "GPU": checks.check_gpu,
     "engines": checks.check_engines,
     "weights": checks.check_weights,

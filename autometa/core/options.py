@@ -122,7 +122,12 @@ class RunOptions(ServingLimitOptions, WeightsOptions):
     protocol: Literal["auto", "within-domain", "cross-domain"] = option(
         "auto", "Hold out classes, or whole datasets."
     )
-    sandbox: Literal["auto", "none", "bubblewrap", "landlock"] = option("auto", "Sandbox of the submission.")
+    sandbox: Literal["auto", "strict", "none", "bubblewrap", "landlock"] = option(
+        "auto", "Sandbox of the submission; strict refuses to run with less than a whole one."
+    )
+    isolate_tasks: bool = option(
+        False, "A process for each meta-test task, which finds nothing of the one before."
+    )
     output: Path | None = option(
         None,
         "Where results go; NAME is that of the dataset.",

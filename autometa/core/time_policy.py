@@ -25,6 +25,8 @@ class TimePolicy:
     # The end, which is reserved before anything else is planned
     standby_share: float = 0.3
     """Of the start of a process, reserved for one that has started already: it is slow at first, too."""
+    between_s: float = 0.5
+    """Between the last answer of a process and the start of the next, where each task has one."""
     closing_s: float = 1.5
     """Between the last answer and the end of the budget."""
     ensemble_s: float = 2.0

@@ -16,7 +16,8 @@ class TestSpec:
     """The declared meta-test: the number of `tasks` and their form.
 
     `images`: number of distinct images at most; `drawn_images`: number over all tasks, repeats included; None if
-    unknown. `standby`: whether the process of meta-test is already running. `px`: size of the images.
+    unknown. `standby`: whether the process of meta-test is already running. `px`: size of the images. `isolated`:
+    each task has a process of its own, which loads the learner and keeps nothing for the next.
     """
 
     tasks: int
@@ -26,6 +27,7 @@ class TestSpec:
     drawn_images: int | None = None
     standby: bool = False
     px: int = FORMAT_PX
+    isolated: bool = False
 
     __test__ = False
 
@@ -34,8 +36,16 @@ class TestSpec:
         """Whether the tasks come from datasets that are not in meta-train."""
         return self.protocol == "cross-domain"
 
+    @property
+    def processes(self) -> int:
+        """How many start, one after the other, where none fails."""
+        return self.tasks if self.isolated else 1
+
     def start_s(self, whole_s: float) -> float:
-        """Seconds to reserve for starting a process, which takes `whole_s`. What stands by is slow at first, too."""
+        """Seconds to reserve for starting processes, each of which takes `whole_s`. What stands by is slow at first,
+        too."""
+        if self.isolated:
+            return self.tasks * (POLICY.slowdown * whole_s + POLICY.between_s)
         return POLICY.standby_share * whole_s if self.standby else whole_s
 
     @property
@@ -50,5 +60,7 @@ class TestSpec:
 
     @property
     def embedded_images(self) -> float:
-        """Number of distinct images, at most."""
-        return self.shown_images if self.images is None else min(self.shown_images, self.images)
+        """Number of distinct images, at most; a process does not know those of another one."""
+        return (
+            self.shown_images if self.images is None or self.isolated else min(self.shown_images, self.images)
+        )

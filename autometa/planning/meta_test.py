@@ -116,13 +116,15 @@ def _head_of(member: Member) -> tuple[View, str]:
 @dataclass
 class MetaTestSchedule:
     """How much is still to answer, and which members the time left allows for it: `tasks_left` tasks, at most
-    `images` distinct images over all tasks, `shown_left` with repeats. `report` gets a line for every change."""
+    `images` distinct images over all tasks, `shown_left` with repeats. `report` gets a line for every change.
+    `start_s`: what the start of a process takes where each task has one; else 0."""
 
     budget: TimeBudget
     tasks_left: int
     images: float
     shown_left: float = float("inf")
     report: Callable[[str], None] = print
+    start_s: float = 0.0
     coarse: Member | None = field(default=None, init=False)
     _level: int = field(default=0, init=False)
     _slow_head: bool = field(default=False, init=False)
@@ -133,9 +135,13 @@ class MetaTestSchedule:
         self._task_until = self.budget.clock()
 
     @classmethod
-    def of(cls, test: TestSpec, budget: TimeBudget, report: Callable[[str], None]) -> MetaTestSchedule:
-        """The schedule of a declared meta-test that is still to come."""
-        return cls(budget, test.tasks, test.embedded_images, test.shown_images, report)
+    def of(
+        cls, test: TestSpec, budget: TimeBudget, report: Callable[[str], None], start_s: float = 0.0
+    ) -> MetaTestSchedule:
+        """The schedule of a declared meta-test that is still to come. `start_s`: what the start of this process has
+        taken, which is paid again where tasks are isolated."""
+        again_s = POLICY.slowdown * start_s + POLICY.between_s if test.isolated else 0.0
+        return cls(budget, test.tasks, test.embedded_images, test.shown_images, report, again_s)
 
     def begin_task(self, members: tuple[Member, ...], store: FeatureStore) -> tuple[Member, ...]:
         """The members that are to answer the task that begins: the best that the time left allows. What was given
@@ -196,8 +202,13 @@ class MetaTestSchedule:
         return min(max(self.images - store.embedded(view), 0), self.shown_left)
 
     def left_s(self) -> float:
-        """Seconds for tasks, which leave some to end in."""
-        return self.budget.left_s() - POLICY.closing_s
+        """Seconds for tasks, which leave some to end in, and to start the processes of later tasks."""
+        return self.budget.left_s() - POLICY.closing_s - max(self.tasks_left - 1, 0) * self.start_s
+
+    @property
+    def loads_left(self) -> int:
+        """How many processes are still to build engines, this one counted."""
+        return self.tasks_left if self.start_s else 1
 
     def _move(self, levels: Sequence[FallbackLevel], costs: Sequence[float], to: int) -> None:
         if to > self._level:

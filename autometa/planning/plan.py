@@ -60,13 +60,13 @@ def one_per_pass(views: Iterable[View]) -> list[View]:
 
 def meta_test_s(views: Iterable[View], test: TestSpec, costs: Costs) -> float:
     """Predicted seconds of meta-test with these views and the learners of `costs`, from the start of its process to
-    the last answer."""
+    the last answer. Where tasks are isolated, each pays for a start and for engines of its own."""
     passes, learners, policy = one_per_pass(views), costs.learners, costs.policy
     image_s = sum(costs.reserved_image_s(v) for v in passes)
     image_s += policy.slowdown * sum(learner.image_s for learner in learners)
     load_s = sum(costs.engine_s.get(v, 0.0) for v in passes) + sum(learner.load_s for learner in learners)
     task_s = TASK_OVERHEAD_S + costs.task_s + sum(learner.task_s for learner in learners)
-    others_s = load_s + test.tasks * task_s + test.moved_images * IMAGE_OVERHEAD_S
+    others_s = load_s * test.processes + test.tasks * task_s + test.moved_images * IMAGE_OVERHEAD_S
     return (
         test.start_s(costs.start_s)
         + test.embedded_images * image_s

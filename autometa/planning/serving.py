@@ -34,12 +34,12 @@ class ServingCosts(BaseModel):
         """The same with the seconds of a task."""
         return self.model_copy(update={"task_s": seconds})
 
-    def embedding_s(self, view: View, n_images: float, store: FeatureStore) -> float:
+    def embedding_s(self, view: View, n_images: float, store: FeatureStore, loads: int = 1) -> float:
         """To embed so many images in a view, with a margin; its engine must be built first where `store` has embedded
-        none in it."""
+        none in it, in so many processes."""
         if store.embedded(view):
             return n_images * reserve_image_s(view, store)
-        known_s = self.image_s.get(str(view), 0.0) * n_images + self.engine_s.get(str(view), 0.0)
+        known_s = self.image_s.get(str(view), 0.0) * n_images + loads * self.engine_s.get(str(view), 0.0)
         return max(POLICY.slowdown * known_s, n_images * reserve_image_s(view, store))
 
 
@@ -67,7 +67,10 @@ class ServingPlan:
         rest_s = schedule.times.rest_s(self._costs.task_s * self._share_in_use)
         whole_s = schedule.tasks_left * rest_s / self._share_in_use
         left_s = schedule.left_s()
-        embed_s = [self._embedding_s(view, schedule.images_left(view, store), store) for view in self._views]
+        embed_s = [
+            self._embedding_s(view, schedule.images_left(view, store), store, schedule.loads_left)
+            for view in self._views
+        ]
         levels = [(n_views, n) for n in range(n_modes, 0, -1)] + [(n, 1) for n in range(n_views - 1, 0, -1)]
         chosen = levels[-1]
         for views, modes in levels:
@@ -104,10 +107,10 @@ class ServingPlan:
         if is_first and missing and expected_s:
             self._slowness = min(max(self._slowness, elapsed() / expected_s), MOST_SLOW)
 
-    def _embedding_s(self, view: View, n_images: float, store: FeatureStore) -> float:
+    def _embedding_s(self, view: View, n_images: float, store: FeatureStore, loads_left: int = 0) -> float:
         """To embed so many images in a view, as slow as this process was found to be."""
         slowness = 1.0 if store.embedded(view) else self._slowness
-        return slowness * self._costs.embedding_s(view, n_images, store)
+        return slowness * self._costs.embedding_s(view, n_images, store, loads_left)
 
     def end_task(self) -> None:
         """A task is answered."""

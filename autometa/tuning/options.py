@@ -137,7 +137,7 @@ class TuneOptions(ServingLimitOptions, WeightsOptions):
     image_shape: Literal["auto", "squeeze", "pad", "crop"] = _as_for_run("image_shape")
     seed: int = _as_for_run("seed")
     protocol: Literal["auto", "within-domain", "cross-domain"] = _as_for_run("protocol")
-    sandbox: Literal["auto", "none", "bubblewrap", "landlock"] = _as_for_run("sandbox")
+    sandbox: Literal["auto", "strict", "none", "bubblewrap", "landlock"] = _as_for_run("sandbox")
     output: Path | None = option(
         None, "Where results go; NAME is that of the dataset.", metavar="DIR", unset="output/NAME-budget-TIME"
     )

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from autometa.cli import checks, doctor
+from autometa.cli import checks, doctor, sandbox_checks
 from autometa.cli.checks import Check, Finding
 from autometa.cli.main import cli
 from autometa.core.budget import MemoryBudget
+from ingestion.confinement import Confinement
 from ingestion.errors import InputError
 from ingestion.gpu import CudaAnswer
 
@@ -117,12 +118,27 @@ def test_a_sandbox_that_does_not_work_is_a_note_with_its_remedy(monkeypatch: pyt
     def choose(name: str) -> tuple[str, str]:
         raise InputError(f"--sandbox {name}: the program is not here; install it or use --sandbox auto")
 
-    monkeypatch.setattr(checks, "choose_sandbox", choose)
-    bubblewrap, landlock, none = checks.check_sandboxes()
+    monkeypatch.setattr(sandbox_checks, "choose_sandbox", choose)
+    bubblewrap, landlock, none = sandbox_checks.check_sandboxes()
     assert bubblewrap.what == "bubblewrap: the program is not here" and landlock.what.startswith("landlock: ")
     assert {each.state for each in (bubblewrap, landlock, none)} == {"note"}
-    monkeypatch.setattr(checks.shutil, "which", lambda _: None)
-    assert "apt install bubblewrap" in next(iter(checks.check_sandboxes())).remedy
+    monkeypatch.setattr(sandbox_checks.shutil, "which", lambda _: None)
+    assert "apt install bubblewrap" in next(iter(sandbox_checks.check_sandboxes())).remedy
+
+
+def test_the_sandboxes_that_work_say_by_what_they_confine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox_checks, "choose_sandbox", lambda name: (name, f"sandbox: {name} (as it is)"))
+    monkeypatch.setattr(sandbox_checks, "describe_confinement", lambda name: Confinement(*["kept"] * 6))
+    bubblewrap, landlock, strict = sandbox_checks.check_sandboxes()
+    assert {each.state for each in (bubblewrap, landlock, strict)} == {"ok"}
+    assert landlock.what == "landlock: files: kept; network: kept; processes: kept; system calls: kept"
+    assert strict.what == "--sandbox strict: strict (as it is)"
+    monkeypatch.setattr(
+        sandbox_checks, "describe_confinement", lambda name: Confinement("kept", "open: UDP", *["kept"] * 4)
+    )
+    _, landlock, _ = sandbox_checks.check_sandboxes()
+    assert landlock.state == "note" and "network: open: UDP" in landlock.what
+    assert landlock.remedy.startswith("install bubblewrap")
 
 
 def answer(inside: CudaAnswer, outside: CudaAnswer) -> Callable[..., CudaAnswer]:

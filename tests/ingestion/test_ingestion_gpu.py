@@ -25,6 +25,7 @@ from ingestion.gpu import (
     gpu_devices,
     has_cuda_device,
     is_switched_off,
+    lacks_device,
 )
 
 
@@ -57,8 +58,11 @@ def test_devices_of_all_makers_are_found(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     assert [path.name for path in gpu_devices(tmp_path)] == ["dri", "nvidiactl"]
     assert not has_cuda_device(tmp_path)
+    assert not lacks_device(tmp_path)
     (tmp_path / "nvidia0").touch()
-    assert has_cuda_device(tmp_path)
+    assert has_cuda_device(tmp_path) and lacks_device(tmp_path)
+    (tmp_path / "nvidia-uvm").touch()
+    assert not lacks_device(tmp_path)
 
 
 def answers(inside: CudaAnswer, outside: CudaAnswer) -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sandboxes import skip_without
 
-from ingestion import sandbox
+from ingestion import confinement, sandbox
 from ingestion.access import PACKAGE_ROOT, Access, readable_folders
 from ingestion.errors import InputError
 from ingestion.landlocked import EVERYTHING, known_access, landlock_version
@@ -20,10 +20,10 @@ from ingestion.landlocked import EVERYTHING, known_access, landlock_version
 @pytest.fixture(autouse=True)
 def _afresh() -> Iterator[None]:
     """What was found out about this machine is forgotten before and after."""
-    for question in (sandbox._landlock_trouble, sandbox._bubblewrap_trouble):
+    for question in (confinement.landlock_trouble, sandbox._bubblewrap_trouble):
         question.cache_clear()
     yield
-    for question in (sandbox._landlock_trouble, sandbox._bubblewrap_trouble):
+    for question in (confinement.landlock_trouble, sandbox._bubblewrap_trouble):
         question.cache_clear()
 
 
@@ -33,7 +33,7 @@ def no_landlock() -> int:
 
 
 def test_without_a_sandbox_the_run_says_so_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox, "landlock_version", no_landlock)
+    monkeypatch.setattr(confinement, "landlock_version", no_landlock)
     monkeypatch.setattr(sandbox.shutil, "which", lambda name: None)
     kind, line = sandbox.choose_sandbox("auto")
     assert kind == "none"

@@ -10,13 +10,14 @@ from typing import Any, Literal
 
 import pytest
 from ingestion_runs import TASKS, Runner
-from sandboxes import skip_without
 from synthetic import MakeBundle, write_meta_album
 
 from ingestion.access import PACKAGE_ROOT, accessible
+from ingestion.confinement import is_offline, landlock_abi
 from ingestion.errors import InputError
 from ingestion.landlocked import SCOPES_VERSION
-from ingestion.sandbox import choose_sandbox, landlock_abi
+from ingestion.sandbox import choose_sandbox
+from ingestion.seccomp import seccomp_trouble
 
 Sandbox = Literal["bubblewrap", "landlock"]
 
@@ -237,20 +238,37 @@ def test_memory_that_no_process_has_mapped_counts_too(
 
 
 @pytest.mark.medium
-def test_bubblewrap_has_no_network(runner: Runner, make_bundle: MakeBundle) -> None:
-    skip_without("bubblewrap")
+def test_a_sandbox_has_no_network(runner: Runner, make_bundle: MakeBundle, sandbox: Sandbox) -> None:
+    """Neither TCP nor UDP, which needs no answer."""
+    if not is_offline(sandbox):
+        pytest.skip(f"--sandbox {sandbox}: {seccomp_trouble()}")
     connect = """
-        with socket.socket() as client:
-            client.settimeout(5)
-            connected = client.connect_ex(("127.0.0.1", PORT)) == 0
+        try:
+            with socket.socket() as client:
+                client.settimeout(5)
+                connected = client.connect_ex(("127.0.0.1", TCP)) == 0
+            with socket.socket(type=socket.SOCK_DGRAM) as client:
+                client.sendto(b"label", ("127.0.0.1", UDP))
+        except OSError:
+            connected = False
         assert not connected, "reached a server"
+        assert os.environ["HF_HUB_OFFLINE"] == "1"
         return self.nearest(query_set)
     """
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        bundle = make_bundle(top="import socket", predict=connect.replace("PORT", str(port)))
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.socket(type=socket.SOCK_DGRAM) as heard,
+    ):
+        heard.bind(("127.0.0.1", 0))
+        heard.settimeout(0.1)
+        for name, listener in (("TCP", server), ("UDP", heard)):
+            connect = connect.replace(name, str(listener.getsockname()[1]))
+        bundle = make_bundle(top="import socket", predict=connect)
         assert "reached a server" in runner(bundle, test_tasks_per_dataset=1).failures[1]
-        result = runner(bundle, test_tasks_per_dataset=1, sandbox="bubblewrap", overwrite=True)
+        assert heard.recv(9) == b"label"
+        result = runner(bundle, test_tasks_per_dataset=1, sandbox=sandbox, overwrite=True)
+        with pytest.raises(TimeoutError):
+            heard.recv(9)
     assert not result.failures, result.failures
 
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from synthetic import FakeClock
+
 from autometa.backbones import View
+from autometa.core.budget import TimeBudget
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.test_spec import TestSpec
+from autometa.planning.meta_test import MetaTestSchedule
 from autometa.planning.plan import Costs, affordable, make_plan, meta_test_s
 
 SPEC = EpisodeSpec(ways=(2, 4), shots=(1, 5), queries_per_class=3)
@@ -34,3 +40,22 @@ def test_views_are_affordable_together_or_not() -> None:
     assert affordable([SMALL], need + 0.1, {}, TEST, COSTS)
     assert not affordable([SMALL], need + 0.1, {SMALL: 1000}, TEST, COSTS)
     assert not affordable([SMALL, LARGE], need + 0.1, {}, TEST, COSTS)
+
+
+def test_isolated_tasks_pay_for_their_own_start_and_engines() -> None:
+    alone = replace(TEST, isolated=True)
+    assert alone.start_s(2.0) > 2.0 * TEST.tasks and TEST.start_s(2.0) == 2.0
+    assert alone.embedded_images == TEST.shown_images > TEST.embedded_images
+    started = replace(COSTS, engine_s={SMALL: 1.0})
+    more_s = meta_test_s([SMALL], alone, started) - meta_test_s([SMALL], TEST, started)
+    assert more_s > (TEST.tasks - 1) * (COSTS.start_s + 1.0)
+
+
+def test_an_isolated_task_leaves_time_for_the_starts_of_the_later_ones() -> None:
+    budget = TimeBudget.of(100, FakeClock())
+    usual = MetaTestSchedule.of(TEST, budget, print, start_s=3.0)
+    alone = MetaTestSchedule.of(replace(TEST, isolated=True), budget, print, start_s=3.0)
+    assert usual.left_s() - alone.left_s() > 3.0 * (TEST.tasks - 1)
+    assert (usual.loads_left, alone.loads_left) == (1, TEST.tasks)
+    alone.expect(1, 10)
+    assert alone.left_s() == usual.left_s()

@@ -38,6 +38,12 @@ def test_options_come_from_the_record() -> None:
     }
 
 
+def test_a_strict_sandbox_and_isolated_tasks_come_back() -> None:
+    options = recorded_options(RECORD | {"sandbox_asked": "strict", "isolate_tasks": True})
+    assert options["--sandbox"] == "strict"
+    assert command_line(options).endswith("\\\n  --isolate-tasks")
+
+
 def test_what_is_no_plain_word_is_left_out() -> None:
     record = {"submission": "x; rm -rf /", "seed": [1], "protocol": None, "time_budget_s": float("nan")}
     assert recorded_options(record | {"test_config": {"N": "$(id)"}}) == {}
@@ -46,16 +52,24 @@ def test_what_is_no_plain_word_is_left_out() -> None:
 
 def test_the_page_shows_the_command_and_the_versions(make_run: MakeRun, tmp_path: Path) -> None:
     metadata = "Total execution time: 12.5\nTasks per dataset: 10\n"
+    confined = {"files": "Landlock " + "and more " * 30, "network": "seccomp, no sockets"}
     run = {"dataset": "demo 0123", "bundle": "autometa 4567"}
     results = make_run(
-        metadata_ingestion=metadata, **{"ingestion.json": json.dumps(RECORD), "run.json": json.dumps(run)}
+        metadata_ingestion=metadata,
+        **{"ingestion.json": json.dumps(RECORD | {"confinement": confined}), "run.json": json.dumps(run)},
     )
     (results / "logs").mkdir()
     (results / "logs" / "environment.txt").write_text("cores: 2\n\ntorch==2.1\nleft_out==1\nnumpy==<b>\n")
     assert read_run_info(results).options["--tasks-per-dataset"] == "10"
     assert read_versions(results) == [("torch", "2.1")]
     page = score(ScoringSettings(results, tmp_path / "scores", debug_mode=0)).report.read_text()
-    for words in ("python -m run_local --dataset DIR", "--time-budget 90s", "demo 0123", "2.1"):
+    for words in (
+        "python -m run_local --dataset DIR",
+        "--time-budget 90s",
+        "demo 0123",
+        "2.1",
+        "network: seccomp, no sockets",
+    ):
         assert words in page
     assert str(tmp_path) not in page
 

@@ -1,0 +1,71 @@
+"""How the processes of a submission are started in a run: the sandbox, what they may touch, and their variables."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from ingestion.access import Access, accessible, child_environment, readable_folders, secrets
+from ingestion.confinement import check_memory_is_limited, is_offline, isolation_trouble
+from ingestion.contract import Limits, TestSpec, contract_variables
+from ingestion.disk import DiskMeter
+from ingestion.errors import InputError
+from ingestion.gpu_memory import GpuMeter
+from ingestion.images import default_cache_dir
+from ingestion.memory import Inode, MemoryMeter
+from ingestion.process import LaunchPlan
+from ingestion.sandbox import Sandbox, choose_sandbox
+from ingestion.settings import IngestionSettings
+from ingestion.small_memory import allocator_variables
+from ingestion.submission_log import SubmissionLog
+
+
+def choose_for(settings: IngestionSettings) -> tuple[Sandbox, str]:
+    """The sandbox of a run, and a line that says why. InputError where it cannot keep what was asked for."""
+    sandbox, line = choose_sandbox(settings.sandbox)
+    if settings.sandbox == "strict":
+        check_memory_is_limited(settings.memory_budget_bytes)
+    if settings.isolate_tasks and (trouble := isolation_trouble(sandbox)):
+        raise InputError(f"--isolate-tasks: {trouble}; leave it out, or use a system that has what lacks")
+    return sandbox, line
+
+
+def access_of(settings: IngestionSettings, bundle: Path, sandbox: Sandbox, scratch: Path) -> Access:
+    """What a submission may touch in meta-training, and in meta-test where tasks are not isolated."""
+    folders = (settings.model_folder, settings.output_dir / "logs", settings.shared_dir)
+    writable = tuple(folder.resolve() for folder in folders if folder is not None)
+    readable = (*readable_folders(), bundle)
+    if sandbox == "none":
+        return Access(readable, writable, scratch)
+    private = (settings.input_data_dir, settings.cache_dir or default_cache_dir(), *secrets())
+    access = accessible(readable, writable, scratch, private=private, output=settings.output_dir)
+    return replace(access, sealed=settings.sandbox == "strict")
+
+
+def plan_launches(
+    access: Access, sandbox: Sandbox, limits: Limits, test: TestSpec, log: SubmissionLog, gpu: GpuMeter | None
+) -> LaunchPlan:
+    """How each process is started and watched. Makes the scratch folder."""
+    access.scratch.mkdir()
+    given: dict[Inode, int] = {}
+    model_dir, logs, *shared = access.writable
+    variables = contract_variables(limits, model_dir, test, *shared)
+    variables |= allocator_variables(limits.memory_bytes)
+    if is_offline(sandbox):
+        variables["HF_HUB_OFFLINE"] = "1"  # tells clients not to try
+    if gpu is not None:
+        variables |= gpu.variables()
+    memory = MemoryMeter(given, private=sandbox == "bubblewrap") if sys.platform == "linux" else None
+    return LaunchPlan(
+        sandbox=sandbox,
+        access=access,
+        model_dir=model_dir,
+        environment=child_environment(access.scratch, variables),
+        memory_bytes=limits.memory_bytes,
+        memory=memory,
+        disk=DiskMeter((model_dir, logs, access.scratch), given),
+        given=given,
+        log=log,
+        gpu=gpu,
+    )
