@@ -1,4 +1,4 @@
-"""Attacks that keep more on disk than is allowed, where a meter may not see it or may fail. Each waits to be ended."""
+"""Attacks that keep more on disk than is allowed, unseen by a meter, or that make it fail; each waits for its end."""
 
 from __future__ import annotations
 
