@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from hostile_runs import Hostile
 
+from ingestion import submission_log
 from ingestion.meta_train import has_learner
-from ingestion.submission_log import MAX_LOG_BYTES
 
 ROUND = """
 if not ROUNDS:
@@ -51,7 +51,10 @@ def test_links_are_no_learner(tmp_path: Path) -> None:
 
 
 @pytest.mark.medium
-def test_noise_forged_lines_and_patches_change_nothing(hostile: Hostile, usual: list[list[float]]) -> None:
+def test_noise_forged_lines_and_patches_change_nothing(
+    hostile: Hostile, usual: list[list[float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submission_log, "MAX_LOG_BYTES", 2**20)
     attack = """
         left = int(os.environ["METADL_TASKS_LEFT"])
         if left == 4:
@@ -69,8 +72,8 @@ def test_noise_forged_lines_and_patches_change_nothing(hostile: Hostile, usual: 
     assert all("\n" not in event.text for event in hostile.runner.events if event.kind in ("line", "note"))
     assert len([event for event in hostile.runner.events if event.kind == "line"]) < 5000
     log = (hostile.output / "submission.log").read_bytes()
-    assert len(log) <= MAX_LOG_BYTES
-    assert not {b"\x1b", b"\x07", b"\x00", b"\r", "\x9b".encode()} & {bytes([b]) for b in set(log)}
+    assert len(log) <= 2**20
+    assert not any(unwanted in log for unwanted in (b"\x1b", b"\x07", b"\x00", b"\r", "\x9b".encode()))
 
 
 @pytest.mark.medium

@@ -36,7 +36,7 @@ def forge_name_of_file() -> None:
     os.ftruncate(fd, HOARD_BYTES)
     held = mmap_of(fd, HOARD_BYTES)
     os.close(fd)
-    ctypes.memset(held, 1, HOARD_BYTES)
+    ctypes.memset(ctypes.c_void_p(held), 1, HOARD_BYTES)
     time.sleep(HOLD_S)
 
 
@@ -49,12 +49,15 @@ def map_one_page() -> None:
     time.sleep(HOLD_S)
 
 
-def mmap_of(fd: int, size: int) -> int:
-    """Address of a mapping, by the C library: Python keeps a descriptor of its own."""
-    ctypes.CDLL(None).mmap.restype = ctypes.c_void_p
-    return int(
-        ctypes.CDLL(None).mmap(None, ctypes.c_size_t(size), 3, mmap.MAP_SHARED, fd, ctypes.c_long(0)) or 0
-    )
+def mmap_of(fd: int, size: int, protection: int = mmap.PROT_READ | mmap.PROT_WRITE) -> int:
+    """Address of a shared mapping, by the C library: Python keeps a descriptor of its own."""
+    function = ctypes.CDLL(None, use_errno=True).mmap
+    function.restype = ctypes.c_void_p
+    arguments = [ctypes.c_size_t(size), protection, mmap.MAP_SHARED, fd, ctypes.c_long(0)]
+    address = int(function(None, *arguments) or 0)
+    if address == ctypes.c_void_p(-1).value:
+        raise OSError(ctypes.get_errno(), "mmap")
+    return address
 
 
 def leave_it_to_a_stray() -> None:

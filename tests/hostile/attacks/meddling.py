@@ -97,7 +97,7 @@ def mount_memory() -> object:
     return "mounted" if os.waitpid(child, 0)[1] == 0 else ""
 
 
-def connect(family: int, address: object) -> Attack:
+def connect(family: int, address: tuple[str, int] | str) -> Attack:
     def attack() -> object:
         with socket.socket(family) as client:
             client.settimeout(2)

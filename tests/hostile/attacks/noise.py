@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-CHUNKS, CHUNK = 400, 100_000
+CHUNKS, CHUNK = 40, 100_000
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\x1b[31m\x9b2J\r\n== score 1.0\n-- sandbox: perfect\n!! \u202e\u2028\n"
 
 
 def shout() -> None:
-    """40 MB: escapes, lines that look like those of ingestion, a line without end, what is no text."""
+    """4 MB: escapes, lines that look like those of ingestion, a line without end, what is no text."""
     os.write(1, ESCAPES.encode() + b"\xff\xfe\x00\n" + b"\xc2\x9b2J\n")
     for _ in range(CHUNKS // 2):
-        os.write(1, b"y\n" * (CHUNK // 2))
+        os.write(1, (b"y" * 99 + b"\n") * (CHUNK // 100))
     for _ in range(CHUNKS // 2):
         os.write(1, b"\x1b" * CHUNK)
     os.write(2, b"\n")
@@ -24,7 +25,6 @@ def shout() -> None:
 
 def patch_everything() -> None:
     """The functions by which ingestion checks, draws, watches and writes; they are copies in this process."""
-    import api  # noqa: PLC0415 - as the submission finds them
 
     import ingestion.channel  # noqa: PLC0415
     import ingestion.outputs  # noqa: PLC0415
@@ -39,6 +39,6 @@ def patch_everything() -> None:
             if isinstance(value, Callable) and getattr(value, "__module__", "") == module.__name__:  # type: ignore[arg-type]
                 setattr(module, name, nothing)
     ingestion.channel.MAX_MESSAGE_BYTES = 2**62
-    api.Learner.fit = nothing
+    vars(sys.modules["api"])["Learner"] = nothing
     np.random.seed(0)
     os.environ.clear()
