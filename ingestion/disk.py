@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -9,13 +10,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ingestion.errors import InputError
-from ingestion.memory import BLOCK_BYTES, Inode, inode_of, open_files
+from ingestion.memory import BLOCK_BYTES, Inode, inode_of, mapped_files, open_files
 
 MAX_BYTES = 16 * 2**30
 MAX_FILES = 200_000
 MAX_DEPTH = 64
 """Deeper folders than any program needs; they would be too deep to be deleted."""
 SHARE_OF_FREE = 0.5
+GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+"""A folder was moved, or has become a file or a link, while it was looked at."""
 
 
 class TooMuchError(Exception):
@@ -66,16 +69,19 @@ class DiskMeter:
             for entry in entries(folder):
                 try:
                     yield entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
+                except OSError as error:
+                    if error.errno not in GONE:
+                        raise TooMuchError(f"a file that cannot be read ({error.strerror})") from error
 
     def _nameless(self, pids: Iterable[int]) -> dict[Inode, int]:
-        found = {}
+        found: dict[Inode, int] = {}
         for pid in pids:
+            sizes = {inode: size for inode, size in mapped_files(pid) if inode[0] in self._devices}
             for status in open_files(pid):
                 if status.st_nlink == 0 and status.st_dev in self._devices:
-                    more = status.st_blocks * BLOCK_BYTES - self._given.get(inode_of(status), 0)
-                    found[inode_of(status)] = max(more, 0)
+                    sizes[inode_of(status)] = status.st_blocks * BLOCK_BYTES
+            for inode, size in sizes.items():
+                found[inode] = max(size - self._given.get(inode, 0), found.get(inode, 0))
         return found
 
 
@@ -88,9 +94,9 @@ def entries(folder: Path) -> Iterator[os.DirEntry[str]]:
             raise TooMuchError(f"folders within folders, more than {MAX_DEPTH} deep, the most")
         try:
             found = list(os.scandir(path))
-        except (FileNotFoundError, NotADirectoryError):
-            continue
         except OSError as error:
+            if error.errno in GONE:
+                continue
             raise TooMuchError(f"a folder that cannot be read ({error.strerror})") from error
         for entry in found:
             if entry.is_dir(follow_symlinks=False):

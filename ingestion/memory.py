@@ -3,7 +3,8 @@
 Counted are anonymous pages, and memory that is shared or lies in files of memory (`memfd`, `/dev/shm`), be it mapped
 or only open. Pages that several of the processes share count once. Not counted are the images that ingestion hands
 over, and pages of files on disk, which the kernel takes back when it needs memory. What a submission keeps in flight
-between processes, or in segments of System V that nobody has mapped, is not seen.
+between processes, or in segments of System V that nobody has mapped, is not seen. Nor are, without privileges, pages
+of a file without a name of which another part is mapped and which no process has open.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class MemoryMeter:
 
     def _bound_bytes(self, pids: list[int]) -> int:
         mapped = sum(_resident_bytes(pid) for pid in pids)
-        files = sum({**self._open_files(pids), **self._named_since()}.values())
+        files = sum({**self._held_files(pids), **self._named_since()}.values())
         return mapped + files + self._private_bytes(pids)
 
     def _exact_bytes(self, pids: list[int]) -> int:
@@ -65,16 +66,19 @@ class MemoryMeter:
                 anonymous += _resident_bytes(pid)
             except (FileNotFoundError, ProcessLookupError):
                 continue
-        held = self._open_files(pids)
+        held = self._held_files(pids)
         elsewhere = self._named_since().keys() - held.keys()
         for inode, size in {**held, **_not_held_elsewhere(self._named_since(), elsewhere, pids)}.items():
             files[inode] = max(files[inode], size)
         return anonymous + sum(files.values()) + self._private_bytes(pids)
 
-    def _open_files(self, pids: list[int]) -> dict[Inode, int]:
-        """Files in memory that the processes hold open, with their size."""
+    def _held_files(self, pids: list[int]) -> dict[Inode, int]:
+        """Files in memory that the processes hold open, or keep by a mapping alone, with their size."""
         found = {}
         for pid in pids:
+            for inode, size in mapped_files(pid):
+                if inode[0] in self._devices and inode not in self._given:
+                    found[inode] = size
             for status in open_files(pid):
                 if status.st_dev in self._devices and inode_of(status) not in self._given:
                     found[inode_of(status)] = status.st_blocks * BLOCK_BYTES
@@ -83,7 +87,7 @@ class MemoryMeter:
     def _mapped_files(self, pid: int) -> Iterator[tuple[Inode, int]]:
         """Proportional sizes of the mapped files in memory, without private changes, which are anonymous pages."""
         inode, size = (0, 0), 0
-        for line in Path(f"/proc/{pid}/smaps").read_text(errors="replace").splitlines():
+        for line in _lines(pid, "smaps"):
             if found := _MAPPING.match(line):
                 device = os.makedev(int(found[1], 16), int(found[2], 16))
                 inode, size = (device, int(found[3])), 0
@@ -123,6 +127,20 @@ def open_files(pid: int) -> Iterator[os.stat_result]:
                     yield status
 
 
+def mapped_files(pid: int) -> Iterator[tuple[Inode, int]]:
+    """Files without a name that a process has mapped, with their size: a mapping keeps the whole file, however little
+    of it is mapped. None where the process has ended, or where the kernel does not let this one look, which takes
+    privileges."""
+    with contextlib.suppress(OSError):
+        for line in _lines(pid, "maps"):
+            if line.endswith(" (deleted)"):
+                start, end = (int(bound, 16) for bound in line.split(" ", 1)[0].split("-"))
+                with contextlib.suppress(OSError):
+                    status = Path(f"/proc/{pid}/map_files/{start:x}-{end:x}").stat()
+                    if stat.S_ISREG(status.st_mode) and status.st_nlink == 0:
+                        yield inode_of(status), status.st_blocks * BLOCK_BYTES
+
+
 def _named_files() -> Iterator[tuple[Inode, int]]:
     with contextlib.suppress(OSError):
         for entry in os.scandir(SHARED_MEMORY):
@@ -156,15 +174,20 @@ def _device_of_memory() -> int:
 def _resident_bytes(pid: int) -> int:
     """Anonymous and shared memory that a process has mapped, by the cheap counters of the kernel."""
     try:
-        lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
+        lines = _lines(pid, "status")
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return sum(_kilobytes(line) for line in lines if line.startswith(("RssAnon:", "RssShmem:")))
 
 
 def _proportional_anonymous_bytes(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return sum(_kilobytes(line) for line in lines if line.startswith("Pss_Anon:"))
+    return sum(_kilobytes(line) for line in _lines(pid, "smaps_rollup") if line.startswith("Pss_Anon:"))
+
+
+def _lines(pid: int, name: str) -> list[str]:
+    """The lines of a file in `/proc`. Only line feeds end them, which the kernel escapes in the names of processes
+    and files; `splitlines` knows other ends, and a name could forge lines with them."""
+    return Path(f"/proc/{pid}/{name}").read_bytes().decode(errors="replace").split("\n")
 
 
 def _kilobytes(line: str) -> int:

@@ -23,6 +23,7 @@ from ingestion.prepare import Prepared
 from ingestion.process import LaunchPlan, SubmissionProcess, after, earlier
 from ingestion.settings import Event, OnEvent
 from ingestion.shared_images import SharedImages
+from ingestion.submission_log import one_line
 from ingestion.tasks import TaskDraw
 
 MAX_FAILED_STARTS = 2
@@ -62,7 +63,7 @@ class MetaTest:
             return (self._spawn().pid,)
         except SubmissionError as error:
             self._end_child()
-            self.on_event(Event("failure", f"{error.reason}; starting again in meta-test"))
+            self.on_event(Event("failure", f"{one_line(error.reason)}; starting again in meta-test"))
             return ()
 
     def close(self) -> None:
@@ -112,10 +113,10 @@ class MetaTest:
             predictions = self._ask(self._ready_child(), number, draw)
             self._save(number, check_predictions(predictions, draw))
         except SubmissionError as error:
-            self.failures[number] = error.reason
+            self.failures[number] = reason = one_line(error.reason)
             if error.traceback:
                 self.on_event(Event("failure", error.traceback.rstrip()))
-            self.on_event(Event("failure", f"task {number}: {error.reason}"))
+            self.on_event(Event("failure", f"task {number}: {reason}"))
             if error.fatal:
                 self._end_child()
 
@@ -153,7 +154,7 @@ class MetaTest:
                 self._failed_starts += 1
                 if self._failed_starts >= MAX_FAILED_STARTS:
                     raise
-                self.on_event(Event("failure", f"{error.reason}; starting again"))
+                self.on_event(Event("failure", f"{one_line(error.reason)}; starting again"))
                 continue
             self._failed_starts = 0
             self._ready = True

@@ -12,6 +12,7 @@ from ingestion.prepare import Prepared
 from ingestion.process import LaunchPlan, SubmissionProcess
 from ingestion.settings import Event, IngestionSettings, OnEvent
 from ingestion.shared_images import shared_parts
+from ingestion.submission_log import one_line
 from ingestion.terminal import first_interrupt
 
 INTERRUPTED = "interrupted: the learner saved before answers the tasks; interrupt again to stop the run"
@@ -76,13 +77,14 @@ def _ended_early(error: SubmissionError, model_dir: Path, on_event: OnEvent) -> 
     if error.traceback:
         on_event(Event("failure", error.traceback.rstrip()))
     goes_on = "meta-test uses the learner saved before" if has_learner(model_dir) else "nothing was saved"
-    on_event(Event("failure", f"meta-train ended early: {error.reason}; {goes_on}"))
-    return error.reason
+    reason = one_line(error.reason)
+    on_event(Event("failure", f"meta-train ended early: {reason}; {goes_on}"))
+    return reason
 
 
 def has_learner(model_dir: Path) -> bool:
-    """Whether anything was saved."""
+    """Whether any file was saved. A link is none: it may lead anywhere, or to itself."""
     try:
-        return any(entry.is_file() for entry in entries(model_dir))
-    except TooMuchError:
+        return any(entry.is_file(follow_symlinks=False) for entry in entries(model_dir))
+    except (TooMuchError, OSError):
         return False

@@ -93,10 +93,11 @@ def check_predictions(predictions: NDArray[Any] | None, draw: TaskDraw) -> NDArr
     if np.isnan(predictions).any():
         raise SubmissionError("predictions hold NaN")
     if predictions.ndim == 1:
-        labels = predictions.astype(np.int64)
-        if labels.min() < 0 or labels.max() >= ways:
+        if (
+            predictions.min() <= -1 or predictions.max() >= ways
+        ):  # before fractions are cut off: not all fit an int
             raise SubmissionError(f"predicted labels lie outside 0..{ways - 1}")
-        return labels
+        return predictions.astype(np.int64)
     if np.isposinf(predictions).any() or np.isneginf(predictions).all(axis=1).any():
         raise SubmissionError("predictions hold infinite scores")
     return predictions

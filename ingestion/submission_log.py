@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,17 +17,26 @@ MAX_LINES_PER_S = 100
 def plain(text: str) -> str:
     """Text of a submission without control characters and lone surrogates, which a terminal or a file may not
     accept."""
+    if text.isprintable() and text.isascii():
+        return text
     printable = "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
     return printable.encode("utf-8", "replace").decode("utf-8")
 
 
+def one_line(text: str) -> str:
+    """`text` without line ends, with which a submission could forge what ingestion says."""
+    return " ".join(plain(text).split())
+
+
 class SubmissionLog:
-    """The log of a run. `file` must not exist; it is opened once, so that nobody can replace it by a link."""
+    """The log of a run, as text that is safe to show. `file` must not exist; it is opened once, so that nobody can
+    replace it by a link."""
 
     def __init__(self, file: Path, on_line: Callable[[str], None]) -> None:
         self._file = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
         self._on_line = on_line
         self._room = MAX_LOG_BYTES
+        self._lock = threading.Lock()
         self._second = 0
         self._shown = 0
         self._hidden = 0
@@ -37,10 +47,15 @@ class SubmissionLog:
         with stream:
             while line := stream.readline(8192):
                 if self._room > 0:
-                    with contextlib.suppress(OSError):
-                        os.write(self._file, line[: self._room])
-                    self._room -= len(line)
+                    self._keep(line)
                 self._show(line)
+
+    def _keep(self, line: bytes) -> None:
+        text = plain(line.decode("utf-8", "replace").replace("\r", "\n")).encode()
+        with self._lock, contextlib.suppress(OSError):
+            if self._room > 0:
+                os.write(self._file, text[: self._room])
+                self._room -= len(text)
 
     def _show(self, line: bytes) -> None:
         now = int(time.monotonic())
@@ -59,5 +74,7 @@ class SubmissionLog:
             self._on_line(text)
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._file)
+        """Close the file. A process that still prints, whose number it may get, writes nothing more."""
+        with self._lock:
+            self._room = 0
+            os.close(self._file)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -24,8 +25,15 @@ WALL_TO_PROCESSOR = 1.5
 TICK_S = 0.05
 RESOURCES_EVERY_TICKS = 4
 DISK_EVERY_S = 0.5
+MAX_PROCESSES = 1000
+"""More at a time than any program for two phases of learning needs; a bomb of forks soon has them."""
+END_S = 5.0
+"""How long processes that start others faster than they end are hunted."""
+REST_S = 0.005
 DISK_REST = 10
 """Looking at the folders takes at most one part in so many of the time."""
+_watched: set[int] = set()
+"""The children that have a watchdog."""
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -33,7 +41,8 @@ _PR_SET_CHILD_SUBREAPER = 36
 @dataclass(frozen=True)
 class Watched:
     """What a watchdog looks after. `pid`: the child, which it ends; the memory of the processes `beside` counts too,
-    and so do strays, processes that this one has adopted and for which `is_stray` holds."""
+    and so do strays, processes that this one has adopted and for which `is_stray` holds, and those that hide whose
+    they are (`is_orphan`)."""
 
     pid: int
     memory_bytes: int | None
@@ -44,16 +53,24 @@ class Watched:
     gpu: GpuMeter | None = None
 
     def processes(self) -> list[psutil.Process]:
-        """All processes of the submission, by one look at the table of processes."""
+        """All processes of the submission, by one look at the table of processes. Of strays that have ended, nothing
+        is left in that table afterwards."""
         family = {process.pid: process for process in psutil.Process().children(recursive=True)}
         parents: dict[int, int] = {}
-        tops = {self.pid, *self.beside}
-        for process in family.values():
-            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                parents[process.pid] = process.ppid()
-                if parents[process.pid] == os.getpid() and process.pid not in tops and self.is_stray(process):
-                    tops.add(process.pid)
-        return [process for pid, process in family.items() if not tops.isdisjoint(_upwards(pid, parents))]
+        tops, strays = {self.pid, *self.beside}, set()
+        for pid, process in family.items():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                parents[pid] = process.ppid()
+                if parents[pid] == os.getpid() and pid not in tops and _holds(self.is_stray, process):
+                    strays.add(pid)
+        found = [
+            process
+            for pid, process in family.items()
+            if not (tops | strays).isdisjoint(_upwards(pid, parents))
+        ]
+        for pid in strays:
+            _reap(pid)
+        return found
 
 
 def _upwards(pid: int, parents: dict[int, int]) -> Iterator[int]:
@@ -78,6 +95,7 @@ class Watchdog:
         self._what = ""
         self._look_at_disk = 0.0
         self._over = threading.Event()
+        _watched.add(watched.pid)
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._thread.start()
 
@@ -89,26 +107,46 @@ class Watchdog:
         """Stop watching."""
         self._over.set()
         self._thread.join()
+        _watched.discard(self._watched.pid)
 
     def _watch(self) -> None:
         ticks = 0
         while not self._over.wait(TICK_S):
             ticks += 1
-            deadline = self._deadline
-            if deadline is not None and time.monotonic() > deadline:
-                self._end(f"ran out of time: {self._what}")
-                return
-            with contextlib.suppress(psutil.Error):  # the process ended in the meantime
-                if ticks % RESOURCES_EVERY_TICKS == 0 and (
-                    self._too_much_memory() or self._too_much_on_gpu() or self._too_much_on_disk()
-                ):
+            try:
+                if self._is_late() or (ticks % RESOURCES_EVERY_TICKS == 0 and self._has_too_much()):
                     return
+            except psutil.Error:  # the process ended in the meantime
+                continue
+            except Exception as error:  # noqa: BLE001 - without a watchdog, a submission would have no limits at all
+                self._end(f"could not be watched ({type(error).__name__}: {error})")
+                return
+
+    def _is_late(self) -> bool:
+        deadline = self._deadline
+        if deadline is None or time.monotonic() <= deadline:
+            return False
+        self._end(f"ran out of time: {self._what}")
+        return True
+
+    def _has_too_much(self) -> bool:
+        return self._too_much_memory() or self._too_much_on_gpu() or self._too_much_on_disk()
+
+    def _processes(self) -> list[psutil.Process]:
+        """The processes of the submission. Where there are too many, it is ended first."""
+        found = self._watched.processes()
+        if len(found) > MAX_PROCESSES:
+            self._end(f"had {len(found)} processes at a time, at most {MAX_PROCESSES} are allowed")
+        return found
 
     def _too_much_memory(self) -> bool:
         watched, limit = self._watched, self._watched.memory_bytes
         if limit is None:
             return False
-        used = used_bytes(watched.memory, watched.processes(), limit)
+        processes = self._processes()
+        if self.verdict:
+            return True
+        used = used_bytes(watched.memory, processes, limit)
         self.peak_bytes = max(self.peak_bytes, used)
         if used <= limit:
             return False
@@ -127,7 +165,10 @@ class Watchdog:
         began = time.monotonic()
         if not self._what or began < self._look_at_disk:
             return False
-        excess = self._watched.disk.excess(process.pid for process in self._watched.processes())
+        processes = self._processes()
+        if self.verdict:
+            return True
+        excess = self._watched.disk.excess(process.pid for process in processes)
         took_s = time.monotonic() - began
         self._look_at_disk = began + took_s + max(DISK_EVERY_S, DISK_REST * took_s)
         if excess:
@@ -162,14 +203,42 @@ def descendants() -> set[int]:
 
 
 def end_strays(is_stray: Callable[[psutil.Process], bool]) -> None:
-    """Kill those descendants of this process that are strays, and wait until they have ended."""
-    strays = []
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            if is_stray(process):
-                strays.append(process)
-    kill_processes(strays)
-    psutil.wait_procs(strays, timeout=0.5)
+    """Kill those descendants of this process that are strays, and orphans, until none is left: some start others
+    before they end."""
+    until = time.monotonic() + END_S
+    while strays := [p for p in psutil.Process().children(recursive=True) if _holds(is_stray, p)]:
+        kill_processes(strays)
+        psutil.wait_procs(strays, timeout=REST_S)
+        if time.monotonic() > until:
+            return
+
+
+def _holds(is_stray: Callable[[psutil.Process], bool], process: psutil.Process) -> bool:
+    try:
+        return is_orphan(process) or is_stray(process)
+    except psutil.Error:  # it has ended, or does not let others look
+        return False
+
+
+def is_orphan(process: psutil.Process) -> bool:
+    """Whether a process was left to this one by a sandbox, and is no child that has a watchdog. It cannot hide that,
+    as it can its environment: no process gets rid of `NoNewPrivs`. False where this process has it too."""
+    if process.ppid() != os.getpid() or process.pid in _watched:
+        return False
+    return _is_confined(process.pid) and not _is_confined(os.getpid())
+
+
+def _is_confined(pid: int) -> bool:
+    try:
+        return b"\nNoNewPrivs:\t1\n" in Path(f"/proc/{pid}/status").read_bytes()
+    except OSError:
+        return False
+
+
+def _reap(pid: int) -> None:
+    """Take a process that has ended out of the table of processes, where it would keep its number."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
 
 
 def used_bytes(meter: MemoryMeter | None, processes: list[psutil.Process], limit_bytes: int) -> int:

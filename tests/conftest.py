@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
-import textwrap
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from synthetic import MODEL, MakeBundle
+from synthetic import MakeBundle, write_bundle
 from wanting import judge_skip
 
 from autometa.backbones import CATALOGUE, Backbone, BackboneSpec, build
@@ -73,17 +71,8 @@ def make_bundle(tmp_path: Path) -> MakeBundle:
         config: dict[str, object] | None = None,
         name: str = "bundle",
     ) -> Path:
-        folder = tmp_path / name
-        folder.mkdir()
         parts = {"TOP": top, "META_FIT": meta_fit, "FIT": fit, "PREDICT": predict}
-        text = MODEL
-        for mark, body in parts.items():
-            indent = "" if mark == "TOP" else " " * 8
-            text = text.replace(f"{indent}<{mark}>", textwrap.indent(textwrap.dedent(body).strip(), indent))
-        (folder / "model.py").write_text(text)
-        if config is not None:
-            (folder / "config.json").write_text(json.dumps(config))
-        return folder
+        return write_bundle(tmp_path / name, parts, config)
 
     return make
 

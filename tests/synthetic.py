@@ -6,7 +6,8 @@ import csv
 import importlib.util
 import json
 import sys
-from collections.abc import Callable, Sequence
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -130,3 +131,16 @@ class MyPredictor(Predictor):
     def predict(self, query_set):
         <PREDICT>
 """
+
+
+def write_bundle(folder: Path, parts: Mapping[str, str], config: dict[str, object] | None = None) -> Path:
+    """A new folder with `MODEL`, in which each mark (`TOP`, `META_FIT`, `FIT`, `PREDICT`) is replaced by its code."""
+    folder.mkdir()
+    text = MODEL
+    for mark, body in parts.items():
+        indent = "" if mark == "TOP" else " " * 8
+        text = text.replace(f"{indent}<{mark}>", textwrap.indent(textwrap.dedent(body).strip(), indent))
+    (folder / "model.py").write_text(text)
+    if config is not None:
+        (folder / "config.json").write_text(json.dumps(config))
+    return folder
