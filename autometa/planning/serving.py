@@ -107,7 +107,7 @@ class ServingPlan:
         if is_first and missing and expected_s:
             self._slowness = min(max(self._slowness, elapsed() / expected_s), MOST_SLOW)
 
-    def _embedding_s(self, view: View, n_images: float, store: FeatureStore, loads_left: int = 0) -> float:
+    def _embedding_s(self, view: View, n_images: float, store: FeatureStore, loads_left: int = 1) -> float:
         """To embed so many images in a view, as slow as this process was found to be."""
         slowness = 1.0 if store.embedded(view) else self._slowness
         return slowness * self._costs.embedding_s(view, n_images, store, loads_left)
