@@ -104,6 +104,23 @@ def _null_in_name(data: bytearray) -> None:
     data[:] = data.replace(b"data.txt", b"data\0txt")
 
 
+def _huge() -> bytes:
+    """Declares three files of nearly 4 GiB each."""
+    files = [(name, "x" * 50) for name in ("a", "b", "c")]
+    data = bytearray(packed(("model.py", SOUND), *files))
+    for row in (-1, -2, -3):
+        patch(SIZE, "<I", 2**32 - 2, row)(data)
+    return bytes(data)
+
+
+def _twice() -> bytes:
+    """Two files of one name, of which `zipfile` warns when it writes them."""
+    return packed(
+        ("model.py", SOUND), ("a.txt", "1"), ("b.txt", "2"),
+        change=lambda data: data.__setitem__(slice(None), data.replace(b"b.txt", b"a.txt")),
+    )  # fmt: skip
+
+
 NAMES = [
     _with("absolute path", "`/etc/cron.d/x` leaves the bundle's folder", "/etc/cron.d/x"),
     _with("parent path", "`a/../../x` leaves the bundle's folder", "a/../../x"),
@@ -150,7 +167,7 @@ CONTENTS = [
     *_files("no learner", "defines no class MyLearner", model_py=SOUND.replace("MyLearner", "Mine")),
     *_files("no classes", "defines no class MyMetaLearner", model_py=""),
     *_files("one argument", "meta_fit is called with 2 arguments", model_py=SOUND.replace("train, valid", "train")),
-    *_files("no self", "MyLearner.fit is called with 1 argument", model_py=SOUND.replace("self, support_set", "*, a")),
+    *_files("no self", "MyLearner.fit is called with 1", model_py=SOUND.replace("self, support_set", "*, a")),
     *_files("text for a number", "batch_size = 'many'", config_json='{"batch_size": "many"}'),
     *_files("a list", "config.json: the file = [1]", config_json="[1]"),
     *_files("no JSON", "cannot be read as JSON", config_json="{batch_size: 3}"),
@@ -159,23 +176,6 @@ CONTENTS = [
     *_files("deep brackets", "cannot be read as JSON", config_json="[" * 100_000),
     *_files("long text", "train_config = 'xxx", config_json=json.dumps({"train_config": "x" * 10_000})),
 ]  # fmt: skip
-
-
-def _huge() -> bytes:
-    """Declares three files of nearly 4 GiB each."""
-    files = [(name, "x" * 50) for name in ("a", "b", "c")]
-    data = bytearray(packed(("model.py", SOUND), *files))
-    for row in (-1, -2, -3):
-        patch(SIZE, "<I", 2**32 - 2, row)(data)
-    return bytes(data)
-
-
-def _twice() -> bytes:
-    """Two files of one name, of which `zipfile` warns when it writes them."""
-    return packed(
-        ("model.py", SOUND), ("a.txt", "1"), ("b.txt", "2"),
-        change=lambda data: data.__setitem__(slice(None), data.replace(b"b.txt", b"a.txt")),
-    )  # fmt: skip
 
 
 HOSTILE = [*NAMES, *ARCHIVES, *CONTENTS]
