@@ -11,6 +11,7 @@ from ingestion.archives import unpack
 from ingestion.errors import InputError
 from ingestion.member_names import show_name
 from ingestion.model_file import MODEL_FILE
+from ingestion.shown import show
 from ingestion.tables import read_json
 from ingestion.tasks import TaskConfig
 
@@ -96,10 +97,5 @@ def read_config(folder: Path) -> SubmissionConfig:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise InputError(f"{file}: {key} = {_shown(first['input'])}: {first['msg']}") from error
+        raise InputError(f"{file}: {key} = {show(repr(first['input']), MOST_SHOWN)}: {first['msg']}") from error
 
-
-def _shown(value: object) -> str:
-    """A value, shortened where it is long."""
-    text = repr(value)
-    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"

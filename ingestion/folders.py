@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ingestion.errors import InputError
 from ingestion.formats import REMEDIES, image_suffixes, read_image_size
+from ingestion.shown import show
 
 MOST_NAMED = 3
 """Names in a list, before it says how many more there are."""
@@ -69,8 +70,8 @@ def suffix_of(name: str) -> str:
 
 
 def printable(name: str | Path) -> str:
-    """The name, whatever bytes it has."""
-    return os.fspath(name).encode("utf-8", "backslashreplace").decode()
+    """The name on one line, whatever bytes it has."""
+    return show(os.fspath(name))
 
 
 def shortlist(names: Iterable[str], most: int = MOST_NAMED) -> str:

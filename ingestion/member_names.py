@@ -7,22 +7,21 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
+from ingestion.shown import UNSEEN, show
+
 MOST_NAME_BYTES = 255
 """Of one part of a path: more than that, no usual file system holds."""
 MOST_PARTS = 64
-HIDING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Unicode categories of what is not seen in a name, or turns its direction."""
+MOST_NAME_SHOWN = 120
+HIDING = UNSEEN | {"Cf"}
+"""Unicode categories of what is not seen in a name."""
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[1-9¹²³]|lpt[1-9¹²³])(\..*)?", re.IGNORECASE)
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
 def show_name(name: str) -> str:
-    """A name as it can be shown in a line: what hides or turns text is written as an escape, a long name is cut."""
-    shown = "".join(
-        letter.encode("unicode_escape").decode() if unicodedata.category(letter) in HIDING else letter
-        for letter in name
-    )
-    return shown if len(shown) <= 120 else f"{shown[:60]}…{shown[-40:]}"
+    """A name as it can be shown in a line."""
+    return show(name, MOST_NAME_SHOWN, unseen=HIDING)
 
 
 def name_trouble(name: str) -> str:
