@@ -66,11 +66,16 @@ def open_bundle(path: Path, scratch: Path) -> Path:
 
     Raises InputError if there is no `model.py` at its root or the zip file is unsafe.
     """
-    folder = path
-    if path.is_file():
-        folder = scratch / "bundle"
+    try:
+        is_zip = path.is_file()
+    except OSError as error:  # such as a name that is too long
+        raise InputError(
+            f"submission {path}: cannot be opened ({error.strerror}); correct the path"
+        ) from error
+    folder = scratch / "bundle" if is_zip else path
+    if is_zip:
         unpack(path, folder)
-    if not (folder / "model.py").is_file():
+    if not (folder / MODEL_FILE).is_file():
         raise InputError(f"submission {path}: no model.py at its root; {_where_it_lies(folder)}")
     return folder.resolve()
 
@@ -97,5 +102,6 @@ def read_config(folder: Path) -> SubmissionConfig:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise InputError(f"{file}: {key} = {show(repr(first['input']), MOST_SHOWN)}: {first['msg']}") from error
-
+        raise InputError(
+            f"{file}: {key} = {show(repr(first['input']), MOST_SHOWN)}: {first['msg']}"
+        ) from error

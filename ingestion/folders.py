@@ -64,6 +64,14 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder, likewise."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def suffix_of(name: str) -> str:
     """The suffix in lower case, with its dot."""
     return os.path.splitext(name)[1].lower()  # noqa: PTH122 - for every file, and a Path takes ten times as long

@@ -31,7 +31,12 @@ SANDBOXES = ["bubblewrap", "landlock"]
 set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "autometa-hypothesis")
 SLOW_MACHINES = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture]
 hypothesis.settings.register_profile(
-    "few", derandomize=True, max_examples=25, deadline=None, database=None, suppress_health_check=SLOW_MACHINES
+    "few",
+    derandomize=True,
+    max_examples=25,
+    deadline=None,
+    database=None,
+    suppress_health_check=SLOW_MACHINES,
 )
 hypothesis.settings.register_profile(  # pytest --hypothesis-profile many tests/properties
     "many", max_examples=2000, deadline=None, database=None, suppress_health_check=SLOW_MACHINES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -84,6 +85,16 @@ def test_a_sound_bundle_passes_all_checks(tmp_path: Path) -> None:
 def test_what_only_an_import_can_tell_is_left_to_it(tmp_path: Path, source: str) -> None:
     (tmp_path / "model.py").write_text(source)
     check_model(tmp_path)
+
+
+@pytest.mark.parametrize("program", [_of_run, _of_ingestion, _of_bundle])
+def test_a_path_that_no_system_takes_is_refused(
+    program: Callable[[Path, Path], tuple[click.Command, list[str]]], tmp_path: Path
+) -> None:
+    command, flags = program(Path("x" * 5000), tmp_path / "out")
+    done = CliRunner().invoke(command, flags)
+    assert done.exit_code in (1, 2) and "Traceback" not in done.output
+    assert isinstance(done.exception, SystemExit) and "xxx" in done.output
 
 
 def test_too_many_files_and_too_little_room_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

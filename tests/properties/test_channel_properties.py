@@ -6,6 +6,7 @@ import json
 import socket
 import struct
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,7 +73,7 @@ def test_any_head_is_a_message_or_one_clear_error(head: object, payload: bytes) 
     st.integers(min_value=0, max_value=400),
 )
 def test_what_is_sent_arrives_and_half_of_it_is_an_end(
-    array: np.ndarray[tuple[int, ...], np.dtype[np.generic]], fields: dict[str, object], cut: int
+    array: np.ndarray[tuple[int, ...], np.dtype[np.generic]], fields: dict[str, Any], cut: int
 ) -> None:
     ours, theirs = socket.socketpair()
     sender, receiver = Channel(ours.detach()), Channel(theirs.detach())

@@ -21,7 +21,9 @@ def pools(draw: st.DrawFn) -> ImagePool:
     """Pools of one to three datasets with classes of any sizes."""
     sizes = draw(SIZES)
     datasets = draw(st.integers(1, 3))
-    labels = np.random.default_rng(draw(st.integers(0, 99))).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    labels = np.random.default_rng(draw(st.integers(0, 99))).permutation(
+        np.repeat(np.arange(len(sizes)), sizes)
+    )
     owners = np.array(draw(st.lists(st.integers(0, datasets - 1), min_size=len(sizes), max_size=len(sizes))))
     names = tuple(f"D{i}" for i in range(datasets))
     return ImagePool(np.zeros((len(labels), 3, 1, 1), np.uint8), labels, owners, names)
@@ -60,7 +62,9 @@ def assert_sound(episode: Episode, pool: ImagePool, spec: EpisodeSpec) -> None:
 
 
 @given(pools(), SPECS, st.integers(0, 2**32 - 1))
-def test_sampled_episodes_are_sound_and_come_from_the_seed(pool: ImagePool, spec: EpisodeSpec, seed: int) -> None:
+def test_sampled_episodes_are_sound_and_come_from_the_seed(
+    pool: ImagePool, spec: EpisodeSpec, seed: int
+) -> None:
     classes = np.arange(pool.classes)
     large = pool.dataset_of_class[pool.class_sizes >= 2]
     if np.bincount(large, minlength=1).max(initial=0) < 2:

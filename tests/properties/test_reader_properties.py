@@ -96,7 +96,9 @@ def test_json_is_read_as_it_was_written_and_with_a_comma_too_many(value: Any) ->
             return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
         if isinstance(one, list) and isinstance(other, list):
             return len(one) == len(other) and all(map(same, one, other))
-        both_nan = isinstance(one, float) and isinstance(other, float) and math.isnan(one) and math.isnan(other)
+        both_nan = (
+            isinstance(one, float) and isinstance(other, float) and math.isnan(one) and math.isnan(other)
+        )
         return bool(one == other) or both_nan
 
     with folder() as place:

@@ -116,6 +116,8 @@ ANY_FILE = objects(
 @example(b"a: 2001-99-99")
 @example(b"? [1, 2]\n: 3")
 @example(b"&a [*a]")
+@example(b"Meta-test time: !!bool x")
+@example(b"!!timestamp x")
 def test_what_a_submission_wrote_is_read_or_passed_over_with_a_note(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
