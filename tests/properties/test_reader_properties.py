@@ -22,7 +22,7 @@ from values import JSON_VALUES, MANY_DIGITS, as_json, assert_one_line, objects
 from ingestion.bundle import read_config
 from ingestion.drawn_tasks import read_drawn_tasks
 from ingestion.errors import InputError
-from ingestion.folders import printable
+from ingestion.folders import is_hidden, printable
 from ingestion.formats import UNUSABLE
 from ingestion.pixels import decode_image
 from ingestion.sources import read_source, summarise
@@ -183,7 +183,7 @@ def test_folders_of_any_names_are_read_whole(classes: dict[str, list[str]]) -> N
             assert_one_line(error)
             return
         (dataset,) = source.datasets.values()
-        shown = {label: set(names) for label, names in classes.items() if not label.startswith((".", "_"))}
+        shown = {label: set(names) for label, names in classes.items() if not is_hidden(label)}
         assert set(dataset.class_names) <= {printable(label) for label in classes}
         for file in dataset.files:
             assert file.read_bytes() == picture.getvalue()
