@@ -20,5 +20,5 @@ def check_digests() -> Iterator[Finding]:
     right = sum(each.state == "ok" for each in found)
     if right:
         yield Finding(
-            "weights", "ok", f"{right} of {len(found)} packages have the weights that were published"
+            "digests", "ok", f"{right} of {len(found)} packages have the weights that were published"
         )

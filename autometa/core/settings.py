@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -54,7 +55,12 @@ def _plain(number: float) -> str:
 
 
 def _quote(value: object) -> str:
-    return f"`{str(value)[:MOST_QUOTED]}`"
+    return f"`{_escape(str(value)[:MOST_QUOTED])}`"
+
+
+def _escape(text: str) -> str:
+    """The text with escapes in place of what cannot be shown."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def parse_range(value: object) -> tuple[int, int]:
@@ -239,9 +245,11 @@ def load_yaml(file: Path, model: type[Model]) -> Model:
 
 def dump_yaml(value: object) -> str:
     """A plain value as YAML on one line."""
-    return (
-        yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("\n").removesuffix("\n...")
-    )
+    plain = partial(yaml.safe_dump, value, default_flow_style=True, width=10**6)
+    text: str = plain().removesuffix("\n").removesuffix("\n...")
+    if "\n" in text:  # a text with line breaks, which quotes can hold
+        text = plain(default_style='"').removesuffix("\n")
+    return text
 
 
 def use_underscores(values: dict[Any, Any]) -> dict[str, Any]:
@@ -262,7 +270,7 @@ def _one_line(text: str) -> str:
     text = " ".join(text.split())
     if len(text) > MOST_SHOWN:
         text = f"{text[: MOST_SHOWN // 2]}…{text[-MOST_SHOWN // 2 :]}"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return _escape(text)
 
 
 def _explain(error: ValidationError, model: type[BaseModel]) -> str:

@@ -52,7 +52,7 @@ def _parse_list(parse: Callable[[object], T]) -> Callable[[object], tuple[T, ...
 def parse_count(value: object) -> int:
     """A whole number from 1 on. ValueError says what is accepted."""
     if not re.fullmatch(r"[1-9]\d{0,3}", str(value)):
-        raise ValueError(f"`{value}` is no number of threads; write 1, 2 or 4")
+        raise ValueError(f"`{ascii(str(value)[:20])[1:-1]}` is no number of threads; write 1, 2 or 4")
     return int(str(value))
 
 

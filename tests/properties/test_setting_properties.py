@@ -112,7 +112,7 @@ def test_any_values_are_options_or_one_line(data: st.DataObject, model: type[Bas
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("value", [
     [None, 2], [math.inf, 2], math.inf, "9" * 400, "9" * 400 + "GB", True, None, {"a": 1}, [[1], 2], "x" * 5000,
-    "a\0b", {1: 2},
+    "a\0b", "\ud800", ["\ud800"], {1: 2},
 ])  # fmt: skip
 def test_no_value_of_any_option_is_a_traceback(model: type[BaseModel], value: Any) -> None:
     """One value that was found for each kind of parser, for every option in turn."""
@@ -158,6 +158,8 @@ PLAIN = st.recursive(
 
 
 @given(PLAIN)
+@example("\n")
+@example([1, "a\nb", {"k\n": 2.5, "n": None, "t": True}])
 def test_yaml_on_one_line_is_read_as_it_was(value: Any) -> None:
     text = dump_yaml(value)
     assert "\n" not in text
