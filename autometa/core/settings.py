@@ -6,7 +6,6 @@ import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -245,11 +244,13 @@ def load_yaml(file: Path, model: type[Model]) -> Model:
 
 def dump_yaml(value: object) -> str:
     """A plain value as YAML on one line."""
-    plain = partial(yaml.safe_dump, value, default_flow_style=True, width=10**6)
-    text: str = plain().removesuffix("\n").removesuffix("\n...")
-    if "\n" in text:  # a text with line breaks, which quotes can hold
-        text = plain(default_style='"').removesuffix("\n")
-    return text
+    text = _dump_yaml(value)
+    return text if "\n" not in text else _dump_yaml(value, quotes='"')  # which hold line breaks
+
+
+def _dump_yaml(value: object, quotes: str | None = None) -> str:
+    text: str = yaml.safe_dump(value, default_flow_style=True, default_style=quotes, width=10**6)
+    return text.removesuffix("\n").removesuffix("\n...")
 
 
 def use_underscores(values: dict[Any, Any]) -> dict[str, Any]:
