@@ -1,22 +1,23 @@
-"""Solution bundles: a folder, or a zip file that is unpacked with path checks and size caps."""
+"""Solution bundles: a folder, or a zip file that is checked and unpacked, and their `config.json`."""
 
 from __future__ import annotations
 
-import stat
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from ingestion.archives import unpack
 from ingestion.errors import InputError
+from ingestion.member_names import show_name
+from ingestion.model_file import MODEL_FILE
+from ingestion.shown import show
 from ingestion.tables import read_json
 from ingestion.tasks import TaskConfig
 
-MAX_FILES = 20_000
-MAX_UNPACKED_BYTES = 8 * 2**30
 MAX_QUERIES = 20
+MOST_SHOWN = 80
+"""Characters of a wrong value."""
 
 TRAIN_DEFAULTS: dict[str, Any] = {"N": 5, "min_N": None, "max_N": None, "query_images_per_class": 20}
 VALID_DEFAULTS: dict[str, Any] = {"N": None, "query_images_per_class": 20}
@@ -65,34 +66,29 @@ def open_bundle(path: Path, scratch: Path) -> Path:
 
     Raises InputError if there is no `model.py` at its root or the zip file is unsafe.
     """
-    folder = path
-    if path.is_file():
-        folder = scratch / "bundle"
-        _unpack(path, folder)
-    if not (folder / "model.py").is_file():
-        inside = sorted(folder.glob("*/model.py"))
-        hint = f"; it lies in `{inside[0].parent.name}/`: zip the files, not their folder" if inside else ""
-        raise InputError(f"submission {path}: no model.py at its root{hint}")
+    try:
+        is_zip = path.is_file()
+    except OSError as error:  # such as a name that is too long
+        raise InputError(
+            f"submission {path}: cannot be opened ({error.strerror}); correct the path"
+        ) from error
+    folder = scratch / "bundle" if is_zip else path
+    if is_zip:
+        unpack(path, folder)
+    if not (folder / MODEL_FILE).is_file():
+        raise InputError(f"submission {path}: no model.py at its root; {_where_it_lies(folder)}")
     return folder.resolve()
 
 
-def _unpack(archive: Path, folder: Path) -> None:
-    try:
-        with zipfile.ZipFile(archive) as bundle:
-            members = bundle.infolist()
-            if len(members) > MAX_FILES:
-                raise InputError(f"submission {archive}: {len(members)} files, at most {MAX_FILES}")
-            if sum(m.file_size for m in members) > MAX_UNPACKED_BYTES:
-                raise InputError(f"submission {archive}: unpacks to more than {MAX_UNPACKED_BYTES} bytes")
-            for member in members:
-                parts = Path(member.filename).parts
-                if Path(member.filename).is_absolute() or ".." in parts or "\\" in member.filename:
-                    raise InputError(f"submission {archive}: `{member.filename}` leaves the bundle's folder")
-                if stat.S_ISLNK(member.external_attr >> 16):
-                    raise InputError(f"submission {archive}: `{member.filename}` is a link; put the file in")
-            bundle.extractall(folder)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
-        raise InputError(f"submission {archive}: not a readable zip file ({error})") from error
+def _where_it_lies(folder: Path) -> str:
+    """A `model.py` that is one folder too deep, or in a further archive, and what to do."""
+    if inside := sorted(folder.glob("*/model.py")):
+        return f"it lies in `{show_name(inside[0].parent.name)}/`: zip the files, not their folder"
+    if archives := sorted(folder.glob("*.zip")):
+        return f"there is only the archive `{show_name(archives[0].name)}` in it: give that one"
+    if other := [file for file in sorted(folder.glob("*.py")) if file.name.casefold() == MODEL_FILE]:
+        return f"rename `{other[0].name}` to {MODEL_FILE}"
+    return "put the file with the classes MyMetaLearner and MyLearner there"
 
 
 def read_config(folder: Path) -> SubmissionConfig:
@@ -106,4 +102,6 @@ def read_config(folder: Path) -> SubmissionConfig:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise InputError(f"{file}: {key} = {first['input']!r}: {first['msg']}") from error
+        raise InputError(
+            f"{file}: {key} = {show(repr(first['input']), MOST_SHOWN)}: {first['msg']}"
+        ) from error

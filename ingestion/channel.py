@@ -20,13 +20,16 @@ from numpy.typing import NDArray
 from ingestion.errors import SubmissionError
 
 MAX_MESSAGE_BYTES = 256 * 2**20
+MOST_AXES = 32
 POLL_S = 0.05
 LAST_WORDS_S = 0.5
 """How long what a process has sent is still read when it is over: another one may hold its channel, and trickle."""
 _LENGTH = struct.Struct("!Q")
 _SAFE_KINDS = "iufb"
-_SAFE_TYPE = re.compile(r"[<>|=]?[iufb][0-9]{1,2}", re.ASCII)
-"""Other names of types are not shown to numpy, which parses some of them as Python."""
+_DTYPE = re.compile(rf"[<>|=]?[{_SAFE_KINDS}]\d{{1,2}}", re.ASCII)
+"""What numpy writes for arrays of numbers: it reads a lot more, such as types with several fields."""
+MOST_SHOWN = 200
+"""Characters of what is wrong with a message."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,8 @@ class Channel:
         try:
             return _parse(raw, self._max_head_bytes)
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
-            raise SubmissionError(f"its process broke the protocol ({error})", fatal=True) from error
+            reason = " ".join(str(error).split())[:MOST_SHOWN]
+            raise SubmissionError(f"its process broke the protocol ({reason})", fatal=True) from error
 
     def _read(self, n: int, over: Callable[[], bool]) -> bytearray:
         got = bytearray()
@@ -103,22 +107,22 @@ class Channel:
 
 
 def _parse(raw: bytearray, max_head_bytes: int) -> Message:
+    """The message in these bytes, whose array shares their memory."""
     end = raw.find(b"\n")
-    end = len(raw) if end < 0 else end
-    if end > max_head_bytes:
-        raise ValueError(f"{end} bytes of JSON")
-    header = json.loads(raw[:end])
-    payload = memoryview(raw)[end + 1 :]
+    size = len(raw) if end < 0 else end
+    if size > max_head_bytes:
+        raise ValueError(f"{size} bytes of JSON")
+    header, payload = json.loads(raw[:size]), memoryview(raw)[size + 1 :]
     fields = dict(header["fields"])
     if "dtype" not in header:
         return Message(str(header["kind"]), fields)
-    if not _SAFE_TYPE.fullmatch(str(header["dtype"])):
-        raise ValueError(f"array of type {str(header['dtype'])[:20]!r}")
+    if not _DTYPE.fullmatch(str(header["dtype"])):
+        raise ValueError(f"array of type {header['dtype']!r:.80}")
     dtype = np.dtype(str(header["dtype"]))
     shape = tuple(header["shape"])
-    if not all(isinstance(n, int) and n >= 0 for n in shape) or math.prod(shape) * dtype.itemsize != len(
-        payload
-    ):
+    if len(shape) > MOST_AXES or not all(isinstance(n, int) and 0 <= n <= MAX_MESSAGE_BYTES for n in shape):
+        raise ValueError("the shape of the array is none")
+    if math.prod(shape) * dtype.itemsize != len(payload):
         raise ValueError("array and shape do not fit")
     return Message(str(header["kind"]), fields, np.frombuffer(payload, dtype).reshape(shape))
 

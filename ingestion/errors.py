@@ -6,13 +6,18 @@ IngestionError
 └── SubmissionError   the code of the submission failed: it crashed, hung or broke the protocol
 """
 
+from ingestion.shown import show
+
 
 class IngestionError(Exception):
     """Root of everything that ingestion raises on purpose."""
 
 
 class InputError(IngestionError):
-    """A bad option, dataset or bundle; the message names it, the value and the fix."""
+    """A bad option, dataset or bundle; the message names it, the value and the fix, in one line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(show(message))
 
 
 class NoImageError(InputError):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ingestion.errors import InputError
 from ingestion.formats import REMEDIES, image_suffixes, read_image_size
+from ingestion.shown import show
 
 MOST_NAMED = 3
 """Names in a list, before it says how many more there are."""
@@ -63,14 +64,22 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder, likewise."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def suffix_of(name: str) -> str:
     """The suffix in lower case, with its dot."""
     return os.path.splitext(name)[1].lower()  # noqa: PTH122 - for every file, and a Path takes ten times as long
 
 
 def printable(name: str | Path) -> str:
-    """The name, whatever bytes it has."""
-    return os.fspath(name).encode("utf-8", "backslashreplace").decode()
+    """The name on one line, whatever bytes it has."""
+    return show(os.fspath(name))
 
 
 def shortlist(names: Iterable[str], most: int = MOST_NAMED) -> str:

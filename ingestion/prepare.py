@@ -18,6 +18,7 @@ from ingestion.drawn_tasks import read_drawn_tasks
 from ingestion.errors import InputError
 from ingestion.image_size import FORMAT_PX, choose_image_size
 from ingestion.images import DecodedDataset
+from ingestion.model_file import check_model
 from ingestion.preparation import Preparation, common_preparation
 from ingestion.settings import Event, IngestionSettings, OnEvent
 from ingestion.sources import Source, read_source, summarise
@@ -94,6 +95,7 @@ def prepare(settings: IngestionSettings, scratch: Path, on_event: OnEvent) -> Pr
         )
     bundle = open_bundle(settings.submission, scratch)
     config = read_config(bundle)
+    check_model(bundle)
     drawn = read_drawn_tasks(settings.input_data_dir)
     folder = settings.input_data_dir
     source = drawn.source if drawn else _without_doubles(read_source(folder), settings)

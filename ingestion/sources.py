@@ -13,7 +13,7 @@ from pathlib import Path
 from ingestion.albums import LABELS_FILE, is_meta_album, read_meta_album
 from ingestion.datasets import Dataset, read_class_folders, read_classes
 from ingestion.errors import InputError
-from ingestion.folders import Listing, counted, is_file, list_folder, printable, shortlist
+from ingestion.folders import Listing, counted, is_file, is_folder, list_folder, printable, shortlist
 from ingestion.preparation import Preparation
 from ingestion.tables import read_json
 
@@ -71,7 +71,7 @@ class Source:
 def read_source(folder: Path) -> Source:
     """Find the datasets under `folder`; InputError says what was looked for and what is there."""
     folder = folder.resolve()
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise InputError(f"dataset folder {folder}: does not exist or is not a folder")
     if is_file(folder / "info" / "meta_splits.txt"):
         return _read_metadl_root(folder)

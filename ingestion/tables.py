@@ -49,8 +49,8 @@ def read_json_tolerantly(file: Path) -> tuple[object, tuple[str, ...]]:
             if mended == text:
                 raise
             return json.loads(mended), (f"{file.name}: a comma behind the last item is passed over",)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{file}: cannot be read as JSON ({error})") from error
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: of numbers with too many digits, too
+        raise InputError(f"{file}: cannot be read as JSON ({error}); correct it") from error
 
 
 def read_table(file: Path, columns: tuple[str, str] | None) -> Table:

@@ -76,7 +76,8 @@ def _read_metadata(path: Path) -> tuple[dict[str, float | None], list[str]]:
         return {}, [f"{path.name} is missing: the duration is unknown"]
     except UnreadableFileError as error:
         return {}, [f"{path.name} {error}: ignored"]
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError) as error:
+        # of values that are not what they are marked as, PyYAML raises what Python does
         return {}, [f"{path.name} is not YAML: ignored ({one_line(str(error))})"]
     if not isinstance(content, dict):
         return {}, [f"{path.name} does not hold keys and values: ignored"]

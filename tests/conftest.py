@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
+from hypothesis.configuration import set_hypothesis_home_dir
 from synthetic import MakeBundle, write_bundle
 from wanting import judge_skip
 
@@ -21,6 +24,22 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the other cores have tests of their o
 
 
 SANDBOXES = ["bubblewrap", "landlock"]
+
+# What Hypothesis keeps does not belong into a checkout.
+set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "autometa-hypothesis")
+SLOW_MACHINES = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture]
+hypothesis.settings.register_profile(
+    "few",
+    derandomize=True,
+    max_examples=25,
+    deadline=None,
+    database=None,
+    suppress_health_check=SLOW_MACHINES,
+)
+hypothesis.settings.register_profile(  # pytest --hypothesis-profile many tests/properties
+    "many", max_examples=2000, deadline=None, database=None, suppress_health_check=SLOW_MACHINES
+)
+hypothesis.settings.load_profile("few")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -119,3 +119,37 @@ def test_no_pickle_and_no_bare_except() -> None:
             assert "pickle" not in imports(file), file
             handlers = [n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.ExceptHandler)]
             assert all(h.type is not None for h in handlers), file
+
+
+UNPICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+
+
+@pytest.mark.parametrize("package", ["autometa", "ingestion", "scoring"])
+def test_nothing_is_unpickled_outside_a_submission(package: str) -> None:
+    """Files of others may hold pickles, which run code when they are opened: `torch.load` has to keep to weights, and
+    numpy must not open them. A submission may, in its own process and sandbox."""
+    for file in sources(package):
+        tree = ast.parse(file.read_text())
+        assert UNPICKLERS.isdisjoint(name.partition(".")[0] for name in imports(file)), file
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            named = {keyword.arg: keyword.value for keyword in call.keywords}
+            where = f"{file.relative_to(ROOT)}:{call.lineno}"
+            called = ast.unparse(call.func)
+            if called in {"torch.load", "torch.hub.load", "torch.jit.load"}:
+                value = named.get("weights_only")
+                assert isinstance(value, ast.Constant) and value.value is True, where
+            if called in {"np.load", "numpy.load"}:
+                value = named.get("allow_pickle")
+                assert value is None or (isinstance(value, ast.Constant) and value.value is False), where
+            assert called not in {"np.fromregex", "pd.read_pickle", "pandas.read_pickle"}, where
+            assert called not in {"yaml.load", "yaml.unsafe_load", "yaml.full_load"}, where
+
+
+def test_the_test_of_unpickling_sees_a_load_that_is_not_safe() -> None:
+    loads = [
+        node
+        for file in sources("autometa")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load"
+    ]
+    assert loads, "weights of packages are read by it"

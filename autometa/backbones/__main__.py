@@ -5,19 +5,19 @@ from __future__ import annotations
 import sys
 
 import click
-from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from autometa.backbones.catalogue import CATALOGUE, PRESETS, BackboneSpec, is_packaged
 from autometa.backbones.fetch import fetch_named
 from autometa.backbones.local_weights import find_local_weights
+from autometa.core.settings import parse_size
 
 
 def read_size(_: click.Context, __: click.Parameter, value: str) -> int:
     """Bytes of a size such as 2GB; click.BadParameter if it is none."""
     try:
-        return int(TypeAdapter(ByteSize).validate_python(value))
-    except ValidationError as error:
-        raise click.BadParameter(f"`{value}` is no size such as 500MB or 2GB") from error
+        return int(parse_size(value))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -28,6 +28,8 @@ from numpy.typing import NDArray
 HEADER = struct.Struct("<8sIIII")
 """Magic word, rows, floats per row, bytes per key, checksum of everything after the header."""
 MAGIC = b"autofea1"
+KIND = MAGIC[:-1]
+"""Of the magic word, what all versions have in common."""
 KEY_BYTES = 16
 SUFFIX = ".features"
 ABANDONED_S = 3600.0
@@ -134,9 +136,16 @@ def _open_shard(file: Path) -> tuple[list[bytes], Features] | None:
             file.unlink(missing_ok=True)
         return None
     content = _parse_shard(mapped)
-    if content is None:
+    if content is None and not _is_of_another_version(mapped):
         file.unlink(missing_ok=True)
     return content
+
+
+def _is_of_another_version(mapped: memoryview) -> bool:
+    """Whether a shard was written by an older or a newer autometa, which may still use it: it is passed over, and
+    goes when it is the least recently used one."""
+    magic = bytes(mapped[: len(MAGIC)])
+    return magic.startswith(KIND) and magic != MAGIC
 
 
 def _parse_shard(mapped: memoryview) -> tuple[list[bytes], Features] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ USUAL_PX = 128
 """The size at which backbones are ordered by what they cost."""
 
 StateDict = dict[str, torch.Tensor]
+FORCED = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 CLASSIFIER_TENSORS = 2
 """Weight and bias."""
 
@@ -38,7 +40,7 @@ def load_pretrained(spec: BackboneSpec, model: nn.Module) -> None:
         _release_parameters(model)  # so that there are no more than two copies at a time
         model.load_state_dict(_read_through_timm(spec), strict=True, assign=True)
         return
-    file = _find_packaged_file(spec, spec.packaged)
+    file = find_packaged_file(spec, spec.packaged)
     try:
         if spec.packaged.layout == "dinov2_onnx":
             state = read_dinov2(file, depth=spec.depth or 12)
@@ -55,7 +57,7 @@ def load_pretrained(spec: BackboneSpec, model: nn.Module) -> None:
     model.load_state_dict({name: state[name] for name in wanted if name in state}, strict=True)
 
 
-def _find_packaged_file(spec: BackboneSpec, packaged: PackagedWeights) -> Path:
+def find_packaged_file(spec: BackboneSpec, packaged: PackagedWeights) -> Path:
     """The file with the weights in an installed package."""
     found = importlib.util.find_spec(packaged.module)
     if found is None or not found.submodule_search_locations:
@@ -106,7 +108,7 @@ def _read_through_timm(spec: BackboneSpec) -> StateDict:
         )
     overlay = {"file": str(file), "custom_load": file.suffix == ".npz"}
     try:
-        with _no_missing_weights():
+        with _no_missing_weights(), only_weights():
             model: nn.Module = timm.create_model(
                 spec.timm_name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay
             )
@@ -117,6 +119,21 @@ def _read_through_timm(spec: BackboneSpec) -> StateDict:
             f"python -m autometa.backbones fetch {spec.name}"
         ) from error
     return model.state_dict()
+
+
+@contextmanager
+def only_weights() -> Iterator[None]:
+    """Files of PyTorch are opened for their weights only, so that no code in them runs, whatever the caller of
+    `torch.load` asks for: the versions of timm differ in that."""
+    before = os.environ.get(FORCED)
+    os.environ[FORCED] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[FORCED]
+        else:
+            os.environ[FORCED] = before
 
 
 def _release_parameters(model: nn.Module) -> None:

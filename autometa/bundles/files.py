@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autometa.bundles.errors import BundleError
+from ingestion.member_names import clash_trouble, name_trouble, show_name
 
 CACHES = frozenset({"__pycache__", "__MACOSX"})
 CACHE_SUFFIXES = frozenset({".pyc", ".pyo"})
@@ -35,6 +36,8 @@ def list_files(folder: Path) -> list[BundleFile]:
     found = sorted(_walk(folder, folder.resolve()), key=lambda file: file.name)
     if not found:
         raise BundleError(f"bundle {folder}: holds no file; put a model.py there")
+    if trouble := clash_trouble(file.name for file in found):
+        raise BundleError(f"bundle {folder}: {trouble}")
     return found
 
 
@@ -54,8 +57,8 @@ def _walk(folder: Path, root: Path) -> Iterator[BundleFile]:
 
 def _name(entry: Path, root: Path) -> str:
     name = (entry.parent.resolve() / entry.name).relative_to(root).as_posix()
-    if "\\" in name or not name.isprintable():
-        raise BundleError(f"{entry}: a zip file cannot hold this name everywhere; rename the file")
+    if trouble := name_trouble(name):
+        raise BundleError(f"{show_name(str(entry))}: {trouble}")
     return name
 
 

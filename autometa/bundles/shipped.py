@@ -22,8 +22,13 @@ def list_baselines() -> list[str]:
 def find_bundle(name: str, where: str = "bundle") -> Path:
     """A bundle by path, or a baseline by name. BundleError names what was given (`where`) and the baselines."""
     baselines = list_baselines()
-    if name in baselines and not (Path(name) / "model.py").exists():
-        return BASELINES / name
-    if Path(name).exists():
-        return Path(name)
+    try:
+        if name in baselines and not (Path(name) / "model.py").exists():
+            return BASELINES / name
+        if Path(name).exists():
+            return Path(name)
+    except OSError as error:
+        raise BundleError(
+            f"{where} {name[:60]}: cannot be opened ({error.strerror}); correct the path"
+        ) from error
     raise BundleError(f"{where} {name}: no such file or folder, and no baseline ({', '.join(baselines)})")

@@ -14,11 +14,12 @@ from autometa.bundles.files import BundleFile, list_files
 from autometa.bundles.findings import Finding, error, fails, warning
 from autometa.bundles.probe import probe
 from autometa.bundles.shipped import find_bundle
-from autometa.bundles.sources import MODEL_FILE, check_classes, check_imports, find_imports, parse
+from autometa.bundles.sources import check_classes, check_imports, find_imports, parse
 from autometa.bundles.vendored import autometa_contents, readme, vendor_contents
 from autometa.bundles.weights import choose_backbones, weights_contents
 from ingestion.bundle import open_bundle, read_config
 from ingestion.errors import InputError
+from ingestion.model_file import MODEL_FILE
 
 METADATA = b"# Tells the challenge platform that this is a code submission;\n# its content is not read.\n"
 METADATA_FILES = ("metadata", "metadata.yaml")

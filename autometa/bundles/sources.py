@@ -11,16 +11,8 @@ from dataclasses import dataclass
 from autometa.bundles.files import BundleFile
 from autometa.bundles.findings import Finding, error, warning
 from autometa.bundles.image import IMAGE_PACKAGES, closure, distributions_of
+from ingestion.model_file import Trouble, missing_classes, parse_python, wrong_methods
 
-MODEL_FILE = "model.py"
-METHODS = {
-    "MyMetaLearner": {"meta_fit": 2},
-    "MyLearner": {"fit": 1, "save": 1, "load": 1},
-    "MyPredictor": {"predict": 1},
-}
-"""The methods of the format, and how many arguments each gets after `self`."""
-NEEDED = ("MyMetaLearner", "MyLearner")
-"""What ingestion imports; a predictor may have any name."""
 OURS = frozenset({"autometa", "api"})
 NOT_THERE = frozenset({"ingestion", "scoring", "baselines", "run_local"})
 """Ours too, but no submission can rely on them."""
@@ -41,48 +33,18 @@ def parse(files: Sequence[BundleFile]) -> tuple[dict[str, ast.Module], list[Find
     findings = []
     for file in files:
         if file.name.endswith(".py"):
-            try:
-                trees[file.name] = ast.parse(file.path.read_bytes())
-            except (SyntaxError, ValueError) as problem:
-                line = f":{problem.lineno}" if isinstance(problem, SyntaxError) else ""
-                findings.append(error(f"{file.name}{line}", f"is no Python: {problem.args[0]}"))
+            tree = parse_python(file.path.read_bytes())
+            if isinstance(tree, Trouble):
+                line = f":{tree.line}" if tree.line else ""
+                findings.append(error(f"{file.name}{line}", tree.text))
+            else:
+                trees[file.name] = tree
     return trees, findings
 
 
 def check_classes(model: ast.Module) -> list[Finding]:
     """Whether `model.py` defines the classes of the format, with methods that take the right number of arguments."""
-    classes = {node.name: node for node in model.body if isinstance(node, ast.ClassDef)}
-    known = classes.keys() | _names_bound(model)
-    findings = [error(MODEL_FILE, f"defines no class {name}") for name in NEEDED if name not in known]
-    for name, methods in METHODS.items():
-        for node in classes[name].body if name in classes else ():
-            if isinstance(node, ast.FunctionDef) and node.name in methods:
-                findings += _check_method(name, node, methods[node.name])
-    return findings
-
-
-def _names_bound(model: ast.Module) -> set[str]:
-    """Names that an import or an assignment gives: classes may come from another file."""
-    bound = set()
-    for node in model.body:
-        if isinstance(node, ast.ImportFrom):
-            bound |= {alias.asname or alias.name for alias in node.names}
-        elif isinstance(node, ast.Assign):
-            bound |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-    return bound
-
-
-def _check_method(owner: str, node: ast.FunctionDef, wanted: int) -> Iterator[Finding]:
-    args = node.args
-    positional = len(args.posonlyargs) + len(args.args) - 1  # without self
-    least = positional - len(args.defaults)
-    needs_keywords = any(default is None for default in args.kw_defaults)
-    if least > wanted or (positional < wanted and args.vararg is None) or needs_keywords:
-        yield error(
-            f"{MODEL_FILE}:{node.lineno}",
-            f"{owner}.{node.name} is called with {wanted} argument{'s' * (wanted != 1)} after self; it takes "
-            f"{least if least == positional else f'{least} to {positional}'}",
-        )
+    return [error(each.where, each.text) for each in (*missing_classes(model), *wrong_methods(model))]
 
 
 def find_imports(trees: dict[str, ast.Module]) -> list[Import]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import ByteSize, Field
+from pydantic import Field
 
 from autometa.core.options import ServingLimitOptions, WeightsOptions
-from autometa.core.settings import Duration, option
+from autometa.core.settings import Duration, Size, option
 
 
 class FitOptions(ServingLimitOptions, WeightsOptions):
@@ -18,7 +18,7 @@ class FitOptions(ServingLimitOptions, WeightsOptions):
     time_budget: Duration = option(
         120.0, "The whole work, from start to saved model; 90s, 10m, 2h.", metavar="TIME", ge=10
     )
-    memory_budget: ByteSize | None = option(
+    memory_budget: Size | None = option(
         None,
         "Memory of this process, such as 4GB.",
         metavar="SIZE",

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from autometa.classifier.rejection import Rejection
 from autometa.classifier.sources import RECORD, open_model, open_precomputed, open_preset
 from autometa.classifier.spaces import FeatureSpace, LearnerSpace, PortfolioSpace, Support
 from autometa.core.errors import ArtifactError
-from autometa.core.files import load_tensors, remove_other_tensors, save_tensors, write_model
-from ingestion import Preparation
+from autometa.core.files import load_tensors, read_versioned, remove_other_tensors, save_tensors, write_model
+from ingestion import InputError, Preparation
 
 if TYPE_CHECKING:
     from autometa.classifier.estimator import FewShotClassifier
@@ -80,13 +80,15 @@ def save(classifier: FewShotClassifier, folder: Path) -> None:
 
 def load(kind: type[FewShotClassifier], folder: Path) -> FewShotClassifier:
     """The classifier that `save` has written. ArtifactError where a file is missing or damaged."""
-    file = folder / RECORD
+    record = read_versioned(folder / RECORD, Record, "saved classifier")
     try:
-        record = Record.model_validate_json(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ArtifactError(f"{file}: no saved classifier ({error.strerror})") from error
-    except (UnicodeDecodeError, ValidationError) as error:
-        raise ArtifactError(f"{file}: damaged, or of another version ({error})") from error
+        return _restore(kind, folder, record)
+    except (TypeError, ValueError, LookupError, InputError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ArtifactError(f"{folder / RECORD}: damaged ({reason}); make it again") from error
+
+
+def _restore(kind: type[FewShotClassifier], folder: Path, record: Record) -> FewShotClassifier:
     classifier = kind(
         None if record.encoder else folder,
         encoder=record.encoder,

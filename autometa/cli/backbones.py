@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -98,6 +99,33 @@ def fetch(context: click.Context, names: tuple[str, ...], preset: str | None, li
             click.echo(line, err=failed)
 
     context.exit(FAILED if fetch_named(wanted, show, limit) else 0)
+
+
+@backbones.command(
+    "verify",
+    context_settings=CONTEXT,
+    epilog=examples("autometa backbones verify", "autometa backbones verify --json"),
+)
+@json_option("what was found for each backbone")
+@level_options
+@click.pass_context
+def verify(context: click.Context, as_json: bool) -> None:
+    """Compare the weights that came with packages with the digests of what was published.
+
+    Exit status: 0 without differences, 1 with one.
+    """
+    from autometa.backbones.verify import verify_packaged  # noqa: PLC0415 - imports torch
+
+    found = list(verify_packaged())
+    if as_json:
+        print_json([{**asdict(each), "remedy": each.remedy} for each in found])
+    else:
+        for each in found:
+            if each.state == "wrong" or level() > QUIET:
+                click.echo(f"{each.text}; run: {each.remedy}" if each.remedy else each.text)
+        if not found and level() > QUIET:
+            click.echo("no package with weights is installed")
+    context.exit(FAILED if any(each.state == "wrong" for each in found) else 0)
 
 
 def catalogue_record() -> list[dict[str, object]]:

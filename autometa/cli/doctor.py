@@ -15,6 +15,7 @@ from autometa.cli.checks import Check, Finding
 from autometa.cli.options import CONTEXT, examples, json_option, level, level_options, print_json
 from autometa.cli.output import make_console, print_finding
 from autometa.cli.program import FAILED, Command
+from autometa.cli.weights_check import check_digests
 from autometa.core.errors import FAILURES, describe
 from autometa.core.progress import QUIET
 
@@ -27,6 +28,7 @@ CHECKS: dict[str, Check] = {
     "GPU": checks.check_gpu,
     "engines": checks.check_engines,
     "weights": checks.check_weights,
+    "digests": check_digests,
     "caches": checks.check_caches,
     "hub": checks.check_hub,
 }

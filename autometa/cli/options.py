@@ -14,11 +14,11 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import click
 from click.shell_completion import CompletionItem
-from pydantic import BaseModel, ByteSize, TypeAdapter, ValidationError
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from autometa.core.progress import QUIET, USUAL, VERBOSE
-from autometa.core.settings import load_yaml, show_value, validate_settings
+from autometa.core.settings import load_yaml, parse_size, show_value, validate_settings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Model = TypeVar("Model", bound=BaseModel)
@@ -119,10 +119,9 @@ def _extra(field: FieldInfo, key: str) -> str:
 def read_size(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
     """Callback of an option: bytes of a size such as 500MB; click.BadParameter if it is none."""
     try:
-        return None if value is None else int(TypeAdapter(ByteSize).validate_python(value))
-    except ValidationError:
-        text = f"`{value}` is no size; write 500MB or 2GB"
-        raise click.BadParameter(text, context, parameter) from None
+        return None if value is None else int(parse_size(value))
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, parameter) from None
 
 
 def examples(*lines: str) -> str:

@@ -19,9 +19,12 @@ from autometa.core.footprint import refuse_too_small
 from autometa.core.options import RunOptions, ServingLimitOptions, WeightsOptions, task_settings
 from autometa.planning.serving_limits import asked_limits, to_variables
 from ingestion import IngestionSettings
+from ingestion.archives import UNREADABLE
 from ingestion.disk import remove
 
 MARK_FILE = ".autometa-run"
+MODEL_BYTES, MOST_MODELS = 2**20, 20
+"""Of a zip file, what is looked at: the beginning of its `model.py`, wherever it lies."""
 OURS, SEARCH = "autometa.submission", "AutoMetaLearner"
 """What the `model.py` of our bundles imports, and that of those that search. The others of them have one learner, and
 say themselves that limits have no effect."""
@@ -82,9 +85,15 @@ def names_ours(submission: Path, what: str = OURS) -> bool:
             return what in (submission / "model.py").read_text(encoding="utf-8")
         with zipfile.ZipFile(submission) as archive:
             files = [name for name in archive.namelist() if Path(name).name == "model.py"]
-            return any(what.encode() in archive.read(name) for name in files)
-    except (OSError, UnicodeDecodeError, zipfile.BadZipFile):
+            return any(what.encode() in _beginning(archive, name) for name in files[:MOST_MODELS])
+    except (OSError, *UNREADABLE):
         return True  # ingestion says what is wrong with it
+
+
+def _beginning(archive: zipfile.ZipFile, name: str) -> bytes:
+    """The first bytes of a file in a zip, which may unpack to more than memory holds."""
+    with archive.open(name) as file:
+        return file.read(MODEL_BYTES)
 
 
 def ingestion_settings(options: RunOptions, started: float) -> IngestionSettings:

@@ -7,6 +7,7 @@ of one.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
@@ -48,14 +49,42 @@ def write_description(folder: Path, description: BaseModel) -> None:
 
 def read_description(folder: Path, model: type[Model]) -> Model:
     """The validated `learner.json` of a folder. ArtifactError names the file and what is wrong with it."""
-    file = folder / DESCRIPTION
+    return read_versioned(folder / DESCRIPTION, model, "saved learner")
+
+
+def read_versioned(file: Path, model: type[Model], what: str, remedy: str = "make it again") -> Model:
+    """The validated content of a JSON file whose `format` tells its kind and version. ArtifactError, in one line,
+    where there is no such file (`what`), where it has a format that this version does not read, or is damaged;
+    `remedy` says what to do then."""
     try:
-        return model.model_validate_json(file.read_text(encoding="utf-8"))
+        text = file.read_bytes().decode("utf-8")
     except OSError as error:
-        raise ArtifactError(f"{file}: no saved learner ({error.strerror})") from error
-    except (UnicodeDecodeError, ValidationError) as error:
-        expected = model.model_fields["format"].default
-        raise ArtifactError(f"{file}: damaged, or of another version than {expected} ({error})") from error
+        raise ArtifactError(f"{file}: no {what} ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"{file}: damaged, or of another version (no text); {remedy}") from error
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        raise ArtifactError(f"{file}: {_explain(text, error, model)}{remedy}") from error
+
+
+def _explain(text: str, error: ValidationError, model: type[BaseModel]) -> str:
+    """What is wrong with a file: its format, where that is known, else the first entry that does not fit."""
+    expected = model.model_fields["format"].default
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        content = None
+    found = content.get("format") if isinstance(content, dict) else None
+    if isinstance(found, str) and found != expected:
+        return (
+            f"has the format {found!r:.80}, which this version of autometa does not read (it reads {expected}); "
+            "install the version that wrote it, or "
+        )
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    reason = " ".join(f"{where}: {first['msg']}".removeprefix(": ").split())
+    return f"damaged, or of another version than {expected} ({reason[:300]}); "
 
 
 def read_format(folder: Path) -> str:

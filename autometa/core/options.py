@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationInfo, field_validator
 
-from autometa.core.settings import Duration, Shots, Ways, option
+from autometa.core.settings import Duration, Shots, Size, Ways, option
 
 LEAST_TIME_S, LEAST_GPU_BYTES = 20.0, 2**29
 LEAST_MEMORY_BYTES = 100_000_000
@@ -35,7 +35,7 @@ class WeightsOptions(BaseModel):
     download: Literal["never", "ask-cache", "allow"] = option(
         "ask-cache", "Weights from packages and --weights-dir only, from caches too, or from the hub."
     )
-    download_limit: ByteSize = option(
+    download_limit: Size = option(
         ByteSize(4 * 10**9), "Bytes to download, at most, such as 500MB.", metavar="SIZE"
     )
 
@@ -49,7 +49,11 @@ class WeightsOptions(BaseModel):
     @field_validator("weights_dir")
     @classmethod
     def _check_weights_dir(cls, value: Path | None) -> Path | None:
-        if value is not None and not value.is_dir():
+        try:
+            found = value is None or value.is_dir()
+        except OSError:  # such as a name that is too long
+            found = False
+        if not found:
             raise ValueError("there is no such folder")
         return value
 
@@ -69,7 +73,7 @@ class ServingLimitOptions(BaseModel):
         unset="any",
         gt=0,
     )
-    max_model_size: ByteSize | None = option(
+    max_model_size: Size | None = option(
         None, "Size of the learner on disk, such as 50MB.", metavar="SIZE", unset="any", gt=0
     )
 
@@ -89,14 +93,14 @@ class RunOptions(ServingLimitOptions, WeightsOptions):
     time_budget: Duration = option(
         120.0, "Whole run: import, meta-train, meta-test; 90s, 10m, 2h.", metavar="TIME", ge=LEAST_TIME_S
     )
-    memory_budget: ByteSize | None = option(
+    memory_budget: Size | None = option(
         None,
         "All processes of the submission, such as 4GB.",
         metavar="SIZE",
         unset="80 % of the free memory",
         ge=LEAST_MEMORY_BYTES,
     )
-    gpu_memory_budget: ByteSize | None = option(
+    gpu_memory_budget: Size | None = option(
         None,
         "The same on the GPU, such as 2GB.",
         metavar="SIZE",

@@ -17,6 +17,7 @@ from pydantic import (
     ByteSize,
     ConfigDict,
     Field,
+    TypeAdapter,
     ValidationError,
     field_validator,
 )
@@ -24,6 +25,11 @@ from pydantic.fields import FieldInfo
 
 from autometa.core.errors import ConfigError
 
+MOST_SECONDS, MOST_BYTES = 1e10, 2**53
+"""Larger durations and sizes cannot be meant; up to here, floating-point numbers are exact."""
+MOST_QUOTED, MOST_SHOWN = 60, 1500
+"""Characters of a wrong value, and of a message."""
+_SIZES = TypeAdapter(ByteSize)
 _UNITS_S = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -31,24 +37,52 @@ Model = TypeVar("Model", bound=BaseModel)
 
 def parse_duration(value: object) -> float:
     """`30ms`, `90s`, `10m`, `1.5h` or a plain number of seconds → seconds. ValueError says what is accepted."""
-    text = f"{value:.12f}" if isinstance(value, float) else str(value)  # no exponent
+    text = _plain(value) if isinstance(value, float) else str(value)
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
     if not match or match[2] not in _UNITS_S:
-        raise ValueError(f"`{value}` is not a duration; write 30ms, 90s, 10m or 2h")
-    return float(match[1]) * _UNITS_S[match[2]]
+        raise ValueError(f"{_quote(value)} is not a duration; write 30ms, 90s, 10m or 2h")
+    seconds = float(match[1]) * _UNITS_S[match[2]]
+    if seconds > MOST_SECONDS:
+        raise ValueError(f"{_quote(value)} is longer than {MOST_SECONDS:.0e} s; write less")
+    return seconds
+
+
+def _plain(number: float) -> str:
+    """A number without an exponent, with as many digits as it has."""
+    text = f"{number:.12f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _quote(value: object) -> str:
+    return f"`{_escape(str(value)[:MOST_QUOTED])}`"
+
+
+def _escape(text: str) -> str:
+    """The text with escapes in place of what cannot be shown."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def parse_range(value: object) -> tuple[int, int]:
     """`2-20`, `[2, 20]` or `5` (both ends) → (low, high). ValueError says what is accepted."""
-    if isinstance(value, (list, tuple)) and len(value) == 2:
-        return int(value[0]), int(value[1])
-    match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+))?\s*", str(value))
+    text = "-".join(map(str, value)) if isinstance(value, (list, tuple)) and len(value) == 2 else str(value)
+    match = re.fullmatch(r"\s*(\d{1,18})\s*(?:-\s*(\d{1,18}))?\s*", text)
     if not match:
-        raise ValueError(f"`{value}` is not a range; write LOW-HIGH, such as 2-20, or one number")
+        raise ValueError(f"{_quote(value)} is not a range; write LOW-HIGH, such as 2-20, or one number")
     low, high = int(match[1]), int(match[2] or match[1])
     if low > high:
-        raise ValueError(f"`{value}` runs backwards; write {high}-{low}")
+        raise ValueError(f"{_quote(value)} runs backwards; write {high}-{low}")
     return low, high
+
+
+def parse_size(value: object) -> ByteSize:
+    """`1.5GB`, `512MiB` or bytes → bytes. ValueError says what is accepted."""
+    try:
+        size = None if isinstance(value, bool) else _SIZES.validate_python(value)
+    except (ValueError, OverflowError):
+        size = None
+    if size is None or not 0 <= size <= MOST_BYTES:
+        raise ValueError(f"{_quote(value)} is no size; write 500MB or 2GB")
+    return size
 
 
 def show_duration(seconds: float) -> str:
@@ -57,8 +91,8 @@ def show_duration(seconds: float) -> str:
         if seconds >= size and seconds % size == 0:
             return f"{seconds / size:.0f}{unit}"
     if 0 < seconds < 1:
-        return f"{1000 * seconds:g}ms"
-    return f"{seconds:g}s"
+        return f"{_plain(1000 * seconds)}ms"
+    return f"{_plain(seconds)}s"
 
 
 def show_range(value: tuple[int, int]) -> str:
@@ -100,6 +134,7 @@ def _marks(kind: Any) -> tuple[Any, ...]:
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration), Written(show_duration)]
+Size = Annotated[ByteSize, BeforeValidator(parse_size)]
 Range = Annotated[tuple[int, int], BeforeValidator(parse_range), Written(show_range)]
 
 
@@ -150,7 +185,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     time_budget: Duration = 9 * 3600.0
-    memory_budget: ByteSize | None = None
+    memory_budget: Size | None = None
     test: TestSettings = TestSettings()
     seed: int = 98
     backbones: tuple[str, ...] | None = None
@@ -168,10 +203,10 @@ class Settings(BaseModel):
     infer_limit: Duration | None = Field(default=None, gt=0)
     """Seconds to predict one image with the learner, at most (None: any), and the two below: see `ServingLimits`."""
     adapt_limit: Duration | None = Field(default=None, gt=0)
-    max_model_size: ByteSize | None = Field(default=None, gt=0)
+    max_model_size: Size | None = Field(default=None, gt=0)
     feature_cache: Path | None = None
     """Folder that keeps features for later runs. Off by default, since a sandbox is deleted after the run."""
-    feature_cache_size: ByteSize = ByteSize(4 * 2**30)
+    feature_cache_size: Size = ByteSize(4 * 2**30)
 
     @field_validator("resolutions")
     @classmethod
@@ -199,8 +234,12 @@ def load_yaml(file: Path, model: type[Model]) -> Model:
     closest known one."""
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{file}: cannot be read as YAML ({error})") from error
+    except (OSError, yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
+        # of values that are not what they are marked as, PyYAML raises what Python does
+        reason = (
+            str(error) if isinstance(error, (OSError, yaml.YAMLError, UnicodeDecodeError)) else repr(error)
+        )
+        raise ConfigError(_one_line(f"{file}: cannot be read as YAML ({reason}); correct it")) from error
     if not isinstance(content, dict):
         raise ConfigError(f"{file}: must hold `key: value` lines, not {type(content).__name__}")
     return validate_settings(model, use_underscores(content), str(file))
@@ -208,9 +247,13 @@ def load_yaml(file: Path, model: type[Model]) -> Model:
 
 def dump_yaml(value: object) -> str:
     """A plain value as YAML on one line."""
-    return (
-        yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("\n").removesuffix("\n...")
-    )
+    text = _dump_yaml(value)
+    return text if "\n" not in text else _dump_yaml(value, quotes='"')  # which hold line breaks
+
+
+def _dump_yaml(value: object, quotes: str | None = None) -> str:
+    text: str = yaml.safe_dump(value, default_flow_style=True, default_style=quotes, width=10**6)
+    return text.removesuffix("\n").removesuffix("\n...")
 
 
 def use_underscores(values: dict[Any, Any]) -> dict[str, Any]:
@@ -223,7 +266,15 @@ def validate_settings(model: type[Model], values: dict[str, Any], where: str) ->
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {_explain(error, model)}") from error
+        raise ConfigError(_one_line(f"{where}: {_explain(error, model)}")) from error
+
+
+def _one_line(text: str) -> str:
+    """A message in one line that any terminal can show; of a long one, the middle is left out."""
+    text = " ".join(text.split())
+    if len(text) > MOST_SHOWN:
+        text = f"{text[: MOST_SHOWN // 2]}…{text[-MOST_SHOWN // 2 :]}"
+    return _escape(text)
 
 
 def _explain(error: ValidationError, model: type[BaseModel]) -> str:
@@ -231,7 +282,9 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     path = [str(part) for part in first["loc"]]
     key = ".".join(path) or "settings"
     if first["type"] != "extra_forbidden":
-        return f"{key} = {first['input']!r}: {first['msg'].removeprefix('Value error, ')}"
+        shown = repr(first["input"])
+        shown = shown if len(shown) <= MOST_QUOTED else f"{shown[:MOST_QUOTED]}…"
+        return f"{key} = {shown}: {first['msg'].removeprefix('Value error, ')}"
     known: list[str] = list(model.model_fields)
     for part in path[:-1]:
         annotation = model.model_fields[part].annotation

@@ -7,13 +7,13 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from autometa.core.errors import ArtifactError
-from autometa.core.files import load_tensors, write_model, write_tensors
+from autometa.core.files import load_tensors, read_versioned, write_model, write_tensors
 
 PROGRESS = "training.json"
 TENSORS = "training-{step}.safetensors"
@@ -26,6 +26,7 @@ class Progress(BaseModel):
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
 
+    format: Literal["autometa-training-1"] = "autometa-training-1"
     step: int = 0
     stale: int = 0
     seconds: float = 0.0
@@ -68,10 +69,7 @@ def load_progress(
     file = folder / PROGRESS
     if not file.exists():
         return None
-    try:
-        progress = Progress.model_validate_json(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValidationError) as error:
-        raise ArtifactError(f"{file}: damaged ({error}); delete it to train anew") from error
+    progress = read_versioned(file, Progress, "state of a training", "delete it to train anew")
     file = folder / TENSORS.format(step=progress.step)
     tensors = load_tensors(folder, file.name)
     state: dict[int, dict[str, torch.Tensor]] = {}

@@ -109,7 +109,7 @@ class TrainedEnsemble:
 
 
 def _member(folder: Path, share: TrainedShare, device: str) -> TrainedMember:
-    if Path(share.folder).name != share.folder:
+    if Path(share.folder).name != share.folder or share.folder in ("", ".."):
         raise ArtifactError(f"{folder}: `{share.folder}` is not the name of a folder")
     learner = TrainedLearner.load(folder / share.folder, device)
     name = share.folder.removeprefix(FOLDER.format(name=""))

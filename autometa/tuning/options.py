@@ -10,7 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, ByteSize, Field, TypeAdapter, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from autometa.core.errors import ConfigError
 from autometa.core.options import (
@@ -28,6 +28,7 @@ from autometa.core.settings import (
     Written,
     option,
     parse_duration,
+    parse_size,
     show_bytes,
     show_duration,
 )
@@ -39,25 +40,19 @@ def _parse_list(parse: Callable[[object], T]) -> Callable[[object], tuple[T, ...
     """A parser of values that commas separate; each counts once."""
 
     def parse_all(value: object) -> tuple[T, ...]:
-        parts = str(value).split(",") if isinstance(value, (str, int, float)) else list(value)  # type: ignore[call-overload]
+        if not isinstance(value, (str, int, float, list, tuple)):
+            raise ValueError(f"`{value!r:.60}` is no list; write values with commas between them")
+        parts = list(value) if isinstance(value, (list, tuple)) else str(value).split(",")
         found = [part.strip() if isinstance(part, str) else part for part in parts]
         return tuple(dict.fromkeys(parse(part) for part in found if part != ""))
 
     return parse_all
 
 
-def parse_size(value: object) -> int:
-    """`1.5GB`, `512MiB` or bytes → bytes. ValueError says what is accepted."""
-    try:
-        return int(TypeAdapter(ByteSize).validate_python(value))
-    except ValueError:
-        raise ValueError(f"`{value}` is no size; write 500MB or 2GB") from None
-
-
 def parse_count(value: object) -> int:
     """A whole number from 1 on. ValueError says what is accepted."""
     if not re.fullmatch(r"[1-9]\d{0,3}", str(value)):
-        raise ValueError(f"`{value}` is no number of threads; write 1, 2 or 4")
+        raise ValueError(f"`{ascii(str(value)[:20])[1:-1]}` is no number of threads; write 1, 2 or 4")
     return int(str(value))
 
 

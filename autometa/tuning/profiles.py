@@ -13,7 +13,7 @@ from typing import Literal, Self, get_args
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, model_validator
 
 from autometa.core.errors import ConfigError
-from autometa.core.settings import dump_yaml, load_yaml, show_bytes
+from autometa.core.settings import Size, dump_yaml, load_yaml, show_bytes
 from ingestion.outputs import write_atomically
 
 Kind = Literal["heads", "embedding", "start", "disk"]
@@ -52,8 +52,8 @@ class Profile(BaseModel):
     name: str = Field(min_length=1, max_length=100)
     machine: str = ""
     cores: int = Field(ge=1)
-    memory: ByteSize = Field(gt=0)
-    gpu_memory: ByteSize | None = None
+    memory: Size = Field(gt=0)
+    gpu_memory: Size | None = None
     gpu_start_s: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     measured: Speeds | None = None
     relative: Speeds | None = None

@@ -119,7 +119,7 @@ def test_a_damaged_file_of_a_package_is_named_with_the_fix(
 ) -> None:
     lite0, damaged = CATALOGUE["tf_efficientnet_lite0"], tmp_path / "weights.pth"
     damaged.write_bytes(b"PK half a file")
-    monkeypatch.setattr(weights, "_find_packaged_file", lambda *_: damaged)
+    monkeypatch.setattr(weights, "find_packaged_file", lambda *_: damaged)
     assert lite0.packaged is not None
     with pytest.raises(
         WeightsError, match=f"weights.pth: damaged.*--force-reinstall {lite0.packaged.distribution}"

@@ -72,6 +72,18 @@ def test_damaged_shards_are_ignored_and_removed(tmp_path: Path, damage: str) -> 
     assert list(kind.find(keys_of(1))) == keys_of(1)
 
 
+def test_shards_of_another_version_are_passed_over_but_stay(tmp_path: Path) -> None:
+    FeatureFiles(tmp_path).kind(WHAT).add(keys_of(1), rows(1))
+    (file,) = shards(tmp_path)
+    content = bytearray(file.read_bytes())
+    content[7:8] = b"9"
+    file.write_bytes(content)
+    kind = FeatureFiles(tmp_path).kind(WHAT)
+    assert kind.find(keys_of(1)) == {} and shards(tmp_path) == [file]
+    kind.add(keys_of(1), rows(1))
+    assert list(kind.find(keys_of(1))) == keys_of(1) and file.exists()
+
+
 def test_the_shards_used_longest_ago_go_first(tmp_path: Path) -> None:
     free = FeatureFiles(tmp_path).kind(WHAT)
     for number in range(4):

@@ -264,7 +264,7 @@ def test_the_command_lists_and_fetches(hub: Hub) -> None:
     assert str(hub_cache()) in run.invoke(main, ["list"]).output
     refused = run.invoke(main, ["fetch"])
     assert refused.exit_code == 2 and "name backbones" in refused.output
-    assert "no size such as" in run.invoke(main, ["fetch", SPEC.name, "--limit", "much"]).output
+    assert "is no size; write" in run.invoke(main, ["fetch", SPEC.name, "--limit", "much"]).output
 
 
 def test_presets_name_rows_and_begin_with_what_is_installed_everywhere() -> None:
