@@ -21,7 +21,7 @@ MOST_REASON = 300
 class Outcome:
     """The outcome of a run. `accuracies`: normalised accuracy of every task, 0 where it was not answered; empty if
     the run was not scored. `task_sets`: the dataset of every task. `drawn`: a fingerprint of the tasks, "" if there
-    is no truth. `duration_s`: seconds that counted for its budget. `reason`: why it failed, or why its first task did."""
+    is no truth. `duration_s`: seconds of its time budget. `reason`: why it failed, or why its first task did."""
 
     exit_status: int
     accuracies: tuple[float, ...]
