@@ -16,10 +16,12 @@ from _arena_results import Reported, Result
 
 from autometa.judging.outcome import read_json, read_outcome
 from autometa.judging.programs import Programs
-from autometa.judging.runs import GRACE_S, PROGRAM
+from autometa.judging.runs import GRACE_S
 from autometa.judging.submissions import bundle_name
 from ingestion.outputs import LOG_FILE, write_atomically
+from run_local import ROOT
 
+PROGRAM = ROOT / "run_local.py"
 FIRST_LEARNER = re.compile(r"learner on disk \(.*?([0-9.]+) s after the start\)")
 
 

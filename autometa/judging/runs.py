@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from autometa.bundles.shipped import ROOT
+from autometa.judging import starter
 from autometa.judging.executor import failed_row
 from autometa.judging.ledger import Row
 from autometa.judging.options import JudgeOptions, run_flags
@@ -15,8 +16,7 @@ from autometa.judging.programs import Ended, Programs
 from autometa.judging.submissions import Unit
 from ingestion.disk import remove
 
-PROGRAM = ROOT / "run_local.py"
-"""It is `autometa run`, from a checkout and from an installed copy."""
+PROGRAM = Path(starter.__file__)
 GRACE_S = 600.0
 """Seconds beyond its time budget after which a run is ended from outside: what it may take to start and to score."""
 MOST_PRINTED = 64 * 1024
@@ -58,7 +58,7 @@ class RunPlayer:
             "output": output,
         }
         given = [str(part) for name, value in own.items() for part in (f"--{name}", value)]
-        return [sys.executable, str(PROGRAM), "--quiet", *given, *run_flags(self.options)]
+        return [sys.executable, str(PROGRAM), str(os.getpid()), "--quiet", *given, *run_flags(self.options)]
 
 
 def run_folder(folder: Path, name: str, seed: int) -> Path:

@@ -17,17 +17,8 @@ from autometa.judging.runs import RunPlayer
 from autometa.judging.submissions import Unit
 
 SMALL = [
-    "--image-size",
-    "16",
-    "--tasks-per-dataset",
-    "3",
-    "--query-per-class",
-    "2",
-    "--ways",
-    "2-3",
-    "--shots",
-    "1-2",
-]
+    "--image-size", "16", "--tasks-per-dataset", "3", "--query-per-class", "2", "--ways", "2-3", "--shots", "1-2",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -62,19 +53,16 @@ def test_a_judging_ends_with_a_table_and_its_files(tmp_path: Path, dataset: Path
     result = call("prototypical", "random", "--dataset", dataset, "--seeds", 2, "-o", out, *SMALL)
     assert result.exit_code == 0, result.output
     assert "failed, counts as chance: random, seed 93: it is broken" in result.output
-    assert [line.split()[:2] for line in result.output.splitlines() if " ± " in line][0] == [
-        "1",
-        "prototypical",
-    ]
+    table = [line.split()[:2] for line in result.output.splitlines() if " ± " in line]
+    assert table[:2] == [["1", "prototypical"], ["2", "random"]]
     assert "it is broken" in (out / "judging.html").read_text()
     verdict = json.loads((out / "judging.json").read_text())
     assert [each["submission"] for each in verdict["standings"]] == ["prototypical", "random"]
-    again = call(
-        "prototypical", "random", "--dataset", dataset, "--seeds", 3, "-o", out, "--resume", "--json", *SMALL
-    )
+    both = ["prototypical", "random", "--dataset", dataset, "-o", out, "--resume", *SMALL]
+    again = call(*both, "--seeds", 3, "--json")
     assert json.loads(again.stdout)["seeds"] == [93, 94, 95] and "4 of them done before" in again.stderr
     assert len(done) == 6
-    quiet = call("prototypical", "random", "--dataset", dataset, "-o", out, "--resume", "-q", *SMALL)
+    quiet = call(*both, "-q")
     assert quiet.output.startswith("rank") and len(done) == 6
 
 
@@ -100,7 +88,7 @@ def test_the_exit_status_is_130_where_somebody_ends_it(
         (["random", "--dataset", "/nowhere"], "--dataset /nowhere: there is no such file"),
         (["random", "--seeds", "0"], "seeds = '0'"),
         (["random", "--retry-failed"], "add resume"),
-        (["random", "--time-budget", "1s"], "time_budget = '1s'"),
+        (["random", "--time-budget", "1s"], "time_budget = 1.0"),
     ],
 )
 def test_bad_input_is_one_line(arguments: list[str], told: str, done: Any) -> None:
@@ -135,9 +123,8 @@ def test_real_runs_of_a_good_and_a_broken_bundle(
     good = make_bundle(name="good")
     broken = make_bundle(name="broken", meta_fit="raise ValueError('on purpose')")
     out = tmp_path / "out"
-    result = call(
-        good, broken, "--dataset", dataset, "--seeds", 1, "-o", out, "--time-budget", "60s", "--sandbox", "none", *SMALL
-    )  # fmt: skip
+    limits = ["--seeds", 1, "--time-budget", "60s", "--sandbox", "none"]
+    result = call(good, broken, "--dataset", dataset, "-o", out, *limits, *SMALL)
     assert result.exit_code == 0, result.output
     first, second = json.loads((out / "judging.json").read_text())["standings"]
     assert first["submission"] == "good" and first["accuracy"] > 20 and not first["failed"]

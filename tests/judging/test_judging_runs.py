@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -28,7 +29,7 @@ UNIT = units("good", seeds=(7,))[0]
 PROGRAM = """
 import json, os, signal, sys, time
 from pathlib import Path
-given = dict(zip(sys.argv[2::2], sys.argv[3::2]))
+given = dict(zip(sys.argv[3::2], sys.argv[4::2]))
 <DO>
 out = Path(given["--output"])
 (out / "ingestion" / "model").mkdir(parents=True)
@@ -36,7 +37,8 @@ out = Path(given["--output"])
 (out / "ingestion" / "truth.json").write_text(given["--seed"])
 record = {"duration_s": 19.0, "failures": {"2": "why\\nnot"}, "machine": {"cores": 2}}
 (out / "ingestion" / "ingestion.json").write_text(json.dumps(record))
-tasks = [{"dataset": "A", "status": s, "metrics": {"normalized_accuracy": a}} for s, a in (("ok", 0.5), ("missing", 0.0))]
+answers = (("ok", 0.5), ("missing", 0.0))
+tasks = [{"dataset": "A", "status": s, "metrics": {"normalized_accuracy": a}} for s, a in answers]
 (out / "scoring" / "details.json").write_text(json.dumps({"tasks": tasks}))
 """
 
@@ -139,7 +141,7 @@ def test_runs_get_every_option_that_was_given(tmp_path: Path) -> None:
         "--time-budget": "10m", "--ways": "5", "--shots": "1-5", "--sandbox": "none", "--weights-dir": str(tmp_path),
     }  # fmt: skip
     command = RunPlayer(tmp_path, Path("photos"), options, 10**9).command(UNIT, tmp_path / "run")
-    taken = dict(zip(command[3::2], command[4::2], strict=True))
+    taken = dict(zip(command[4::2], command[5::2], strict=True))
     named = {name.removeprefix("--").replace("-", "_"): value for name, value in taken.items()}
     run = validate_settings(RunOptions, named, "options")
     assert (run.seed, run.memory_budget, run.ways, run.time_budget) == (7, 10**9, (5, 5), 600.0)
@@ -167,7 +169,17 @@ def test_submissions_are_told_apart_by_name_and_content(tmp_path: Path) -> None:
     assert digest(first) == digest(second)
     (second / "model.py").write_text("pass  # changed")
     assert digest(first) != digest(second)
-    with pytest.raises(ConfigError, match="another one called mine.*rename one"):
+    with pytest.raises(ConfigError, match=r"another one called mine.*rename one"):
         find_submissions([str(first), str(second)])
     with pytest.raises(ConfigError, match="SUBMISSIONS nobody: no such file"):
         find_submissions(["random", "nobody"])
+
+
+def test_a_run_whose_judge_has_ended_does_not_start(tmp_path: Path) -> None:
+    made = RunPlayer(tmp_path, Path("photos"), JudgeOptions(), 10**9).command(UNIT, tmp_path / "run")
+    nobody = str(os.getpid() + 1)
+    done = subprocess.run(
+        [*made[:2], nobody, *made[3:]], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr.strip()) == (1, "the judge has ended")
+    assert not (tmp_path / "run").exists()
