@@ -25,6 +25,7 @@ from pathlib import Path
 import psutil
 from _flatness import Sampler, Verdict, count_entries, growth_row
 from _learner_report import Report, Row, row
+from _toy_bundle import write_bundle
 
 from run_local import DEMO, ROOT
 
@@ -33,31 +34,6 @@ SLACK = {"mb": 8.0, "descriptors": 2.0, "threads": 2.0, "processes": 1.0}
 """What may be gained over the whole run and still counts as flat."""
 FILES_SLACK = 2.0
 SHARED_MEMORY = Path("/dev/shm")
-MODEL = """
-import numpy as np
-from api import Learner, MetaLearner, Predictor
-
-class MyMetaLearner(MetaLearner):
-    def meta_fit(self, meta_train_generator, meta_valid_generator):
-        return MyLearner()
-
-class MyLearner(Learner):
-    def fit(self, support_set):
-        return MyPredictor(support_set)
-    def save(self, path_to_save):
-        open(f"{path_to_save}/saved.txt", "w").write("learner")
-    def load(self, path_to_load):
-        open(f"{path_to_load}/saved.txt").read()
-
-class MyPredictor(Predictor):
-    def __init__(self, support_set):
-        images, labels, _, self.ways, _ = support_set
-        colours = images.mean((2, 3)).numpy()
-        self.means = np.stack([colours[labels.numpy() == c].mean(0) for c in range(self.ways)])
-    def predict(self, query_set):
-        colours = query_set.mean((2, 3)).numpy()
-        return -((colours[:, None] - self.means[None]) ** 2).sum(-1)
-"""
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -83,9 +59,7 @@ def command(options: argparse.Namespace, folder: Path) -> list[str]:
     """The command line of the run."""
     submission = options.submission
     if submission is None:
-        (folder / "bundle").mkdir()
-        (folder / "bundle" / "model.py").write_text(MODEL, encoding="utf-8")
-        submission = folder / "bundle"
+        submission = write_bundle(folder / "bundle")
     asked = {
         "dataset": DEMO / "LETTERS", "submission": submission, "output": folder / "out", "image-size": options.px,
         "tasks-per-dataset": options.tasks, "ways": "2-5", "shots": "1-2", "query-per-class": 2,
