@@ -94,7 +94,6 @@ def _judge(
     from autometa.judging.judge import judge as do  # noqa: PLC0415
     from autometa.judging.judge import list_units, missing_units  # noqa: PLC0415
     from autometa.judging.runs import RunPlayer  # noqa: PLC0415
-    from autometa.judging.verdict import decide  # noqa: PLC0415
 
     name = f"{dataset.resolve().name}-judging-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = options.output or Path("output") / name
@@ -111,6 +110,8 @@ def _judge(
             _decode(dataset, options, memory, display)
             player = RunPlayer(folder, dataset, options, memory)
             do(missing, ledger, Pool(player.play, options.jobs, player.programs.stop), display.line)
+        from autometa.judging.verdict import decide  # noqa: PLC0415 - imports torch, so only after the runs
+
         names = [each.name for each in submissions]
         verdict = decide(identity, names, options.all_seeds, ledger.rows(), options.tasks_per_dataset)
         return verdict, place.write_verdict(folder, verdict)

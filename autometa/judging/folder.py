@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from autometa.core.claims import claim_folder
-from autometa.core.files import write_model
 from autometa.core.journals import write_whole
 from autometa.core.options import RunOptions
 from autometa.core.settings import show_value
 from autometa.judging.ledger import Identity, Ledger
 from autometa.judging.options import OWN, JudgeOptions
-from autometa.judging.verdict import Verdict
 from ingestion.disk import remove
+
+if TYPE_CHECKING:
+    from autometa.judging.verdict import (
+        Verdict,  # imports torch, which no judge needs while it waits for runs
+    )
 
 MARK_FILE, LEDGER_FILE, VERDICT_FILE, PAGE_FILE = (
     ".autometa-judging",
@@ -65,6 +68,6 @@ def write_verdict(folder: Path, verdict: Verdict) -> Path:
     """`judging.json` and the page, whose path is returned."""
     from autometa.judging.page import render_page  # noqa: PLC0415 - slow to import
 
-    write_model(folder / VERDICT_FILE, verdict)
+    write_whole(folder / VERDICT_FILE, verdict.model_dump_json(indent=1))
     write_whole(folder / PAGE_FILE, render_page(verdict, folder))
     return folder / PAGE_FILE

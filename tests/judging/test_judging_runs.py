@@ -183,3 +183,13 @@ def test_a_run_whose_judge_has_ended_does_not_start(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr.strip()) == (1, "the judge has ended")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_judge_that_waits_for_runs_holds_no_heavy_library() -> None:
+    modules = ", ".join(f"autometa.judging.{name}" for name in ("folder", "images", "judge", "runs"))
+    heavy = "[name for name in ('torch', 'scipy', 'jinja2') if name in sys.modules]"
+    code = f"import sys, autometa.cli.judge, {modules}; print({heavy})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == "[]"
