@@ -14,7 +14,9 @@ from pathlib import Path
 POLL_S = 0.5
 """Seconds between two checks whether programs were stopped."""
 END_S = 60.0
-"""Seconds that a program has to end after a signal."""
+"""Seconds that a program which is late has to end after a signal: what it has done may be of use."""
+STOP_S = 5.0
+"""The same of one that somebody stopped: what it has done is not used."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Programs:
         try:
             late = not self._wait(process, limit_s)
         except BaseException:  # Ctrl-C does not reach its session
-            _end(process)
+            _end(process, STOP_S)
             raise
         if self.stopped:
             return None
@@ -75,15 +77,15 @@ class Programs:
         while not self.stopped and (left_s := deadline - time.monotonic()) > 0:
             if _has_ended(process, min(POLL_S, left_s)):
                 return True
-        _end(process)
+        _end(process, STOP_S if self.stopped else END_S)
         return False
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], each_s: float) -> None:
     """End a program by signals; it is killed at last, since a signal can be lost while Python starts."""
     for told in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         process.send_signal(told)
-        if _has_ended(process, END_S):
+        if _has_ended(process, each_s):
             return
 
 

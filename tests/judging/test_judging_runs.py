@@ -52,6 +52,7 @@ def player(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         program.write_text(PROGRAM.replace("<DO>", do))
         monkeypatch.setattr(runs_module, "PROGRAM", program)
         monkeypatch.setattr(programs, "END_S", 2.0)
+        monkeypatch.setattr(programs, "STOP_S", 2.0)
         return RunPlayer(tmp_path, Path("photos"), JudgeOptions(**options), 10**9)
 
     return make
@@ -97,7 +98,7 @@ def test_a_run_that_is_stopped_is_no_row(player: Any) -> None:
 
 
 def test_an_interrupt_ends_the_program_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(programs, "END_S", 2.0)
+    monkeypatch.setattr(programs, "STOP_S", 2.0)
     own = tmp_path / "pid"
     code = f"import os, time; open({str(own)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
 
