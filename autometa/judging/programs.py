@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,9 +36,16 @@ class Programs:
     stopped: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def run(self, command: Sequence[str], printed: Path, limit_s: float) -> Ended | None:
-        """Run a program that prints to a file; None if it was stopped. OSError where it cannot be started."""
-        process, began = self._start(command, printed), time.monotonic()
+    def run(
+        self,
+        command: Sequence[str],
+        printed: Path,
+        limit_s: float,
+        variables: Mapping[str, str] | None = None,
+    ) -> Ended | None:
+        """Run a program that prints to a file, with these `variables` in addition; None if it was stopped. OSError
+        where it cannot be started."""
+        process, began = self._start(command, printed, variables or {}), time.monotonic()
         if process is None:
             return None
         try:
@@ -55,9 +62,11 @@ class Programs:
         with self._lock:
             self.stopped = True
 
-    def _start(self, command: Sequence[str], printed: Path) -> subprocess.Popen[bytes] | None:
+    def _start(
+        self, command: Sequence[str], printed: Path, variables: Mapping[str, str]
+    ) -> subprocess.Popen[bytes] | None:
         """In a session of its own, so that Ctrl-C only reaches it through `stop`."""
-        environment = os.environ | {"COLUMNS": "200"}
+        environment = os.environ | {"COLUMNS": "200"} | variables
         with self._lock, printed.open("wb") as out:
             if self.stopped:
                 return None

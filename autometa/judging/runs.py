@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,7 +41,12 @@ class RunPlayer:
         remove(output)  # of a run that was killed
         output.parent.mkdir(parents=True, exist_ok=True)
         printed = output.with_name(f"{output.name}.log")
-        ended = self.programs.run(self.command(unit, output), printed, self.options.time_budget + GRACE_S)
+        temporary = tempfile.mkdtemp(prefix="judging-")
+        try:
+            limit_s = self.options.time_budget + GRACE_S
+            ended = self.programs.run(self.command(unit, output), printed, limit_s, {"TMPDIR": temporary})
+        finally:
+            remove(Path(temporary))  # a run that is killed leaves what its submission has written
         if ended is None:
             return None
         row = make_row(unit, output, ended, last_text(printed))

@@ -91,6 +91,19 @@ def test_a_run_that_hangs_is_ended_from_outside(player: Any, monkeypatch: pytest
     assert row.status == "failed" and "was ended after" in row.reason and row.wall_s < 30
 
 
+def test_what_a_killed_run_has_in_its_temporary_folder_is_deleted(player: Any, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    do = f"""
+scratch = Path(os.environ["TMPDIR"]) / "scratch" / "deep"
+scratch.mkdir(parents=True)
+(scratch / "large").write_bytes(bytes(1000))
+Path({str(told)!r}).write_text(str(scratch))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert player(do).play(UNIT).status == "failed"
+    assert not Path(told.read_text()).parents[1].exists()
+
+
 def test_a_run_that_is_stopped_is_no_row(player: Any) -> None:
     made = player("time.sleep(60)")
     threading.Timer(0.3, made.programs.stop).start()
