@@ -1,12 +1,14 @@
 """One run of very many tasks: what its processes hold, sampled over time, must stay flat.
 
     python benchmarks/soak.py [--tasks 10000] [--submission DIR|NAME] [--json FILE]
+    python benchmarks/soak.py --fail-every 100
     python benchmarks/soak.py --quick
 
 The run is `run_local.py` with its child processes, on the demo at 16 px, with tasks of 2 to 5 ways. By default it
-plays a bundle that answers with the nearest mean of the colours, so that the tasks themselves take little. Sampled
-are: memory of its own (USS) of ingestion and of the submission's processes, descriptors, threads, processes, and
-files in its temporary folder and in /dev/shm. The slope is per 1,000 tasks, after the first fifth. Exit status 1 if
+plays a bundle that answers with the nearest mean of the colours, so that the tasks themselves take little; with
+--fail-every that ends its process at times, so that another one is started. Sampled are: memory of its own (USS) of
+ingestion and of the submission's processes, descriptors, threads, processes, and files in its temporary folder and in
+/dev/shm. The slope is per 1,000 tasks, after the first fifth. Exit status 1 if
 something grows, even at the lower end of the interval of its slope. Linux only.
 """
 
@@ -43,6 +45,12 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--tasks", type=int, help="10,000 by default, 1,500 if quick")
     add("--submission", help="a bundle, or a baseline by name; one that answers by colour by default")
+    add(
+        "--fail-every",
+        type=int,
+        default=0,
+        help="the bundle by colour ends its process at every so many tasks",
+    )
     add("--time-budget", default="4h", help="of the run; autometa would use it for its search")
     add("--memory-budget", default="3GB")
     add("--px", type=int, default=16, help="size of the images")
@@ -59,7 +67,9 @@ def command(options: argparse.Namespace, folder: Path) -> list[str]:
     """The command line of the run."""
     submission = options.submission
     if submission is None:
-        submission = write_bundle(folder / "bundle")
+        every = options.fail_every
+        faults = {"predict": f"if MyLearner.fitted % {every} == 0: os._exit(1)"} if every else {}
+        submission = write_bundle(folder / "bundle", **faults)
     asked = {
         "dataset": DEMO / "LETTERS", "submission": submission, "output": folder / "out", "image-size": options.px,
         "tasks-per-dataset": options.tasks, "ways": "2-5", "shots": "1-2", "query-per-class": 2,
@@ -163,9 +173,9 @@ def main() -> None:
         folder = Path(name)
         sampler, test_s = soak(options, folder)
         record = json.loads((folder / "out" / "ingestion" / "ingestion.json").read_text(encoding="utf-8"))
-    settings = (
-        f"{options.tasks} tasks of 2-5 ways at {options.px} px, {options.submission or 'nearest colour'}"
-    )
+    played = options.submission or "nearest colour"
+    faults = f", ends its process at every {options.fail_every}th task" if options.fail_every else ""
+    settings = f"{options.tasks} tasks of 2-5 ways at {options.px} px, {played}{faults}"
     rows = rows_of(sampler, options.tasks, test_s, len(record["failures"]))
     Report(options.json, settings, resume=False).add(rows)
     if grown := growing(sampler.verdicts(options.tasks), options.tasks):
