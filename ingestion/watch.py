@@ -162,7 +162,7 @@ def descendants() -> set[int]:
 
 
 def end_strays(is_stray: Callable[[psutil.Process], bool]) -> None:
-    """Kill those descendants of this process that are strays, and wait until they have ended."""
+    """Kill those descendants of this process that are strays, wait for them, and reap what it has adopted."""
     strays = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
@@ -170,6 +170,19 @@ def end_strays(is_stray: Callable[[psutil.Process], bool]) -> None:
                 strays.append(process)
     kill_processes(strays)
     psutil.wait_procs(strays, timeout=0.5)
+    reap_adopted()
+
+
+def reap_adopted() -> None:
+    """Reap processes that this one has adopted and that have ended, such as what is left of a sandbox: until then
+    they keep their process ids, of which a container has few. What this program has started itself leads a session
+    or is in that of this process, and is left to those who wait for it."""
+    own = os.getsid(0)
+    for process in psutil.Process().children():
+        with contextlib.suppress(psutil.Error, ProcessLookupError, ChildProcessError):
+            over = process.status() == psutil.STATUS_ZOMBIE
+            if over and os.getsid(process.pid) not in (own, process.pid):
+                os.waitpid(process.pid, os.WNOHANG)
 
 
 def used_bytes(meter: MemoryMeter | None, processes: list[psutil.Process], limit_bytes: int) -> int:
