@@ -66,7 +66,7 @@ class Programs:
         self, command: Sequence[str], printed: Path, variables: Mapping[str, str]
     ) -> subprocess.Popen[bytes] | None:
         """In a session of its own, so that Ctrl-C only reaches it through `stop`."""
-        environment = os.environ | {"COLUMNS": "200"} | variables
+        environment = {**os.environ, "COLUMNS": "200", **variables}
         with self._lock, printed.open("wb") as out:
             if self.stopped:
                 return None
