@@ -36,7 +36,7 @@ def judge_real(folder: Path, failing: int) -> tuple[int, int, float]:
         str(write_bundle(folder / "bundles" / name, **FAULTS.get(kind, {}))) for name, kind in kinds.items()
     ]
     asked = {
-        "dataset": DEMO / "LETTERS", "output": folder / "real", "seeds": 1, "time-budget": "30s",
+        "dataset": DEMO / "LETTERS", "output": folder / "real", "seeds": 1, "time-budget": "90s",
         "memory-budget": "1200MB", "image-size": 32, "tasks-per-dataset": TASKS, "ways": "2-5", "shots": "1-2",
         "query-per-class": 2,
     }  # fmt: skip
@@ -49,7 +49,7 @@ def judge_real(folder: Path, failing: int) -> tuple[int, int, float]:
         check=False,
         env=os.environ | {"COLUMNS": "200"},
     )
-    if done.returncode:
+    if done.returncode not in (0, 1):  # 1: none was scored, as the rows tell
         raise SystemExit(f"organiser: real runs: status {done.returncode}: {done.stderr.strip()[-300:]}")
     rows = ledger_of(folder / "real").rows()
     for row in rows.values():
