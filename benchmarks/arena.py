@@ -23,18 +23,15 @@ from typing import Any
 from _arena_plots import write_plots
 from _arena_report import CONTROLLER, markdown, rows
 from _arena_results import Result
-from _arena_runs import Runner, Unit, bundle_name, cross_domain, cross_domain_name, datasets_in, stored
+from _arena_runs import Runner, Unit, cross_domain, cross_domain_name, datasets_in, stored
 from _learner_report import Report
 
 from autometa.core.errors import ConfigError
 from autometa.core.options import RunOptions
 from autometa.core.settings import validate_settings
+from autometa.judging.images import fill_cache
+from autometa.judging.submissions import bundle_name
 from ingestion import InputError
-from ingestion.doubles import set_doubles_aside
-from ingestion.image_size import choose_image_size
-from ingestion.images import decode_dataset, default_cache_dir
-from ingestion.sources import read_source
-from ingestion.survey import choose_preparations
 from ingestion.terminal import prepare_process
 from run_local import DEMO, find_submission
 
@@ -174,11 +171,7 @@ def decode(datasets: Iterable[Path], image_size: str) -> None:
     the size that images of a folder get in a run without a memory budget."""
     for folder in datasets:
         try:
-            source = set_doubles_aside(read_source(folder))
-            px = choose_image_size(source, 1, None) if image_size == "auto" else int(image_size)
-            source = choose_preparations(source, px)
-            for name, dataset in source.datasets.items():
-                decode_dataset(dataset, source.preparation(name, px), default_cache_dir())
+            fill_cache(folder, "auto" if image_size == "auto" else int(image_size))
         except InputError as error:
             print(f"{folder}: {error}", file=sys.stderr)
 

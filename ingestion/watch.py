@@ -210,7 +210,8 @@ def end_strays(is_stray: Callable[[psutil.Process], bool]) -> None:
         kill_processes(strays)
         psutil.wait_procs(strays, timeout=REST_S)
         if time.monotonic() > until:
-            return
+            break
+    reap_adopted()
 
 
 def _holds(is_stray: Callable[[psutil.Process], bool], process: psutil.Process) -> bool:
@@ -239,6 +240,18 @@ def _reap(pid: int) -> None:
     """Take a process that has ended out of the table of processes, where it would keep its number."""
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
+
+
+def reap_adopted() -> None:
+    """Reap processes that this one has adopted and that have ended, such as what is left of a sandbox: until then
+    they keep their process ids, of which a container has few. What this program has started itself leads a session
+    or is in that of this process, and is left to those who wait for it."""
+    own = os.getsid(0)
+    for process in psutil.Process().children():
+        with contextlib.suppress(psutil.Error, ProcessLookupError, ChildProcessError):
+            over = process.status() == psutil.STATUS_ZOMBIE
+            if over and os.getsid(process.pid) not in (own, process.pid):
+                os.waitpid(process.pid, os.WNOHANG)
 
 
 def used_bytes(meter: MemoryMeter | None, processes: list[psutil.Process], limit_bytes: int) -> int:

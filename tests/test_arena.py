@@ -14,6 +14,7 @@ from types import ModuleType
 
 import pytest
 
+from autometa.judging import programs
 from ingestion.sources import read_source
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -176,7 +177,7 @@ def test_runs_that_are_stopped_leave_no_result(
     program = tmp_path / "program.py"
     program.write_text("import time; time.sleep(60)")
     monkeypatch.setattr(runs, "PROGRAM", program)
-    monkeypatch.setattr(runs, "END_S", 2.0)  # a signal may be lost while Python starts
+    monkeypatch.setattr(programs, "STOP_S", 2.0)  # a signal may be lost while Python starts
     runner = runs.Runner(tmp_path / "kept", "")
     units = [runs.Unit(Path("x"), Path("A"), 20.0, seed) for seed in range(3)]
     threading.Timer(0.3, runner.stop).start()

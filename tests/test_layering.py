@@ -26,7 +26,7 @@ PACKAGES = [
 ON_TOP = {"__init__", "__main__", "display", "submission"}
 """Modules that lie directly in `autometa`; packages import none of them."""
 
-PRODUCT = ["classifier", "bundles", "tuning", "cli"]
+PRODUCT = ["classifier", "bundles", "tuning", "judging", "cli"]
 """What people use: packages on top of everything, also of `ingestion` and `scoring`. In order, as above."""
 
 DOORS = {

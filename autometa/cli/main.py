@@ -17,6 +17,7 @@ from autometa.cli.program import Group
 
 COMMANDS: dict[str, str] = {
     "run": "autometa.cli.run:run",
+    "judge": "autometa.cli.judge:judge",
     "tune-budget": "autometa.cli.tune_budget:tune_budget",
     "fit": "autometa.cli.fit:fit",
     "classify": "autometa.cli.classify:classify",

@@ -24,21 +24,31 @@ _HTML = Path(__file__).parent / "html"
 _STYLE = Path(scoring.__file__).parent / "page" / "style.css"
 
 
-def render_page(budget: Budget) -> str:
-    """The page."""
-    environment = Environment(
-        loader=FileSystemLoader(_HTML),
+def page_environment(folder: Path) -> Environment:
+    """Templates in a folder, which escape all text."""
+    return Environment(
+        loader=FileSystemLoader(folder),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def page_style() -> str:
+    """The style of the report of a run."""
+    return _STYLE.read_text("utf-8")
+
+
+def render_page(budget: Budget) -> str:
+    """The page."""
+    environment = page_environment(_HTML)
     environment.filters |= {"duration": show_duration, "memory": show_memory, "budget": show_budget}
     environment.filters |= {"signed": signed, "spent": show_seconds, "limits": describe}
     safe = environment.filters["safe"]
     headings, rows = table_rows(budget)
     return environment.get_template("page.html").render(
-        style=safe(_STYLE.read_text("utf-8") + (_HTML / "budget.css").read_text("utf-8")),
+        style=safe(page_style() + (_HTML / "budget.css").read_text("utf-8")),
         budget=budget,
         plot=draw(budget),
         headings=headings,

@@ -1,0 +1,73 @@
+"""The ledger of a judging: whole lines, whatever happens to the program or the disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up_runs import IDENTITY, made_up, opened, units
+
+from autometa.core.errors import ConfigError
+from autometa.judging import ledger as ledger_module
+from autometa.judging.ledger import Ledger, LedgerFull
+
+UNITS = units("good", "bad")
+
+
+def test_rows_are_read_as_they_were_kept_and_later_ones_replace_earlier_ones(tmp_path: Path) -> None:
+    ledger = opened(tmp_path / "runs.jsonl")
+    rows = [made_up(unit) for unit in UNITS]
+    for row in rows:
+        ledger.add(row)
+    again = rows[0].model_copy(update={"wall_s": 99.0})
+    ledger.add(again)
+    assert list(opened(ledger.file).rows().values()) == [*rows[1:], again]
+    assert ledger.identity() == IDENTITY
+
+
+@pytest.mark.parametrize("cut", [1, 20, 200])
+def test_a_line_that_a_kill_has_left_half_written_is_cut_off(tmp_path: Path, cut: int) -> None:
+    ledger = opened(tmp_path / "runs.jsonl")
+    for unit in UNITS[:2]:
+        ledger.add(made_up(unit))
+    content = ledger.file.read_bytes()
+    ledger.file.write_bytes(content[:-cut])
+    resumed = opened(ledger.file)
+    assert list(resumed.rows()) == [UNITS[0].key] and resumed.cut_bytes > 0
+    resumed.add(made_up(UNITS[1]))
+    assert ledger.file.read_bytes() == content
+
+
+def test_a_first_line_that_is_half_written_is_written_again(tmp_path: Path) -> None:
+    ledger = opened(tmp_path / "runs.jsonl")
+    whole = ledger.file.read_bytes()
+    ledger.file.write_bytes(whole[:10])
+    assert opened(ledger.file).rows() == {} and ledger.file.read_bytes() == whole
+
+
+def test_a_full_disk_leaves_no_part_of_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = opened(tmp_path / "runs.jsonl")
+    ledger.add(made_up(UNITS[0]))
+    before = ledger.file.read_bytes()
+
+    def fill(file: Path, record: dict[str, Any]) -> None:
+        with file.open("a") as stream:
+            stream.write('{"submission": "go')
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(ledger_module, "append", fill)
+    with pytest.raises(LedgerFull, match=r"No space left on device.*--resume"):
+        ledger.add(made_up(UNITS[1]))
+    assert ledger.file.read_bytes() == before
+
+
+def test_another_judging_and_a_strange_line_are_named(tmp_path: Path) -> None:
+    ledger = opened(tmp_path / "runs.jsonl")
+    other = IDENTITY.model_copy(update={"options": {"time_budget": "60s"}})
+    with pytest.raises(ConfigError, match="time-budget 30s, not 60s"):
+        Ledger(ledger.file).open(other)
+    with ledger.file.open("a") as stream:
+        stream.write('{"submission": "x"}\n')
+    with pytest.raises(ConfigError, match="line 2: damaged"):
+        ledger.rows()
