@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,12 @@ class MetaTest:
         self._ready = False
         self._fresh = True
         self._failed_starts = 0
+        self._hurried: float | None = None
+
+    def end_by(self, deadline: float) -> None:
+        """There is less time than was told: everything is to be done by `deadline` (monotonic seconds)."""
+        if self.limits.deadline is None or deadline < self.limits.deadline:
+            self.limits, self._hurried = replace(self.limits, deadline=deadline), deadline
 
     def warm_up(self) -> tuple[int, ...]:
         """Start the child now, so that its imports run during meta-training; returns its process id, or nothing where
@@ -166,7 +172,7 @@ class MetaTest:
             original_labels=np.asarray(part.labels[draw.support_rows]).tolist(),
             ways=draw.ways,
             shots=draw.shots,
-            left=asdict(TasksLeft(tasks_left, self._images_left[number - 1], limit)),
+            left=asdict(TasksLeft(tasks_left, self._images_left[number - 1], limit, self._hurried)),
         )
         left = self._left_s()
         load_s = None if left is None else max(left / (2 if self._fresh else 3), 5)

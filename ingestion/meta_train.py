@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from ingestion.contract import Limits
@@ -12,7 +13,7 @@ from ingestion.prepare import Prepared
 from ingestion.process import LaunchPlan, SubmissionProcess
 from ingestion.settings import Event, IngestionSettings, OnEvent
 from ingestion.shared_images import shared_parts
-from ingestion.terminal import first_interrupt
+from ingestion.terminal import HURRY_S, first_interrupt
 
 INTERRUPTED = "interrupted: the learner saved before answers the tasks; interrupt again to stop the run"
 
@@ -25,12 +26,13 @@ def meta_train(
     on_event: OnEvent,
     *,
     beside: tuple[int, ...] = (),
+    hurry: Callable[[float], None] = lambda _: None,
 ) -> str:
     """Let the submission meta-train and save. Returns "" or why it ended early; meta-test then uses what
     was saved before. The memory of the processes `beside` counts too.
 
     The first Ctrl-C or SIGTERM ends it early where a learner was saved and there is time to use it. KeyboardInterrupt
-    where not, and at the second one.
+    where not, and at the second one. After SIGTERM, `hurry` hears by when everything must be done.
     """
     model_dir, log_dir = settings.model_folder, settings.output_dir / "logs"
     with (
@@ -59,6 +61,8 @@ def meta_train(
                 if not interrupt.asked:
                     return _ended_early(error, model_dir, on_event)
             if interrupt.asked:
+                if interrupt.hurries:
+                    hurry(time.monotonic() + HURRY_S)
                 return _interrupted(model_dir, limits, on_event)
     return ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib.metadata
 import io
@@ -43,16 +44,45 @@ FIXED = (errno.EBUSY, errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS)
 """What renaming a folder fails with that is a mount point, or whose parent may not be changed."""
 
 
-def write_atomically(file: Path, text: str) -> None:
-    """Write `text` so that a kill leaves the old file or the new one, never half of it."""
+def write_atomically(file: Path, text: str, *, durable: bool = True) -> None:
+    """Write `text` so that a kill leaves the old file or the new one, never half of it; with `durable`, a power cut
+    too. OSError names the file where it cannot be written."""
     writing = file.with_name(f".{file.name}.{os.getpid()}")
     writing.unlink(missing_ok=True)
     try:
         with writing.open("x", encoding="utf-8", errors="backslashreplace") as stream:  # never through a link
             stream.write(text)
+            if durable:
+                stream.flush()
+                _flush(stream.fileno())
         writing.replace(file)
+        if durable:
+            _flush_folder(file.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(file)) from error
     finally:
-        writing.unlink(missing_ok=True)  # a half file would keep space that is short
+        with contextlib.suppress(OSError):
+            writing.unlink(missing_ok=True)  # a half file would keep space that is short
+
+
+def _flush(opened: int) -> None:
+    """Wait until an open file or folder is on the disk; some file systems cannot tell."""
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
+            raise
+
+
+def _flush_folder(folder: Path) -> None:
+    try:
+        opened = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # it may be written, but not read
+        return
+    try:
+        _flush(opened)
+    finally:
+        os.close(opened)
 
 
 def prepare_output_dir(folder: Path, model_dir: Path, *, overwrite: bool) -> None:
@@ -106,7 +136,8 @@ def write_predictions(folder: Path, task: int, predictions: NDArray[Any]) -> Non
     """`task_{i}.predict`: a row per query image, separated by spaces, as the original scoring reads it."""
     text = io.StringIO()
     np.savetxt(text, predictions, fmt="%d" if predictions.ndim == 1 else "%.9g")
-    write_atomically(folder / f"task_{task}.predict", text.getvalue())
+    # after a power cut, the run that goes on answers all tasks again
+    write_atomically(folder / f"task_{task}.predict", text.getvalue(), durable=False)
 
 
 def write_missing(folder: Path, task: int, draw: TaskDraw) -> None:

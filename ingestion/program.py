@@ -194,7 +194,9 @@ class _Run:
             self.on_event(Event("stage", "meta-train"))
             with result.timed("meta_train"):
                 beside = test.warm_up() if self.prepared.standby else ()
-                reason = meta_train(self.prepared, plan, limits, settings, self.on_event, beside=beside)
+                reason = meta_train(
+                    self.prepared, plan, limits, settings, self.on_event, beside=beside, hurry=test.end_by
+                )
             if reason and (decoding := self._told_of_decoding()):
                 reason = f"{reason}; {decoding}"
         if not has_learner(settings.model_folder):
@@ -261,14 +263,8 @@ class _Run:
     def _write_settings(self) -> None:
         """`logs/experimental_settings.txt`: the settings and what they led to, without paths."""
         hidden = {
-            "started",
-            "input_data_dir",
-            "output_dir",
-            "cache_dir",
-            "model_dir",
-            "shared_dir",
-            "submission",
-        }
+            "started", "input_data_dir", "output_dir", "cache_dir", "model_dir", "shared_dir", "submission",
+        }  # fmt: skip
         shown = self.settings.model_dump(mode="json", exclude=hidden) | {"sandbox used": self.sandbox}
         lines = [f"{name}: {value}" for name, value in shown.items()]
         prepared = self.prepared

@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from autometa.classifier.rejection import Rejection
 from autometa.classifier.sources import RECORD, open_model, open_precomputed, open_preset
 from autometa.classifier.spaces import FeatureSpace, LearnerSpace, PortfolioSpace, Support
-from autometa.core.errors import ArtifactError
-from autometa.core.files import load_tensors, remove_other_tensors, save_tensors, write_model
+from autometa.core.files import (
+    load_tensors,
+    read_checked,
+    remove_other_tensors,
+    save_tensors,
+    write_checked,
+)
 from ingestion import Preparation
 
 if TYPE_CHECKING:
@@ -74,19 +79,13 @@ def save(classifier: FewShotClassifier, folder: Path) -> None:
         rejection=vars(classifier._rejection) if classifier._rejection else None,
         serving=classifier._serving,
     )
-    write_model(folder / RECORD, record)
+    write_checked(folder / RECORD, record)
     remove_other_tensors(folder, (STEM,), (file,))
 
 
 def load(kind: type[FewShotClassifier], folder: Path) -> FewShotClassifier:
     """The classifier that `save` has written. ArtifactError where a file is missing or damaged."""
-    file = folder / RECORD
-    try:
-        record = Record.model_validate_json(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ArtifactError(f"{file}: no saved classifier ({error.strerror})") from error
-    except (UnicodeDecodeError, ValidationError) as error:
-        raise ArtifactError(f"{file}: damaged, or of another version ({error})") from error
+    record = read_checked(folder / RECORD, Record, "classifier")
     classifier = kind(
         None if record.encoder else folder,
         encoder=record.encoder,

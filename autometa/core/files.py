@@ -1,30 +1,37 @@
 """Files of saved learners: tensors as safetensors, descriptions as JSON, never pickle.
 
-A file is written under another name and then renamed, so that a kill leaves the old file or the new one, never half
-of one.
+A file is written under another name and then renamed, so that a kill or a power cut leaves the old file or the new
+one, never half of one. Each holds a checksum of its content, which tells a damaged file when it is read.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
+import json
+import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from pydantic import BaseModel, ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from autometa.core.errors import ArtifactError
-from autometa.core.journals import write_whole
+from autometa.core.journals import replacing, write_whole
 
 DESCRIPTION = "learner.json"
 """Name of the file that makes a folder a saved learner; it names the files with tensors."""
 
 DIGITS = 12
 """Of the digest of its content, in the name of a file with tensors."""
+
+CHECKSUM = "checksum"
+"""Of the content of a file, in the file itself; files of earlier versions have none, and are not checked."""
+
+AGAIN = "copy the folder again, or learn anew"
 
 Tensors = Mapping[str, torch.Tensor]
 Model = TypeVar("Model", bound=BaseModel)
@@ -36,26 +43,55 @@ class _AnyDescription(BaseModel):
     format: str = "autometa-learner"
 
 
-def write_model(file: Path, model: BaseModel) -> None:
-    """Write a pydantic model to a JSON file, atomically."""
-    write_whole(file, model.model_dump_json(indent=1))
+def write_model(file: Path, model: BaseModel, *, durable: bool = True) -> None:
+    """Write a pydantic model to a JSON file, atomically; with `durable`, a power cut does no harm either.
+    UnwritableFile, an OSError, where it cannot be written."""
+    write_whole(file, model.model_dump_json(indent=1), durable=durable)
+
+
+def write_checked(file: Path, model: BaseModel) -> None:
+    """The same, with a checksum, for `read_checked`."""
+    content = json.loads(model.model_dump_json())
+    write_whole(file, json.dumps(content | {CHECKSUM: _checksum(content)}, indent=1))
+
+
+def read_checked(file: Path, model: type[Model], what: str) -> Model:
+    """What `write_checked` has written. ArtifactError names the file and what is wrong with it; `what` it is of."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        told = content.pop(CHECKSUM, None) if isinstance(content, dict) else None
+        if told is not None and told != _checksum(content):
+            raise ArtifactError(
+                f"{file}: damaged, its content is not what was written; {AGAIN} (if you have edited it, remove its "
+                f"`{CHECKSUM}`)"
+            )
+        return model.model_validate_json(json.dumps(content))
+    except OSError as error:
+        raise ArtifactError(f"{file}: no saved {what} ({error.strerror})") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
+        expected = model.model_fields["format"].default
+        raise ArtifactError(
+            f"{file}: damaged, or of another version than {expected} ({why}); {AGAIN}"
+        ) from error
+    except ValueError as error:  # no JSON, or no text
+        raise ArtifactError(f"{file}: damaged ({error}); {AGAIN}") from error
+
+
+def _checksum(content: Any) -> str:
+    """Of JSON values, however they are written."""
+    return f"{zlib.crc32(json.dumps(content, sort_keys=True).encode()):08x}"
 
 
 def write_description(folder: Path, description: BaseModel) -> None:
     """Write `learner.json`, atomically. Write it last: it turns the files that it names into a learner."""
-    write_model(folder / DESCRIPTION, description)
+    write_checked(folder / DESCRIPTION, description)
 
 
 def read_description(folder: Path, model: type[Model]) -> Model:
     """The validated `learner.json` of a folder. ArtifactError names the file and what is wrong with it."""
-    file = folder / DESCRIPTION
-    try:
-        return model.model_validate_json(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ArtifactError(f"{file}: no saved learner ({error.strerror})") from error
-    except (UnicodeDecodeError, ValidationError) as error:
-        expected = model.model_fields["format"].default
-        raise ArtifactError(f"{file}: damaged, or of another version than {expected} ({error})") from error
+    return read_checked(folder / DESCRIPTION, model, "learner")
 
 
 def read_format(folder: Path) -> str:
@@ -64,19 +100,26 @@ def read_format(folder: Path) -> str:
 
 
 def write_tensors(file: Path, tensors: Tensors) -> None:
-    """Write tensors to a safetensors file, atomically. OSError where it cannot be written."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    """Write tensors to a safetensors file, atomically. UnwritableFile, an OSError, where it cannot be written."""
     # the format needs contiguous tensors in main memory that share no storage
     copies = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
     }
-    try:
-        save_file(copies, partial)
-    except SafetensorError as error:  # a full disk, as a rule
-        partial.unlink(missing_ok=True)
-        raise OSError(f"{file}: cannot be written ({error})") from error
-    partial.replace(file)
+    with replacing(file) as partial:
+        try:
+            save_file(copies, partial, metadata={CHECKSUM: _checksum_of_tensors(copies)})
+        except SafetensorError as error:  # a full disk, as a rule
+            raise OSError(str(error)) from error
+
+
+def _checksum_of_tensors(tensors: Tensors) -> str:
+    """Of names, types, shapes and values."""
+    checksum = 0
+    for name, tensor in sorted(tensors.items()):
+        checksum = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), checksum)
+        checksum = zlib.crc32(tensor.contiguous().reshape(-1).view(torch.uint8).numpy(), checksum)
+    return f"{checksum:08x}"
 
 
 def hash_tensors(tensors: Tensors) -> str:
@@ -94,11 +137,30 @@ def save_tensors(folder: Path, stem: str, tensors: Tensors) -> str:
 
 
 def save_known(folder: Path, stem: str, digest: str, tensors: Callable[[], Tensors]) -> str:
-    """The same for tensors whose digest is known, so that nothing is hashed, or even gathered, twice."""
+    """The same for tensors whose digest is known, so that nothing is hashed, or even gathered, twice. A file that an
+    earlier run has left is read once: a damaged one is written again."""
     file = folder / f"{stem}-{digest[:DIGITS]}.safetensors"
-    if not file.exists():
+    if not _is_whole(file):
         write_tensors(file, tensors())
     return file.name
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a file of tensors is there, and is what was written."""
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        return False
+    return _is_readable(file, (status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=256)
+def _is_readable(file: Path, stamp: tuple[int, ...]) -> bool:  # the stamp is a part of the key
+    try:
+        load_tensors(file.parent, file.name)
+    except ArtifactError:
+        return False
+    return True
 
 
 def count_tensor_bytes(folder: Path | None) -> dict[str, int]:
@@ -112,10 +174,16 @@ def load_tensors(folder: Path, name: str) -> dict[str, torch.Tensor]:
     out of the folder."""
     if Path(name).name != name:
         raise ArtifactError(f"{folder / DESCRIPTION}: `{name}` is not a file name")
+    file = folder / name
     try:
-        return load_file(folder / name)
+        with safe_open(file, "pt") as opened:
+            told = opened.metadata()
+        tensors = load_file(file)
     except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{folder / name}: missing or damaged ({error})") from error
+        raise ArtifactError(f"{file}: missing or damaged ({error}); {AGAIN}") from error
+    if told is not None and told.get(CHECKSUM) != _checksum_of_tensors(tensors):
+        raise ArtifactError(f"{file}: damaged, its content is not what was written; {AGAIN}")
+    return tensors
 
 
 def remove_other_tensors(folder: Path, stems: Iterable[str], kept: Collection[str | None]) -> None:

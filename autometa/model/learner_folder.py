@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from autometa.core.budget import process_age_s, stopwatch
+from autometa.core.errors import describe
 from autometa.core.files import count_tensor_bytes
 from autometa.planning.saving import SavingCosts
 
@@ -33,16 +34,22 @@ class LearnerFolder:
         self.costs = costs or SavingCosts()
         self._since_saved = stopwatch()
 
-    def save(self, learner: Savable) -> None:
-        """Replace what is in the folder by this learner; a kill leaves the old one or the new."""
+    def save(self, learner: Savable) -> bool:
+        """Replace what is in the folder by this learner; a kill leaves the old one or the new. Whether the learner is
+        there: where it cannot be written, as on a full disk, the one before stays, and that is reported."""
         if self.folder is not None:
             before, elapsed = count_tensor_bytes(self.folder), stopwatch()
-            learner.save(self.folder)
+            try:
+                learner.save(self.folder)
+            except OSError as error:
+                self._report(f"learner not saved, the one before stays: {describe(error)}")
+                return False
             after, seconds = count_tensor_bytes(self.folder), elapsed()
             self.costs.add(seconds, sum(size for name, size in after.items() if name not in before))
             self._since_saved = stopwatch()
             stage = learner.validation["stage"]
             self._report(f"learner on disk ({stage}, {process_age_s():.1f} s after the start)")
+        return True
 
     def save_again_s(self) -> float:
         """Seconds to reserve for saving a learner as large as the one that is in the folder, all of it new."""
