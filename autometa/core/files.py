@@ -1,7 +1,8 @@
 """Files of saved learners: tensors as safetensors, descriptions as JSON, never pickle.
 
 A file is written under another name and then renamed, so that a kill or a power cut leaves the old file or the new
-one, never half of one. Each holds a checksum of its content, which tells a damaged file when it is read.
+one, never half of one. Each holds a checksum of its content, which tells a damaged file when it is read; files of earlier
+versions have none, and are not checked.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from autometa.core.errors import ArtifactError
-from autometa.core.journals import replacing, write_whole
+from autometa.core.journals import CHECKSUM, checksum_of, replacing, write_whole
 
 DESCRIPTION = "learner.json"
 """Name of the file that makes a folder a saved learner; it names the files with tensors."""
@@ -28,8 +29,6 @@ DESCRIPTION = "learner.json"
 DIGITS = 12
 """Of the digest of its content, in the name of a file with tensors."""
 
-CHECKSUM = "checksum"
-"""Of the content of a file, in the file itself; files of earlier versions have none, and are not checked."""
 
 AGAIN = "copy the folder again, or learn anew"
 
@@ -52,7 +51,7 @@ def write_model(file: Path, model: BaseModel, *, durable: bool = True) -> None:
 def write_checked(file: Path, model: BaseModel) -> None:
     """The same, with a checksum, for `read_checked`."""
     content = json.loads(model.model_dump_json())
-    write_whole(file, json.dumps(content | {CHECKSUM: _checksum(content)}, indent=1))
+    write_whole(file, json.dumps(content | {CHECKSUM: checksum_of(content)}, indent=1))
 
 
 def read_checked(file: Path, model: type[Model], what: str) -> Model:
@@ -60,7 +59,7 @@ def read_checked(file: Path, model: type[Model], what: str) -> Model:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         told = content.pop(CHECKSUM, None) if isinstance(content, dict) else None
-        if told is not None and told != _checksum(content):
+        if told is not None and told != checksum_of(content):
             raise ArtifactError(
                 f"{file}: damaged, its content is not what was written; {AGAIN} (if you have edited it, remove its "
                 f"`{CHECKSUM}`)"
@@ -77,11 +76,6 @@ def read_checked(file: Path, model: type[Model], what: str) -> Model:
         ) from error
     except ValueError as error:  # no JSON, or no text
         raise ArtifactError(f"{file}: damaged ({error}); {AGAIN}") from error
-
-
-def _checksum(content: Any) -> str:
-    """Of JSON values, however they are written."""
-    return f"{zlib.crc32(json.dumps(content, sort_keys=True).encode()):08x}"
 
 
 def write_description(folder: Path, description: BaseModel) -> None:

@@ -11,12 +11,15 @@ import contextlib
 import errno
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from autometa.core.errors import UnwritableFile
 
+CHECKSUM = "checksum"
+"""Of the content of a file or a line, in the same."""
 NO_FLUSHING = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES, errno.EPERM, errno.EISDIR)
 """What flushing fails with on file systems that have none: they keep their own promises."""
 
@@ -70,7 +73,8 @@ def append(file: Path, record: dict[str, Any], *, durable: bool = False) -> None
         with file.open("ab", buffering=0) as journal:
             before = journal.seek(0, os.SEEK_END)
             try:
-                _write_all(journal.fileno(), (json.dumps(record) + "\n").encode())
+                line = json.dumps(record | {CHECKSUM: checksum_of(record)}) + "\n"
+                _write_all(journal.fileno(), line.encode())
                 if durable:
                     os.fsync(journal.fileno())
             except OSError:
@@ -88,28 +92,42 @@ def _write_all(opened: int, content: bytes) -> None:
 
 
 def read(file: Path) -> list[dict[str, Any]]:
-    """The records of a journal whose end is whole; none where there is no such file."""
-    return [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else []
+    """The records of a journal, without damaged lines; none where there is no such file."""
+    lines = file.read_bytes().split(b"\n")[:-1] if file.exists() else []
+    return [record for line in lines if (record := _parse(line)) is not None]
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """The record in a line of a journal; None where it is not what was written. Lines of earlier versions have no
+    checksum."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(record, dict):
+        return None
+    told = record.pop(CHECKSUM, None)
+    return record if told is None or told == checksum_of(record) else None
+
+
+def checksum_of(content: Any) -> str:
+    """Of JSON values, however they are written."""
+    return f"{zlib.crc32(json.dumps(content, sort_keys=True).encode()):08x}"
 
 
 def cut_damaged_end(file: Path) -> int:
     """Cut a journal before its first damaged line; returns how many bytes were removed.
 
-    A run that is killed while it writes can leave half a line. A whole line is a JSON object that ends in a newline.
-    Returns 0 if nothing was wrong or the file does not exist.
+    A run that is killed while it writes can leave half a line. A whole line is a JSON object that ends in a newline
+    and has the content that was written. Returns 0 if nothing was wrong or the file does not exist.
     """
     if not file.exists():
         return 0
-    content = file.read_bytes()
-    whole = 0
-    for line in content.splitlines(keepends=True):
-        try:
-            is_whole = line.endswith(b"\n") and isinstance(json.loads(line), dict)
-        except ValueError:
-            is_whole = False
-        if not is_whole:
+    content, whole = file.read_bytes(), 0
+    for line in content.split(b"\n")[:-1]:
+        if _parse(line) is None:
             break
-        whole += len(line)
+        whole += len(line) + 1
     if whole < len(content):
         with file.open("rb+") as stream:
             stream.truncate(whole)
