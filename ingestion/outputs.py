@@ -141,8 +141,10 @@ def write_predictions(folder: Path, task: int, predictions: NDArray[Any]) -> Non
 
 
 def write_missing(folder: Path, task: int, draw: TaskDraw) -> None:
-    """Mark a task as not done: all NaN in the right shape, so that any scoring program counts it."""
-    write_predictions(folder, task, np.full((draw.query_labels.size, draw.ways), np.nan))
+    """Mark a task as not done: all NaN in the right shape, so that any scoring program counts it. On a disk that is
+    full, there is no file, which ours counts alike."""
+    with contextlib.suppress(OSError):
+        write_predictions(folder, task, np.full((draw.query_labels.size, draw.ways), np.nan))
 
 
 class Reserve:

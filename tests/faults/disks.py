@@ -19,12 +19,14 @@ from safetensors import SafetensorError
 from autometa.core import files
 
 FULL = "No space left on device"
-HALF_NAME = re.compile(r"^\.(.+)\.[0-9]+$|^\.(.+)\.[a-z0-9_]{8}$|^(notes)-[0-9a-f]{32}$|^(.+)\.[0-9]+\.writing$")
+HALF_NAME = re.compile(r"^\.(.+)\.[0-9]+$|^\.(.+)\.[a-z0-9_]{8}$|^(notes)-[0-9a-f]{32}$")
 """Names under which files are written before they are renamed: those of `replacing`, of scoring, of caches."""
 
 
 def final_name(path: Path) -> str:
     """The name that a file has, or gets once it is whole."""
+    if path.suffix == ".writing":
+        return f"{path.stem}.features"
     match = HALF_NAME.match(path.name)
     return next(filter(None, match.groups())) if match else path.name
 
@@ -60,11 +62,11 @@ class FullFile:
 
 
 class FullDisk:
-    """Writing any file whose final name matches `pattern` fails for want of space, after the first `spared` times;
-    `failed` are those that did."""
+    """Writing any file whose final name matches one of the `patterns` fails for want of space, after the first
+    `spared` times; `failed` are those that did."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, pattern: str, spared: int = 0) -> None:
-        self.pattern, self.spared, self.failed = pattern, spared, list[str]()
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *patterns: str, spared: int = 0) -> None:
+        self.patterns, self.spared, self.failed = patterns, spared, list[str]()
         open_file, write, reserve, save = io.open, os.write, os.posix_fallocate, files.save_file
 
         def opening(file: Any, mode: str = "r", *rest: Any, **named: Any) -> Any:
@@ -95,7 +97,7 @@ class FullDisk:
 
     def _is_full(self, file: Any) -> bool:
         name = final_name(path_of(file))
-        if not fnmatch(name, self.pattern):
+        if not any(fnmatch(name, pattern) for pattern in self.patterns):
             return False
         if self.spared > 0:
             self.spared -= 1
