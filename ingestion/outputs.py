@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import importlib.metadata
 import io
 import json
@@ -93,6 +94,7 @@ def prepare_output_dir(folder: Path, model_dir: Path, *, overwrite: bool) -> Non
     everything else.
     """
     if folder.exists() and any(folder.iterdir()):
+        refuse_in_use(folder)
         if not overwrite:
             _set_aside(folder)
         elif (folder / RECORD_FILE).exists() or (folder / LOG_FILE).exists():
@@ -147,6 +149,30 @@ def write_missing(folder: Path, task: int, draw: TaskDraw) -> None:
         write_predictions(folder, task, np.full((draw.query_labels.size, draw.ways), np.nan))
 
 
+def refuse_in_use(folder: Path) -> None:
+    """InputError if another run has claimed this output folder, and has not ended."""
+    with contextlib.closing(_Claim(folder)):
+        return
+
+
+class _Claim:
+    """An output folder is claimed as long as it is locked. On a file system without locks, nothing is known."""
+
+    def __init__(self, folder: Path) -> None:
+        self._opened = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(self._opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.close()
+            raise InputError(f"output folder {folder}: another run is using it; name another folder") from error
+        except OSError:
+            return
+
+    def close(self) -> None:
+        """Others may use the folder now."""
+        os.close(self._opened)
+
+
 class Reserve:
     """Space on disk for the files that are written at the end, so that a disk that fills up ends no run."""
 
@@ -159,11 +185,13 @@ class Reserve:
     @classmethod
     @contextmanager
     def in_folder(cls, folder: Path, draws: Sequence[TaskDraw]) -> Iterator[Reserve]:
-        """Enough to mark every task of `draws` as not done. InputError if the disk has less."""
+        """Enough to mark every task of `draws` as not done; the folder is claimed meanwhile. InputError if the disk has
+        less, or another run uses the folder."""
         rows = [draw.query_labels.size for draw in draws]
         missing = sum(n * draw.ways * len("nan ") for n, draw in zip(rows, draws, strict=True))
         size = missing + sum(rows) * len("99, ") + BLOCK_BYTES * len(draws) + OTHER_FILES_BYTES
         file = folder / RESERVE_FILE
+        refuse_in_use(folder)
         try:
             reserve = cls(file, size)
         except OSError as error:
@@ -171,10 +199,11 @@ class Reserve:
             raise InputError(
                 f"output folder {folder}: no room for the results, {size} bytes ({error.strerror}); free space there"
             ) from error
-        try:
-            yield reserve
-        finally:
-            reserve.release()
+        with contextlib.closing(_Claim(folder)):
+            try:
+                yield reserve
+            finally:
+                reserve.release()
 
     def release(self) -> None:
         """Give the space back."""
