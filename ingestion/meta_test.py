@@ -141,6 +141,8 @@ class MetaTest:
             try:
                 child = self._child or self._spawn()
                 child.await_reply("ready", self._until(START_LIMIT_S), "start for meta-test")
+                if child._is_over():  # it stood by, and was killed after it had said so
+                    raise child._gone()
             except SubmissionError as error:
                 self._end_child()
                 self._failed_starts += 1

@@ -164,7 +164,9 @@ class _Claim:
             fcntl.flock(self._opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self.close()
-            raise InputError(f"output folder {folder}: another run is using it; name another folder") from error
+            raise InputError(
+                f"output folder {folder}: another run is using it; name another folder"
+            ) from error
         except OSError:
             return
 

@@ -55,7 +55,9 @@ def locked_folder(folder: Path, option: str) -> Iterator[None]:
         try:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ConfigError(f"{option} {folder}: another program is using it; name another folder") from error
+            raise ConfigError(
+                f"{option} {folder}: another program is using it; name another folder"
+            ) from error
         except OSError:
             held.close()
         yield

@@ -112,7 +112,9 @@ def test_every_damaged_file_of_a_classifier_is_named(
     names = {path.name.partition("-")[0] for path in model.iterdir()}
     assert names >= {"classifier.json", "learner.json", "support"}
     load = FewShotClassifier.load
-    count = sum(check_every_file(model, tmp_path, load, same, name) for name in ("classifier.json", "support-*"))
+    count = sum(
+        check_every_file(model, tmp_path, load, same, name) for name in ("classifier.json", "support-*")
+    )
     assert count > 0.9 * 2 * len(damages())
 
 

@@ -94,10 +94,29 @@ def test_a_run_works_in_a_folder_with_an_odd_long_name_in_the_plainest_locale(
     dataset = write_meta_album(tmp_path / "data" / "SET", [9] * 8).parent
     output = tmp_path / ODD / LONG
     bundle = make_bundle(meta_fit='print("ñ日本"); return MyLearner()')
-    command = [sys.executable, "run_local.py", "--verbose", "--dataset", str(dataset), "--submission", str(bundle)]
+    command = [
+        sys.executable,
+        "run_local.py",
+        "--verbose",
+        "--dataset",
+        str(dataset),
+        "--submission",
+        str(bundle),
+    ]
     command += ["--output", str(output), "--tasks-per-dataset", "2", "--time-budget", "200s"]
-    command += ["--sandbox", sandboxed, "--query-per-class", "4", "--image-size", "16", "--memory-budget", "2GB"]
-    plain = {name: os.environ[name] for name in ("PATH", "OMP_NUM_THREADS", "PYTHONPATH") if name in os.environ}
+    command += [
+        "--sandbox",
+        sandboxed,
+        "--query-per-class",
+        "4",
+        "--image-size",
+        "16",
+        "--memory-budget",
+        "2GB",
+    ]
+    plain = {
+        name: os.environ[name] for name in ("PATH", "OMP_NUM_THREADS", "PYTHONPATH") if name in os.environ
+    }
     plain |= {"LC_ALL": "C", "HOME": str(tmp_path / ODD), "CUDA_VISIBLE_DEVICES": "", "PYTHONUTF8": "0"}
     done = subprocess.run(command, cwd=ROOT, env=plain, capture_output=True, check=False, timeout=300)
     shown = done.stdout.decode() + done.stderr.decode()

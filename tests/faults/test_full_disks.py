@@ -36,7 +36,11 @@ def expected(tmp_path: Path, small_runs: SmallRuns) -> dict[str, Any]:
 @pytest.mark.medium
 @pytest.mark.parametrize("pattern", ["journal.jsonl", "stages.json", "choices.json", "*.features"])
 def test_a_log_or_a_cache_that_cannot_be_written_costs_one_line(
-    tmp_path: Path, small_runs: SmallRuns, expected: dict[str, Any], pattern: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    small_runs: SmallRuns,
+    expected: dict[str, Any],
+    pattern: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
@@ -55,7 +59,12 @@ def test_a_log_or_a_cache_that_cannot_be_written_costs_one_line(
     [("learner.json", 1, "bootstrap"), ("learner.json", 3, "search"), ("metrics-*", 0, "bootstrap")],
 )
 def test_a_learner_that_cannot_be_written_leaves_the_one_before(
-    tmp_path: Path, small_runs: SmallRuns, pattern: str, spared: int, stage: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    small_runs: SmallRuns,
+    pattern: str,
+    spared: int,
+    stage: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     disk = FullDisk(monkeypatch, pattern, spared=spared)
     lines: list[str] = []
@@ -67,7 +76,11 @@ def test_a_learner_that_cannot_be_written_leaves_the_one_before(
     assert told and all(FULL in line and "free space there" in line for line in told)
     assert learner.validation["stage"] == stage  # what the program returns is what is on disk
     assert measured(tmp_path), "the search went on"
-    with pytest.raises(UnwritableFile, match=f"{FULL}.*free space there") if pattern == "learner.json" else nullcontext():
+    with (
+        pytest.raises(UnwritableFile, match=f"{FULL}.*free space there")
+        if pattern == "learner.json"
+        else nullcontext()
+    ):
         learner.save(tmp_path)
     assert answers_well(tmp_path) == stage
 
@@ -79,7 +92,9 @@ def test_a_first_learner_that_cannot_be_written_is_told_with_the_fix(
     lines: list[str] = []
     learner = small_runs.make(tmp_path, lines.append).bootstrap()
     assert "learner not saved" in lines[0] and FULL in lines[0]
-    with pytest.raises(UnwritableFile, match=rf"backbone-tiny-\w+.safetensors: .*{FULL}.*free space") as raised:
+    with pytest.raises(
+        UnwritableFile, match=rf"backbone-tiny-\w+.safetensors: .*{FULL}.*free space"
+    ) as raised:
         learner.save(tmp_path)
     assert raised.value.plain  # ingestion shows it without a traceback
     assert not list(tmp_path.glob("*.safetensors")) and not list(tmp_path.glob(".*"))
@@ -125,7 +140,10 @@ def test_a_grid_of_budgets_ends_with_a_line_and_keeps_its_points(
 def test_a_full_image_cache_is_one_line_with_the_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = read_meta_album(write_meta_album(tmp_path / "D", [3, 3]))
     for pattern in ("images.npy", "notes"):
-        with monkeypatch.context() as patch, pytest.raises(InputError, match=f"{FULL}; free space.*AUTOMETA_CACHE"):
+        with (
+            monkeypatch.context() as patch,
+            pytest.raises(InputError, match=f"{FULL}; free space.*AUTOMETA_CACHE"),
+        ):
             FullDisk(patch, pattern)
             decode_dataset(dataset, 16, tmp_path)
         assert not list((tmp_path / "images").glob("writing-*"))

@@ -85,7 +85,9 @@ def test_a_learner_is_on_the_disk_before_the_file_that_makes_it_valid(
     assert described == promised(DESCRIPTION) * (len(described) // 3) and len(described) >= 9
     last = max(i for i, event in enumerate(recorder.events) if event == ("rename", DESCRIPTION))
     assert all(recorder.events.index(("rename", name)) < last for name in tensors)
-    assert not [event for event in recorder.events if event in (("flush", "stages.json"), ("flush", "choices.json"))]
+    assert not [
+        event for event in recorder.events if event in (("flush", "stages.json"), ("flush", "choices.json"))
+    ]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +125,10 @@ def test_half_a_line_is_taken_back_where_the_disk_is_full(
             raise OSError(errno.ENOSPC, "No space left on device")
         return write(opened, data[: len(data) // 2])
 
-    with monkeypatch.context() as patch, pytest.raises(UnwritableFile, match=r"journal\.jsonl: cannot be .*free"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(UnwritableFile, match=r"journal\.jsonl: cannot be .*free"),
+    ):
         patch.setattr(os, "write", half)
         journals.append(journal, {"number": 2})
     journals.append(journal, {"number": 3})

@@ -83,7 +83,9 @@ def test_after_sigterm_a_run_keeps_what_it_has_and_ends_soon(
     assert ended - whole.stat().st_mtime < 25
     assert result.succeeded and set(result.failures) == set(range(2, TASKS + 1))
     assert runner.accuracy(1) > 0.7 and (runner.output / "truth.json").exists()
-    told = [float(line.split()[1]) for line in runner.texts("line").splitlines() if line.startswith("deadline")]
+    told = [
+        float(line.split()[1]) for line in runner.texts("line").splitlines() if line.startswith("deadline")
+    ]
     assert told and max(told) <= 12.0  # the process that stood by has heard of it, too
 
 

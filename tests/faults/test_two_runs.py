@@ -25,13 +25,18 @@ def test_a_model_folder_that_another_program_fills_is_refused(tmp_path: Path) ->
     photos = write_meta_album(tmp_path / "SET", [9] * 8)
     with locked_folder(tmp_path / "model", "--output"):
         for _ in range(2):
-            shown = CliRunner().invoke(cli, ["fit", str(photos), "--output", str(tmp_path / "model"), "--overwrite"])
+            shown = CliRunner().invoke(
+                cli, ["fit", str(photos), "--output", str(tmp_path / "model"), "--overwrite"]
+            )
             assert shown.exit_code == 2 and shown.stderr.count("\n") == 1
             assert f"--output {tmp_path / 'model'}: another program is using it; name another" in shown.stderr
     with locked_folder(tmp_path / "model", "--output"):
         pass  # free again
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match=r"file: cannot be used \(File exists\)"), locked_folder(tmp_path / "file", "-o"):
+    with (
+        pytest.raises(ConfigError, match=r"file: cannot be used \(File exists\)"),
+        locked_folder(tmp_path / "file", "-o"),
+    ):
         pass
 
 
@@ -49,7 +54,9 @@ def test_an_ingestion_output_in_use_is_neither_renamed_nor_emptied_nor_resumed(t
 
 
 @pytest.mark.medium
-def test_a_second_ingestion_leaves_the_first_one_alone(runner: Runner, make_bundle: MakeBundle, tmp_path: Path) -> None:
+def test_a_second_ingestion_leaves_the_first_one_alone(
+    runner: Runner, make_bundle: MakeBundle, tmp_path: Path
+) -> None:
     started, ended = tmp_path / "started", tmp_path / "ended"
     wait = f"""
         Path({str(started)!r}).touch()
@@ -79,7 +86,9 @@ def test_two_programs_fill_one_cache_at_once(tmp_path: Path) -> None:
     def work() -> None:
         try:
             decoded.append(np.array(decode_dataset(dataset, 16, tmp_path).images))
-            kind = FeatureFiles(tmp_path / "features", report=lambda line: failures.append(Exception(line))).kind({})
+            kind = FeatureFiles(
+                tmp_path / "features", report=lambda line: failures.append(Exception(line))
+            ).kind({})
             kind.add(keys, features)
             assert len(kind.find(keys)) == 8
         except Exception as error:  # noqa: BLE001 - every failure of a thread counts
