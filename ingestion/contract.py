@@ -16,8 +16,8 @@
 | `METADL_IMAGES_LEFT` | images of these tasks, repeats included |
 | `METADL_TASK_LIMIT_S` | seconds that `fit` and `predict` of the task at hand may take together |
 
-The last three are set anew before each task, and so is `METADL_DEADLINE` where a signal has left less time. Without a limit the variable is absent. The original platform sets none
-of them.
+The last three are set anew before each task, and so is `METADL_DEADLINE` where a signal has left less time. Without
+a limit the variable is absent. The original platform sets none of them.
 """
 
 from __future__ import annotations

@@ -57,7 +57,8 @@ def user_cache_dir() -> Path:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError as error:
         raise InputError(
-            "HOME is not set, and the system knows no home folder of this user: set HOME to a folder that can be written"
+            "HOME is not set, and the system knows no home folder of this user: set HOME to a folder that can be "
+            "written"
         ) from error
 
 

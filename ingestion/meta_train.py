@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from ingestion.contract import Limits
@@ -18,6 +19,15 @@ from ingestion.terminal import HURRY_S, first_interrupt
 INTERRUPTED = "interrupted: the learner saved before answers the tasks; interrupt again to stop the run"
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What there is beside meta-training: the memory of the processes `pids` counts too; `hurry` hears by when
+    everything must be done, where a signal leaves little time."""
+
+    pids: tuple[int, ...] = ()
+    hurry: Callable[[float], None] = lambda _: None
+
+
 def meta_train(
     prepared: Prepared,
     plan: LaunchPlan,
@@ -25,15 +35,15 @@ def meta_train(
     settings: IngestionSettings,
     on_event: OnEvent,
     *,
-    beside: tuple[int, ...] = (),
-    hurry: Callable[[float], None] = lambda _: None,
+    beside: Beside | None = None,
 ) -> str:
     """Let the submission meta-train and save. Returns "" or why it ended early; meta-test then uses what
-    was saved before. The memory of the processes `beside` counts too.
+    was saved before.
 
     The first Ctrl-C or SIGTERM ends it early where a learner was saved and there is time to use it. KeyboardInterrupt
-    where not, and at the second one. After SIGTERM, `hurry` hears by when everything must be done.
+    where not, and at the second one.
     """
+    beside = beside or Beside()
     model_dir, log_dir = settings.model_folder, settings.output_dir / "logs"
     with (
         first_interrupt() as interrupt,
@@ -41,7 +51,7 @@ def meta_train(
         shared_parts(prepared.valid, prepared, plan) as valid,
     ):
         fds, mounted = train.fds + valid.fds, train.mounted + valid.mounted
-        with SubmissionProcess(plan, fds=fds, mounted=mounted, beside=beside) as child:
+        with SubmissionProcess(plan, fds=fds, mounted=mounted, beside=beside.pids) as child:
             try:
                 child.send(
                     "meta-train",
@@ -62,7 +72,7 @@ def meta_train(
                     return _ended_early(error, model_dir, on_event)
             if interrupt.asked:
                 if interrupt.hurries:
-                    hurry(time.monotonic() + HURRY_S)
+                    beside.hurry(time.monotonic() + HURRY_S)
                 return _interrupted(model_dir, limits, on_event)
     return ""
 

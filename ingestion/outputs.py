@@ -187,8 +187,8 @@ class Reserve:
     @classmethod
     @contextmanager
     def in_folder(cls, folder: Path, draws: Sequence[TaskDraw]) -> Iterator[Reserve]:
-        """Enough to mark every task of `draws` as not done; the folder is claimed meanwhile. InputError if the disk has
-        less, or another run uses the folder."""
+        """Enough to mark every task of `draws` as not done; the folder is claimed meanwhile. InputError if the disk
+        has less, or another run uses the folder."""
         rows = [draw.query_labels.size for draw in draws]
         missing = sum(n * draw.ways * len("nan ") for n, draw in zip(rows, draws, strict=True))
         size = missing + sum(rows) * len("99, ") + BLOCK_BYTES * len(draws) + OTHER_FILES_BYTES

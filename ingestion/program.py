@@ -20,7 +20,7 @@ from ingestion.gpu_memory import Card, GpuMeter
 from ingestion.images import default_cache_dir
 from ingestion.memory import Inode, MemoryMeter
 from ingestion.meta_test import MetaTest
-from ingestion.meta_train import has_learner, meta_train
+from ingestion.meta_train import Beside, has_learner, meta_train
 from ingestion.outputs import (
     LOG_FILE,
     TRUTH_FILE,
@@ -193,10 +193,8 @@ class _Run:
         if not reason:
             self.on_event(Event("stage", "meta-train"))
             with result.timed("meta_train"):
-                beside = test.warm_up() if self.prepared.standby else ()
-                reason = meta_train(
-                    self.prepared, plan, limits, settings, self.on_event, beside=beside, hurry=test.end_by
-                )
+                beside = Beside(test.warm_up() if self.prepared.standby else (), test.end_by)
+                reason = meta_train(self.prepared, plan, limits, settings, self.on_event, beside=beside)
             if reason and (decoding := self._told_of_decoding()):
                 reason = f"{reason}; {decoding}"
         if not has_learner(settings.model_folder):

@@ -3,8 +3,8 @@
 Each kind of feature has a folder, named by a digest of everything that determines the features. A folder holds
 shards, which are never changed: a shard is written under another name and renamed, so that any number of processes
 can write and can be killed. A shard has a header, the keys and the features. Its checksum is tested when it is
-opened; a damaged shard is deleted, and its features are computed again. Shards are mapped into memory, not read. When the cache is full, the least
-recently used shards are deleted.
+opened; a damaged shard is deleted, and its features are computed again. Shards are mapped into memory, not read.
+When the cache is full, the least recently used shards are deleted.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ class FeatureKind:
         return {key: self._seen[name][row] for key, (name, row) in found.items()}
 
     def add(self, keys: list[bytes], features: Features) -> None:
-        """Write `features` float32 [n, d] of `keys` [n] to a new shard. If the disk is full or read-only, the run goes
-        on without the cache, after one line of report."""
+        """Write `features` float32 [n, d] of `keys` [n] to a new shard. If the disk is full or read-only, the run
+        goes on without the cache, after one line of report."""
         body = b"".join(keys) + np.ascontiguousarray(features, dtype="<f4").tobytes()
         header = HEADER.pack(MAGIC, len(keys), features.shape[1], KEY_BYTES, zlib.crc32(body))
         name = uuid.uuid4().hex
@@ -117,8 +117,8 @@ class FeatureKind:
             if not self._told:
                 self._told = True
                 self._files.report(
-                    f"feature cache {self._files.root}: cannot be written ({error.strerror}); the run goes on without "
-                    "it; free space there, or name another folder"
+                    f"feature cache {self._files.root}: cannot be written ({error.strerror}); the run goes on "
+                    "without it; free space there, or name another folder"
                 )
 
     def _open_new_shards(self) -> None:
@@ -142,8 +142,8 @@ class FeatureKind:
 
 
 def _open_shard(file: Path) -> tuple[list[bytes], Features] | None:
-    """Keys and mapped features [n, d] of a shard. None if the file is missing; ArtifactError if it is damaged: then it
-    is deleted."""
+    """Keys and mapped features [n, d] of a shard. None if the file is missing; ArtifactError if it is damaged: then
+    it is deleted."""
     try:
         with file.open("rb") as stream:
             mapped = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))

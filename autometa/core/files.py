@@ -1,8 +1,8 @@
 """Files of saved learners: tensors as safetensors, descriptions as JSON, never pickle.
 
 A file is written under another name and then renamed, so that a kill or a power cut leaves the old file or the new
-one, never half of one. Each holds a checksum of its content, which tells a damaged file when it is read; files of earlier
-versions have none, and are not checked.
+one, never half of one. Each holds a checksum of its content, which tells a damaged file when it is read; files of
+earlier versions have none, and are not checked.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from pydantic import BaseModel, ValidationError

@@ -31,8 +31,8 @@ L = TypeVar("L", bound=Savable)
 
 
 def replaces(new: dict[str, Any], old: dict[str, Any]) -> bool:
-    """Whether a learner may take the place of one of an earlier run, by what is known of both: once this run has come
-    as far, where it is not expected to be worse."""
+    """Whether a learner may take the place of one of an earlier run, by what is known of both: once this run has
+    come as far, where it is not expected to be worse."""
     come, had = (STAGES.index(one.get("stage", STAGES[0])) for one in (new, old))
     expected, known = (one.get("normalised_accuracy") for one in (new, old))
     if come != had or expected is None or known is None:
@@ -41,8 +41,8 @@ def replaces(new: dict[str, Any], old: dict[str, Any]) -> bool:
 
 
 class LearnerFolder:
-    """Saves learners in `folder` (None: nothing is saved), reports each, and tells `costs` how long it took. One of an
-    earlier run that goes on stays until it may be replaced."""
+    """Saves learners in `folder` (None: nothing is saved), reports each, and tells `costs` how long it took. One of
+    an earlier run that goes on stays until it may be replaced."""
 
     def __init__(
         self, folder: Path | None, report: Callable[[str], None], costs: SavingCosts | None = None
@@ -74,7 +74,8 @@ class LearnerFolder:
 
     def save(self, learner: Savable) -> bool:
         """Replace what is in the folder by this learner; a kill leaves the old one or the new. Whether the learner is
-        there: not where one of an earlier run stays; where it cannot be written, as on a full disk, the one before stays, and that is reported."""
+        there: not where one of an earlier run stays; and where it cannot be written, as on a full disk, the one
+        before stays, and that is reported."""
         if self._kept is not None and not replaces(learner.validation, self._kept.validation):
             return False
         self._kept = None

@@ -68,8 +68,10 @@ class Incumbent:
         learners of a run are better than those before, as nothing in a portfolio is picked by its score. One of an
         earlier run stays until this run has come as far, and is not expected to be worse."""
         learner.validation.update({"stage": stage} | (estimate.figures() if estimate else {}))
-        if self._earlier and self.latest is not None and not replaces(
-            learner.validation, self.latest.validation
+        if (
+            self._earlier
+            and self.latest is not None
+            and not replaces(learner.validation, self.latest.validation)
         ):
             self.report(f"the learner of the earlier run stays ({self.latest.validation.get('stage')})")
             return False
@@ -84,4 +86,3 @@ class Incumbent:
         if not self._saved.save(learner):
             raise ArtifactError("the learner that was saved is not the one that was to take its place")
         self.latest = learner
-

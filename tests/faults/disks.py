@@ -33,7 +33,7 @@ def final_name(path: Path) -> str:
 
 def path_of(file: Any) -> Path:
     """The path of an open file, or of a file by name."""
-    return Path(os.readlink(f"/proc/self/fd/{file}")) if isinstance(file, int) else Path(os.fspath(file))
+    return Path(f"/proc/self/fd/{file}").readlink() if isinstance(file, int) else Path(os.fspath(file))
 
 
 class FullFile:

@@ -1,4 +1,4 @@
-"""Clocks that jump: a machine that was suspended, a virtual machine that was moved, a wall clock that was set back."""
+"""Clocks that jump: a machine that was suspended, a virtual one that was moved, a wall clock that was set back."""
 
 from __future__ import annotations
 

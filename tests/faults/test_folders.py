@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from ingestion_runs import Runner
 from synthetic import MakeBundle, write_meta_album
 
 from autometa.backbones.local_weights import hub_cache, torch_cache

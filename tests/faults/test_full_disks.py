@@ -1,4 +1,4 @@
-"""A disk that is full at one writer after the other: the run goes on, or ends with one line; nothing on disk suffers."""
+"""A disk that is full at one writer after the other: runs go on, or end with one line; what is on disk stays."""
 
 from __future__ import annotations
 

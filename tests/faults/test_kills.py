@@ -156,7 +156,9 @@ def test_a_grid_of_budgets_killed_whenever_something_changes_on_the_disk(
     with states.taking(monkeypatch):
         tune(folder, FakeRunner())
     expected = json.loads((folder / "budget.json").read_text())["recommendation"]["options"]
-    chosen = [copy for copy, moment in zip(sorted(store.iterdir()), states.moments, strict=True) if kind in moment]
+    chosen = [
+        copy for copy, moment in zip(sorted(store.iterdir()), states.moments, strict=True) if kind in moment
+    ]
     for number, state in enumerate(chosen):
         killed = tmp_path / f"killed-{number}"  # beside the dataset
         state.rename(killed)

@@ -1,4 +1,4 @@
-"""Signals beside Ctrl-C: little time to live, a limit of processor time, a closed terminal, a reader that has gone."""
+"""Signals beside Ctrl-C: little time to live, a limit of processor time, a closed terminal, a reader that is gone."""
 
 from __future__ import annotations
 
