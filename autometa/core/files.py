@@ -112,7 +112,7 @@ def _checksum_of_tensors(tensors: Tensors) -> str:
     checksum = 0
     for name, tensor in sorted(tensors.items()):
         checksum = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), checksum)
-        checksum = zlib.crc32(memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy()), checksum)
+        checksum = zlib.crc32(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data, checksum)
     return f"{checksum:08x}"
 
 

@@ -15,6 +15,7 @@ from small_runs import POOL, SmallRuns, answers_well, choice_of, queries, suppor
 from synthetic import write_meta_album
 
 from autometa.backbones.feature_files import FeatureFiles
+from autometa.backbones.shared_features import SharedKind, StepCosts
 from autometa.classifier.estimator import FewShotClassifier
 from autometa.core import files, journals
 from autometa.core.errors import ArtifactError, AutometaError
@@ -219,3 +220,31 @@ def test_tensors_of_every_kind_have_a_checksum(tmp_path: Path, dtype: torch.dtyp
     files.write_tensors(tmp_path / "kinds.safetensors", tensors)
     read = files.load_tensors(tmp_path, "kinds.safetensors")
     assert all(torch.equal(read[key], tensors[key]) for key in tensors)
+
+
+@pytest.mark.parametrize("damage", ["zeros", "flip"])
+def test_damaged_rows_that_runs_of_a_grid_share_are_computed_again(tmp_path: Path, damage: str) -> None:
+    images = POOL.images[:8]
+    computed: list[int] = []
+
+    def compute(batch: np.ndarray) -> torch.Tensor:
+        computed.append(len(batch))
+        return torch.from_numpy(batch.reshape(len(batch), -1)[:, :6].astype(np.float32))
+
+    def embed() -> torch.Tensor:
+        kind = SharedKind(tmp_path, StepCosts(tmp_path / "costs.steps.jsonl"))
+        kind.embed(images[:2], compute)  # the first batch is always computed
+        kind.embed(images[:8], compute)  # and so is a larger one
+        kind.embed(images[2:8], compute)
+        return kind.embed(images[:8], compute)
+
+    expected = embed()
+    (rows,) = tmp_path.glob("*.rows")
+    computed.clear()
+    assert torch.equal(embed(), expected)
+    whole = list(computed)
+    content = rows.read_bytes()
+    rows.write_bytes(bytes(len(content)) if damage == "zeros" else bytes(byte ^ 1 for byte in content))
+    computed.clear()
+    assert torch.equal(embed(), expected)
+    assert sum(computed) > sum(whole)
