@@ -111,6 +111,9 @@ def main(
         raise click.UsageError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     except InputError as error:
         raise click.UsageError(str(error)) from error
+    except OSError as error:  # a full disk, as a rule; what is done is kept
+        named = f"{error.filename}: " if error.filename else ""
+        raise click.ClickException(f"{named}{error.strerror or error}; free space there") from error
     print_event(Event("note", f"{result.tasks - len(result.failures)} of {result.tasks} tasks done"))
     sys.exit(0 if result.succeeded else 1)
 

@@ -16,8 +16,8 @@
 | `METADL_IMAGES_LEFT` | images of these tasks, repeats included |
 | `METADL_TASK_LIMIT_S` | seconds that `fit` and `predict` of the task at hand may take together |
 
-The last three are set anew before each task. Without a limit the variable is absent. The original platform sets none
-of them.
+The last three are set anew before each task, and so is `METADL_DEADLINE` where a signal has left less time. Without
+a limit the variable is absent. The original platform sets none of them.
 """
 
 from __future__ import annotations
@@ -53,16 +53,22 @@ class TestSpec:
 @dataclass(frozen=True)
 class TasksLeft:
     """What is still to be answered in meta-test: `tasks`, with the one at hand, and their `images`, repeats included.
-    A process that replaces another one has no other way to know. `limit_s`: seconds that the one at hand may take."""
+    A process that replaces another one has no other way to know. `limit_s`: seconds that the one at hand may take.
+    `deadline`: the end of the run, where it is sooner than was told before."""
 
     tasks: int
     images: int
     limit_s: float | None = None
+    deadline: float | None = None
 
     def variables(self) -> dict[str, str]:
         """The environment variables of the table above that are set before each task."""
         left = {"METADL_TASKS_LEFT": str(self.tasks), "METADL_IMAGES_LEFT": str(self.images)}
-        return left if self.limit_s is None else left | {"METADL_TASK_LIMIT_S": f"{self.limit_s:.3f}"}
+        if self.limit_s is not None:
+            left["METADL_TASK_LIMIT_S"] = f"{self.limit_s:.3f}"
+        if self.deadline is not None:
+            left["METADL_DEADLINE"] = str(self.deadline)
+        return left
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Decoded images on disk: one file per dataset, found by content, checked before use, trimmed to a size.
 
 Runs may share a cache. A file in use is locked (`flock`) as long as its images are mapped, so that no other run trims
-it. A file is written under another name and renamed when it is complete, so that a kill leaves no half file.
+it. A file is written under another name and renamed when it is complete, so that a kill leaves no half file. After a
+power cut it may have its size, but not its content: what was written before the machine has started is read once.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,6 +33,8 @@ CAP_BYTES = 20 * 2**30
 """Above this size, the least recently used files are deleted."""
 DIGEST_BLOCK_BYTES = 8 * 2**20
 WRITING_PREFIX = "writing-"
+CHECKSUM = "checksum"
+BOOT_FILE = Path("/proc/sys/kernel/random/boot_id")
 
 Pixels = NDArray[np.uint8]
 
@@ -38,13 +42,14 @@ Pixels = NDArray[np.uint8]
 @dataclass(frozen=True)
 class CacheNotes:
     """What is saved beside an array. `broken`: row → why it could not be decoded; `digest`: of the array's file;
-    `stamp`: inode, size and times (ns) of the file when the digest was last known to hold; `flat`: images of one
-    colour."""
+    `stamp`: inode, size and times (ns) of the file when the digest was last known to hold, and `boot`, the start of
+    the machine before that; `flat`: images of one colour."""
 
     broken: dict[str, str]
     digest: str
     stamp: list[int]
     flat: list[int] = field(default_factory=list)
+    boot: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,7 @@ class ImageCache:
                 array.replace(self._array(key))
                 reasons = {str(row): reason for row, reason in broken.items()}
                 stamp = _stamp(self._array(key).stat())
-                self._write_notes(key, CacheNotes(reasons, digest, stamp, flat))
+                self._write_notes(key, CacheNotes(reasons, digest, stamp, flat, boot_id()))
                 found = self.find(key)
         if found is None:
             raise OSError(errno.EIO, f"{self._array(key).name} is not what was just written")
@@ -133,21 +138,26 @@ class ImageCache:
     def _sound_notes(self, key: str, stream: BinaryIO) -> CacheNotes | None:
         """The notes, if the array is what was written: its file is unchanged, or else its digest is the same."""
         try:
-            notes = CacheNotes(**json.loads(self._notes(key).read_text()))
-        except (FileNotFoundError, PermissionError, ValueError, TypeError):
+            content = json.loads(self._notes(key).read_text(encoding="utf-8"))
+            told = content.pop(CHECKSUM, None)  # those of earlier versions have none
+            notes = CacheNotes(**content)
+        except (FileNotFoundError, PermissionError, ValueError, TypeError, AttributeError):
+            return None
+        if told is not None and told != _checksum(notes):
             return None
         stamp = _stamp(os.fstat(stream.fileno()))
-        if notes.stamp != stamp:
+        if notes.stamp != stamp or notes.boot != boot_id():
             if file_digest(self._array(key)) != notes.digest:
                 return None
             with contextlib.suppress(PermissionError):  # a cache of another user
-                self._write_notes(key, replace(notes, stamp=stamp))
+                self._write_notes(key, replace(notes, stamp=stamp, boot=boot_id()))
         return notes
 
     def _write_notes(self, key: str, notes: CacheNotes) -> None:
         writing = self._folder / f"notes-{uuid.uuid4().hex}"
         try:
-            writing.write_text(json.dumps(asdict(notes)))
+            content = asdict(notes) | {CHECKSUM: _checksum(notes)}
+            writing.write_text(json.dumps(content), encoding="utf-8")
             writing.replace(self._notes(key))
         finally:
             writing.unlink(missing_ok=True)
@@ -157,6 +167,19 @@ class ImageCache:
 
     def _notes(self, key: str) -> Path:
         return self._folder / f"{key}.json"
+
+
+def _checksum(notes: CacheNotes) -> str:
+    return hashlib.blake2b(json.dumps(asdict(notes), sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+@cache
+def boot_id() -> str:
+    """What tells one start of the machine from the next; empty where the system does not say."""
+    try:
+        return BOOT_FILE.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 def file_digest(file: Path) -> str:

@@ -45,10 +45,21 @@ class DecodedDataset:
 
 
 def default_cache_dir() -> Path:
-    """`$AUTOMETA_CACHE_DIR`, or else the cache folder of the user."""
+    """`$AUTOMETA_CACHE_DIR`, or else the cache folder of the user. InputError where there is none."""
     if chosen := os.environ.get("AUTOMETA_CACHE_DIR"):
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "autometa"
+    return user_cache_dir() / "autometa"
+
+
+def user_cache_dir() -> Path:
+    """Where the user's programs keep what they can make again. InputError where the user has no home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError as error:
+        raise InputError(
+            "HOME is not set, and the system knows no home folder of this user: set HOME to a folder that can be "
+            "written"
+        ) from error
 
 
 def decode_dataset(

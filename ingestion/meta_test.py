@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,12 @@ class MetaTest:
         self._fresh = True
         self._failed_starts = 0
         self._isolation = TaskIsolation(self.plan, self.ours) if self.prepared.isolated else None
+        self._hurried: float | None = None
+
+    def end_by(self, deadline: float) -> None:
+        """There is less time than was told: everything is to be done by `deadline` (monotonic seconds)."""
+        if self.limits.deadline is None or deadline < self.limits.deadline:
+            self.limits, self._hurried = replace(self.limits, deadline=deadline), deadline
 
     def warm_up(self) -> tuple[int, ...]:
         """Start the child now, so that its imports run during meta-training; returns its process id, or nothing where
@@ -149,6 +155,8 @@ class MetaTest:
             try:
                 child = self._child or self._spawn()
                 child.await_reply("ready", self._until(START_LIMIT_S), "start for meta-test")
+                if child._is_over():  # it stood by, and was killed after it had said so
+                    raise child._gone()
             except SubmissionError as error:
                 self._end_child()
                 self._failed_starts += 1
@@ -181,7 +189,7 @@ class MetaTest:
             original_labels=np.asarray(part.labels[draw.support_rows]).tolist(),
             ways=draw.ways,
             shots=draw.shots,
-            left=asdict(TasksLeft(tasks_left, self._images_left[number - 1], limit)),
+            left=asdict(TasksLeft(tasks_left, self._images_left[number - 1], limit, self._hurried)),
         )
         left = self._left_s()
         load_s = None if left is None else max(left / (2 if self._fresh else 3), 5)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from ingestion.contract import Limits
@@ -13,9 +15,18 @@ from ingestion.process import LaunchPlan, SubmissionProcess
 from ingestion.settings import Event, IngestionSettings, OnEvent
 from ingestion.shared_images import shared_parts
 from ingestion.submission_log import one_line
-from ingestion.terminal import first_interrupt
+from ingestion.terminal import HURRY_S, first_interrupt
 
 INTERRUPTED = "interrupted: the learner saved before answers the tasks; interrupt again to stop the run"
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What there is beside meta-training: the memory of the processes `pids` counts too; `hurry` hears by when
+    everything must be done, where a signal leaves little time."""
+
+    pids: tuple[int, ...] = ()
+    hurry: Callable[[float], None] = lambda _: None
 
 
 def meta_train(
@@ -25,14 +36,15 @@ def meta_train(
     settings: IngestionSettings,
     on_event: OnEvent,
     *,
-    beside: tuple[int, ...] = (),
+    beside: Beside | None = None,
 ) -> str:
     """Let the submission meta-train and save. Returns "" or why it ended early; meta-test then uses what
-    was saved before. The memory of the processes `beside` counts too.
+    was saved before.
 
     The first Ctrl-C or SIGTERM ends it early where a learner was saved and there is time to use it. KeyboardInterrupt
     where not, and at the second one.
     """
+    beside = beside or Beside()
     model_dir, log_dir = settings.model_folder, settings.output_dir / "logs"
     with (
         first_interrupt() as interrupt,
@@ -40,7 +52,7 @@ def meta_train(
         shared_parts(prepared.valid, prepared, plan) as valid,
     ):
         fds, mounted = train.fds + valid.fds, train.mounted + valid.mounted
-        with SubmissionProcess(plan, fds=fds, mounted=mounted, beside=beside) as child:
+        with SubmissionProcess(plan, fds=fds, mounted=mounted, beside=beside.pids) as child:
             try:
                 child.send(
                     "meta-train",
@@ -60,6 +72,8 @@ def meta_train(
                 if not interrupt.asked:
                     return _ended_early(error, model_dir, on_event)
             if interrupt.asked:
+                if interrupt.hurries:
+                    beside.hurry(time.monotonic() + HURRY_S)
                 return _interrupted(model_dir, limits, on_event)
     return ""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import importlib.metadata
 import io
 import json
@@ -43,16 +45,45 @@ FIXED = (errno.EBUSY, errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS)
 """What renaming a folder fails with that is a mount point, or whose parent may not be changed."""
 
 
-def write_atomically(file: Path, text: str) -> None:
-    """Write `text` so that a kill leaves the old file or the new one, never half of it."""
+def write_atomically(file: Path, text: str, *, durable: bool = True) -> None:
+    """Write `text` so that a kill leaves the old file or the new one, never half of it; with `durable`, a power cut
+    too. OSError names the file where it cannot be written."""
     writing = file.with_name(f".{file.name}.{os.getpid()}")
     writing.unlink(missing_ok=True)
     try:
         with writing.open("x", encoding="utf-8", errors="backslashreplace") as stream:  # never through a link
             stream.write(text)
+            if durable:
+                stream.flush()
+                _flush(stream.fileno())
         writing.replace(file)
+        if durable:
+            _flush_folder(file.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(file)) from error
     finally:
-        writing.unlink(missing_ok=True)  # a half file would keep space that is short
+        with contextlib.suppress(OSError):
+            writing.unlink(missing_ok=True)  # a half file would keep space that is short
+
+
+def _flush(opened: int) -> None:
+    """Wait until an open file or folder is on the disk; some file systems cannot tell."""
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
+            raise
+
+
+def _flush_folder(folder: Path) -> None:
+    try:
+        opened = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # it may be written, but not read
+        return
+    try:
+        _flush(opened)
+    finally:
+        os.close(opened)
 
 
 def prepare_output_dir(folder: Path, model_dir: Path, *, overwrite: bool) -> None:
@@ -63,6 +94,7 @@ def prepare_output_dir(folder: Path, model_dir: Path, *, overwrite: bool) -> Non
     everything else.
     """
     if folder.exists() and any(folder.iterdir()):
+        refuse_in_use(folder)
         if not overwrite:
             _set_aside(folder)
         elif (folder / RECORD_FILE).exists() or (folder / LOG_FILE).exists():
@@ -107,12 +139,41 @@ def write_predictions(folder: Path, task: int, predictions: NDArray[Any]) -> Non
     """`task_{i}.predict`: a row per query image, separated by spaces, as the original scoring reads it."""
     text = io.StringIO()
     np.savetxt(text, predictions, fmt="%d" if predictions.ndim == 1 else "%.9g")
-    write_atomically(folder / f"task_{task}.predict", text.getvalue())
+    # after a power cut, the run that goes on answers all tasks again
+    write_atomically(folder / f"task_{task}.predict", text.getvalue(), durable=False)
 
 
 def write_missing(folder: Path, task: int, draw: TaskDraw) -> None:
-    """Mark a task as not done: all NaN in the right shape, so that any scoring program counts it."""
-    write_predictions(folder, task, np.full((draw.query_labels.size, draw.ways), np.nan))
+    """Mark a task as not done: all NaN in the right shape, so that any scoring program counts it. On a disk that is
+    full, there is no file, which ours counts alike."""
+    with contextlib.suppress(OSError):
+        write_predictions(folder, task, np.full((draw.query_labels.size, draw.ways), np.nan))
+
+
+def refuse_in_use(folder: Path) -> None:
+    """InputError if another run has claimed this output folder, and has not ended."""
+    with contextlib.closing(_Claim(folder)):
+        return
+
+
+class _Claim:
+    """An output folder is claimed as long as it is locked. On a file system without locks, nothing is known."""
+
+    def __init__(self, folder: Path) -> None:
+        self._opened = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(self._opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.close()
+            raise InputError(
+                f"output folder {folder}: another run is using it; name another folder"
+            ) from error
+        except OSError:
+            return
+
+    def close(self) -> None:
+        """Others may use the folder now."""
+        os.close(self._opened)
 
 
 class Reserve:
@@ -127,11 +188,13 @@ class Reserve:
     @classmethod
     @contextmanager
     def in_folder(cls, folder: Path, draws: Sequence[TaskDraw]) -> Iterator[Reserve]:
-        """Enough to mark every task of `draws` as not done. InputError if the disk has less."""
+        """Enough to mark every task of `draws` as not done; the folder is claimed meanwhile. InputError if the disk
+        has less, or another run uses the folder."""
         rows = [draw.query_labels.size for draw in draws]
         missing = sum(n * draw.ways * len("nan ") for n, draw in zip(rows, draws, strict=True))
         size = missing + sum(rows) * len("99, ") + BLOCK_BYTES * len(draws) + OTHER_FILES_BYTES
         file = folder / RESERVE_FILE
+        refuse_in_use(folder)
         try:
             reserve = cls(file, size)
         except OSError as error:
@@ -139,10 +202,11 @@ class Reserve:
             raise InputError(
                 f"output folder {folder}: no room for the results, {size} bytes ({error.strerror}); free space there"
             ) from error
-        try:
-            yield reserve
-        finally:
-            reserve.release()
+        with contextlib.closing(_Claim(folder)):
+            try:
+                yield reserve
+            finally:
+                reserve.release()
 
     def release(self) -> None:
         """Give the space back."""

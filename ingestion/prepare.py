@@ -17,7 +17,7 @@ from ingestion.doubles import set_doubles_aside
 from ingestion.drawn_tasks import read_drawn_tasks
 from ingestion.errors import InputError
 from ingestion.image_size import FORMAT_PX, choose_image_size
-from ingestion.images import DecodedDataset
+from ingestion.images import DecodedDataset, user_cache_dir
 from ingestion.model_file import check_model
 from ingestion.preparation import Preparation, common_preparation
 from ingestion.settings import Event, IngestionSettings, OnEvent
@@ -88,6 +88,7 @@ class Prepared:
 
 def prepare(settings: IngestionSettings, scratch: Path, on_event: OnEvent) -> Prepared:
     """Read and check every input. InputError names the one that is wrong."""
+    user_cache_dir()  # weights are looked for there, too
     if settings.output_dir.resolve().is_relative_to(settings.input_data_dir.resolve()):
         raise InputError(
             f"output folder {settings.output_dir}: lies inside the dataset {settings.input_data_dir}, "

@@ -19,7 +19,7 @@ from ingestion.gpu import has_cuda_device, lacks_device
 from ingestion.gpu_memory import Card, GpuMeter
 from ingestion.launch import access_of, choose_for, plan_launches
 from ingestion.meta_test import MetaTest
-from ingestion.meta_train import has_learner, meta_train
+from ingestion.meta_train import Beside, has_learner, meta_train
 from ingestion.outputs import (
     LOG_FILE,
     TRUTH_FILE,
@@ -183,7 +183,7 @@ class _Run:
         if not reason:
             self.on_event(Event("stage", "meta-train"))
             with result.timed("meta_train"):
-                beside = test.warm_up() if self.prepared.standby else ()
+                beside = Beside(test.warm_up() if self.prepared.standby else (), test.end_by)
                 reason = meta_train(self.prepared, plan, limits, settings, self.on_event, beside=beside)
             if reason and (decoding := self._told_of_decoding()):
                 reason = f"{reason}; {decoding}"
@@ -228,14 +228,8 @@ class _Run:
     def _write_settings(self) -> None:
         """`logs/experimental_settings.txt`: the settings and what they led to, without paths."""
         hidden = {
-            "started",
-            "input_data_dir",
-            "output_dir",
-            "cache_dir",
-            "model_dir",
-            "shared_dir",
-            "submission",
-        }
+            "started", "input_data_dir", "output_dir", "cache_dir", "model_dir", "shared_dir", "submission",
+        }  # fmt: skip
         shown = self.settings.model_dump(mode="json", exclude=hidden) | {"sandbox used": self.sandbox}
         lines = [f"{name}: {value}" for name, value in shown.items()]
         prepared = self.prepared

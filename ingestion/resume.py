@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ingestion.disk import remove
 from ingestion.errors import InputError
-from ingestion.outputs import write_atomically
+from ingestion.outputs import refuse_in_use, write_atomically
 from ingestion.preparation import Shape
 from ingestion.prepare import Prepared
 from ingestion.settings import IngestionSettings
@@ -71,6 +71,7 @@ def take_over(folder: Path, identity: RunIdentity) -> bool:
             f"--resume: the run in {folder} differs in {'; '.join(differing)}; give the same options, or start "
             "again with --overwrite"
         )
+    refuse_in_use(folder)
     for entry in folder.iterdir():
         if entry.name not in (IDENTITY_FILE, MODEL_FOLDER):
             remove(entry)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from ingestion.preparation import Shape
 from ingestion.sandbox import SandboxChoice
 from ingestion.splits import Protocol
 from ingestion.tasks import TaskConfig
+from ingestion.terminal import go_on_silently
 
 ImageSize = Annotated[int, Field(ge=8, le=1024)] | Literal["auto"]
 """Pixels, or `auto`: 128 for a MetaDL root, else what the images have, from 128 to 256."""
@@ -97,4 +99,7 @@ def print_event(event: Event) -> None:
     """Print one line per event, without progress."""
     if event.kind != "progress":
         mark = {"stage": "==", "line": "  |", "note": "--", "failure": "!!"}[event.kind]
-        print(f"{mark} {event.text}", flush=True)
+        try:
+            print(f"{mark} {event.text}", flush=True)
+        except OSError:  # nobody reads it any more
+            go_on_silently(sys.stdout)

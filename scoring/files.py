@@ -64,7 +64,8 @@ def _read_capped(descriptor: int, max_bytes: int) -> bytes:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file atomically: to a temporary file in the same folder, which is then renamed."""
+    """Write a file atomically: to a temporary file in the same folder, which is then renamed. OSError
+    names the file where that fails."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)
     try:
@@ -72,6 +73,8 @@ def write_bytes(path: Path, data: bytes) -> None:
             stream.write(data)
         temporary.chmod(0o644)  # mkstemp makes private files; results are meant to be read
         temporary.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

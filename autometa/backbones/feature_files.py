@@ -3,12 +3,13 @@
 Each kind of feature has a folder, named by a digest of everything that determines the features. A folder holds
 shards, which are never changed: a shard is written under another name and renamed, so that any number of processes
 can write and can be killed. A shard has a header, the keys and the features. Its checksum is tested when it is
-opened; a damaged shard is deleted. Shards are mapped into memory, not read. When the cache is full, the least
-recently used shards are deleted.
+opened; a damaged shard is deleted, and its features are computed again. Shards are mapped into memory, not read.
+When the cache is full, the least recently used shards are deleted.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import mmap
@@ -17,13 +18,15 @@ import struct
 import time
 import uuid
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from autometa.core.errors import ArtifactError
 
 HEADER = struct.Struct("<8sIIII")
 """Magic word, rows, floats per row, bytes per key, checksum of everything after the header."""
@@ -42,10 +45,11 @@ Features = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class FeatureFiles:
-    """A cache folder of about `cap_bytes` at most."""
+    """A cache folder of about `cap_bytes` at most. `report` gets a line where it is damaged or cannot be written."""
 
     root: Path
     cap_bytes: int = 4 * 2**30
+    report: Callable[[str], None] = lambda _: None
 
     def kind(self, description: Mapping[str, Any]) -> FeatureKind:
         """The part of the cache for features with this description, whose values must be JSON values."""
@@ -82,6 +86,8 @@ class FeatureKind:
         self._files = files
         self._folder = folder
         self._seen: dict[str, Features] = {}
+        self._damaged: set[str] = set()
+        self._told = False
         self._places: dict[bytes, tuple[str, int]] = {}
 
     def find(self, keys: list[bytes]) -> dict[bytes, Features]:
@@ -96,8 +102,8 @@ class FeatureKind:
         return {key: self._seen[name][row] for key, (name, row) in found.items()}
 
     def add(self, keys: list[bytes], features: Features) -> None:
-        """Write `features` float32 [n, d] of `keys` [n] to a new shard. OSErrors are ignored: if the disk is full or
-        read-only, the run goes on without the cache."""
+        """Write `features` float32 [n, d] of `keys` [n] to a new shard. If the disk is full or read-only, the run
+        goes on without the cache, after one line of report."""
         body = b"".join(keys) + np.ascontiguousarray(features, dtype="<f4").tobytes()
         header = HEADER.pack(MAGIC, len(keys), features.shape[1], KEY_BYTES, zlib.crc32(body))
         name = uuid.uuid4().hex
@@ -107,8 +113,15 @@ class FeatureKind:
             partial.write_bytes(header + body)
             partial.replace(self._folder / f"{name}{SUFFIX}")
             self._files.evict()
-        except OSError:
-            return
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)  # a half file would keep space that is short
+            if not self._told:
+                self._told = True
+                self._files.report(
+                    f"feature cache {self._files.root}: cannot be written ({error.strerror}); the run goes on "
+                    "without it; free space there, or name another folder"
+                )
 
     def _open_new_shards(self) -> None:
         """Open the shards that other processes or this one added since the last call."""
@@ -117,27 +130,34 @@ class FeatureKind:
         except OSError:
             return
         for name in names:
-            if name in self._seen:
+            if name in self._seen or name in self._damaged:
                 continue
-            opened = _open_shard(self._folder / name)
+            try:
+                opened = _open_shard(self._folder / name)
+            except ArtifactError as error:
+                self._damaged.add(name)
+                self._files.report(f"{error}; what it held is computed again")
+                continue
             if opened is not None:
                 keys, self._seen[name] = opened
                 self._places.update({key: (name, row) for row, key in enumerate(keys)})
 
 
 def _open_shard(file: Path) -> tuple[list[bytes], Features] | None:
-    """Keys and mapped features [n, d] of a shard. None if the file is missing, or if it is damaged: then it is
-    deleted."""
+    """Keys and mapped features [n, d] of a shard. None if the file is missing; ArtifactError if it is damaged: then
+    it is deleted."""
     try:
         with file.open("rb") as stream:
             mapped = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
-    except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
-        if isinstance(error, ValueError):
-            file.unlink(missing_ok=True)
+    except OSError:
         return None
+    except ValueError:  # an empty file cannot be mapped
+        mapped = memoryview(b"")
     content = _parse_shard(mapped)
     if content is None and not _is_of_another_version(mapped):
-        file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of another user
+            file.unlink(missing_ok=True)
+        raise ArtifactError(f"{file}: a damaged file of the feature cache is deleted")
     return content
 
 

@@ -27,7 +27,7 @@ HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 def weights_directories(environment: Mapping[str, str] = os.environ) -> list[Path]:
     """Folders that the user names."""
     named = environment.get(DIRECTORIES_VARIABLE, "")
-    return [Path(part).expanduser() for part in named.split(os.pathsep) if part]
+    return [_expand(part) for part in named.split(os.pathsep) if part]
 
 
 def find_local_weights(spec: BackboneSpec, environment: Mapping[str, str] = os.environ) -> Path | None:
@@ -70,18 +70,23 @@ def find_source(spec: BackboneSpec) -> tuple[str | None, str | None]:
 def hub_cache(environment: Mapping[str, str] = os.environ) -> Path:
     """The cache of the Hugging Face hub; the current user's where HOME is not set."""
     if named := environment.get("HF_HUB_CACHE"):
-        return Path(named).expanduser()
+        return _expand(named)
     home = environment.get("HF_HOME") or _user_cache(environment) / "huggingface"
-    return Path(home).expanduser() / "hub"
+    return _expand(home) / "hub"
 
 
 def torch_cache(environment: Mapping[str, str] = os.environ) -> Path:
     """The folder of PyTorch's cache that has files of weights."""
     home = environment.get("TORCH_HOME") or _user_cache(environment) / "torch"
-    return Path(home).expanduser() / "hub" / "checkpoints"
+    return _expand(home) / "hub" / "checkpoints"
 
 
 def _user_cache(environment: Mapping[str, str]) -> Path:
     if named := environment.get("XDG_CACHE_HOME"):
         return Path(named)
-    return Path(environment.get("HOME") or "~").expanduser() / ".cache"
+    return _expand(environment.get("HOME") or "~") / ".cache"
+
+
+def _expand(path: str | Path) -> Path:
+    """`~` becomes the home; where the user has none, it stays, and there is no such folder."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - the other one raises there

@@ -1,7 +1,8 @@
 """Features that the runs of a grid of budgets share: each is computed once, and charged for in every run.
 
 Each kind of feature has a folder, named by a digest of everything that determines the features. Every process appends
-to files of its own there, so that a kill loses at most a row, and knows what lay there when it first asked. Beside
+to files of its own there, so that a kill loses at most a row, and knows what lay there when it first asked. Each
+row has a checksum: one that a power cut has left without its content is computed again. Beside
 the features stand the seconds that batches took, by engine, device and number of threads: a process that finds its
 features there is charged what they take it, by batches of about the same size.
 """
@@ -13,6 +14,7 @@ import json
 import math
 import os
 import uuid
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -32,6 +34,8 @@ KEY_BYTES = 8
 CAP_BYTES = 16 * 2**30
 FREE_BYTES = 4 * 2**30
 """Nothing is written to folders that are larger, or to a disk with less space."""
+KEY = np.dtype([("image", "<u8"), ("checksum", "<u4")])
+"""Of a row, in the file of keys."""
 ROWS, KEYS, STEPS = ".rows", ".keys", ".steps.jsonl"
 
 Images = NDArray[np.uint8]
@@ -86,7 +90,7 @@ class SharedKind:
     def __init__(self, folder: Path, costs: StepCosts) -> None:
         self._folder, self._costs = folder, costs
         self._own = folder / uuid.uuid4().hex
-        self._known, self._places, self._files = _read_index(folder)
+        self._known, self._places, self._checksums, self._files = _read_index(folder)
         self._largest = 0
         self._settled = False
 
@@ -99,7 +103,7 @@ class SharedKind:
         """
         with clock.taking(0.0):
             keys = _keys_of(images)
-            places = self._find(keys)
+            places = self._without_damaged(self._find(keys))
         new = np.flatnonzero(places < 0)
         is_larger, self._largest = len(images) > self._largest, max(len(images), self._largest)
         cost_s = None if is_larger or len(new) == len(images) else self._costs.charge_s(len(images))
@@ -136,6 +140,15 @@ class SharedKind:
         at = np.minimum(np.searchsorted(self._known, keys), len(self._known) - 1)
         return np.where(self._known[at] == keys, self._places[at], -1)
 
+    def _without_damaged(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The places, -1 for rows that are not what was written."""
+        there = np.flatnonzero(places >= 0)
+        if len(there):
+            rows = self._read(places[there]).numpy()
+            whole = [zlib.crc32(row.data) for row in rows] == self._checksums[places[there]]
+            places[there[~whole]] = -1
+        return places
+
     def _read(self, places: NDArray[np.int64]) -> torch.Tensor:
         """Rows [n, d] at these places; what stands in those without a place has no meaning."""
         features = np.empty((len(places), self._files[0][1].shape[1]), np.float32)
@@ -150,12 +163,15 @@ class SharedKind:
         if not len(keys):
             return
         with clock.taking(0.0):
+            written = np.ascontiguousarray(features.numpy(), dtype="<f4")
+            records = np.empty(len(keys), KEY)
+            records["image"], records["checksum"] = keys, [zlib.crc32(row.data) for row in written]
             rows = self._own.with_name(f"{self._own.name}-{features.shape[1]}{ROWS}")
             try:
                 with rows.open("ab") as stream:
-                    stream.write(features.numpy().astype("<f4").tobytes())
+                    stream.write(written.tobytes())
                 with self._own.with_suffix(KEYS).open("ab") as stream:
-                    stream.write(keys.astype("<u8").tobytes())
+                    stream.write(records.tobytes())
             except OSError:
                 self._own = self._folder / uuid.uuid4().hex
 
@@ -209,20 +225,22 @@ def _keys_of(images: Images) -> NDArray[np.uint64]:
     return np.frombuffer(b"".join(key[:KEY_BYTES] for key in hash_images(images)), "<u8")
 
 
-def _read_index(folder: Path) -> tuple[NDArray[np.uint64], NDArray[np.int64], list[tuple[int, Rows]]]:
-    """All keys in a folder, ascending, with the place of each; and the mapped rows of each file with the place of the
-    first one. A half row that a kill left is not read."""
-    keys, files, first = [np.empty(0, np.uint64)], list[tuple[int, Rows]](), 0
+def _read_index(
+    folder: Path,
+) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.uint32], list[tuple[int, Rows]]]:
+    """All keys in a folder, ascending, with the place of each; checksums by place; and the mapped rows of each file
+    with the place of the first one. A half row that a kill left is not read."""
+    keys, files, first = [np.empty(0, KEY)], list[tuple[int, Rows]](), 0
     for file in sorted(folder.glob(f"*{ROWS}")):
         name, width = file.name.removesuffix(ROWS).rsplit("-", 1)
         own = folder / f"{name}{KEYS}"
         if not own.exists():
             continue
-        count = min(file.stat().st_size // (4 * int(width)), own.stat().st_size // KEY_BYTES)
+        count = min(file.stat().st_size // (4 * int(width)), own.stat().st_size // KEY.itemsize)
         if count:
-            keys.append(np.fromfile(own, "<u8", count))
+            keys.append(np.fromfile(own, KEY, count))
             files.append((first, np.memmap(file, "<f4", "r", shape=(count, int(width)))))
             first += count
     joined = np.concatenate(keys)
-    order = np.argsort(joined, kind="stable").astype(np.int64)
-    return joined[order], order, files
+    order = np.argsort(joined["image"], kind="stable").astype(np.int64)
+    return joined["image"][order], order, joined["checksum"], files

@@ -16,7 +16,13 @@ from autometa.classifier.rejection import Rejection
 from autometa.classifier.sources import RECORD, open_model, open_precomputed, open_preset
 from autometa.classifier.spaces import FeatureSpace, LearnerSpace, PortfolioSpace, Support
 from autometa.core.errors import ArtifactError
-from autometa.core.files import load_tensors, read_versioned, remove_other_tensors, save_tensors, write_model
+from autometa.core.files import (
+    load_tensors,
+    read_versioned,
+    remove_other_tensors,
+    save_tensors,
+    write_checked,
+)
 from ingestion import InputError, Preparation
 
 if TYPE_CHECKING:
@@ -74,7 +80,7 @@ def save(classifier: FewShotClassifier, folder: Path) -> None:
         rejection=vars(classifier._rejection) if classifier._rejection else None,
         serving=classifier._serving,
     )
-    write_model(folder / RECORD, record)
+    write_checked(folder / RECORD, record)
     remove_other_tensors(folder, (STEM,), (file,))
 
 

@@ -24,6 +24,7 @@ from autometa.cli.output import make_console
 from autometa.cli.program import Command
 from autometa.cli.run_setup import prepare_weights
 from autometa.core.budget import MemoryBudget, process_age_s
+from autometa.core.claims import locked_folder
 from autometa.display import Display
 from ingestion import Event
 
@@ -69,7 +70,7 @@ def fit(dataset: Path, config: Path | None, as_json: bool, **given: Any) -> None
     display.status.started = started + weights_s
     from autometa.classifier.training import fit_folder  # noqa: PLC0415 - imports torch
 
-    with display.live():
+    with locked_folder(options.output, "--output"), display.live():
         display.show(Event("stage", "images"))
         fitted = fit_folder(
             dataset,

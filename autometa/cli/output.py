@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ingestion.terminal import go_on_silently
+
 
 class Finding(Protocol):
     """What a check of the machine found: see `autometa.cli.checks.Finding`."""
@@ -26,9 +28,25 @@ class Finding(Protocol):
     def remedy(self) -> str: ...
 
 
+class LastingConsole(Console):
+    """A console that goes on in silence once nobody reads it, as behind `| head` or in a terminal that was closed:
+    the work of a run is not lost for that."""
+
+    def on_broken_pipe(self) -> None:
+        """Other consoles end the program."""
+        self.quiet = True
+        go_on_silently(self.file)
+
+    def _check_buffer(self) -> None:
+        try:
+            super()._check_buffer()
+        except OSError:  # a terminal that is gone is no broken pipe
+            self.on_broken_pipe()
+
+
 def make_console(*, stderr: bool = False) -> Console:
     """What a command prints on: stdout, or stderr where stdout is for JSON."""
-    return Console(stderr=stderr)
+    return LastingConsole(stderr=stderr)
 
 
 def print_columns(console: Console, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

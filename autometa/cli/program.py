@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -46,10 +47,30 @@ def one_line() -> Iterator[None]:
         raise BadInput(str(error)) from error
     except (AutometaError, IngestionError) as error:
         raise Failure(str(error)) from error
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # click ends in silence
+            raise
+        raise Failure(told_of(error)) from error
     except ModuleNotFoundError as error:
         raise Failure(f"the module `{error.name}` is not installed; run: autometa doctor") from error
     except KeyboardInterrupt as error:
         raise Interrupted("interrupted") from error
+
+
+def told_of(error: OSError) -> str:
+    """A failure of the system in one line: the file, the reason, and what helps."""
+    file = f"{error.filename}: " if error.filename else ""
+    remedies = {
+        errno.ENOSPC: "free space there, or name another folder",
+        errno.EDQUOT: "free space there, or name another folder",
+        errno.EROFS: "name another folder",
+        errno.EACCES: "allow it, or name another folder",
+        errno.ENAMETOOLONG: "name a folder with a shorter path",
+        errno.EMFILE: "allow more open files: ulimit -n 4096",
+        errno.EIO: "the disk may be broken: name a folder on another one",
+    }
+    remedy = remedies.get(error.errno or 0, "run: autometa doctor")
+    return f"{file}{error.strerror or error}; {remedy}"
 
 
 class Command(click.Command):

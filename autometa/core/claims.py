@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -34,3 +37,27 @@ def claim_folder(mark: Path, what: str, advice: str, clear: Callable[[], None], 
             f"--output {folder}: cannot be used ({error.strerror}); name another folder"
         ) from error
     return claim
+
+
+@contextmanager
+def locked_folder(folder: Path, option: str) -> Iterator[None]:
+    """Nobody else locks this folder in this block; it is made. ConfigError names the option where another program has
+    locked it, or where it cannot be made. On a file system without locks, nothing is known of others."""
+    with contextlib.ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            opened = os.open(folder, os.O_RDONLY)
+            held.callback(os.close, opened)
+        except OSError as error:
+            raise ConfigError(
+                f"{option} {folder}: cannot be used ({error.strerror}); name another folder"
+            ) from error
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"{option} {folder}: another program is using it; name another folder"
+            ) from error
+        except OSError:
+            held.close()
+        yield

@@ -7,10 +7,13 @@ AutometaError
 ├── BudgetExhausted    no time or memory is left for a step
 │   └── TooLittleMemory    the memory of a step was predicted, and is not there
 ├── ArtifactError      a saved learner is missing, damaged or of another version
+├── UnwritableFile     a file cannot be written: the disk is full, read-only or broken (an OSError, too)
 ├── DataError          images or labels do not have the required form
 ├── Diverged           the loss of a training became NaN or infinite before anything was learned
 └── BrokenEnvironment  the installed packages do not fit together
 """
+
+from pathlib import Path
 
 
 class AutometaError(Exception):
@@ -44,6 +47,21 @@ class TooLittleMemory(BudgetExhausted):
 
 class ArtifactError(AutometaError):
     """A saved learner is missing, damaged or of another version."""
+
+
+class UnwritableFile(AutometaError, OSError):
+    """A file cannot be written. The message is one line: the file, the reason and the fix."""
+
+    plain = True
+    """Tells ingestion to show this error without its traceback."""
+
+    def __init__(self, file: Path, reason: Exception) -> None:
+        why = getattr(reason, "strerror", None) or str(reason)
+        super().__init__(getattr(reason, "errno", None), why)
+        self.line = f"{file}: cannot be written ({why}); free space there, or name another folder"
+
+    def __str__(self) -> str:
+        return self.line
 
 
 class DataError(AutometaError):

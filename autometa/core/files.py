@@ -1,31 +1,35 @@
 """Files of saved learners: tensors as safetensors, descriptions as JSON, never pickle.
 
-A file is written under another name and then renamed, so that a kill leaves the old file or the new one, never half
-of one.
+A file is written under another name and then renamed, so that a kill or a power cut leaves the old file or the new
+one, never half of one. Each holds a checksum of its content, which tells a damaged file when it is read; files of
+earlier versions have none, and are not checked.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
+import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from pydantic import BaseModel, ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from autometa.core.errors import ArtifactError
-from autometa.core.journals import write_whole
+from autometa.core.journals import CHECKSUM, checksum_of, replacing, write_whole
 
 DESCRIPTION = "learner.json"
 """Name of the file that makes a folder a saved learner; it names the files with tensors."""
 
 DIGITS = 12
 """Of the digest of its content, in the name of a file with tensors."""
+
+AGAIN = "copy the folder again, or learn anew"
 
 Tensors = Mapping[str, torch.Tensor]
 Model = TypeVar("Model", bound=BaseModel)
@@ -37,14 +41,21 @@ class _AnyDescription(BaseModel):
     format: str = "autometa-learner"
 
 
-def write_model(file: Path, model: BaseModel) -> None:
-    """Write a pydantic model to a JSON file, atomically."""
-    write_whole(file, model.model_dump_json(indent=1))
+def write_model(file: Path, model: BaseModel, *, durable: bool = True) -> None:
+    """Write a pydantic model to a JSON file, atomically; with `durable`, a power cut does no harm either.
+    UnwritableFile, an OSError, where it cannot be written."""
+    write_whole(file, model.model_dump_json(indent=1), durable=durable)
+
+
+def write_checked(file: Path, model: BaseModel) -> None:
+    """The same, with a checksum, for `read_versioned`."""
+    content = json.loads(model.model_dump_json())
+    write_whole(file, json.dumps(content | {CHECKSUM: checksum_of(content)}, indent=1))
 
 
 def write_description(folder: Path, description: BaseModel) -> None:
     """Write `learner.json`, atomically. Write it last: it turns the files that it names into a learner."""
-    write_model(folder / DESCRIPTION, description)
+    write_checked(folder / DESCRIPTION, description)
 
 
 def read_description(folder: Path, model: type[Model]) -> Model:
@@ -52,10 +63,10 @@ def read_description(folder: Path, model: type[Model]) -> Model:
     return read_versioned(folder / DESCRIPTION, model, "saved learner")
 
 
-def read_versioned(file: Path, model: type[Model], what: str, remedy: str = "make it again") -> Model:
-    """The validated content of a JSON file whose `format` tells its kind and version. ArtifactError, in one line,
-    where there is no such file (`what`), where it has a format that this version does not read, or is damaged;
-    `remedy` says what to do then."""
+def read_versioned(file: Path, model: type[Model], what: str, remedy: str = AGAIN) -> Model:
+    """The validated content of a JSON file whose `format` tells its kind and version, with the checksum of
+    `write_checked` or without one. ArtifactError, in one line, where there is no such file (`what`), where it has a
+    format that this version does not read, or is damaged; `remedy` says what to do then."""
     try:
         text = file.read_bytes().decode("utf-8")
     except OSError as error:
@@ -63,9 +74,25 @@ def read_versioned(file: Path, model: type[Model], what: str, remedy: str = "mak
     except UnicodeDecodeError as error:
         raise ArtifactError(f"{file}: damaged, or of another version (no text); {remedy}") from error
     try:
-        return model.model_validate_json(text)
+        return model.model_validate_json(_without_checksum(file, text, remedy))
     except ValidationError as error:
         raise ArtifactError(f"{file}: {_explain(text, error, model)}{remedy}") from error
+
+
+def _without_checksum(file: Path, text: str, remedy: str) -> str:
+    """A description without its checksum, if it has one. ArtifactError where that is a wrong one."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return text  # whose errors are told by the model
+    if not isinstance(content, dict) or CHECKSUM not in content:
+        return text
+    if content.pop(CHECKSUM) != checksum_of(content):
+        raise ArtifactError(
+            f"{file}: damaged, its content is not what was written; {remedy} (if you have edited it, remove its "
+            f"`{CHECKSUM}`)"
+        )
+    return json.dumps(content)
 
 
 def _explain(text: str, error: ValidationError, model: type[BaseModel]) -> str:
@@ -93,19 +120,26 @@ def read_format(folder: Path) -> str:
 
 
 def write_tensors(file: Path, tensors: Tensors) -> None:
-    """Write tensors to a safetensors file, atomically. OSError where it cannot be written."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    """Write tensors to a safetensors file, atomically. UnwritableFile, an OSError, where it cannot be written."""
     # the format needs contiguous tensors in main memory that share no storage
     copies = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
     }
-    try:
-        save_file(copies, partial)
-    except SafetensorError as error:  # a full disk, as a rule
-        partial.unlink(missing_ok=True)
-        raise OSError(f"{file}: cannot be written ({error})") from error
-    partial.replace(file)
+    with replacing(file) as partial:
+        try:
+            save_file(copies, partial, metadata={CHECKSUM: _checksum_of_tensors(copies)})
+        except SafetensorError as error:  # a full disk, as a rule
+            raise OSError(str(error)) from error
+
+
+def _checksum_of_tensors(tensors: Tensors) -> str:
+    """Of names, types, shapes and values."""
+    checksum = 0
+    for name, tensor in sorted(tensors.items()):
+        checksum = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), checksum)
+        checksum = zlib.crc32(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data, checksum)
+    return f"{checksum:08x}"
 
 
 def hash_tensors(tensors: Tensors) -> str:
@@ -123,11 +157,30 @@ def save_tensors(folder: Path, stem: str, tensors: Tensors) -> str:
 
 
 def save_known(folder: Path, stem: str, digest: str, tensors: Callable[[], Tensors]) -> str:
-    """The same for tensors whose digest is known, so that nothing is hashed, or even gathered, twice."""
+    """The same for tensors whose digest is known, so that nothing is hashed, or even gathered, twice. A file that an
+    earlier run has left is read once: a damaged one is written again."""
     file = folder / f"{stem}-{digest[:DIGITS]}.safetensors"
-    if not file.exists():
+    if not _is_whole(file):
         write_tensors(file, tensors())
     return file.name
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a file of tensors is there, and is what was written."""
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        return False
+    return _is_readable(file, (status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=256)
+def _is_readable(file: Path, stamp: tuple[int, ...]) -> bool:  # the stamp is a part of the key
+    try:
+        load_tensors(file.parent, file.name)
+    except ArtifactError:
+        return False
+    return True
 
 
 def count_tensor_bytes(folder: Path | None) -> dict[str, int]:
@@ -141,10 +194,16 @@ def load_tensors(folder: Path, name: str) -> dict[str, torch.Tensor]:
     out of the folder."""
     if Path(name).name != name:
         raise ArtifactError(f"{folder / DESCRIPTION}: `{name}` is not a file name")
+    file = folder / name
     try:
-        return load_file(folder / name)
+        with safe_open(file, "pt") as opened:
+            told = opened.metadata()
+        tensors = load_file(file)
     except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{folder / name}: missing or damaged ({error})") from error
+        raise ArtifactError(f"{file}: missing or damaged ({error}); {AGAIN}") from error
+    if told is not None and told.get(CHECKSUM) != _checksum_of_tensors(tensors):
+        raise ArtifactError(f"{file}: damaged, its content is not what was written; {AGAIN}")
+    return tensors
 
 
 def remove_other_tensors(folder: Path, stems: Iterable[str], kept: Collection[str | None]) -> None:

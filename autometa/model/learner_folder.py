@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from autometa.core.budget import process_age_s, stopwatch
-from autometa.core.files import count_tensor_bytes
+from autometa.core.errors import FAILURES, describe
+from autometa.core.files import DESCRIPTION, count_tensor_bytes
+from autometa.model.load import load_learner
 from autometa.planning.saving import SavingCosts
 
 GUESS_BYTES = 10**8
@@ -23,8 +25,24 @@ class Savable(Protocol):
     def save(self, folder: Path) -> None: ...
 
 
+STAGES = ("untrained", "bootstrap", "default", "training", "search", "final")
+"""How far a run had come when a learner was made."""
+L = TypeVar("L", bound=Savable)
+
+
+def replaces(new: dict[str, Any], old: dict[str, Any]) -> bool:
+    """Whether a learner may take the place of one of an earlier run, by what is known of both: once this run has
+    come as far, where it is not expected to be worse."""
+    come, had = (STAGES.index(one.get("stage", STAGES[0])) for one in (new, old))
+    expected, known = (one.get("normalised_accuracy") for one in (new, old))
+    if come != had or expected is None or known is None:
+        return come >= had
+    return bool(expected >= known)
+
+
 class LearnerFolder:
-    """Saves learners in `folder` (None: nothing is saved), reports each, and tells `costs` how long it took."""
+    """Saves learners in `folder` (None: nothing is saved), reports each, and tells `costs` how long it took. One of
+    an earlier run that goes on stays until it may be replaced."""
 
     def __init__(
         self, folder: Path | None, report: Callable[[str], None], costs: SavingCosts | None = None
@@ -32,17 +50,48 @@ class LearnerFolder:
         self.folder, self._report = folder, report
         self.costs = costs or SavingCosts()
         self._since_saved = stopwatch()
+        self._kept: Savable | None = None
 
-    def save(self, learner: Savable) -> None:
-        """Replace what is in the folder by this learner; a kill leaves the old one or the new."""
+    def resume(self, kind: type[L]) -> L | None:
+        """The trained learner that an earlier run has left, which stays for now; None where there is none of this
+        kind, or, after a report, where it cannot be used."""
+        if self.folder is None or not (self.folder / DESCRIPTION).exists():
+            return None
+        try:
+            learner = load_learner(self.folder, self._report)
+        except FAILURES as error:
+            self._report(f"the learner of an earlier run cannot be used: {describe(error)}")
+            return None
+        if not isinstance(learner, kind) or learner.validation.get("stage") in STAGES[:2]:
+            return None
+        self._kept = learner
+        self._report("resumed: the learner of an earlier run serves at once")
+        return learner
+
+    def best(self, learner: L) -> L:
+        """This learner, or the one of an earlier run, of the same kind, as long as that one stays."""
+        return self._kept if isinstance(self._kept, type(learner)) else learner
+
+    def save(self, learner: Savable) -> bool:
+        """Replace what is in the folder by this learner; a kill leaves the old one or the new. Whether the learner is
+        there: not where one of an earlier run stays; and where it cannot be written, as on a full disk, the one
+        before stays, and that is reported."""
+        if self._kept is not None and not replaces(learner.validation, self._kept.validation):
+            return False
+        self._kept = None
         if self.folder is not None:
             before, elapsed = count_tensor_bytes(self.folder), stopwatch()
-            learner.save(self.folder)
+            try:
+                learner.save(self.folder)
+            except OSError as error:
+                self._report(f"learner not saved, the one before stays: {describe(error)}")
+                return False
             after, seconds = count_tensor_bytes(self.folder), elapsed()
             self.costs.add(seconds, sum(size for name, size in after.items() if name not in before))
             self._since_saved = stopwatch()
             stage = learner.validation["stage"]
             self._report(f"learner on disk ({stage}, {process_age_s():.1f} s after the start)")
+        return True
 
     def save_again_s(self) -> float:
         """Seconds to reserve for saving a learner as large as the one that is in the folder, all of it new."""

@@ -3,12 +3,13 @@ accuracy that each learner on disk promised."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
+from autometa.core import journals
 from autometa.core.files import write_model
 
 CHOICES_FILE = "choices.json"
@@ -70,10 +71,11 @@ class Choices(BaseModel):
 
 class ChoiceLog:
     """The choices of a run; the file in `folder` (None: nothing is written) is replaced whenever there are more, and
-    appears whole or not at all."""
+    appears whole or not at all. One that cannot be written ends no run: `report` gets one line."""
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, report: Callable[[str], None] = lambda _: None) -> None:
         self._folder = folder
+        self._files = journals.Dispensable(report)
         self.choices = Choices()
 
     def explain(self, what: str, why: str) -> None:
@@ -87,7 +89,7 @@ class ChoiceLog:
         if file is not None and file.exists():
             try:
                 earlier = Choices.model_validate_json(file.read_text(encoding="utf-8"))
-            except (UnicodeDecodeError, ValidationError):
+            except (OSError, UnicodeDecodeError, ValidationError):
                 earlier = Choices()  # of another version, or damaged: members are not known then
             self.choices.members, self.choices.meta_test_bytes = earlier.members, earlier.meta_test_bytes
         self.explain(what, why)
@@ -114,4 +116,5 @@ class ChoiceLog:
 
     def _write(self) -> None:
         if self._folder is not None:
-            write_model(self._folder / CHOICES_FILE, self.choices)
+            with self._files.writing(self._folder / CHOICES_FILE):
+                write_model(self._folder / CHOICES_FILE, self.choices, durable=False)

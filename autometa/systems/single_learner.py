@@ -63,10 +63,11 @@ class SingleLearnerSystem:
         self._folder = LearnerFolder(self.checkpoint, self.report)
 
     def bootstrap(self) -> TrainedLearner:
-        """The untrained learner, saved."""
+        """The untrained learner, saved, or what an earlier run has trained."""
         self._fitted = build_untrained(self.recipe, self.test.episodes, Machine.detect().device)
+        self._folder.resume(TrainedLearner)
         self._folder.save(self._fitted)
-        return self._fitted
+        return self._folder.best(self._fitted)
 
     def run(self, pool: ImagePool, tasks: Any = None) -> TrainedLearner:
         """Train on the pool, or, where the recipe wants the stream, on `tasks` (a generator as the challenge
@@ -75,7 +76,7 @@ class SingleLearnerSystem:
             self._train(pool, tasks)
         except FAILURES as error:
             self.report(f"not trained further: {describe(error)}")
-        return self._fitted
+        return self._folder.best(self._fitted)
 
     def _train(self, pool: ImagePool, tasks: Any) -> None:
         """Measure on a few images, reserve meta-test, prepare as many images as fit, train, save."""

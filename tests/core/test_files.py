@@ -14,7 +14,7 @@ from autometa.core import files
 def test_a_full_disk_is_an_error_of_the_system_and_leaves_no_half_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_: object, file: Path) -> None:
+    def full(_: object, file: Path, **__: object) -> None:
         file.write_bytes(b"half")
         raise SafetensorError("No space left on device")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ class Runner:
     def __init__(self, dataset: Path, output: Path) -> None:
         self.dataset, self.output = dataset, output
         self.events: list[Event] = []
+        self.on_event: Callable[[Event], None] = self.events.append
 
     def __call__(self, bundle: Path, *, overwrite: bool = False, **settings: Any) -> IngestionResult:
         defaults: dict[str, Any] = {
@@ -31,7 +33,7 @@ class Runner:
         asked = IngestionSettings(
             input_data_dir=self.dataset, submission=bundle, output_dir=self.output, **{**defaults, **settings}
         )
-        return run(asked, self.events.append, overwrite=overwrite)
+        return run(asked, self.on_event, overwrite=overwrite)
 
     def texts(self, kind: str) -> str:
         return "\n".join(event.text for event in self.events if event.kind == kind)

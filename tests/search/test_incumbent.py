@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -18,9 +19,10 @@ from autometa.model.fitted_learner import FittedLearner
 from autometa.model.inputs import list_inputs
 from autometa.model.load import load_learner
 from autometa.model.portfolio import Portfolio, WeightedMode
-from autometa.search.incumbent import STAGES, Incumbent, Stage
+from autometa.search.incumbent import Incumbent, Stage
 
 POOL = colour_pool()
+STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
 def portfolio(backbone: str, px: int = 32) -> Portfolio:
