@@ -34,6 +34,7 @@ from _organiser_plan import Plan, count_differing
 from _organiser_real import judge_real
 from _organiser_run import KINDS
 
+from autometa.core.settings import validate_settings
 from autometa.judging import runs as runs_module
 from autometa.judging.executor import Pool
 from autometa.judging.folder import LEDGER_FILE, claim_judging, identity_of, ledger_of
@@ -83,7 +84,8 @@ def be_judge(submissions: Path, output: Path, values: dict[str, int]) -> None:
     """The program that is killed and sampled: what `autometa judge --resume` does, with stand-ins."""
     runs_module.PROGRAM = STAND_IN
     runs_module.GRACE_S = HANG_S - 20.0
-    options = JudgeOptions(time_budget=20.0, resume=True, output=output, seed=0, **values)
+    given = {"time_budget": 20.0, "resume": True, "output": output, "seed": 0, **values}
+    options = validate_settings(JudgeOptions, given, "options")
     with claim_judging(output, resume=True, overwrite=False):
         ledger = ledger_of(output)
         ledger.open(identity_of(submissions, options, 10**9))
