@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from packaging.version import Version
 
 from autometa import FewShotClassifier
 from autometa.core.errors import ArtifactError
@@ -46,7 +47,7 @@ def test_there_is_one_of_every_release() -> None:
     """Of those in the changelog, from the first on that kept its files."""
     listed = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()
     versions = [line.split("[")[1].split("]")[0] for line in listed if line.startswith("## [")]
-    kept = {version for version in versions if version[0].isdigit() and version >= "0.2.0"}
+    kept = {version for version in versions if version[0].isdigit() and Version(version) >= Version("0.2.0")}
     assert {release.name.removeprefix("release_").replace("_", ".") for release in RELEASES} >= kept
 
 
