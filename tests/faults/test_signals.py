@@ -26,7 +26,13 @@ from ingestion.settings import print_event
 from ingestion.terminal import HURRY_S, SIGNALS, first_interrupt, interrupt_program, prepare_process
 
 ROOT = Path(__file__).parents[2]
+IMPORTED = """
+    import torch
+    (Path(os.environ["METADL_MODEL_DIR"]) / f"imported-{os.getpid()}").touch()
+"""
 SAVES = """
+    while len(list(Path(os.environ["METADL_MODEL_DIR"]).glob("imported-*"))) < 2:
+        time.sleep(0.02)  # until the process that stands by is ready, however busy the machine is
     MyLearner().save(os.environ["METADL_MODEL_DIR"])
     (Path(os.environ["METADL_MODEL_DIR"]) / "whole").touch()
     time.sleep(1000)
@@ -71,22 +77,21 @@ def send_when(number: int, file: Path) -> threading.Thread:
 
 @pytest.mark.medium
 def test_after_sigterm_a_run_keeps_what_it_has_and_ends_soon(
-    runner: Runner, make_bundle: MakeBundle, prepared: None, monkeypatch: pytest.MonkeyPatch
+    runner: Runner, make_bundle: MakeBundle, prepared: None
 ) -> None:
-    monkeypatch.setattr("ingestion.meta_train.HURRY_S", 12.0)
     whole = runner.output / "model" / "whole"
     thread = send_when(signal.SIGTERM, whole)
-    bundle = make_bundle(meta_fit=SAVES, predict=HANGS_FROM_THE_SECOND_TASK_ON)
+    bundle = make_bundle(top=IMPORTED, meta_fit=SAVES, predict=HANGS_FROM_THE_SECOND_TASK_ON)
     result = runner(bundle, time_budget_s=500)  # so short that a process stands by
     ended = time.time()
     thread.join()
-    assert ended - whole.stat().st_mtime < 25
+    assert ended - whole.stat().st_mtime < 30
     assert result.succeeded and set(result.failures) == set(range(2, TASKS + 1))
     assert runner.accuracy(1) > 0.7 and (runner.output / "truth.json").exists()
     told = [
         float(line.split()[1]) for line in runner.texts("line").splitlines() if line.startswith("deadline")
     ]
-    assert told and max(told) <= 12.0  # the process that stood by has heard of it, too
+    assert told and max(told) <= HURRY_S  # the process that stood by has heard of it, too
 
 
 def test_what_is_left_of_the_time_is_told_before_each_task() -> None:

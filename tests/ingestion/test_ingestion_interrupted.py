@@ -33,6 +33,12 @@ HANGS_IN_THE_SECOND_TASK = """
 """
 
 
+@pytest.fixture(autouse=True)
+def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After SIGTERM, a busy machine has time for meta-test, too."""
+    monkeypatch.setattr("ingestion.meta_train.HURRY_S", 900.0)
+
+
 @pytest.fixture(params=[signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def stop(request: pytest.FixtureRequest) -> Iterator[int]:
     """A signal that ends a run."""
