@@ -24,9 +24,10 @@ from pathlib import Path
 from statistics import fmean
 
 import numpy as np
-from _arena_runs import content, first_learner_s
+from _arena_runs import first_learner_s
 from _learner_report import Report, Row, row
 
+from autometa.judging.outcome import read_json
 from autometa.tuning.point import Point
 from autometa.tuning.predicted import PredictedPoint, predict_curve, scale_seconds
 from autometa.tuning.profiles import KINDS, Profile, read_profile
@@ -97,8 +98,8 @@ def run_point(dataset: Path, budget_s: float, seed: int, threads: int) -> Point:
         if done.returncode:
             raise SystemExit(f"the run of {budget_s:g} s failed: {done.stderr[-400:]}")
         record, scores = (
-            content(out / "ingestion" / "ingestion.json"),
-            content(out / "scoring" / "details.json"),
+            read_json(out / "ingestion" / "ingestion.json"),
+            read_json(out / "scoring" / "details.json"),
         )
         first_s = first_learner_s(out / "ingestion" / "submission.log", record)
         inner = json.loads((out / "ingestion" / "stages.json").read_text(encoding="utf-8"))

@@ -194,8 +194,8 @@ class Reserve:
         missing = sum(n * draw.ways * len("nan ") for n, draw in zip(rows, draws, strict=True))
         size = missing + sum(rows) * len("99, ") + BLOCK_BYTES * len(draws) + OTHER_FILES_BYTES
         file = folder / RESERVE_FILE
-        refuse_in_use(folder)
         try:
+            refuse_in_use(folder)
             reserve = cls(file, size)
         except OSError as error:
             file.unlink(missing_ok=True)

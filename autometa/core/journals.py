@@ -94,10 +94,10 @@ def _write_all(opened: int, content: bytes) -> None:
 def read(file: Path) -> list[dict[str, Any]]:
     """The records of a journal, without damaged lines; none where there is no such file."""
     lines = file.read_bytes().split(b"\n")[:-1] if file.exists() else []
-    return [record for line in lines if (record := _parse(line)) is not None]
+    return [record for line in lines if (record := parse(line)) is not None]
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def parse(line: bytes) -> dict[str, Any] | None:
     """The record in a line of a journal; None where it is not what was written. Lines of earlier versions have no
     checksum."""
     try:
@@ -125,7 +125,7 @@ def cut_damaged_end(file: Path) -> int:
         return 0
     content, whole = file.read_bytes(), 0
     for line in content.split(b"\n")[:-1]:
-        if _parse(line) is None:
+        if parse(line) is None:
             break
         whole += len(line) + 1
     if whole < len(content):

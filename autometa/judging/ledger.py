@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -10,7 +9,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from autometa.core.errors import AutometaError, ConfigError
-from autometa.core.journals import append, cut_damaged_end
+from autometa.core.journals import append, cut_damaged_end, parse
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -98,26 +97,22 @@ class Ledger:
         self._append(row)
 
     def _append(self, model: BaseModel) -> None:
-        before = self.file.stat().st_size if self.file.exists() else 0
         try:
             append(self.file, model.model_dump(mode="json"))
         except OSError as error:
-            if self.file.exists():
-                with self.file.open("rb+") as stream:
-                    stream.truncate(before)
             raise LedgerFull(
                 f"{self.file}: cannot be written ({error.strerror}); free space there, then add --resume"
             ) from error
 
-    def _lines(self) -> Iterator[tuple[int, str]]:
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
         if self.file.exists():
-            with self.file.open(encoding="utf-8") as stream:
+            with self.file.open("rb") as stream:
                 yield from enumerate(stream, start=1)
 
-    def _parsed(self, model: type[Model], number: int, line: str) -> Model:
+    def _parsed(self, model: type[Model], number: int, line: bytes) -> Model:
         try:
-            return model.model_validate(json.loads(line))
-        except (ValueError, ValidationError) as error:
+            return model.model_validate(parse(line))
+        except ValidationError as error:
             raise ConfigError(
                 f"{self.file}, line {number}: damaged, or of another version; delete the line, or add --overwrite"
             ) from error

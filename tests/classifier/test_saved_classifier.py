@@ -78,4 +78,4 @@ def test_what_is_of_another_version_is_refused_in_a_line(
     assert len(message.splitlines()) == 1 and len(message) < 1000 and str(place) in message
     if change in ("later", "other"):
         assert "which this version of autometa does not read" in message
-        assert "; install the version that wrote it, or make it again" in message
+        assert "; install the version that wrote it, or copy the folder again" in message

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 from made_up_runs import IDENTITY, made_up, opened, units
 
 from autometa.core.errors import ConfigError
-from autometa.judging import ledger as ledger_module
 from autometa.judging.ledger import Ledger, LedgerFull
 
 UNITS = units("good", "bad")
@@ -51,14 +50,17 @@ def test_a_full_disk_leaves_no_part_of_a_line(tmp_path: Path, monkeypatch: pytes
     ledger.add(made_up(UNITS[0]))
     before = ledger.file.read_bytes()
 
-    def fill(file: Path, record: dict[str, Any]) -> None:
-        with file.open("a") as stream:
-            stream.write('{"submission": "go')
-        raise OSError(28, "No space left on device")
+    write, free = os.write, [20]
 
-    monkeypatch.setattr(ledger_module, "append", fill)
-    with pytest.raises(LedgerFull, match=r"No space left on device.*--resume"):
-        ledger.add(made_up(UNITS[1]))
+    def fill(opened: int, content: bytes) -> int:
+        if not free:
+            raise OSError(28, "No space left on device")
+        return write(opened, content[: free.pop()])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", fill)
+        with pytest.raises(LedgerFull, match=r"No space left on device.*--resume"):
+            ledger.add(made_up(UNITS[1]))
     assert ledger.file.read_bytes() == before
 
 

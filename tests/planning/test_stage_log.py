@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from synthetic import FakeClock
 
+from autometa.core import journals
 from autometa.core.errors import BudgetExhausted
 from autometa.planning.stage_log import JOURNAL, LONGEST_NOTE, STAGES_FILE, StageLog, StageTime
 
@@ -35,8 +36,7 @@ def test_stages_are_written_when_they_end(tmp_path: Path) -> None:
     ]
     assert json.loads((tmp_path / STAGES_FILE).read_text()) == told
     stages.write_line("meta_test")
-    lines = [json.loads(line) for line in (tmp_path / JOURNAL).read_text().splitlines()]
-    assert lines == [told[0], told[2], told[1]]
+    assert journals.read(tmp_path / JOURNAL) == [told[0], told[2], told[1]]
     assert {file.name for file in tmp_path.iterdir()} == {STAGES_FILE, JOURNAL}
 
 

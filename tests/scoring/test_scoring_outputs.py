@@ -184,7 +184,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "scores.txt").write_text("old")
 
     def fail(*_: object) -> None:
-        raise OSError("killed")
+        raise OSError(28, "killed")
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", fail)
