@@ -12,6 +12,32 @@ from hostile_runs import Hostile, Sandbox
 from sandboxes import skip_without
 from synthetic import write_meta_album
 
+ONE_SANDBOX = {
+    "test_hostile_hoards": "bubblewrap",
+    "test_hostile_processes": "landlock",
+    "test_hostile_results": "bubblewrap",
+}
+"""What takes long runs in one sandbox, and in both with `--all-extras`."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the other sandbox. Tests of one file and sandbox, which look at the same run, go to the same worker."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent and hasattr(item, "callspec"):
+            group = f"{item.path.stem}-{item.callspec.params.get('sandbox', '')}"
+            item.add_marker(pytest.mark.xdist_group(group))
+    if config.option.all_extras:
+        return
+    left_out = [item for item in items if _is_of_the_other(item)]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+
+
+def _is_of_the_other(item: pytest.Item) -> bool:
+    chosen = ONE_SANDBOX.get(item.path.stem)
+    given = item.callspec.params.get("sandbox") if hasattr(item, "callspec") else None
+    return chosen is not None and given is not None and given != chosen
+
 
 @pytest.fixture(scope="session")
 def hostile_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -62,13 +63,14 @@ class Hostile:
         """Processes that came during the run and have a place of it in their environment or command."""
         found = []
         for process in psutil.process_iter():
-            if process.pid not in before and process.status() != psutil.STATUS_ZOMBIE:
-                try:
-                    told = [*process.environ().values(), *process.cmdline()]
-                except psutil.Error:
-                    continue
-                if any(str(self.folder) in value for value in told):
-                    found.append(f"{process.pid} {process.cmdline()[:3]}")
+            if process.pid in before:
+                continue
+            with contextlib.suppress(psutil.Error):  # it has ended
+                command = process.cmdline()
+                told = [*process.environ().values(), *command]
+                is_over = process.status() == psutil.STATUS_ZOMBIE
+                if not is_over and any(str(self.folder) in value for value in told):
+                    found.append(f"{process.pid} {command[:3]}")
         return found
 
     def rows(self) -> dict[str, dict[str, str]]:
