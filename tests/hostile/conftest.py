@@ -21,7 +21,7 @@ ONE_SANDBOX = {
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the other sandbox. Tests of one file and sandbox, which look at the same run, go to the same worker."""
+    """Leave out the other sandbox. Tests that look at the same run go to the same worker."""
     for item in items:
         if item.path.parent == Path(__file__).parent and hasattr(item, "callspec"):
             group = f"{item.path.stem}-{item.callspec.params.get('sandbox', '')}"
