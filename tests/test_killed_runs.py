@@ -20,7 +20,7 @@ from scoring.errors import TruthError
 
 ROOT = Path(__file__).parents[1]
 BUDGET_S = 25
-SEARCH_S = 120
+SEARCH_S = 75
 """Enough for several purchases on a busy machine, too."""
 KILLS = 5
 TASKS = 9

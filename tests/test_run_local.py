@@ -290,18 +290,24 @@ def test_a_run_chooses_among_eight_backbones_of_a_folder(tmp_path: Path) -> None
     """Tiny ones with random weights; one that is not there is left out with the command that gets it."""
     names = ["resnet", "vit", "convnext", "convnext2", "efficientnet", "byobnet", "mambaout", "nfnet"]
     names = [f"test_{name}" for name in names]
+    missing = "mobilenetv4_conv_small.e2400_r224_in1k"
     for name in names:
         state = timm.create_model(name).state_dict()
         save_file({key: value.contiguous() for key, value in state.items()}, tmp_path / f"{name}.safetensors")
     output = tmp_path / "run"
-    options = ["--weights-dir", tmp_path, "--backbones", ",".join([*names, "convnext_tiny.in12k"])]
+    options = [
+        "--weights-dir",
+        tmp_path,
+        "--backbones",
+        ",".join([names[0], missing, *names[1:]]),
+    ]
     data = ROOT / "examples" / "demo" / "LETTERS"
     status, said = run_local("--dataset", data, "--time-budget", "60s", "--output", output, *options)
     assert status == 0, said
     log = (output / "ingestion" / "submission.log").read_text()
     assert sum(f"probe: {name} " in log for name in names) >= 6, log
-    if not find_local_weights(find_spec("convnext_tiny.in12k")):
-        assert "run: python -m autometa.backbones fetch convnext_tiny.in12k" in log
+    if not find_local_weights(find_spec(missing)):
+        assert f"run: python -m autometa.backbones fetch {missing}" in log
     record = json.loads((output / "ingestion" / "ingestion.json").read_text())
     assert not record["failures"] and record["duration_s"] < 60
 

@@ -43,7 +43,7 @@ def test_a_grid_on_the_demo_shares_work_and_chooses_as_alone(tmp_path: Path) -> 
     bundle, out = tmp_path / "bundle", tmp_path / "out"
     shutil.copytree(BASELINES / "autometa", bundle)
     (bundle / "settings.yaml").write_text(SETTINGS, encoding="utf-8")
-    where = [str(DEMO), "-o", str(out), "--submission", str(bundle)]
+    where = [str(DEMO / "LETTERS"), "-o", str(out), "--submission", str(bundle)]
     budgets = ["--time-budget", "4m", "--memory-budget", "3.5GB,4GB", "--no-skip-same"]
     tasks = ["--ways", "2-3", "--shots", "1-2", "--query-per-class", "2", "--tasks-per-dataset", "1"]
     result = subprocess.run(
