@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from threading import Event, Thread
 
 import numpy as np
 import psutil
 from _learner_report import Row, row
 
+from autometa.core.repeated import repeated
 from autometa.core.student_t import quantile95
 
 BLOCKS = 20
@@ -117,22 +118,9 @@ class Sampler:
         for name, held in found.items():
             self.held[name].append(held)
 
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self) -> AbstractContextManager[None]:
         """Sample while the block runs."""
-        over = Event()
-
-        def work() -> None:
-            while not over.wait(self.every_s):
-                self.sample()
-
-        thread = Thread(target=work, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
+        return repeated(self.sample, self.every_s)
 
     def verdicts(self, last: float) -> dict[str, Verdict]:
         """By `PART/WHAT`, and `files`, from the first step that was done to the `last` one. Empty without samples."""

@@ -6,7 +6,7 @@ IngestionError
 └── SubmissionError   the code of the submission failed: it crashed, hung or broke the protocol
 """
 
-from ingestion.shown import show
+from ingestion.shown import one_line, show
 
 
 class IngestionError(Exception):
@@ -29,11 +29,11 @@ class NoImageError(InputError):
 
 
 class SubmissionError(IngestionError):
-    """The submission failed. `reason` is one line; `traceback` is that of the submission, or empty if it raised
-    nothing; `fatal`: its process cannot be used any more."""
+    """The submission failed. `reason` becomes one line, whatever the submission has put into it; `traceback` is that
+    of the submission, or empty if it raised nothing; `fatal`: its process cannot be used any more."""
 
     def __init__(self, reason: str, traceback: str = "", *, fatal: bool = False) -> None:
-        super().__init__(reason)
-        self.reason = reason
+        self.reason = one_line(reason)
+        super().__init__(self.reason)
         self.traceback = traceback
         self.fatal = fatal

@@ -23,7 +23,6 @@ from ingestion.prepare import Prepared
 from ingestion.process import LaunchPlan, SubmissionProcess, after, earlier
 from ingestion.settings import Event, OnEvent
 from ingestion.shared_images import SharedImages
-from ingestion.submission_log import one_line
 from ingestion.tasks import TaskDraw
 
 MAX_FAILED_STARTS = 2
@@ -69,7 +68,7 @@ class MetaTest:
             return (self._spawn().pid,)
         except SubmissionError as error:
             self._end_child()
-            self.on_event(Event("failure", f"{one_line(error.reason)}; starting again in meta-test"))
+            self.on_event(Event("failure", f"{error.reason}; starting again in meta-test"))
             return ()
 
     def close(self) -> None:
@@ -119,10 +118,10 @@ class MetaTest:
             predictions = self._ask(self._ready_child(), number, draw)
             self._save(number, check_predictions(predictions, draw))
         except SubmissionError as error:
-            self.failures[number] = reason = one_line(error.reason)
+            self.failures[number] = error.reason
             if error.traceback:
                 self.on_event(Event("failure", error.traceback.rstrip()))
-            self.on_event(Event("failure", f"task {number}: {reason}"))
+            self.on_event(Event("failure", f"task {number}: {error.reason}"))
             if error.fatal:
                 self._end_child()
 
@@ -155,14 +154,13 @@ class MetaTest:
             try:
                 child = self._child or self._spawn()
                 child.await_reply("ready", self._until(START_LIMIT_S), "start for meta-test")
-                if child._is_over():  # it stood by, and was killed after it had said so
-                    raise child._gone()
+                child.check()  # it stood by, and may have been killed after it had said so
             except SubmissionError as error:
                 self._end_child()
                 self._failed_starts += 1
                 if self._failed_starts >= MAX_FAILED_STARTS:
                     raise
-                self.on_event(Event("failure", f"{one_line(error.reason)}; starting again"))
+                self.on_event(Event("failure", f"{error.reason}; starting again"))
                 continue
             self._failed_starts = 0
             self._ready = True

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ingestion.contract import Limits
 from ingestion.disk import TooMuchError, entries
@@ -14,7 +15,6 @@ from ingestion.prepare import Prepared
 from ingestion.process import LaunchPlan, SubmissionProcess
 from ingestion.settings import Event, IngestionSettings, OnEvent
 from ingestion.shared_images import shared_parts
-from ingestion.submission_log import one_line
 from ingestion.terminal import HURRY_S, first_interrupt
 
 INTERRUPTED = "interrupted: the learner saved before answers the tasks; interrupt again to stop the run"
@@ -45,7 +45,7 @@ def meta_train(
     where not, and at the second one.
     """
     beside = beside or Beside()
-    model_dir, log_dir = settings.model_folder, settings.output_dir / "logs"
+    model_dir = settings.model_folder
     with (
         first_interrupt() as interrupt,
         shared_parts(prepared.train, prepared, plan) as train,
@@ -53,20 +53,9 @@ def meta_train(
     ):
         fds, mounted = train.fds + valid.fds, train.mounted + valid.mounted
         with SubmissionProcess(plan, fds=fds, mounted=mounted, beside=beside.pids) as child:
+            deadline, told = limits.meta_train_deadline, _describe(prepared, settings)
             try:
-                child.send(
-                    "meta-train",
-                    limits.meta_train_deadline,
-                    bundle=str(prepared.bundle),
-                    config=prepared.config.model_dump(),
-                    model_dir=str(model_dir.resolve()),
-                    log_dir=str(log_dir.resolve()),
-                    seed=settings.seed,
-                    verbose=settings.verbose,
-                    train=train.described,
-                    valid=valid.described,
-                )
-                deadline = limits.meta_train_deadline
+                child.send("meta-train", deadline, **told, train=train.described, valid=valid.described)
                 child.await_reply("saved", deadline, "meta-training", stop=lambda: interrupt.asked)
             except SubmissionError as error:
                 if not interrupt.asked:
@@ -76,6 +65,18 @@ def meta_train(
                     beside.hurry(time.monotonic() + HURRY_S)
                 return _interrupted(model_dir, limits, on_event)
     return ""
+
+
+def _describe(prepared: Prepared, settings: IngestionSettings) -> dict[str, Any]:
+    """What the submission is told beside its images."""
+    return {
+        "bundle": str(prepared.bundle),
+        "config": prepared.config.model_dump(),
+        "model_dir": str(settings.model_folder.resolve()),
+        "log_dir": str((settings.output_dir / "logs").resolve()),
+        "seed": settings.seed,
+        "verbose": settings.verbose,
+    }
 
 
 def _interrupted(model_dir: Path, limits: Limits, on_event: OnEvent) -> str:
@@ -91,9 +92,8 @@ def _ended_early(error: SubmissionError, model_dir: Path, on_event: OnEvent) -> 
     if error.traceback:
         on_event(Event("failure", error.traceback.rstrip()))
     goes_on = "meta-test uses the learner saved before" if has_learner(model_dir) else "nothing was saved"
-    reason = one_line(error.reason)
-    on_event(Event("failure", f"meta-train ended early: {reason}; {goes_on}"))
-    return reason
+    on_event(Event("failure", f"meta-train ended early: {error.reason}; {goes_on}"))
+    return error.reason
 
 
 def has_learner(model_dir: Path) -> bool:

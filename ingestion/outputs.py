@@ -194,19 +194,18 @@ class Reserve:
         missing = sum(n * draw.ways * len("nan ") for n, draw in zip(rows, draws, strict=True))
         size = missing + sum(rows) * len("99, ") + BLOCK_BYTES * len(draws) + OTHER_FILES_BYTES
         file = folder / RESERVE_FILE
-        try:
-            refuse_in_use(folder)
-            reserve = cls(file, size)
-        except OSError as error:
-            file.unlink(missing_ok=True)
-            raise InputError(
-                f"output folder {folder}: no room for the results, {size} bytes ({error.strerror}); free space there"
-            ) from error
-        with contextlib.closing(_Claim(folder)):
+        with contextlib.ExitStack() as held:
             try:
-                yield reserve
-            finally:
-                reserve.release()
+                held.enter_context(contextlib.closing(_Claim(folder)))
+                reserve = cls(file, size)
+            except OSError as error:
+                file.unlink(missing_ok=True)
+                raise InputError(
+                    f"output folder {folder}: no room for the results, {size} bytes ({error.strerror}); "
+                    "free space there"
+                ) from error
+            held.callback(reserve.release)
+            yield reserve
 
     def release(self) -> None:
         """Give the space back."""

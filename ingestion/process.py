@@ -26,7 +26,8 @@ from ingestion.gpu import ask_in_process, describe_gpu, has_cuda_device
 from ingestion.gpu_memory import GpuMeter
 from ingestion.memory import BLOCK_BYTES, Inode, MemoryMeter, inode_of
 from ingestion.sandbox import confine
-from ingestion.submission_log import SubmissionLog, plain
+from ingestion.shown import plain
+from ingestion.submission_log import SubmissionLog
 from ingestion.watch import Watchdog, Watched, end_strays, kill_processes, process_tree
 
 EXIT_GRACE_S = 0.5
@@ -144,15 +145,18 @@ class SubmissionProcess:
             self.watchdog.allow_until(None, "")
         if message.kind == "error":
             raise SubmissionError(
-                plain(f"{message.fields.get('stage', '?')}: {message.fields.get('summary', '?')}"[:2000]),
+                f"{message.fields.get('stage', '?')}: {message.fields.get('summary', '?')}"[:2000],
                 plain(str(message.fields.get("traceback", ""))[:100_000]),
                 fatal=bool(message.fields.get("fatal", True)),
             )
         if message.kind != expected:
-            raise SubmissionError(
-                plain(f"answered `{message.kind[:100]}` instead of `{expected}`"), fatal=True
-            )
+            raise SubmissionError(f"answered `{message.kind[:100]}` instead of `{expected}`", fatal=True)
         return message
+
+    def check(self) -> None:
+        """SubmissionError where no answer can come any more."""
+        if self._is_over():
+            raise self._gone()
 
     def _is_over(self) -> bool:
         """Whether no answer can come any more, even if another process that the child started still has the channel

@@ -1,4 +1,4 @@
-"""Texts of others, shown in a line: names and values from files that may hold anything."""
+"""Texts of others, made safe to show: names and values from files that may hold anything, words of submissions."""
 
 from __future__ import annotations
 
@@ -25,3 +25,17 @@ def show(text: str, most: int = MOST_SHOWN, *, unseen: Container[str] = UNSEEN) 
         else letter
         for letter in text
     )
+
+
+def plain(text: str) -> str:
+    """Text of a submission without control characters and lone surrogates, which a terminal or a file may not
+    accept."""
+    if text.isprintable() and text.isascii():
+        return text
+    printable = "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+    return printable.encode("utf-8", "replace").decode("utf-8")
+
+
+def one_line(text: str) -> str:
+    """`text` without line ends, with which a submission could forge what ingestion says."""
+    return " ".join(plain(text).split())

@@ -10,22 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+from ingestion.shown import plain
+
 MAX_LOG_BYTES = 16 * 2**20
 MAX_LINES_PER_S = 100
-
-
-def plain(text: str) -> str:
-    """Text of a submission without control characters and lone surrogates, which a terminal or a file may not
-    accept."""
-    if text.isprintable() and text.isascii():
-        return text
-    printable = "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
-    return printable.encode("utf-8", "replace").decode("utf-8")
-
-
-def one_line(text: str) -> str:
-    """`text` without line ends, with which a submission could forge what ingestion says."""
-    return " ".join(plain(text).split())
 
 
 class SubmissionLog:

@@ -14,7 +14,7 @@ from autometa.core.settings import Duration, Size, option
 class FitOptions(ServingLimitOptions, WeightsOptions):
     """What `fit` is told beside the folder with the images."""
 
-    output: Path = option(..., "Folder of the model.", metavar="DIR")
+    output: Path = option(..., "Folder of the model.", metavar="DIR", short="-o")
     time_budget: Duration = option(
         120.0, "The whole work, from start to saved model; 90s, 10m, 2h.", metavar="TIME", ge=10
     )

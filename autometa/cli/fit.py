@@ -42,8 +42,7 @@ if TYPE_CHECKING:
     ),
 )
 @click.argument("dataset", metavar="DATASET", type=click.Path(path_type=Path))
-@click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the model.")
-@model_options(FitOptions, without={"output"})
+@model_options(FitOptions)
 @config_option
 @json_option("what came of it")
 @level_options

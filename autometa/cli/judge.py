@@ -50,10 +50,7 @@ USUAL_QUERIES = 20
 @click.argument(
     "submissions", metavar="SUBMISSIONS...", nargs=-1, required=True, shell_complete=complete_submission
 )
-@click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path), help=str(
-    JudgeOptions.model_fields["output"].description
-) + " Default: output/NAME-judging-TIME.")  # fmt: skip
-@model_options(JudgeOptions, without={"output", "submission"})
+@model_options(JudgeOptions, without={"submission"})
 @config_option
 @json_option("judging.json")
 @level_options

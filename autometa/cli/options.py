@@ -75,7 +75,9 @@ def _chosen(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe_default(field: FieldInfo) -> str:
-    """The default of an option for people; "" where it is to be absent or off."""
+    """The default of an option for people; "" where it is to be given, absent or off."""
+    if field.is_required():
+        return ""
     unset, default = _extra(field, "unset"), field.get_default(call_default_factory=True)
     if default is None or default is False:
         return unset

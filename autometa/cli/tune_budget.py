@@ -61,10 +61,7 @@ FAILED = 1
     ),
 )
 @click.argument("dataset", metavar="[DATASET]", required=False, type=click.Path(path_type=Path))
-@click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path), help=str(
-    TuneOptions.model_fields["output"].description
-) + " Default: output/NAME-budget-TIME.")  # fmt: skip
-@model_options(TuneOptions, without={"output"}, complete={"submission": complete_submission})
+@model_options(TuneOptions, complete={"submission": complete_submission})
 @config_option
 @json_option("budget.json")
 @level_options

@@ -11,7 +11,6 @@ import hashlib
 import json
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,6 +29,9 @@ DIGITS = 12
 """Of the digest of its content, in the name of a file with tensors."""
 
 AGAIN = "copy the folder again, or learn anew"
+
+_whole: dict[Path, tuple[int, ...]] = {}
+"""Files of tensors that this process has written, or has read and found whole, with their stamps."""
 
 Tensors = Mapping[str, torch.Tensor]
 Model = TypeVar("Model", bound=BaseModel)
@@ -158,29 +160,33 @@ def save_tensors(folder: Path, stem: str, tensors: Tensors) -> str:
 
 def save_known(folder: Path, stem: str, digest: str, tensors: Callable[[], Tensors]) -> str:
     """The same for tensors whose digest is known, so that nothing is hashed, or even gathered, twice. A file that an
-    earlier run has left is read once: a damaged one is written again."""
+    earlier run has left is read once, none that this process has written: a damaged one is written again."""
     file = folder / f"{stem}-{digest[:DIGITS]}.safetensors"
     if not _is_whole(file):
         write_tensors(file, tensors())
+        _whole[file] = _stamp(file)
     return file.name
 
 
 def _is_whole(file: Path) -> bool:
     """Whether a file of tensors is there, and is what was written."""
     try:
-        status = file.stat()
+        stamp = _stamp(file)
     except FileNotFoundError:
         return False
-    return _is_readable(file, (status.st_ino, status.st_size, status.st_mtime_ns))
-
-
-@lru_cache(maxsize=256)
-def _is_readable(file: Path, stamp: tuple[int, ...]) -> bool:  # the stamp is a part of the key
-    try:
-        load_tensors(file.parent, file.name)
-    except ArtifactError:
-        return False
+    if _whole.get(file) != stamp:
+        try:
+            load_tensors(file.parent, file.name)
+        except ArtifactError:
+            return False
+        _whole[file] = stamp
     return True
+
+
+def _stamp(file: Path) -> tuple[int, ...]:
+    """What changes when a file does."""
+    status = file.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def count_tensor_bytes(folder: Path | None) -> dict[str, int]:

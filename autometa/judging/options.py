@@ -26,6 +26,7 @@ class JudgeOptions(RunOptions):
         "Where results go; NAME is that of the dataset.",
         metavar="DIR",
         unset="output/NAME-judging-TIME",
+        short="-o",
     )
     overwrite: bool = option(False, "Replace the earlier judging in --output.")
     resume: bool = option(False, "Go on with the judging in --output; runs that are done stay.")

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 from autometa.core.budget import process_age_s, stopwatch
 from autometa.core.errors import FAILURES, describe
 from autometa.core.files import DESCRIPTION, count_tensor_bytes
-from autometa.model.load import load_learner
+from autometa.model.load import AnyLearner, load_learner
 from autometa.planning.saving import SavingCosts
 
 GUESS_BYTES = 10**8
@@ -28,6 +28,7 @@ class Savable(Protocol):
 STAGES = ("untrained", "bootstrap", "default", "training", "search", "final")
 """How far a run had come when a learner was made."""
 L = TypeVar("L", bound=Savable)
+M = TypeVar("M", bound=Savable)
 
 
 def replaces(new: dict[str, Any], old: dict[str, Any]) -> bool:
@@ -38,6 +39,19 @@ def replaces(new: dict[str, Any], old: dict[str, Any]) -> bool:
     if come != had or expected is None or known is None:
         return come >= had
     return bool(expected >= known)
+
+
+def load_earlier(folder: Path | None, report: Callable[[str], None]) -> AnyLearner | None:
+    """The learner that an earlier run has left in a folder; None where there is none, where it is one that any run
+    makes anew, untrained or a bootstrap, or, after a report, where it cannot be used."""
+    if folder is None or not (folder / DESCRIPTION).exists():
+        return None
+    try:
+        learner = load_learner(folder, report)
+    except FAILURES as error:
+        report(f"the learner of an earlier run cannot be used: {describe(error)}")
+        return None
+    return None if learner.validation.get("stage") in STAGES[:2] else learner
 
 
 class LearnerFolder:
@@ -52,17 +66,11 @@ class LearnerFolder:
         self._since_saved = stopwatch()
         self._kept: Savable | None = None
 
-    def resume(self, kind: type[L]) -> L | None:
+    def resume(self, kind: type[L], other: type[M] | None = None) -> L | M | None:
         """The trained learner that an earlier run has left, which stays for now; None where there is none of this
-        kind, or, after a report, where it cannot be used."""
-        if self.folder is None or not (self.folder / DESCRIPTION).exists():
-            return None
-        try:
-            learner = load_learner(self.folder, self._report)
-        except FAILURES as error:
-            self._report(f"the learner of an earlier run cannot be used: {describe(error)}")
-            return None
-        if not isinstance(learner, kind) or learner.validation.get("stage") in STAGES[:2]:
+        kind, or the `other`, or, after a report, where it cannot be used."""
+        learner = load_earlier(self.folder, self._report)
+        if not isinstance(learner, (kind, other or kind)):
             return None
         self._kept = learner
         self._report("resumed: the learner of an earlier run serves at once")

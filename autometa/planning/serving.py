@@ -87,21 +87,24 @@ class ServingPlan:
     ) -> tuple[View, ...]:
         """Embed the images of the task at hand in these views, the cheapest first; those in which it was done. A
         further one is left out where it would take too much of the time of the other tasks."""
-        missing = {view: store.missing(view, keys) for view in views}
-        costs = {view: self._embedding_s(view, missing[view], store) for view in views}
         done = set[View]()
-        for view in sorted(views, key=lambda view: costs[view] if missing[view] else 0.0):
-            left_s = self._schedule.task_left_s()
-            if done and missing[view] and self._embedding_s(view, missing[view], store) > left_s:
+        for view in sorted(views, key=lambda view: self._missing_s(view, store.missing(view, keys), store)):
+            missing = store.missing(view, keys)  # a view with the same network may have embedded them by now
+            if done and missing and self._embedding_s(view, missing, store) > self._schedule.task_left_s():
                 continue
-            self._embed(view, images, keys, store)
+            self._embed(view, images, keys, missing, store)
             done.add(view)
         return tuple(view for view in views if view in done)
 
-    def _embed(self, view: View, images: Images, keys: Sequence[Any], store: FeatureStore) -> None:
+    def _missing_s(self, view: View, missing: int, store: FeatureStore) -> float:
+        """To embed the images that a view lacks, if any."""
+        return self._embedding_s(view, missing, store) if missing else 0.0
+
+    def _embed(
+        self, view: View, images: Images, keys: Sequence[Any], missing: int, store: FeatureStore
+    ) -> None:
         """Embed, and learn from the first time in a view how slow this process is."""
-        elapsed = stopwatch(self._schedule.budget.clock)
-        is_first, missing = not store.embedded(view), store.missing(view, keys)
+        elapsed, is_first = stopwatch(self._schedule.budget.clock), not store.embedded(view)
         expected_s = self._costs.embedding_s(view, missing, store)
         store.embed(view, images, keys)
         if is_first and missing and expected_s:

@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from autometa.core.errors import FAILURES, ArtifactError, describe
-from autometa.core.files import DESCRIPTION
+from autometa.core.errors import ArtifactError
 from autometa.evaluation.estimate import Estimate
 from autometa.model.fitted_learner import FittedLearner
-from autometa.model.learner_folder import LearnerFolder, replaces
-from autometa.model.load import load_learner
+from autometa.model.learner_folder import LearnerFolder, load_earlier, replaces
 from autometa.model.portfolio import Portfolio
 from autometa.planning.saving import SavingCosts
 
@@ -43,14 +41,8 @@ class Incumbent:
     def resume(self, is_fit: Callable[[Servable], bool] = lambda _: True) -> Servable | None:
         """What an earlier run has saved becomes the latest learner; None where there is none, where it is but a
         bootstrap, which any run makes anew, or, after a report, where it cannot be used or `is_fit` says no."""
-        if self.folder is None or not (self.folder / DESCRIPTION).exists():
-            return None
-        try:
-            learner = load_learner(self.folder, self.report)
-        except FAILURES as error:
-            self.report(f"the learner of an earlier run cannot be used: {describe(error)}")
-            return None
-        if not isinstance(learner, Servable) or learner.validation.get("stage") == "bootstrap":
+        learner = load_earlier(self.folder, self.report)
+        if not isinstance(learner, Servable):
             return None
         if not is_fit(learner):
             self.report(

@@ -60,7 +60,7 @@ class FrozenSystem(ABC):
 
     def bootstrap(self) -> FittedLearner | Portfolio:
         """The backbone and the nearest class mean, saved, or what an earlier run has fitted."""
-        earlier = self._folder.resume(FittedLearner) or self._folder.resume(Portfolio)
+        earlier = self._folder.resume(FittedLearner, Portfolio)
         return earlier or self._save([plain_member(self.view)], {}, {"stage": "bootstrap"})
 
     def run(self, pool: ImagePool) -> FittedLearner | Portfolio:

@@ -134,7 +134,11 @@ class TuneOptions(ServingLimitOptions, WeightsOptions):
     protocol: Literal["auto", "within-domain", "cross-domain"] = _as_for_run("protocol")
     sandbox: Literal["auto", "strict", "none", "bubblewrap", "landlock"] = _as_for_run("sandbox")
     output: Path | None = option(
-        None, "Where results go; NAME is that of the dataset.", metavar="DIR", unset="output/NAME-budget-TIME"
+        None,
+        "Where results go; NAME is that of the dataset.",
+        metavar="DIR",
+        unset="output/NAME-budget-TIME",
+        short="-o",
     )
     resume: bool = option(False, "Go on with the grid in --output; points that are done stay.")
     overwrite: bool = option(False, "Replace an earlier grid in --output.")

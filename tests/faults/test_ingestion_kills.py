@@ -11,6 +11,7 @@ import pytest
 from disks import Snapshots
 from ingestion_runs import TASKS, Runner
 from synthetic import MakeBundle
+from waiting_bundle import wait_between
 
 from ingestion import IngestionSettings, run
 from ingestion.result import IngestionResult
@@ -66,11 +67,6 @@ def test_a_process_that_stands_by_and_is_killed_is_started_again(
     runner: Runner, make_bundle: MakeBundle, tmp_path: Path
 ) -> None:
     started, ended = tmp_path / "started", tmp_path / "ended"
-    wait = f"""
-        Path({str(started)!r}).touch()
-        while not Path({str(ended)!r}).exists(): time.sleep(0.02)
-        return MyLearner()
-    """
     killed = []
 
     def kill() -> None:
@@ -85,7 +81,7 @@ def test_a_process_that_stands_by_and_is_killed_is_started_again(
 
     thread = threading.Thread(target=kill)
     thread.start()
-    result = runner(make_bundle(meta_fit=wait), time_budget_s=500)
+    result = runner(make_bundle(meta_fit=wait_between(started, ended)), time_budget_s=500)
     thread.join()
     assert killed and result.succeeded and not result.failures
     assert all(runner.accuracy(task) > 0.7 for task in range(1, TASKS + 1))

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from ingestion_runs import TASKS, Runner
 from synthetic import MakeBundle, write_meta_album
+from waiting_bundle import wait_between
 
 from autometa.backbones.feature_files import FeatureFiles
 from autometa.cli.main import cli
@@ -58,12 +59,7 @@ def test_a_second_ingestion_leaves_the_first_one_alone(
     runner: Runner, make_bundle: MakeBundle, tmp_path: Path
 ) -> None:
     started, ended = tmp_path / "started", tmp_path / "ended"
-    wait = f"""
-        Path({str(started)!r}).touch()
-        while not Path({str(ended)!r}).exists(): time.sleep(0.02)
-        return MyLearner()
-    """
-    bundle = make_bundle(meta_fit=wait)
+    bundle = make_bundle(meta_fit=wait_between(started, ended))
     results = []
     thread = threading.Thread(target=lambda: results.append(runner(bundle)))
     thread.start()
