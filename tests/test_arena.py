@@ -120,6 +120,7 @@ def test_a_run_trains_on_some_datasets_and_is_tested_on_others(
     assert "ICONS " not in start("--report-only", *across)
 
 
+@pytest.mark.medium
 def test_a_second_start_measures_what_is_missing(start: Callable[..., str], tmp_path: Path) -> None:
     written = [tmp_path / name for name in ("table.md", "plots", "rows.json")]
     options = ["--datasets", "ICONS", "--budgets", "20", "--bundles"]
@@ -171,6 +172,7 @@ def test_results_measured_otherwise_are_not_mixed(start: Callable[..., str]) -> 
         start("--report-only", "--datasets", "LETTERS")
 
 
+@pytest.mark.medium
 def test_runs_that_are_stopped_leave_no_result(
     runs: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,6 +51,7 @@ def imported(*places: str) -> set[str]:
     return found - OURS - set(sys.stdlib_module_names)
 
 
+@pytest.mark.medium
 def test_the_programs_import_what_they_depend_on_and_depend_on_what_they_import() -> None:
     used = imported("autometa", "ingestion", "scoring", "baselines", "run_local.py")
     needed = modules(PROJECT["dependencies"])
@@ -70,6 +71,7 @@ def test_every_package_of_the_engines_is_in_an_extra() -> None:
     assert packages == names(EXTRAS["fast"])
 
 
+@pytest.mark.medium
 def test_tests_import_only_what_their_extra_installs() -> None:
     helpers = {file.stem for folder in ("tests", "scripts") for file in (ROOT / folder).rglob("*.py")}
     installed = modules([*PROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["weights"], *EXTRAS["fast"]])

@@ -94,6 +94,7 @@ def test_programs_meet_only_through_files(package: str, forbidden: set[str]) -> 
         assert tops.isdisjoint(forbidden), f"{file}: {tops & forbidden}"
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("dependency", DOORS)
 def test_a_dependency_has_one_door(dependency: str) -> None:
     for package in ("autometa", "ingestion", "scoring"):
@@ -113,6 +114,7 @@ def test_images_are_opened_in_one_place() -> None:
     assert {str(file.relative_to(ROOT)) for file in files if "PIL" in imports(file)} == exceptions
 
 
+@pytest.mark.medium
 def test_no_pickle_and_no_bare_except() -> None:
     for package in ("autometa", "ingestion", "scoring", "baselines"):
         for file in sources(package):
@@ -124,6 +126,7 @@ def test_no_pickle_and_no_bare_except() -> None:
 UNPICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("package", ["autometa", "ingestion", "scoring"])
 def test_nothing_is_unpickled_outside_a_submission(package: str) -> None:
     """Files of others may hold pickles, which run code when they are opened: `torch.load` has to keep to weights, and
@@ -145,6 +148,7 @@ def test_nothing_is_unpickled_outside_a_submission(package: str) -> None:
             assert called not in {"yaml.load", "yaml.unsafe_load", "yaml.full_load"}, where
 
 
+@pytest.mark.medium
 def test_the_test_of_unpickling_sees_a_load_that_is_not_safe() -> None:
     loads = [
         node

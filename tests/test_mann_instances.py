@@ -16,6 +16,7 @@ def example() -> ModuleType:
     return example_module("mann_instances")
 
 
+@pytest.mark.medium
 def test_it_draws_and_prints(
     example: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

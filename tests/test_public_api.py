@@ -29,6 +29,7 @@ def test_the_public_names_are_these() -> None:
     assert all(getattr(autometa, name) is not None for name in autometa.__all__)
 
 
+@pytest.mark.medium
 def test_importing_autometa_is_light() -> None:
     code = "import sys, autometa, autometa.core.settings, run_local; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -58,6 +58,7 @@ def scores(output: Path) -> dict[str, float]:
     return content
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
@@ -128,6 +129,7 @@ def test_an_output_in_use_is_not_overwritten(tmp_path: Path) -> None:
     assert "cannot be used" in output
 
 
+@pytest.mark.medium
 def test_an_output_that_another_run_holds_is_refused(tmp_path: Path) -> None:
     with (tmp_path / ".autometa-run").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)

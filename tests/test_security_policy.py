@@ -35,6 +35,7 @@ def test_every_promise_names_tests_that_are_there() -> None:
             assert file.is_file() and "\ndef test_" in file.read_text(encoding="utf-8"), name
 
 
+@pytest.mark.medium
 def test_nothing_is_unpickled_or_run() -> None:
     for file, tree in sources():
         for node in ast.walk(tree):

@@ -16,6 +16,7 @@ def sinusoid() -> ModuleType:
     return example_module("sinusoid")
 
 
+@pytest.mark.medium
 def test_it_draws_and_prints(
     sinusoid: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -80,6 +80,7 @@ def allow(tmp_path: Path, lines: list[str], **options: Any) -> float:
     return prepare_weights(given, tmp_path, given.time_budget, lines.append, given.memory_budget)
 
 
+@pytest.mark.medium
 def test_what_there_is_room_for_is_fetched_and_nothing_else_is_asked_for(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,12 +92,14 @@ def test_what_there_is_room_for_is_fetched_and_nothing_else_is_asked_for(
     assert not any(TINY[0] + "/" in path for _, path, _ in hub.requests)
 
 
+@pytest.mark.medium
 def test_a_limit_of_bytes_holds_for_what_is_chosen(hub: Hub, tmp_path: Path) -> None:
     lines: list[str] = []
     allow(tmp_path, lines, download_limit="5MB")  # each is expected to have 2 MB
     assert len(lines) == 2 and not any("failed" in line for line in lines)
 
 
+@pytest.mark.medium
 def test_of_a_preset_what_does_not_fit_is_told(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +111,7 @@ def test_of_a_preset_what_does_not_fit_is_told(
     assert len(lines) == 2 and lines[1].startswith("test_resnet: ")
 
 
+@pytest.mark.medium
 def test_what_is_named_is_fetched_whatever_it_costs(hub: Hub, tmp_path: Path) -> None:
     lines: list[str] = []
     allow(tmp_path, lines, backbones="test_vit,test_resnet", time_budget="20s")
@@ -122,5 +126,6 @@ def test_images_are_counted_in_all_folders(tmp_path: Path) -> None:
     assert count_images(tmp_path / "none") == downloads.USUAL_IMAGES
 
 
+@pytest.mark.medium
 def test_the_machine_is_measured() -> None:
     assert downloads.measure_slowness() > 0

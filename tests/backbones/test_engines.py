@@ -25,6 +25,7 @@ def installed() -> list[str]:
     return [s.name for s in rows if s.name not in ("eager", "compiled")]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("engine", installed())
 def test_engines_agree_with_eager_for_any_number_of_images(engine: str, architecture: str) -> None:

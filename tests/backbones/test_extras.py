@@ -24,6 +24,7 @@ def test_the_packages_of_an_engine_can_be_imported(name: str) -> None:
         assert importlib.import_module(package).__version__
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", [name for name, spec in CATALOGUE.items() if spec.packaged])
 def test_the_weights_of_the_catalogue_can_be_loaded(name: str) -> None:
     spec = CATALOGUE[name]

@@ -212,6 +212,7 @@ def test_the_table_grows_and_keeps_its_rows() -> None:
     assert 99 not in table
 
 
+@pytest.mark.medium
 def test_running_out_of_memory_halves_the_chunk_and_goes_on() -> None:
     done: list[tuple[int, int]] = []
 

@@ -30,6 +30,7 @@ def test_half_precision_gives_the_same_directions(architecture: str) -> None:
     assert next(backbone.model.parameters()).dtype == torch.float32, "the network itself stays as it is"
 
 
+@pytest.mark.medium
 def test_pixels_are_normalised_in_full_precision() -> None:
     backbone = tiny("test_resnet")
     half = to_half(backbone.network, PX, "cpu", torch.bfloat16)
@@ -53,6 +54,7 @@ def fake_capture(replays: list[int]) -> Callable[..., Any]:
     return capture
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("n", "replays"), [(1, 0), (3, 1), (8, 1), (10, 1), (11, 2), (16, 2), (19, 3)])
 def test_a_graph_serves_any_number_of_images(n: int, replays: int) -> None:
     backbone = tiny("test_resnet")
@@ -79,6 +81,7 @@ def test_the_reason_says_what_failed() -> None:
     assert "another nearest class centroid" in str(reason_to_refuse("half", close, moved, [20]))
 
 
+@pytest.mark.medium
 def test_a_race_on_a_device_that_starts_cold_checks_on_many_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "COLD_DEVICES", {"cpu"})
     backbone = tiny("test_resnet")

@@ -60,6 +60,7 @@ def test_every_kind_has_its_layers_at_two_sizes(architecture: str, layers: tuple
         assert not torch.equal(small, large) and not torch.equal(small[0], small[1]), layer
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("architecture", KINDS)
 @pytest.mark.parametrize(("engine", "px"), [("onnxruntime", PX), ("openvino", 96)])
 def test_engines_agree_on_all_layers(engine: str, px: int, architecture: str) -> None:
@@ -72,6 +73,7 @@ def test_engines_agree_on_all_layers(engine: str, px: int, architecture: str) ->
     assert disagreement(reference, output, list(backbone.widths.values())) < TOLERANCE
 
 
+@pytest.mark.medium
 def test_layers_of_tokens_are_those_of_the_model() -> None:
     """Also where the model itself averages over its patches, as timm's DINOv3 does."""
     backbone = small_dinov3()

@@ -158,6 +158,7 @@ def test_a_folder_serves_for_a_package_that_is_not_installed(
     assert name in {spec.name for spec in installed_backbones()}
 
 
+@pytest.mark.medium
 def test_what_was_fetched_is_used_without_the_network(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -172,6 +173,7 @@ def test_what_was_fetched_is_used_without_the_network(
     assert loads(tiny_state())
 
 
+@pytest.mark.medium
 def test_an_older_format_is_fetched_where_there_is_no_other(hub: Hub, tmp_path: Path) -> None:
     file = tmp_path / "state.bin"
     torch.save(tiny_state(3), file)
@@ -195,6 +197,7 @@ def test_a_download_that_was_cut_goes_on(hub: Hub, monkeypatch: pytest.MonkeyPat
     assert loads(tiny_state())
 
 
+@pytest.mark.medium
 def test_what_an_earlier_download_has_left_is_not_fetched_again(hub: Hub) -> None:
     whole = hub.files[HUB_ID]["model.safetensors"]
     digest = hashlib.sha256(whole).hexdigest()
@@ -207,6 +210,7 @@ def test_what_an_earlier_download_has_left_is_not_fetched_again(hub: Hub) -> Non
     assert loads(tiny_state())
 
 
+@pytest.mark.medium
 def test_another_digest_is_refused_and_the_file_deleted(hub: Hub) -> None:
     hub.lie = True
     with pytest.raises(WeightsError, match="damaged"):
@@ -216,6 +220,7 @@ def test_another_digest_is_refused_and_the_file_deleted(hub: Hub) -> None:
     assert fetch(SPEC).n_bytes
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -245,6 +250,7 @@ def test_no_hub_at_all_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         fetch(SPEC)
 
 
+@pytest.mark.medium
 def test_the_limit_counts_all_together_and_failures_do_not_stop_the_others(hub: Hub) -> None:
     size = len(hub.files[HUB_ID]["model.safetensors"])
     lines: list[str] = []
@@ -253,6 +259,7 @@ def test_the_limit_counts_all_together_and_failures_do_not_stop_the_others(hub: 
     assert not fetch_named([SPEC.name], lines.append, size)
 
 
+@pytest.mark.medium
 def test_the_command_lists_and_fetches(hub: Hub) -> None:
     run = CliRunner()
     listed = run.invoke(main, ["list"])

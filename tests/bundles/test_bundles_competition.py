@@ -58,6 +58,7 @@ def drawn(archive: Path, phase: int) -> tuple[DrawnTasks, list[dict[str, Any]]]:
     return DrawnTasks.model_validate_json(read(archive, f"input_data_{phase}/tasks.json")), truth["tasks"]
 
 
+@pytest.mark.medium
 def test_it_is_sound_and_has_everything(competition: Path) -> None:
     assert check_competition(competition) == []
     found = set(names(competition))
@@ -77,6 +78,7 @@ def test_dates_are_texts_and_limits_fit(competition: Path) -> None:
     assert "execution_time_limit: 160" in text  # more than the time budget
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("phase", [0, 1])
 def test_no_image_of_a_query_is_shown_with_a_label(competition: Path, phase: int) -> None:
     content, truth = drawn(competition, phase)
@@ -96,6 +98,7 @@ def test_no_image_of_a_query_is_shown_with_a_label(competition: Path, phase: int
         assert all(re.fullmatch(r"(train|test)/\d+/\d{6}\.png", file) for file in files)
 
 
+@pytest.mark.medium
 def test_the_truth_is_that_of_the_images(competition: Path, tmp_path: Path) -> None:
     """Labels of queries, found by the content of the files, are those of the truth, up to the order of classes."""
     write_meta_album(tmp_path / "ONE", [12] * 9)
@@ -249,6 +252,7 @@ def test_what_is_wrong_with_a_bundle_is_named(
     assert any(message in problem for problem in problems), problems
 
 
+@pytest.mark.medium
 def test_the_command_makes_and_checks(competition: Path, tmp_path: Path) -> None:
     target = tmp_path / "c.zip"
     flags = ["--competition", str(competition.parent / "data"), "-o", str(target), "--tasks", "2", "--json"]

@@ -134,6 +134,7 @@ def test_what_another_machine_may_lack_is_a_warning(tmp_path: Path) -> None:
     assert "warning: metadata.yaml: has a command" in texts(made)
 
 
+@pytest.mark.medium
 def test_files_have_to_lie_at_the_root_and_the_configuration_has_to_be_sound(
     folder: Path, make_bundle: MakeBundle, tmp_path: Path
 ) -> None:

@@ -25,6 +25,7 @@ from autometa.core.errors import ArtifactError, ConfigError
 from ingestion import Preparation
 
 
+@pytest.mark.medium
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
 def test_it_keeps_all_conventions_of_scikit_learn_with_features() -> None:
     results = check_estimator(FewShotClassifier(encoder="precomputed"), on_fail="raise")

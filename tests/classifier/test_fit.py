@@ -76,6 +76,7 @@ def test_a_folder_with_something_else_is_not_touched(tmp_path: Path) -> None:
     assert claim_folder(tmp_path, overwrite=True) == tmp_path.resolve()
 
 
+@pytest.mark.medium
 def test_classify_answers_in_words_csv_and_json(model: Path, tmp_path: Path) -> None:
     new = write_folder(tmp_path / "new", 2)
     plain = call("classify", model, new / "red" / "1.png")
@@ -87,6 +88,7 @@ def test_classify_answers_in_words_csv_and_json(model: Path, tmp_path: Path) -> 
     assert records[0]["class"] == "blue" and set(records[0]["probabilities"]) == set(COLOURS)
 
 
+@pytest.mark.medium
 def test_classify_takes_other_classes_and_backbones_as_they_are(
     model: Path, tmp_path: Path, network: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +195,7 @@ def test_a_model_is_no_larger_than_asked(network: str, cache: None, tmp_path: Pa
         fit_folder(data, impossible, lines.append)
 
 
+@pytest.mark.medium
 def test_backbones_as_they_are_keep_limits_too(network: str, cache: None, tmp_path: Path) -> None:
     data = write_folder(tmp_path / "data", 1, ("red", "blue"))
     impossible = FitOptions(
@@ -245,6 +248,7 @@ def test_other_files_beside_a_model_have_no_effect(network: str, cache: None, tm
         trained_preparation(fitted.folder)
 
 
+@pytest.mark.medium
 def test_an_interrupt_keeps_what_was_learned(
     network: str, cache: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,6 +122,7 @@ def test_a_shape_that_is_told_is_used_and_kept(
     assert trained_preparation(tmp_path / "model").shape == "crop"
 
 
+@pytest.mark.medium
 def test_fit_tries_shapes_with_its_first_backbone(
     network: str, scenes: tuple[list[np.ndarray], np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

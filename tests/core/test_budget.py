@@ -34,6 +34,7 @@ def test_memory_budget_is_positive_here() -> None:
     assert 0 < budget.left_bytes() <= budget.total_bytes
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "error", [MemoryError("x"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 )
@@ -50,6 +51,7 @@ def test_running_out_of_memory_halves_and_goes_on(error: Exception) -> None:
     assert steps == [(0, 2), (2, 4), (4, 6), (6, 8), (8, 10)]
 
 
+@pytest.mark.medium
 def test_a_single_item_that_does_not_fit_is_an_error() -> None:
     def work(start: int, stop: int) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")

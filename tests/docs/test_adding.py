@@ -107,6 +107,7 @@ def test_the_bundle_of_the_page_is_like_those_that_come_along() -> None:
     assert recipe.sub("", ours).split() == recipe.sub("", theirs.partition('"""\n')[2]).split()
 
 
+@pytest.mark.medium
 def test_a_row_of_the_catalogue_says_the_truth_about_its_network() -> None:
     run(blocks()["A backbone"][0])
     spec = CATALOGUE["resnet34.a1_in1k"]

@@ -100,6 +100,7 @@ def test_a_first_learner_that_cannot_be_written_is_told_with_the_fix(
     assert not list(tmp_path.glob("*.safetensors")) and not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("pattern", ["classifier.json", "support-*"])
 def test_a_classifier_that_cannot_be_written_leaves_the_one_before(
     tmp_path: Path, tiny_backbone: str, eager_only: None, pattern: str, monkeypatch: pytest.MonkeyPatch
@@ -187,6 +188,7 @@ def test_files_that_end_ingestion_with_a_line(
     assert len(list(runner.output.glob("task_*.predict"))) == (0 if name == "run.json" else TASKS)
 
 
+@pytest.mark.medium
 def test_scores_that_cannot_be_written_are_told_and_those_before_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

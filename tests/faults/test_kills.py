@@ -147,6 +147,7 @@ def test_what_one_learner_has_learned_stays_until_a_later_run_has_come_as_far(tm
     assert late.run(colour_pool(classes=16)).validation["stage"] == "final" == answers_well(tmp_path)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("kind", ["rename", "half"])
 def test_a_grid_of_budgets_killed_whenever_something_changes_on_the_disk(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch

@@ -117,6 +117,7 @@ def test_the_first_signal_is_noted_and_whether_there_is_little_time(
     assert signal.getsignal(number) is interrupt_program
 
 
+@pytest.mark.medium
 def test_the_limit_of_processor_time_interrupts_once() -> None:
     """In a process of its own, as a limit cannot be taken back."""
     code = """

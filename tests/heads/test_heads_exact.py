@@ -154,6 +154,7 @@ def direct_mahalanobis(batch: FeatureBatch, ridge: float, own: float) -> np.ndar
     return np.stack(scores, 1)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("looked_up", [False, True])
 @pytest.mark.parametrize("d", [10, 300])
 @pytest.mark.parametrize(

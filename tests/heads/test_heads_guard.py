@@ -31,6 +31,7 @@ def test_uniform_priors_are_declared() -> None:
     assert all(spec.transductive for spec in HEADS.values() if spec.needs_balance)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", UNIFORM)
 def test_uneven_queries_do_no_harm_unless_declared_even(name: str) -> None:
     guarded = np.mean([accuracy(name, uneven(s), s, declared=False) for s in range(30)])

@@ -102,6 +102,7 @@ def test_unbalanced_queries_are_answered_one_by_one() -> None:
     torch.testing.assert_close(apply_modes(["transport"], batches(one))[0], ours[0][:, :1])
 
 
+@pytest.mark.medium
 def test_refined_modes_are_right_more_often_than_chance_by_far() -> None:
     for name in MODES:
         hits = []
@@ -164,6 +165,7 @@ def adapt_by_autograd(joint: Joint) -> torch.Tensor:
     return gram * scale[:, :, None] * scale[:, None, :]
 
 
+@pytest.mark.medium
 def test_the_gradient_of_the_adapted_map_is_that_of_autograd() -> None:
     episodes = [episode(ways, shots, 4, seed=ways, spread=1.5)[0] for ways, shots in ((2, 3), (5, 4), (3, 2))]
     joint = Joint.of(padded(episodes).cleaned(), centred=True)

@@ -129,6 +129,7 @@ def test_foreign_bytes_are_no_message(raw: bytes) -> None:
     channel.close()
 
 
+@pytest.mark.medium
 def test_a_message_that_nobody_reads_does_not_hold_up_the_sender() -> None:
     ours, theirs = (Channel(end.detach()) for end in socket.socketpair())
     with pytest.raises(TimeoutError):

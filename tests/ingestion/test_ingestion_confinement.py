@@ -129,6 +129,7 @@ def test_tasks_are_not_isolated_where_notes_could_pass(monkeypatch: pytest.Monke
     assert isolation_trouble("bubblewrap") == "the kernel has no seccomp"
 
 
+@pytest.mark.medium
 def test_a_run_refuses_what_it_cannot_keep(runner: Runner, make_bundle: MakeBundle) -> None:
     bundle = make_bundle()
     with pytest.raises(InputError, match="--isolate-tasks: without a sandbox"):

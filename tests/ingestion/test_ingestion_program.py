@@ -109,6 +109,7 @@ def test_labels_are_predictions_too(runner: Runner, make_bundle: MakeBundle) -> 
     assert (labels == runner.truth()["tasks"][0]["labels"]).mean() > 0.7
 
 
+@pytest.mark.medium
 def test_a_broken_import_is_shown_and_scores_nothing(runner: Runner, make_bundle: MakeBundle) -> None:
     result = runner(make_bundle(top="import a_module_that_is_not_there"))
     assert not result.succeeded
@@ -271,6 +272,7 @@ def test_batch_mode_and_validation_on_one_dataset(runner: Runner, make_bundle: M
     assert "quarter of its classes" in runner.texts("note")
 
 
+@pytest.mark.medium
 def test_an_old_output_is_kept_or_recognised(runner: Runner, make_bundle: MakeBundle) -> None:
     bundle = make_bundle(top="raise SystemExit('quick')")
     runner.output.mkdir()

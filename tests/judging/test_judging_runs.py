@@ -85,6 +85,7 @@ def test_a_run_that_fails_is_a_row_with_its_reason(
     assert row.accuracies == () and row.digest == UNIT.submission.digest
 
 
+@pytest.mark.medium
 def test_a_run_that_hangs_is_ended_from_outside(player: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs_module, "GRACE_S", -19.0)
     row = player("time.sleep(60)", time_budget=20.0).play(UNIT)
@@ -104,6 +105,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert not Path(told.read_text()).parents[1].exists()
 
 
+@pytest.mark.medium
 def test_a_run_that_is_stopped_is_no_row(player: Any) -> None:
     made = player("time.sleep(60)")
     threading.Timer(0.3, made.programs.stop).start()
@@ -199,6 +201,7 @@ def test_a_run_whose_judge_has_ended_does_not_start(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.medium
 def test_a_judge_that_waits_for_runs_holds_no_heavy_library() -> None:
     modules = ", ".join(f"autometa.judging.{name}" for name in ("folder", "images", "judge", "runs"))
     heavy = "[name for name in ('torch', 'scipy', 'jinja2') if name in sys.modules]"

@@ -103,6 +103,7 @@ def test_chunks_fit_the_room_and_are_alike() -> None:
     assert at_once.chunk(tasks(9, shots=8), math.inf) == 1
 
 
+@pytest.mark.medium
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("name", ["maml", "fomaml", "anil", "boil", "meta_sgd", "proto_maml", "cavia"])
 def test_graphs_give_the_gradients_of_the_loop(name: str) -> None:
@@ -127,6 +128,7 @@ def test_graphs_give_the_gradients_of_the_loop(name: str) -> None:
     assert all(p.grad is not kept for p in learner.parameters() for kept in captured[0][1])
 
 
+@pytest.mark.medium
 def test_a_graph_is_of_one_form_and_of_the_parameters_it_was_made_for() -> None:
     captured: list[Any] = []
     learner = built("maml")

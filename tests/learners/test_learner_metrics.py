@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from autometa.backbones import View
@@ -17,6 +18,7 @@ VIEW = View("tf_efficientnet_lite0", 32)
 HEADS = {"ot_map": "root_white", "plda": "root_lda", "centroid": "l2"}
 
 
+@pytest.mark.medium
 def test_metrics_are_saved_with_the_learner(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     statistics = FeatureStatistics(torch.rand(40, 1280), torch.arange(8).repeat_interleave(5))

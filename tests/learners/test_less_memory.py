@@ -41,6 +41,7 @@ def scarce(learner: MetricLearner, most: int, monkeypatch: pytest.MonkeyPatch) -
     return tried
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", ["prototypical", "matching"])
 def test_a_step_in_parts_gives_the_same_gradients(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     learner = built(name)
@@ -67,6 +68,7 @@ def test_what_failed_leaves_no_gradients(monkeypatch: pytest.MonkeyPatch) -> Non
     assert all(parameter.grad is None for parameter in learner.parameters())
 
 
+@pytest.mark.medium
 def test_images_are_prepared_in_smaller_chunks_with_the_same_result() -> None:
     images = np.random.default_rng(0).integers(0, 256, (50, 3, TINY.px, TINY.px), dtype=np.uint8)
     sizes: list[int] = []

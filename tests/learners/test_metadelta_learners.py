@@ -48,6 +48,7 @@ def even_batch() -> FeatureBatch:
     return features(ways=3, shots=2, queries=4)
 
 
+@pytest.mark.medium
 def test_the_classifier_has_a_rate_of_its_own() -> None:
     training = training_of(
         "metadelta_plus_plus", learning_rate=1e-4, classifier_rate=1e-3, max_steps=10, validate_every=10

@@ -40,6 +40,7 @@ def apart(shelf: BackboneShelf, backbone: str, variant: str = "") -> float:
     return float((cosines[own] - cosines.masked_fill(own, -1.0).amax(1)).mean())
 
 
+@pytest.mark.medium
 def test_tuning_tells_the_classes_apart_and_leaves_the_trunk(tiny_backbone: str) -> None:
     result = tuned(tiny_backbone)
     assert result.steps == 40 and result.train_s > 0
@@ -56,6 +57,7 @@ def test_too_little_time_is_no_training(tiny_backbone: str) -> None:
         tuned(tiny_backbone, seconds=0.0)
 
 
+@pytest.mark.medium
 def test_a_tuned_copy_is_saved_with_the_learner(tiny_backbone: str, tmp_path: Path) -> None:
     shelf = BackboneShelf("cpu")
     shelf.adopt(tiny_backbone, TUNED, tuned(tiny_backbone).state, 32)

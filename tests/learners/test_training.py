@@ -77,6 +77,7 @@ def slow_training(
     return training, clock, ended
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", METRIC)
 def test_training_lifts_accuracy_on_classes_never_seen(name: str) -> None:
     training = training_of(name, max_steps=30, validate_every=15, learning_rate=0.01)
@@ -109,6 +110,7 @@ def test_the_untrained_state_is_kept_where_training_only_harms() -> None:
     assert equal(state_of(training.learner), before)
 
 
+@pytest.mark.medium
 def test_the_learner_holds_the_best_state_when_it_is_told_of_and_at_the_end() -> None:
     training = training_of(max_steps=40, validate_every=4, learning_rate=0.01)
     improved: list[tuple[float, dict[str, torch.Tensor]]] = []
@@ -179,6 +181,7 @@ def trials_of(training: Training) -> int:
     return sum(PROBED * GROWTH**i < len(training.validation.episodes.episodes) for i in range(9))
 
 
+@pytest.mark.medium
 def test_validation_takes_its_share_of_the_time() -> None:
     training, _, ended = slow_training(150, lambda _: 1.0, 1.5, patience=1000)
     record = training.run()

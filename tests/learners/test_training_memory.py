@@ -66,6 +66,7 @@ def trained(name: str = "prototypical", meta_batch: int = 4, **settings: Any) ->
     return training.run()
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "name",
     ["prototypical", "finetune", "metadelta", "maml", "fomaml", "anil", "mann"],
@@ -185,6 +186,7 @@ def tuned(backbone: str, trainable: int = 2, steps: int = 3) -> TunedBackbone:
     )
 
 
+@pytest.mark.medium
 def test_tuning_takes_what_was_predicted_and_parts_of_a_batch_learn_the_same(
     tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,6 +94,7 @@ def same_record(a: TrainingRecord, b: TrainingRecord) -> bool:
     return parts[0] == parts[1]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", ["siamese", "matching_fce", "prototypical", "imprinted", "simpleshot"])
 def test_interrupted_and_resumed_equals_uninterrupted(name: str, tmp_path: Path) -> None:
     whole = training_of(tmp_path / "whole", name)
@@ -128,6 +129,7 @@ def test_a_training_that_has_ended_makes_no_more_steps(tmp_path: Path) -> None:
     assert same_record(again.run(), record)
 
 
+@pytest.mark.medium
 def test_patience_goes_on_where_it_was(tmp_path: Path) -> None:
     """The untrained state is the best one, then a better one is found at step 6, before a kill at 8."""
     records = []
@@ -146,6 +148,7 @@ def test_only_the_latest_checkpoint_is_kept(tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["training-10.safetensors", PROGRESS]
 
 
+@pytest.mark.medium
 def test_a_kill_while_writing_leaves_the_state_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,6 +106,7 @@ def test_simpleshot_remembers_the_mean_of_what_it_is_trained_on_and_only_that() 
     torch.testing.assert_close(learner.mean, steps[0].mean(0), atol=1e-4, rtol=0)
 
 
+@pytest.mark.medium
 def test_a_fine_tuned_head_ends_at_logistic_regression() -> None:
     """Classes overlap, so that the optimum is finite without a penalty."""
     generator = torch.Generator().manual_seed(0)

@@ -50,6 +50,7 @@ def training_of(
     )
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -192,6 +193,7 @@ def test_without_time_to_choose_nothing_is_fine_tuned() -> None:
     assert "time for 0 validation episodes, 8 are needed" in message
 
 
+@pytest.mark.medium
 def test_training_ends_with_the_choice_and_keeps_time_for_it(tmp_path: Path) -> None:
     lines: list[str] = []
     training = training_of("pmf", {"steps": 3, "rates": (0.0, 1e-2)}, max_steps=4, validate_every=2)
@@ -216,6 +218,7 @@ def test_the_slowest_copy_fine_tunes_and_leaves_the_learner_alone() -> None:
     assert next(slow.parameters()) is next(learner.parameters())
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("name", "data"),
     [

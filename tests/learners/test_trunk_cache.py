@@ -62,6 +62,7 @@ def test_what_fits_stays_in_memory(tmp_path: Path) -> None:
     assert Storage(memory_bytes=-5, folder=tmp_path).empty((0, 2), torch.float32).shape == (0, 2)
 
 
+@pytest.mark.medium
 @LINUX
 def test_more_than_that_is_in_a_file_that_goes_with_its_tensor(tmp_path: Path) -> None:
     tensor = Storage(memory_bytes=11, folder=tmp_path).empty((3, 2), torch.float16)

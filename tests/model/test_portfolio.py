@@ -125,6 +125,7 @@ def test_what_has_not_changed_is_neither_hashed_nor_written_again(
     assert load_learner(tmp_path).fit(images, labels, 4).predict(query).shape == (len(query), 4)
 
 
+@pytest.mark.medium
 def test_weights_count(tiny_backbone: str) -> None:
     images, labels, query, _ = task()
     query = ((query.astype(int) + np.roll(query, 7, axis=0)) // 2).astype(np.uint8)  # between two classes
@@ -152,6 +153,7 @@ def test_an_image_is_embedded_and_moved_once(tiny_backbone: str, monkeypatch: py
     assert not moved
 
 
+@pytest.mark.medium
 def test_without_room_to_remember_the_answers_are_the_same(tiny_backbone: str) -> None:
     images, labels, query, _ = task()
     learner, forgetful = portfolio(tiny_backbone), portfolio(tiny_backbone)

@@ -245,6 +245,7 @@ def slow_machine(tiny_backbone: str, monkeypatch: pytest.MonkeyPatch) -> tuple[F
     return FittedLearner(members, shelf, metrics), clock
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("seconds", "last"), [(100, ["ridge", "ridge"]), (60, ["ridge"]), (30, ["centroid"])]
 )

@@ -40,6 +40,7 @@ def frame(raw: bytes) -> bytes:
     return struct.pack("!Q", len(raw)) + raw
 
 
+@pytest.mark.medium
 @given(st.binary(max_size=200))
 def test_random_bytes_give_one_clear_error(data: bytes) -> None:
     outcome = receive(data)
@@ -65,6 +66,7 @@ def test_any_head_is_a_message_or_one_clear_error(head: object, payload: bytes) 
         assert_one_line(outcome)
 
 
+@pytest.mark.medium
 @given(
     arrays.arrays(
         st.sampled_from(["u1", "i8", "<f4", ">f8", "?"]), arrays.array_shapes(max_dims=3, max_side=5)

@@ -110,6 +110,7 @@ ANY_FILE = objects(
 ) | st.lists(objects("stage", "predicted_s", "actual_s", "note"), max_size=3) | JSON_VALUES  # fmt: skip
 
 
+@pytest.mark.medium
 @given(ANY_FILE.map(as_json) | st.binary(max_size=100))
 @example(b"[" * 100_000)
 @example(b'{"a": ' * 5000)

@@ -89,6 +89,7 @@ MODELS: tuple[type[BaseModel], ...] = (Settings, RunOptions, TuneOptions)
 LISTS = st.lists(WRITTEN | st.integers() | st.floats() | st.none(), max_size=4)
 
 
+@pytest.mark.medium
 @given(st.data(), st.sampled_from(MODELS))
 def test_any_values_are_options_or_one_line(data: st.DataObject, model: type[BaseModel]) -> None:
     keys = [*model.model_fields, "unknown", "time-budget", "a\nb", "x" * 3000]
@@ -123,6 +124,7 @@ def test_no_value_of_any_option_is_a_traceback(model: type[BaseModel], value: An
             assert_one_line(error)
 
 
+@pytest.mark.medium
 @given(st.text(max_size=80) | st.binary(max_size=80))
 @example("seed: 2001-99-99")
 @example("? [1]\n: 2")

@@ -98,6 +98,7 @@ def test_what_is_left_out_is_said(make_run: MakeRun, tmp_path: Path) -> None:
     assert scores["B10_expected_calibration_error"] == 0
 
 
+@pytest.mark.medium
 def test_without_probabilities_nothing_fails(make_run: MakeRun, tmp_path: Path) -> None:
     logits = {"task_1.predict": "5 -5\n" * 4, "task_2.predict": "1\n" * 6, "task_3.predict": "x"}
     scores, details, page = _scored(make_run, tmp_path, **logits)
@@ -107,6 +108,7 @@ def test_without_probabilities_nothing_fails(make_run: MakeRun, tmp_path: Path) 
     assert not (tmp_path / "scores" / "plots" / "reliability.png").exists()
 
 
+@pytest.mark.medium
 def test_the_main_metric_alone_means_no_calibration(make_run: MakeRun, tmp_path: Path) -> None:
     summary = score(ScoringSettings(make_run(), tmp_path / "scores", debug_mode=0))
     assert "Calibration" not in summary.report.read_text(encoding="utf-8")

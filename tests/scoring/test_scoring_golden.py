@@ -40,6 +40,7 @@ def details(golden: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
     return content
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.key)
 def test_every_task_scores_as_in_the_original(
     golden: dict[str, Any], details: dict[str, Any], metric: Any

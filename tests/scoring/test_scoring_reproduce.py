@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from scoring import ScoringSettings, score
 from scoring.reproduce import command_line, read_versions, recorded_options
 from scoring.run_info import read_run_info
@@ -74,6 +76,7 @@ def test_the_page_shows_the_command_and_the_versions(make_run: MakeRun, tmp_path
     assert str(tmp_path) not in page
 
 
+@pytest.mark.medium
 def test_memory_is_set_against_the_budget(make_run: MakeRun, tmp_path: Path) -> None:
     files = {"ingestion.json": json.dumps(RECORD), "memory.json": '{"meta-train": 500000000, "x": "y"}'}
     page = score(ScoringSettings(make_run(**files), tmp_path / "scores")).report.read_text()

@@ -45,6 +45,7 @@ def test_absent_files_leave_a_note(tmp_path: Path) -> None:
     assert "metadata_ingestion is missing" in run.notes[0]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "content", ["[", "[" * 100_000, "a: b: c", "- 1", b"\xff\xfe\x00", "x" * 9_000_000, "&a [*a]"]
 )

@@ -123,6 +123,7 @@ def test_without_stages_there_is_no_table_and_no_note(make_run: MakeRun, content
     assert "Predicted and actual times" not in _page(results)
 
 
+@pytest.mark.medium
 def test_names_of_stages_are_text(make_run: MakeRun) -> None:
     text = "<script>alert(1)</script>\n\x1b"
     rows = [{"stage": text, "predicted_s": 1e-300, "actual_s": 1e9, "note": text}]

@@ -47,11 +47,13 @@ def make_twins(shop: Shop) -> View:
     return second
 
 
+@pytest.mark.medium
 def test_a_view_that_changes_answers_stays(shop: Shop) -> None:
     before = dict(shop.draft.bench.orientations)
     assert leave_out(shop) == [] and shop.draft.bench.orientations == before
 
 
+@pytest.mark.medium
 def test_of_two_views_with_equal_answers_one_stays(shop: Shop) -> None:
     twin, kept = make_twins(shop), shop.first
     accuracies = [np.mean(scores) for scores in shop.draft.accuracies()]
@@ -66,6 +68,7 @@ def test_of_two_views_with_equal_answers_one_stays(shop: Shop) -> None:
     assert set(shop.draft.views) == {twin, kept}
 
 
+@pytest.mark.medium
 def test_answers_that_agree_but_are_worse_keep_the_view(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     make_twins(shop)
     measure = shop.draft.evidence.measure

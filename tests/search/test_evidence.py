@@ -58,6 +58,7 @@ def portfolio_without_fold(evidence: Evidence, mixture: Mixture) -> Portfolio:
     )
 
 
+@pytest.mark.medium
 def test_it_is_what_the_portfolio_answers(evidence: Evidence, views: list[View]) -> None:
     weights = dict(zip(SIX_MODES, (1.0, 2.0, 1.0, 0.5, 1.0, 3.0), strict=True))
     mixture = Mixture({views[0]: 0.7, views[1]: 0.3}, weights, Refinement(sharpness=10.0, zca_shrinkage=0.2))

@@ -31,6 +31,7 @@ def choose(shop: Shop) -> FinalWeights:
     return choose_weights(shop.draft, shop.draft.mixture().modes, TEST, np.random.default_rng(0))
 
 
+@pytest.mark.medium
 def test_weights_and_an_honest_figure(shop: Shop) -> None:
     weights = choose(shop)
     assert weights.views == shop.draft.weights() and set(weights.modes) == set(SIX_MODES)
@@ -44,6 +45,7 @@ def test_weights_and_an_honest_figure(shop: Shop) -> None:
     assert "expected accuracy" in weights.describe() and "tiny@48" in weights.describe()
 
 
+@pytest.mark.medium
 def test_a_mode_that_is_worse_loses_its_weight_and_noise_moves_none(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,6 +62,7 @@ def test_a_mode_that_is_worse_loses_its_weight_and_noise_moves_none(
         assert weights.modes[mode] == pytest.approx(0.2, abs=1e-3)
 
 
+@pytest.mark.medium
 def test_a_fold_is_answered_with_the_weights_that_the_others_give(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +89,7 @@ def test_a_fold_is_answered_with_the_weights_that_the_others_give(
         assert last.views == weights_of(fold)
 
 
+@pytest.mark.medium
 def test_the_portfolio_has_these_weights_largest_first(shop: Shop) -> None:
     first, second = shop.draft.weights()
     weights = FinalWeights(

@@ -45,6 +45,7 @@ def portfolio(tiny_backbone: str) -> Portfolio:
     return made
 
 
+@pytest.mark.medium
 def test_modes_are_dropped_before_views_until_it_holds(portfolio: Portfolio) -> None:
     seen, lines = list[tuple[int, int]](), list[str]()
 
@@ -63,6 +64,7 @@ def test_modes_are_dropped_before_views_until_it_holds(portfolio: Portfolio) -> 
     assert lines[-2].startswith("dropped view tiny@") and "nothing left to drop" in lines[-1]
 
 
+@pytest.mark.medium
 def test_what_was_dropped_is_not_saved(portfolio: Portfolio, tmp_path: Path) -> None:
     for name in ("whole", "small"):
         (tmp_path / name).mkdir()
@@ -77,6 +79,7 @@ def test_what_was_dropped_is_not_saved(portfolio: Portfolio, tmp_path: Path) -> 
     assert [mode.name for mode in loaded.modes] == list(MODE_SETS[-1])
 
 
+@pytest.mark.medium
 def test_the_learner_on_disk_is_measured_and_says_what_it_takes(
     portfolio: Portfolio, tiny_backbone: str, tmp_path: Path
 ) -> None:
@@ -97,6 +100,7 @@ def test_the_learner_on_disk_is_measured_and_says_what_it_takes(
     )
 
 
+@pytest.mark.medium
 def test_a_learner_of_an_earlier_run_that_breaks_the_limits_is_not_resumed(
     portfolio: Portfolio, tmp_path: Path
 ) -> None:

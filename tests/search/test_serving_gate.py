@@ -56,6 +56,7 @@ def test_an_image_is_timed_with_its_network(tiny_backbone: str, monkeypatch: pyt
     assert gate.needs([View(tiny_backbone, 96)], ()).infer_s == pytest.approx(BASE_S + 0.08)  # by the pixels
 
 
+@pytest.mark.medium
 def test_modes_go_before_views(tiny_backbone: str) -> None:
     views = [View(tiny_backbone, 32), View(tiny_backbone, 48)]
     sizes = [make_gate(tiny_backbone)._values(views[0], modes) for modes in MODE_SETS]

@@ -62,6 +62,7 @@ def adopt_copy(shop: Shop) -> View:
     return View(shop.first.backbone, shop.first.px, variant=TUNED)
 
 
+@pytest.mark.medium
 def test_what_is_bought_joins_the_portfolio_and_is_measured(tiny_backbone: str) -> None:
     shop = make_shop(tiny_backbone, pool=hard_pool(spread=90.0))
     assert buy(shop, "view", shop.first).gain is None
@@ -142,6 +143,7 @@ def test_a_purchase_that_fails_is_a_receipt_and_not_offered_again(
     assert shop.gains.learn_from([receipt.record()]) == 0
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("worse", [True, False])
 def test_turned_classes_that_make_it_worse_are_undone(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, worse: bool

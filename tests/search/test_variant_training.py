@@ -35,6 +35,7 @@ def make(backbone: str, lines: list[str] | None = None, **forecast: Any) -> Vari
     return VariantTrainer(POOL, ROWS, make_forecast(backbone, **forecast), (lines or []).append, 35)
 
 
+@pytest.mark.medium
 def test_a_copy_is_trained_and_the_network_stays(tiny_backbone: str) -> None:
     lines = ["begin"]
     trainer, view = make(tiny_backbone, lines), View(tiny_backbone, 32, variant=TUNED)
@@ -63,6 +64,7 @@ def given_to_tuning(monkeypatch: pytest.MonkeyPatch, trainer: VariantTrainer, vi
     return given[0], given[1]
 
 
+@pytest.mark.medium
 def test_turned_images_are_further_classes(tiny_backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     view = View(tiny_backbone, 32, variant=TUNED)
     images, labels = given_to_tuning(monkeypatch, make(tiny_backbone), view)
@@ -73,6 +75,7 @@ def test_turned_images_are_further_classes(tiny_backbone: str, monkeypatch: pyte
     assert (labels[: len(ROWS)].numpy() == POOL.labels[ROWS]).all()
 
 
+@pytest.mark.medium
 def test_turned_images_are_left_out_where_memory_is_short(
     tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,6 +68,7 @@ def test_products_are_those_of_metrics_fitted_to_the_other_folds(
             torch.testing.assert_close(found.diagonal(), torch.ones(len(fold.rows)))
 
 
+@pytest.mark.medium
 def test_metrics_of_the_portfolio_are_fitted_to_all_classes(tiny_backbone: str) -> None:
     bench, view = make_bench(make_forecast(tiny_backbone), POOL), View(tiny_backbone, 32)
     bench.take_in(view, 1, UNLIMITED)

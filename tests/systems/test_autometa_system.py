@@ -127,6 +127,7 @@ def test_time_that_ends_in_the_first_view_leaves_the_bootstrap(
     assert not any(line.startswith("stopped early") for line in lines)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("error", [BudgetExhausted("late"), RuntimeError("odd"), MemoryError("full")])
 def test_a_failure_between_purchases_leaves_what_was_there(
     tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch, error: Exception
@@ -158,6 +159,7 @@ def test_without_weights_from_evidence_the_final_learner_has_equal_ones(
     assert any("equal weights" in line and "not positive definite" in line for line in lines)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("classes", "per_class", "datasets"), [(2, 1, 1), (1, 5, 1), (3, 5, 1), (4, 2, 1), (8, 1, 2), (9, 6, 3)]
 )
@@ -204,6 +206,7 @@ def test_across_domains_datasets_are_held_out(
     assert learner.validation["stage"] == "final" and "normalised_accuracy" in learner.validation
 
 
+@pytest.mark.medium
 def test_meta_training_that_must_end_early_learns_from_fewer_images(
     tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

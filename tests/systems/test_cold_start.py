@@ -152,6 +152,7 @@ def test_the_controller(device: Device, tiny_backbone: str, tmp_path: Path) -> N
     assert set(used) == {len(learner.views) * len(learner.modes)}, "nothing is dropped"
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("network", ["conv4", "tiny"])
 def test_one_learner(device: Device, tiny_backbone: str, tmp_path: Path, network: str) -> None:
     lines: list[str] = []

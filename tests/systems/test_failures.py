@@ -64,6 +64,7 @@ def adapters(tiny_backbone: str) -> list[Any]:
     ]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_images_that_cannot_be_read_leave_the_first_learner(
     tmp_path: Path, tiny_backbone: str, error: Exception, monkeypatch: pytest.MonkeyPatch
@@ -80,6 +81,7 @@ def test_images_that_cannot_be_read_leave_the_first_learner(
         assert load_learner(folder).validation["stage"] in ("bootstrap", "untrained")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_a_system_that_fails_serves_with_what_it_had(
     tmp_path: Path, tiny_backbone: str, error: Exception, monkeypatch: pytest.MonkeyPatch
@@ -153,6 +155,7 @@ def test_a_further_backbone_that_cannot_be_measured_is_left_out(
     assert any(line.startswith("left out:") and str(error) in line for line in lines)
 
 
+@pytest.mark.medium
 def test_a_journal_that_cannot_be_written_costs_nothing_else(
     tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

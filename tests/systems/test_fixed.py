@@ -45,6 +45,7 @@ def accuracy(learner: Any) -> float:
     return float((answer.argmax(1) == np.arange(3).repeat(4)).mean())
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("make", "modes"), [(FixedSystem, ("transport",)), (SixModesSystem, SIX_MODES)])
 def test_it_answers_with_all_views_that_are_there(
     tmp_path: Path, tiny_backbone: str, make: Any, modes: tuple[str, ...]

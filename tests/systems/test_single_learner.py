@@ -55,6 +55,7 @@ def trained(folder: Path, what: Recipe, bounds: Limits | None = None) -> tuple[T
     return training.run(colour_pool(classes=16)), lines
 
 
+@pytest.mark.medium
 def test_an_engine_is_chosen_for_all_images_to_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(single_learner, "choose_engine", lambda _, images, n, *rest: asked.append(n))
@@ -97,6 +98,7 @@ def test_without_time_the_untrained_learner_is_what_there_is(tmp_path: Path) -> 
     assert answer(TrainedLearner.load(tmp_path), colour_pool()).shape == (12, 4)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("disk", [True, False])
 def test_images_that_memory_has_no_room_for_go_to_the_disk_if_there_is_one(
     tmp_path: Path, disk: bool, monkeypatch: pytest.MonkeyPatch
@@ -153,6 +155,7 @@ def stream(pool: ImagePool, n: int) -> Iterator[StreamTask]:
         )
 
 
+@pytest.mark.medium
 def test_the_stream_of_tasks_trains_as_the_pool_does(tmp_path: Path) -> None:
     pool = colour_pool(classes=16)
     training = SingleLearnerSystem(recipe(data="stream"), TEST, limits(), tmp_path, print)
@@ -162,6 +165,7 @@ def test_the_stream_of_tasks_trains_as_the_pool_does(tmp_path: Path) -> None:
     assert learner.validation["normalised_accuracy"] > 0.6
 
 
+@pytest.mark.medium
 def test_a_frozen_backbone_travels_with_the_learner(tmp_path: Path, tiny_backbone: str) -> None:
     encoder = EncoderSpec(network=tiny_backbone, px=32)
     learner, _ = trained(tmp_path, recipe(encoder=encoder))
@@ -195,6 +199,7 @@ class Sets:
         self.image_sets = [Set_("D", pool.images, pool.labels)]
 
 
+@pytest.mark.medium
 def test_the_adapter_trains_saves_and_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Mine(EpisodicMetaLearner):
         pass
@@ -226,6 +231,7 @@ def test_settings_that_only_a_search_heeds_are_refused(tmp_path: Path) -> None:
         Mine().meta_fit(Sets(colour_pool(classes=16)), None)
 
 
+@pytest.mark.medium
 def test_either_kind_of_learner_is_loaded_by_one_function(tmp_path: Path, tiny_backbone: str) -> None:
     trained(tmp_path, recipe())
     assert isinstance(load_learner(tmp_path), TrainedLearner)

@@ -74,6 +74,7 @@ def preferring(
     return asked
 
 
+@pytest.mark.medium
 def test_a_metric_is_chosen_on_each_view_and_the_best_three_answer(
     tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,6 +93,7 @@ def test_a_metric_is_chosen_on_each_view_and_the_best_three_answer(
         assert member.params.items() >= {"sharpness": 15.0, "step": 0.4}.items()
 
 
+@pytest.mark.medium
 def test_the_metrics_are_fitted_again_on_all_classes(
     tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +127,7 @@ def test_saved_and_loaded_answers_any_ways_and_shots(tmp_path: Path, tiny_backbo
     assert (answer(again, 5, 5).argmax(1) == np.repeat(np.arange(5), 4)).mean() > 0.7
 
 
+@pytest.mark.medium
 def test_queries_that_are_not_declared_balanced_are_guarded(tmp_path: Path, tiny_backbone: str) -> None:
     test = replace(TEST, episodes=replace(SPEC, balanced=False))
     learner = system(tmp_path, tiny_backbone, test=test)[0].run(POOL)
@@ -161,6 +164,7 @@ def test_a_view_that_time_ends_in_is_left_out_and_the_first_one_is_saved_by_then
     assert f"{View(tiny_backbone, 48, STAGES)} is left out: late" in lines
 
 
+@pytest.mark.medium
 def test_a_view_is_embedded_only_where_meta_test_with_it_fits(
     tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +186,7 @@ def test_a_view_is_embedded_only_where_meta_test_with_it_fits(
     assert sum("do not fit in the time left" in line for line in lines) == 2
 
 
+@pytest.mark.medium
 def test_with_little_time_there_are_fewer_images_of_every_class(
     tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +215,7 @@ def test_views_without_time_for_enough_images_are_not_planned(
     assert sum(line.startswith("no time for 224 images with") for line in lines) == 3
 
 
+@pytest.mark.medium
 def test_a_network_without_weights_is_left_out(tmp_path: Path, tiny_backbone: str) -> None:
     run, lines = system(tmp_path, tiny_backbone)
     run.further = (View("no_such_network", 32), View(tiny_backbone, 40))

@@ -64,6 +64,7 @@ def preferring(monkeypatch: pytest.MonkeyPatch, wanted: str) -> list[str]:
     return asked
 
 
+@pytest.mark.medium
 @pytest.mark.usefixtures("few_episodes", "eager_only")
 def test_every_metric_is_measured_and_the_best_fitted_again_on_all_classes(
     tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
@@ -83,6 +84,7 @@ def test_every_metric_is_measured_and_the_best_fitted_again_on_all_classes(
     assert any("metric root_white: 100.0" in line for line in lines)
 
 
+@pytest.mark.medium
 @pytest.mark.usefixtures("few_episodes")
 def test_metrics_are_measured_on_classes_that_they_were_not_fitted_on(
     tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
@@ -102,6 +104,7 @@ def test_metrics_are_measured_on_classes_that_they_were_not_fitted_on(
     assert set(labels) == set(range(16)), "all classes are on one side or the other"
 
 
+@pytest.mark.medium
 @pytest.mark.usefixtures("few_episodes")
 def test_saved_and_loaded_answers_the_same(tmp_path: Path, tiny_backbone: str) -> None:
     learner = system(tmp_path, tiny_backbone)[0].run(POOL)

@@ -41,6 +41,7 @@ def test_a_run_alone_that_does_not_fit_or_has_a_worse_score_keeps_no_promise(
     assert not check.kept and check.tell()[-1] == f"run alone it did not keep this: {told}"
 
 
+@pytest.mark.medium
 def test_the_promise_is_that_of_the_repeat_that_runs_again(tmp_path: Path) -> None:
     class Repeats(FakeRunner):
         def run(self, place: Place, folder: Path, *, shares: bool = True) -> Point:

@@ -56,6 +56,7 @@ def test_what_is_recommended_is_a_config_of_a_run(tmp_path: Path) -> None:
     assert "--time-budget 1m --memory-budget 4GB --ways 2-5" in budget.recommendation.command
 
 
+@pytest.mark.medium
 def test_fewer_processors_are_part_of_the_command(tmp_path: Path) -> None:
     budget = tune(tmp_path / "out", FakeRunner(), threads="1", device="cpu")
     assert budget.recommendation is not None
@@ -85,6 +86,7 @@ def test_a_device_is_one_of_those_that_are_visible(monkeypatch: pytest.MonkeyPat
         visible_devices("cuda")
 
 
+@pytest.mark.medium
 def test_sentences_and_marks_name_the_submission_that_they_are_of(tmp_path: Path) -> None:
     class Two(FakeRunner):
         def run(self, place: Place, folder: Path, *, shares: bool = True) -> Point:
@@ -124,6 +126,7 @@ def test_a_killed_grid_goes_on_and_loses_one_point(tmp_path: Path) -> None:
     assert len(budget.points) == 3
 
 
+@pytest.mark.medium
 def test_a_grid_goes_on_only_with_the_same_tasks_and_is_not_overwritten(tmp_path: Path) -> None:
     out = tmp_path / "out"
     tune(out, FakeRunner())
@@ -148,6 +151,7 @@ def test_a_grid_goes_on_only_with_the_same_tasks_and_is_not_overwritten(tmp_path
         tune(tmp_path / "mine", FakeRunner(), overwrite=True)
 
 
+@pytest.mark.medium
 def test_less_memory_is_inferred_where_the_run_would_be_the_same(tmp_path: Path) -> None:
     runner = FakeRunner()
     budget = tune(tmp_path / "out", runner, memory_budget="4GB,8GB")
@@ -162,6 +166,7 @@ def test_less_memory_is_inferred_where_the_run_would_be_the_same(tmp_path: Path)
     assert len([name for name, shares in every.ran if shares]) == 6
 
 
+@pytest.mark.medium
 def test_larger_images_may_be_smaller_with_less_memory_unless_their_size_is_given(tmp_path: Path) -> None:
     for px, size, runs in ((192, "auto", 6), (128, "auto", 3), (192, "192", 3)):
         runner = FakeRunner()
@@ -170,6 +175,7 @@ def test_larger_images_may_be_smaller_with_less_memory_unless_their_size_is_give
         assert len([name for name, shares in runner.ran if shares]) == runs
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("values", "memory"),
     [
@@ -184,6 +190,7 @@ def test_a_point_that_might_be_another_run_runs(tmp_path: Path, values: dict[str
     assert len([name for name, shares in runner.ran if shares]) == 6
 
 
+@pytest.mark.medium
 def test_a_run_that_left_something_out_for_memory_tells_nothing_of_others(tmp_path: Path) -> None:
     class Short(FakeRunner):
         def run(self, place: Place, folder: Path, *, shares: bool = True) -> Point:
@@ -256,6 +263,7 @@ def test_the_page_escapes_names_and_shows_predicted_curves(tmp_path: Path) -> No
     assert Budget.model_validate_json(budget.model_dump_json()) == budget
 
 
+@pytest.mark.medium
 def test_other_machines_are_predicted_from_the_points_with_the_most_threads(tmp_path: Path) -> None:
     budget = tune(tmp_path / "out", FakeRunner(), threads="1,2", submission="autometa,random")
     (found,) = predict_elsewhere(budget, [REFERENCE], REFERENCE).predicted
