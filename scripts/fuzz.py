@@ -18,7 +18,7 @@ from pathlib import Path
 NAMES = ("predictions", "table", "splits", "frames", "image", "archive", "model", "record")
 LONGEST_S = 10
 """Seconds that one input may take."""
-MOST_MB = 4096
+MOST_MB = 2048
 
 
 def main(arguments: list[str]) -> None:
