@@ -66,6 +66,12 @@ class Channel:
         self._socket.settimeout(limit_s)
         self._socket.sendall(_LENGTH.pack(len(raw)) + raw)
 
+    def is_closed(self) -> bool:
+        """Whether the other end has closed, or its process has ended, even if messages are left to read."""
+        poller = select.poll()
+        poller.register(self._socket, 0)  # a hang-up is told, whatever is asked for
+        return bool(poller.poll(0))
+
     def receive(self, over: Callable[[], bool] = lambda: False) -> Message:
         """Wait for the next message, or until `over()` is true, even if the other end is still open.
 

@@ -4,6 +4,7 @@ All text is escaped by the templates in `page/`, and the page forbids every scri
 """
 
 import base64
+import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,41 +42,41 @@ def render_report(result: Result, material: Material, notes: tuple[str, ...]) ->
     """Return the page; `notes` are shown to the reader."""
     summary, choices = result.summary, material.choices
     main = summary.overall.estimates[MAIN_METRIC.key]
-    script = (_PAGE / "sort.js").read_text(encoding="utf-8")
-    environment = _environment()
-    environment.globals |= {
-        "style": _trusted(environment, "style.css"),
-        "script": _trusted(environment, "sort.js"),
-        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-    }
-    return environment.get_template("page.html").render(
-        main=MAIN_METRIC,
-        metrics=result.metrics,
-        others=[metric for metric in result.metrics if metric != MAIN_METRIC],
-        overall=summary.overall,
-        sections=_sections(result),
-        tasks=result.tasks,
-        most_tasks=_MOST_TASKS,
-        failed=[task for task in result.tasks if task.reason is not None],
-        facts=_facts(result),
-        run=result.run,
-        choices=choices,
-        timeline=draw_timeline(result.run),
-        curve=None if choices is None else draw_curve(choices.served, result.run, main.mean, main.ci95),
-        hardest=material.hardest,
-        episodes=material.episodes,
-        calibration=_calibration(result),
-        bins=draw_reliability(summary.overall.reliability),
-        memory=_memory(result, material),
-        command=material.command,
-        versions=material.versions,
-        fingerprints=material.fingerprints,
-        notes=notes,
-        bar=_bar,
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            main=MAIN_METRIC,
+            metrics=result.metrics,
+            others=[metric for metric in result.metrics if metric != MAIN_METRIC],
+            overall=summary.overall,
+            sections=_sections(result),
+            tasks=result.tasks,
+            most_tasks=_MOST_TASKS,
+            failed=[task for task in result.tasks if task.reason is not None],
+            facts=_facts(result),
+            run=result.run,
+            choices=choices,
+            timeline=draw_timeline(result.run),
+            curve=None if choices is None else draw_curve(choices.served, result.run, main.mean, main.ci95),
+            hardest=material.hardest,
+            episodes=material.episodes,
+            calibration=_calibration(result),
+            bins=draw_reliability(summary.overall.reliability),
+            memory=_memory(result, material),
+            command=material.command,
+            versions=material.versions,
+            fingerprints=material.fingerprints,
+            notes=notes,
+            bar=_bar,
+        )
     )
 
 
+@functools.cache
 def _environment() -> Environment:
+    """The templates, which are compiled once in a process."""
+    script = (_PAGE / "sort.js").read_text(encoding="utf-8")
     environment = Environment(
         loader=FileSystemLoader(_PAGE),
         autoescape=True,
@@ -85,6 +86,11 @@ def _environment() -> Environment:
     )
     environment.filters |= {"number": _number, "show": display, "line": one_line, "duration": seconds_text}
     environment.filters |= {"told": _told, "percent": _percent, "points": _points, "bytes": _bytes}
+    environment.globals |= {
+        "style": _trusted(environment, "style.css"),
+        "script": _trusted(environment, "sort.js"),
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    }
     return environment
 
 

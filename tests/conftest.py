@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import garbage  # first: what follows takes less time
 import hypothesis
 import pytest
 import torch
@@ -56,6 +57,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=SANDBOXES,
         help="except this one, which cannot be here",
     )
+
+
+def pytest_collection_finish() -> None:
+    """Tests run as usual."""
+    garbage.look_for_it_from_here_on()
 
 
 @pytest.hookimpl(wrapper=True)

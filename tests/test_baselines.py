@@ -77,7 +77,7 @@ def test_a_bundle_is_small_and_complete(bundle: Path) -> None:
     assert not any(file.is_symlink() for file in bundle.iterdir())  # a copy or a zip would break a link
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 @pytest.mark.parametrize("bundle", BUNDLES, ids=lambda b: b.name)
 def test_it_runs_under_the_original_challenge_code(bundle: Path, tmp_path: Path) -> None:
     """A program that does what the original ingestion does: no environment variables, no `image_sets`,

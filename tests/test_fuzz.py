@@ -74,7 +74,7 @@ def test_an_input_can_be_checked_again(tmp_path: Path) -> None:
     assert done.returncode == 0 and "nothing was found" in done.stdout, done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 @pytest.mark.parametrize("name", NAMES)
 def test_two_seconds_of_fuzzing_find_nothing(name: str, tmp_path: Path) -> None:
     if importlib.util.find_spec("atheris") is None:

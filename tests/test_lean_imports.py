@@ -33,7 +33,7 @@ def test_a_submission_starts_without_heavy_libraries() -> None:
     assert [name for name in HEAVY if name in loaded] == []
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 def test_the_compiler_is_there_once_it_is_asked_for() -> None:
     code = """
 import sys, torch, autometa.backbones
@@ -46,7 +46,7 @@ print(torch.compile(lambda x: x + 1, backend="eager")(torch.ones(2)).tolist())
     assert run(code).strip() == "[2.0, 2.0]"
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 def test_whatever_else_is_asked_of_the_compiler_imports_it_at_once() -> None:
     code = f"""
 import sys, torch

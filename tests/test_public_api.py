@@ -35,7 +35,7 @@ def test_importing_autometa_is_light() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 def test_the_example_classifies_images(tmp_path: Path) -> None:
     params = {"transform": "l2", "metric": "cosine"}
     member = Member(backbone="tf_efficientnet_lite0", px=64, head="centroid", params=params, temperature=0.05)

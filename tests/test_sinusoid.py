@@ -36,7 +36,7 @@ def test_tasks_are_the_sinusoids_of_the_paper(sinusoid: ModuleType) -> None:
     torch.testing.assert_close(tasks.y, tasks.amplitude * torch.sin(tasks.x - tasks.phase))
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 def test_maml_fits_new_sinusoids_that_a_pretrained_network_does_not(sinusoid: ModuleType) -> None:
     tasks, ((_, maml), (_, pretrained)) = sinusoid.compared(5000, seed=0, test_tasks=100)
     maml_mse, pretrained_mse = (float(sinusoid.errors(path[5], tasks).mean()) for path in (maml, pretrained))

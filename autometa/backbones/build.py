@@ -149,7 +149,8 @@ class Backbone:
         _, choice, error = fits_memory(choose)
         if choice is None:
             choice = EngineChoice(EAGER, self._eager, 0.0, {}, {"race": f"out of memory ({error[:100]})"})
-        choice = replace(choice, notes=choice.notes | left_out)
+        refused = dict.fromkeys(sorted(engines.keys() - serving.keys()), "does not run this kind of network")
+        choice = replace(choice, notes=choice.notes | left_out | refused)
         self.engines.keep(size, choice)
         self.report(f"engine for {self.spec.name}@{size}: {choice}")
 

@@ -5,6 +5,7 @@ All text is escaped by the templates in `html/`, and the page allows no script a
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ _HTML = Path(__file__).parent / "html"
 _STYLE = Path(scoring.__file__).parent / "page" / "style.css"
 
 
+@functools.cache
 def page_environment(folder: Path) -> Environment:
-    """Templates in a folder, which escape all text."""
+    """Templates in a folder, which escape all text. They are compiled once in a process."""
     return Environment(
         loader=FileSystemLoader(folder),
         autoescape=True,

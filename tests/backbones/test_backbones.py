@@ -60,7 +60,7 @@ def glyph_accuracy(backbone: Backbone) -> float:
 
 FAST = "tf_efficientnet_lite0"
 every_installed = pytest.mark.parametrize(
-    "name", [FAST, *(pytest.param(n, marks=pytest.mark.slow) for n in INSTALLED if n != FAST)]
+    "name", [FAST, *(pytest.param(n, marks=pytest.mark.medium) for n in INSTALLED if n != FAST)]
 )
 
 

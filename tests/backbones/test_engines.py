@@ -43,7 +43,7 @@ def test_engines_agree_with_eager_for_any_number_of_images(engine: str, architec
         assert output.dtype == torch.float32
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 def test_the_compiled_engine_agrees_with_eager() -> None:
     backbone = tiny("test_resnet")
     reference = backbone.embed_layers(IMAGES, PX)
@@ -51,7 +51,7 @@ def test_the_compiled_engine_agrees_with_eager() -> None:
     assert disagreement(reference, engine(IMAGES), list(backbone.widths.values())) < TOLERANCE
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 @pytest.mark.skipif(not ENGINES["openvino"].installed, reason="openvino is not installed")
 def test_openvino_does_without_the_onnx_exporter(monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(*_: object) -> bytes:

@@ -29,7 +29,7 @@ def random_backbone(name: str) -> Backbone:
     return Backbone(spec, build.create_model(spec), "cpu")
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 @pytest.mark.parametrize("name", list(CATALOGUE))
 def test_every_row_embeds_at_two_sizes(name: str) -> None:
     backbone = random_backbone(name)
@@ -44,7 +44,7 @@ def test_every_row_embeds_at_two_sizes(name: str) -> None:
     assert parameters == pytest.approx(CATALOGUE[name].parameters_m, rel=0.02, abs=0.06)
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 @pytest.mark.parametrize("name", KINDS)
 def test_engines_agree_on_every_kind(name: str) -> None:
     """An engine that is refused says why; the others give what eager gives."""

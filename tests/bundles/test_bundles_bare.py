@@ -37,7 +37,7 @@ def test_what_comes_along_is_what_a_bare_machine_lacks() -> None:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 def test_autometa_with_its_weights_runs_with_torch_and_timm_alone(tmp_path: Path) -> None:
     archive = tmp_path / "autometa.zip"
     options = Options(dry_run_s=None, weights=True, backbones=("tf_efficientnet_lite0",))

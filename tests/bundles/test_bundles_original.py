@@ -43,7 +43,7 @@ def test_our_program_gets_the_answers_that_the_original_got(tmp_path: Path, make
     assert answers(tmp_path / "ours") == json.loads(GOLDEN.read_text())["answers"]
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 def test_the_original_program_runs_our_zip_and_gets_these_answers(
     tmp_path: Path, make_bundle: MakeBundle
 ) -> None:
@@ -55,7 +55,7 @@ def test_the_original_program_runs_our_zip_and_gets_these_answers(
     assert answers(tmp_path / "theirs") == json.loads(GOLDEN.read_text())["answers"]
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 @pytest.mark.parametrize("name", RUNNABLE)
 def test_a_baseline_of_the_original_runs_unchanged(tmp_path: Path, name: str) -> None:
     original, root = original_folder(), write_root(tmp_path / "root")

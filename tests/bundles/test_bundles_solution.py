@@ -187,7 +187,7 @@ def test_the_command_packs_tries_and_tells(folder: Path, tmp_path: Path) -> None
     assert idle.exit_code == 2 and "--tasks has no effect on a bundle" in idle.output
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 def test_the_dry_run_runs_the_zip_on_the_demo(folder: Path, make_bundle: MakeBundle, tmp_path: Path) -> None:
     made = make_solution(str(folder), tmp_path / "s.zip", Options(dry_run_s=40.0))
     assert made.succeeded and made.dry_run is not None and made.dry_run.tasks == 6

@@ -58,7 +58,7 @@ def test_an_own_head_answers(data: Path, tiny_backbone: str, monkeypatch: pytest
     assert all(each.mean() > 0.5 for each in found.values())
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 def test_the_demo_is_told_apart_from_three_icons_of_each_class() -> None:
     command = [sys.executable, "examples/few_shot_classifier.py", "--preset", "tf_efficientnet_lite0"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

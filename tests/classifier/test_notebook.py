@@ -17,7 +17,7 @@ def test_it_is_kept_without_output() -> None:
     assert all(not cell["outputs"] and cell["execution_count"] is None for cell in cells if "outputs" in cell)
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 @pytest.mark.filterwarnings("default")  # those of Jupyter
 def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import nbformat  # noqa: PLC0415 - not where only the fast tests are run

@@ -92,7 +92,7 @@ def letters(n: int, each: int) -> list[list[str]]:
     return [files[:each] for files in found.values()][:n]
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 def test_images_are_dropped_in_a_browser_and_classified(chromium: Any) -> None:
     first, second = letters(2, each=4)
     elsewhere: list[str] = []

@@ -13,6 +13,7 @@ from sandboxes import skip_without
 from synthetic import write_meta_album
 
 ONE_SANDBOX = {
+    "test_hostile_channel": "landlock",
     "test_hostile_hoards": "bubblewrap",
     "test_hostile_processes": "landlock",
     "test_hostile_results": "bubblewrap",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import mmap
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +23,8 @@ from ingestion.images import decode_dataset
 from ingestion.logger import Logger
 from ingestion.shared_images import SharedImages
 from ingestion.tasks import TaskConfig
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -148,6 +152,32 @@ def test_json_that_would_fill_the_memory_is_no_message() -> None:
         reader.receive()
     reader.close()
     writer.close()
+
+
+def start_child(fd: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "ingestion.child", str(fd)], cwd=ROOT, pass_fds=(fd,))
+
+
+@pytest.mark.medium
+def test_a_child_whose_parent_was_killed_before_it_had_started_does_nothing(tmp_path: Path) -> None:
+    """The kernel does not tell it, and what it is to do was sent already."""
+    (tmp_path / "model.py").write_text("from pathlib import Path\nPath(__file__).with_name('sign').touch()\n")
+    signs = []
+    for killed in (False, True):
+        ours, theirs = socket.socketpair()
+        parent = Channel(ours.detach())
+        parent.send("meta-test", bundle=str(tmp_path))
+        if killed:
+            parent.close()
+        child = start_child(theirs.fileno())
+        theirs.close()
+        if not killed:
+            assert parent.receive().fields["stage"] == "import of model.py"  # it has no learners
+            parent.close()
+        assert child.wait(60) == 0
+        signs.append((tmp_path / "sign").exists())
+        (tmp_path / "sign").unlink(missing_ok=True)
+    assert signs == [True, False]
 
 
 def test_shared_images_can_only_be_read_by_the_child() -> None:

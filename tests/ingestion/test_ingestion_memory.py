@@ -120,7 +120,7 @@ def test_images_that_ingestion_hands_over_do_not_count(hold: Hold) -> None:
 
 def test_processes_that_left_the_tree_are_watched_and_others_are_not(hold: Hold, tmp_path: Path) -> None:
     adopt_orphans()
-    earlier = {p.pid for p in psutil.Process().children()}  # of other tests in this process
+    earlier = {p.pid for p in psutil.Process().children(recursive=True)}  # of other tests in this process
     disk = DiskMeter((tmp_path,), {})
     child = hold("""
         if os.fork() == 0:
@@ -137,7 +137,7 @@ def test_processes_that_left_the_tree_are_watched_and_others_are_not(hold: Hold,
 
     def found(is_stray: Callable[[psutil.Process], bool], *beside: int) -> set[int]:
         watched = Watched(child, None, None, disk, is_stray, beside)
-        return {process.pid for process in watched.processes()}
+        return {process.pid for process in watched.processes()} - earlier
 
     assert found(lambda process: process.pid in orphans) == {child, other, *orphans}
     assert found(lambda process: False, stranger) == {child, other, stranger}

@@ -74,7 +74,7 @@ def test_a_resumed_run_finds_the_model_folder_of_the_earlier_one(
     assert not list(runner.output.parent.glob("out_*"))
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 def test_what_no_longer_works_leaves_the_earlier_learner_to_serve(
     runner: Runner, make_bundle: MakeBundle
 ) -> None:
@@ -121,7 +121,7 @@ def test_a_run_of_another_kind_is_refused_and_left_alone(runner: Runner, make_bu
     assert runner.files() == before
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 def test_another_bundle_or_other_images_are_refused(
     runner: Runner, make_bundle: MakeBundle, tmp_path: Path
 ) -> None:
@@ -148,7 +148,7 @@ def test_a_damaged_record_and_both_flags_are_refused(runner: Runner, make_bundle
         runner(bundle, resume=True, overwrite=True)
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 def test_the_command_resumes(runner: Runner, make_bundle: MakeBundle) -> None:
     flags = [
         f"--input_data_dir={runner.dataset}", f"--submission_dir={make_bundle(meta_fit=COUNT)}",

@@ -21,7 +21,7 @@ ADAM = {"learning_rate": 0.01}
 SGD = {"optimizer": "sgd", "learning_rate": 1.0}
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("name", "settings", "options"),
     [

@@ -39,7 +39,7 @@ def accuracies(learner: Any) -> torch.Tensor:
         return (learner.eval().compare(batch).argmax(-1) == labels).float().mean(1)
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 @pytest.mark.parametrize("name", MEMORY)
 def test_training_lifts_accuracy_on_new_classes(name: str) -> None:
     learner = built(name, max_ways=WAYS, **SIZES[name])

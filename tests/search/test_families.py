@@ -27,7 +27,7 @@ from autometa.learners.training import Training
 from autometa.search.families import FAMILIES, find_family
 from autometa.search.family_training import TrainingSet, train_family
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.medium
 """They train on a real, if tiny, network."""
 POOL = colour_pool(classes=16)
 FIT, HELD = split_classes(POOL, 0.5, np.random.default_rng(0))
@@ -78,8 +78,9 @@ def changed(fitted: TrainedLearner, before: TrainedLearner) -> set[str]:
 def test_a_family_trains_its_tail_and_is_surer_of_classes_that_it_has_not_seen(
     family: str, tiny_backbone: str
 ) -> None:
-    rate = {"learning_rate": 0.01} if family == "maml" else {}  # from random start weights, it is slow
-    made = recipe(family, tiny_backbone, max_steps=30, validate_every=10, **rate)
+    rate = {"maml": 0.01, "anil": 0.001}.get(family)  # from random start weights, they are slow
+    faster = {} if rate is None else {"learning_rate": rate}
+    made = recipe(family, tiny_backbone, max_steps=30, validate_every=10, **faster)
     lines: list[str] = []
     fitted = train_family(made, training_set(), TimeBudget.of(300), report=lines.append)
     assert any("30 steps" in line for line in lines), lines

@@ -77,7 +77,7 @@ def test_memory_limits_how_many_images_are_learned_from(monkeypatch: pytest.Monk
     assert most_images(MemoryBudget(held - 2**26), pool) == 1000
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 @pytest.mark.skipif(
     not Path("/proc/self/smaps_rollup").exists(), reason="only Linux tells what a process holds"
 )

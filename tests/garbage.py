@@ -1,0 +1,18 @@
+"""Imported before the others: garbage is not looked for while modules are imported and tests are collected.
+
+That took more than half of the time until the first test. `conftest.py` switches it on again, without all that is
+there by then, which lives as long as the process.
+"""
+
+from __future__ import annotations
+
+import gc
+
+gc.disable()
+
+
+def look_for_it_from_here_on() -> None:
+    """What there is by now is never looked at again."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
