@@ -40,7 +40,7 @@ def test_files_that_are_hidden_count(hostile: Hostile, monkeypatch: pytest.Monke
     )
     hostile.run({}, {"TOP": "import litter" + COUNT, "PREDICT": attack}, test_tasks_per_dataset=TASKS)
     reasons = hostile.failures()
-    assert sorted(reasons) == [1, 2, 3, 4]
+    assert sorted(reasons) == [1, 2, 3, 4], reasons
     assert "hold more than 0.07 GB" in reasons[1]
     assert "hold more than 300 files" in reasons[2]
     assert "hold more than 0.07 GB" in reasons[3]
