@@ -18,11 +18,11 @@ from ingestion.errors import InputError
 from ingestion.outputs import machine_summary
 from ingestion.preparation import SHAPES
 from ingestion.program import run
+from ingestion.program_age import seconds_since_start
 from ingestion.sandbox import SandboxChoice
 from ingestion.settings import Event, IngestionSettings, print_event
 from ingestion.splits import Protocol
 from ingestion.terminal import prepare_process
-from ingestion.watch import seconds_since_start
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -8,6 +8,9 @@ IngestionError
 
 from ingestion.shown import one_line, show
 
+MOUNT = "mount it: mount -t proc proc /proc"
+"""What helps where Linux shows no processes."""
+
 
 class IngestionError(Exception):
     """Root of everything that ingestion raises on purpose."""

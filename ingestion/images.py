@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import sys
@@ -90,9 +91,10 @@ def decode_dataset(
             if trim:
                 cache.trim()
     except OSError as error:
+        free = "free space there or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         raise InputError(
-            f"image cache {folder}: {error.strerror or error}; free space there or choose another folder "
-            "with the environment variable AUTOMETA_CACHE_DIR"
+            f"image cache {folder}: {error.strerror or error}; {free}choose another folder with the environment "
+            "variable AUTOMETA_CACHE_DIR"
         ) from error
     return _decoded(dataset, cached, note)
 

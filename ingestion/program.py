@@ -41,7 +41,7 @@ from ingestion.sandbox import Sandbox
 from ingestion.settings import Event, IngestionSettings, OnEvent, print_event
 from ingestion.stages import take_stages
 from ingestion.submission_log import SubmissionLog
-from ingestion.watch import adopt_orphans, descendants, end_strays
+from ingestion.watch import adopt_orphans, descendants, end_strays, require_process_table
 
 MUCH_DECODING = 0.25
 """Share of the time budget from which on decoding is named as a reason where time runs out."""
@@ -65,6 +65,7 @@ def run(
         raise InputError(
             "predictions_only keeps no learner that resume could continue; give only one of them"
         )
+    require_process_table()
     adopt_orphans()
     notes: list[str] = []
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
+from ingestion.watch import require_process_table
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU)
 HURRY = (signal.SIGTERM, signal.SIGXCPU)
 """Whoever sends these kills the program soon after, often in 30 s."""
@@ -21,7 +23,9 @@ HURRY_S = 15.0
 
 def prepare_process() -> None:
     """Make signals that end a program end a run as Ctrl-C does, so that finished tasks are kept and scored, and
-    escape text of a submission that the terminal cannot show. With `nohup`, a closed terminal ends nothing."""
+    escape text of a submission that the terminal cannot show. With `nohup`, a closed terminal ends nothing.
+    InputError where no run can be watched."""
+    require_process_table()
     for number in SIGNALS:
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, interrupt_program)

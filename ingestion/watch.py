@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import resource
 import signal
 import sys
 import threading
@@ -17,11 +16,10 @@ from pathlib import Path
 import psutil
 
 from ingestion.disk import DiskMeter
+from ingestion.errors import MOUNT, InputError
 from ingestion.gpu_memory import GpuMeter
 from ingestion.memory import MemoryMeter
 
-WALL_TO_PROCESSOR = 1.5
-"""Seconds that pass for each second of processor time while a program starts."""
 TICK_S = 0.05
 RESOURCES_EVERY_TICKS = 4
 DISK_EVERY_S = 0.5
@@ -181,6 +179,14 @@ class Watchdog:
         kill_processes(process_tree(self._watched.pid))
 
 
+def require_process_table() -> None:
+    """InputError where the system does not show its processes, by which submissions are watched and ended."""
+    try:
+        psutil.Process()
+    except psutil.NoSuchProcess as error:
+        raise InputError(f"/proc shows no processes; {MOUNT}") from error
+
+
 def process_tree(pid: int) -> list[psutil.Process]:
     """The process and its descendants; empty if it has ended."""
     try:
@@ -277,21 +283,3 @@ def die_with_parent() -> None:
     of which the kernel says nothing."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
-def _age_s() -> float:
-    """Age of this program. The start time of the process is too early if a shell replaced itself by this program, as
-    `sh -c "install && run"` does. Then the process has waited for children before, and the processor time tells the
-    age."""
-    age_s = max(time.time() - psutil.Process().create_time(), 0.0)
-    if resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt:
-        age_s = min(age_s, WALL_TO_PROCESSOR * time.process_time())
-    return age_s
-
-
-_BEGAN = time.monotonic() - _age_s()  # on import, before this program starts child processes
-
-
-def seconds_since_start() -> float:
-    """Age of this program, imports included: the time budget of a run starts with it."""
-    return time.monotonic() - _BEGAN

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from autometa.core.errors import ArtifactError, AutometaError, ConfigError, DataError
-from ingestion.errors import IngestionError, InputError
+from ingestion.errors import MOUNT, IngestionError, InputError
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 """Exit statuses: the work failed or a problem was found; arguments or input are bad; Ctrl-C or SIGTERM."""
@@ -70,6 +70,8 @@ def told_of(error: OSError) -> str:
         errno.EIO: "the disk may be broken: name a folder on another one",
     }
     remedy = remedies.get(error.errno or 0, "run: autometa doctor")
+    if str(error.filename).startswith("/proc/"):
+        remedy = MOUNT
     return f"{file}{error.strerror or error}; {remedy}"
 
 

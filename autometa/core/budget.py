@@ -132,13 +132,16 @@ def _measure_start() -> float:
     """Monotonic time at which this program began.
 
     The start time of the process is too early if a shell replaced itself by this program, as `sh -c "install && run"`
-    does. Then the process has waited for children before, and the processor time tells the age.
+    does. Then the process has waited for children before, and the processor time tells the age. So it does where
+    there is no table of processes.
     """
-    age_s = max(time.time() - psutil.Process().create_time(), 0.0)
+    by_processor_s = WALL_PER_CPU_SECOND * time.process_time()
+    try:
+        age_s = max(time.time() - psutil.Process().create_time(), 0.0)
+    except psutil.NoSuchProcess:  # no /proc
+        return time.monotonic() - by_processor_s
     has_waited_for_children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt > 0
-    if has_waited_for_children:
-        age_s = min(age_s, WALL_PER_CPU_SECOND * time.process_time())
-    return time.monotonic() - age_s
+    return time.monotonic() - (min(age_s, by_processor_s) if has_waited_for_children else age_s)
 
 
 _START = _measure_start()  # on import, since importing torch starts child processes

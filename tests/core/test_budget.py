@@ -70,7 +70,7 @@ def test_other_errors_pass_through() -> None:
 
 @pytest.mark.medium
 @pytest.mark.parametrize(
-    "age", ["autometa.core.budget import process_age_s", "ingestion.watch import seconds_since_start"]
+    "age", ["autometa.core.budget import process_age_s", "ingestion.program_age import seconds_since_start"]
 )
 def test_what_a_shell_did_before_it_gave_way_is_not_the_program_s_age(age: str) -> None:
     name = age.rsplit(" ", 1)[-1]

@@ -16,6 +16,7 @@ from synthetic import MakeBundle, write_meta_album
 
 from autometa.backbones.local_weights import hub_cache, torch_cache
 from autometa.cli.main import cli
+from autometa.cli.program import told_of
 
 ROOT = Path(__file__).parents[2]
 ODD = "a b\n\tñ日本 'c' $d %e {f} "
@@ -63,8 +64,41 @@ def test_a_cache_that_cannot_be_written_is_named_with_the_fix(
     monkeypatch.setenv("AUTOMETA_CACHE_DIR", str(tmp_path / "file"))
     dataset = ("--dataset", str(photos)) if command == "run" else (str(photos),)
     line = invoke(command, *dataset, "--output", str(tmp_path / "out"))
-    assert "file/images: Not a directory; free space there or choose another folder" in line
+    assert "file/images: Not a directory; choose another folder" in line
     assert "AUTOMETA_CACHE_DIR" in line
+
+
+WITHOUT_PROC = """
+import psutil, sys
+psutil.PROCFS_PATH = "/no/proc"
+from {module} import {main}
+sys.argv[1:] = {arguments}
+{main}()
+"""
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize(
+    ("module", "main", "command"),
+    [
+        ("autometa.cli.main", "main", ["run", "--output", "{}", "--dataset"]),
+        ("autometa.cli.main", "main", ["tune-budget", "--output", "{}", "--dry-run"]),
+        ("run_local", "main", ["--output", "{}", "--dataset"]),
+    ],
+    ids=["run", "tune-budget", "run_local"],
+)
+def test_where_linux_shows_no_processes_a_line_says_what_to_mount(
+    photos: Path, tmp_path: Path, module: str, main: str, command: list[str]
+) -> None:
+    output = tmp_path / "out"
+    arguments = [*(word.format(output) for word in command), str(photos)]
+    code = WITHOUT_PROC.format(module=module, main=main, arguments=arguments)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode and done.stderr.count("\n") == 1, done.stderr
+    assert "/proc" in done.stderr and "mount it: mount -t proc proc /proc" in done.stderr
+    assert not output.exists()
+    missing = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "/proc/meminfo")  # of other commands
+    assert told_of(missing) == "/proc/meminfo: No such file or directory; mount it: mount -t proc proc /proc"
 
 
 @pytest.mark.parametrize("command", ["run", "fit"])
