@@ -1,5 +1,6 @@
 """The scoring program: files in, files out, one call."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -118,6 +119,9 @@ def _write(result: Result, material: Material, folder: Path) -> ScoreSummary:
 def _write_plots(result: Result, folder: Path) -> list[str]:
     """Draw and write the plots. Scores do not need them, so a failure only becomes a note."""
     try:
+        logging.getLogger("matplotlib").setLevel(
+            logging.ERROR
+        )  # else it tells at length that a user has no home
         from scoring.plots import draw_plots, draw_reliability  # noqa: PLC0415  (matplotlib is slow to import)
 
         plots = draw_plots(result.tasks, result.summary, result.metrics)

@@ -1,6 +1,7 @@
 """The program as a whole: bad predictions never stop it, the command keeps its promises."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -190,3 +191,20 @@ def test_it_runs_as_a_module() -> None:
         [sys.executable, "-m", "scoring", "--help"], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert "--output-dir-scoring" in done.stdout
+
+
+@pytest.mark.medium
+def test_a_user_without_a_folder_for_settings_of_plots_is_not_bothered(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "scoring", "--results_dir", str(make_run())]
+    done = subprocess.run(
+        [*command, "--output_dir_scoring", str(tmp_path / "scores")],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env=os.environ | {"MPLCONFIGDIR": "/dev/null/none"},
+    )
+    assert done.stderr == ""
+    assert list((tmp_path / "scores").rglob("*.png"))
