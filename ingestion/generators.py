@@ -1,4 +1,7 @@
-"""The meta-training data that a submission gets: tasks or batches, as tensors. Runs in the child."""
+"""The meta-training data that a submission gets: tasks or batches, as tensors. Runs in the child.
+
+PyTorch takes seconds to import: whoever asks for no task or batch does without.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,18 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
 
 from ingestion.tasks import Rows, TaskConfig, TaskDraw, draw_train_tasks, group_rows
 
-ImageSet = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+if TYPE_CHECKING:
+    import torch
+    from torch.utils.data import DataLoader
+
+    ImageSet = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -54,10 +60,14 @@ class Task:
 
 def as_float(images: NDArray[np.uint8]) -> torch.Tensor:
     """uint8 images → float32 tensor in [0, 1]; always a copy."""
+    import torch  # noqa: PLC0415
+
     return torch.from_numpy(np.array(images)).float().div_(255)
 
 
 def _image_set(dataset: TrainingSet, rows: Rows, labels: Rows, classes: Rows) -> ImageSet:
+    import torch  # noqa: PLC0415
+
     tensors = torch.from_numpy(np.array(labels)), torch.from_numpy(classes[labels])
     return as_float(dataset.images[rows]), *tensors
 
@@ -99,18 +109,26 @@ class BatchGenerator:
         first_label = np.cumsum([0] + [s.classes for s in image_sets])
         self._labels = np.concatenate([s.labels + o for s, o in zip(image_sets, first_label, strict=False)])
         self._first_row = np.cumsum([0] + [len(s.labels) for s in image_sets])
-        rows = range(len(self._labels))
-        shuffler = torch.Generator().manual_seed(seed)
+        self._batch_size, self._seed = batch_size, seed
+
+    @cached_property
+    def _stream(self) -> Iterator[Rows]:
+        """Row numbers of one batch after the other, without end."""
+        import torch  # noqa: PLC0415
+        from torch.utils.data import DataLoader  # noqa: PLC0415
+
         loader: DataLoader[int] = DataLoader(
-            rows,  # type: ignore[arg-type] # only needs a length and items
-            batch_size,
+            range(len(self._labels)),  # type: ignore[arg-type] # only needs a length and items
+            self._batch_size,
             shuffle=True,
-            generator=shuffler,
+            generator=torch.Generator().manual_seed(self._seed),
             collate_fn=np.array,
         )
-        self._stream = itertools.chain.from_iterable(itertools.repeat(loader))
+        return itertools.chain.from_iterable(itertools.repeat(loader))
 
     def __call__(self, n: int) -> Iterator[list[torch.Tensor]]:
+        import torch  # noqa: PLC0415
+
         for rows in itertools.islice(self._stream, n):
             yield [as_float(self._images(rows)), torch.from_numpy(self._labels[rows])]
 

@@ -12,6 +12,8 @@ import tempfile
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ingestion.generators import as_float
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -43,8 +45,6 @@ def task_images(images: NDArray[np.uint8], environment: Mapping[str, str] = os.e
     """uint8 images [n, 3, px, px] → float32 in [0, 1], always a copy: in memory, or mapped from a file without a name
     where ingestion has declared a small budget. OSError where that cannot be written."""
     import torch  # noqa: PLC0415 - slow to import
-
-    from ingestion.generators import as_float  # noqa: PLC0415 - imports torch
 
     declared = environment.get("METADL_MEMORY_BYTES")
     if not images.size or not is_small(int(declared) if declared else None):
