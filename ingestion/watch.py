@@ -179,12 +179,18 @@ class Watchdog:
         kill_processes(process_tree(self._watched.pid))
 
 
+def began_at() -> float | None:
+    """When this process began, in seconds since 1970; None where the system does not show its processes."""
+    try:
+        return psutil.Process().create_time()
+    except psutil.NoSuchProcess:
+        return None
+
+
 def require_process_table() -> None:
     """InputError where the system does not show its processes, by which submissions are watched and ended."""
-    try:
-        psutil.Process()
-    except psutil.NoSuchProcess as error:
-        raise InputError(f"/proc shows no processes; {MOUNT}") from error
+    if began_at() is None:
+        raise InputError(f"/proc shows no processes; {MOUNT}")
 
 
 def process_tree(pid: int) -> list[psutil.Process]:
