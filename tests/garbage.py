@@ -1,6 +1,6 @@
 """Imported before the others: garbage is not looked for while modules are imported and tests are collected.
 
-That took more than half of the time until the first test. `conftest.py` switches it on again, without all that is
+That took a good part of the time until the first test. `conftest.py` switches it on again, without all that is
 there by then, which lives as long as the process.
 """
 

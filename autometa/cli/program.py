@@ -69,9 +69,8 @@ def told_of(error: OSError) -> str:
         errno.EMFILE: "allow more open files: ulimit -n 4096",
         errno.EIO: "the disk may be broken: name a folder on another one",
     }
-    remedy = remedies.get(error.errno or 0, "run: autometa doctor")
-    if str(error.filename).startswith("/proc/"):
-        remedy = MOUNT
+    missing = str(error.filename).startswith("/proc/")
+    remedy = MOUNT if missing else remedies.get(error.errno or 0, "run: autometa doctor")
     return f"{file}{error.strerror or error}; {remedy}"
 
 

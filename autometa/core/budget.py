@@ -135,13 +135,12 @@ def _measure_start() -> float:
     does. Then the process has waited for children before, and the processor time tells the age. So it does where
     there is no table of processes.
     """
-    by_processor_s = WALL_PER_CPU_SECOND * time.process_time()
-    try:
-        age_s = max(time.time() - psutil.Process().create_time(), 0.0)
-    except psutil.NoSuchProcess:  # no /proc
-        return time.monotonic() - by_processor_s
-    has_waited_for_children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt > 0
-    return time.monotonic() - (min(age_s, by_processor_s) if has_waited_for_children else age_s)
+    age_s = WALL_PER_CPU_SECOND * time.process_time()
+    with contextlib.suppress(psutil.NoSuchProcess):  # no /proc
+        elapsed_s = max(time.time() - psutil.Process().create_time(), 0.0)
+        has_waited_for_children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt > 0
+        age_s = min(age_s, elapsed_s) if has_waited_for_children else elapsed_s
+    return time.monotonic() - age_s
 
 
 _START = _measure_start()  # on import, since importing torch starts child processes

@@ -78,9 +78,8 @@ def changed(fitted: TrainedLearner, before: TrainedLearner) -> set[str]:
 def test_a_family_trains_its_tail_and_is_surer_of_classes_that_it_has_not_seen(
     family: str, tiny_backbone: str
 ) -> None:
-    rate = {"maml": 0.01, "anil": 0.001}.get(family)  # from random start weights, they are slow
-    faster = {} if rate is None else {"learning_rate": rate}
-    made = recipe(family, tiny_backbone, max_steps=30, validate_every=10, **faster)
+    rates = {"maml": {"learning_rate": 0.01}, "anil": {"learning_rate": 0.001}}  # random start weights: slow
+    made = recipe(family, tiny_backbone, max_steps=30, validate_every=10, **rates.get(family, {}))
     lines: list[str] = []
     fitted = train_family(made, training_set(), TimeBudget.of(300), report=lines.append)
     assert any("30 steps" in line for line in lines), lines
