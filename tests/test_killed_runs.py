@@ -24,8 +24,7 @@ SEARCH_S = 75
 """Enough for a purchase on a busy machine, too."""
 LONG_S = 600
 """Of a run that is killed long before it ends: how many purchases fit has no effect."""
-KILLS, KILLS_OF_THE_SUBMISSION = 5, 3
-"""A run whose submission is killed takes all of its budget."""
+KILLS = 5
 TASKS = 9
 MOMENTS_S = (1.0, 13.0)
 
@@ -74,8 +73,8 @@ def ends_well(output: Path, budget_s: int = BUDGET_S) -> str:
     return shown
 
 
-def moments(seed: int, kills: int) -> list[float]:
-    return [random.Random(f"{seed} {number}").uniform(*MOMENTS_S) for number in range(kills)]
+def moments(seed: int) -> list[float]:
+    return [random.Random(f"{seed} {number}").uniform(*MOMENTS_S) for number in range(KILLS)]
 
 
 def scorable(output: Path, folder: Path) -> bool:
@@ -120,7 +119,7 @@ def kill_in_the_search(output: Path) -> None:
 @pytest.mark.slow
 def test_a_run_whose_whole_process_group_is_killed_goes_on(tmp_path: Path) -> None:
     output, killed, scored = tmp_path / "out", 0, 0
-    for number, moment_s in enumerate(moments(98, KILLS)):
+    for number, moment_s in enumerate(moments(seed=98)):
         process = start(output)
         time.sleep(moment_s)
         submission = submission_of(process.pid) if process.poll() is None else []
@@ -144,7 +143,7 @@ def test_a_run_whose_whole_process_group_is_killed_goes_on(tmp_path: Path) -> No
 @pytest.mark.slow
 def test_a_run_whose_submission_is_killed_is_scored_and_goes_on(tmp_path: Path) -> None:
     output, killed = tmp_path / "out", 0
-    for moment_s in moments(99, KILLS_OF_THE_SUBMISSION):
+    for moment_s in moments(seed=99):
         process = start(output)
         time.sleep(moment_s)
         victims = submission_of(process.pid) if process.poll() is None else []
@@ -156,5 +155,5 @@ def test_a_run_whose_submission_is_killed_is_scored_and_goes_on(tmp_path: Path) 
         assert result["tasks"] == TASKS
         assert result["duration_s"] <= BUDGET_S, shown
         assert process.returncode == int(result["tasks_missing"] == TASKS), shown
-    assert killed >= KILLS_OF_THE_SUBMISSION - 1
+    assert killed >= KILLS - 1
     ends_well(output)

@@ -249,14 +249,24 @@ def lower_bound(gains: NDArray[np.float64]) -> float:
 
 
 @pytest.mark.slow
+def test_the_demo_in_40_seconds(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, output = run_local("--time-budget", "40s", "--output", out)
+    assert code == 0, output
+    result = scores(out)
+    assert result["duration_s"] <= 40
+    assert result["tasks_missing"] == 0
+    per_dataset = {k: v for k, v in result.items() if k.endswith("_normalized_accuracy") and k[0].isupper()}
+    assert len(per_dataset) == 3
+    assert all(value > 0.5 for value in per_dataset.values()), per_dataset
+    saved = json.loads((out / "ingestion" / "model" / "learner.json").read_text())
+    assert saved["validation"]["stage"] == "final" and saved["validation"]["views"]
+
+
+@pytest.mark.slow
 def test_the_demo_is_answered_better_than_by_the_bootstrap(tmp_path: Path) -> None:
     gains = gains_over_bootstrap(tmp_path)
     assert len(gains) == 3
-    out = tmp_path / "autometa-out"
-    reached = {name: np.mean(values) for name, values in accuracies(out).items()}
-    assert all(value > 0.5 for value in reached.values()), reached
-    saved = json.loads((out / "ingestion" / "model" / "learner.json").read_text())
-    assert saved["validation"]["stage"] == "final" and saved["validation"]["views"]
     assert all(gain.mean() > 0 for gain in gains.values()), gains
     assert lower_bound(np.concatenate(list(gains.values()))) > LEAST_GAIN, gains
 
@@ -354,7 +364,7 @@ def test_a_signal_in_the_search_ends_the_search_and_another_one_the_run(
 @pytest.mark.parametrize("phase", ["meta-train", "meta-test"])
 def test_a_killed_submission_still_gets_a_full_set_of_scores(tmp_path: Path, phase: str) -> None:
     out = tmp_path / "out"
-    process = start("--time-budget", "45s", "--output", out, "--tasks-per-dataset", 10)
+    process = start("--time-budget", "60s", "--output", out, "--tasks-per-dataset", 20)
     sign = "model/learner.json" if phase == "meta-train" else "task_5.predict"
     deadline = time.monotonic() + 60
     while not (out / "ingestion" / sign).exists() and time.monotonic() < deadline:
@@ -363,7 +373,7 @@ def test_a_killed_submission_still_gets_a_full_set_of_scores(tmp_path: Path, pha
     output, _ = process.communicate(timeout=180)
     assert process.returncode == 0, output
     result = scores(out)
-    assert result["tasks"] == 30
+    assert result["tasks"] == 60
     assert result["tasks_missing"] <= 1
     assert result["normalized_accuracy"] > 0.5
-    assert result["duration_s"] <= 45
+    assert result["duration_s"] <= 60
