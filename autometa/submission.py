@@ -6,7 +6,6 @@ A bundle's `model.py` says `class MyMetaLearner(AutoMetaLearner, MetaLearner)` a
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,102 +16,33 @@ import torch
 from numpy.typing import NDArray
 
 import autometa.core.early_start  # noqa: F401 - before everything that takes long to import
-from autometa.backbones import expand_presets
 from autometa.backbones.shared_features import SharedFeatures
-from autometa.core.budget import Limits, MemoryBudget, TimeBudget, own_bytes, process_age_s
-from autometa.core.errors import FAILURES, ConfigError, describe
+from autometa.core.budget import MemoryBudget, TimeBudget, process_age_s
+from autometa.core.errors import FAILURES, describe
 from autometa.core.machine import Machine, reason_not_to_use
-from autometa.core.settings import Settings, load_yaml
+from autometa.core.settings import Settings
 from autometa.core.sharing import as_charged, take_part
-from autometa.data.episodes import EpisodeSpec
 from autometa.data.images import ImagePool, as_uint8
 from autometa.data.mapped import empty_images
 from autometa.data.pool import collect_pool
-from autometa.data.test_spec import FORMAT_PX, TestSpec
-from autometa.learners.recipe import Recipe
+from autometa.learners.recipe import Recipe, adjust_recipe
 from autometa.model.fitted_learner import FittedLearner
 from autometa.model.load import AnyLearner, AnyPredictor, load_learner
 from autometa.model.portfolio import Portfolio
+from autometa.planning.declared import (
+    BUDGETS,
+    OF_ONE_LEARNER,
+    read_limits,
+    read_model_dir,
+    read_own_settings,
+    read_search_settings,
+    read_test_spec,
+    with_named_backbones,
+)
 from autometa.planning.meta_test import MetaTestSchedule
-from autometa.planning.serving_limits import asked_limits, with_asked_limits
+from autometa.planning.serving_limits import with_asked_limits
 from autometa.systems.autometa import Controller
 from autometa.systems.single_learner import SingleLearnerSystem
-
-SETTINGS_FILE = "settings.yaml"
-BACKBONES_VARIABLE = "AUTOMETA_BACKBONES"
-"""Names of backbones or presets, separated by commas."""
-HEEDED = {"time_budget", "memory_budget", "test"}
-"""Settings that mean something to a bundle with one learner."""
-
-
-def read_limits(
-    settings: Settings, environment: Mapping[str, str] = os.environ, *, trains: bool = True
-) -> Limits:
-    """Limits that ingestion declares in the environment, else those of the settings. While a process `trains`, the
-    one that stands by for meta-test has imported what this one has: as much memory as this one holds now is the
-    other's."""
-    memory = environment.get("METADL_MEMORY_BYTES") or settings.memory_budget
-    standby = trains and json.loads(environment.get("METADL_TEST_SPEC", "{}")).get("standby", False)
-    whole = TimeBudget.of(settings.time_budget - process_age_s())
-    if "METADL_DEADLINE" in environment:
-        whole = TimeBudget(float(environment["METADL_DEADLINE"]))
-    train = TimeBudget(float(environment.get("METADL_META_TRAIN_DEADLINE", whole.deadline)))
-    if not memory:
-        return Limits(train, whole, MemoryBudget.of_machine())
-    return Limits(train, whole, MemoryBudget(int(memory) - (own_bytes() if standby else 0)))
-
-
-def read_test_spec(settings: Settings, environment: Mapping[str, str] = os.environ) -> TestSpec:
-    """The meta-test that ingestion declares in the environment, else that of the settings."""
-    if "METADL_TEST_SPEC" not in environment:
-        test = settings.test
-        spec = EpisodeSpec(test.ways, test.shots, test.queries_per_class, test.balanced)
-        return TestSpec(test.tasks, spec, test.images, test.protocol)
-    declared = json.loads(environment["METADL_TEST_SPEC"])
-    spec = EpisodeSpec(
-        tuple(declared["ways"]), tuple(declared["shots"]), declared["queries_per_class"], declared["balanced"]
-    )
-    return TestSpec(
-        declared["tasks"],
-        spec,
-        declared["images"],
-        declared["protocol"],
-        declared["drawn_images"],
-        declared["standby"],
-        declared.get("px", FORMAT_PX),
-        declared.get("isolated", False),
-    )
-
-
-def read_settings(bundle: Path) -> Settings:
-    """The bundle's own settings file, or the defaults."""
-    file = bundle / SETTINGS_FILE
-    return load_yaml(file, Settings) if file.exists() else Settings()
-
-
-def with_named_backbones(settings: Settings, environment: Mapping[str, str] = os.environ) -> Settings:
-    """The settings with the backbones that the user of a run has named, if any."""
-    named = [name.strip() for name in environment.get(BACKBONES_VARIABLE, "").split(",") if name.strip()]
-    return settings.model_copy(update={"backbones": expand_presets(named)}) if named else settings
-
-
-def refuse_settings_of_search(bundle: Path, settings: Settings) -> None:
-    """ConfigError where the settings of a bundle with one learner say what only the search of `autometa` heeds."""
-    if os.environ.get(BACKBONES_VARIABLE):
-        _say("--backbones and --preset have no effect on this submission")
-    if asked := asked_limits():
-        _say(f"{', '.join(asked)}: no effect on this submission, which trains one learner")
-    if ignored := sorted(settings.model_fields_set - HEEDED):
-        raise ConfigError(
-            f"{bundle / SETTINGS_FILE}: {', '.join(ignored)} would have no effect, as this bundle trains one "
-            "learner; remove it and change the recipe in model.py instead (settings heeded: "
-            f"{', '.join(sorted(HEEDED))})"
-        )
-
-
-def read_model_dir(environment: Mapping[str, str] = os.environ) -> Path | None:
-    """The folder for learners saved early, where ingestion names it."""
-    return Path(environment["METADL_MODEL_DIR"]) if environment.get("METADL_MODEL_DIR") else None
 
 
 def _start() -> float:
@@ -150,7 +80,7 @@ class AutoMetaLearner:
 
     def meta_fit(self, meta_train_generator: Any, meta_valid_generator: Any) -> AutoLearner:
         """Search within the budget; learners are saved early where ingestion names the model folder."""
-        settings = with_asked_limits(with_named_backbones(read_settings(self.bundle)))
+        settings = with_asked_limits(with_named_backbones(read_search_settings(self.bundle)))
         start_s = _start()  # first, since a device takes memory of the host too
         limits, test = read_limits(settings), read_test_spec(settings)
         torch.manual_seed(settings.seed)
@@ -174,13 +104,13 @@ class EpisodicMetaLearner:
 
     def meta_fit(self, meta_train_generator: Any, meta_valid_generator: Any) -> AutoLearner:
         """Train within the budget; the learner is saved early where ingestion names the model folder."""
-        settings = read_settings(self.bundle)
-        refuse_settings_of_search(self.bundle, settings)
+        settings = read_own_settings(self.bundle, OF_ONE_LEARNER, _say)
         start_s = _start()  # first, since a device takes memory of the host too
         limits, test = read_limits(settings), read_test_spec(settings)
-        training = SingleLearnerSystem(self.recipe, test, limits, read_model_dir(), _say, start_s)
+        recipe = adjust_recipe(self.recipe, settings)
+        training = SingleLearnerSystem(recipe, test, limits, read_model_dir(), _say, start_s)
         learner: AnyLearner = training.bootstrap()
-        stream = self.recipe.data == "stream"
+        stream = recipe.data == "stream"
         images = meta_valid_generator if stream and meta_valid_generator is not None else meta_train_generator
 
         def train() -> AnyLearner:
@@ -198,8 +128,7 @@ class SystemMetaLearner:
 
     def meta_fit(self, meta_train_generator: Any, meta_valid_generator: Any) -> AutoLearner:
         """Train within the budget; the learner is saved early where ingestion names the model folder."""
-        settings = read_settings(self.bundle)
-        refuse_settings_of_search(self.bundle, settings)
+        settings = read_own_settings(self.bundle, BUDGETS, _say)
         start_s = _start()  # first, since a device takes memory of the host too
         limits, test = read_limits(settings), read_test_spec(settings)
         system = type(self).system(test, limits, read_model_dir(), _say, start_s)

@@ -27,7 +27,8 @@ from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import EncoderSpec, build_encoder
 from autometa.learners.episodes import EpisodeSampler, InputEpisodes, PoolSource
 from autometa.learners.recipe import Recipe, build_learner
-from autometa.learners.training import Training, TrainingSettings, Validation
+from autometa.learners.training import Training, Validation
+from autometa.learners.training_settings import TrainingSettings
 from ingestion import decode_image
 
 SPLIT_SEED, VALIDATION_SEED, TEST_SEED = 0, 1, 2

@@ -32,7 +32,8 @@ from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import SCRATCH, EncoderSpec
 from autometa.learners.hooks import ClassTrained
 from autometa.learners.recipe import LEARNERS, Recipe, build_learner, find_learner
-from autometa.learners.training import Training, TrainingSettings, Validation
+from autometa.learners.training import Training, Validation
+from autometa.learners.training_settings import TrainingSettings
 from autometa.learners.transfer.classification import CLASSIFICATION_SPEC
 
 SMALL, LARGE = 28, 128

@@ -30,8 +30,9 @@ from autometa.learners.hooks import ClassTrained
 from autometa.learners.prepared import PreparedImages
 from autometa.learners.recipe import Recipe, build_learner
 from autometa.learners.tail_classification import tune_tail
-from autometa.learners.training import OPTIMIZERS, TrainingSettings
+from autometa.learners.training import OPTIMIZERS
 from autometa.learners.training_memory import StepMemory, StepRecord
+from autometa.learners.training_settings import TrainingSettings
 
 CLASSES, PER_CLASS, STEPS = 32, 12, 3
 SPEC = EpisodeSpec(ways=(5, 5), shots=(5, 5), queries_per_class=5)

@@ -19,6 +19,7 @@ from ingestion.outputs import machine_summary
 from ingestion.preparation import SHAPES
 from ingestion.program import run
 from ingestion.program_age import seconds_since_start
+from ingestion.refused import Refused
 from ingestion.sandbox import SandboxChoice
 from ingestion.settings import Event, IngestionSettings, print_event
 from ingestion.splits import Protocol
@@ -94,7 +95,10 @@ def main(
 ) -> None:
     """Meta-train a submission, let it answer the meta-test tasks, and write what scoring needs."""
     started = time.monotonic() - seconds_since_start()
-    prepare_process()
+    try:
+        prepare_process()
+    except InputError as error:
+        raise Refused(str(error)) from error
     if debug_mode == 3:
         click.echo("\n".join(f"{name}: {value}" for name, value in machine_summary().items()))
         return
@@ -110,7 +114,7 @@ def main(
         first = error.errors()[0]
         raise click.UsageError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     except InputError as error:
-        raise click.UsageError(str(error)) from error
+        raise Refused(str(error)) from error
     except OSError as error:  # a full disk, as a rule; what is done is kept
         named = f"{error.filename}: " if error.filename else ""
         raise click.ClickException(f"{named}{error.strerror or error}; free space there") from error

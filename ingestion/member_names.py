@@ -31,6 +31,8 @@ def name_trouble(name: str) -> str:
         return "leaves the bundle's folder; give a path within it, with slashes"
     if any(unicodedata.category(letter) in HIDING for letter in name):
         return "has characters that are not seen; rename it"
+    if not parts and not name.endswith("/"):
+        return "is no name of a file; leave it out"
     if len(parts) > MOST_PARTS:
         return f"lies {len(parts)} folders deep, at most {MOST_PARTS}; move it up"
     return next(filter(None, map(_part_trouble, parts)), "")

@@ -11,6 +11,7 @@ import click
 
 from ingestion.errors import InputError
 from ingestion.outputs import write_truth
+from ingestion.refused import Refused
 from ingestion.sources import read_source
 from ingestion.splits import split_source
 from ingestion.tasks import TaskConfig, draw_test_tasks
@@ -31,7 +32,7 @@ def main(folder: Path, seed: int, tasks: int, output: Path) -> None:
             )
         split = split_source(source, TaskConfig(), seed=seed)
     except InputError as error:
-        raise click.UsageError(str(error)) from error
+        raise Refused(str(error)) from error
     draws = list(draw_test_tasks(split.test, split.test_config, tasks, seed))
     write_truth(output, split.test, draws, seed)
 

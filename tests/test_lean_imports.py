@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-BACKBONES = Path(__file__).parents[1] / "autometa" / "backbones"
+CORE = Path(__file__).parents[1] / "autometa" / "core"
 HEAVY = (
     "torch._dynamo", "triton", "scipy", "sklearn", "optuna", "pandas", "matplotlib", "onnx", "onnxruntime",
     "openvino",
@@ -50,7 +50,7 @@ print(torch.compile(lambda x: x + 1, backend="eager")(torch.ones(2)).tolist())
 def test_whatever_else_is_asked_of_the_compiler_imports_it_at_once() -> None:
     code = f"""
 import sys, torch
-sys.path.insert(0, {str(BACKBONES)!r})  # not through the package, which imports timm
+sys.path.insert(0, {str(CORE)!r})  # not through the package, which imports timm
 from deferred_compiler import deferred_compiler
 with deferred_compiler():
     import torch._dynamo
@@ -60,3 +60,26 @@ with deferred_compiler():
 print(sys.modules["torch._dynamo"].__file__ is not None)
 """
     assert run(code).strip() == "True"
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD"])
+def test_an_optimizer_does_its_work_without_the_compiler_and_as_torch_does(name: str) -> None:
+    code = f"""
+import sys, torch
+from autometa.learners import optimizers
+def moved(cls):
+    weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+    optimizer = cls([weight], lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        weight.square().sum().backward()
+        optimizer.step()
+        optimizer.load_state_dict(optimizer.state_dict())
+    return weight.tolist()
+own = moved(optimizers.{name})
+assert "torch._dynamo" not in sys.modules
+assert own == moved(torch.optim.{name}), own
+print(torch.compile(lambda x: x + 1, backend="eager")(torch.ones(2)).tolist())
+"""
+    assert run(code).strip() == "[2.0, 2.0]"

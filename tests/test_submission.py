@@ -14,7 +14,6 @@ import pytest
 import torch
 from synthetic import colour_pool
 
-from autometa import submission
 from autometa.backbones import PRESETS, View
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core import budget as budget_module
@@ -26,6 +25,7 @@ from autometa.data.pool import collect_pool
 from autometa.evaluation.member import plain_member
 from autometa.model.fitted_learner import FittedLearner
 from autometa.model.portfolio import Portfolio
+from autometa.planning.declared import BUDGETS, read_own_settings
 from autometa.planning.meta_test import MetaTestSchedule
 from autometa.planning.serving_limits import ServingLimits, with_asked_limits
 from autometa.submission import (
@@ -33,7 +33,6 @@ from autometa.submission import (
     AutoMetaLearner,
     read_limits,
     read_test_spec,
-    refuse_settings_of_search,
     with_named_backbones,
 )
 
@@ -252,8 +251,5 @@ def test_the_user_of_a_run_limits_what_the_learner_takes(monkeypatch: pytest.Mon
     for name, value in asked.items():
         monkeypatch.setenv(name, value)
     lines: list[str] = []
-    monkeypatch.setattr(submission, "_say", lines.append)
-    refuse_settings_of_search(Path(), Settings())
-    assert lines == [
-        "--infer-limit, --max-model-size: no effect on this submission, which trains one learner"
-    ]
+    read_own_settings(Path(), BUDGETS, lines.append)
+    assert lines == ["--infer-limit, --max-model-size: no effect on this submission, which does not search"]

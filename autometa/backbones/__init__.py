@@ -2,8 +2,8 @@
 
 import importlib
 
-from autometa.backbones.deferred_compiler import deferred_compiler
 from autometa.backbones.environment import check_environment
+from autometa.core.deferred_compiler import deferred_compiler
 
 with deferred_compiler():
     check_environment()  # before timm, whose import would fail without saying why

@@ -198,6 +198,8 @@ class Settings(BaseModel):
     """Refinements of the portfolio that are tried at the end, at most."""
     tune_steps: int = Field(default=600, ge=0)
     """Steps of training the last stages of a copy of a backbone by classification, at most; 0: none is trained so."""
+    max_steps: int | None = Field(default=None, ge=1)
+    """Of a bundle that trains one learner: it makes so many steps, and no result depends on time."""
     families: tuple[Family, ...] = FAMILIES_IN_ORDER
     """Learners that may train a copy of a backbone, as far as time allows."""
     infer_limit: Duration | None = Field(default=None, gt=0)

@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from autometa.core.errors import ConfigError
-from autometa.core.settings import Range, validate_settings
+from autometa.core.settings import Range, Settings, validate_settings
 from autometa.learners.augmentation import NO_AUGMENTATION, Augmentation
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import SCRATCH, EncoderSpec, build_encoder
@@ -33,7 +33,7 @@ from autometa.learners.metric.prototypical import Prototypical
 from autometa.learners.metric.relation import Relation
 from autometa.learners.metric.semi_supervised_prototypical import SemiSupervisedPrototypical
 from autometa.learners.metric.siamese import Siamese
-from autometa.learners.training import TrainingSettings
+from autometa.learners.training_settings import TrainingSettings
 from autometa.learners.transfer.adapters import Adapters
 from autometa.learners.transfer.classification import ClassifyingLearner
 from autometa.learners.transfer.finetune import Finetune
@@ -43,6 +43,9 @@ from autometa.learners.transfer.metadelta_plus_plus import MetaDeltaPlusPlus
 from autometa.learners.transfer.pmf import PMF
 from autometa.learners.transfer.simpleshot import SimpleShot
 from autometa.learners.transfer.train_from_scratch import TrainFromScratch
+
+VALIDATIONS = 10
+"""Of a training of so many steps, whatever they take."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,25 @@ def build_learner(recipe: Recipe, weights: dict[str, torch.Tensor] | None = None
     torch.manual_seed(recipe.training.seed)
     encoder = build_encoder(recipe.encoder.model_copy(update=dict(spec.encoder)), weights)
     return spec.cls(encoder, options)
+
+
+def adjust_recipe(recipe: Recipe, settings: Settings) -> Recipe:
+    """The recipe with what the settings of its bundle say of training."""
+    if "validation_episodes" in settings.model_fields_set:
+        recipe = recipe.model_copy(update={"validation_episodes": settings.validation_episodes})
+    return recipe if settings.max_steps is None else in_steps(recipe, settings.max_steps)
+
+
+def in_steps(recipe: Recipe, steps: int) -> Recipe:
+    """The recipe with so many training steps, and with a result that does not depend on time: two trainings on one
+    machine end with the same bits, unless the budget ends one before."""
+    training = recipe.training.model_copy(
+        update={"repeatable": True, "max_steps": steps, "validate_every": -(-steps // VALIDATIONS)}
+    )
+    options = recipe.options
+    if "tasks" in find_learner(recipe.learner).cls.options_type.model_fields:
+        options = {"tasks": "loop"} | options  # which mode is fastest is measured otherwise
+    return recipe.model_copy(update={"training": training, "options": options})
 
 
 def find_learner(name: str) -> LearnerSpec:

@@ -14,15 +14,23 @@ FIRST_STEPS = 3
 
 class TrainingSchedule:
     """The time of one training, which ends with `budget` or after `max_steps`, and validates every `validate_every`
-    steps (None: as often as it takes a fixed share of the time).
+    steps (None: as often as it takes a fixed share of the time). One that is `repeatable` is done by its steps only.
 
     `steps` counts those made, `earlier_s` is the time that the training took before it was interrupted. `step_s`,
     `last_step_s` and `validation_s` are the seconds of a slow recent step, of the last step and of the last
     validation; `steps_since_validation` counts steps.
     """
 
-    def __init__(self, budget: TimeBudget, max_steps: int | None, validate_every: int | None) -> None:
+    def __init__(
+        self,
+        budget: TimeBudget,
+        max_steps: int | None,
+        validate_every: int | None,
+        *,
+        repeatable: bool = False,
+    ) -> None:
         self._budget, self._max_steps, self._validate_every = budget, max_steps, validate_every
+        self._repeatable = repeatable
         self._elapsed, self.whole_s = stopwatch(budget.clock), budget.left_s()
         self.steps, self.earlier_s = 0, 0.0
         self.step_s = self.last_step_s = self.validation_s = 0.0
@@ -37,6 +45,8 @@ class TrainingSchedule:
     def share_done(self) -> float:
         """Share of the steps or of the time that is used, whichever is larger, in 0..1."""
         by_steps = self.steps / self._max_steps if self._max_steps else 0.0
+        if self._repeatable:
+            return min(by_steps, 1.0)
         whole_s = self.earlier_s + self.whole_s
         return min(max(by_steps, self.spent_s / whole_s if whole_s else 1.0), 1.0)
 

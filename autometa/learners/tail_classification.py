@@ -17,6 +17,7 @@ from autometa.core.machine import starts_cold
 from autometa.core.tensor_memory import measure_growth, measure_peak
 from autometa.core.time_policy import POLICY
 from autometa.learners.encoder import Encoder, TailEncoder, get_device
+from autometa.learners.optimizers import AdamW
 from autometa.learners.prepared import PreparedImages
 from autometa.learners.training_memory import (
     MIB,
@@ -110,9 +111,7 @@ class _TailTraining:
         self._rng = np.random.default_rng(SEED)
         self._classifier = torch.nn.Parameter(self._compute_class_means())
         self._tail = [p for p in encoder.parameters() if p.requires_grad]
-        self._optimizer = torch.optim.AdamW(
-            [*self._tail, self._classifier], lr=RATE, weight_decay=DECAY, foreach=True
-        )
+        self._optimizer = AdamW([*self._tail, self._classifier], lr=RATE, weight_decay=DECAY, foreach=True)
 
     def predict(self) -> TrainingMemory:
         """What steps take, from two tiny ones, without what they hold: gradients, the optimizer's state, a batch."""

@@ -6,14 +6,12 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 
-from autometa.core.budget import MemoryBudget, TimeBudget, stopwatch
-from autometa.core.errors import DataError
+from autometa.core.budget import UNLIMITED, MemoryBudget, TimeBudget, stopwatch
+from autometa.core.errors import BudgetExhausted, DataError
 from autometa.core.machine import starts_cold
 from autometa.core.time_policy import POLICY
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
@@ -21,40 +19,21 @@ from autometa.learners.base import EpisodicLearner
 from autometa.learners.checkpoint import Progress, changing_nothing, load_progress, save_progress
 from autometa.learners.episodes import EpisodeSource
 from autometa.learners.hooks import ClassTrained, OptionChooser
+from autometa.learners.optimizers import SGD, Adam
 from autometa.learners.schedule import TrainingSchedule
 from autometa.learners.training_memory import StepMemory, StepRecord
+from autometa.learners.training_settings import TrainingSettings
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": torch.optim.Adam,
-    "sgd": torch.optim.SGD,
+    "adam": Adam,
+    "sgd": SGD,
 }
 PROBED, GROWTH = 4, 5
 """Episodes of the first trial validation, and how many times more the next one has."""
 PERFECT = 5
 """Validations without a mistake after which there is nothing left to learn from."""
+OUT_OF_TIME = "the time is used"
 DIVERGED = "the loss is no number any more: lower the learning rate"
-
-
-class TrainingSettings(BaseModel):
-    """`meta_batch` episodes a step; `optimizer` with `learning_rate` (`classifier_rate`, where given, for a
-    classifier that only training needs) falling along a cosine to zero at the end of the budget or at
-    `max_steps`; gradients clipped to length `clip`. Validation every `validate_every` steps,
-    or as often as it takes a fixed share of the time; training ends after `patience` of them without a better
-    one, if these also took a fixed share of the steps or of the time, or after some without a mistake. With
-    `patience` None it ends with the budget or at `max_steps` only."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    meta_batch: int = Field(default=4, ge=1)
-    optimizer: Literal["adam", "sgd"] = "adam"
-    learning_rate: float = Field(default=1e-3, gt=0)
-    classifier_rate: float | None = Field(default=None, gt=0)
-    weight_decay: float = Field(default=0.0, ge=0)
-    clip: float = Field(default=5.0, gt=0)
-    max_steps: int | None = Field(default=None, ge=1)
-    validate_every: int | None = Field(default=None, ge=1)
-    patience: int | None = Field(default=20, ge=1)
-    seed: int = Field(default=0, ge=0)
 
 
 @dataclass(frozen=True)
@@ -124,9 +103,9 @@ class Training:
             self.learner.load_state_dict(self._best_state)
             self.learner.eval()
         if isinstance(self.learner, OptionChooser):
-            self.report(
-                self.learner.choose_options(self.validation.inputs, self.validation.episodes, self.budget)
-            )
+            in_time = self.settings.repeatable and ended != OUT_OF_TIME
+            budget = UNLIMITED if in_time else self.budget
+            self.report(self.learner.choose_options(self.validation.inputs, self.validation.episodes, budget))
         return TrainingRecord(
             untrained,
             self._best,
@@ -148,7 +127,9 @@ class Training:
         self._memory = StepMemory(self.learner, self._trained, settings, self.device, self.memory)
         chooses = isinstance(self.learner, OptionChooser)
         budget = self.budget.share(1 - POLICY.option_share) if chooses else self.budget
-        self._schedule = TrainingSchedule(budget, settings.max_steps, settings.validate_every)
+        self._schedule = TrainingSchedule(
+            budget, settings.max_steps, settings.validate_every, repeatable=settings.repeatable
+        )
         self._diverged = False
         self.budget.check("training")
         with changing_nothing(self._module, self._optimizer):
@@ -204,6 +185,8 @@ class Training:
         """As many of the validation episodes as take a small share of the budget: ever more are tried, since
         episodes share images and the cost does not grow with their number."""
         every, number = self.validation.episodes.episodes, PROBED
+        if self.settings.repeatable:
+            return self._check_all_episodes()
         while number < len(every):
             elapsed = stopwatch(self.budget.clock)
             self.learner.validate(self.validation.inputs, ValidationEpisodes(every[:number]))
@@ -211,6 +194,19 @@ class Training:
                 self.report(f"{number} of {len(every)} validation episodes: they take {elapsed():.1f} s")
                 return ValidationEpisodes(every[:number])
             number *= GROWTH
+        return self.validation.episodes
+
+    def _check_all_episodes(self) -> ValidationEpisodes:
+        """All validation episodes. BudgetExhausted where the first few show that they take more than there is."""
+        every = self.validation.episodes.episodes
+        elapsed = stopwatch(self.budget.clock)
+        self.learner.validate(self.validation.inputs, ValidationEpisodes(every[:PROBED]))
+        needed_s = elapsed() * len(every) / min(PROBED, len(every))
+        if not self.budget.fits(needed_s):
+            raise BudgetExhausted(
+                f"{len(every)} validation episodes take {needed_s:.0f} s, and a repeatable training takes all: set "
+                "validation_episodes to fewer, or give more time"
+            )
         return self.validation.episodes
 
     def _resume(self, progress: Progress, best_state: dict[str, torch.Tensor]) -> None:
@@ -235,7 +231,7 @@ class Training:
             return "all steps made"
         if settings.patience is not None and (lost := self._why_to_lose_patience(settings.patience)):
             return lost
-        return "" if schedule.fits_step() else "the time is used"
+        return "" if schedule.fits_step() else OUT_OF_TIME
 
     def _why_to_lose_patience(self, patience: int) -> str:
         """A reason to end before all steps are made and all time is used, or nothing."""

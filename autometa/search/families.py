@@ -10,7 +10,7 @@ from autometa.data.episodes import EpisodeSpec
 from autometa.heads import Params
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.recipe import Recipe, find_learner
-from autometa.learners.training import TrainingSettings
+from autometa.learners.training_settings import TrainingSettings
 from autometa.learners.training_spec import cap_spec
 from autometa.learners.transfer.classification import ClassifyingLearner
 

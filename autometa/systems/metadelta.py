@@ -30,7 +30,6 @@ from autometa.learners.recipe import Recipe
 from autometa.learners.rotated import ROTATIONS, RotatedImages
 from autometa.learners.storage import Storage
 from autometa.learners.trained import TrainedCosts, TrainedLearner
-from autometa.learners.training import TrainingSettings
 from autometa.learners.training_run import (
     RUN_SHARES,
     RunShares,
@@ -43,6 +42,7 @@ from autometa.learners.training_run import (
     select_labels,
     train_learner,
 )
+from autometa.learners.training_settings import TrainingSettings
 from autometa.learners.transfer.classification import CLASSIFICATION_SPEC
 from autometa.model.learner_folder import LearnerFolder
 from autometa.model.trained_ensemble import TrainedEnsemble, TrainedMember

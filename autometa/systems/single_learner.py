@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,8 @@ class SingleLearnerSystem:
         n = min(PROBE_IMAGES, len(pool.images))
         probe = pool.images[self._rng.choice(len(pool.images), n, replace=False)]
         to_come = int(self.test.embedded_images) + len(pool.images)
-        choose_engine(self._fitted, probe, to_come, self.limits.train, self.report)
+        if not self.recipe.training.repeatable:  # a race is decided by time
+            choose_engine(self._fitted, probe, to_come, self.limits.train, self.report)
         costs = measure_costs(self._fitted, PreparedImages(probe), self.test.episodes)
         reserve_s = meta_test_s([], self.test, Costs(self.start_s, {}, task_s=0.0, learners=(costs,)))
         storage = Storage(self.shares.storage * self.limits.memory.left_bytes())
@@ -100,7 +102,8 @@ class SingleLearnerSystem:
     def _choose_rows(self, pool: ImagePool, costs: TrainedCosts, reserve_s: float, storage: Storage) -> Rows:
         """Rows of the pool that time and room allow to prepare, as large a share of every class."""
         left_s = left_for_training_s(self.limits, reserve_s, self._folder.save_again_s())
-        most = count_affordable(costs, self.shares.preparing * left_s, storage)
+        prepare_s = math.inf if self.recipe.training.repeatable else self.shares.preparing * left_s
+        most = count_affordable(costs, prepare_s, storage)
         if most < len(pool.images):
             self.report(
                 f"{most} of {len(pool.images)} images fit: {1 / costs.image_s:.0f} images/s are prepared here"

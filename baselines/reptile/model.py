@@ -6,7 +6,7 @@ from api import Learner, MetaLearner, Predictor
 
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.recipe import Recipe
-from autometa.learners.training import TrainingSettings
+from autometa.learners.training_settings import TrainingSettings
 from autometa.submission import AutoLearner, AutoPredictor, EpisodicMetaLearner
 
 

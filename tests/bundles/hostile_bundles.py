@@ -31,7 +31,7 @@ class MyPredictor(Predictor):
 """
 CENTRAL = b"PK\x01\x02"
 """Begins the row of a file in the table at the end of a zip file."""
-FLAGS, METHOD, PACKED, SIZE, ATTRIBUTES, OFFSET = 8, 10, 20, 24, 38, 42
+FLAGS, METHOD, PACKED, SIZE, NAME, EXTRA, ATTRIBUTES, OFFSET = 8, 10, 20, 24, 28, 30, 38, 42
 """Where fields of such a row are."""
 
 
@@ -104,6 +104,13 @@ def _null_in_name(data: bytearray) -> None:
     data[:] = data.replace(b"data.txt", b"data\0txt")
 
 
+def _no_name(data: bytearray) -> None:
+    """Where the name was, there is a field of extra data."""
+    data[:] = data.replace(b"data.txt", b"\x01\x02\x04\x00data")
+    patch(NAME, "<H", 0)(data)
+    patch(EXTRA, "<H", len("data.txt"))(data)
+
+
 def _huge() -> bytes:
     """Declares three files of nearly 4 GiB each."""
     files = [(name, "x" * 50) for name in ("a", "b", "c")]
@@ -122,6 +129,7 @@ def _twice() -> bytes:
 
 
 NAMES = [
+    _with("no file", "`.` is no name of a file; leave it out", "."),
     _with("absolute path", "`/etc/cron.d/x` leaves the bundle's folder", "/etc/cron.d/x"),
     _with("parent path", "`a/../../x` leaves the bundle's folder", "a/../../x"),
     _with("drive of Windows", "`C:x.py` leaves the bundle's folder", "C:x.py"),
@@ -135,6 +143,7 @@ NAMES = [
     _with("dot at the end", "ends in a dot or a space", "data."),
     _with("deep folders", "lies 71 folders deep, at most 64; move it up", "a/" * 70 + "x"),
     _with("long name", "has a name of 300 bytes, at most 255", "x" * 300),
+    _patched("no name", "`` is no name of a file; leave it out", _no_name),
     _patched("null in a name", r"`data\x00txt` has characters that are not seen", _null_in_name),
 ]
 ARCHIVES = [

@@ -52,6 +52,7 @@ def test_it_is_refused_in_one_line_by_every_program(hostile: Hostile, tmp_path: 
         lines = [line for line in done.output.splitlines() if hostile.told in line]
         assert len(lines) == 1 and len(lines[0]) < 1000, done.output
         assert "Traceback" not in done.output
+        assert program is _of_bundle or done.stderr.count("\n") == 1, done.stderr
         assert not [name for name in done.output if not name.isprintable() and name != "\n"]
     written = [path for path in tmp_path.rglob("*") if path not in before and path.is_file()]
     assert {path.name for path in written} <= {".autometa-run"}, "nothing of the bundle is left"

@@ -23,7 +23,7 @@ from autometa.core.budget import Limits, MemoryBudget, TimeBudget
 from autometa.core.files import DESCRIPTION
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.recipe import Recipe
-from autometa.learners.training import TrainingSettings
+from autometa.learners.training_settings import TrainingSettings
 from autometa.planning.stage_log import JOURNAL
 from autometa.systems import metadelta
 from autometa.systems.metadelta import MetaDeltaSystem

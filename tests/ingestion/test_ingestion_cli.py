@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from synthetic import MakeBundle, write_meta_album
 
 from ingestion.__main__ import main
+from ingestion.errors import InputError
 from ingestion.truth import main as truth
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "cdmetadl_seed93.json").read_text())
@@ -81,3 +82,14 @@ def test_debug_mode_3_shows_the_machine() -> None:
     result = CliRunner().invoke(main, ["--debug_mode=3"])
     assert result.exit_code == 0
     assert "python" in result.output
+
+
+def test_a_machine_on_which_no_run_can_be_watched_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse() -> None:
+        raise InputError("/proc: is not mounted; mount it")
+
+    monkeypatch.setattr("ingestion.__main__.prepare_process", refuse)
+    done = CliRunner().invoke(main, [])
+    assert done.exit_code == 2 and done.stderr == "Error: /proc: is not mounted; mount it\n"

@@ -11,7 +11,8 @@ from autometa.core.budget import UNLIMITED
 from autometa.data.episodes import EpisodeSpec
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.recipe import Recipe, build_learner
-from autometa.learners.training import Training, TrainingSettings
+from autometa.learners.training import Training
+from autometa.learners.training_settings import TrainingSettings
 
 SPEC = EpisodeSpec(ways=(5, 5), shots=(1, 3), queries_per_class=4)
 SMALL = EncoderSpec(network="conv4", px=8, channels=8, pools=2)

@@ -24,7 +24,8 @@ from autometa.heads.ot_map import ot_map, without_transport
 from autometa.heads.soft_kmeans import soft_kmeans, to_nearest_mean
 from autometa.learners.recipe import Recipe, build_learner
 from autometa.learners.trained import TrainedLearner
-from autometa.learners.training import Training, TrainingSettings
+from autometa.learners.training import Training
+from autometa.learners.training_settings import TrainingSettings
 from autometa.learners.transfer.classification import CLASSIFICATION_SPEC
 from autometa.systems.single_learner import SingleLearnerSystem
 

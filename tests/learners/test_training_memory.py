@@ -19,7 +19,7 @@ from autometa.learners.encoder import EncoderSpec, build_encoder
 from autometa.learners.prepared import PreparedImages
 from autometa.learners.recipe import Recipe, build_learner
 from autometa.learners.tail_classification import BATCH, LEAST_PART, TunedBackbone, tune_tail
-from autometa.learners.training import Training, TrainingRecord, TrainingSettings
+from autometa.learners.training import Training, TrainingRecord
 from autometa.learners.training_memory import (
     LEAST_RATIO,
     MIB,
@@ -29,6 +29,7 @@ from autometa.learners.training_memory import (
     blank_episode,
     held_bytes,
 )
+from autometa.learners.training_settings import TrainingSettings
 
 SPEC = EpisodeSpec(ways=(5, 5), shots=(3, 3), queries_per_class=4)
 IMAGES = 5 * 7

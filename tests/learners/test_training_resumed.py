@@ -21,7 +21,8 @@ from autometa.learners.checkpoint import PROGRESS
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.episodes import InputEpisodes, PoolSource
 from autometa.learners.recipe import Recipe, build_learner
-from autometa.learners.training import Training, TrainingRecord, TrainingSettings
+from autometa.learners.training import Training, TrainingRecord
+from autometa.learners.training_settings import TrainingSettings
 
 SPEC = EpisodeSpec(ways=(3, 5), shots=(1, 3), queries_per_class=3)
 SETTINGS = TrainingSettings(max_steps=10, validate_every=3, learning_rate=0.01, meta_batch=2)

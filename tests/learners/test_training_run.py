@@ -18,7 +18,6 @@ from autometa.learners.prepared import PreparedImages
 from autometa.learners.recipe import Recipe
 from autometa.learners.storage import Storage
 from autometa.learners.trained import TrainedCosts, TrainedLearner
-from autometa.learners.training import TrainingSettings
 from autometa.learners.training_run import (
     TrainingData,
     TrainingListener,
@@ -30,6 +29,7 @@ from autometa.learners.training_run import (
     select_labels,
     train_learner,
 )
+from autometa.learners.training_settings import TrainingSettings
 
 POOL = colour_pool(classes=12)
 TEST = EpisodeSpec((2, 4), (1, 3), 4)

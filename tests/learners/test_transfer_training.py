@@ -24,7 +24,8 @@ from autometa.learners.encoder import EncoderSpec
 from autometa.learners.episodes import TaskSource, stack_episodes
 from autometa.learners.recipe import Recipe, build_learner
 from autometa.learners.trained import TrainedLearner
-from autometa.learners.training import Training, TrainingSettings
+from autometa.learners.training import Training
+from autometa.learners.training_settings import TrainingSettings
 from autometa.systems.single_learner import SingleLearnerSystem
 
 TEST = EpisodeSpec(ways=(5, 5), shots=(1, 3), queries_per_class=4)

@@ -28,7 +28,8 @@ from autometa.learners import storage as storage_module
 from autometa.learners.encoder import EncoderSpec, TailEncoder, build_encoder
 from autometa.learners.recipe import Recipe, build_learner
 from autometa.learners.storage import MEMORY, Storage
-from autometa.learners.training import Training, TrainingSettings
+from autometa.learners.training import Training
+from autometa.learners.training_settings import TrainingSettings
 
 PX = 32
 SPEC = EncoderSpec(network="test_resnet", px=PX, trainable=1)

@@ -27,7 +27,7 @@ from autometa.core.settings import Settings
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.recipe import Recipe
-from autometa.learners.training import TrainingSettings
+from autometa.learners.training_settings import TrainingSettings
 from autometa.model.load import load_learner
 from autometa.model.portfolio import Portfolio
 from autometa.model.trained_ensemble import TrainedEnsemble

@@ -27,10 +27,10 @@ from autometa.learners import storage, training_memory
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.recipe import Recipe
 from autometa.learners.trained import TrainedLearner
-from autometa.learners.training import TrainingSettings
+from autometa.learners.training_settings import TrainingSettings
 from autometa.model.fitted_learner import FittedLearner
 from autometa.model.load import load_learner
-from autometa.submission import AutoLearner, EpisodicMetaLearner
+from autometa.submission import AutoLearner, AutoMetaLearner, EpisodicMetaLearner
 from autometa.systems import single_learner
 from autometa.systems.single_learner import SingleLearnerSystem
 
@@ -226,9 +226,34 @@ def test_settings_that_only_a_search_heeds_are_refused(tmp_path: Path) -> None:
 
     (tmp_path / "settings.yaml").write_text("time_budget: 30s\nmax_trials: 7\nbackbones: [resnet18]\n")
     with pytest.raises(
-        ConfigError, match=r"settings.yaml: backbones, max_trials would have no effect.*recipe"
+        ConfigError, match=r"settings.yaml: backbones, max_trials would have no effect.*model.py"
     ):
         Mine().meta_fit(Sets(colour_pool(classes=16)), None)
+
+
+def test_a_search_refuses_a_number_of_training_steps(tmp_path: Path) -> None:
+    class Mine(AutoMetaLearner):
+        bundle = tmp_path
+
+    (tmp_path / "settings.yaml").write_text("max_steps: 7\n")
+    with pytest.raises(ConfigError, match=r"settings.yaml: max_steps would have no effect.*searches"):
+        Mine().meta_fit(Sets(colour_pool(classes=16)), None)
+
+
+@pytest.mark.medium
+def test_a_bundle_makes_as_many_steps_as_its_settings_say(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Mine(EpisodicMetaLearner):
+        bundle = tmp_path
+        recipe = Recipe(encoder=SMALL)
+
+    (tmp_path / "settings.yaml").write_text(
+        "time_budget: 300s\nmax_steps: 7\nvalidation_episodes: 11\ntest: {tasks: 4, images: 60}\n"
+    )
+    learner = Mine().meta_fit(Sets(colour_pool(classes=16)), None).learner
+    assert isinstance(learner, TrainedLearner) and learner.recipe.validation_episodes == 11
+    assert "prototypical: 7 steps in" in capsys.readouterr().out
 
 
 @pytest.mark.medium

@@ -11,6 +11,7 @@ from torch import nn
 
 from autometa.learners.encoder import Encoder
 from autometa.learners.gradient.tasks import Task, embed_with_params
+from autometa.learners.optimizers import Adam
 
 Params = dict[str, torch.Tensor]
 Scope = Literal["last_blocks", "all"]
@@ -31,7 +32,7 @@ def train_on_support(
     stays as it is."""
     moved = {name: tensor.detach().clone().requires_grad_() for name, tensor in start.items()}
     groups = [{"params": [tensor], "lr": rate(name)} for name, tensor in moved.items()]
-    optimizer = torch.optim.Adam(groups, eps=EPSILON)
+    optimizer = Adam(groups, eps=EPSILON)
     for _ in range(steps):
         with torch.enable_grad():
             gradients = torch.autograd.grad(loss(moved), list(moved.values()))

@@ -1,8 +1,8 @@
-"""Importing timm and torchvision without PyTorch's compiler, which takes 75 MB and seconds, and is rarely needed.
+"""timm, torchvision and optimizers without PyTorch's compiler, which takes over 100 MB and seconds, rarely needed.
 
-torchvision asks `torch._dynamo.utils` for one function and timm marks one with `torch.compiler.disable`, which are
-enough to import the compiler with SymPy and Triton. Within `deferred_compiler`, these two are put off to the first
-call; whatever else is asked of the compiler imports it at once.
+torchvision asks `torch._dynamo.utils` for one function, timm marks one with `torch.compiler.disable`, and optimizers
+mark theirs and where graphs end: enough to import the compiler with SymPy and Triton. Within `deferred_compiler`, the
+first is put off to its first call, and marks have no effect. Whatever else is asked of the compiler imports it.
 """
 
 from __future__ import annotations
@@ -45,15 +45,21 @@ def _disable(fn: Callable[..., Any] | None = None, *_: object, **__: object) -> 
     return fn if fn is not None else lambda decorated: decorated
 
 
+def _graph_break(*_: object, **__: object) -> None:
+    """As `torch._dynamo.graph_break` where nothing is compiled: nothing."""
+
+
 @contextmanager
 def deferred_compiler() -> Iterator[None]:
-    """Import torchvision and timm in this block. Nothing changes where the compiler is imported already."""
+    """Import torchvision and timm in this block, or call optimizers. Nothing changes where the compiler is imported
+    already."""
     if COMPILER in sys.modules:
         yield
         return
     package, utils = _Deferred(COMPILER), _Deferred(UTILS)
     package.__path__ = []
     package.disable = _disable  # type: ignore[attr-defined]
+    package.graph_break = _graph_break  # type: ignore[attr-defined]
     package.utils = utils  # type: ignore[attr-defined]
     utils.is_compile_supported = _is_compile_supported  # type: ignore[attr-defined]
     sys.modules |= {COMPILER: package, UTILS: utils}
