@@ -249,7 +249,7 @@ def test_a_bundle_makes_as_many_steps_as_its_settings_say(
         recipe = Recipe(encoder=SMALL)
 
     (tmp_path / "settings.yaml").write_text(
-        "time_budget: 300s\nmax_steps: 7\nvalidation_episodes: 11\ntest: {tasks: 4, images: 60}\n"
+        "time_budget: 9h\nmax_steps: 7\nvalidation_episodes: 11\ntest: {tasks: 4, images: 60}\n"
     )
     learner = Mine().meta_fit(Sets(colour_pool(classes=16)), None).learner
     assert isinstance(learner, TrainedLearner) and learner.recipe.validation_episodes == 11
