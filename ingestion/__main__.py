@@ -14,12 +14,11 @@ from typing import Any, TypeVar, get_args
 import click
 from pydantic import ValidationError
 
-from ingestion.errors import InputError
 from ingestion.outputs import machine_summary
 from ingestion.preparation import SHAPES
 from ingestion.program import run
 from ingestion.program_age import seconds_since_start
-from ingestion.refused import Refused
+from ingestion.refused import refusing
 from ingestion.sandbox import SandboxChoice
 from ingestion.settings import Event, IngestionSettings, print_event
 from ingestion.splits import Protocol
@@ -90,15 +89,13 @@ def flag(name: str, **attributes: Any) -> Callable[[F], F]:
     help="The output folder gets neither the learner nor the truth: participants may see it.",
 )
 @flag("cache_dir", type=click.Path(path_type=Path), default=None)
+@refusing()
 def main(
     debug_mode: int, max_time: float, overwrite_previous_results: bool, resume: bool, **flags: Any
 ) -> None:
     """Meta-train a submission, let it answer the meta-test tasks, and write what scoring needs."""
     started = time.monotonic() - seconds_since_start()
-    try:
-        prepare_process()
-    except InputError as error:
-        raise Refused(str(error)) from error
+    prepare_process()
     if debug_mode == 3:
         click.echo("\n".join(f"{name}: {value}" for name, value in machine_summary().items()))
         return
@@ -113,8 +110,6 @@ def main(
     except ValidationError as error:
         first = error.errors()[0]
         raise click.UsageError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    except InputError as error:
-        raise Refused(str(error)) from error
     except OSError as error:  # a full disk, as a rule; what is done is kept
         named = f"{error.filename}: " if error.filename else ""
         raise click.ClickException(f"{named}{error.strerror or error}; free space there") from error

@@ -11,7 +11,7 @@ import click
 
 from ingestion.errors import InputError
 from ingestion.outputs import write_truth
-from ingestion.refused import Refused
+from ingestion.refused import refusing
 from ingestion.sources import read_source
 from ingestion.splits import split_source
 from ingestion.tasks import TaskConfig, draw_test_tasks
@@ -22,17 +22,13 @@ from ingestion.tasks import TaskConfig, draw_test_tasks
 @click.option("--seed", type=int, default=93)
 @click.option("--test_tasks_per_dataset", "tasks", type=int, default=100)
 @click.option("--output", type=click.Path(path_type=Path), required=True)
+@refusing()
 def main(folder: Path, seed: int, tasks: int, output: Path) -> None:
     """Write the query labels of the tasks that the original program draws from a MetaDL root."""
-    try:
-        source = read_source(folder)
-        if not source.is_metadl_root:
-            raise InputError(
-                f"{folder}: no info/meta_splits.txt; only a MetaDL root fixes its tasks by the seed"
-            )
-        split = split_source(source, TaskConfig(), seed=seed)
-    except InputError as error:
-        raise Refused(str(error)) from error
+    source = read_source(folder)
+    if not source.is_metadl_root:
+        raise InputError(f"{folder}: no info/meta_splits.txt; only a MetaDL root fixes its tasks by the seed")
+    split = split_source(source, TaskConfig(), seed=seed)
     draws = list(draw_test_tasks(split.test, split.test_config, tasks, seed))
     write_truth(output, split.test, draws, seed)
 

@@ -7,7 +7,6 @@ import importlib
 import multiprocessing
 import os
 import sys
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,13 +61,7 @@ def _play(bundle: Path, model: Path, output: Path, result: Path) -> None:
         del os.environ[name]
     os.chdir(model)
     sys.path.insert(1, str(bundle))
-    try:
-        result.write_text(str(_accuracy(model)))
-    except BaseException:
-        traceback.print_exc()
-        raise
-    finally:
-        sys.stdout.flush()
+    result.write_text(str(_accuracy(model)))  # an error is printed by `multiprocessing`
 
 
 def _accuracy(model: Path) -> float:

@@ -184,9 +184,9 @@ class Training:
     def _choose_episodes(self) -> ValidationEpisodes:
         """As many of the validation episodes as take a small share of the budget: ever more are tried, since
         episodes share images and the cost does not grow with their number."""
-        every, number = self.validation.episodes.episodes, PROBED
         if self.settings.repeatable:
             return self._check_all_episodes()
+        every, number = self.validation.episodes.episodes, PROBED
         while number < len(every):
             elapsed = stopwatch(self.budget.clock)
             self.learner.validate(self.validation.inputs, ValidationEpisodes(every[:number]))

@@ -98,7 +98,7 @@ def read_own_settings(bundle: Path, heeded: Collection[str], report: Callable[[s
     if ignored := sorted(settings.model_fields_set - set(heeded)):
         raise ConfigError(
             f"{bundle / SETTINGS_FILE}: {', '.join(ignored)} would have no effect, as this bundle does not search; "
-            f"remove it and change model.py instead (settings heeded: {', '.join(sorted(heeded))})"
+            f"remove it and change the recipe in model.py instead (settings heeded: {', '.join(sorted(heeded))})"
         )
     return settings
 

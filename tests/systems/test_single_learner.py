@@ -226,7 +226,7 @@ def test_settings_that_only_a_search_heeds_are_refused(tmp_path: Path) -> None:
 
     (tmp_path / "settings.yaml").write_text("time_budget: 30s\nmax_trials: 7\nbackbones: [resnet18]\n")
     with pytest.raises(
-        ConfigError, match=r"settings.yaml: backbones, max_trials would have no effect.*model.py"
+        ConfigError, match=r"settings.yaml: backbones, max_trials would have no effect.*recipe"
     ):
         Mine().meta_fit(Sets(colour_pool(classes=16)), None)
 
