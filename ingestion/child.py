@@ -12,6 +12,7 @@ import importlib
 import os
 import resource
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,7 @@ class Stage:
 
 def main(fd: int) -> None:
     """Serve one parent over the channel `fd` until the parent closes it."""
+    began = time.monotonic()
     die_with_parent()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -57,7 +59,7 @@ def main(fd: int) -> None:
         if setup.kind == "meta-train":
             _meta_train(channel, setup, model)
         else:
-            channel.send("ready")
+            channel.send("ready", start_s=time.monotonic() - began)
             _meta_test(channel, setup, model)
     except EOFError:
         return

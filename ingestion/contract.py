@@ -127,16 +127,31 @@ def meta_test_reserve_s(budget_s: float, tasks: int, *, isolated: bool = False) 
 
 
 def task_limit_s(
-    max_task_s: float | None, left_s: float | None, tasks_left: int, *, first: bool = False
+    max_task_s: float | None,
+    left_s: float | None,
+    tasks_left: int,
+    *,
+    first: bool = False,
+    restart_s: float = 0.0,
 ) -> float | None:
     """Seconds that the next task may take: ten times its equal share of the time left, and 5 s at least.
 
     Unless it is the last one, at most half of the time left, so that one task that hangs does not use the time of the
-    others. The `first` task of a process may take that half, since it loads and builds what all tasks need.
+    others. The `first` task of a process may take that half, since it loads and builds what all tasks need. Where the
+    other half is too short for the start of another process (`restart_s`), ending this one helps no other task, so it
+    may take all.
     """
     if left_s is None:
         return max_task_s
     fair = left_s if first else max(5.0, 10.0 * left_s / max(tasks_left, 1))
-    if tasks_left > 1:
+    if left_s / 2 <= restart_s:
+        fair = left_s
+    elif tasks_left > 1:
         fair = min(fair, left_s / 2)
     return fair if max_task_s is None else min(max_task_s, fair)
+
+
+def seconds_told(value: object, most_s: float) -> float:
+    """Seconds that a submission's process tells of itself: 0 for anything else than a number from 0 to `most_s`."""
+    known = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most_s
+    return float(value) if known else 0.0

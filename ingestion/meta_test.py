@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ingestion.contract import Limits, TasksLeft, task_limit_s
+from ingestion.contract import Limits, TasksLeft, seconds_told, task_limit_s
 from ingestion.errors import SubmissionError
 from ingestion.isolation import TaskIsolation
 from ingestion.outputs import check_predictions, write_atomically, write_predictions
@@ -53,6 +53,7 @@ class MetaTest:
         self._ready = False
         self._fresh = True
         self._failed_starts = 0
+        self._restart_s = 0.0
         self._isolation = TaskIsolation(self.plan, self.ours) if self.prepared.isolated else None
         self._hurried: float | None = None
 
@@ -153,7 +154,8 @@ class MetaTest:
         while not (self._child is not None and self._ready):
             try:
                 child = self._child or self._spawn()
-                child.await_reply("ready", self._until(START_LIMIT_S), "start for meta-test")
+                ready = child.await_reply("ready", self._until(START_LIMIT_S), "start for meta-test")
+                self._restart_s = seconds_told(ready.fields.get("start_s"), START_LIMIT_S)
                 child.check()  # it stood by, and may have been killed after it had said so
             except SubmissionError as error:
                 self._end_child()
@@ -178,7 +180,9 @@ class MetaTest:
         tasks_left = len(self.prepared.draws) - number + 1
         part = self.prepared.split.test[draw.dataset]
         first = self._fresh and (number == 1 or not self._isolation)
-        limit = task_limit_s(self.limits.max_task_s, self._left_s(), tasks_left, first=first)
+        limit = task_limit_s(
+            self.limits.max_task_s, self._left_s(), tasks_left, first=first, restart_s=self._restart_s
+        )
         child.send(
             "task",
             self.limits.deadline,

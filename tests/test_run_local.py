@@ -360,7 +360,7 @@ def test_a_signal_in_the_search_ends_the_search_and_another_one_the_run(
         assert process.returncode == 1 and 0 < result["tasks_missing"] < 60, output
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["meta-train", "meta-test"])
 def test_a_killed_submission_still_gets_a_full_set_of_scores(tmp_path: Path, phase: str) -> None:
     out = tmp_path / "out"

@@ -116,7 +116,7 @@ def kill_in_the_search(output: Path) -> None:
     raise AssertionError(f"no gain was measured in {LONG_S} s:\n{shown}")
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 def test_a_run_whose_whole_process_group_is_killed_goes_on(tmp_path: Path) -> None:
     output, killed, scored = tmp_path / "out", 0, 0
     for number, moment_s in enumerate(moments(seed=98)):
@@ -140,7 +140,7 @@ def test_a_run_whose_whole_process_group_is_killed_goes_on(tmp_path: Path) -> No
     assert after and after[0]["kind"] == "view" and after[0]["gain"] is None  # the first view, once more
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 def test_a_run_whose_submission_is_killed_is_scored_and_goes_on(tmp_path: Path) -> None:
     output, killed = tmp_path / "out", 0
     for moment_s in moments(seed=99):
