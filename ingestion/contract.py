@@ -153,5 +153,6 @@ def task_limit_s(
 
 def seconds_told(value: object, most_s: float) -> float:
     """Seconds that a submission's process tells of itself: 0 for anything else than a number from 0 to `most_s`."""
-    known = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most_s
-    return float(value) if known else 0.0
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0.0
+    return float(value) if 0 <= value <= most_s else 0.0
