@@ -114,13 +114,14 @@ def fake(
     *,
     build_s: float = 1.0,
     packages: tuple[str, ...] = (),
+    speedup: float = 20.0,
     **trouble: Any,
 ) -> EngineSpec:
     def build_engine(network: PixelNetwork, px: int, device: str) -> FakeEngine:
         clock.now += build_s
         return FakeEngine(network, clock, image_s, **trouble)
 
-    return EngineSpec(name, build_engine, build_s, 20.0, packages=packages)
+    return EngineSpec(name, build_engine, build_s, speedup, packages=packages)
 
 
 @pytest.fixture
@@ -172,6 +173,22 @@ def test_an_engine_is_not_tried_where_it_can_not_pay_or_does_not_fit(ground) -> 
     assert "does not pay" in race(1000).run(dear).notes["dear"]
     assert race(10_000).run(dear).name == "dear"
     assert "does not fit" in race(10_000, left_s=40).run(dear).notes["dear"]
+
+
+@pytest.mark.parametrize(
+    ("cheap_s", "guess", "tried"), [(0.0025, 8.0, True), (0.005, 4.0, False), (0.02, 4.0, False)]
+)
+def test_an_engine_that_is_dear_to_build_is_not_tried_where_cheap_ones_gain_less_than_expected(  # type: ignore[no-untyped-def]
+    ground, cheap_s: float, guess: float, tried: bool
+) -> None:
+    """As with transformers, whose time is that of matrix products."""
+    _, clock, race = ground
+    cheap = fake("cheap", clock, cheap_s, speedup=4.0)
+    dear = fake("dear", clock, 0.0005, build_s=30, speedup=guess)
+    choice = race(100_000).run(table(cheap, dear))
+    assert "cheap" in choice.image_s and ("dear" in choice.image_s) == tried
+    assert tried or choice.notes["dear"] == "does not pay over 100000 images"
+    assert race(100_000).run(table(dear)).name == "dear"  # without others the guess counts
 
 
 def test_what_lost_clearly_at_one_size_is_not_built_for_another(ground) -> None:  # type: ignore[no-untyped-def]

@@ -30,6 +30,8 @@ GAIN = 2.0
 """Expected ratio of the time that an engine saves to the time that building it takes, at least."""
 WORTH_ROUNDING = 1.2
 """An engine of less precision must be so many times as fast as the best one in float32."""
+DEAR_S = 10.0
+"""An engine that is expected to take longer to build has to live up to what cheaper ones have shown."""
 HOPELESS = 0.7
 """An engine that was slower than this share of the speed of the winner at one size is not built for another size."""
 
@@ -126,18 +128,26 @@ class Race:
         for spec in specs.values():
             if spec.name in self._image_s or self._input.device not in spec.devices:
                 continue
-            note = self._reason_to_skip(spec) or self._try(spec)
+            note = self._reason_to_skip(spec, self._promise_kept(specs)) or self._try(spec)
             if note:
                 self._notes[spec.name] = note
         to_onnx.cache_clear()
         return EngineChoice(self._name, self._engine, self._build_s, dict(self._image_s), self._notes)
 
-    def _reason_to_skip(self, spec: EngineSpec) -> str | None:
+    def _promise_kept(self, specs: Mapping[str, EngineSpec]) -> float:
+        """The share of the guessed speed-up that the engines which ran have reached, the best of them; at most 1.
+        Where they gain little, the network leaves little to gain."""
+        ran = [specs[name] for name in self._image_s if name in specs and name != "eager"]
+        shares = [self._image_s["eager"] / self._image_s[spec.name] / spec.speedup for spec in ran]
+        return min(max(shares, default=1.0), 1.0)
+
+    def _reason_to_skip(self, spec: EngineSpec, promise_kept: float) -> str | None:
         """Why an engine is not worth building; None if it is."""
         if not spec.installed:
             return "not installed"
         eager_s, best_s = self._image_s["eager"], self._image_s[self._name]
         build_s, speedup = spec.build_s, spec.speedup
+        speedup *= promise_kept if build_s > DEAR_S else 1.0
         if self._earlier is not None and (measured := self._earlier.image_s.get(spec.name)):
             if min(self._earlier.image_s.values()) < HOPELESS * measured:
                 return "slow at another size"
