@@ -222,6 +222,7 @@ def train_reference(network: nn.Module, source: PoolSource, settings: TrainingSe
         loss = reference_loss(network, source.draw(settings.meta_batch))
         optimizer.zero_grad()
         loss.backward()
+        assert settings.clip is not None
         nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
         optimizer.step()
 

@@ -46,7 +46,13 @@ CLASSIFICATION = {
 """Learners that are trained by plain classification."""
 OVERRIDES: dict[str, dict[str, Any]] = {
     "semi_supervised_prototypical": {"unlabelled_per_class": 5, "options": {"transductive": True}},
-    "reptile": {"training": {"optimizer": "sgd", "learning_rate": 1.0}, "options": {"rate": 0.01}},
+    "reptile": {
+        "training": {"optimizer": "sgd", "learning_rate": 1.0, "clip": None},
+        "options": {"rate": 0.01},
+        "queries_per_class": 10,
+    },
+    **{name: {"options": {"steps": 5, "test_steps": 5}} for name in ("maml", "fomaml")},
+    "maml_plus_plus": {"options": {"steps": 5, "test_steps": 5, "adapt_norm": False}},
     **{name: CLASSIFICATION for name, spec in LEARNERS.items() if issubclass(spec.cls, ClassTrained)},
 }
 """Recipe fields of learners that are trained in another way. A semi-supervised learner uses the queries of a test

@@ -16,6 +16,8 @@ from autometa.learners.encoder import Encoder
 from autometa.learners.episodes import InputEpisodes
 
 Gradients = list[torch.Tensor | None]
+SCALE_FACTOR = 20.0
+"""Scales and inner rates are trained by so many times the learning rate: what suits weights hardly moves them."""
 
 
 class Options(BaseModel):
@@ -34,15 +36,23 @@ class EpisodicLearner(nn.Module):
     options_type: ClassVar[type[Options]] = Options
     mixed_precision = True
     """Whether a GPU may compute the loss in bfloat16."""
+    scales: ClassVar[tuple[str, ...]] = ()
+    """Names of parameters that are logarithms of scales."""
 
     def __init__(self, encoder: Encoder, options: Options) -> None:
         super().__init__()
         self.encoder = encoder
+        self.share_done = 0.0
+        """Of its training, in 0..1; whoever trains it keeps it up."""
         self._parts = 1
 
     def forward(self, episodes: InputEpisodes) -> torch.Tensor:
         """Scores [b, q, n] of the queries."""
         raise NotImplementedError
+
+    def rate_factors(self) -> dict[str, float]:
+        """How many times the learning rate some parameters are trained by, by name; all others by it."""
+        return dict.fromkeys(self.scales, SCALE_FACTOR)
 
     def loss(self, episodes: InputEpisodes) -> torch.Tensor:
         """What training minimises: a scalar, the mean over queries of episodes with labels."""

@@ -20,9 +20,10 @@ TENSORS = "training-{step}.safetensors"
 
 
 class Progress(BaseModel):
-    """Steps made, validations since the best one, seconds spent, the share of the training that was done at
-    the best one, accuracies per validation episode of the untrained and the
-    best state, the latter's log-loss, and the state of the source of episodes (None: it has none)."""
+    """Steps made, validations since the best one, seconds spent, the share of the training that was done at the
+    best one or when the rate was last reduced, what the rate is multiplied by, accuracies per validation episode of
+    the untrained and the best state, the latter's log-loss, and the state of the source of episodes (None: it has
+    none)."""
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
 
@@ -31,6 +32,7 @@ class Progress(BaseModel):
     stale: int = 0
     seconds: float = 0.0
     best_at: float = 0.0
+    rate_scale: float = Field(default=1.0, gt=0, le=1)
     untrained: list[float] = []
     best: list[float] = []
     best_log_loss: float = Field(default=math.inf, ge=0)

@@ -94,7 +94,7 @@ class EpisodeSampler:
 
     They are of these `classes` (ids) of a pool, which may come without its pixels. The episodes of one batch have the
     same ways, shots and queries, drawn from `spec` and clamped to what the classes have images for, and come from one
-    dataset. DataError where no dataset has two classes of two images.
+    dataset, unless they are to be `mixed`. DataError where no dataset has two classes of two images.
     """
 
     def __init__(
@@ -104,6 +104,8 @@ class EpisodeSampler:
         spec: EpisodeSpec,
         rng: np.random.Generator,
         unlabelled_per_class: int = 0,
+        *,
+        mixed: bool = False,
     ) -> None:
         self._spec, self.rng, self._unlabelled = spec, rng, unlabelled_per_class
         self.classes = len(classes)
@@ -116,7 +118,7 @@ class EpisodeSampler:
         wide = np.arange(sizes[classes].max(initial=1))
         places = np.minimum(starts[classes][:, None] + wide, len(order) - 1)
         self._sizes, self._table = sizes[classes], order[places]
-        datasets = pool.dataset_of_class[classes]
+        datasets = np.zeros_like(classes) if mixed else pool.dataset_of_class[classes]
         groups = [np.flatnonzero((datasets == d) & (self._sizes >= 2)) for d in np.unique(datasets)]
         self._groups = [group for group in groups if len(group) >= 2]
         if not self._groups:

@@ -149,7 +149,10 @@ def build_learner(recipe: Recipe, weights: dict[str, torch.Tensor] | None = None
 
 
 def adjust_recipe(recipe: Recipe, settings: Settings) -> Recipe:
-    """The recipe with what the settings of its bundle say of training."""
+    """The recipe with what the settings of its bundle say of training, and without patience: a bundle with one
+    learner has no other use for its time."""
+    training = recipe.training.model_copy(update={"patience": None})
+    recipe = recipe.model_copy(update={"training": training})
     if "validation_episodes" in settings.model_fields_set:
         recipe = recipe.model_copy(update={"validation_episodes": settings.validation_episodes})
     return recipe if settings.max_steps is None else in_steps(recipe, settings.max_steps)

@@ -20,6 +20,7 @@ from autometa.learners.checkpoint import Progress, changing_nothing, load_progre
 from autometa.learners.episodes import EpisodeSource
 from autometa.learners.hooks import ClassTrained, OptionChooser
 from autometa.learners.optimizers import SGD, Adam
+from autometa.learners.patience import Patience
 from autometa.learners.schedule import TrainingSchedule
 from autometa.learners.training_memory import StepMemory, StepRecord
 from autometa.learners.training_settings import TrainingSettings
@@ -30,8 +31,6 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 PROBED, GROWTH = 4, 5
 """Episodes of the first trial validation, and how many times more the next one has."""
-PERFECT = 5
-"""Validations without a mistake after which there is nothing left to learn from."""
 OUT_OF_TIME = "the time is used"
 DIVERGED = "the loss is no number any more: lower the learning rate"
 
@@ -97,6 +96,7 @@ class Training:
                 schedule.check_worth(self.least_steps)
                 if schedule.is_validation_due():
                     self._validate()
+                    self._go_back_if_stale()
             if schedule.steps_since_validation:
                 self._validate()
         finally:  # whatever ends it
@@ -130,6 +130,8 @@ class Training:
         self._schedule = TrainingSchedule(
             budget, settings.max_steps, settings.validate_every, repeatable=settings.repeatable
         )
+        bounded = settings.max_steps is not None or np.isfinite(self._schedule.whole_s)
+        self._patience = Patience(settings.patience, bounded)
         self._diverged = False
         self.budget.check("training")
         with changing_nothing(self._module, self._optimizer):
@@ -170,13 +172,17 @@ class Training:
         )
 
     def _build_optimizer(self) -> torch.optim.Optimizer:
-        """Over what is trained, in the order of the parameters: the learner's own, then the classifier's, each group
-        with the rate that it starts from."""
-        settings = self.settings
-        own = {id(p) for p in self.learner.parameters()}
-        parts = [[p for p in self._trained if id(p) in own], [p for p in self._trained if id(p) not in own]]
-        rates = settings.learning_rate, settings.classifier_rate or settings.learning_rate
-        groups = [{"params": p, "full_rate": rate} for p, rate in zip(parts, rates, strict=True)]
+        """Over what is trained, in groups with the rate that each starts from: the learner's weights, its scales and
+        inner rates, the classifier."""
+        settings, factors = self.settings, self.learner.rate_factors()
+        names = {id(p): name for name, p in self.learner.named_parameters()}
+        by_rate: dict[float, list[torch.nn.Parameter]] = {}
+        for p in self._trained:
+            rate = settings.classifier_rate or settings.learning_rate
+            if id(p) in names:
+                rate = settings.learning_rate * factors.get(names[id(p)], 1.0)
+            by_rate.setdefault(rate, []).append(p)
+        groups = [{"params": params, "full_rate": rate} for rate, params in by_rate.items()]
         return OPTIMIZERS[settings.optimizer](
             groups, lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
@@ -229,32 +235,33 @@ class Training:
             return DIVERGED
         if settings.max_steps is not None and schedule.steps >= settings.max_steps:
             return "all steps made"
-        if settings.patience is not None and (lost := self._why_to_lose_patience(settings.patience)):
+        if lost := self._patience.why_to_end(self.progress, self._best.mean):
             return lost
         return "" if schedule.fits_step() else OUT_OF_TIME
 
-    def _why_to_lose_patience(self, patience: int) -> str:
-        """A reason to end before all steps are made and all time is used, or nothing."""
-        stale, schedule = self.progress.stale, self._schedule
-        if self._best.mean == 1.0 and stale >= PERFECT:
-            return "every validation episode is right"
-        bounded = self.settings.max_steps is not None or np.isfinite(schedule.whole_s)
-        waited = schedule.share_done - self.progress.best_at > POLICY.patient_share or not bounded
-        return "no better state for long" if stale >= patience and waited else ""
+    def _go_back_if_stale(self) -> None:
+        """To the best state, with a smaller rate, where there was no better one for long."""
+        if self._patience.is_lost(self.progress, self._schedule.share_done):
+            self._patience.reduce(self.progress, self._schedule.share_done)
+            self.learner.load_state_dict(self._best_state)
+            self._optimizer.state.clear()  # its moments are those of another place
 
     def _step(self) -> None:
         """One step on a meta-batch; where the loss is no number, nothing is changed but `_diverged`."""
         elapsed = stopwatch(self.budget.clock)
         self.learner.train()
+        self.learner.share_done = self._schedule.share_done
+        scale = self.progress.rate_scale * 0.5 * (1 + np.cos(np.pi * self._schedule.share_done))
         for group in self._optimizer.param_groups:
-            group["lr"] = group["full_rate"] * 0.5 * (1 + np.cos(np.pi * self._schedule.share_done))
+            group["lr"] = group["full_rate"] * scale
         episodes = self.source.draw(self.settings.meta_batch).to(self.device)
         self._optimizer.zero_grad()
         loss = self._memory.watch(episodes)
         if not np.isfinite(loss):
             self._diverged = True
             return
-        torch.nn.utils.clip_grad_norm_(self._trained, self.settings.clip)
+        if self.settings.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self._trained, self.settings.clip)
         self._optimizer.step()
         self._schedule.add_step(elapsed())
 

@@ -28,7 +28,7 @@ from autometa.data.splits import split_classes
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.learners.encoder import get_device
 from autometa.learners.episodes import EpisodeSampler, EpisodeSource, PoolSource
-from autometa.learners.hooks import BalanceAware, OptionChooser
+from autometa.learners.hooks import BalanceAware, ClassTrained, OptionChooser
 from autometa.learners.prepared import PROBE_IMAGES, PreparedImages
 from autometa.learners.recipe import Recipe
 from autometa.learners.storage import Storage
@@ -153,11 +153,13 @@ def build_pool_source(
     fitted: TrainedLearner, inputs: torch.Tensor, pool: ImagePool, classes: Rows, test: EpisodeSpec
 ) -> PoolSource:
     """Training episodes of these classes, as the learner's recipe draws them, over images whose encoder `inputs`
-    [n, ...] and labels (`pool`) are given. DataError where no dataset has two such classes of two images."""
+    [n, ...] and labels (`pool`) are given. Where classification is learned, a batch has classes of all datasets.
+    DataError where no dataset has two such classes of two images."""
     recipe = fitted.recipe
     spec = choose_training_spec(recipe, fitted.learner, test)
     rng = np.random.default_rng([recipe.training.seed, 1])
-    sampler = EpisodeSampler(pool, classes, spec, rng, recipe.unlabelled_per_class)
+    mixed = isinstance(fitted.learner, ClassTrained)
+    sampler = EpisodeSampler(pool, classes, spec, rng, recipe.unlabelled_per_class, mixed=mixed)
     return PoolSource(inputs, sampler, recipe.augmentation)
 
 

@@ -9,12 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 class TrainingSettings(BaseModel):
     """`meta_batch` episodes a step; `optimizer` with `learning_rate` (`classifier_rate`, where given, for a
-    classifier that only training needs) falling along a cosine to zero at the end of the budget or at
-    `max_steps`; gradients clipped to length `clip`. Validation every `validate_every` steps,
-    or as often as it takes a fixed share of the time; training ends after `patience` of them without a better
-    one, if these also took a fixed share of the steps or of the time, or after some without a mistake. With
-    `patience` None it ends with the budget or at `max_steps` only. A `repeatable` training counts steps where others
-    look at the time: two of them on one machine end with the same bits, unless the budget ends one before."""
+    classifier that only training needs) falling along a cosine to zero at the end of the budget or at `max_steps`;
+    gradients clipped to length `clip` (None: as they are). Validation every `validate_every` steps, or as often as
+    it takes a fixed share of the time; after `patience` of them without a better one, if these also took a fixed
+    share of the steps or of the time, it goes back to the best state with 0.3 times the rate, and ends once that is
+    below 1 %; it ends after some without a mistake, too. With `patience` None it ends with the budget or at
+    `max_steps` only. A `repeatable` training counts steps where others look at the time: two of them on one machine
+    end with the same bits, unless the budget ends one before."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -23,7 +24,7 @@ class TrainingSettings(BaseModel):
     learning_rate: float = Field(default=1e-3, gt=0)
     classifier_rate: float | None = Field(default=None, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
-    clip: float = Field(default=5.0, gt=0)
+    clip: float | None = Field(default=5.0, gt=0)
     max_steps: int | None = Field(default=None, ge=1)
     validate_every: int | None = Field(default=None, ge=1)
     patience: int | None = Field(default=20, ge=1)

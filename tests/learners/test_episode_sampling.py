@@ -252,3 +252,17 @@ def test_a_stream_that_ends_is_told() -> None:
 def test_a_stream_of_batches_is_no_stream_of_tasks() -> None:
     with pytest.raises(DataError, match="gives tuple, not tasks"):
         TaskSource([(1, 2)], torch.from_numpy).draw(1)
+
+
+def test_batches_that_are_mixed_have_classes_of_all_datasets() -> None:
+    labels, datasets = np.repeat(np.arange(8), 6), np.array([0] * 4 + [1] * 4)
+    pool = labels_only(labels, datasets)
+    seen: dict[bool, set[frozenset[int]]] = {True: set(), False: set()}
+    for mixed in seen:
+        spec = spec_of((6, 6), (1, 1), 1)
+        sampler = EpisodeSampler(pool, np.arange(8), spec, np.random.default_rng(0), mixed=mixed)
+        for _ in range(20):
+            batch, _ = sampler.draw(2)
+            seen[mixed] |= {frozenset(datasets[labels[rows.numpy()]].tolist()) for rows in batch.support_rows}
+    assert seen[True] == {frozenset({0, 1})}  # six of eight classes
+    assert seen[False] == {frozenset({0}), frozenset({1})}

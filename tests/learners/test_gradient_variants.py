@@ -13,8 +13,13 @@ from learner_cases import image_episode
 
 from autometa.learners.gradient.base import BODY, GradientLearner
 from autometa.learners.gradient.inner_loop import Params
-from autometa.learners.gradient.lstm_meta_learner import LSTMMetaLearner, preprocess_gradient
+from autometa.learners.gradient.lstm_meta_learner import (
+    Gates,
+    LSTMMetaLearner,
+    preprocess_gradient,
+)
 from autometa.learners.gradient.maml_plus_plus import MAMLPlusPlus
+from autometa.learners.gradient.norm import TaskNorm
 from autometa.learners.recipe import Recipe, build_learner
 
 
@@ -90,44 +95,56 @@ def plus_plus(**options: Any) -> MAMLPlusPlus:
     return learner
 
 
-@pytest.mark.parametrize("batches", [0, 1, 7, 10, 500])
-def test_step_weights_sum_to_one(batches: int) -> None:
-    learner = plus_plus(annealed=10)
-    learner.batches.fill_(batches)
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.1, 0.15, 0.5, 1.0])
+def test_step_weights_sum_to_one(share: float) -> None:
+    learner = plus_plus()
+    learner.share_done = share
     assert float(learner.step_weights().sum()) == pytest.approx(1)
     assert (learner.step_weights() >= 0).all()
 
 
 def test_step_weights_move_from_all_steps_to_the_last() -> None:
-    learner, last = plus_plus(annealed=10), []
+    learner, last = plus_plus(multi_step_share=0.1), []
     torch.testing.assert_close(learner.step_weights(), torch.full((3,), 1 / 3))
-    for batches in range(11):
-        learner.batches.fill_(batches)
+    for hundredths in range(11):
+        learner.share_done = hundredths / 100
         last.append(float(learner.step_weights()[-1]))
     assert last == sorted(last)
     torch.testing.assert_close(learner.step_weights(), torch.tensor([0.0, 0.0, 1.0]))
 
 
-def test_meta_batches_are_counted_and_kept_in_the_state() -> None:
+def test_a_learner_of_an_earlier_version_counted_its_meta_batches() -> None:
     learner = plus_plus()
-    for _ in range(2):
-        gradients_of(learner, image_episode(3, 2, 2))
-    assert float(learner.state_dict()["batches"]) == 2
+    learner.load_state_dict({**learner.state_dict(), "batches": torch.tensor(2.0)})
+    with pytest.raises(RuntimeError, match="Unexpected"):
+        learner.load_state_dict({**learner.state_dict(), "others": torch.tensor(2.0)})
 
 
-def test_maml_plus_plus_turns_second_order_when_told() -> None:
-    learner = plus_plus(first_order_for=2).train()
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5])
+def test_maml_plus_plus_turns_second_order_after_a_share_of_its_training(share: float) -> None:
+    learner = plus_plus(first_order_share=share).train()
     order = []
-    for _ in range(4):
+    for learner.share_done in (0.0, 0.24, 0.26, 0.5, 0.75):
         order.append(learner.first_order)
-        learner.accumulate(image_episode(3, 2, 2))
-    assert order == [True, True, False, False]
+    assert order == [done < share for done in (0.0, 0.24, 0.26, 0.5, 0.75)]
+    assert learner.eval().first_order
+
+
+@pytest.mark.parametrize("adapt_norm", [False, True])
+def test_maml_plus_plus_adapts_norms_where_it_is_asked_to(adapt_norm: bool) -> None:
+    learner, task = plus_plus(adapt_norm=adapt_norm), only_task()
+    path = learner.adapt(task, 2)  # a first step moves the head alone
+    modules = [name for name, module in learner.encoder.named_modules() if isinstance(module, TaskNorm)]
+    norms = {f"encoder.{module}.{part}" for module in modules for part in ("weight", "bias")}
+    moved = {name for name in path[0] if not torch.equal(path[0][name], path[2][name])}
+    assert norms and norms & moved == (norms if adapt_norm else set())
+    assert moved >= {"head.weight", "head.bias"}
 
 
 def test_second_order_changes_the_gradients_of_maml_plus_plus() -> None:
     first, second = (
-        gradients_of(plus_plus(first_order_for=n, norm="transductive"), image_episode(3, 2, 2))
-        for n in (100, 0)
+        gradients_of(plus_plus(first_order_share=share, norm="transductive"), image_episode(3, 2, 2))
+        for share in (1.0, 0.0)
     )
     name = first_layer(plus_plus(norm="transductive"))
     assert not torch.allclose(first[name], second[name])
@@ -182,7 +199,10 @@ def descended(learner: GradientLearner, steps: int, rate: float) -> list[Params]
 def test_the_learned_optimizer_can_be_gradient_descent(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     learner = learned_optimizer()
     if how == "gates":
-        gates = lambda gradient, *_: (torch.ones_like(gradient), torch.full_like(gradient, 0.05))  # noqa: E731
+
+        def gates(gradient: torch.Tensor, *_: object) -> Gates:
+            return Gates(torch.ones_like(gradient), torch.full_like(gradient, 0.05))
+
         monkeypatch.setattr(learner, "gates", gates)
     with torch.no_grad():
         learner.forget.bias.fill_(40.0)  # a sigmoid of one
@@ -198,7 +218,8 @@ def test_the_learned_optimizer_starts_near_gradient_descent() -> None:
     recipe = Recipe(learner="lstm_meta_learner", encoder=SMALLEST, options={"rate": 0.05})
     gradient = torch.randn(7)
     learner = build_learner(recipe)
-    forget, write = learner.gates(gradient, torch.tensor(1.0), torch.randn(7), None)
+    gates = learner.gates(gradient, torch.tensor(1.0), torch.randn(7), None)
+    forget, write = gates.forget, gates.write
     torch.testing.assert_close(forget, torch.ones(7), atol=1e-3, rtol=0)
     torch.testing.assert_close(write, torch.full((7,), 0.05))
 
@@ -214,9 +235,9 @@ def test_gates_see_their_own_last_value() -> None:
     learner, zeros = learned_optimizer(), torch.zeros(3)
     with torch.no_grad():
         learner.forget.weight[0, -1], learner.input.weight[0, -1] = 2.0, -2.0
-    once = learner.gates(zeros, torch.tensor(1.0), zeros, (zeros, zeros))
-    again = learner.gates(zeros, torch.tensor(1.0), zeros, (zeros + 1, zeros + 1))
-    assert (again[0] > once[0]).all() and (again[1] < once[1]).all()
+    once = learner.gates(zeros, torch.tensor(1.0), zeros, Gates(zeros, zeros))
+    again = learner.gates(zeros, torch.tensor(1.0), zeros, Gates(zeros + 1, zeros + 1))
+    assert (again.forget > once.forget).all() and (again.write < once.write).all()
 
 
 def test_gates_and_the_start_learn_from_the_query() -> None:
@@ -225,3 +246,37 @@ def test_gates_and_the_start_learn_from_the_query() -> None:
     for name in ("forget.weight", "forget.bias", "input.weight", "input.bias", "start_weight"):
         assert gradients[name].abs().sum() > 0, name
     assert gradients[first_layer(learner)].abs().sum() > 0
+
+
+def test_gates_see_a_first_lstm_with_a_state_for_each_coordinate() -> None:
+    learner = built("lstm_meta_learner", hidden=5)
+    assert isinstance(learner, LSTMMetaLearner) and learner.first is not None
+    generator = torch.Generator().manual_seed(0)
+    value, last = torch.randn(2, 3, generator=generator), None
+    states = {place: (torch.zeros(1, 5), torch.zeros(1, 5)) for place in range(6)}
+    before = [torch.ones(6), torch.full((6,), learner.options.rate)]
+    for _ in range(3):
+        gradient, loss = torch.randn(2, 3, generator=generator), torch.rand((), generator=generator)
+        found = learner.gates(gradient, loss, value, last)
+        for place in range(6):
+            sizes = [*preprocess_gradient(gradient.flatten()[place]), *preprocess_gradient(loss)]
+            states[place] = learner.first(torch.stack(sizes)[None], states[place])
+            for gate, name, earlier in zip(
+                (learner.forget, learner.input), ("forget", "write"), before, strict=True
+            ):
+                seen = torch.cat([states[place][0][0], torch.stack([value.flatten()[place], earlier[place]])])
+                expected = gate(seen).sigmoid()
+                torch.testing.assert_close(getattr(found, name).flatten()[place], expected[0])
+        before, last = [found.forget.flatten(), found.write.flatten()], found
+
+
+def test_with_a_first_lstm_gates_start_as_the_options_say() -> None:
+    options = {"hidden": 20, "kept": 0.989, "rate": 0.011}
+    learner = build_learner(Recipe(learner="lstm_meta_learner", encoder=SMALLEST, options=options))
+    assert isinstance(learner, LSTMMetaLearner)
+    assert 4 < learner.forget.bias.item() < 5 and -5 < learner.input.bias.item() < -4  # as in the paper
+    gates = learner.gates(torch.randn(7), torch.tensor(1.0), torch.randn(7), None)
+    torch.testing.assert_close(gates.forget, torch.full((7,), 0.989))
+    torch.testing.assert_close(gates.write, torch.full((7,), 0.011))
+    learner.train().accumulate(image_episode(3, 2, 2))
+    assert learner.forget.weight.grad is not None and learner.forget.weight.grad.abs().max() > 0

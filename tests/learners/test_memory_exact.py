@@ -56,7 +56,7 @@ class NumpyMANN:
         writes = np.zeros((o.heads, o.rows))
         for head in range(o.heads):
             for row in range(o.rows):
-                lru = 1.0 if row in least else 0.0
+                lru = float(row == least[head] if o.own_rows else row in least)
                 writes[head, row] = alpha[head] * self.weights[head, row] + (1 - alpha[head]) * lru
                 self.memory[row] += writes[head, row] * keys[head]
         memory = before if o.read == "before" else self.memory
@@ -79,9 +79,9 @@ def network(seed: int = 0, inputs: int = 5, **options: Any) -> MemoryNetwork:
 
 
 @pytest.mark.parametrize("read", ["before", "after"])
-@pytest.mark.parametrize("heads", [1, 2, 3])
-def test_a_memory_goes_step_by_step_as_a_loop_over_rows(heads: int, read: str) -> None:
-    net = network(heads=heads, read=read)
+@pytest.mark.parametrize(("heads", "own_rows"), [(1, False), (2, False), (3, False), (3, True)])
+def test_a_memory_goes_step_by_step_as_a_loop_over_rows(heads: int, own_rows: bool, read: str) -> None:
+    net = network(heads=heads, read=read, own_rows=own_rows)
     inputs = torch.randn(3, 9, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     state = net.start(3)
     loops = [NumpyMANN(net) for _ in range(3)]
@@ -137,7 +137,10 @@ def test_an_empty_row_matches_no_key_and_a_trace_of_one_hardly() -> None:
 
 def test_the_least_used_rows_are_the_first_of_equals() -> None:
     usage = torch.tensor([[0.5, 0.0, 0.2, 0.0, 0.1], [0.0, 0.0, 0.0, 0.0, 0.0]])
-    assert mark_least_used(usage, 3).tolist() == [[0, 1, 0, 1, 1], [1, 1, 1, 0, 0]]
+    marked = mark_least_used(usage, 3)
+    assert marked.sum(1).tolist() == [[0, 1, 0, 1, 1], [1, 1, 1, 0, 0]]
+    assert marked.sum(2).tolist() == [[1, 1, 1], [1, 1, 1]]
+    assert marked.argmax(2)[1].tolist() == [0, 1, 2]
 
 
 def test_with_closed_gates_keys_go_to_rows_not_used_yet() -> None:

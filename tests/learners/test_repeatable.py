@@ -90,6 +90,7 @@ def test_validation_episodes_that_the_budget_does_not_hold_end_it_with_what_to_d
 def test_options_and_settings_say_what_they_need() -> None:
     assert adjust_recipe(recipe_of("maml"), SETTINGS).options == {"tasks": "loop"}
     assert adjust_recipe(recipe_of("snail"), SETTINGS).options == {}
-    assert adjust_recipe(recipe_of("maml"), Settings()) == recipe_of("maml")
+    assert adjust_recipe(recipe_of("maml"), Settings()).options == {}
+    assert adjust_recipe(recipe_of("maml"), Settings()).training.patience is None  # it has its whole budget
     with pytest.raises(ValidationError, match="a repeatable training needs max_steps and validate_every"):
         TrainingSettings(repeatable=True, max_steps=5)

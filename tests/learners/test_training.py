@@ -2,113 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
-from learner_cases import METRIC, held_out, pool_source, red_pool
-from synthetic import FakeClock
+from training_cases import (
+    backwards,
+    equal,
+    rates_of,
+    slow_training,
+    state_of,
+    training_of,
+    trials_of,
+)
 
-from autometa.core.budget import UNLIMITED, TimeBudget
 from autometa.core.errors import BudgetExhausted
-from autometa.data.episodes import EpisodeSpec
 from autometa.evaluation.validation_episodes import Answer
-from autometa.learners.base import EpisodicLearner
-from autometa.learners.encoder import EncoderSpec
+from autometa.learners.base import SCALE_FACTOR
 from autometa.learners.episodes import InputEpisodes
-from autometa.learners.recipe import Recipe, build_learner
-from autometa.learners.training import GROWTH, PERFECT, PROBED, Training
-from autometa.learners.training_settings import TrainingSettings
-
-SPEC = EpisodeSpec(ways=(5, 5), shots=(1, 3), queries_per_class=4)
-SMALL = EncoderSpec(network="conv4", px=8, channels=8, pools=2)
-FITTED = 10
-"""Classes of `red_pool` that are trained on."""
-
-
-def training_of(name: str = "prototypical", budget: TimeBudget = UNLIMITED, **settings: Any) -> Training:
-    pool = red_pool()
-    return Training(
-        build_learner(Recipe(learner=name, encoder=SMALL)),
-        pool_source(pool, SPEC, classes=FITTED),
-        held_out(pool, SPEC, FITTED),
-        TrainingSettings(**settings),
-        budget,
-    )
-
-
-def state_of(learner: EpisodicLearner) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in learner.state_dict().items()}
-
-
-def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-class Slow:
-    """A source whose every draw takes some seconds, for the rest of a step as well."""
-
-    def __init__(self, inner: Any, clock: FakeClock, seconds: Callable[[int], float]) -> None:
-        self.inner, self.clock, self.seconds, self.draws = inner, clock, seconds, 0
-
-    def draw(self, n: int) -> InputEpisodes:
-        self.clock.now += self.seconds(self.draws)
-        self.draws += 1
-        return self.inner.draw(n)
-
-
-def slow_training(
-    budget_s: float, step_s: Callable[[int], float], validation_s: float, **settings: Any
-) -> tuple[Training, FakeClock, list[float]]:
-    """A training on a clock of its own; with the times at which validations ended."""
-    clock = FakeClock()
-    training = training_of(budget=TimeBudget.of(budget_s, clock), **settings)
-    training.source = Slow(training.source, clock, step_s)
-    ended: list[float] = []
-    measure = training.learner.validate
-
-    def validate(*given: Any) -> Answer:
-        clock.now += validation_s
-        ended.append(clock.now)
-        return measure(*given)
-
-    training.learner.validate = validate  # type: ignore[assignment]
-    return training, clock, ended
-
-
-@pytest.mark.medium
-@pytest.mark.parametrize("name", METRIC)
-def test_training_lifts_accuracy_on_classes_never_seen(name: str) -> None:
-    training = training_of(name, max_steps=30, validate_every=15, learning_rate=0.01)
-    record = training.run()
-    assert record.steps == 30
-    assert record.ended == "all steps made"
-    assert record.best.mean > record.untrained.mean + 0.3
-    again = training.learner.validate(training.validation.inputs, training.validation.episodes)
-    assert again.mean == record.best.mean
-    assert not training.learner.training
-
-
-def backwards(learner: EpisodicLearner) -> None:
-    """Make a learner unlearn."""
-    loss = learner.loss
-    learner.loss = lambda episodes: -loss(episodes)
-
-
-def test_the_untrained_state_is_kept_where_training_only_harms() -> None:
-    training = training_of(max_steps=40, validate_every=5, patience=3, learning_rate=0.03)
-    before = state_of(training.learner)
-    backwards(training.learner)
-    improvements: list[Answer] = []
-    training.improved = improvements.append
-    record = training.run()
-    assert record.ended == "no better state for long"
-    assert record.steps == 15, "three validations, and more than a quarter of the steps"
-    assert record.best is record.untrained
-    assert improvements == []
-    assert equal(state_of(training.learner), before)
+from autometa.learners.patience import PERFECT
 
 
 @pytest.mark.medium
@@ -133,19 +44,6 @@ def test_the_same_seed_gives_the_same_parameters(name: str) -> None:
         training.run()
         states.append(state_of(training.learner))
     assert equal(*states)
-
-
-def rates_of(training: Training) -> list[float]:
-    rates: list[float] = []
-    loss = training.learner.loss
-
-    def spied(episodes: InputEpisodes) -> torch.Tensor:
-        rates.append(training._optimizer.param_groups[0]["lr"])
-        return loss(episodes)
-
-    training.learner.loss = spied
-    training.run()
-    return rates
 
 
 def test_without_a_deadline_the_rate_falls_with_the_steps() -> None:
@@ -175,11 +73,6 @@ def test_training_ends_in_time(validate_every: int | None) -> None:
     assert record.ended == "the time is used"
     assert record.seconds == pytest.approx(clock.now - 100.0)
     assert ended[-1] == clock.now, "the last steps are measured"
-
-
-def trials_of(training: Training) -> int:
-    """Validations that find out how many episodes are affordable, where all are."""
-    return sum(PROBED * GROWTH**i < len(training.validation.episodes.episodes) for i in range(9))
 
 
 @pytest.mark.medium
@@ -218,27 +111,32 @@ def test_training_that_diverges_ends_with_its_best_state() -> None:
     assert equal(state_of(training.learner), improved[-1])
 
 
-def test_training_ends_when_nothing_is_left_to_gain() -> None:
-    training = training_of(max_steps=40, validate_every=2)
-    answers = [*[0.5] * (1 + trials_of(training)), 0.6, *[1.0] * (1 + PERFECT)]
-    training.learner.validate = lambda *_: Answer((), np.full(4, answers.pop(0)))
-    record = training.run()
-    assert (record.steps, record.ended) == (4 + 2 * PERFECT, "every validation episode is right")
+@pytest.mark.parametrize("name", ["matching", "mann", "meta_sgd", "maml_plus_plus"])
+def test_scales_and_inner_rates_are_trained_by_a_rate_of_their_own(name: str) -> None:
+    training = training_of(name, max_steps=1, learning_rate=0.01)
+    before = state_of(training.learner)
+    training.run()
+    factors = training.learner.rate_factors()
+    assert factors and factors.keys() <= before.keys()
+    rates = {id(p): group["full_rate"] for group in training._optimizer.param_groups for p in group["params"]}
+    for parameter_name, parameter in training.learner.named_parameters():
+        if parameter.requires_grad:
+            assert rates[id(parameter)] == pytest.approx(0.01 * factors.get(parameter_name, 1.0))
+    after = training._module.state_dict()
+    start = {"meta_sgd": 0.2, "maml_plus_plus": 0.2}.get(name, 1.0)  # inner rates change by shares of it
+    for factor_name, factor in factors.items():
+        assert factor == pytest.approx(SCALE_FACTOR * start)
+        moved = (after[factor_name] - before[factor_name]).abs().max().item()
+        assert moved == 0.0 or moved == pytest.approx(0.01 * factor, rel=0.05)  # a step of Adam
 
 
-@pytest.mark.parametrize(("patience", "steps"), [(2, 11), (9, 18)])
-def test_patience_is_a_number_of_validations_and_a_share_of_the_steps(patience: int, steps: int) -> None:
-    training = training_of(max_steps=40, validate_every=2, patience=patience)
-    training.learner.validate = lambda *_: Answer((), np.zeros(4))
-    assert training.run().steps == steps
-
-
-@pytest.mark.parametrize("accuracy", [0.0, 1.0])
-def test_without_patience_all_steps_are_made(accuracy: float) -> None:
-    training = training_of(max_steps=40, validate_every=2, patience=None)
-    training.learner.validate = lambda *_: Answer((), np.full(4, accuracy))
-    record = training.run()
-    assert (record.steps, record.ended) == (40, "all steps made")
+def test_gradients_stay_as_they_are_without_clip() -> None:
+    training = training_of(max_steps=1, clip=None)
+    loss = training.learner.loss
+    training.learner.loss = lambda episodes: 1e6 * loss(episodes)
+    training.run()
+    squares = [p.grad.square().sum() for p in training.learner.parameters() if p.grad is not None]
+    assert torch.stack(squares).sum().sqrt().item() > 1e3
 
 
 def test_gradients_are_clipped() -> None:

@@ -3,13 +3,14 @@ task by an inner loop."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
+from autometa.core.errors import DataError
 from autometa.core.machine import starts_cold
 from autometa.learners.base import EpisodicLearner, Options
 from autometa.learners.encoder import Encoder, ScratchEncoder, get_device
@@ -27,28 +28,40 @@ from autometa.learners.gradient.norm import NormMode, forget_statistics, replace
 from autometa.learners.gradient.tasks import Task, answer_each_task, embed_with_params
 
 BODY = "encoder."
-HeadStart = Literal["shared", "prototypes", "zero"]
-"""Where the head of a task starts, for any number of ways and the same for every order of the classes:
-`shared`, one learned vector for all classes (Ye & Chao 2022), from which a first step moves the head alone;
-`prototypes`, W = 2c and b = -|c|² (Triantafillou et al. 2020); `zero`."""
+HeadStart = Literal["shared", "prototypes", "zero", "learned"]
+"""Where the head of a task starts. For any number of ways and the same for every order of the classes: `shared`,
+one learned vector for all classes (UNICORN, Ye & Chao 2022); `zero`; `prototypes`, W = 2c and b = -|c|²
+(Triantafillou et al. 2020). Under a softmax, `shared` answers as `zero` does, since what all classes have in common
+cancels; from either, a first step moves the head alone. As in the papers, for tasks of `ways` classes only:
+`learned`, a vector and a bias for each class (Finn et al. 2017)."""
 
 
 class InnerLoop(Options):
-    """`steps` gradient steps of `rate` on the support in training, `test_steps` outside; `head`: where the
-    head of a task starts; `norm`: see `NormMode`, for networks trained from scratch; inner gradients count
-    as constants if `first_order`; `clip`: their greatest joint length. Training takes `tasks` one after the other
-    (`loop`), one on every core (`cores`), several at once (`vmap`), on a GPU as CUDA graphs (`graph`), whichever a
-    first measurement finds fastest. On a GPU those at once take at most `task_memory` times the memory of one."""
+    """`steps` gradient steps of `rate` on the support in training, `test_steps` outside; `head`: where the head of
+    a task starts, a `learned` one for tasks of so many `ways`; `norm`: see `NormMode`, for networks trained from
+    scratch; inner gradients count as constants if `first_order`; `clip`: their greatest joint length. Training
+    takes `tasks` one after the other (`loop`), one on every core (`cores`), several at once (`vmap`), on a GPU as
+    CUDA graphs (`graph`), whichever a first measurement finds fastest. On a GPU those at once take at most
+    `task_memory` times the memory of one."""
 
     steps: int = Field(default=2, ge=1)
     test_steps: int = Field(default=5, ge=0)
     rate: float = Field(default=0.2, gt=0)
     head: HeadStart = "shared"
+    ways: int | None = Field(default=None, ge=2)
     norm: NormMode = "transductive"
     first_order: bool = False
     clip: float | None = Field(default=10.0, gt=0)
     tasks: TaskMode | Literal["auto"] = "auto"
     task_memory: float | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _check_ways(self) -> Self:
+        if (self.head == "learned") != (self.ways is not None):
+            raise ValueError(
+                f"head: {self.head} with ways: {self.ways}; a learned head, and no other, needs ways"
+            )
+        return self
 
 
 class GradientLearner(EpisodicLearner):
@@ -76,6 +89,8 @@ class GradientLearner(EpisodicLearner):
                 module.fused_attn = False
         if options.head == "shared":
             self.start_weight = nn.Parameter(torch.zeros(encoder.width))
+        if options.ways is not None:
+            self.start_head = nn.Linear(encoder.width, options.ways)
 
     def forward(self, episodes: InputEpisodes) -> torch.Tensor:
         """Scores [b, q, n] of the queries; adapts with gradients whatever the caller's mode."""
@@ -167,6 +182,13 @@ class GradientLearner(EpisodicLearner):
             one_hot = F.one_hot(task.support_labels, n).to(features.dtype)
             means = one_hot.T @ features / one_hot.sum(0)[:, None]
             return {**params, "head.weight": 2 * means, "head.bias": -means.square().sum(1)}
+        if self.options.head == "learned":
+            if n != self.options.ways:
+                raise DataError(
+                    f"a task of {n} classes, but the head was made for ways: {self.options.ways}; leave `head` out "
+                    "for tasks of any number"
+                )
+            return {**params, "head.weight": self.start_head.weight, "head.bias": self.start_head.bias}
         start = (
             self.start_weight
             if self.options.head == "shared"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -20,13 +21,30 @@ P = 10.0
 """Gradients under e^-P are small to the preprocessing."""
 
 
-class LSTMMetaLearnerOptions(InnerLoop):
-    """Gates start as gradient descent of this `rate`."""
+FIRST_INPUTS = 4
+"""Numbers that gradient and loss become."""
 
+
+class LSTMMetaLearnerOptions(InnerLoop):
+    """Gates start as gradient descent of this `rate`, which keeps the share `kept` of what was before. `hidden`:
+    units
+    of the LSTM that sees gradients and losses before the gates do (None: there is none)."""
+
+    hidden: int | None = Field(default=None, ge=1)
+    kept: float = Field(default=0.9999, gt=0, lt=1)
     test_steps: int = Field(default=5, ge=0)
     rate: float = Field(default=0.1, gt=0, lt=1)
     first_order: Literal[True] = True
     clip: None = None
+
+
+@dataclass(frozen=True)
+class Gates:
+    """Gates f and i of a parameter, of its shape, and the state of the first LSTM, a row for each coordinate."""
+
+    forget: torch.Tensor
+    write: torch.Tensor
+    state: tuple[torch.Tensor, torch.Tensor] | None = None
 
 
 class LSTMMetaLearner(GradientLearner):
@@ -34,7 +52,9 @@ class LSTMMetaLearner(GradientLearner):
     loss, θ and their own last value, shared over coordinates; the initial θ is learned (Ravi & Larochelle
     2017). Losses and gradients count as constants of the meta-learner.
 
-    The gates start at f near 1 and i near `rate`: as gradient descent.
+    The gates start at f near 1 and i near `rate`: as gradient descent. In the paper they see the output of a first
+    LSTM over gradients and losses, with a state for each coordinate: that is `hidden`, 20 there. Its biases start
+    between 4 and 5 (f) and between -5 and -4 (i): `kept` 0.989 and `rate` 0.011.
     """
 
     options_type = LSTMMetaLearnerOptions
@@ -43,8 +63,10 @@ class LSTMMetaLearner(GradientLearner):
 
     def __init__(self, encoder: Encoder, options: LSTMMetaLearnerOptions) -> None:
         super().__init__(encoder, options)
-        self.forget, self.input = nn.Linear(6, 1), nn.Linear(6, 1)
-        for gate, start in ((self.forget, 0.9999), (self.input, options.rate)):
+        self.first = nn.LSTMCell(FIRST_INPUTS, options.hidden) if options.hidden else None
+        width = (options.hidden or FIRST_INPUTS) + 2
+        self.forget, self.input = nn.Linear(width, 1), nn.Linear(width, 1)
+        for gate, start in ((self.forget, options.kept), (self.input, options.rate)):
             nn.init.zeros_(gate.weight)
             nn.init.constant_(gate.bias, math.log(start / (1 - start)))
 
@@ -52,7 +74,7 @@ class LSTMMetaLearner(GradientLearner):
         """Parameters before and after every step of the learned optimizer."""
         path = [self.initial(task)]
         names = [name for name in path[0] if self.is_moving(name)]
-        gates: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        gates: dict[str, Gates] = {}
         for step in range(steps):
             params = path[-1]
             constants = {name: tensor.detach() for name, tensor in params.items()}
@@ -64,31 +86,28 @@ class LSTMMetaLearner(GradientLearner):
             gradients, value = grad_and_value(loss)({name: constants[name] for name in names})
             moved = {}
             for name, gradient in gradients.items():
-                forget, write = self.gates(gradient.detach(), value.detach(), params[name], gates.get(name))
-                gates[name] = forget, write
-                moved[name] = forget * params[name] - write * gradient.detach()
+                own = self.gates(gradient.detach(), value.detach(), params[name], gates.get(name))
+                gates[name] = own
+                moved[name] = own.forget * params[name] - own.write * gradient.detach()
             path.append({**params, **moved})
         return path
 
     def gates(
-        self,
-        gradient: torch.Tensor,
-        loss: torch.Tensor,
-        value: torch.Tensor,
-        last: tuple[torch.Tensor, torch.Tensor] | None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gates f and i for every coordinate of a parameter."""
-        last = last or (torch.ones_like(gradient), torch.full_like(gradient, self.options.rate))
-        shared = [
-            *preprocess_gradient(gradient),
-            *(part.expand_as(gradient) for part in preprocess_gradient(loss)),
-            value,
-        ]
+        self, gradient: torch.Tensor, loss: torch.Tensor, value: torch.Tensor, last: Gates | None
+    ) -> Gates:
+        """Gates f and i for every coordinate of a parameter, after those of the `last` step (None: there was
+        none)."""
+        last = last or Gates(torch.ones_like(gradient), torch.full_like(gradient, self.options.rate))
+        sizes = [*preprocess_gradient(gradient), *preprocess_gradient(loss)]
+        seen, state = torch.stack([part.expand_as(gradient) for part in sizes], dim=-1), None
+        if self.first is not None:
+            state = self.first(seen.flatten(0, -2), last.state)
+            seen = state[0].view(*gradient.shape, -1)
         forget, write = (
-            torch.sigmoid(gate(torch.stack([*shared, before], dim=-1)))[..., 0]
-            for gate, before in ((self.forget, last[0]), (self.input, last[1]))
+            torch.sigmoid(gate(torch.cat([seen, torch.stack([value, before], dim=-1)], dim=-1)))[..., 0]
+            for gate, before in ((self.forget, last.forget), (self.input, last.write))
         )
-        return forget, write
+        return Gates(forget, write, state)
 
 
 def preprocess_gradient(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

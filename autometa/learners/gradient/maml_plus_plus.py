@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
+from autometa.learners.base import SCALE_FACTOR
 from autometa.learners.encoder import Encoder
-from autometa.learners.episodes import InputEpisodes
 from autometa.learners.gradient.base import BODY, GradientLearner, InnerLoop
-from autometa.learners.gradient.norm import NormMode
+from autometa.learners.gradient.norm import NormMode, TaskNorm
 from autometa.learners.gradient.tasks import Task
+
+NORMS = (TaskNorm, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
 
 
 class MAMLPlusPlusOptions(InnerLoop):
-    """`annealed`, `first_order_for`: numbers of meta-batches, see `MAMLPlusPlus`."""
+    """`multi_step_share`, `first_order_share`: of the training, see `MAMLPlusPlus`. Without `adapt_norm`, as in the
+    paper, scale and shift of norms are not adapted to a task."""
 
     test_steps: int = Field(default=5, ge=0)
     norm: NormMode = "per_step"
-    annealed: int = Field(default=200, ge=0)
-    first_order_for: int = Field(default=100, ge=0)
+    multi_step_share: float = Field(default=0.15, ge=0, le=1)
+    first_order_share: float = Field(default=0.5, ge=0, le=1)
+    adapt_norm: bool = True
 
 
 class MAMLPlusPlus(GradientLearner):
     """How to train MAML (Antoniou et al. 2019): the query loss after every step counts, with weights that move
-    to the last one over the first `annealed` meta-batches; inner gradients are constants during the first
-    `first_order_for` of them; learned rates per layer and step; batch norm per step."""
+    to the last one over the first `multi_step_share` of the training; inner gradients are constants during the first
+    `first_order_share` of it (both shares are the paper's); learned rates per layer and step; batch norm per
+    step."""
 
     options_type = MAMLPlusPlusOptions
     capturable = False
@@ -37,28 +44,35 @@ class MAMLPlusPlus(GradientLearner):
         names = [BODY + n for n, p in encoder.named_parameters() if p.requires_grad]
         self._row = {name: row for row, name in enumerate([*names, "head.weight", "head.bias"])}
         self.rates = nn.Parameter(torch.full((len(self._row), options.steps), options.rate))
-        self.register_buffer("batches", torch.zeros(()))
+        norms = {f"{name}.": module for name, module in encoder.named_modules() if isinstance(module, NORMS)}
+        self._norms = tuple(BODY + prefix for prefix in norms)
 
-    batches: torch.Tensor
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Without the number of meta-batches, which learners of 0.2.0 have."""
+        state_dict.pop(f"{prefix}batches", None)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def rate_factors(self) -> dict[str, float]:
+        """Inner rates change by shares of where they start."""
+        return {"rates": SCALE_FACTOR * self.options.rate}
+
+    def is_moving(self, name: str) -> bool:
+        """All but norms, unless these are asked for."""
+        return self.options.adapt_norm or not name.startswith(self._norms)
 
     def rate(self, name: str, step: int) -> torch.Tensor:
         """Inner rate of a parameter in a step; steps beyond those trained have the last one's."""
         return self.rates[self._row[name], min(step, self.options.steps - 1)]
 
-    def accumulate(self, episodes: InputEpisodes) -> float:
-        """As for every learner, counting meta-batches."""
-        loss = super().accumulate(episodes)
-        self.batches += 1
-        return loss
-
     @property
     def first_order(self) -> bool:
         """Whether inner gradients are constants by now."""
-        return not self.training or float(self.batches) < self.options.first_order_for
+        return not self.training or self.share_done < self.options.first_order_share
 
     def step_weights(self) -> torch.Tensor:
         """Weight of the query loss after each step [steps], by how far training is; they sum to one."""
-        done = min(float(self.batches) / max(self.options.annealed, 1), 1.0)
+        share = self.options.multi_step_share
+        done = min(self.share_done / share, 1.0) if share else 1.0
         weights = torch.full((self.options.steps,), (1 - done) / self.options.steps)
         weights[-1] += done
         return weights

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from autometa.learners.base import SCALE_FACTOR
 from autometa.learners.encoder import Encoder
 from autometa.learners.gradient.base import BODY, GradientLearner, InnerLoop
 
@@ -28,6 +29,10 @@ class MetaSGD(GradientLearner):
         )
         self.rates[_key("head.weight")] = nn.Parameter(torch.full((encoder.width,), options.rate))
         self.rates[_key("head.bias")] = nn.Parameter(torch.tensor(options.rate))
+
+    def rate_factors(self) -> dict[str, float]:
+        """Inner rates change by shares of where they start."""
+        return {f"rates.{name}": SCALE_FACTOR * self.options.rate for name in self.rates}
 
     def rate(self, name: str, step: int) -> torch.Tensor:
         """Inner rate of a parameter; the same in every step."""

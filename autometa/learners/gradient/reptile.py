@@ -57,9 +57,11 @@ class Reptile(GradientLearner):
             learned = {name: own[name] for name in start if name in own}
             if self.options.head == "shared":
                 learned["head.weight"] = self.start_weight
+            if self.options.head == "learned":
+                learned |= {f"head.{name}": p for name, p in self.start_head.named_parameters()}
             for name, parameter in learned.items():
                 difference = (start[name] - end[name]).detach()
-                if name == "head.weight":  # all classes start at one vector
+                if name == "head.weight" and self.options.head == "shared":  # all classes start at one vector
                     difference = difference.mean(0)
                 share = difference / len(episodes.ways)
                 parameter.grad = share if parameter.grad is None else parameter.grad + share

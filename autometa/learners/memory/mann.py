@@ -39,6 +39,7 @@ class MANNOptions(MemoryOptions):
     sharpness: float = Field(default=10.0, gt=0)
     learn_sharpness: bool = True
     read: Literal["before", "after"] = "before"
+    own_rows: bool = False
 
     @model_validator(mode="after")
     def _check_heads(self) -> Self:
@@ -73,13 +74,13 @@ class MemoryNetwork(nn.Module):
     """An LSTM controller with a memory that is read by content and written where it was least recently used
     (Santoro et al. 2016, §3).
 
-    A step gives the controller the input and what was read last; of its state h_t each head makes a key k_t
-    and a gate α. Then it writes: w^w_t = σ(α) w^r_{t-1} + (1 - σ(α)) w^lu_{t-1}, where w^lu is 1 at the
-    rows, as many as there are heads, of least usage; these are zeroed, then M_t(i) = M_{t-1}(i) + w^w_t(i) k_t,
-    summed over heads. Each head reads with weights w^r_t = softmax(β cos(k_t, M(i))) from the memory M as it was
-    before that, or as it is after; the paper does not say which, but after it a key finds itself first, and
-    nothing was learned where labels come late. Last, w^u_t = γ w^u_{t-1} + w^r_t + w^w_t. The paper has β = 1.
-    The controller starts with little memory of its own (`FORGETFUL`, `EAGER`).
+    A step gives the controller the input and what was read last; of its state h_t each head makes a key k_t and a
+    gate α. Then it writes: w^w_t = σ(α) w^r_{t-1} + (1 - σ(α)) w^lu_{t-1}, where w^lu is 1 at the rows, as many as
+    there are heads, of least usage, or with `own_rows`, of the h-th head, at the h-th of them; these are zeroed,
+    then M_t(i) = M_{t-1}(i) + w^w_t(i) k_t, summed over heads. Each head reads with weights w^r_t = softmax(β
+    cos(k_t, M(i))) from the memory M as it was before that, or as it is after; the paper does not say which, but
+    after it a key finds itself first, and nothing was learned where labels come late. Last, w^u_t = γ w^u_{t-1} +
+    w^r_t + w^w_t. The paper has β = 1. The controller starts with little memory of its own (`FORGETFUL`, `EAGER`).
     """
 
     def __init__(self, inputs: int, options: MANNOptions) -> None:
@@ -116,8 +117,11 @@ class MemoryNetwork(nn.Module):
         keys = self.keys(hidden).tanh().unflatten(1, (self.options.heads, -1))
         gates = self.gates(hidden).sigmoid()[..., None]
         least = mark_least_used(last.usage, self.options.heads)
-        writes = gates * last.weights + (1 - gates) * least[:, None, :]
-        kept = last.memory * (1 - least)[..., None]
+        emptied = least.sum(1)
+        if not self.options.own_rows:
+            least = emptied[:, None]
+        writes = gates * last.weights + (1 - gates) * least
+        kept = last.memory * (1 - emptied)[..., None]
         memory = torch.baddbmm(kept, writes.transpose(1, 2), keys)
         read_from = last.memory if self.options.read == "before" else memory
         weights = address_by_content(keys, read_from, self.log_sharpness.exp())
@@ -130,9 +134,10 @@ class MemoryNetwork(nn.Module):
 
 
 def mark_least_used(usage: torch.Tensor, n: int) -> torch.Tensor:
-    """1 at the n rows of least usage [b, rows] (the first of equals), else 0; no gradient goes through."""
-    order = usage.detach().argsort(dim=1, stable=True)
-    return torch.zeros_like(usage).scatter(1, order[:, :n], 1.0)
+    """The n rows of least usage [b, rows], the least first (of equals the first), as rows [b, n, rows] that are 1
+    there, else 0; no gradient goes through."""
+    order = usage.detach().argsort(dim=1, stable=True)[:, :n]
+    return nn.functional.one_hot(order, usage.shape[1]).to(usage.dtype)
 
 
 def address_by_content(keys: torch.Tensor, memory: torch.Tensor, sharpness: torch.Tensor) -> torch.Tensor:
@@ -154,6 +159,7 @@ class MANN(MemoryLearner):
     """
 
     options_type = MANNOptions
+    scales = ("network.log_sharpness",)
 
     def __init__(self, encoder: Encoder, options: MANNOptions) -> None:
         super().__init__(encoder, options)

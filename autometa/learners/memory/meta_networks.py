@@ -95,6 +95,7 @@ class MetaNetworks(MemoryLearner):
     """
 
     options_type = MetaNetworksOptions
+    scales = ("log_sharpness",)
 
     def __init__(self, encoder: Encoder, options: MetaNetworksOptions) -> None:
         super().__init__(encoder, options)

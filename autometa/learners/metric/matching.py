@@ -25,6 +25,7 @@ class Matching(MetricLearner):
     2016). The paper has s = 1; here it is learned, from `scale` on, unless `learn_scale` is off."""
 
     options_type = MatchingOptions
+    scales = ("log_scale",)
 
     def __init__(self, encoder: Encoder, options: MatchingOptions) -> None:
         super().__init__(encoder, options)

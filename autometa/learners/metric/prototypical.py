@@ -27,6 +27,7 @@ class Prototypical(MetricLearner):
     cosine with c_n times a learned scale. |f(x)|², the same for all classes, is left out."""
 
     options_type = PrototypicalOptions
+    scales = ("log_scale",)
 
     def __init__(self, encoder: Encoder, options: PrototypicalOptions) -> None:
         super().__init__(encoder, options)

@@ -38,6 +38,7 @@ class Imprinted(ClassifyingLearner, MetricLearner):
     from `scale` on, and kept."""
 
     options_type = ImprintedOptions
+    scales = ("log_scale",)
 
     def __init__(self, encoder: Encoder, options: ImprintedOptions) -> None:
         super().__init__(encoder, options)
