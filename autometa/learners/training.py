@@ -176,13 +176,16 @@ class Training:
         inner rates, the classifier."""
         settings, factors = self.settings, self.learner.rate_factors()
         names = {id(p): name for name, p in self.learner.named_parameters()}
-        by_rate: dict[float, list[torch.nn.Parameter]] = {}
+        weights, classifier = settings.learning_rate, settings.classifier_rate or settings.learning_rate
+        parts: dict[tuple[bool, float], list[torch.nn.Parameter]] = {
+            (True, weights): [],
+            (False, classifier): [],
+        }
         for p in self._trained:
-            rate = settings.classifier_rate or settings.learning_rate
-            if id(p) in names:
-                rate = settings.learning_rate * factors.get(names[id(p)], 1.0)
-            by_rate.setdefault(rate, []).append(p)
-        groups = [{"params": params, "full_rate": rate} for rate, params in by_rate.items()]
+            own = id(p) in names
+            rate = weights * factors.get(names[id(p)], 1.0) if own else classifier
+            parts.setdefault((own, rate), []).append(p)
+        groups = [{"params": params, "full_rate": rate} for (_, rate), params in parts.items()]
         return OPTIMIZERS[settings.optimizer](
             groups, lr=settings.learning_rate, weight_decay=settings.weight_decay
         )

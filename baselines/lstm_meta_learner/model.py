@@ -14,7 +14,7 @@ class MyMetaLearner(EpisodicMetaLearner, MetaLearner):
     recipe = Recipe(
         learner="lstm_meta_learner",
         encoder=EncoderSpec(network="tf_efficientnet_lite0", px=128),
-        options={"hidden": 20, "kept": 0.989, "rate": 0.011, "steps": 5, "test_steps": 5},
+        options={"steps": 5, "test_steps": 5},
     )
 
 
