@@ -253,8 +253,8 @@ class Training:
         """One step on a meta-batch; where the loss is no number, nothing is changed but `_diverged`."""
         elapsed = stopwatch(self.budget.clock)
         self.learner.train()
-        self.learner.share_done = self._schedule.share_done
-        scale = self.progress.rate_scale * 0.5 * (1 + np.cos(np.pi * self._schedule.share_done))
+        self.learner.share_done = done = self._schedule.share_done
+        scale = self.progress.rate_scale * 0.5 * (1 + np.cos(np.pi * done))
         for group in self._optimizer.param_groups:
             group["lr"] = group["full_rate"] * scale
         episodes = self.source.draw(self.settings.meta_batch).to(self.device)

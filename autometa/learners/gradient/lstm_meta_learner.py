@@ -27,8 +27,7 @@ FIRST_INPUTS = 4
 
 class LSTMMetaLearnerOptions(InnerLoop):
     """Gates start as gradient descent of this `rate`, which keeps the share `kept` of what was before. `hidden`:
-    units
-    of the LSTM that sees gradients and losses before the gates do (None: there is none)."""
+    units of the LSTM that sees gradients and losses before the gates do (None: there is none)."""
 
     hidden: int | None = Field(default=None, ge=1)
     kept: float = Field(default=0.9999, gt=0, lt=1)

@@ -44,8 +44,9 @@ class MAMLPlusPlus(GradientLearner):
         names = [BODY + n for n, p in encoder.named_parameters() if p.requires_grad]
         self._row = {name: row for row, name in enumerate([*names, "head.weight", "head.bias"])}
         self.rates = nn.Parameter(torch.full((len(self._row), options.steps), options.rate))
-        norms = {f"{name}.": module for name, module in encoder.named_modules() if isinstance(module, NORMS)}
-        self._norms = tuple(BODY + prefix for prefix in norms)
+        self._norms = tuple(
+            f"{BODY}{n}." for n, module in encoder.named_modules() if isinstance(module, NORMS)
+        )
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Without the number of meta-batches, which learners of 0.2.0 have."""
