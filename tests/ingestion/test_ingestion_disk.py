@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -52,17 +55,29 @@ def test_bytes_and_files_of_all_folders_count(
 def test_files_without_a_name_count_but_for_what_was_handed_over(
     folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """In a process of its own: this one may hold such files of tests before it."""
     monkeypatch.setattr(disk, "MAX_BYTES", 100 * KILO)
-    with tempfile.TemporaryFile(dir=folders[1]) as file:
+    with tempfile.TemporaryFile(dir=folders[1]) as file, holder_of(file) as pid:
         file.write(bytes(150 * KILO))
         file.flush()
         status = os.fstat(file.fileno())
         given = {(status.st_dev, status.st_ino): status.st_blocks * 512}
-        assert DiskMeter(folders, {}).excess([os.getpid()])
-        assert not DiskMeter(folders, given).excess([os.getpid()])
+        assert DiskMeter(folders, {}).excess([pid])
+        assert not DiskMeter(folders, given).excess([pid])
         file.write(bytes(150 * KILO))
         file.flush()
-        assert DiskMeter(folders, given).excess([os.getpid()])  # it has grown
+        assert DiskMeter(folders, given).excess([pid])  # it has grown
+
+
+@contextmanager
+def holder_of(file: IO[bytes]) -> Iterator[int]:
+    """The process id of a program that holds this file open, and none other."""
+    process = subprocess.Popen(["sleep", "600"], stdin=file)
+    try:
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_half_of_the_free_space_is_left_to_others(folders: tuple[Path, Path]) -> None:
