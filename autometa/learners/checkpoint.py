@@ -27,7 +27,7 @@ class Progress(BaseModel):
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
 
-    format: Literal["autometa-training-1"] = "autometa-training-1"
+    format: Literal["autometa-training-2"] = "autometa-training-2"
     step: int = 0
     stale: int = 0
     seconds: float = 0.0
