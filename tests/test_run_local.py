@@ -214,7 +214,7 @@ class MyPredictor(AutoPredictor, Predictor):
 """What `autometa` starts from, and nothing more."""
 
 
-GAIN_S = 60
+GAIN_S = 40
 
 
 def accuracies(output: Path) -> dict[str, list[float]]:
@@ -227,7 +227,7 @@ def accuracies(output: Path) -> dict[str, list[float]]:
 
 
 def gains_over_bootstrap(tmp_path: Path, *arguments: object) -> dict[str, NDArray[np.float64]]:
-    """By how much `autometa` is better than its bootstrap in a minute, task by task, by dataset."""
+    """By how much `autometa` is better than its bootstrap in `GAIN_S`, task by task, by dataset."""
     (tmp_path / "bootstrap").mkdir()
     (tmp_path / "bootstrap" / "model.py").write_text(BOOTSTRAP)
     for name in ("bootstrap", "autometa"):
@@ -249,26 +249,19 @@ def lower_bound(gains: NDArray[np.float64]) -> float:
 
 
 @pytest.mark.slow
-def test_the_demo_in_40_seconds(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    code, output = run_local("--time-budget", "40s", "--output", out)
-    assert code == 0, output
-    result = scores(out)
-    assert result["duration_s"] <= 40
-    assert result["tasks_missing"] == 0
-    per_dataset = {k: v for k, v in result.items() if k.endswith("_normalized_accuracy") and k[0].isupper()}
-    assert len(per_dataset) == 3
-    assert all(value > 0.5 for value in per_dataset.values()), per_dataset
-    saved = json.loads((out / "ingestion" / "model" / "learner.json").read_text())
-    assert saved["validation"]["stage"] == "final" and saved["validation"]["views"]
-
-
-@pytest.mark.slow
-def test_the_demo_is_answered_better_than_by_the_bootstrap(tmp_path: Path) -> None:
+def test_the_demo_in_40_seconds_is_answered_better_than_by_the_bootstrap(tmp_path: Path) -> None:
     gains = gains_over_bootstrap(tmp_path)
     assert len(gains) == 3
     assert all(gain.mean() > 0 for gain in gains.values()), gains
     assert lower_bound(np.concatenate(list(gains.values()))) > LEAST_GAIN, gains
+    out = tmp_path / "autometa-out"
+    per_dataset = {
+        k: v for k, v in scores(out).items() if k.endswith("_normalized_accuracy") and k[0].isupper()
+    }
+    assert len(per_dataset) == 3
+    assert all(value > 0.5 for value in per_dataset.values()), per_dataset
+    saved = json.loads((out / "ingestion" / "model" / "learner.json").read_text())
+    assert saved["validation"]["stage"] == "final" and saved["validation"]["views"]
 
 
 @pytest.mark.slow

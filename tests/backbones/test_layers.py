@@ -100,6 +100,7 @@ def test_layers_of_tokens_are_those_of_the_model() -> None:
         plain.pick(plain.embed_layers(IMAGES[:2], PX), ("class",))
 
 
+@pytest.mark.medium
 def test_generalised_means_lie_between_mean_and_maximum() -> None:
     maps = torch.from_numpy(np.random.default_rng(0).random((2, 3, 5, 5), dtype=np.float32))
     pooled = pool_generalised(maps)
@@ -113,6 +114,7 @@ def test_settings_know_all_further_layers() -> None:
     assert all(spec.layers == STAGES for spec in CATALOGUE.values())
 
 
+@pytest.mark.medium
 def test_layers_of_an_embedding_can_take_the_place_of_the_last() -> None:
     backbone = small_dinov3()
     spec = replace(backbone.spec, layers=("class", "stage4", "stage3", "two_stages"))

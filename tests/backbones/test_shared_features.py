@@ -64,6 +64,7 @@ def set_rate(folder: Path, image_s: float) -> None:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+@pytest.mark.medium
 def test_the_second_process_computes_one_batch_and_is_charged_for_the_others(tmp_path: Path) -> None:
     images = batches(5)
     assert embed(tmp_path, images).seen == [8] * 5
@@ -154,6 +155,7 @@ def test_a_folder_that_cannot_be_written_is_no_failure(
         assert embed(tmp_path / "other", batches(3)).seen == [8] * 3
 
 
+@pytest.mark.medium
 def test_a_store_gives_what_it_gives_alone_and_knows_the_recorded_speed(
     tmp_path: Path, tiny_backbone: str
 ) -> None:

@@ -72,6 +72,7 @@ def test_it_is_sound_and_has_everything(competition: Path) -> None:
     assert struct.unpack(">II", read(competition, "logo.png")[16:24]) == (96, 96)
 
 
+@pytest.mark.medium
 def test_dates_are_texts_and_limits_fit(competition: Path) -> None:
     text = read(competition, "competition.yaml").decode()
     assert 'start: "2027-01-31 00:00:00"' in text
@@ -114,6 +115,7 @@ def test_the_truth_is_that_of_the_images(competition: Path, tmp_path: Path) -> N
     assert len(set(by_label.values())) == task.ways
 
 
+@pytest.mark.medium
 def test_phases_have_other_tasks_and_a_seed_gives_the_same_bundle(competition: Path, tmp_path: Path) -> None:
     first, second = drawn(competition, 0)[0], drawn(competition, 1)[0]
     assert first.tasks != second.tasks
@@ -121,6 +123,7 @@ def test_phases_have_other_tasks_and_a_seed_gives_the_same_bundle(competition: P
     assert (tmp_path / "again.zip").read_bytes() == competition.read_bytes()
 
 
+@pytest.mark.medium
 def test_the_image_installs_named_packages_and_copies_nothing(competition: Path) -> None:
     lines = read(competition, "Dockerfile").decode().splitlines()
     instructions = [line for line in lines if line and not line.startswith(("#", " "))]
@@ -158,6 +161,7 @@ def test_datasets_that_are_in_both_parts_are_refused(tmp_path: Path) -> None:
         make_competition(tmp_path / "data", tmp_path / "c.zip", Plan())
 
 
+@pytest.mark.medium
 def test_images_that_cannot_be_read_are_left_out_and_named(tmp_path: Path) -> None:
     folder = write_meta_album(tmp_path / "ONE", [12] * 6)
     (folder / "images" / "ONE_000_003.png").write_bytes(b"broken")
@@ -304,6 +308,7 @@ def test_what_is_a_query_in_one_phase_has_a_label_in_none(competition: Path) -> 
     assert first != second
 
 
+@pytest.mark.medium
 def test_doubles_are_left_out_of_a_competition(tmp_path: Path) -> None:
     data = write_meta_album(tmp_path / "ONE", [12] * 9)
     images = sorted((data / "images").iterdir())

@@ -133,6 +133,7 @@ def test_none_of_these(network: str) -> None:
         FewShotClassifier(preset=network).fit(images, labels).known_probability(known)
 
 
+@pytest.mark.medium
 def test_it_survives_pickle_clone_and_files(network: str, tmp_path: Path) -> None:
     images, labels = pictures(2)
     classifier = FewShotClassifier(preset=network, reject_below=0.1).fit(images, labels)
@@ -184,6 +185,7 @@ def test_wrong_parameters_and_examples_are_refused(network: str) -> None:
         FewShotClassifier(preset=" ").fit(images, labels)
 
 
+@pytest.mark.medium
 def test_it_works_inside_tools_of_scikit_learn(network: str) -> None:
     images, labels = pictures(4)
     classifier = FewShotClassifier(preset=network, image_size=32)
@@ -211,6 +213,7 @@ def test_it_tells_what_it_is_made_of(network: str) -> None:
         FewShotClassifier(preset=network).fit(*pictures(1)).leaderboard()
 
 
+@pytest.mark.medium
 def test_an_exported_graph_gives_the_same_probabilities(network: str, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")

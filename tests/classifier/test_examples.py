@@ -48,6 +48,7 @@ def test_unknown_images_are_rejected_more_often_than_known_ones(data: Path, netw
     assert known < unknown
 
 
+@pytest.mark.medium
 @pytest.mark.usefixtures("eager_only")
 def test_an_own_head_answers(data: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(HEADS, "nearest_image", HEADS["centroid"])  # so that the row goes again

@@ -47,6 +47,7 @@ def model(network: str, cache: None, tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
+@pytest.mark.medium
 def test_two_classes_with_an_image_each_are_fitted_and_then_classified(
     network: str, cache: None, tmp_path: Path
 ) -> None:
@@ -104,6 +105,7 @@ def test_classify_takes_other_classes_and_backbones_as_they_are(
     )
 
 
+@pytest.mark.medium
 def test_an_image_that_cannot_be_read_does_not_stop_the_others(model: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_text("no image")
     (tmp_path / "good.png").write_bytes(encode_pixels(picture("blue", 9)))

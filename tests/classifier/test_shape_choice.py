@@ -45,6 +45,7 @@ def see_pixels(images: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(images.reshape(len(images), -1).astype(np.float32) / 255)
 
 
+@pytest.mark.medium
 def test_the_shape_that_held_out_classes_prefer_is_chosen(
     scenes: tuple[list[np.ndarray], np.ndarray],
 ) -> None:

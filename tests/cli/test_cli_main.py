@@ -49,6 +49,7 @@ def test_the_list_of_commands_says_what_each_does_in_the_words_of_its_own_help()
         assert status in shown
 
 
+@pytest.mark.medium
 def test_the_help_imports_nothing_that_takes_long() -> None:
     code = (
         "import sys\nfrom autometa.cli.main import cli\n"

@@ -121,6 +121,7 @@ def test_the_pace_predicts_what_decoding_takes(album: Album) -> None:
     assert len(album.decoded) == MEASURED and max(np.diff(sorted(album.decoded))) < 40
 
 
+@pytest.mark.medium
 def test_all_images_are_decoded_where_there_is_time_or_no_budget(decodes: Decodes, album: Album) -> None:
     result = decodes(1000.0)
     assert sum(len(part.rows) for part in (*result.split.train, *result.split.test)) == 1200
@@ -132,6 +133,7 @@ def test_all_images_are_decoded_where_there_is_time_or_no_budget(decodes: Decode
     assert not album.decoded and len(decodes.notes) == 1
 
 
+@pytest.mark.medium
 def test_what_is_decoded_within_a_budget_is_what_it_can_use(decodes: Decodes, album: Album) -> None:
     result = decodes(100.0)
     (train,), (test,) = result.split.train, result.split.test
@@ -153,6 +155,7 @@ def test_what_is_decoded_within_a_budget_is_what_it_can_use(decodes: Decodes, al
         np.testing.assert_array_equal(ours.query_rows, theirs.query_rows)
 
 
+@pytest.mark.medium
 def test_a_later_run_goes_on_from_what_the_cache_has(decodes: Decodes, album: Album) -> None:
     learned = []
     for _ in range(4):
@@ -163,6 +166,7 @@ def test_a_later_run_goes_on_from_what_the_cache_has(decodes: Decodes, album: Al
     assert len(album.decoded) == MEASURED
 
 
+@pytest.mark.medium
 def test_what_the_cache_has_in_whole_is_used_in_whole(decodes: Decodes, album: Album) -> None:
     decodes(None)
     result = decodes(50.0)
@@ -180,6 +184,7 @@ def test_where_even_looking_images_up_takes_too_long_few_are_looked_up(
     assert len(decodes(100.0).split.train[0].rows) < 720
 
 
+@pytest.mark.medium
 def test_nothing_is_looked_up_in_a_cache_that_has_only_parts(
     decodes: Decodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +196,7 @@ def test_nothing_is_looked_up_in_a_cache_that_has_only_parts(
     assert max(looked_up) <= SHARD
 
 
+@pytest.mark.medium
 def test_broken_images_are_in_no_task_and_named(decodes: Decodes, album: Album) -> None:
     album.broken = set(range(0, 1200, 7))
     result = decodes(100.0)
@@ -205,6 +211,7 @@ def test_broken_images_are_in_no_task_and_named(decodes: Decodes, album: Album) 
     assert decodes.notes[-1].startswith(f"ALBUM: {len(found.flat):,} images are one flat colour")
 
 
+@pytest.mark.medium
 def test_images_that_are_all_broken_are_an_error(decodes: Decodes, album: Album) -> None:
     album.broken = set(range(1200))
     with pytest.raises(InputError, match="broken"):

@@ -43,6 +43,7 @@ def slow_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepare, "decode_source", lambda *args: replace(decode(*args), seconds=40.0))
 
 
+@pytest.mark.medium
 @pytest.mark.usefixtures("slow_decoding")
 def test_no_time_left_after_decoding_is_told_as_that(tmp_path: Path, make_bundle: MakeBundle) -> None:
     data, out = write_meta_album(tmp_path / "SET", [9] * 8), tmp_path / "out"

@@ -72,6 +72,7 @@ def test_folders_that_cannot_be_opened_are_named(tmp_path: Path, monkeypatch: py
     )
 
 
+@pytest.mark.medium
 def test_notes_are_few_whatever_there_is(tmp_path: Path) -> None:
     root = folders.fill(tmp_path / "set", [f"class {number:03}" for number in range(300)], 1)
     for number in range(300):

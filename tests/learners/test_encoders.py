@@ -123,6 +123,7 @@ def test_trunk_and_tail_together_are_the_backbone(network: str, trainable: int |
     torch.testing.assert_close(vectors.norm(dim=1), torch.full((3,), LENGTH))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("network", "trainable"), [("test_resnet", "all"), ("test_efficientnet", 2)])
 def test_only_the_tail_is_trained(network: str, trainable: int | str) -> None:
     encoder, backbone = encoder_of(network, trainable=trainable)
@@ -198,6 +199,7 @@ def test_more_stages_than_there_are_can_not_be_trained(trainable: int) -> None:
         encoder_of("test_resnet", trainable=trainable)
 
 
+@pytest.mark.medium
 def test_a_backbone_that_is_no_chain_can_be_frozen_only() -> None:
     with pytest.raises(ConfigError, match="cannot be split into stages"):
         encoder_of("test_convnext", trainable=1)

@@ -148,6 +148,7 @@ def test_a_graph_is_of_one_form_and_of_the_parameters_it_was_made_for() -> None:
     assert len(captured) == 3
 
 
+@pytest.mark.medium
 def test_graphs_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("autometa.learners.gradient.captured.MOST_GRAPHS", 1)
     captured: list[Any] = []

@@ -25,6 +25,7 @@ def tasks(n: int = 5) -> InputEpisodes:
     return stack_episodes([image_episode(3, 2, 2, seed) for seed in range(n)])
 
 
+@pytest.mark.medium
 @pytest.mark.usefixtures("_two_threads", "double")
 @pytest.mark.parametrize("norm", ["transductive", "support"])
 def test_gradients_on_all_cores_are_those_of_the_loop(norm: str) -> None:

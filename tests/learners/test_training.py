@@ -54,6 +54,7 @@ def test_without_a_deadline_the_rate_falls_with_the_steps() -> None:
     assert rates[-1] < 0.001
 
 
+@pytest.mark.medium
 def test_with_a_deadline_the_rate_falls_with_the_time() -> None:
     training, _, _ = slow_training(40, lambda _: 1.0, 0.5, validate_every=10, learning_rate=0.01)
     rates = rates_of(training)
@@ -62,6 +63,7 @@ def test_with_a_deadline_the_rate_falls_with_the_time() -> None:
     assert rates[-1] < 0.0005
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("validate_every", [None, 7])
 def test_training_ends_in_time(validate_every: int | None) -> None:
     training, clock, ended = slow_training(

@@ -203,6 +203,7 @@ def test_fine_tuning_with_almost_no_rate_changes_almost_nothing() -> None:
     torch.testing.assert_close(barely, pmf(episodes).detach(), atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.medium
 def test_pmf_moves_pseudo_queries_towards_their_prototypes() -> None:
     pmf, task = built("pmf", steps=20), Task.of(image_episode(4, 3, 2), 0)
     views = make_pseudo_queries(task.support, np.random.default_rng(5))
@@ -231,6 +232,7 @@ def test_pseudo_queries_of_features_lack_the_same_channels(shape: tuple[int, ...
     assert channels[0, 0].max() == pytest.approx(1 / 0.9, rel=1e-3)
 
 
+@pytest.mark.medium
 def test_training_from_scratch_starts_every_task_anew_and_fits_it() -> None:
     learner, episodes = built("train_from_scratch", steps=40), image_episode(4, 5, 2)
     same = replace(episodes, query=episodes.support, query_labels=episodes.support_labels)

@@ -144,6 +144,7 @@ def test_turned_images_are_of_classes_that_no_classifier_has() -> None:
     validate_settings(Recipe, values | {"learner": "prototypical"}, "recipe")
 
 
+@pytest.mark.medium
 def test_what_has_nothing_to_train_is_measured_and_left_alone() -> None:
     training = training_of("train_from_scratch", {"steps": 3}, episodes=6)
     before = {n: t.clone() for n, t in training.learner.state_dict().items()}

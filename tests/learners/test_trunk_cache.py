@@ -150,6 +150,7 @@ def test_encoders_prepare_the_same_into_either(spec: EncoderSpec, tmp_path: Path
     assert torch.equal(mapped, encoder.prepare(images))
 
 
+@pytest.mark.medium
 def test_training_on_a_mapped_trunk_is_training_on_one_in_memory(tmp_path: Path) -> None:
     pool, form = red_pool(px=PX), EpisodeSpec((2, 3), (1, 2), 2)
     recipe = Recipe(encoder=SPEC, training=TrainingSettings(max_steps=4, validate_every=2))

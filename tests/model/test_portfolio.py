@@ -55,6 +55,7 @@ def task(ways: int = 4, shots: int = 2) -> tuple[np.ndarray, np.ndarray, np.ndar
     return POOL.images[support], labels.repeat(shots), POOL.images[query], labels.repeat(5)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("ways", "shots"), [(4, 2), (2, 1), (3, 5)])
 def test_it_answers_any_way_any_shot(tiny_backbone: str, ways: int, shots: int) -> None:
     images, labels, query, truth = task(ways, shots)
@@ -64,6 +65,7 @@ def test_it_answers_any_way_any_shot(tiny_backbone: str, ways: int, shots: int) 
     assert (answer.argmax(1) == truth).mean() > 0.6
 
 
+@pytest.mark.medium
 def test_what_is_loaded_answers_alike(tiny_backbone: str, tmp_path: Path) -> None:
     learner = portfolio(tiny_backbone)
     learner.costs = ServingCosts(image_s={"tiny@32": 0.25}, engine_s={"tiny@32": 2.0}, task_s=0.5)
@@ -82,6 +84,7 @@ def test_what_is_loaded_answers_alike(tiny_backbone: str, tmp_path: Path) -> Non
         load_learner(tmp_path)
 
 
+@pytest.mark.medium
 def test_metrics_of_all_views_in_one_file_are_read_too(tiny_backbone: str, tmp_path: Path) -> None:
     learner = portfolio(tiny_backbone, ("root",))
     learner.save(tmp_path)
@@ -95,6 +98,7 @@ def test_metrics_of_all_views_in_one_file_are_read_too(tiny_backbone: str, tmp_p
     np.testing.assert_allclose(answers[0], answers[1], atol=0.02)
 
 
+@pytest.mark.medium
 def test_what_has_not_changed_is_neither_hashed_nor_written_again(
     tiny_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,6 +229,7 @@ def test_what_meta_training_has_measured_counts_before_the_first_task(tiny_backb
     assert allowed(learner, 1.9 * embed_s) == (1, 1)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("predicting", [False, True])
 @pytest.mark.parametrize(("limit_s", "slow_s"), [(float("inf"), 400.0), (6.2, 5.0)])
 def test_one_task_does_not_take_the_time_of_all(
@@ -263,6 +268,7 @@ def test_wrong_labels_are_an_error(tiny_backbone: str) -> None:
         portfolio(tiny_backbone, ("transport",)).fit(images, labels[:-1], 4)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("ways", "shots"), [(4, 2), (2, 1), (3, 5)])
 @pytest.mark.parametrize("with_schedule", [False, True])
 def test_single_images_are_answered_as_in_a_batch(

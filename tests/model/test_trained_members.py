@@ -93,6 +93,7 @@ def test_a_learner_of_both_kinds_survives_saving(mixed: FittedLearner, tmp_path:
     np.testing.assert_allclose(answer(again, 5, 1), answer(mixed, 5, 1), rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.medium
 def test_members_of_an_earlier_state_are_removed_once_the_new_one_is_described(
     mixed: FittedLearner, tiny_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +163,7 @@ def test_artefacts_from_before_there_were_trained_members_are_loaded(
     assert FittedLearner.load(tmp_path).trained == ()
 
 
+@pytest.mark.medium
 def test_a_late_learner_drops_trained_members_first_and_for_good(tiny_backbone: str) -> None:
     dear = trained("anil", tiny_backbone, weight=1.0, costs=TrainedCosts(0.0, 5.0))
     cheap = trained("pmf", tiny_backbone)

@@ -48,6 +48,7 @@ def test_random_bytes_give_one_clear_error(data: bytes) -> None:
     assert_one_line(outcome)
 
 
+@pytest.mark.medium
 @given(objects("kind", "fields", "dtype", "shape") | JSON_VALUES, st.binary(max_size=40))
 @example({"kind": "x", "fields": {}, "dtype": "f4,i4", "shape": [1]}, b"0" * 8)
 @example({"kind": "x", "fields": {}, "dtype": "(2", "shape": [1]}, b"0" * 8)

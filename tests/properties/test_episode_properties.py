@@ -61,6 +61,7 @@ def assert_sound(episode: Episode, pool: ImagePool, spec: EpisodeSpec) -> None:
     assert set(pool.dataset_of_class[pool.labels[rows]]) == {episode.dataset}
 
 
+@pytest.mark.medium
 @given(pools(), SPECS, st.integers(0, 2**32 - 1))
 def test_sampled_episodes_are_sound_and_come_from_the_seed(
     pool: ImagePool, spec: EpisodeSpec, seed: int

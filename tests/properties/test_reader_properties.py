@@ -112,6 +112,7 @@ def test_json_is_read_as_it_was_written_and_with_a_comma_too_many(value: Any) ->
 NAMES = st.sampled_from(["SET", "..", "", "/", "SET/../SET", "a\nb", "\0", "x" * 300, "\ud800", "."])
 
 
+@pytest.mark.medium
 @given(objects("meta-train", "meta-test", more=st.lists(NAMES, max_size=3) | JSON_VALUES) | JSON_VALUES)
 @example({"meta-train": ["SET"], "meta-test": ["SET"]})
 @example({"meta-train": ["\0"], "meta-test": ["SET"]})
@@ -126,6 +127,7 @@ def test_any_splits_file_is_datasets_or_one_line(splits: Any) -> None:
             assert set(source.train_names) | set(source.test_names) == source.datasets.keys()
 
 
+@pytest.mark.medium
 @given(objects("image_column_name", "category_column_name") | JSON_VALUES)
 @example({"image_column_name": "FILE_NAME", "category_column_name": "x" * 5000})
 @example({"image_column_name": "a\nb", "category_column_name": "CATEGORY"})
@@ -165,6 +167,7 @@ FILE_NAMES = st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min
 )
 
 
+@pytest.mark.medium
 @given(st.dictionaries(FILE_NAMES, st.lists(FILE_NAMES, min_size=1, max_size=3), min_size=2, max_size=4))
 @example({"train": ["a"], "test": ["b"], "val": ["c"]})
 @example({"a\nb": ["x"], "c\x1b[31m": ["y"]})

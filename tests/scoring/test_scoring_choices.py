@@ -19,6 +19,7 @@ def _page(results: Path, **settings: Any) -> str:
     return summary.report.read_text(encoding="utf-8")
 
 
+@pytest.mark.medium
 def test_the_page_shows_what_was_chosen_and_tried(make_run: MakeRun, choices_content: dict[str, Any]) -> None:
     info = {"stages": [{"name": "prepare", "seconds": 2}, {"name": "meta_train", "seconds": 8}]}
     files = {"choices.json": json.dumps(choices_content), "ingestion.json": json.dumps(info)}
@@ -63,7 +64,13 @@ def test_a_malformed_file_is_ignored_with_a_note(
     results = make_run(**{"choices.json": json.dumps(change(choices_content))})
     choices, (note,) = read_choices(results, None)
     assert choices is None and note.startswith("choices.json is malformed: ignored (")
-    page = _page(results)
+
+
+@pytest.mark.medium
+def test_the_page_of_a_run_with_a_malformed_file_has_the_note(
+    make_run: MakeRun, choices_content: dict[str, Any]
+) -> None:
+    page = _page(make_run(**{"choices.json": json.dumps([choices_content])}))
     assert "What was tried" not in page and "choices.json is malformed" in page
 
 

@@ -50,6 +50,7 @@ def test_every_task_scores_as_in_the_original(
     assert scored == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.key)
 def test_means_and_intervals_are_those_of_the_original(
     golden: dict[str, Any], details: dict[str, Any], metric: Any

@@ -91,6 +91,7 @@ def test_what_does_not_fit_together_is_noted(make_run: MakeRun, tmp_path: Path) 
         assert sum(words in note for note in notes) == 1
 
 
+@pytest.mark.medium
 def test_debug_mode_0_computes_the_main_metric_alone(make_run: MakeRun, tmp_path: Path) -> None:
     score(ScoringSettings(make_run(), tmp_path / "scores", debug_mode=0))
     keys = [line.split(":")[0] for line in (tmp_path / "scores" / "scores.txt").read_text().split("\n")]

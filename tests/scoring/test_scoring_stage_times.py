@@ -96,9 +96,13 @@ def test_a_malformed_file_is_ignored_with_a_note(make_run: MakeRun, content: str
     assert len(run.notes) == 1
     assert run.notes[0].startswith("stages.json is ")
     assert "ignored" in run.notes[0]
-    page = _page(results)
+
+
+@pytest.mark.medium
+def test_the_page_of_a_run_with_a_malformed_file_has_the_note(make_run: MakeRun) -> None:
+    page = _page(make_run(**{"stages.json": MALFORMED["negative"]}))
     assert "Predicted and actual times" not in page
-    assert "stages.json is" in page
+    assert "stages.json is malformed" in page
 
 
 def test_a_note_names_the_field_at_fault(make_run: MakeRun) -> None:

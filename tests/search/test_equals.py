@@ -83,6 +83,7 @@ def test_answers_that_agree_but_are_worse_keep_the_view(shop: Shop, monkeypatch:
     assert leave_out(shop) == [] and len(asked) == 4 * len(shop.draft.bench.folds)
 
 
+@pytest.mark.medium
 def test_nothing_is_asked_where_there_is_no_time(shop: Shop) -> None:
     make_twins(shop)
     assert leave_out(shop, times=0) == [] and leave_out(shop, times=1) == []

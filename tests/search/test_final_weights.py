@@ -106,6 +106,7 @@ def test_the_portfolio_has_these_weights_largest_first(shop: Shop) -> None:
     assert (answer.argmax(1) == np.arange(3).repeat(3)).mean() > 0.8
 
 
+@pytest.mark.medium
 def test_before_the_end_weights_of_modes_are_equal(shop: Shop) -> None:
     weights = FinalWeights.equal(shop.draft)
     assert set(weights.modes.values()) == {1.0} and weights.views == shop.draft.weights()

@@ -53,6 +53,7 @@ def after_a_run(folder: Path, backbone: str, stage: Stage, accuracy: float | Non
     return incumbent
 
 
+@pytest.mark.medium
 def test_within_a_run_the_last_one_counts(tmp_path: Path, tiny_backbone: str) -> None:
     lines: list[str] = []
     incumbent = Incumbent(tmp_path, lines.append)

@@ -119,6 +119,7 @@ def test_the_task_has_what_there_is(classes: int, per_class: int) -> None:
     assert images.dtype == np.uint8
 
 
+@pytest.mark.medium
 def test_a_run_that_cannot_keep_a_limit_ends_before_its_search(tiny_backbone: str, tmp_path: Path) -> None:
     forecast = make_shop(tiny_backbone).prices.forecast
     settings = Settings(backbones=(tiny_backbone,), resolutions=(32, 48), max_model_size=ByteSize(1000))

@@ -184,6 +184,7 @@ def test_without_its_first_view_a_shop_has_none(tiny_backbone: str, monkeypatch:
     assert shop.draft.views == [] and shop.draft.answers == [] and shop.draft.weights() == {}
 
 
+@pytest.mark.medium
 def test_trained_copies_are_asked_about_the_fold_that_they_have_not_seen(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,6 +230,7 @@ def test_copies_are_trained_on_the_classes_of_other_folds(shop: Shop) -> None:
     assert trained_on == set(range(15)) - set(shop.draft.bench.folds[TRAINING_FOLD].classes)
 
 
+@pytest.mark.medium
 def test_weights_without_a_fold_do_not_know_it(shop: Shop) -> None:
     buy(shop, "view", View(shop.first.backbone, 48))
     before = shop.draft.weights(without=1), shop.draft.weights(without=0)
@@ -254,6 +256,7 @@ def test_nothing_is_sold_that_meta_test_has_no_time_for(tiny_backbone: str, run_
     assert "fits in" in shop.why_ended()
 
 
+@pytest.mark.medium
 def test_a_purchase_ends_before_meta_test_must_begin(
     tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,6 +294,7 @@ def test_where_there_is_no_time_for_all_modes_a_few_are_weighed(shop: Shop) -> N
     assert not shop.prices.may_refine(1)
 
 
+@pytest.mark.medium
 def test_what_is_known_of_other_modes_is_not_paid_for_again(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,6 +321,7 @@ def test_seconds_in_meta_test_count_in_the_price(shop: Shop, monkeypatch: pytest
     assert shop.prices.serving_s(view) > shop.prices.serving_s(turned) == 0
 
 
+@pytest.mark.medium
 def test_without_memory_nothing_is_sold(tiny_backbone: str) -> None:
     shop = make_shop(tiny_backbone, make_forecast(tiny_backbone, gigabytes=0.2))
     buy(shop, "view", shop.first)

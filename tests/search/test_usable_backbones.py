@@ -78,6 +78,7 @@ def test_what_was_not_measured_yet_is_ranked(tiny_backbone: str, monkeypatch: py
         assert list(backbones.in_order(forecast, 1000)) == expected
 
 
+@pytest.mark.medium
 def test_what_takes_too_much_memory_is_not_built(tiny_backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(CATALOGUE, "huge", BackboneSpec("huge", "test_vit", 10_000.0, 64, "none"))
     backbones, lines = usable(tiny_backbone, "huge")

@@ -94,6 +94,7 @@ def test_time_that_is_too_short_changes_nothing(tiny_backbone: str) -> None:
     assert torch.equal(bench.products(0, view, ("white_prior", False)), before)
 
 
+@pytest.mark.medium
 def test_steps_of_turned_classes_add_up(tiny_backbone: str) -> None:
     forecast, view = make_forecast(tiny_backbone), View(tiny_backbone, 32)
     at_once, in_steps = make_bench(forecast, POOL), make_bench(forecast, POOL)

@@ -114,6 +114,7 @@ def several(tiny_backbone: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str, .
     return ("broken", tiny_backbone, "tiny2", "tiny3")
 
 
+@pytest.mark.medium
 def test_only_the_first_backbone_is_built_before_a_learner_is_saved(
     tmp_path: Path, several: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +136,7 @@ def test_only_the_first_backbone_is_built_before_a_learner_is_saved(
     assert lines.count("left out: `broken` has no weights") == 1
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("error", [RuntimeError("odd kernel"), torch.OutOfMemoryError("full")], ids=str)
 def test_a_further_backbone_that_cannot_be_measured_is_left_out(
     tmp_path: Path, several: tuple[str, ...], error: Exception, monkeypatch: pytest.MonkeyPatch

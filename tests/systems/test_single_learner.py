@@ -78,6 +78,7 @@ def test_a_valid_learner_is_on_disk_before_any_image_is_read(tmp_path: Path) -> 
     np.testing.assert_allclose(probabilities.sum(1), 1)
 
 
+@pytest.mark.medium
 def test_training_improves_what_it_saves_and_loading_gives_the_same_answers(tmp_path: Path) -> None:
     learner, lines = trained(tmp_path, recipe())
     assert learner.validation["stage"] == "final"
@@ -281,6 +282,7 @@ def test_augmentation_without_images_is_refused_at_once() -> None:
         validate_settings(Recipe, {"shots": (5, 1)}, "recipe")
 
 
+@pytest.mark.medium
 def test_only_the_latest_state_stays_on_disk_and_no_query_has_no_answer(tmp_path: Path) -> None:
     learner, _ = trained(tmp_path, recipe())
     with torch.no_grad():

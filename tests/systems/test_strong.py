@@ -223,6 +223,7 @@ def test_a_network_without_weights_is_left_out(tmp_path: Path, tiny_backbone: st
     assert any(line.startswith("left out: timm knows no model") for line in lines)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("pool", [
     pytest.param(colour_pool(classes=3, datasets=1), id="too few classes to hold any out"),
     pytest.param(colour_pool(classes=1, datasets=1), id="no episode can be drawn"),

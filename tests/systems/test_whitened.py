@@ -116,6 +116,7 @@ def test_saved_and_loaded_answers_the_same(tmp_path: Path, tiny_backbone: str) -
     assert (answer(again).argmax(1) == np.repeat(np.arange(3), 4)).mean() > 0.8
 
 
+@pytest.mark.medium
 @pytest.mark.usefixtures("few_episodes")
 def test_permuting_labels_permutes_the_answer(tmp_path: Path, tiny_backbone: str) -> None:
     learner = system(tmp_path, tiny_backbone)[0].run(POOL)
@@ -131,6 +132,7 @@ def test_without_time_the_nearest_class_mean_stays(tmp_path: Path, tiny_backbone
     assert any(line.startswith("stopped early: no time is left") for line in lines)
 
 
+@pytest.mark.medium
 @pytest.mark.usefixtures("few_episodes")
 def test_time_that_ends_among_the_metrics_leaves_the_best_so_far(
     tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
@@ -156,6 +158,7 @@ def test_time_that_ends_while_embedding_is_no_error(
     assert "stopped early: late" in lines
 
 
+@pytest.mark.medium
 def test_too_few_classes_to_hold_any_out_leave_metrics_that_need_none(
     tmp_path: Path, tiny_backbone: str
 ) -> None:

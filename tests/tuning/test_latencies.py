@@ -14,6 +14,7 @@ from autometa.tuning.latency import Latencies, measure_latencies
 from autometa.tuning.latency_child import time_learner
 
 
+@pytest.mark.medium
 def test_a_saved_learner_is_timed_on_the_task_of_the_limits(tiny_backbone: str, tmp_path: Path) -> None:
     FittedLearner((plain_member(View(tiny_backbone, 32)),), BackboneShelf("cpu"), {}).save(tmp_path)
     found = time_learner(tmp_path, 32)
