@@ -22,6 +22,8 @@ CLOSING_S = 3.0
 """Of a budget, that a run leaves unused at its end, about."""
 PROCESS_BYTES = 480 * 10**6
 """Of a process that has imported everything."""
+BOOTSTRAP_BYTES = 100 * 10**6
+"""Of a run that buys nothing, beside its processes, about."""
 MOST_OF_CAP = 0.95
 
 
@@ -61,7 +63,7 @@ def purchases_of(point: Point) -> dict[str, float]:
 
 def _replay(budget_s: float, like: Point) -> tuple[float, float]:
     """Seconds of a run with another budget that buys what there is time for, in the same order; and the share of the
-    purchases that it makes."""
+    purchases that it makes. One that buys nothing has nothing to ask the folds about."""
     total_s = like.total_s or 0.0
     bought, evidence_s = purchases_of(like), like.seconds.get("evidence", 0.0)
     test_s = like.seconds.get("meta_test", 0.0)
@@ -71,21 +73,21 @@ def _replay(budget_s: float, like: Point) -> tuple[float, float]:
     for name, seconds in bought.items():
         left_s = budget_s - spent_s - reserve_s
         cost_s = min(seconds, TRAINED_SHARE * max(left_s, 0)) if TRAINED_MARK in name else seconds
-        if cost_s <= left_s or made == 0:
+        if cost_s <= left_s:
             spent_s, made = spent_s + cost_s, made + 1
-    share = made / len(bought) if bought else 1.0
-    spent_s += min(evidence_s, max(budget_s - spent_s - reserve_s, 0.0))
-    return min(spent_s, budget_s), share
+    if made or not bought:
+        spent_s += min(evidence_s, max(budget_s - spent_s - reserve_s, 0.0))
+    return min(spent_s, budget_s), made / len(bought) if bought else 1.0
 
 
 def _expect_bytes(limits: Limits, like: Point, share: float) -> int | None:
-    """Processes, and what views take, as far as fewer are bought."""
+    """Processes, and what views take, as far as fewer are bought; without any, what the bootstrap takes."""
     if like.peak_bytes is None:
         return None
     there, here = (PROCESS_BYTES * (2 if _standby(each) else 1) for each in (like, limits))
     views = max(len(like.chosen), 1)
     first = max(like.peak_bytes - there, 0) / views
-    expected = here + first * (1 + (views - 1) * share)
+    expected = here + (first * (1 + (views - 1) * share) if share else min(BOOTSTRAP_BYTES, first))
     cap = limits.memory_budget_bytes
     return int(min(expected, MOST_OF_CAP * cap) if cap else expected)
 

@@ -16,7 +16,7 @@ from autometa.bundles.solution import Options, make_solution
 from autometa.bundles.vendored import VENDORED
 from ingestion.bundle import open_bundle
 
-SETTINGS = "time_budget: 45s\ntest: {tasks: 4, ways: 5, shots: 4, queries_per_class: 6}\n"
+SETTINGS = "time_budget: 30s\ntest: {tasks: 4, ways: 5, shots: 4, queries_per_class: 6}\n"
 
 
 def link_packages(folder: Path) -> Path:
