@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import socket
 import time
 from collections import deque
 from collections.abc import Callable
@@ -27,6 +28,8 @@ TRIES = 2
 """How often a run is begun whose machine or process is lost."""
 NO_MACHINE_S = 600.0
 """How long to wait for a machine where the last one was lost."""
+CONNECT_S = 10.0
+"""For the head of a cluster to answer."""
 FORGET_S = 10.0
 """To delete what was left on the machines."""
 
@@ -71,18 +74,28 @@ def connect(address: str) -> Any:
     """Ray, connected to a cluster. ConfigError where none answers at this address."""
     ray = load_ray()
     try:
+        _check_address(address)
         ray.init(
             address=address,
             log_to_driver=False,
             logging_level="error",
             include_dashboard=False if address == LOCAL else None,
         )
-    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+    except (ray.exceptions.RayError, ConnectionError, ValueError, RuntimeError, OSError) as error:
         raise ConfigError(
             f"--ray {address}: no cluster can be used there ({describe(error)}); start one with "
             f"`ray start --head`, or use --ray {LOCAL}"
         ) from error
     return ray
+
+
+def _check_address(address: str) -> None:
+    """Ray waits a minute for an address that does not answer. OSError or ValueError where none would."""
+    host, is_pair, port = address.rpartition(":")
+    if address.startswith("ray://"):
+        raise ValueError("Ray Client cannot be used; give the address of the head, such as 10.0.0.1:6379")
+    if is_pair:
+        socket.create_connection((host, int(port)), CONNECT_S).close()
 
 
 def needs_of_runs(

@@ -137,9 +137,10 @@ def test_a_machine_that_is_killed_costs_its_run_and_one_that_joins_takes_it(
     assert len(told) == 1 and "its machine or process was lost" in told[0]
 
 
-def test_an_address_without_a_cluster_is_one_line() -> None:
-    with pytest.raises(ConfigError, match=r"^--ray 127\.0\.0\.1:1: no cluster can be used there .*ray start"):
-        connect("127.0.0.1:1")
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:x", "ray://127.0.0.1:10001"])
+def test_an_address_without_a_cluster_is_one_line(address: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^--ray {address}: no cluster can be used there .*ray start"):
+        connect(address)
 
 
 def test_real_runs_on_a_cluster_of_this_machine_answer_as_those_without(tmp_path: Path) -> None:
