@@ -141,6 +141,7 @@ class Cluster:
     _running: dict[Any, tuple[Unit, int, float]] = field(default_factory=dict, init=False)
     _bundles: dict[str, Any] = field(default_factory=dict, init=False)
     _dataset: Any = field(default=None, init=False)
+    _player: Any = field(default=None, init=False)
     _without_s: float | None = field(default=None, init=False)
 
     def submit(self, unit: Unit) -> None:
@@ -195,7 +196,9 @@ class Cluster:
             raise ConfigError("--ray: no machine is left in the cluster; start some, then add --resume")
         while self._waiting and slots and len(self._running) <= slots:
             unit, tries = self._waiting.popleft()
-            play = self.ray.remote(self.play).options(**self.needs.options(), name=str(unit))
+            if self._player is None:  # once: each is sent to the machines anew
+                self._player = self.ray.remote(self.play)
+            play = self._player.options(**self.needs.options(), name=str(unit))
             ref = play.remote(self.job, unit, self._bundle(unit), self._dataset)
             self._running[ref] = unit, tries, self.clock()
 
