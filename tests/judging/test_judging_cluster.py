@@ -25,14 +25,14 @@ from autometa.judging.travel import fingerprint, pack, unpack
 
 GB = 10**9
 DATASET = Path("photos")
-LARGE = {
+LARGE: dict[str, Any] = {
     "Alive": True,
     "NodeID": "a",
     "Resources": {"CPU": 4.0, "memory": 8.0 * GB},
     "Labels": {"kind": "large"},
 }
-SMALL = {"Alive": True, "NodeID": "b", "Resources": {"CPU": 2.0, "memory": 4.0 * GB}}
-LOST = {"Alive": False, "NodeID": "c", "Resources": {"CPU": 64.0, "memory": 64.0 * GB}}
+SMALL: dict[str, Any] = {"Alive": True, "NodeID": "b", "Resources": {"CPU": 2.0, "memory": 4.0 * GB}}
+LOST: dict[str, Any] = {"Alive": False, "NodeID": "c", "Resources": {"CPU": 64.0, "memory": 64.0 * GB}}
 
 
 class Lost(Exception):
