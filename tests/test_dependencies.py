@@ -55,7 +55,10 @@ def imported(*places: str) -> set[str]:
 def test_the_programs_import_what_they_depend_on_and_depend_on_what_they_import() -> None:
     used = imported("autometa", "ingestion", "scoring", "baselines", "run_local.py")
     needed = modules(PROJECT["dependencies"])
-    in_extras = modules([*EXTRAS["weights"], *EXTRAS["fast"], *EXTRAS["playground"]]) | WHERE_INSTALLED
+    extras = [
+        package for name in ("weights", "fast", "playground", "distributed") for package in EXTRAS[name]
+    ]
+    in_extras = modules(extras) | WHERE_INSTALLED
     assert used - in_extras == needed - WITHOUT_IMPORT
 
 
@@ -74,7 +77,8 @@ def test_every_package_of_the_engines_is_in_an_extra() -> None:
 @pytest.mark.medium
 def test_tests_import_only_what_their_extra_installs() -> None:
     helpers = {file.stem for folder in ("tests", "scripts") for file in (ROOT / folder).rglob("*.py")}
-    installed = modules([*PROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["weights"], *EXTRAS["fast"]])
+    extras = [package for name in ("test", "weights", "fast", "distributed") for package in EXTRAS[name]]
+    installed = modules([*PROJECT["dependencies"], *extras])
     assert imported("tests") - helpers - installed == set()
 
 

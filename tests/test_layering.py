@@ -36,6 +36,7 @@ DOORS = {
     "yaml": {"autometa/core/settings.py", "scoring"},
     "rich": {"autometa/display.py", "autometa/cli/output.py"},
     "safetensors": {"autometa/core/files.py"},
+    "ray": {"autometa/judging/cluster.py"},
     "gradio": {"autometa/classifier/playground.py"},
     "PIL": {"ingestion/formats.py", "ingestion/loose_images.py", "ingestion/pixels.py"},
 }

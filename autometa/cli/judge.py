@@ -25,7 +25,6 @@ from autometa.cli.options import (
 from autometa.cli.output import make_console, print_columns
 from autometa.cli.program import FAILED, Command
 from autometa.cli.run import complete_submission
-from autometa.core.budget import MemoryBudget
 from autometa.core.errors import ConfigError
 from autometa.display import Display
 from autometa.judging.options import JudgeOptions
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     from autometa.judging.submissions import Submission
     from autometa.judging.verdict import Verdict
 
-USUAL_QUERIES = 20
-
 
 @click.command(
     cls=Command,
@@ -45,6 +42,7 @@ USUAL_QUERIES = 20
         "autometa judge submissions/*.zip --dataset photos --seeds 3 -o judged",
         "autometa judge submissions/*.zip --dataset photos --seeds 3 -o judged --resume",
         "autometa judge autometa prototypical random --time-budget 1m --json > judging.json",
+        "autometa judge submissions/*.zip --dataset photos --ray 10.0.0.1:6379 -o judged",
     ),
 )
 @click.argument(
@@ -55,7 +53,7 @@ USUAL_QUERIES = 20
 @json_option("judging.json")
 @level_options
 def judge(submissions: tuple[str, ...], config: Path | None, as_json: bool, **given: Any) -> None:
-    """Run submissions on the same tasks, one after the other, and rank them.
+    """Run submissions on the same tasks, one after the other or on a cluster, and rank them.
 
     SUBMISSIONS are folders, zips, or names of baselines. Each runs once for each seed, as `autometa run` would do it,
     in a process of its own with its own time, memory and sandbox. Every run that has ended is in runs.jsonl at once,
@@ -87,16 +85,15 @@ def _judge(
 ) -> tuple[Verdict, Path]:
     """Do the runs that are missing; the verdict, and its page."""
     from autometa.judging import folder as place  # noqa: PLC0415 - these are slow to import
-    from autometa.judging.executor import Pool  # noqa: PLC0415
     from autometa.judging.judge import judge as do  # noqa: PLC0415
     from autometa.judging.judge import list_units, missing_units  # noqa: PLC0415
-    from autometa.judging.runs import RunPlayer  # noqa: PLC0415
+    from autometa.judging.places import choose_place  # noqa: PLC0415
 
     name = f"{dataset.resolve().name}-judging-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = options.output or Path("output") / name
     with place.claim_judging(folder, resume=options.resume, overwrite=options.overwrite):
-        memory = _memory_bytes(options, place.earlier_memory(folder))
-        identity, ledger = place.identity_of(dataset, options, memory), place.ledger_of(folder)
+        machines = choose_place(options, place.earlier_memory(folder))
+        identity, ledger = place.identity_of(dataset, options, machines.memory_bytes), place.ledger_of(folder)
         ledger.open(identity)
         if ledger.cut_bytes:
             display.line(f"{ledger.file}: its damaged end is cut off ({ledger.cut_bytes} bytes)")
@@ -104,30 +101,12 @@ def _judge(
         missing = missing_units(units, ledger, display.line, retry_failed=options.retry_failed)
         display.line(f"{len(units)} runs, {len(units) - len(missing)} of them done before")
         if missing:
-            _decode(dataset, options, memory, display)
-            player = RunPlayer(folder, dataset, options, memory)
-            do(missing, ledger, Pool(player.play, options.jobs, player.programs.stop), display.line)
+            do(missing, ledger, machines.executor(folder, dataset, display.line), display.line)
         from autometa.judging.verdict import decide  # noqa: PLC0415 - imports torch, so only after the runs
 
         names = [each.name for each in submissions]
         verdict = decide(identity, names, options.all_seeds, ledger.rows(), options.tasks_per_dataset)
         return verdict, place.write_verdict(folder, verdict)
-
-
-def _memory_bytes(options: JudgeOptions, earlier: int | None) -> int:
-    """The memory budget of each run: those that go on at the same time share what is free."""
-    return options.memory_budget or earlier or MemoryBudget.of_machine().total_bytes // options.jobs
-
-
-def _decode(dataset: Path, options: JudgeOptions, memory_bytes: int, display: Display) -> None:
-    """Decode the images once, so that no run is slower than the others for it. InputError for a bad dataset."""
-    from autometa.judging.images import fill_cache  # noqa: PLC0415 - slow to import
-
-    display.line("decodes the images, once for all runs")
-    task_images = options.ways[1] * max(options.shots[1], options.query_per_class or USUAL_QUERIES)
-    fill_cache(
-        dataset, options.image_size, options.image_shape, task_images=task_images, memory_bytes=memory_bytes
-    )
 
 
 def _show(verdict: Verdict, display: Display) -> None:

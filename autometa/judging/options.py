@@ -21,6 +21,16 @@ class JudgeOptions(RunOptions):
         3, "Runs of each submission, each with a split and tasks of its own.", metavar="N", ge=1, le=1000
     )
     jobs: int = option(1, "Runs at a time; they share the processors.", metavar="N", ge=1, le=256)
+    ray: str | None = option(
+        None,
+        "Runs go to the machines of a Ray cluster: its address, or `auto`, or `local` for one on this machine; "
+        "--jobs is of each machine then.",
+        metavar="ADDRESS",
+        unset="runs on this machine, without Ray",
+    )
+    ray_label: str | None = option(
+        None, "With --ray: only machines with this label.", metavar="KEY=VALUE", unset="all machines"
+    )
     output: Path | None = option(
         None,
         "Where results go; NAME is that of the dataset.",
@@ -44,6 +54,24 @@ class JudgeOptions(RunOptions):
         if value and not info.data.get("resume"):
             raise ValueError("goes on with an earlier judging; add resume")
         return value
+
+    @field_validator("ray_label")
+    @classmethod
+    def _check_label(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None:
+            return None
+        key, is_pair, text = value.partition("=")
+        if not (is_pair and key and text):
+            raise ValueError("must be KEY=VALUE, such as machine=large")
+        if not info.data.get("ray"):
+            raise ValueError("is of a cluster; add ray")
+        return value
+
+    @property
+    def label(self) -> tuple[str, str] | None:
+        """The label that machines of a cluster must have."""
+        key, _, value = (self.ray_label or "").partition("=")
+        return (key, value) if key else None
 
     @property
     def all_seeds(self) -> tuple[int, ...]:

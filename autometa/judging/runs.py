@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,24 +28,26 @@ MOST_PRINTED = 64 * 1024
 @dataclass
 class RunPlayer:
     """Does runs. `folder`: of the judging, where the files of a run are in `runs/NAME/SEED`; `memory_bytes`: the
-    memory budget of each run."""
+    memory budget of each run; `variables`: of its environment, in addition."""
 
     folder: Path
     dataset: Path
     options: JudgeOptions
     memory_bytes: int
     programs: Programs = field(default_factory=Programs)
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def play(self, unit: Unit) -> Row | None:
         """Do a run and keep its files; None if it was stopped. OSError where its folder cannot be made."""
         output = run_folder(self.folder, unit.submission.name, unit.seed)
         remove(output)  # of a run that was killed
         output.parent.mkdir(parents=True, exist_ok=True)
-        printed = output.with_name(f"{output.name}.log")
+        printed = log_of(output)
         temporary = tempfile.mkdtemp(prefix="judging-")
         try:
             limit_s = self.options.time_budget + GRACE_S
-            ended = self.programs.run(self.command(unit, output), printed, limit_s, {"TMPDIR": temporary})
+            variables = {**self.variables, "TMPDIR": temporary}
+            ended = self.programs.run(self.command(unit, output), printed, limit_s, variables)
         finally:
             remove(Path(temporary))  # a run that is killed leaves what its submission has written
         if ended is None:
@@ -70,6 +73,11 @@ class RunPlayer:
 def run_folder(folder: Path, name: str, seed: int) -> Path:
     """Where the files of a run are."""
     return folder / "runs" / name / str(seed)
+
+
+def log_of(output: Path) -> Path:
+    """Where what the program of a run printed is."""
+    return output.with_name(f"{output.name}.log")
 
 
 def make_row(unit: Unit, output: Path, ended: Ended, said: str) -> Row:

@@ -1,0 +1,166 @@
+"""What judging on a Ray cluster costs beside its runs, and what clusters of up to 1,000 machines would do.
+
+    python benchmarks/distributed.py [--quick] [--json FILE]
+
+`overhead_ms_per_trial`: milliseconds for each run beside what it does itself: sending it, taking its row and files,
+writing the ledger, on a cluster of one machine. `bytes_per_trial`: what travels with it, without the submission,
+which goes to each machine once. `nodes_N/efficiency`: runs that wait for a second on N machines, as a share of what
+so many machines could do (reference: 1). All machines are this one, so runs must not compute; what its processors
+would do on several machines is not measured. `simulated_workers_N/utilisation`: a discrete simulation
+(`_cluster_simulation.py`) with this overhead and ten runs a machine, whose seconds are drawn around 150 s, as those
+of the arena at 180 s are; with `judge_load`, the share of the time in which the judge is busy. Needs `pip install
+'autometa[distributed]'`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _cluster_simulation import simulate
+from _learner_report import Report, Row, row
+
+from autometa.judging.cluster import Cluster, Needs, connect, load_ray, new_token
+from autometa.judging.guest import Job, Played
+from autometa.judging.judge import judge
+from autometa.judging.ledger import Identity, Ledger
+from autometa.judging.ledger import Row as RunRow
+from autometa.judging.options import JudgeOptions
+from autometa.judging.submissions import Submission, Unit, digest
+from autometa.judging.travel import pack
+
+NODES = (1, 2, 3)
+WORKERS = (1, 3, 10, 30, 100, 300, 1000)
+RUNS_EACH = 10
+RUN_S, SPREAD = 150.0, 0.15
+"""Seconds of a run with a budget of 180 s, and the standard deviation of their logarithm."""
+START_S = 20.0
+"""Seconds that a machine decodes images before its first run."""
+TASKS = 90
+MEMORY, STORE = 10**8, 10**8
+WAIT_S = 1.0
+
+
+def play(job: Job, unit: Unit, bundle: bytes, _dataset: bytes | None) -> Played:
+    """A run that waits, and leaves a file of predictions for each task."""
+    time.sleep(0.0 if unit.submission.name == "idle" else WAIT_S)
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        for task in range(TASKS):
+            archive.writestr(
+                f"{unit.seed}/ingestion/task_{task}.predict", "0.100000 0.200000 0.700000\n" * 25
+            )
+    row = RunRow(
+        submission=unit.submission.name,
+        seed=unit.seed,
+        digest=unit.submission.digest,
+        status="ok",
+        accuracies=(0.5,) * TASKS,
+    )
+    return Played("here", row, whole.getvalue())
+
+
+class Machines:
+    """A cluster with machines that are all this one."""
+
+    def __init__(self, count: int) -> None:
+        from ray.cluster_utils import Cluster as Made  # noqa: PLC0415 - an optional package
+
+        load_ray().cloudpickle.register_pickle_by_value(sys.modules[play.__module__])
+        given: dict[str, Any] = {"num_cpus": 1, "memory": MEMORY, "object_store_memory": STORE}
+        self._made = Made(initialize_head=True, head_node_args=given)
+        for _ in range(count - 1):
+            self._made.add_node(**given)
+
+    def judge(self, folder: Path, name: str, runs: int) -> float:
+        """Seconds that so many runs of a submission take, after a first one that starts processes."""
+        bundle = folder / name
+        bundle.mkdir(exist_ok=True)
+        (bundle / "model.py").write_text("pass\n")
+        own = Submission(name, bundle, digest(bundle))
+        ray = connect(self._made.address)
+        job = Job(new_token(), folder, "", JudgeOptions(), MEMORY // 2, 1, 10)
+        cluster = Cluster(ray, job, Needs(1, MEMORY // 2), folder / "out", print, play=play)
+        for seed in range(cluster.slots()):
+            cluster.submit(Unit(own, seed))
+        for _ in range(cluster.slots()):
+            cluster.wait()
+        ledger = Ledger(folder / f"{name}.jsonl")
+        ledger.open(Identity(dataset="made up", options={}))
+        began = time.monotonic()
+        cluster.close, close = lambda: None, cluster.close  # type: ignore[method-assign]
+        judge([Unit(own, seed) for seed in range(runs)], ledger, cluster, lambda _: None)
+        seconds = time.monotonic() - began
+        close()
+        return seconds
+
+    def close(self) -> None:
+        """End all machines."""
+        self._made.shutdown()
+
+
+def measure_overhead(folder: Path, runs: int) -> tuple[float, int]:
+    """Seconds and bytes for each run that does nothing."""
+    machines = Machines(1)
+    try:
+        seconds = machines.judge(folder, "idle", runs) / runs
+    finally:
+        machines.close()
+    return seconds, len(pack(folder / "out" / "runs" / "idle")) // runs
+
+
+def measure_efficiency(folder: Path, nodes: int, runs: int) -> float:
+    """The share of what so many machines could do."""
+    machines = Machines(nodes)
+    try:
+        seconds = machines.judge(folder, f"waits-{nodes}", runs * nodes)
+    finally:
+        machines.close()
+    return runs * WAIT_S / seconds
+
+
+def simulated_rows(overhead_s: float) -> Iterator[Row]:
+    """Clusters of all sizes with this overhead."""
+    for workers in WORKERS:
+        seconds = RUN_S * np.random.default_rng(workers).lognormal(0, SPREAD, RUNS_EACH * workers)
+        found = simulate(seconds.tolist(), workers, overhead_s, START_S)
+        note = f"judge busy {found.judge_load:.1%}, half done after {found.half_s:.0f} of {found.makespan_s:.0f} s"
+        name = f"distributed/simulated_workers_{workers}"
+        yield row(f"{name}/utilisation", found.utilisation, "share", 1.0, note=note)
+        yield row(f"{name}/judge_load", found.judge_load, "share")
+
+
+def main() -> None:
+    """Parse the command line, measure, write."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to this file")
+    parser.add_argument("--quick", action="store_true", help="fewer runs, one and two machines")
+    asked = parser.parse_args()
+    load_ray()
+    idle, waiting, nodes = (50, 5, NODES[:2]) if asked.quick else (300, 20, NODES)
+    report = Report(asked.json, f"{idle} idle runs, {waiting} a machine that wait {WAIT_S:g} s", resume=False)
+    with tempfile.TemporaryDirectory(prefix="distributed-") as scratch:
+        overhead_s, n_bytes = measure_overhead(Path(scratch), idle)
+        report.add(
+            [
+                row("distributed/overhead_ms_per_trial", 1000 * overhead_s, "ms", 50.0),
+                row("distributed/bytes_per_trial", n_bytes, "bytes"),
+            ]
+        )
+        for count in nodes:
+            share = measure_efficiency(Path(scratch), count, waiting)
+            report.add([row(f"distributed/nodes_{count}/efficiency", share, "share", 1.0)])
+    report.add(list(simulated_rows(overhead_s)))
+
+
+if __name__ == "__main__":
+    main()
