@@ -12,14 +12,16 @@ import difflib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ingestion.datasets import Dataset, dataset_from_names
 from ingestion.errors import InputError
 from ingestion.folders import counted, is_file, is_folder, printable, shortlist
+from ingestion.sources import Roles, Source
 from ingestion.tables import read_json
 from ingestion.tasks import Rows
 
@@ -76,6 +78,52 @@ def read_class_split(path: Path) -> ClassSplit:
             f"{', '.join(TABLES.values())}"
         )
     return _checked(path, parts)
+
+
+def divide_source(source: Source, split: ClassSplit, parts: Collection[str] = (TRAIN, VALID, TEST)) -> Source:
+    """The source with a dataset for each of these parts, whose classes are never in another; classes of no part are
+    left out, with a note. InputError where there is not just one dataset, or it lacks a class of the split."""
+    if len(source.datasets) != 1:
+        how = "which its folders divide already" if source.roles else "and a class split is for one"
+        raise InputError(
+            f"class split: {counted(len(source.datasets), 'dataset')} here ({shortlist(source.datasets)}), {how}; "
+            "name one dataset with all its classes, or leave the class split out"
+        )
+    (dataset,) = source.datasets.values()
+    ids = dict(zip(TABLES, split.ids_in(dataset.class_names, dataset.name), strict=True))
+    used = {key: _with_classes(dataset, ids[key], key) for key in TABLES if key in parts and len(ids[key])}
+    names = {key: (used[key].name,) if key in used else () for key in TABLES}
+    told = ", ".join(
+        f"{counted(len(d.class_names), 'class', 'classes')} for {key}" for key, d in used.items()
+    )
+    note = f"class split {split.digest}: {told}"
+    roles = Roles(names[TRAIN], names[VALID], names[TEST], note, are_strict=True)
+    notes = (*source.notes, note, *_told_of_rest(dataset, ids, used))
+    return Source({d.name: d for d in used.values()}, roles=roles, notes=notes)
+
+
+def _with_classes(dataset: Dataset, ids: Rows, key: str) -> Dataset:
+    """The dataset with these classes alone, named after it and its part."""
+    rows = dataset.rows_of_classes(ids.tolist())
+    classes = [dataset.class_names[label] for label in dataset.labels[rows]]
+    part = Path(TABLES[key]).stem
+    return dataset_from_names(f"{dataset.name}-{part}", [dataset.files[row] for row in rows], classes)
+
+
+def _told_of_rest(dataset: Dataset, ids: Mapping[str, Rows], used: Container[str]) -> list[str]:
+    """A line for the classes of each part that is not used, and one for those of no part."""
+    lines = [
+        f"{counted(len(own), 'class', 'classes')} of {key} left out: not used here"
+        for key, own in ids.items()
+        if len(own) and key not in used
+    ]
+    rest = np.setdiff1d(np.arange(len(dataset.class_names)), np.concatenate(list(ids.values())))
+    if rest.size:
+        named = _named(dataset.class_names[place] for place in rest)
+        lines.append(
+            f"{counted(rest.size, 'class', 'classes')} in no part of the class split, left out: {named}"
+        )
+    return lines
 
 
 def _read_parts(file: Path) -> dict[str, tuple[str, ...]]:
