@@ -52,7 +52,7 @@ def identity_of(settings: IngestionSettings, prepared: Prepared) -> RunIdentity:
         protocol=prepared.split.protocol,
         tasks=form,
         image_shape=prepared.preparation.shape,
-        class_split=prepared.class_split and prepared.class_split.digest,
+        class_split=None if prepared.class_split is None else prepared.class_split.digest,
     )
 
 
