@@ -7,7 +7,7 @@ import csv
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -27,6 +27,8 @@ from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import EncoderSpec, build_encoder
 from autometa.learners.episodes import EpisodeSampler, InputEpisodes, PoolSource
 from autometa.learners.recipe import Recipe, build_learner
+from autometa.learners.rotated import RotatedImages
+from autometa.learners.storage import Storage
 from autometa.learners.training import Training, Validation
 from autometa.learners.training_settings import TrainingSettings
 from ingestion import decode_image
@@ -36,13 +38,13 @@ FIT, VALIDATION = 0.6, 0.15
 """Shares of the classes to fit and to validate on; the others are for the test."""
 QUERIES = 5
 SAMPLING_FORM = EpisodeSpec((5, 5), (5, 5), 15)
-SAMPLING_PX = 28
-META_BATCH = 16
+SAMPLING_PX, META_BATCH = 28, 16
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images uint8 [n, 3, h, w] with their `files`, and the class ids to fit, to validate and to test on."""
+    """Images uint8 [n, 3, h, w] with their `files`, and the class ids to fit, to validate and to test on. `rotates`:
+    a class to fit on counts as four, by its rotations (Vinyals et al. 2016, on Omniglot)."""
 
     pool: ImagePool
     files: tuple[Path, ...]
@@ -51,10 +53,18 @@ class Dataset:
     test: Rows
     ways: int = 5
     shots: int = 3
+    class_names: tuple[str, ...] = ()
+    rotates: bool = False
+
+    @property
+    def images(self) -> RotatedImages:
+        """All images as they are, then those to fit on in further rotations, if there are any."""
+        rotated = np.flatnonzero(np.isin(self.pool.labels, self.fit if self.rotates else []))
+        return RotatedImages(self.pool, np.arange(len(self.pool.labels)), rotated, self.fit)
 
     @property
     def form(self) -> EpisodeSpec:
-        """Seeds of the tasks to validate and to test on."""
+        """The form of the tasks to validate and to test on."""
         return EpisodeSpec((self.ways, self.ways), (self.shots, self.shots), QUERIES)
 
     def validation_tasks(self, n: int) -> ValidationEpisodes:
@@ -76,11 +86,10 @@ class Dataset:
             recipe.shots or (1, 2 * self.shots - 1),
             recipe.queries_per_class or QUERIES,
         )
-        sampler = EpisodeSampler(self.pool, self.fit, form, rng, recipe.unlabelled_per_class)
+        sampler = self.images.build_sampler(form, rng, recipe.unlabelled_per_class)
         return PoolSource(inputs, sampler, recipe.augmentation)
 
 
-@lru_cache(maxsize=1)
 def choose_datasets(data: Path, names: str | None) -> list[Path]:
     """The datasets of a folder, or those of comma-separated names. SystemExit names one that is not there."""
     folders = sorted(file.parent for file in data.glob("*/labels.csv"))
@@ -91,6 +100,7 @@ def choose_datasets(data: Path, names: str | None) -> list[Path]:
     return [folder for folder in folders if folder.name in chosen]
 
 
+@lru_cache(maxsize=1)
 def load(folder: Path) -> Dataset:
     """A dataset in Meta-Album layout, its images 128 px as a run sees them."""
     with (folder / "labels.csv").open(encoding="utf-8") as stream:
@@ -104,14 +114,15 @@ def load(folder: Path) -> Dataset:
     order = np.random.default_rng(SPLIT_SEED).permutation(len(classes))
     parts = np.split(order, np.cumsum([int(FIT * len(order)), int(VALIDATION * len(order))]))
     fit, validation, test = (np.sort(part) for part in parts)
-    return Dataset(pool, files, fit, validation, test)
+    return Dataset(pool, files, fit, validation, test, class_names=tuple(classes))
 
 
 @lru_cache(maxsize=2)
-def prepared(folder: Path, spec: EncoderSpec) -> torch.Tensor:
-    """All images of a dataset as inputs of an encoder, [n, ...]. They are the same for all learners, since nothing
-    before is trained."""
-    return build_encoder(spec).prepare(load(folder).pool.images)
+def prepared(folder: Path, spec: EncoderSpec, rotated: tuple[int, ...] = ()) -> torch.Tensor:
+    """All images of a dataset as inputs of an encoder, [n, ...], then those of `rotated` classes by 90, 180 and 270°.
+    They are the same for all learners, since nothing before is trained."""
+    images = replace(load(folder), fit=np.array(rotated, dtype=np.int64), rotates=True).images
+    return images.prepare(build_encoder(spec), UNLIMITED, Storage)
 
 
 class PerImageLoader:
@@ -158,8 +169,7 @@ def compare_sampling(folder: Path, batches: int) -> SamplingSpeed | None:
 
     def sampler() -> tuple[EpisodeSampler, np.random.Generator]:
         rng = np.random.default_rng(0)
-        classes = np.arange(data.pool.classes)
-        return EpisodeSampler(data.pool, classes, SAMPLING_FORM, rng), rng
+        return EpisodeSampler(data.pool, np.arange(data.pool.classes), SAMPLING_FORM, rng), rng
 
     def draw(source: PoolSource) -> tuple[torch.Tensor, torch.Tensor]:
         episodes = source.draw(META_BATCH)
@@ -287,5 +297,4 @@ def same_steps(
     train_reference(network, data.source(inputs, recipe), recipe.training)
     if reference_accuracies(network, inputs, validations.episodes).mean() <= before:
         network.load_state_dict(first)
-    ours = learner.validate(inputs, tests).accuracies
-    return ours, reference_accuracies(network, inputs, tests.episodes)
+    return learner.validate(inputs, tests).accuracies, reference_accuracies(network, inputs, tests.episodes)

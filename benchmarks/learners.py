@@ -5,6 +5,10 @@
 DIR holds datasets in Meta-Album layout. Tasks (`--ways`, `--shots`, 5 queries a class) over test classes, the same
 for all learners; accuracies are normalised (0 % is chance), intervals are those over tasks. The comparison
 with another implementation of prototypical networks needs `pip install easyfsl --no-deps`.
+
+`--class-split FILE --datasets NAME` names the classes to fit, to validate and to test on, in the forms that
+`autometa run` takes. With `--rotations` each class to fit on counts as four, by its rotations (Vinyals et al. 2016,
+on Omniglot).
 """
 
 from __future__ import annotations
@@ -21,8 +25,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from _learner_data import Dataset, compare_sampling, float64_difference, load, prepared, same_steps
+from _learner_data import Dataset, compare_sampling, float64_difference, same_steps
 from _learner_report import Report, Row, row
+from _learner_settings import Settings, split_of_one
 
 from autometa.core.budget import TimeBudget
 from autometa.data.episodes import Episode
@@ -35,6 +40,7 @@ from autometa.learners.recipe import LEARNERS, Recipe, build_learner, find_learn
 from autometa.learners.training import Training, Validation
 from autometa.learners.training_settings import TrainingSettings
 from autometa.learners.transfer.classification import CLASSIFICATION_SPEC
+from ingestion import InputError
 
 SMALL, LARGE = 28, 128
 """Pixels of images for networks from scratch, and for pretrained ones."""
@@ -61,28 +67,6 @@ FROM_SCRATCH = ("train_from_scratch",)
 """Learners that do not use a pretrained network."""
 REFERENCE = "easyfsl"
 TIMED = 20
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a result depends on besides its unit: seconds of training, its seeds, numbers of tasks and steps."""
-
-    data: Path
-    seconds: float
-    seeds: tuple[int, ...]
-    tests: int
-    validations: int
-    reference_steps: int
-    ways: int
-    shots: int
-
-    def __str__(self) -> str:
-        form = f"{self.ways} ways, {self.shots} shots"
-        return f"{form}, {self.seconds:g} s, seeds {self.seeds}, {self.tests} + {self.validations} tasks"
-
-    def dataset(self, name: str) -> Dataset:
-        """A dataset with tasks of this form."""
-        return replace(load(self.data / name), ways=self.ways, shots=self.shots)
 
 
 @dataclass(frozen=True)
@@ -128,7 +112,6 @@ def episode_s(learner: EpisodicLearner, data: Dataset, tasks: Sequence[Episode])
 
 def measure_learner(unit: Unit, settings: Settings) -> list[Row]:
     """Accuracies on the test tasks before and after training, averaged over seeds; seconds of an episode."""
-    folder = settings.data / unit.dataset
     data = settings.dataset(unit.dataset)
     tests, validations = data.test_tasks(settings.tests), data.validation_tasks(settings.validations)
     found: list[tuple[Scores, Scores]] = []
@@ -136,7 +119,8 @@ def measure_learner(unit: Unit, settings: Settings) -> list[Row]:
     for seed in settings.seeds:
         recipe = unit.recipe(seed=seed)
         learner = build_learner(recipe)
-        inputs = prepared(folder, recipe.encoder.model_copy(update=dict(find_learner(unit.learner).encoder)))
+        encoder = recipe.encoder.model_copy(update=dict(find_learner(unit.learner).encoder))
+        inputs = settings.inputs(unit.dataset, encoder)
         before = learner.validate(inputs, tests).accuracies
         validation, budget = Validation(inputs, validations), TimeBudget.of(settings.seconds)
         source = data.source(inputs, recipe)
@@ -159,12 +143,12 @@ def measure_learner(unit: Unit, settings: Settings) -> list[Row]:
 def measure_reference(unit: Unit, settings: Settings) -> list[Row]:
     """Ours and easyfsl's prototypical network from the same weights over the same steps, averaged over seeds;
     `float64` is the largest relative difference of their losses over some steps without rounding errors."""
-    steps, folder = settings.reference_steps, settings.data / unit.dataset
+    steps = settings.reference_steps
     data, found, exact = settings.dataset(unit.dataset), [], 0.0
     tests, validations = data.test_tasks(settings.tests), data.validation_tasks(settings.validations)
     for seed in settings.seeds:
         recipe = unit.recipe(seed=seed, max_steps=steps, validate_every=steps, patience=steps)
-        inputs = prepared(folder, recipe.encoder)
+        inputs = settings.inputs(unit.dataset, recipe.encoder)
         exact = max(exact, float64_difference(recipe, data.source(inputs, recipe)))
         found.append(same_steps(recipe, data, inputs, tests, validations))
     ours, theirs = (100 * np.mean(part, axis=0) for part in zip(*found, strict=True))
@@ -221,6 +205,14 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--markdown", type=Path, help="also write a table to this file")
     parser.add_argument("--datasets", default="SCRIPTS,ICONS,FLAGS")
+    parser.add_argument(
+        "--class-split",
+        type=Path,
+        help="classes to fit, validate and test on of the one dataset, JSON or folder",
+    )
+    parser.add_argument(
+        "--rotations", action="store_true", help="count each class to fit on as four, by its rotations"
+    )
     parser.add_argument("--learners", default=",".join(LEARNERS))
     parser.add_argument("--encoders", default="conv4,tf_efficientnet_lite0")
     parser.add_argument("--ways", type=int, default=5, help="of tasks")
@@ -250,7 +242,16 @@ def main() -> None:
         (100, 40, 30) if quick else (400, 150, 300),
     )
     counts = (options.tests or counts[0], *counts[1:])
-    settings = Settings(options.data, seconds, seeds, *counts, options.ways, options.shots)
+    settings = Settings(
+        options.data,
+        seconds,
+        seeds,
+        *counts,
+        options.ways,
+        options.shots,
+        split_of_one(options.class_split, datasets),
+        options.rotations,
+    )
     threads = options.threads or (1 if options.jobs > 1 else torch.get_num_threads())
     torch.set_num_threads(threads)
     report = Report(options.json, str(settings), resume=options.resume)
@@ -273,4 +274,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        raise SystemExit(str(error)) from error

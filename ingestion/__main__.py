@@ -75,6 +75,12 @@ def flag(name: str, **attributes: Any) -> Callable[[F], F]:
 @flag("shots", type=read_range, metavar="LOW-HIGH", default="1-20")
 @flag("query_images_per_class", type=int, default=20)
 @flag("protocol", type=click.Choice(get_args(Protocol)), default="auto")
+@flag(
+    "class_split",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="A file with the classes of meta-train, meta-valid and meta-test, instead of drawn ones.",
+)
 @flag("sandbox", type=click.Choice(get_args(SandboxChoice)), default="auto")
 @flag(
     "isolate_tasks",

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingestion.bundle import SubmissionConfig, open_bundle, read_config
+from ingestion.class_splits import TEST, TRAIN, VALID, ClassSplit, divide_source, read_class_split
 from ingestion.contract import TestSpec, wants_standby
 from ingestion.decoding import decode_source
 from ingestion.doubles import set_doubles_aside
-from ingestion.drawn_tasks import read_drawn_tasks
+from ingestion.drawn_tasks import DrawnSource, read_drawn_tasks
 from ingestion.errors import InputError
 from ingestion.image_size import FORMAT_PX, choose_image_size
 from ingestion.images import DecodedDataset, user_cache_dir
@@ -38,7 +39,8 @@ MOST_SET_ASIDE = 12
 class Prepared:
     """The inputs of meta-train and meta-test. `train` and `valid` follow the bundle's `config.json`. `preparation`:
     how images are prepared that a learner of this run is given later. `drawn_before`: the tasks came with the data,
-    which have no query label. `isolated`: each task has a process of its own."""
+    which have no query label. `isolated`: each task has a process of its own. `class_split`: the one that was asked
+    for."""
 
     bundle: Path
     config: SubmissionConfig
@@ -53,6 +55,7 @@ class Prepared:
     decode_s: float
     drawn_before: bool = False
     isolated: bool = False
+    class_split: ClassSplit | None = None
 
     @property
     def test_spec(self) -> TestSpec:
@@ -98,8 +101,8 @@ def prepare(settings: IngestionSettings, scratch: Path, on_event: OnEvent) -> Pr
     config = read_config(bundle)
     check_model(bundle)
     drawn = read_drawn_tasks(settings.input_data_dir)
-    folder = settings.input_data_dir
-    source = drawn.source if drawn else _without_doubles(read_source(folder), settings)
+    class_split = None if settings.class_split is None else read_class_split(settings.class_split)
+    source = _find_source(settings, config, drawn, class_split)
     px = _image_size(source, settings, on_event)
     source = choose_preparations(source, px, settings.image_shape)
     for line in summarise(source.notes):
@@ -126,7 +129,30 @@ def prepare(settings: IngestionSettings, scratch: Path, on_event: OnEvent) -> Pr
         isolated=settings.isolate_tasks,
         decode_s=decoded.seconds,
         drawn_before=drawn is not None,
+        class_split=class_split,
     )
+
+
+def _find_source(
+    settings: IngestionSettings,
+    config: SubmissionConfig,
+    drawn: DrawnSource | None,
+    class_split: ClassSplit | None,
+) -> Source:
+    """The datasets of a run; those of drawn tasks as they are, others with each image once. Where a class split
+    divides them, classes for validation are there only if the bundle asks for some."""
+    if drawn is not None:
+        if class_split is not None:
+            raise InputError(
+                f"class split {settings.class_split}: the tasks in {settings.input_data_dir} were drawn before; "
+                "leave it out"
+            )
+        return drawn.source
+    source = read_source(settings.input_data_dir)
+    if class_split is not None:
+        validates = bool(config.validation_datasets)
+        source = divide_source(source, class_split, (TRAIN, VALID, TEST) if validates else (TRAIN, TEST))
+    return _without_doubles(source, settings)
 
 
 def _without_doubles(source: Source, settings: IngestionSettings) -> Source:

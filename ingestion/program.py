@@ -230,10 +230,13 @@ class _Run:
         """`logs/experimental_settings.txt`: the settings and what they led to, without paths."""
         hidden = {
             "started", "input_data_dir", "output_dir", "cache_dir", "model_dir", "shared_dir", "submission",
+            "class_split",
         }  # fmt: skip
         shown = self.settings.model_dump(mode="json", exclude=hidden) | {"sandbox used": self.sandbox}
         lines = [f"{name}: {value}" for name, value in shown.items()]
         prepared = self.prepared
+        if prepared.class_split is not None:
+            lines.append(f"class split: {prepared.class_split.digest}")
         for name, group in (
             ("train", prepared.train),
             ("valid", prepared.valid),

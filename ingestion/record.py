@@ -6,10 +6,23 @@ import json
 import time
 from typing import Any
 
+from ingestion.class_splits import TEST, TRAIN, VALID
 from ingestion.outputs import RECORD_FILE, write_atomically, write_metadata
 from ingestion.prepare import Prepared
 from ingestion.result import IngestionResult
 from ingestion.settings import IngestionSettings
+
+
+def describe_class_split(settings: IngestionSettings, prepared: Prepared) -> dict[str, Any] | None:
+    """The name of the file with the split, its digest, and how many classes it names; None where there is none."""
+    if settings.class_split is None or prepared.class_split is None:
+        return None
+    split = prepared.class_split
+    return {
+        "file": settings.class_split.resolve().name,
+        "digest": split.digest,
+        "classes": {TRAIN: len(split.train), VALID: len(split.validation), TEST: len(split.test)},
+    }
 
 
 def write_record(
@@ -25,6 +38,7 @@ def write_record(
     record = {
         "submission": settings.submission.resolve().name,
         "protocol": prepared.split.protocol,
+        "class_split": describe_class_split(settings, prepared),
         "seed": settings.seed,
         "image_size": prepared.px,
         "image_shape": prepared.preparation.shape,

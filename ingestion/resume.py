@@ -25,7 +25,8 @@ WHOLE_BYTES = 2**20
 
 class RunIdentity(BaseModel):
     """What two runs must have in common for the second to continue with the learner of the first. `dataset` and
-    `bundle` are a name with a digest: of file names and classes, and of the bundle's files."""
+    `bundle` are a name with a digest: of file names and classes, and of the bundle's files. `class_split`: its
+    digest, where one was given."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -35,6 +36,7 @@ class RunIdentity(BaseModel):
     protocol: str
     tasks: dict[str, int | None]
     image_shape: Shape = "squeeze"
+    class_split: str | None = None
 
 
 def identity_of(settings: IngestionSettings, prepared: Prepared) -> RunIdentity:
@@ -50,6 +52,7 @@ def identity_of(settings: IngestionSettings, prepared: Prepared) -> RunIdentity:
         protocol=prepared.split.protocol,
         tasks=form,
         image_shape=prepared.preparation.shape,
+        class_split=None if prepared.class_split is None else prepared.class_split.digest,
     )
 
 

@@ -25,9 +25,10 @@ ImageShape = Shape | Literal["auto"]
 
 class IngestionSettings(BaseModel):
     """Everything that determines a run. Times in seconds; `query_images_per_class` None: chosen from the data
-    (a MetaDL root always has 20). `model_dir` None: the learner lies in the output folder. `predictions_only`: what
-    lies there may be shown to participants, so it gets neither the learner nor the truth. `started`: when the time
-    budget started, on `time.monotonic()`. `isolate_tasks`: a process for each task of meta-test, with nothing of
+    (a MetaDL root always has 20). `class_split`: a file with the classes of each part (`read_class_split`), None:
+    they are drawn, or the folder says. `model_dir` None: the learner lies in the output folder. `predictions_only`:
+    what lies there may be shown to participants, so it gets neither the learner nor the truth. `started`: when the
+    time budget started, on `time.monotonic()`. `isolate_tasks`: a process for each task of meta-test, with nothing of
     the one before. `shared_dir`: a further folder that the submission may write to, in
     common with other runs of it; for submissions that are trusted."""
 
@@ -36,6 +37,7 @@ class IngestionSettings(BaseModel):
     input_data_dir: Path
     submission: Path
     output_dir: Path
+    class_split: Path | None = None
     seed: int = Field(default=93, ge=0, le=2**32 - 1)
     image_size: ImageSize = 128
     image_shape: ImageShape = "squeeze"

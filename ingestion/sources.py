@@ -33,12 +33,13 @@ ROLE_NAMES = {
 @dataclass(frozen=True)
 class Roles:
     """Names of the datasets that hold the classes of meta-train, of its validation and of meta-test. `note`: the line
-    that tells it."""
+    that tells it. `are_strict`: classes for validation are never learned from."""
 
     train: tuple[str, ...]
     valid: tuple[str, ...]
     test: tuple[str, ...]
     note: str
+    are_strict: bool = False
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def split_source(
 ) -> Split:
     """Decide meta-train and meta-test; where `auto_queries`, also the queries per class.
 
-    If there is a splits file, or folders with a role each, these decide. Otherwise classes are split at random, by
+    If there is a splits file, or datasets with a role each, these decide. Otherwise classes are split at random, by
     the seed, within each dataset, or whole datasets if the cross-domain protocol is asked for. InputError if there
     are too few classes or images.
     """
@@ -122,7 +122,8 @@ def _split_by_roles(
     train = [part for part in usable if part.name in roles.train]
     valid = [part for part in usable if part.name in roles.valid]
     test = [part for part in usable if part.name in roles.test]
-    split = _checked(source, "within-domain", train or valid, test, config, aside)
+    learned = train if roles.are_strict else train or valid
+    split = _checked(source, "within-domain", learned, test, config, aside)
     return replace(split, train=(*train, *valid), valid_names=tuple(part.name for part in valid if train))
 
 

@@ -36,5 +36,11 @@ class FitOptions(ServingLimitOptions, WeightsOptions):
         "How images become square.",
         unset="squeeze, unless held-out classes say otherwise where images are far from square",
     )
+    class_split: Path | None = option(
+        None,
+        "Learn from the classes of meta-train, score on those of meta-valid: JSON, or a folder of tables.",
+        metavar="FILE|DIR",
+        unset="all classes",
+    )
     seed: int = option(0, "Seed of what is drawn.", metavar="N", ge=0, le=2**32 - 1)
     overwrite: bool = option(False, "Replace an earlier model in --output.")

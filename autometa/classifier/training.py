@@ -7,7 +7,7 @@ too few to learn from, pretrained backbones serve as they are.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,17 @@ from numpy.typing import NDArray
 
 from autometa.backbones import View
 from autometa.classifier.estimator import FewShotClassifier
+from autometa.classifier.held_out import score_held_out, without_scoring
 from autometa.classifier.options import FitOptions
+from autometa.classifier.reading import (
+    MOST_SHOTS,
+    MOST_WAYS,
+    QUERIES,
+    Progress,
+    ReadImages,
+    Report,
+    read_images,
+)
 from autometa.classifier.serving import (
     allowed_views,
     fitting_rows,
@@ -30,14 +40,13 @@ from autometa.classifier.serving import (
     settings_of,
     weight_bytes,
 )
-from autometa.classifier.shape_choice import choose_shape_of_datasets
-from autometa.classifier.sources import PX, RECORD, find_backbones, open_model, open_preset
+from autometa.classifier.sources import PX, RECORD, Source, find_backbones, open_model, open_preset
 from autometa.core.budget import Limits, MemoryBudget, TimeBudget
 from autometa.core.errors import ConfigError
 from autometa.core.files import DESCRIPTION
 from autometa.core.settings import Settings
 from autometa.data.episodes import EpisodeSpec
-from autometa.data.images import ImagePool, take_share_of_each_class
+from autometa.data.images import ImagePool
 from autometa.data.test_spec import FORMAT_PX, TestSpec
 from autometa.heads.modes import SIX_MODES
 from autometa.model.load import load_learner
@@ -46,14 +55,7 @@ from autometa.planning.choice_log import CHOICES_FILE
 from autometa.planning.stage_log import JOURNAL, STAGES_FILE
 from autometa.systems.autometa import Controller
 from autometa.systems.fixed import FixedSystem
-from ingestion import InputError, Preparation
-from ingestion.datasets import Dataset
-from ingestion.decoding import FEW_IMAGES, measure_pace
-from ingestion.doubles import set_doubles_aside
-from ingestion.image_size import choose_image_size
-from ingestion.images import DecodedDataset, decode_dataset, default_cache_dir, is_decoded
-from ingestion.sources import read_source, summarise
-from ingestion.survey import choose_preparation
+from ingestion import InputError
 
 LEAST_CLASSES, LEAST_IMAGES = 2, 12
 """With fewer, there is nothing to fit metrics to: pretrained backbones serve as they are. From there on, metrics
@@ -66,15 +68,8 @@ MEMBER = FOLDER.format(name="")
 """What an earlier fit leaves in its folder, beside files of tensors."""
 REMEMBERED, REMEMBERED_IN_ALL = 20, 2000
 """Examples that the saved classifier remembers, at most: of each class, and of all."""
-QUERIES, MOST_WAYS, MOST_SHOTS = 5, 20, 20
-"""Of the episodes by which the search judges."""
-DOUBLES_SHARE, SHAPE_SHARE, DECODING_SHARE = 0.05, 0.1, 0.4
-"""Of the time left: what comparing images may take, to find those that are there twice, what trying how they become
-square may, and what decoding may."""
 CLOSING_S, CLOSING_SHARE = 2.0, 0.1
 """Of the time budget: what remains to encode the examples and to write them, so much and this share."""
-Report = Callable[[str], None]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -94,43 +89,49 @@ def fit_folder(
     spent_s: float = 0.0,
 ) -> Fitted:
     """Learn from all labelled images under `dataset` within the budget of `options`, and save a classifier that knows
-    its classes. `spent_s`: seconds of the time budget that are spent already.
+    its classes; with a class split, from those of meta-train, and it is scored on those of meta-valid. `spent_s`:
+    seconds of the time budget that are spent already.
 
     InputError or ConfigError names the folder or the option that is wrong, and the fix.
     """
     budget = TimeBudget.of(options.time_budget - spent_s)
     folder = claim_folder(options.output, overwrite=options.overwrite)
-    decoded, preparation = _decode(dataset, options, budget, report, on_progress)
-    pool = _join(decoded)
+    read = read_images(dataset, options, budget, report, on_progress)
+    pool, held_out = read.pool, read.held_out
     if pool.classes < 2:
-        only = f"one class, `{_class_names(decoded)[0]}`" if pool.classes else "no class"
+        only = f"one class, `{read.class_names[0]}`" if pool.classes else "no class"
         raise InputError(
             f"{dataset}: {only} with images that can be read; two are needed: add a subfolder of images"
         )
     figures: dict[str, Any] = {"images": len(pool.images), "classes": pool.classes}
-    if _is_enough(pool):
-        figures |= _learn(pool, options, folder, budget, report)
-        model: Path | None = folder
-    else:
-        report(
-            f"{pool.classes} classes and {len(pool.images)} images are too few to learn from (from "
-            f"{LEAST_CLASSES} and {LEAST_IMAGES} on): pretrained backbones serve as they are"
-        )
-        model = None
-    preset = options.backbones or options.preset or "auto"
-    classifier = FewShotClassifier(model, preset=preset)
-    seen = open_preset(preset) if model is None else open_model(model, preparation)
-    seen = replace(seen, preparation=preparation)
-    if model is None:
-        seen = limit_preset(seen, limits_of(options), pool, report)
+    model = folder if _is_enough(pool) else None
+    if model is not None:
+        learning = budget if held_out is None else without_scoring(budget)
+        figures |= _learn(pool, options, folder, learning, report)
+    classifier = FewShotClassifier(model, preset=options.backbones or options.preset or "auto")
+    seen = _open_networks(model, options, read, report)
     known_bytes = folder_bytes(folder) if model else weight_bytes(seen)
     each = min(max(REMEMBERED_IN_ALL // pool.classes, 1), REMEMBERED)
     each = fitting_rows(seen, options.max_model_size, known_bytes, each, pool.classes)
-    images, names = _examples(pool, _class_names(decoded), options.seed, each)
+    images, names = _examples(pool, read.class_names, options.seed, each)
     classifier.fit_on(seen, images, names)
     classifier.save(folder)
+    if held_out is not None:
+        figures["validation"] = score_held_out(seen.space, held_out, options.seed, budget, report)
     figures["serving"] = record_serving(classifier, folder, pool, budget, report)
-    return Fitted(classifier, folder, figures | {"preparation": preparation.to_json()})
+    return Fitted(classifier, folder, figures | {"preparation": read.preparation.to_json()})
+
+
+def _open_networks(model: Path | None, options: FitOptions, read: ReadImages, report: Report) -> Source:
+    """What a model sees with, or, where there were too few images to learn from, pretrained backbones as they are."""
+    if model is not None:
+        return open_model(model, read.preparation)
+    report(
+        f"{read.pool.classes} classes and {len(read.pool.images)} images are too few to learn from (from "
+        f"{LEAST_CLASSES} and {LEAST_IMAGES} on): pretrained backbones serve as they are"
+    )
+    seen = replace(open_preset(options.backbones or options.preset or "auto"), preparation=read.preparation)
+    return limit_preset(seen, limits_of(options), read.pool, report)
 
 
 def claim_folder(folder: Path, *, overwrite: bool) -> Path:
@@ -154,86 +155,6 @@ def claim_folder(folder: Path, *, overwrite: bool) -> Path:
         elif path.is_dir() and path.name.startswith(MEMBER):
             shutil.rmtree(path)
     return folder.resolve()
-
-
-def _decode(
-    dataset: Path, options: FitOptions, budget: TimeBudget, report: Report, on_progress: Progress
-) -> tuple[list[DecodedDataset], Preparation]:
-    """The images under a folder, as many as there is time for, prepared alike. What was odd is reported."""
-    comparing = budget.share(DOUBLES_SHARE)
-    source = set_doubles_aside(read_source(dataset), lambda: comparing.left_s() <= 0)
-    px = options.image_size
-    if px == "auto":
-        px = choose_image_size(source, MOST_WAYS * (QUERIES + MOST_SHOTS), options.memory_budget)
-    datasets = list(source.datasets.values())
-    preparation, lines = choose_preparation(datasets, px)
-    about: list[str] = []
-    if options.image_shape == "auto" and not source.is_metadl_root:
-        preset, trying = options.backbones or options.preset or "auto", budget.share(SHAPE_SHARE)
-        preparation, about = choose_shape_of_datasets(datasets, preparation, preset, trying)
-    elif options.image_shape != "auto":
-        preparation = replace(preparation, shape=options.image_shape)
-    for line in summarise([*source.notes, *lines, *about]):
-        report(line)
-    decoded = []
-    share = _affordable_share(datasets, preparation, budget, report)
-    for whole in datasets:
-        each = whole
-        if share < 1:
-            rows = take_share_of_each_class(whole.labels, share, np.random.default_rng(options.seed))
-            each = whole.without(np.setdiff1d(np.arange(len(whole.files)), rows).tolist())
-        decoded.append(decode_dataset(each, preparation, default_cache_dir(), on_progress))
-        for line in summarise(f"set aside: {line}" for line in decoded[-1].broken):
-            report(line)
-    return decoded, preparation
-
-
-def _affordable_share(
-    datasets: Sequence[Dataset], preparation: Preparation, budget: TimeBudget, report: Report
-) -> float:
-    """The share of the images that there is time to decode; 1 where the cache has them."""
-    files = [file for each in datasets for file in each.files]
-    if len(files) <= FEW_IMAGES:
-        return 1.0
-    pace, allowed_s = (
-        measure_pace(dict.fromkeys(files, preparation)),
-        DECODING_SHARE * max(budget.left_s(), 0.0),
-    )
-    whole_s = pace.decoding_s(len(files))
-    if whole_s <= allowed_s:
-        return 1.0
-    if 2 * pace.key_s(len(files)) <= allowed_s:
-        cache = default_cache_dir()
-        if all(is_decoded(each, preparation, cache) for each in datasets):
-            return 1.0
-    share = allowed_s / whole_s
-    report(
-        f"decoding {len(files):,} images would take {whole_s:.0f} s of the {budget.left_s():.0f} s left: "
-        f"{share:.0%} of each class are learned from; a longer --time-budget takes more"
-    )
-    return share
-
-
-def _join(decoded: Sequence[DecodedDataset]) -> ImagePool:
-    """The images of all datasets; those of one stay where they are, in a mapped file."""
-    labels, dataset_of_class, first = [], [], 0
-    for number, each in enumerate(decoded):
-        labels.append(each.dataset.labels + first)
-        dataset_of_class += [number] * len(each.dataset.class_names)
-        first += len(each.dataset.class_names)
-    images = decoded[0].images if len(decoded) == 1 else np.concatenate([each.images for each in decoded])
-    names = tuple(each.dataset.name for each in decoded)
-    return ImagePool(images, np.concatenate(labels), np.array(dataset_of_class), names)
-
-
-def _class_names(decoded: Sequence[DecodedDataset]) -> list[str]:
-    """Names of all classes, with that of their dataset where there are several."""
-    several = len(decoded) > 1
-    return [
-        f"{each.dataset.name}/{name}" if several else name
-        for each in decoded
-        for name in each.dataset.class_names
-    ]
 
 
 def _is_enough(pool: ImagePool) -> bool:

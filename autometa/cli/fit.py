@@ -51,6 +51,7 @@ def fit(dataset: Path, config: Path | None, as_json: bool, **given: Any) -> None
 
     DATASET has a subfolder of images for each class, from two classes on. The model remembers them and can be given
     other classes later. All images are learned from; the accuracy that is told comes from classes that were held out.
+    With --class-split, only classes of meta-train are learned from and remembered.
     """
     options = merge_options(FitOptions, config, given)
     console = make_console(stderr=as_json)
@@ -97,6 +98,11 @@ def _lines(fitted: Fitted) -> list[str]:
         lines.append(
             f"expected on new classes: {100 * figures['normalised_accuracy']:.1f} % normalised accuracy "
             f"(95 %: {100 * low:.1f} to {100 * high:.1f})"
+        )
+    if (scored := figures.get("validation")) is not None:
+        lines.append(
+            f"on the {scored['classes']} classes of meta-valid: {100 * scored['normalised_accuracy']:.1f} ± "
+            f"{100 * scored['ci95']:.1f} % normalised accuracy ({scored['tasks']} tasks)"
         )
     serving = figures["serving"]
     size = f"{serving['bytes'] / 1e6:.1f} MB"

@@ -106,6 +106,7 @@ def ingestion_settings(options: RunOptions, started: float) -> IngestionSettings
         submission=find_submission(options.submission),
         output_dir=folder / "ingestion",
         **task_settings(options),
+        class_split=options.class_split,
         isolate_tasks=options.isolate_tasks,
         time_budget_s=options.time_budget,
         memory_budget_bytes=options.memory_budget or MemoryBudget.of_machine().total_bytes,

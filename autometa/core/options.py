@@ -126,6 +126,12 @@ class RunOptions(ServingLimitOptions, WeightsOptions):
     protocol: Literal["auto", "within-domain", "cross-domain"] = option(
         "auto", "Hold out classes, or whole datasets."
     )
+    class_split: Path | None = option(
+        None,
+        "Classes of meta-train, meta-valid and meta-test: JSON, or a folder with train.csv, val.csv, test.csv.",
+        metavar="FILE|DIR",
+        unset="drawn by the seed",
+    )
     sandbox: Literal["auto", "strict", "none", "bubblewrap", "landlock"] = option(
         "auto", "Sandbox of the submission; strict refuses to run with less than a whole one."
     )

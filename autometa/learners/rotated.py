@@ -48,7 +48,9 @@ class RotatedImages:
             start += len(part)
         return inputs
 
-    def build_sampler(self, spec: EpisodeSpec, rng: np.random.Generator) -> EpisodeSampler:
+    def build_sampler(
+        self, spec: EpisodeSpec, rng: np.random.Generator, unlabelled_per_class: int = 0
+    ) -> EpisodeSampler:
         """Draws rows of the prepared images, from the classes to train on in every rotation."""
         pool, shifts = self.pool, [times * self.pool.classes for times in range(self.rotations)]
         labels = [pool.labels[self.rows], *(pool.labels[self.rotated_rows] + shift for shift in shifts[1:])]
@@ -59,4 +61,4 @@ class RotatedImages:
             pool.datasets,
         )
         classes = np.concatenate([self.classes + shift for shift in shifts])
-        return EpisodeSampler(rotated_pool, classes, spec, rng)
+        return EpisodeSampler(rotated_pool, classes, spec, rng, unlabelled_per_class)

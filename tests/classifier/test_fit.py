@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from colours import COLOURS, picture, write_folder
 from pydantic import ByteSize
 
-from autometa.classifier import FewShotClassifier, training
+from autometa.classifier import FewShotClassifier, reading
 from autometa.classifier.options import FitOptions
 from autometa.classifier.sources import trained_preparation
 from autometa.classifier.training import claim_folder, fit_folder
@@ -216,12 +216,12 @@ def test_backbones_as_they_are_keep_limits_too(network: str, cache: None, tmp_pa
 def test_where_there_is_no_time_to_decode_all_images_each_class_gives_a_share(
     network: str, cache: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "FEW_IMAGES", 10)
+    monkeypatch.setattr(reading, "FEW_IMAGES", 10)
     data = write_folder(tmp_path / "data", 8)
     all_of_them = fit_folder(data, FitOptions(output=tmp_path / "all", backbones=network), lambda line: None)
     assert all_of_them.figures["images"] == 3 * 8
     monkeypatch.setenv("AUTOMETA_CACHE_DIR", str(tmp_path / "empty"))
-    monkeypatch.setattr(training, "measure_pace", lambda *_: Pace(read_s=0.0, decode_s=8.0))
+    monkeypatch.setattr(reading, "measure_pace", lambda *_: Pace(read_s=0.0, decode_s=8.0))
     options = FitOptions(output=tmp_path / "model", backbones=network, time_budget=100)
     lines: list[str] = []
     fitted = fit_folder(data, options, lines.append)

@@ -73,10 +73,11 @@ def run(*arguments: str) -> Result:
 
 
 def test_a_run_shows_stages_notes_status_and_scores(ingestion: Ingestion) -> None:
-    shown = run("run", "--time-budget", "60s", "--ways", "5")
+    shown = run("run", "--time-budget", "60s", "--ways", "5", "--class-split", "split.json")
     assert shown.exit_code == 0, shown.output
     assert ingestion.settings is not None
     assert ingestion.settings.ways == (5, 5) and ingestion.settings.time_budget_s == 60
+    assert ingestion.settings.class_split == Path("split.json")
     for part in (
         "meta-train",
         "sandbox: none",

@@ -135,6 +135,12 @@ def test_an_image_of_a_task_that_cannot_be_read_is_an_error(
         Runner(drawn, tmp_path / "out")(make_bundle())
 
 
+def test_drawn_tasks_are_not_divided_anew(drawn: Path, tmp_path: Path, make_bundle: MakeBundle) -> None:
+    (split := tmp_path / "split.json").write_text('{"meta-train": ["c0"], "meta-test": ["c1"]}')
+    with pytest.raises(InputError, match=r"split\.json: the tasks in .* were drawn before; leave it out"):
+        Runner(drawn, tmp_path / "out")(make_bundle(), class_split=split)
+
+
 def test_a_mount_point_is_used_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "output"
     folder.mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -105,12 +106,15 @@ def test_a_run_of_another_kind_is_refused_and_left_alone(runner: Runner, make_bu
     runner(bundle)
     before = runner.files()
     write_meta_album(runner.dataset.parent / "OTHER", [9] * 8)
+    parts = {"meta-train": ["class 0", "class 1", "class 2"], "meta-test": ["class 3", "class 4"]}
+    (split := runner.output.parent / "split.json").write_text(json.dumps(parts))
     changes: list[tuple[dict[str, Any], str]] = [
         ({"seed": 94}, "seed (93 there, 94 here)"),
         ({"protocol": "cross-domain", "input_data_dir": runner.dataset.parent}, "dataset"),
         ({"ways": (2, 3)}, "tasks.max_N (20 there, 3 here)"),
         ({"shots": (1, 2)}, "tasks.max_k"),
         ({"test_tasks_per_dataset": 3}, "tasks.per_dataset (2 there, 3 here)"),
+        ({"class_split": split}, "class_split (None there, "),
         ({"query_images_per_class": 3}, "tasks.query_images_per_class (4 there, 3 here)"),
     ]
     for change, named in changes:
