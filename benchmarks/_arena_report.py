@@ -12,7 +12,7 @@ from _learner_report import Row, row
 
 CONTROLLER = "autometa"
 """The bundle that the `controller` rows, the coverage and the gains are about."""
-RIVALS = ("fixed", "strong", "six_modes")
+RIVALS = ("fixed", "strong", "six_modes", "all_views")
 """Bundles without a search, over which autometa should gain."""
 
 

@@ -37,7 +37,11 @@ from ingestion.terminal import prepare_process
 from run_local import DEMO, find_submission
 
 QUICK = {"bundles": "random,prototypical", "datasets": "LETTERS", "budgets": "20", "seeds": "0", "tasks": 10}
-DEFAULTS = {"bundles": f"{CONTROLLER},fixed,strong,prototypical,random", "budgets": "60", "seeds": "0,1,2"}
+DEFAULTS = {
+    "bundles": f"{CONTROLLER},all_views,strong,prototypical,random",
+    "budgets": "60",
+    "seeds": "0,1,2",
+}
 PASSED = {
     "tasks": "tasks-per-dataset",
     "ways": "ways",

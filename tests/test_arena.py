@@ -157,7 +157,7 @@ def test_several_seeds_and_the_rivals_without_a_search_are_the_default(
     arena = importlib.import_module("arena")
     units = arena.units_of(arena.arguments(["--datasets", "ICONS"]), tmp_path)
     assert {unit.seed for unit in units} == {0, 1, 2}
-    assert {unit.name for unit in units} >= {"autometa", "fixed", "strong"}
+    assert {unit.name for unit in units} >= {"autometa", "all_views", "strong"}
 
 
 def test_a_run_that_had_to_be_ended_counts_as_not_scored(runs: ModuleType, tmp_path: Path) -> None:
