@@ -124,6 +124,8 @@ def list_all_views() -> tuple[View, ...]:
     return tuple(view for view in dict.fromkeys([*known, *every]) if view != STRONGEST)
 
 
-def make_all_views_system(*given: Any, **named: Any) -> FixedSystem:
-    """The six modes on as many of all these views as there is time for."""
-    return SixModesSystem(*given, further=list_all_views(), **named)
+def make_all_views_system(*given: Any) -> FixedSystem:
+    """The six modes on as many of all these views as there is time for; it takes what `FixedSystem` takes first."""
+    system = SixModesSystem(*given)
+    system.further = list_all_views()
+    return system
