@@ -14,6 +14,7 @@ from autometa.core.errors import DataError
 from autometa.data.episodes import EpisodeBatch, EpisodeSpec
 from autometa.data.images import ImagePool, Rows, as_uint8
 from autometa.learners.augmentation import NO_AUGMENTATION, Augmentation
+from autometa.learners.variants import Variants
 
 Prepare = Callable[[NDArray[np.uint8]], torch.Tensor]
 STREAM_CLASSES = 2048
@@ -168,11 +169,13 @@ class EpisodeSampler:
 
 @dataclass
 class PoolSource:
-    """Episodes out of `inputs` [n, ...] in memory (uint8 images, or what a frozen trunk gave for them)."""
+    """Episodes out of `inputs` [n, ...] in memory (uint8 images, or what a frozen trunk gave for them); of images
+    with `variants` one is drawn each time."""
 
     inputs: torch.Tensor
     sampler: EpisodeSampler
     augmentation: Augmentation = NO_AUGMENTATION
+    variants: Variants | None = None
 
     @property
     def classes(self) -> int:
@@ -191,7 +194,8 @@ class PoolSource:
         """`n` episodes; images of one class of an episode are turned alike where classes are to be turned."""
         batch, unlabelled = self.sampler.draw(n)
         rows = torch.cat([batch.support_rows, batch.query_rows, unlabelled], dim=1)
-        images = self.inputs[rows.flatten()]
+        chosen = self.variants.draw(rows, self.sampler.rng) if self.variants else rows
+        images = self.inputs[chosen.flatten()]
         if self.augmentation.active:
             ways = int(batch.ways[0])
             spare = torch.arange(ways).repeat_interleave(unlabelled.shape[1] // ways).expand(n, -1)
