@@ -95,7 +95,8 @@ LEARNERS: dict[str, LearnerSpec] = {
 class Recipe(BaseModel):
     """What is trained and how. `options` are those of the learner's class; `ways`, `shots` and
     `queries_per_class` of the training episodes are those of the test unless given (more ways in training
-    help prototypical networks, Snell et al. 2017); `unlabelled_per_class` more images come without labels.
+    help prototypical networks, Snell et al. 2017); `unlabelled_per_class` more images come without labels, and
+    as many of each of so many `distractors`, classes that an episode does not have.
     `validation_episodes`: how many are drawn, once, to measure on. `data`: episodes are drawn from the pool of all
     images, or taken as the challenge's stream gives them (then validation has no classes of its own unless the
     challenge gives some). `copies`: how many augmented copies of each training image are prepared at most, as far as
@@ -116,6 +117,7 @@ class Recipe(BaseModel):
     shots: Range | None = None
     queries_per_class: int | None = Field(default=None, ge=1)
     unlabelled_per_class: int = Field(default=0, ge=0)
+    distractors: int = Field(default=0, ge=0)
     validation_episodes: int = Field(default=100, ge=1)
 
     @field_validator("ways", "shots")
@@ -127,6 +129,14 @@ class Recipe(BaseModel):
         if value is not None and value[0] > value[1]:
             raise ValueError(f"runs backwards; write {value[1]}-{value[0]}")
         return value
+
+    @model_validator(mode="after")
+    def _check_distractors(self) -> Self:
+        if self.distractors and not self.unlabelled_per_class:
+            raise ValueError(
+                f"distractors: {self.distractors} come without labels: set unlabelled_per_class, too"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_augmentation(self) -> Self:

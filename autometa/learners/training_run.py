@@ -167,6 +167,7 @@ def build_pool_source(
     rng = np.random.default_rng([recipe.training.seed, 1])
     mixed = isinstance(fitted.learner, ClassTrained)
     sampler = EpisodeSampler(pool, classes, spec, rng, recipe.unlabelled_per_class, mixed=mixed)
+    sampler.distractors = recipe.distractors
     if recipe.copies:
         return PoolSource(inputs, sampler, variants=variants)
     return PoolSource(inputs, sampler, recipe.augmentation)

@@ -176,7 +176,9 @@ def test_images_are_larger_where_time_allows(
         measured = single_learner.measure_costs
         slow = lambda *given: replace(measured(*given), image_s=0.05)  # noqa: E731
         monkeypatch.setattr(single_learner, "measure_costs", slow)
-    what = recipe(encoder=EncoderSpec(network=tiny_backbone, px=32), larger_px=(48,) if px == 48 else (64, 48))
+    what = recipe(
+        encoder=EncoderSpec(network=tiny_backbone, px=32), larger_px=(48,) if px == 48 else (64, 48)
+    )
     learner, lines = trained(tmp_path, what, limits(train_s, train_s))
     assert learner.recipe.encoder.px == TrainedLearner.load(tmp_path).recipe.encoder.px == px
     assert any("images are taken at 48 px" in line for line in lines) == (px == 48)
