@@ -8,8 +8,8 @@ from autometa.learners.base import EpisodicLearner
 from autometa.learners.episodes import EpisodeSource
 from autometa.learners.hooks import Centred
 
-ENOUGH_IMAGES, MOST_EPISODES = 512, 16
-"""Training images whose mean is taken, some of them perhaps more than once, of no more episodes than so many."""
+EPISODES, MOST_IMAGES = 16, 512
+"""Training episodes over whose images the mean is taken, some of them perhaps more than once; at most so many."""
 
 
 class Centring:
@@ -27,12 +27,7 @@ class Centring:
 
 
 def draw_images(source: EpisodeSource) -> torch.Tensor:
-    """Encoder inputs [n, ...] of `ENOUGH_IMAGES` images of drawn episodes, or of `MOST_EPISODES`."""
-    found: list[torch.Tensor] = []
-    for _ in range(MOST_EPISODES):
-        if sum(map(len, found)) >= ENOUGH_IMAGES:
-            break
-        episodes = source.draw(1)
-        parts = (episodes.support, episodes.support_labels), (episodes.query, episodes.query_labels)
-        found += [images[labels >= 0] for images, labels in parts]
-    return torch.cat(found)
+    """Encoder inputs [n, ...] of images of some training episodes."""
+    episodes = source.draw(EPISODES)
+    parts = (episodes.support, episodes.support_labels), (episodes.query, episodes.query_labels)
+    return torch.cat([images[labels >= 0] for images, labels in parts])[:MOST_IMAGES]

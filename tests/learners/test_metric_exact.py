@@ -150,7 +150,7 @@ def test_semi_supervised_leaves_a_share_of_far_images_to_a_cluster_at_the_origin
     batch, radius = features(3, 2, 3), 3.0
     extra = unlabelled_like(batch, 10)
     learner: Any = built("semi_supervised_prototypical", distractors=True)
-    assert float(learner.log_radius.exp()) == pytest.approx(100)
+    assert learner.log_radius.exp().item() == pytest.approx(100)
     with torch.no_grad():
         learner.log_radius.fill_(np.log(radius))
     support, labels, query = arrays(batch)

@@ -88,7 +88,7 @@ def test_simpleshot_is_centred_by_training_images_before_and_after_training() ->
     training._start()
     learner: Any = training.learner
     shown = training._centring._inputs
-    assert shown is not None and len(shown) >= 512
+    assert shown is not None and len(shown) >= 256
 
     def mean_now() -> torch.Tensor:
         with torch.no_grad():
