@@ -77,6 +77,7 @@ class Dataset:
             recipe.queries_per_class or QUERIES,
         )
         sampler = EpisodeSampler(self.pool, self.fit, form, rng, recipe.unlabelled_per_class)
+        sampler.distractors = recipe.distractors
         return PoolSource(inputs, sampler, recipe.augmentation)
 
 
