@@ -110,8 +110,13 @@ class Result:
             tasks = self.asked_tasks
             return replace(self, accuracies=(0.0,) * tasks, unanswered=tasks)
         tasks = len(scored.accuracies)
-        own = {"drawn": scored.drawn, "task_sets": scored.task_sets, "unanswered": tasks}
-        return replace(self, accuracies=(0.0,) * tasks, **own)
+        return replace(
+            self,
+            accuracies=(0.0,) * tasks,
+            drawn=scored.drawn,
+            task_sets=scored.task_sets,
+            unanswered=tasks,
+        )
 
     def by_set(self) -> list[Result]:
         """This run as one for each dataset that it was tested on; itself where that is a single one."""
@@ -122,8 +127,8 @@ class Result:
         for name in sets:
             own = [place for place, of in enumerate(self.set_of_task) if of == name]
             accuracies = tuple(self.accuracies[place] for place in own)
-            whole = {"dataset": f"{self.dataset}--{name}", "task_sets": (name,) * len(own)}
-            parts.append(replace(self, accuracies=accuracies, **whole))
+            dataset = f"{self.dataset}--{name}"
+            parts.append(replace(self, dataset=dataset, accuracies=accuracies, task_sets=(name,) * len(own)))
         return parts
 
     def __str__(self) -> str:

@@ -85,10 +85,8 @@ def test_naive_bayes_knows_what_a_member_gives_the_label_and_other_classes() -> 
         (p, y) for p, own in zip(member(0, 3.0), labels, strict=True) for p, y in zip(p, own, strict=True)
     ]
     given = torch.cat([p[y >= 0].gather(1, y[y >= 0][:, None])[:, 0].exp() for p, y in rows])
-    assert (right, variance) == (
-        pytest.approx(float(given.mean())),
-        pytest.approx(float(given.var(correction=0))),
-    )
+    assert right == pytest.approx(float(given.mean()))
+    assert variance == pytest.approx(float(given.var(correction=0)))
     assert wrong < right and other_variance >= 1e-3
     alike = Stacking(rule="naive_bayes", numbers=((0.8, 0.01, 0.1, 0.01), (0.8, 0.01, 0.1, 0.01)))
     p = torch.tensor([[0.7, 0.3], [0.2, 0.8]]).log()

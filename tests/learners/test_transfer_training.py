@@ -104,7 +104,7 @@ def test_simpleshot_is_centred_by_training_images_before_and_after_training() ->
 
 
 def test_simpleshot_of_version_0_2_0_loads_with_the_mean_that_it_had() -> None:
-    learner = training_of("simpleshot").learner
+    learner: Any = training_of("simpleshot").learner
     state = learner.state_dict() | {"mean": torch.ones_like(learner.mean), "steps": torch.tensor(7)}
     learner.load_state_dict(state)
     assert torch.equal(learner.mean, torch.ones_like(learner.mean))
