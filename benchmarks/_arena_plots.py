@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from _arena_results import Result, average_ranks, estimate, rounds
+from _arena_results import Result, Round, average_ranks, estimate, rounds
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -15,30 +15,63 @@ Curve = list[tuple[float, float, float]]
 
 
 def write_plots(results: Sequence[Result], folder: Path, ours: str) -> list[Path]:
-    """`accuracy_{dataset}.png` for every dataset and `rank.png`; the curve of `ours` is drawn thicker."""
+    """`accuracy_{dataset}.png` for every dataset, of a run across domains for each that it was tested on, and
+    `rank.png`; the curve of `ours` is drawn thicker. A plot has only what all of its points have in common."""
     folder.mkdir(parents=True, exist_ok=True)
     of_budgets = rounds(results)
-    accuracy: dict[str, dict[str, Curve]] = {}
-    rank: dict[str, Curve] = {}
-    for of in of_budgets:
-        for dataset in of.datasets:
-            for name in of.bundles:
-                if runs := [result for (result,) in of.of(name, dataset=dataset)]:
-                    found = estimate(runs)
-                    point = (of.budget_s, found.mean, found.ci95)
-                    accuracy.setdefault(dataset, {}).setdefault(name, []).append(point)
-        for name, value in average_ranks(of).items():
-            rank.setdefault(name, []).append((of.budget_s, value, 0.0))
     names = sorted({name for of in of_budgets for name in of.bundles})
     files = []
-    for dataset, curves in accuracy.items():
+    for dataset, (seeds, curves) in accuracy_curves(of_budgets).items():
         files.append(folder / f"accuracy_{dataset}.png")
-        figure = draw(curves, names, ours, f"{dataset}: normalised accuracy, %")
-        figure.savefig(files[-1])
-    if rank:
+        title = f"{dataset}: normalised accuracy, %, seeds {', '.join(map(str, seeds))}"
+        draw(curves, names, ours, title).savefig(files[-1])
+    pairs, curves = rank_curves(of_budgets)
+    if pairs:
         files.append(folder / "rank.png")
-        draw(rank, names, ours, "average rank, 1 is best", downwards=True).savefig(files[-1])
+        title = f"average rank over the same {pairs} pairs of dataset and seed, 1 is best"
+        draw(curves, names, ours, title, downwards=True).savefig(files[-1])
     return files
+
+
+def accuracy_curves(of_budgets: Sequence[Round]) -> dict[str, tuple[list[int], dict[str, Curve]]]:
+    """The seeds that all points of a dataset have in common, and with these alone the curve of every bundle. Datasets
+    without such a seed are left out, with a line that says so."""
+    by_set = [
+        part
+        for of in of_budgets
+        for cell in of.cells.values()
+        for run in cell.values()
+        for part in run.by_set()
+    ]
+    points: dict[str, dict[tuple[str, float], list[Result]]] = {}
+    for run in by_set:
+        points.setdefault(run.dataset, {}).setdefault((run.bundle, run.budget_s), []).append(run)
+    found = {}
+    for dataset, of_points in sorted(points.items()):
+        seeds = set.intersection(*({run.seed for run in runs} for runs in of_points.values()))
+        if not seeds:
+            print(f"{dataset}: no seed is common to all bundles and budgets, so there is no plot of it")
+            continue
+        curves: dict[str, Curve] = {}
+        for (name, budget_s), runs in sorted(of_points.items()):
+            own = estimate([run for run in runs if run.seed in seeds])
+            curves.setdefault(name, []).append((budget_s, own.mean, own.ci95))
+        found[dataset] = sorted(seeds), curves
+    return found
+
+
+def rank_curves(of_budgets: Sequence[Round]) -> tuple[int, dict[str, Curve]]:
+    """The average rank of the bundles that ran with every budget, over the pairs of dataset and seed that all of them
+    have with every budget, and how many pairs these are."""
+    bundles = set.intersection(*(set(of.bundles) for of in of_budgets))
+    has_all = [{key for key, cell in of.cells.items() if bundles <= cell.keys()} for of in of_budgets]
+    keys = set.intersection(*has_all)
+    curves: dict[str, Curve] = {}
+    for of in of_budgets:
+        cells = {key: {name: of.cells[key][name] for name in bundles} for key in keys}
+        for name, value in average_ranks(Round(of.budget_s, cells)).items():
+            curves.setdefault(name, []).append((of.budget_s, value, 0.0))
+    return len(keys), curves
 
 
 def draw(

@@ -12,7 +12,7 @@ from _learner_report import Row, row
 
 CONTROLLER = "autometa"
 """The bundle that the `controller` rows, the coverage and the gains are about."""
-RIVALS = ("fixed", "strong", "six_modes")
+RIVALS = ("fixed", "strong", "six_modes", "all_views")
 """Bundles without a search, over which autometa should gain."""
 
 
@@ -27,6 +27,8 @@ def rows(results: Sequence[Result]) -> list[Row]:
             for name, own in found.items():
                 others = [other.mean for rival, other in found.items() if rival != name]
                 more: dict[str, Any] = {"ci95": own.ci95, "worst_seed": own.worst_seed}
+                if own.seed_sd is not None:
+                    more["seed_sd"] = own.seed_sd
                 more["wall_s"] = float(np.mean([r.wall_s for r in runs[name]]))
                 best = max(others, default=None)
                 made.append(row(f"{where}/{name}/{dataset}", own.mean, "%", best, **more))
@@ -40,7 +42,8 @@ def rows(results: Sequence[Result]) -> list[Row]:
 
 def gain_rows(of: Round) -> list[Row]:
     """What autometa gains over each of `RIVALS` that it met, in % points on the same tasks. `ci95` is over tasks,
-    `ci95_sets` over datasets, around their mean `value_sets`; neither is given where there is only one."""
+    `ci95_sets` over datasets, around their mean `value_sets`, `seed_sd` the spread over seeds; none of them is given
+    where there is only one."""
     made = []
     for rival in RIVALS:
         found = compare(of, CONTROLLER, rival)
@@ -48,6 +51,8 @@ def gain_rows(of: Round) -> list[Row]:
             continue
         more: dict[str, Any] = {"ci95": found.ci95, "ci95_sets": found.set_ci95}
         more = {name: width for name, width in more.items() if math.isfinite(width)}
+        if found.seed_sd is not None:
+            more["seed_sd"] = found.seed_sd
         more |= {"value_sets": found.set_gain, "sets": found.sets, "seeds": found.seeds}
         name = f"arena/{of.budget_s:g}/{CONTROLLER}/gain_over_{rival}"
         made.append(row(name, found.gain, "% points", **more))
@@ -72,15 +77,21 @@ def markdown(results: Sequence[Result], ours: str) -> str:
     """Tables: a round for every budget, `ours` against the others, then what failed."""
     lines = []
     for of in rounds(results):
-        lines += [*round_table(of, results), "", *rival_table(of, ours)]
-    lines += [f"- Failed: {r}: {r.reason}" for r in results if r.failed]
+        lines += [*round_table(of), "", *rival_table(of, ours)]
+    lines += [
+        f"- Failed{'' if r.accuracies else ', counts as chance'}: {r}: {r.reason}"
+        for r in results
+        if r.failed
+    ]
     machines = ", ".join(sorted({r.machine for r in results}))
     settings = ", ".join(sorted({f"`{r.settings}`" for r in results}))
-    return "\n".join([*lines, "", f"Options of the runs: {settings}. Machine: {machines}."]) + "\n"
+    sharing = "; ".join(sorted({r.sharing or "runs at a time not known" for r in results}))
+    return "\n".join([*lines, "", f"Options of the runs: {settings}. Machine: {machines}; {sharing}."]) + "\n"
 
 
-def round_table(of: Round, results: Sequence[Result]) -> list[str]:
-    """One line per bundle, best rank first; the mean of the worst seed in brackets if there are several."""
+def round_table(of: Round) -> list[str]:
+    """One line per bundle, best rank first; in brackets the spread over seeds and the mean of the worst one, if there
+    are several."""
     common, ranks = of.common(), average_ranks(of)
     datasets = " | ".join(of.datasets)
     n = len(common.cells)
@@ -91,11 +102,11 @@ def round_table(of: Round, results: Sequence[Result]) -> list[str]:
         "|---" * (6 + len(of.datasets)) + "|",
     ]
     for name in sorted(of.bundles, key=lambda name: (ranks.get(name, 0), name)):
-        runs = [r for r in results if r.bundle == name and r.budget_s == of.budget_s]
+        runs = [run for (run,) in of.of(name)]
         accuracies = [cell_text(common.of(name))]
         accuracies += [cell_text(of.of(name, dataset=dataset)) for dataset in of.datasets]
         rank = f"{ranks[name]:.2f}" if name in ranks else ""
-        seconds = [r.wall_s for r in runs if r.accuracies]
+        seconds = [r.wall_s for r in runs]
         last = f"{np.mean(seconds):.0f}, {max(seconds):.0f} | {sum(r.overrun for r in runs)}"
         unanswered = sum(r.unanswered for r in runs)
         lines.append(f"| `{name}` | {rank} | {' | '.join(accuracies)} | {last} | {unanswered} |")
@@ -103,13 +114,13 @@ def round_table(of: Round, results: Sequence[Result]) -> list[str]:
 
 
 def cell_text(runs: Sequence[tuple[Result, ...]]) -> str:
-    """Mean and interval; empty without runs."""
+    """Mean and interval; with several seeds their standard deviation and the worst one; empty without runs."""
     if not runs:
         return ""
     own = [result for (result,) in runs]
     found = estimate(own)
-    worst = f" ({found.worst_seed:.1f})" if len({r.seed for r in own}) > 1 else ""
-    return f"{found.mean:.1f} ± {found.ci95:.1f}{worst}"
+    seeds = "" if found.seed_sd is None else f" (sd {found.seed_sd:.1f}, worst {found.worst_seed:.1f})"
+    return f"{found.mean:.1f} ± {found.ci95:.1f}{seeds}"
 
 
 def rival_table(of: Round, ours: str) -> list[str]:
@@ -119,11 +130,12 @@ def rival_table(of: Round, ours: str) -> list[str]:
     met = {name: found for name, found in rivals.items() if found is not None}
     if not met:
         return []
-    over = "Difference | Mean of datasets"
-    lines = [f"| `{ours}` against | {over} | Better on | Not different on | Worse on |", "|---" * 6 + "|"]
+    over = "Difference | Spread over seeds | Mean of datasets"
+    lines = [f"| `{ours}` against | {over} | Better on | Not different on | Worse on |", "|---" * 7 + "|"]
     for name, found in met.items():
         worse = f"{len(found.worse)}" + (f": {', '.join(found.worse)}" if found.worse else "")
         counts = f"{len(found.better)} | {len(found.same)} | {worse}"
         by_set = f"{found.set_gain:+.1f} ± {found.set_ci95:.1f}" if found.sets > 1 else ""
-        lines.append(f"| `{name}` | {found.gain:+.1f} ± {found.ci95:.1f} | {by_set} | {counts} |")
+        seeds = "" if found.seed_sd is None else f"{found.seed_sd:.1f}"
+        lines.append(f"| `{name}` | {found.gain:+.1f} ± {found.ci95:.1f} | {seeds} | {by_set} | {counts} |")
     return [*lines, ""]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -12,6 +13,9 @@ import numpy as np
 from scipy.stats import rankdata
 
 from autometa.evaluation.accuracy import Scores, interval95
+
+ASKED_TASKS = re.compile(r"--tasks-per-dataset (\d+)")
+"""How many tasks the options of a run ask for, of each dataset that it is tested on."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +33,12 @@ class Result:
     """The result of one unit.
 
     `accuracies`: normalised accuracy of every task, empty if the run was not scored; `drawn`: a fingerprint of the
-    tasks; `overrun`: the run took longer than its budget, or the submission had to be stopped; `first_learner_s`:
+    tasks; `wall_s`: seconds from the start of the program to its end, from outside; `counted_s`: seconds that count
+    for the budget; `overrun`: these are more than the budget, or the submission had to be stopped; `first_learner_s`:
     seconds from the start of the run to the first saved learner, if the bundle reports it; `reported`: what the
-    learner says of itself, if it does; `task_sets`: the dataset of every task (empty in old results: all are of
-    `dataset`).
+    learner says of itself, if it does; `task_sets`: the dataset of every task; `sharing`: how many runs there were at
+    a time, and with how many threads. Old results have no `task_sets` (all are of `dataset`), no `sharing`, and no
+    `counted_s`, which is then their `wall_s`.
     """
 
     bundle: str
@@ -51,6 +57,8 @@ class Result:
     machine: str
     reported: Reported | None = None
     task_sets: tuple[str, ...] = ()
+    counted_s: float | None = None
+    sharing: str = ""
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Result:
@@ -85,17 +93,57 @@ class Result:
             return None
         return self.reported.low <= self.mean <= self.reported.high
 
+    @property
+    def asked_tasks(self) -> int:
+        """How many tasks its options ask for. ValueError where they do not say."""
+        asked = ASKED_TASKS.search(self.settings)
+        if asked is None:
+            raise ValueError(
+                f"{self}: settings {self.settings!r} name no --tasks-per-dataset; measure it again"
+            )
+        return int(asked[1]) * (self.dataset.rpartition("->")[2].count("+") + 1)
+
+    def as_chance(self, scored: Result | None) -> Result:
+        """This run, which was not scored, as one that got chance on every task: on those of a `scored` run of the
+        same dataset and seed, or on as many as its options ask for."""
+        if scored is None:
+            tasks = self.asked_tasks
+            return replace(self, accuracies=(0.0,) * tasks, unanswered=tasks)
+        tasks = len(scored.accuracies)
+        return replace(
+            self,
+            accuracies=(0.0,) * tasks,
+            drawn=scored.drawn,
+            task_sets=scored.task_sets,
+            unanswered=tasks,
+        )
+
+    def by_set(self) -> list[Result]:
+        """This run as one for each dataset that it was tested on; itself where that is a single one."""
+        sets = sorted(set(self.set_of_task))
+        if len(sets) < 2:
+            return [self]
+        parts = []
+        for name in sets:
+            own = [place for place, of in enumerate(self.set_of_task) if of == name]
+            accuracies = tuple(self.accuracies[place] for place in own)
+            dataset = f"{self.dataset}--{name}"
+            parts.append(replace(self, dataset=dataset, accuracies=accuracies, task_sets=(name,) * len(own)))
+        return parts
+
     def __str__(self) -> str:
         return f"{self.bundle} on {self.dataset}, {self.budget_s:g} s, seed {self.seed}"
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Accuracies of a bundle over tasks, in %: mean, half-width of its 95 % interval, mean of the worst seed."""
+    """Accuracies of a bundle over tasks, in %: mean, half-width of its 95 % interval, mean of the worst seed, and
+    standard deviation of the means of seeds (None for one seed). A seed is another split of the classes, too."""
 
     mean: float
     ci95: float
     worst_seed: float
+    seed_sd: float | None
 
 
 @dataclass(frozen=True)
@@ -104,7 +152,8 @@ class Comparison:
 
     `gain`: the mean over all tasks, and `ci95`, half-width of its 95 % interval. `set_gain`: the mean over `sets`
     datasets, each of which is the mean of its tasks in all seeds, and `set_ci95`, half-width of its interval over
-    datasets, infinite for a single one. `seeds`: how many there are.
+    datasets, infinite for a single one. `seeds`: how many there are, and `seed_sd`, standard deviation of the mean
+    difference of each (None for one).
     """
 
     gain: float
@@ -113,6 +162,7 @@ class Comparison:
     set_ci95: float
     sets: int
     seeds: int
+    seed_sd: float | None
     better: tuple[str, ...]
     same: tuple[str, ...]
     worse: tuple[str, ...]
@@ -120,7 +170,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Round:
-    """The scored runs of one budget by (dataset, seed) and bundle."""
+    """The runs of one budget by (dataset, seed) and bundle; those that were not scored got chance."""
 
     budget_s: float
     cells: Mapping[tuple[str, int], Mapping[str, Result]]
@@ -141,7 +191,7 @@ class Round:
         return Round(self.budget_s, kept)
 
     def of(self, *bundles: str, dataset: str | None = None) -> list[tuple[Result, ...]]:
-        """The results of these bundles, side by side, for the cells in which all were scored."""
+        """The results of these bundles, side by side, for the cells in which all ran."""
         return [
             tuple(cell[name] for name in bundles)
             for (where, _), cell in sorted(self.cells.items())
@@ -149,18 +199,20 @@ class Round:
         ]
 
 
-def rounds(results: Iterable[Result]) -> list[Round]:
-    """The scored results by budget; ValueError if bundles had different tasks."""
+def rounds(results: Sequence[Result]) -> list[Round]:
+    """The results by budget; those that were not scored count as chance. ValueError if bundles had other tasks."""
     found: dict[float, dict[tuple[str, int], dict[str, Result]]] = {}
-    drawn: dict[tuple[str, int], Result] = {}
+    scored: dict[tuple[str, int], Result] = {}
     for result in results:
         if not result.accuracies:
             continue
-        cell = result.dataset, result.seed
-        first = drawn.setdefault(cell, result)
+        first = scored.setdefault((result.dataset, result.seed), result)
         if (first.drawn, len(first.accuracies)) != (result.drawn, len(result.accuracies)):
             raise ValueError(f"{first} and {result} had different tasks: did the dataset change in between?")
-        found.setdefault(result.budget_s, {}).setdefault(cell, {})[result.bundle] = result
+    for result in results:
+        cell = result.dataset, result.seed
+        counted = result if result.accuracies else result.as_chance(scored.get(cell))
+        found.setdefault(result.budget_s, {}).setdefault(cell, {})[result.bundle] = counted
     return [Round(budget_s, found[budget_s]) for budget_s in sorted(found)]
 
 
@@ -170,11 +222,22 @@ def interval(scores: Scores) -> float:
 
 
 def estimate(results: Sequence[Result]) -> Estimate:
-    """Mean over the tasks of all results of a bundle, and the lowest mean of a seed."""
+    """Mean over the tasks of all results of a bundle, the lowest mean of a seed, and their spread."""
     scores = 100 * np.concatenate([r.accuracies for r in results])
-    ordered = sorted(results, key=lambda r: r.seed)
-    seeds = [np.concatenate([r.accuracies for r in of]) for _, of in groupby(ordered, lambda r: r.seed)]
-    return Estimate(float(scores.mean()), interval95(scores), 100 * min(float(s.mean()) for s in seeds))
+    seeds = seed_means([(r.seed, 100 * np.array(r.accuracies)) for r in results])
+    return Estimate(float(scores.mean()), interval95(scores), min(seeds), spread(seeds))
+
+
+def seed_means(of_runs: Iterable[tuple[int, Scores]]) -> list[float]:
+    """The mean over all tasks of each seed, in the order of the seeds."""
+    ordered = sorted(of_runs, key=lambda run: run[0])
+    groups = groupby(ordered, lambda run: run[0])
+    return [float(np.concatenate([scores for _, scores in runs]).mean()) for _, runs in groups]
+
+
+def spread(means: Sequence[float]) -> float | None:
+    """Their standard deviation; None for a single one."""
+    return float(np.std(means, ddof=1)) if len(means) > 1 else None
 
 
 def average_ranks(of: Round) -> dict[str, float]:
@@ -201,13 +264,15 @@ def compare(of: Round, ours: str, theirs: str) -> Comparison | None:
         low, high = gains.mean() - interval(gains), gains.mean() + interval(gains)
         verdicts["better" if low > 0 else "worse" if high < 0 else "same"].append(dataset)
     gains, by_set = differences(pairs), set_differences(pairs)
+    seeds = seed_means([(pair[0].seed, differences([pair])) for pair in pairs])
     return Comparison(
         gain=float(gains.mean()),
         ci95=interval(gains),
         set_gain=float(by_set.mean()),
         set_ci95=interval(by_set),
         sets=len(by_set),
-        seeds=len({a.seed for a, _ in pairs}),
+        seeds=len(seeds),
+        seed_sd=spread(seeds),
         **{name: tuple(datasets) for name, datasets in verdicts.items()},
     )
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from _arena_results import Reported, Result
 
 from autometa.judging.outcome import read_json, read_outcome
-from autometa.judging.programs import Programs
+from autometa.judging.programs import Ended, Programs
 from autometa.judging.runs import GRACE_S
 from autometa.judging.submissions import bundle_name
 from ingestion.outputs import LOG_FILE, write_atomically
@@ -92,6 +93,7 @@ class Runner:
 
     folder: Path
     settings: str
+    sharing: str = ""
     _programs: Programs = field(default_factory=Programs)
 
     def run_all(self, units: Sequence[Unit], jobs: int) -> Iterator[Result]:
@@ -115,7 +117,7 @@ class Runner:
             if ended is None:
                 return None
             said = printed.read_text(encoding="utf-8", errors="replace")
-            result = collected(unit, self.settings, output, ended.exit_status, said)
+            result = replace(collected(unit, self.settings, output, ended, said), sharing=self.sharing)
             log = output / "ingestion" / LOG_FILE
             if log.exists():  # how the submission used its time
                 (self.folder / unit.file).with_suffix(".log").write_bytes(log.read_bytes())
@@ -127,26 +129,34 @@ class Runner:
         self._programs.stop()
 
 
-def collected(unit: Unit, settings: str, output: Path, exit_status: int, said: str) -> Result:
-    """The result of a run, from its files. A run that was interrupted counts as not scored."""
-    found = read_outcome(output, exit_status, said)
+def describe_sharing(jobs: int) -> str:
+    """What runs share: how many there are at a time, and with how many threads each computes."""
+    return f"{jobs} at a time, OMP_NUM_THREADS {os.environ.get('OMP_NUM_THREADS', 'not set')}"
+
+
+def collected(unit: Unit, settings: str, output: Path, ended: Ended, said: str) -> Result:
+    """The result of a run, from its files and from what was seen of it from outside. A run that was interrupted, or
+    that had to be ended, counts as not scored."""
+    found = read_outcome(output, ended.exit_status, said)
+    late = f"the run did not end by itself and was ended after {ended.wall_s:.0f} s" if ended.late else ""
     return Result(
         bundle=unit.name,
         dataset=unit.dataset.name,
         budget_s=unit.budget_s,
         seed=unit.seed,
         settings=settings,
-        exit_status=exit_status,
-        accuracies=found.accuracies,
+        exit_status=ended.exit_status,
+        accuracies=() if late else found.accuracies,
         drawn=found.drawn,
-        wall_s=found.duration_s,
-        overrun=found.duration_s > unit.budget_s or found.ran_out,
+        wall_s=round(ended.wall_s, 3),
+        counted_s=found.duration_s,
+        overrun=found.duration_s > unit.budget_s or found.ran_out or ended.late,
         unanswered=found.unanswered,
         first_learner_s=first_learner_s(output / "ingestion" / LOG_FILE, found.record),
-        reason=found.reason,
+        reason=late or found.reason,
         machine=found.machine,
         reported=reported(output / "ingestion" / "model"),
-        task_sets=found.task_sets,
+        task_sets=() if late else found.task_sets,
     )
 
 

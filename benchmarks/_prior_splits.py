@@ -32,10 +32,12 @@ VALIDATION, REST = 0, 1
 @dataclass
 class Split:
     """Classes of a sample for meta-training, of which some are held out to choose by, and for the test. Views are
-    asked in one mode, `MODE`, with metrics that were fitted to meta-train classes only."""
+    asked in one mode, `MODE`, with metrics that were fitted to meta-train classes only. `group`: what the sample has
+    in common with others that show the same pictures."""
 
     sample: Sample
     seed: int
+    group: str
     few: bool = False
     _products: dict[tuple[View, str], torch.Tensor] = field(default_factory=dict, init=False)
     _known: dict[tuple[frozenset[tuple[View, float]], str], Scores] = field(default_factory=dict, init=False)
@@ -52,11 +54,6 @@ class Split:
             "test": np.sort(order[n_train:]),
         }
         self._rng = rng
-
-    @property
-    def group(self) -> str:
-        """What the split has in common with others that show the same things."""
-        return self.sample.name.split("_")[0]
 
     @cached_property
     def episodes(self) -> dict[str, ValidationEpisodes]:

@@ -23,7 +23,8 @@ from typing import Any
 from _arena_plots import write_plots
 from _arena_report import CONTROLLER, markdown, rows
 from _arena_results import Result
-from _arena_runs import Runner, Unit, cross_domain, cross_domain_name, datasets_in, stored
+from _arena_runs import Runner, Unit, cross_domain, cross_domain_name, datasets_in, describe_sharing, stored
+from _image_contents import find_shared_image
 from _learner_report import Report
 
 from autometa.core.errors import ConfigError
@@ -36,7 +37,11 @@ from ingestion.terminal import prepare_process
 from run_local import DEMO, find_submission
 
 QUICK = {"bundles": "random,prototypical", "datasets": "LETTERS", "budgets": "20", "seeds": "0", "tasks": 10}
-DEFAULTS = {"bundles": f"{CONTROLLER},prototypical,random", "budgets": "60", "seeds": "0"}
+DEFAULTS = {
+    "bundles": f"{CONTROLLER},all_views,strong,prototypical,random",
+    "budgets": "60",
+    "seeds": "0,1,2",
+}
 PASSED = {
     "tasks": "tasks-per-dataset",
     "ways": "ways",
@@ -66,7 +71,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     add("--train", help="datasets of --data for meta-training, with --test and without --datasets")
     add("--test", help="other datasets of --data, for meta-test")
     add("--budgets", help="seconds, or 10m, 2h; 60 by default")
-    add("--seeds", help="of splits and tasks; 0 by default")
+    add("--seeds", help="of splits and tasks; 0,1,2 by default")
     add("--tasks", type=int, help="meta-test tasks of a dataset and seed; 30 by default, 10 if quick")
     add("--ways", default="2-20", help="classes per task")
     add("--shots", default="1-10", help="labelled images per class")
@@ -114,7 +119,7 @@ def budgets_of(options: argparse.Namespace, text: str) -> list[float]:
 
 def datasets_of(options: argparse.Namespace, folder: Path) -> list[Path]:
     """The named datasets of --data, or all; for --train and --test a folder of links in the folder of results.
-    ConfigError lists the datasets of --data, or says which options contradict each other."""
+    ConfigError lists the datasets of --data, or says which options contradict each other or share images."""
     names, train, test = named_datasets(options)
     there = datasets_in(options.data)
     if unknown := [name for name in (*names, *train, *test) if name not in there]:
@@ -122,8 +127,17 @@ def datasets_of(options: argparse.Namespace, folder: Path) -> list[Path]:
     if not there:
         raise ConfigError(f"--data {options.data}: holds no folder with a labels.csv")
     if train or test:
+        refuse_shared_images([options.data / name for name in train], [options.data / name for name in test])
         return [cross_domain(options.data, train, test, folder / "cross-domain")]
     return [options.data / name for name in names or there]
+
+
+def refuse_shared_images(train: Sequence[Path], test: Sequence[Path]) -> None:
+    """ConfigError where datasets for meta-test have an image file of those for meta-training, whatever the names."""
+    if shared := find_shared_image(train, test):
+        raise ConfigError(
+            f"--train and --test: {shared[0]} and {shared[1]} are the same image; leave one of them out"
+        )
 
 
 def named_datasets(options: argparse.Namespace) -> tuple[list[str], list[str], list[str]]:
@@ -177,22 +191,28 @@ def decode(datasets: Iterable[Path], image_size: str) -> None:
 
 
 def measure(options: argparse.Namespace, folder: Path) -> None:
-    """Measure the units that have no result. ValueError if other results were measured with other settings."""
+    """Measure the units that have no result. ValueError if other results were measured with other settings or
+    threads, or with another number of runs at a time."""
     units, settings, known = units_of(options, folder), settings_of(options), stored(folder)
-    if other := {result.settings for result in known.values()} - {settings}:
-        raise ValueError(
-            f"{folder}: measured with {other.pop()}, not with {settings}; name another --results"
-        )
+    sharing = describe_sharing(options.jobs)
+    refuse_others(folder, settings, {result.settings for result in known.values()})
+    refuse_others(folder, sharing, {result.sharing for result in known.values() if result.sharing})
     missing = [
         unit for unit in units if unit.file not in known or (options.retry_failed and known[unit.file].failed)
     ]
     print(f"{len(units)} runs, {len(missing)} to measure", flush=True)
     decode(sorted({unit.dataset for unit in missing}), options.image_size)
-    runner = Runner(folder, settings)
+    runner = Runner(folder, settings, sharing)
     for done, result in enumerate(runner.run_all(missing, options.jobs), start=1):
-        score = f"{100 * result.mean:.1f} %" if result.accuracies else "not scored"
+        score = f"{100 * result.mean:.1f} %" if result.accuracies else "not scored, counts as chance"
         failure = f"; failed: {result.reason}" if result.failed else ""
         print(f"[{done}/{len(missing)}] {result}: {score}, {result.wall_s:.1f} s{failure}", flush=True)
+
+
+def refuse_others(folder: Path, own: str, known: set[str]) -> None:
+    """ValueError if results in a folder were measured otherwise."""
+    if other := sorted(known - {own}):
+        raise ValueError(f"{folder}: measured with {other[0]}, not with {own}; name another --results")
 
 
 def narrowed(results: Sequence[Result], options: argparse.Namespace) -> list[Result]:

@@ -15,6 +15,7 @@ import argparse
 import json
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from autometa.core.settings import parse_duration, show_duration
 from autometa.data.images import hash_images
 from autometa.heads import Metric, find_metric
 from autometa.heads.modes import SIX_MODES, collect_keys
+from autometa.judging.programs import Ended
 from autometa.model.inputs import Images, list_inputs
 from autometa.model.latency import Adapts, Latency, Timing, measure_latency
 from autometa.model.portfolio import Portfolio, PortfolioPredictor, WeightedMode
@@ -122,6 +124,7 @@ def run_once(unit: Unit, settings: str) -> Run:
     """One run of `autometa`, in a folder of its own."""
     with tempfile.TemporaryDirectory(prefix="latency-") as scratch:
         output = Path(scratch) / "run"
+        began = time.monotonic()
         done = subprocess.run(
             unit.command(settings, output),
             capture_output=True,
@@ -129,7 +132,8 @@ def run_once(unit: Unit, settings: str) -> Run:
             check=False,
             timeout=unit.budget_s + 600,
         )
-        result = collected(unit, settings, output, done.returncode, done.stdout + done.stderr)
+        ended = Ended(done.returncode, time.monotonic() - began, late=False)
+        result = collected(unit, settings, output, ended, done.stdout + done.stderr)
         if not result.accuracies:
             raise SystemExit(f"{unit.dataset.name}: no scores ({result.reason})")
         learner = json.loads((output / "ingestion" / "model" / "learner.json").read_text(encoding="utf-8"))

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _image_contents import fingerprints, group_versions
 from _learner_data import choose_datasets
 from _learner_report import Report, row
 from _prior_data import list_views, read_sample
@@ -89,7 +90,7 @@ class Priors:
         return float((weights @ gains + DOUBT * overall) / (weights.sum() + DOUBT))
 
     def _is_other(self, one: Measurements) -> bool:
-        """Whether a row is of another dataset: by what it shows and by the content of its images."""
+        """Whether a row is of another dataset: of other pictures, and without a file in common."""
         return one["group"] != self.own["group"] and not set(one["digests"]) & set(self.own["digests"])
 
     def _closeness(self, others: Sequence[Measurements]) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -214,10 +215,11 @@ def main() -> None:
         folders, views, n_classes = folders[:3], [view for view in views if view.px <= 128][:3], QUICK_CLASSES
     report = Report(asked.json, f"up to {n_classes} classes of {PER_CLASS} images", resume=False)
     splits, table = [], []
-    for folder in folders:
-        sample = read_sample(folder, asked.cache, n_classes, PER_CLASS, views)
+    samples = [read_sample(folder, asked.cache, n_classes, PER_CLASS, views) for folder in folders]
+    groups = group_versions({sample.name: fingerprints(sample.pool.images) for sample in samples})
+    for sample in samples:
         for seed, few in SEEDS[:1] if asked.quick else SEEDS:
-            split = Split(sample, seed, few)
+            split = Split(sample, seed, groups[sample.name], few)
             splits.append(split)
             table.append(measure(split, views))
             print(json.dumps(table[-1] | {"digests": len(table[-1]["digests"])}), flush=True)

@@ -18,6 +18,8 @@ from autometa.judging import programs
 from ingestion.sources import read_source
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+NEW = ("reported", "task_sets", "counted_s", "sharing")
+"""What results of earlier versions lack."""
 PROGRAM = """
 import json, sys
 from pathlib import Path
@@ -66,7 +68,9 @@ def start(
     monkeypatch.setattr(arena, "prepare_process", lambda: None)
 
     def run(*given: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["arena.py", "--results", str(tmp_path / "kept"), *map(str, given)])
+        seeds = [] if "--report-only" in given else ["--seeds", "0"]
+        argv = ["arena.py", "--results", str(tmp_path / "kept"), *seeds, *map(str, given)]
+        monkeypatch.setattr(sys, "argv", argv)
         arena.main()
         return capsys.readouterr().out
 
@@ -99,9 +103,10 @@ def test_results_of_an_older_arena_still_load(
     start("--datasets", "ICONS", "--bundles", "autometa")
     kept = tmp_path / "kept"
     ((name, new),) = runs.stored(kept).items()
-    old = {key: value for key, value in asdict(new).items() if key not in ("reported", "task_sets")}
+    old = {key: value for key, value in asdict(new).items() if key not in NEW}
     (kept / name).write_text(json.dumps(old))
-    assert runs.stored(kept) == {name: replace(new, reported=None, task_sets=())}
+    unknown = replace(new, reported=None, task_sets=(), counted_s=None, sharing="")
+    assert runs.stored(kept) == {name: unknown}
     assert runs.stored(kept)[name].set_of_task == new.task_sets == ("ICONS", "ICONS")
 
 
@@ -125,14 +130,16 @@ def test_a_second_start_measures_what_is_missing(start: Callable[..., str], tmp_
     written = [tmp_path / name for name in ("table.md", "plots", "rows.json")]
     options = ["--datasets", "ICONS", "--budgets", "20", "--bundles"]
     assert "1 runs, 1 to measure" in start(*options, "autometa")
-    second = start(*options, "autometa,random,prototypical", "--jobs", 2, "--markdown", written[0])
+    second = start(*options, "autometa,random,prototypical", "--markdown", written[0])
     assert "3 runs, 2 to measure" in second
     assert "failed: it is broken" in second
     kept = json.loads((tmp_path / "kept" / "autometa--ICONS--20s--0.json").read_text())
     assert kept["accuracies"] == [0.5, 0.0]
     assert kept["reported"] == {"accuracy": 0.4, "low": 0.3, "high": 0.5}
     assert (kept["first_learner_s"], kept["unanswered"], kept["overrun"]) == (2.0, 1, True)
-    assert "- Failed: random on ICONS, 20 s, seed 0: it is broken" in written[0].read_text()
+    assert kept["counted_s"] == 19.0 and 0 < kept["wall_s"] < 19.0  # the program says that it took longer
+    assert kept["sharing"].startswith("1 at a time, OMP_NUM_THREADS ")
+    assert "- Failed, counts as chance: random on ICONS, 20 s, seed 0: it is broken" in written[0].read_text()
     only = start("--report-only", "--bundles", "autometa", "--plots", written[1], "--json", written[2])
     assert "prototypical" not in only
     assert {file.name for file in written[1].iterdir()} == {"accuracy_ICONS.png", "rank.png"}
@@ -142,6 +149,40 @@ def test_a_second_start_measures_what_is_missing(start: Callable[..., str], tmp_
         *("controller/first_learner_s", "controller/overruns"),
     ]
     assert "3 runs, 1 to measure" in start(*options, "autometa,random,prototypical", "--retry-failed")
+
+
+def test_several_seeds_and_the_rivals_without_a_search_are_the_default(
+    runs: ModuleType, tmp_path: Path
+) -> None:
+    arena = importlib.import_module("arena")
+    units = arena.units_of(arena.arguments(["--datasets", "ICONS"]), tmp_path)
+    assert {unit.seed for unit in units} == {0, 1, 2}
+    assert {unit.name for unit in units} >= {"autometa", "all_views", "strong"}
+
+
+def test_a_run_that_had_to_be_ended_counts_as_not_scored(runs: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "scoring").mkdir()
+    task = {"dataset": "A", "status": "ok", "metrics": {"normalized_accuracy": 0.5}}
+    (tmp_path / "scoring" / "details.json").write_text(json.dumps({"tasks": [task]}))
+    unit = runs.Unit(Path("x"), Path("A"), 20.0, 0)
+    in_time = runs.collected(unit, "", tmp_path, programs.Ended(0, 21.5, late=False), "")
+    assert (in_time.accuracies, in_time.wall_s, in_time.overrun) == ((0.5,), 21.5, False)
+    late = runs.collected(unit, "", tmp_path, programs.Ended(0, 700.0, late=True), "")
+    assert (late.accuracies, late.wall_s, late.overrun, late.failed) == ((), 700.0, True, True)
+    assert "ended after 700 s" in late.reason
+
+
+def test_a_dataset_that_has_images_of_another_one_is_no_other_domain(
+    start: Callable[..., str], tmp_path: Path
+) -> None:
+    for name, pixels in (("A", b"one"), ("B", b"two"), ("COPY_OF_A", b"one")):
+        (tmp_path / name / "images").mkdir(parents=True)
+        (tmp_path / name / "labels.csv").write_text("FILE_NAME,CATEGORY\nx.png,y\n")
+        (tmp_path / name / "images" / "x.png").write_bytes(pixels)
+    across = ["--data", tmp_path, "--bundles", "prototypical", "--train"]
+    with pytest.raises(SystemExit, match=r"A.images.x.png and .*COPY_OF_A.images.x.png are the same image"):
+        start(*across, "A,B", "--test", "COPY_OF_A")
+    assert "1 runs, 1 to measure" in start(*across, "A", "--test", "B")
 
 
 @pytest.mark.parametrize(
@@ -168,6 +209,8 @@ def test_results_measured_otherwise_are_not_mixed(start: Callable[..., str]) -> 
     start(*options)
     with pytest.raises(SystemExit, match="--tasks-per-dataset 30"):
         start(*options, "--tasks", 20)
+    with pytest.raises(SystemExit, match=r"measured with 1 at a time.* not with 2 at a time"):
+        start(*options, "--jobs", 2)
     with pytest.raises(SystemExit, match="there are: ICONS"):
         start("--report-only", "--datasets", "LETTERS")
 

@@ -43,7 +43,6 @@ def test_ranks_share_ties_and_leave_out_what_not_all_have(statistics: ModuleType
             for name, value in (("x", 0.1), ("y", 0.2), ("z", 0.3))
         ),
         result(statistics, "z", [1.0], dataset="C"),
-        result(statistics, "y", [], dataset="C", exit_status=2),
     ]
     (of,) = statistics.rounds(results)
     assert statistics.average_ranks(of) == {"x": 2.25, "y": 1.75, "z": 2.0}
@@ -59,6 +58,74 @@ def test_an_estimate_is_over_the_tasks_of_all_seeds(statistics: ModuleType) -> N
     assert found.mean == pytest.approx(50)
     assert found.worst_seed == pytest.approx(30)
     assert found.ci95 == pytest.approx(3.182446 * scores.std(ddof=1) / 2)
+    assert found.seed_sd == pytest.approx(np.std([30, 70], ddof=1))
+    assert statistics.estimate(runs[:1]).seed_sd is None
+
+
+def test_a_run_that_was_not_scored_counts_as_chance(report: ModuleType, statistics: ModuleType) -> None:
+    results = [
+        result(report, "autometa", [0.8, 0.6], task_sets=("A", "A"), drawn="these"),
+        result(report, "autometa", [0.9, 0.9], seed=1),
+        result(report, "fixed", [], exit_status=2, reason="it is broken"),
+        result(report, "fixed", [0.9, 0.9], seed=1),
+    ]
+    (of,) = statistics.rounds(results)
+    lost = of.cells["A", 0]["fixed"]
+    assert (lost.accuracies, lost.drawn, lost.unanswered) == ((0.0, 0.0), "these", 2)
+    found = statistics.compare(of, "autometa", "fixed")
+    assert (found.gain, found.seed_sd) == (pytest.approx(35), pytest.approx(70 / np.sqrt(2)))
+    rows = {row["name"]: row for row in report.rows(results)}
+    assert rows["arena/60/fixed/A"]["value"] == pytest.approx(45)
+    assert rows["arena/60/fixed/A"]["seed_sd"] == pytest.approx(90 / np.sqrt(2))
+    assert rows["arena/60/autometa/gain_over_fixed"]["seed_sd"] == pytest.approx(70 / np.sqrt(2))
+    table = report.markdown(results, "autometa")
+    assert "- Failed, counts as chance: fixed on A, 60 s, seed 0: it is broken" in table
+    assert "| 45.0 ± 82.7 (sd 63.6, worst 0.0) |" in table
+
+
+def test_where_nobody_was_scored_all_of_the_tasks_that_were_asked_for_are_chance(
+    statistics: ModuleType,
+) -> None:
+    settings = "--tasks-per-dataset 3 --ways 5"
+    results = [result(statistics, "x", [], settings=settings, dataset="A->B+C")]
+    (of,) = statistics.rounds(results)
+    assert of.cells["A->B+C", 0]["x"].accuracies == (0.0,) * 6
+    with pytest.raises(ValueError, match=r"x on A, 60 s, seed 0: .*--tasks-per-dataset"):
+        statistics.rounds([result(statistics, "x", [])])
+
+
+def test_plots_have_only_what_all_of_their_points_have_in_common(
+    report: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plots, statistics = importlib.import_module("_arena_plots"), importlib.import_module("_arena_results")
+    at = {(20.0, 0): 0.2, (20.0, 1): 0.9, (60.0, 0): 0.4}
+    results = [
+        result(report, name, [value + extra], budget_s=budget_s, seed=seed)
+        for (budget_s, seed), value in at.items()
+        for name, extra in (("x", 0.0), ("y", 0.1))
+    ]
+    results += [result(report, "z", [1.0], budget_s=20.0)]
+    results += [result(report, name, [0.5], budget_s=20.0, seed=7, dataset="B") for name in ("x", "y")]
+    results += [result(report, "x", [0.5], budget_s=60.0, seed=8, dataset="B")]
+    of_budgets = statistics.rounds(results)
+    curves = plots.accuracy_curves(of_budgets)
+    assert list(curves) == ["A"] and "B: no seed is common" in capsys.readouterr().out
+    seeds, of_bundles = curves["A"]
+    assert seeds == [0]
+    assert [(x, y) for x, y, _ in of_bundles["x"]] == [(20.0, pytest.approx(20)), (60.0, pytest.approx(40))]
+    pairs, ranks = plots.rank_curves(of_budgets)
+    assert pairs == 1
+    assert ranks == {name: [(20.0, rank, 0.0), (60.0, rank, 0.0)] for name, rank in (("x", 2.0), ("y", 1.0))}
+
+
+def test_a_plot_of_a_run_across_domains_is_of_one_of_its_test_sets(report: ModuleType) -> None:
+    plots, statistics = importlib.import_module("_arena_plots"), importlib.import_module("_arena_results")
+    run = result(report, "x", [0.2, 0.4, 0.9], dataset="A->B+C", task_sets=("B", "B", "C"))
+    curves = plots.accuracy_curves(statistics.rounds([run]))
+    assert {name: of["x"][0][1] for name, (_, of) in curves.items()} == {
+        "A->B+C--B": pytest.approx(30),
+        "A->B+C--C": pytest.approx(90),
+    }
 
 
 def test_differences_are_paired(statistics: ModuleType) -> None:
@@ -131,8 +198,8 @@ def test_gains_over_rivals_have_an_interval_over_tasks_and_one_over_datasets(rep
     assert "ci95" in alone and "ci95_sets" not in alone
     assert {name for name in rows if "gain_over" in name} == {own["name"], alone["name"]}
     table = report.markdown(results, "autometa")
-    assert "| `strong` | +26.7 ± 14.3 | +30.0 ± 127.1 | 1 | 1 | 0 |" in table
-    assert "| `fixed` | +30.0 ± 127.1 |  | 0 | 1 | 0 |" in table
+    assert "| `strong` | +26.7 ± 14.3 | 7.1 | +30.0 ± 127.1 | 1 | 1 | 0 |" in table
+    assert "| `fixed` | +30.0 ± 127.1 |  |  | 0 | 1 | 0 |" in table
 
 
 def test_tasks_of_a_run_across_domains_belong_to_the_datasets_that_it_was_tested_on(
@@ -151,6 +218,6 @@ def test_coverage_counts_the_runs_whose_interval_holds_the_test(report: ModuleTy
     )]  # fmt: skip
     assert [one.covered for one in said] == [True, False, None]
     runs = [replace(one, seed=seed) for seed, one in enumerate(said)]
-    failed = replace(runs[0], seed=3, accuracies=(), exit_status=1)
+    failed = replace(runs[0], seed=3, accuracies=(), exit_status=1, settings="--tasks-per-dataset 1")
     (row,) = [row for row in report.rows([*runs, failed]) if row["name"] == "arena/coverage"]
     assert (row["value"], row["unit"], row["runs"]) == (0.5, "share", 2)

@@ -90,6 +90,11 @@ class Joint:
         total = self.labels + weights
         return total / total.sum(-1, keepdim=True).clamp(min=1e-6)
 
+    def normalise(self, prototypes: torch.Tensor) -> torch.Tensor:
+        """Coefficients [b, n, m] of prototypes of unit length; zero stays zero."""
+        square = ((prototypes @ self.gram) * prototypes).sum(-1, keepdim=True)
+        return prototypes * square.clamp(min=1e-30).rsqrt()
+
     def distances(self, prototypes: torch.Tensor) -> torch.Tensor:
         """Squared distances [b, n, m] of prototypes, given by coefficients [b, n, m], to all images."""
         products = prototypes @ self.gram

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from autometa.heads.features import FeatureBatch
+from autometa.heads.features import FeatureBatch, unit
 from autometa.heads.joint import Joint
 
 ROUNDS = 12
@@ -18,38 +18,46 @@ LEAST_MASS = 1e-15
 """Smallest mass of a class, so that a few rounds of scaling stay within float32."""
 
 
-def ot_map(batch: FeatureBatch, *, sharpness: float = 10.0, step: float = 0.4) -> torch.Tensor:
+def ot_map(
+    batch: FeatureBatch, *, sharpness: float = 10.0, step: float = 0.4, cosine: bool = False
+) -> torch.Tensor:
     """Scores [b, q, n]: log-probability of each class for a query, if all classes get the same number of queries.
 
     Support and query are centred separately and scaled to unit length. In each of `ROUNDS`, optimal transport
     assigns queries to classes by -sharpness·|f-c|², and each prototype c moves by `step` towards the mean of its
-    images. A round starts from the potentials of the last one, so that few Sinkhorn rounds are enough.
+    images. A round starts from the potentials of the last one, so that few Sinkhorn rounds are enough. With `cosine`
+    prototypes have unit length in that cost, which is then 2·sharpness·(1 - cos), as in the code of MetaDelta++.
     """
     joint = Joint.of(batch, centred=True)
-    return joint.query_scores(batch, assign_by_transport(joint, sharpness, step))
+    return joint.query_scores(batch, assign_by_transport(joint, sharpness, step, cosine=cosine))
 
 
-def assign_by_transport(joint: Joint, sharpness: float, step: float) -> torch.Tensor:
+def assign_by_transport(joint: Joint, sharpness: float, step: float, *, cosine: bool = False) -> torch.Tensor:
     """Log of the assignment [b, n, m] of queries to classes that `ot_map` ends with."""
+
+    def logits(prototypes: torch.Tensor) -> torch.Tensor:
+        ends = joint.normalise(prototypes) if cosine else prototypes
+        return -sharpness * joint.distances(ends)
+
     prototypes = joint.class_means
     potential = torch.zeros_like(prototypes[..., :1])
     for _ in range(ROUNDS):
-        logits = -sharpness * joint.distances(prototypes)
-        plan, potential = transport(logits, joint, potential, SINKHORN_ROUNDS)
+        plan, potential = transport(logits(prototypes), joint, potential, SINKHORN_ROUNDS)
         prototypes = prototypes + step * (
             joint.means_with(plan.exp() * joint.query_mask[:, None, :]) - prototypes
         )
-    logits = -sharpness * joint.distances(prototypes)
-    return transport(logits, joint, potential, LAST_SINKHORN_ROUNDS)[0]
+    return transport(logits(prototypes), joint, potential, LAST_SINKHORN_ROUNDS)[0]
 
 
-def without_transport(batch: FeatureBatch, *, sharpness: float = 10.0, step: float = 0.4) -> torch.Tensor:
+def without_transport(
+    batch: FeatureBatch, *, sharpness: float = 10.0, step: float = 0.4, cosine: bool = False
+) -> torch.Tensor:
     """Scores [b, q, n] of the inductive counterpart: log softmax of -sharpness·|f-c|², all features centred on the
     support. `step` has no effect."""
     real = batch.support_mask[..., None]
     centre = batch.support.sum(1, keepdim=True) / real.sum(1, keepdim=True)
     batch = replace(batch, support=(batch.support - centre) * real, query=batch.query - centre).unit()
-    means = batch.class_means
+    means = unit(batch.class_means) if cosine else batch.class_means
     logits = 2 * batch.query @ means.transpose(1, 2) - means.square().sum(-1)[:, None, :]
     return batch.mask_absent(sharpness * logits).log_softmax(-1)
 

@@ -17,7 +17,7 @@ from autometa.heads.qda import qda
 from autometa.heads.ridge import ridge_regression
 from autometa.heads.soft_kmeans import soft_kmeans, to_nearest_mean
 from autometa.heads.spec import HeadSpec
-from autometa.heads.tim import tim
+from autometa.heads.tim import tim, tim_without_queries
 
 HEADS: dict[str, HeadSpec] = {
     "centroid": HeadSpec(nearest_centroid, {"metric": "cosine"}),
@@ -41,11 +41,20 @@ HEADS: dict[str, HeadSpec] = {
     ),
     "laplacian": HeadSpec(
         laplacian_shot,
-        {"sharpness": 20.0, "agreement": 1.0},
+        {"sharpness": 20.0, "agreement": 1.0, "rectified": True},
         counterpart=without_neighbours,
     ),
-    "tim": HeadSpec(tim, {"sharpness": 10.0}, needs_balance=True, counterpart=to_nearest_mean),
-    "alpha_tim": HeadSpec(partial(tim, alpha=2.0), {"sharpness": 10.0}, counterpart=to_nearest_mean),
+    "tim": HeadSpec(
+        tim,
+        {
+            "sharpness": 7.5,
+            "support_weight": 0.1,
+            "confidence": 0.1,
+        },  # as published: 15·(1 - cos) is 7.5·|f-c|²
+        needs_balance=True,
+        counterpart=tim_without_queries,
+    ),
+    "alpha_tim": HeadSpec(partial(tim, alpha=2.0), {"sharpness": 10.0}, counterpart=tim_without_queries),
     "mahalanobis": HeadSpec(mahalanobis, {"ridge": 0.1, "own": 1.0}),
     "qda": HeadSpec(qda, {"dof": 300.0, "mean_strength": 0.3}),
 }

@@ -14,6 +14,7 @@ from autometa.core.errors import DataError
 from autometa.data.episodes import EpisodeBatch, EpisodeSpec
 from autometa.data.images import ImagePool, Rows, as_uint8
 from autometa.learners.augmentation import NO_AUGMENTATION, Augmentation
+from autometa.learners.variants import Variants
 
 Prepare = Callable[[NDArray[np.uint8]], torch.Tensor]
 STREAM_CLASSES = 2048
@@ -94,7 +95,9 @@ class EpisodeSampler:
 
     They are of these `classes` (ids) of a pool, which may come without its pixels. The episodes of one batch have the
     same ways, shots and queries, drawn from `spec` and clamped to what the classes have images for, and come from one
-    dataset, unless they are to be `mixed`. DataError where no dataset has two classes of two images.
+    dataset, unless they are to be `mixed`. So many `distractors`, classes that an episode does not have, give images
+    without labels, too, as far as there are others (`spare_classes` of them in the latest batch). DataError where no
+    dataset has two classes of two images.
     """
 
     def __init__(
@@ -108,6 +111,7 @@ class EpisodeSampler:
         mixed: bool = False,
     ) -> None:
         self._spec, self.rng, self._unlabelled = spec, rng, unlabelled_per_class
+        self.distractors = self.spare_classes = 0
         self.classes = len(classes)
         labels = self._labels = pool.labels
         order = np.argsort(labels, kind="stable")
@@ -125,19 +129,23 @@ class EpisodeSampler:
             raise DataError("no dataset has two classes with two images each: no episode can be drawn")
 
     def draw(self, n: int) -> tuple[EpisodeBatch, torch.Tensor]:
-        """`n` episodes, and the rows of their images without labels [n, ways * unlabelled_per_class]."""
+        """`n` episodes, and the rows of their images without labels [n, (ways + distractors) * unlabelled_per_class],
+        those of their own classes first."""
         group = self._groups[int(self.rng.integers(len(self._groups)))]
         ways, shots, queries, spare = self._draw_sizes(group)
         roomy = group[self._sizes[group] >= shots + queries + spare]
-        classes = roomy[draw_subset(self.rng, np.ones((n, len(roomy)), dtype=bool), ways)]
+        self.spare_classes = min(self.distractors if spare else 0, len(roomy) - ways)
+        classes = roomy[
+            draw_subset(self.rng, np.ones((n, len(roomy)), dtype=bool), ways + self.spare_classes)
+        ]
         valid = np.arange(self._table.shape[1]) < self._sizes[classes][..., None]
         picked = draw_subset(self.rng, valid, shots + queries + spare)
         rows = torch.from_numpy(np.take_along_axis(self._table[classes], picked, axis=-1))
         labels = torch.arange(ways).expand(n, ways)
         batch = EpisodeBatch(
-            support_rows=rows[..., :shots].flatten(1),
+            support_rows=rows[:, :ways, :shots].flatten(1),
             support_labels=labels.repeat_interleave(shots, dim=1),
-            query_rows=rows[..., shots : shots + queries].flatten(1),
+            query_rows=rows[:, :ways, shots : shots + queries].flatten(1),
             query_labels=labels.repeat_interleave(queries, dim=1),
             ways=torch.full((n,), ways),
         )
@@ -147,7 +155,8 @@ class EpisodeSampler:
         """Ways, shots, queries and images without labels per class of the largest episodes that it may draw."""
         spec = self._spec
         ways = min(spec.ways[1], max(len(group) for group in self._groups))
-        return ways, spec.shots[1], spec.queries_per_class, self._unlabelled
+        spare = -(-self._unlabelled * (ways + self.distractors) // ways)
+        return ways, spec.shots[1], spec.queries_per_class, spare
 
     def number_classes(self, batch: EpisodeBatch) -> torch.Tensor:
         """For every label of drawn episodes the place of its class among those to draw from, [n, ways]."""
@@ -168,11 +177,13 @@ class EpisodeSampler:
 
 @dataclass
 class PoolSource:
-    """Episodes out of `inputs` [n, ...] in memory (uint8 images, or what a frozen trunk gave for them)."""
+    """Episodes out of `inputs` [n, ...] in memory (uint8 images, or what a frozen trunk gave for them); of images
+    with `variants` one is drawn each time."""
 
     inputs: torch.Tensor
     sampler: EpisodeSampler
     augmentation: Augmentation = NO_AUGMENTATION
+    variants: Variants | None = None
 
     @property
     def classes(self) -> int:
@@ -191,12 +202,13 @@ class PoolSource:
         """`n` episodes; images of one class of an episode are turned alike where classes are to be turned."""
         batch, unlabelled = self.sampler.draw(n)
         rows = torch.cat([batch.support_rows, batch.query_rows, unlabelled], dim=1)
-        images = self.inputs[rows.flatten()]
+        chosen = self.variants.draw(rows, self.sampler.rng) if self.variants else rows
+        images = self.inputs[chosen.flatten()]
         if self.augmentation.active:
-            ways = int(batch.ways[0])
-            spare = torch.arange(ways).repeat_interleave(unlabelled.shape[1] // ways).expand(n, -1)
+            classes = int(batch.ways[0]) + (self.sampler.spare_classes if unlabelled.shape[1] else 0)
+            spare = torch.arange(classes).repeat_interleave(unlabelled.shape[1] // classes).expand(n, -1)
             labels = torch.cat([batch.support_labels, batch.query_labels, spare], dim=1)
-            groups = labels + ways * torch.arange(n)[:, None]
+            groups = labels + classes * torch.arange(n)[:, None]
             images = self.augmentation(images, groups.flatten().numpy(), self.sampler.rng)
         images = images.unflatten(0, rows.shape)
         s, q = batch.support_rows.shape[1], batch.query_rows.shape[1]

@@ -23,6 +23,15 @@ class ClassTrained(Protocol):
 
 
 @runtime_checkable
+class Centred(Protocol):
+    """A learner that needs the mean of training images as it sees them now."""
+
+    def centre_on(self, inputs: torch.Tensor) -> None:
+        """Called before every validation, with the same images of training classes, as encoder inputs [n, ...]."""
+        ...
+
+
+@runtime_checkable
 class OptionChooser(Protocol):
     """A learner that makes a choice on validation episodes after its training."""
 

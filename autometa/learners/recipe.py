@@ -44,6 +44,8 @@ from autometa.learners.transfer.pmf import PMF
 from autometa.learners.transfer.simpleshot import SimpleShot
 from autometa.learners.transfer.train_from_scratch import TrainFromScratch
 
+LARGER_PX = (224,)
+"""Sizes that bundles take images at where time allows: that of the pretraining of most networks."""
 VALIDATIONS = 10
 """Of a training of so many steps, whatever they take."""
 
@@ -93,10 +95,13 @@ LEARNERS: dict[str, LearnerSpec] = {
 class Recipe(BaseModel):
     """What is trained and how. `options` are those of the learner's class; `ways`, `shots` and
     `queries_per_class` of the training episodes are those of the test unless given (more ways in training
-    help prototypical networks, Snell et al. 2017); `unlabelled_per_class` more images come without labels.
+    help prototypical networks, Snell et al. 2017); `unlabelled_per_class` more images come without labels, and
+    as many of each of so many `distractors`, classes that an episode does not have.
     `validation_episodes`: how many are drawn, once, to measure on. `data`: episodes are drawn from the pool of all
     images, or taken as the challenge's stream gives them (then validation has no classes of its own unless the
-    challenge gives some)."""
+    challenge gives some). `copies`: how many augmented copies of each training image are prepared at most, as far as
+    time and room allow, where a trunk is frozen. `larger_px`: sizes of images to take instead of the encoder's where
+    time allows, in this order."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -106,10 +111,13 @@ class Recipe(BaseModel):
     training: TrainingSettings = TrainingSettings()
     data: Literal["pool", "stream"] = "pool"
     augmentation: Augmentation = NO_AUGMENTATION
+    copies: int = Field(default=0, ge=0, le=16)
+    larger_px: tuple[int, ...] = ()
     ways: Range | None = None
     shots: Range | None = None
     queries_per_class: int | None = Field(default=None, ge=1)
     unlabelled_per_class: int = Field(default=0, ge=0)
+    distractors: int = Field(default=0, ge=0)
     validation_episodes: int = Field(default=100, ge=1)
 
     @field_validator("ways", "shots")
@@ -123,11 +131,24 @@ class Recipe(BaseModel):
         return value
 
     @model_validator(mode="after")
+    def _check_distractors(self) -> Self:
+        if self.distractors and not self.unlabelled_per_class:
+            raise ValueError(
+                f"distractors: {self.distractors} come without labels: set unlabelled_per_class, too"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_augmentation(self) -> Self:
         images = self.encoder.network in SCRATCH or self.encoder.trainable == "all"
-        if self.augmentation.active and (not images or self.data == "stream"):
+        if self.augmentation.active and ((not images and not self.copies) or self.data == "stream"):
             raise ValueError(
-                "augmentation needs images from the pool: use data: pool and a network that is trained as a whole"
+                "augmentation needs images from the pool: use data: pool and a network that is trained as a whole, "
+                "or copies"
+            )
+        if self.copies and (images or not self.augmentation.active or self.augmentation.turn):
+            raise ValueError(
+                f"copies: {self.copies} is for a frozen trunk and needs an augmentation without turn: leave it out"
             )
         row = LEARNERS.get(self.learner)
         if self.augmentation.turn and row and issubclass(row.cls, ClassifyingLearner):
@@ -149,10 +170,11 @@ def build_learner(recipe: Recipe, weights: dict[str, torch.Tensor] | None = None
 
 
 def adjust_recipe(recipe: Recipe, settings: Settings) -> Recipe:
-    """The recipe with what the settings of its bundle say of training, and without patience: a bundle with one
-    learner has no other use for its time."""
+    """The recipe with what the settings of its bundle say of training, without patience, and with larger images of a
+    pretrained network where time allows: a bundle with one learner has no other use for its time."""
     training = recipe.training.model_copy(update={"patience": None})
-    recipe = recipe.model_copy(update={"training": training})
+    larger_px = recipe.larger_px if recipe.encoder.network in SCRATCH else recipe.larger_px or LARGER_PX
+    recipe = recipe.model_copy(update={"training": training, "larger_px": larger_px})
     if "validation_episodes" in settings.model_fields_set:
         recipe = recipe.model_copy(update={"validation_episodes": settings.validation_episodes})
     return recipe if settings.max_steps is None else in_steps(recipe, settings.max_steps)

@@ -16,6 +16,7 @@ from autometa.core.machine import starts_cold
 from autometa.core.time_policy import POLICY
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.learners.base import EpisodicLearner
+from autometa.learners.centring import Centring
 from autometa.learners.checkpoint import Progress, changing_nothing, load_progress, save_progress
 from autometa.learners.episodes import EpisodeSource
 from autometa.learners.hooks import ClassTrained, OptionChooser
@@ -25,10 +26,7 @@ from autometa.learners.schedule import TrainingSchedule
 from autometa.learners.training_memory import StepMemory, StepRecord
 from autometa.learners.training_settings import TrainingSettings
 
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": Adam,
-    "sgd": SGD,
-}
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adam": Adam, "sgd": SGD}
 PROBED, GROWTH = 4, 5
 """Episodes of the first trial validation, and how many times more the next one has."""
 OUT_OF_TIME = "the time is used"
@@ -139,6 +137,7 @@ class Training:
         if starts_cold(self.device):
             self._make_first_calls()
         self._episodes = self._choose_episodes()
+        self._centring = Centring(self.learner, self.source, self.device)
         self._untrained = self._best = self._measure()
         self._best_state = copy.deepcopy(self.learner.state_dict())
         resumed = self.checkpoint and load_progress(self.checkpoint, self._module, self._optimizer)
@@ -271,6 +270,7 @@ class Training:
     def _measure(self) -> Answer:
         """The learner's answer on the validation episodes, timed."""
         elapsed = stopwatch(self.budget.clock)
+        self._centring.update()
         answer = self.learner.validate(self.validation.inputs, self._episodes)
         self._schedule.add_validation(elapsed())
         return answer

@@ -35,6 +35,7 @@ from autometa.learners.storage import Storage
 from autometa.learners.trained import TrainedCosts, TrainedLearner
 from autometa.learners.training import Training, TrainingRecord, Validation
 from autometa.learners.training_spec import choose_training_spec
+from autometa.learners.variants import Variants
 
 
 @dataclass(frozen=True)
@@ -150,16 +151,25 @@ def hold_out_classes(
 
 
 def build_pool_source(
-    fitted: TrainedLearner, inputs: torch.Tensor, pool: ImagePool, classes: Rows, test: EpisodeSpec
+    fitted: TrainedLearner,
+    inputs: torch.Tensor,
+    pool: ImagePool,
+    classes: Rows,
+    test: EpisodeSpec,
+    variants: Variants | None = None,
 ) -> PoolSource:
     """Training episodes of these classes, as the learner's recipe draws them, over images whose encoder `inputs`
-    [n, ...] and labels (`pool`) are given. Where classification is learned, a batch has classes of all datasets.
+    [n, ...] and labels (`pool`) are given; or over their `variants`, which stand for the augmentation. Where
+    classification is learned, a batch has classes of all datasets.
     DataError where no dataset has two such classes of two images."""
     recipe = fitted.recipe
     spec = choose_training_spec(recipe, fitted.learner, test)
     rng = np.random.default_rng([recipe.training.seed, 1])
     mixed = isinstance(fitted.learner, ClassTrained)
     sampler = EpisodeSampler(pool, classes, spec, rng, recipe.unlabelled_per_class, mixed=mixed)
+    sampler.distractors = recipe.distractors
+    if recipe.copies:
+        return PoolSource(inputs, sampler, variants=variants)
     return PoolSource(inputs, sampler, recipe.augmentation)
 
 

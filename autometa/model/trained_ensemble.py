@@ -6,16 +6,17 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from autometa.core.errors import ArtifactError
 from autometa.core.files import read_description, write_description
 from autometa.evaluation.mixing import log_probabilities, mix_batches
+from autometa.evaluation.stacking import Stacking
 from autometa.learners.trained import UNMEASURED, Images, TrainedCosts, TrainedLearner, TrainedPredictor
 from autometa.model.artifact import TrainedShare
 
@@ -31,6 +32,15 @@ class EnsembleDescription(BaseModel):
     format: Literal["autometa-trained-ensemble-1"] = FORMAT
     members: tuple[TrainedShare, ...] = Field(min_length=1)
     validation: dict[str, Any] = {}
+    stacking: Stacking | None = None
+
+    @model_validator(mode="after")
+    def _check_stacking(self) -> Self:
+        if self.stacking is not None and len(self.stacking.numbers) != len(self.members):
+            raise ValueError(
+                f"stacking has numbers for {len(self.stacking.numbers)} of {len(self.members)} members"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -81,11 +91,12 @@ def load_members(folder: Path, shares: Iterable[TrainedShare], device: str) -> t
 
 @dataclass
 class TrainedEnsemble:
-    """Learners that answer by the weighted mean of their probabilities. `fit` a support set, then `predict` its
-    queries."""
+    """Learners that answer together, as `stacking` says (None: by the weighted mean of their probabilities). `fit` a
+    support set, then `predict` its queries."""
 
     members: tuple[TrainedMember, ...]
     validation: dict[str, Any] = field(default_factory=dict)
+    stacking: Stacking | None = None
 
     def fit(self, images: Images, labels: NDArray[np.int64], ways: int) -> EnsemblePredictor:
         """Support images uint8 [s, 3, h, w] with labels int64 [s] in 0..ways-1 → a predictor.
@@ -98,14 +109,16 @@ class TrainedEnsemble:
         """Write everything that `load` needs into `folder`: members each into a folder of its own, then, by an
         atomic rename, the description that names them; members of an earlier state are deleted."""
         shares = save_members(folder, self.members)
-        write_description(folder, EnsembleDescription(members=shares, validation=self.validation))
+        description = EnsembleDescription(members=shares, validation=self.validation, stacking=self.stacking)
+        write_description(folder, description)
         remove_other_members(folder, shares)
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> TrainedEnsemble:
         """A saved ensemble. ArtifactError where a file is missing, damaged or of another version."""
         description = read_description(folder, EnsembleDescription)
-        return cls(load_members(folder, description.members, device), description.validation)
+        members = load_members(folder, description.members, device)
+        return cls(members, description.validation, description.stacking)
 
 
 def _member(folder: Path, share: TrainedShare, device: str) -> TrainedMember:
@@ -127,8 +140,10 @@ class EnsemblePredictor:
     def predict(self, images: Images) -> NDArray[np.float64]:
         """Class probabilities float64 [q, ways] of query images uint8 [q, 3, h, w]."""
         calibrated = [
-            [member.log_probabilities(predictor, images)]
+            member.log_probabilities(predictor, images)
             for member, predictor in zip(self.ensemble.members, self.predictors, strict=True)
         ]
+        if self.ensemble.stacking is not None:
+            return self.ensemble.stacking(calibrated).exp().numpy()
         weights = [member.weight for member in self.ensemble.members]
-        return mix_batches(calibrated, weights)[0].exp().numpy()
+        return mix_batches([[one] for one in calibrated], weights)[0].exp().numpy()

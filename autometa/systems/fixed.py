@@ -1,16 +1,17 @@
-"""A fixed recipe without any search: four frozen views, fused, answer in the same modes whatever the data."""
+"""A fixed recipe without any search: frozen views, fused, answer in the same modes whatever the data."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 
-from autometa.backbones import View
-from autometa.core.errors import DataError
+from autometa.backbones import View, installed_backbones
+from autometa.core.errors import FAILURES, DataError, describe
 from autometa.core.time_policy import POLICY
 from autometa.data.episodes import sample_episodes
 from autometa.data.images import ImagePool, Rows
@@ -21,7 +22,7 @@ from autometa.model.artifact import MetricKey
 from autometa.model.inputs import list_inputs
 from autometa.model.portfolio import Portfolio, WeightedMode
 from autometa.model.task_time import time_task
-from autometa.systems.frozen import FrozenSystem
+from autometa.systems.frozen import STRONGEST, FrozenSystem
 
 FURTHER = (
     View("tf_efficientnet_lite1", 128),
@@ -29,6 +30,8 @@ FURTHER = (
     View("tf_efficientnet_lite0", 224),
 )
 """Views beside the first one, in the order in which they are taken."""
+SIZES = (128, 224, 160)
+"""In which `autometa` sees images by default, beyond that of its first view; in the order in which they are taken."""
 
 
 @dataclass
@@ -51,11 +54,19 @@ class FixedSystem(FrozenSystem):
         portfolio = self._save_portfolio([first], "first view")
         view_task_s = self._measure_task_s(pool, portfolio)
         used = [first]
-        for view in self.further:
+        for asked in self.further:
             costs = TrainedCosts(task_s=view_task_s * (len(used) + 1))
-            if self._measure_if_here(view.backbone, pool) and self._fits([*used, view], costs, len(rows)):
+            if not self._measure_if_here(asked.backbone, pool):
+                continue
+            view = replace(asked, px=self._shelf(asked.backbone).input_px(asked.px))
+            if not self._fits([*used, view], costs, len(rows)):
+                continue
+            try:
                 self._fit_metrics(pool, rows, view)
-                used.append(view)
+            except FAILURES as error:
+                self.report(f"{view} is left out: {describe(error)}")
+                continue
+            used.append(view)
         return self._save_portfolio(used, "final") if len(used) > 1 else portfolio
 
     def _fits(self, views: Sequence[View], costs: TrainedCosts, n_images: int) -> bool:
@@ -102,3 +113,19 @@ class FixedSystem(FrozenSystem):
 
 SixModesSystem = partial(FixedSystem, modes=SIX_MODES)
 """The same with the six modes instead of plain transport."""
+
+
+def list_all_views() -> tuple[View, ...]:
+    """Every installed backbone in each of `SIZES` up to that of its pretraining: all that `autometa` could buy here
+    without training. Views of the fixed recipe come first, in its order."""
+    specs = [spec for spec in installed_backbones() if spec.packaged]  # the same wherever it runs
+    every = [View(spec.name, px) for px in SIZES for spec in specs if px <= spec.native_px]
+    known = [view for view in FURTHER if view in every]
+    return tuple(view for view in dict.fromkeys([*known, *every]) if view != STRONGEST)
+
+
+def make_all_views_system(*given: Any) -> FixedSystem:
+    """The six modes on as many of all these views as there is time for; it takes what `FixedSystem` takes first."""
+    system = SixModesSystem(*given)
+    system.further = list_all_views()
+    return system

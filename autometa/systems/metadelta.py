@@ -20,7 +20,6 @@ from autometa.data.episodes import sample_episodes
 from autometa.data.images import ImagePool, choose_rows, take_share_of_each_class
 from autometa.data.splits import split_classes
 from autometa.data.test_spec import TestSpec
-from autometa.evaluation.mixing import fit_mixture_weights, fit_temperature, log_probabilities, mix_batches
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.evaluation.validation_set import LEAST_IMAGES
 from autometa.learners.encoder import EncoderSpec
@@ -29,7 +28,7 @@ from autometa.learners.prepared import PROBE_IMAGES, PreparedImages
 from autometa.learners.recipe import Recipe
 from autometa.learners.rotated import ROTATIONS, RotatedImages
 from autometa.learners.storage import Storage
-from autometa.learners.trained import TrainedCosts, TrainedLearner
+from autometa.learners.trained import TrainedLearner
 from autometa.learners.training_run import (
     RUN_SHARES,
     RunShares,
@@ -49,18 +48,16 @@ from autometa.model.trained_ensemble import TrainedEnsemble, TrainedMember
 from autometa.planning.plan import Costs, left_for_training_s, meta_test_s
 from autometa.systems.fixed import FURTHER
 from autometa.systems.frozen import STRONGEST
+from autometa.systems.metadelta_ensemble import Ensembler, Episodes, Worker
 
 TRAINABLE = 2
 """How many of the last stages of a backbone are trained."""
-EPISODES = 100
-"""On which backbones are validated and weighed."""
+EPISODES, CHOOSING_EPISODES = 100, 50
+"""On which backbones are validated and ensemblers fitted, and those on which ensemblers are chosen."""
 LEAST_SHARE, LEAST_ROTATED = 0.5, 0.1
 """Shares of the images that must be left for each of several workers, and for a rotation loss."""
 WORKER_BYTES = 600 * 2**20
 """Memory that a further backbone may take."""
-LEAST_WEIGHT = 0.05
-"""Weight of a member below which it is not worth its time in meta-test."""
-UNANSWERED = Answer((), np.zeros(0))
 
 
 def list_views() -> tuple[View, ...]:
@@ -71,27 +68,17 @@ def list_views() -> tuple[View, ...]:
 
 
 @dataclass(frozen=True)
-class Worker:
-    """A learner to be trained on a view, what it costs, and, once trained, its answer on the validation episodes."""
-
-    view: View
-    learner: TrainedLearner
-    costs: TrainedCosts
-    answer: Answer = UNANSWERED
-
-
-@dataclass(frozen=True)
 class SharedData:
     """What all workers get: images to prepare, and validation episodes over those that are not rotated."""
 
     images: RotatedImages
-    episodes: ValidationEpisodes
+    episodes: Episodes
 
 
 @dataclass
 class MetaDeltaSystem:
     """One meta-training (Chen et al. 2021): a worker for every one of `views` (None: `list_views`), in turn, each
-    stopped by a common clock; then weights by which their probabilities are averaged, fitted on
+    stopped by a common clock; then the best of several ensemblers, or the best worker alone, chosen on
     validation episodes. As many workers as meta-test and the time to train allow. A valid learner is on disk in
     `checkpoint` before any image is read (None: only the caller saves)."""
 
@@ -121,7 +108,7 @@ class MetaDeltaSystem:
             self._latest = earlier
             return earlier
         first = TrainedMember(str(self._views[0]), self._build(self._views[0]))
-        self._save([first], {"stage": "untrained"})
+        self._save(TrainedEnsemble((first,)), {"stage": "untrained"})
         self._save_s = self._folder.save_again_s()
         return self._latest
 
@@ -158,9 +145,9 @@ class MetaDeltaSystem:
         recipe = Recipe(
             learner="metadelta",
             encoder=EncoderSpec(network=view.backbone, px=view.px, trainable=TRAINABLE),
-            options={"turns": rotations},
+            options={"turns": rotations, "renormalise": True},
             training=TrainingSettings(
-                learning_rate=1e-4, classifier_rate=1e-3, clip=5.0, patience=None, seed=self.seed
+                learning_rate=1e-4, classifier_rate=1e-3, clip=1.0, patience=None, seed=self.seed
             ),
         )
         return build_untrained(recipe, self.test.episodes, self._device)
@@ -236,14 +223,17 @@ class MetaDeltaSystem:
             else slice(0)
         )
         images = RotatedImages(pool, rows, to_fit[some], fit)
-        episodes = sample_episodes(select_labels(pool, rows), held, spec, EPISODES, self._rng)
+        fitting, choosing = (
+            ValidationEpisodes(sample_episodes(select_labels(pool, rows), held, spec, n, self._rng))
+            for n in (EPISODES, CHOOSING_EPISODES)
+        )
         self.report(
             f"plan: {self._left_s(workers):.1f} s for {len(workers)} backbones, {self._reserve_s(workers):.1f} s "
             f"reserved for meta-test; {len(rows)} of {len(pool.images)} images, "
             f"{len(images.rotated_rows)} of them rotated"
             + ("" if len(images.rotated_rows) else ": no rotation loss")
         )
-        return SharedData(images, ValidationEpisodes(episodes))
+        return SharedData(images, Episodes(fitting, choosing))
 
     def _prepare(self, worker: Worker, shared: SharedData, share: TimeBudget) -> tuple[Worker, torch.Tensor]:
         """The worker, with what an image turned out to cost, and its encoder inputs of the images."""
@@ -264,43 +254,29 @@ class MetaDeltaSystem:
 
         def save(answer: Answer) -> None:
             if first and self._folder.is_due(POLICY.save_training_every_s):
-                self._save(
-                    [TrainedMember(str(worker.view), fitted)], {"stage": "training", **answer.figures()}
-                )
+                alone = TrainedEnsemble((TrainedMember(str(worker.view), fitted),))
+                self._save(alone, {"stage": "training", **answer.figures()})
 
         sampler = shared.images.build_sampler(CLASSIFICATION_SPEC, np.random.default_rng([self.seed, 1]))
-        data = TrainingData(inputs, PoolSource(inputs, sampler), shared.episodes)
+        data = TrainingData(inputs, PoolSource(inputs, sampler), shared.episodes.fitting)
         listener = TrainingListener(lambda line: self.report(f"{worker.view}: {line}"), save)
         within = share.share(POLICY.worker_train_share)
         record = train_learner(fitted, data, within, listener=listener, memory=self.limits.memory)
-        answer = fitted.learner.validate(inputs, shared.episodes)
+        answer = fitted.learner.validate(inputs, shared.episodes.fitting)
         self.report(f"{worker.view}: {record.summary()}, {100 * answer.mean:.1f} with its decoder")
-        return replace(worker, answer=answer)
+        chosen_on = fitted.learner.validate(inputs, shared.episodes.choosing)
+        return replace(worker, answer=answer, chosen_on=chosen_on)
 
-    def _weigh(self, done: Sequence[Worker], episodes: ValidationEpisodes, *, final: bool) -> None:
-        """Fit temperatures and weights, leave out what is not worth its time or has none, save."""
-        temperatures = [fit_temperature(worker.answer, episodes) for worker in done]
-        calibrated = [
-            [log_probabilities(scores.double(), temperature) for scores in worker.answer.scores]
-            for worker, temperature in zip(done, temperatures, strict=True)
-        ]
-        weights = fit_mixture_weights(calibrated, episodes)
-        best, *others = sorted(range(len(done)), key=lambda place: -weights[place])
-        kept = [best]
-        for place in others:
-            reserve_s = self._reserve_s([done[p] for p in (*kept, place)])
-            if weights[place] >= LEAST_WEIGHT and reserve_s <= self.limits.run.left_s():
-                kept.append(place)
-        members = [
-            TrainedMember(str(done[p].view), done[p].learner, weights[p], temperatures[p]) for p in kept
-        ]
-        answer = episodes.measure(mix_batches([calibrated[p] for p in kept], [weights[p] for p in kept]))
-        mixed = ", ".join(f"{member.weight:.2f} {member.name}" for member in members)
-        self.report(f"ensemble: {answer.percent()} with {mixed}")
-        self._save(members, {"stage": "final" if final else "training", **answer.figures()})
+    def _weigh(self, done: Sequence[Worker], episodes: Episodes, *, final: bool) -> None:
+        """Choose how those that are trained answer together, and save that."""
+        chosen, line = Ensembler(done, episodes).choose(
+            lambda workers: self._reserve_s(workers) <= self.limits.run.left_s()
+        )
+        self.report(line)
+        self._save(chosen, {"stage": "final" if final else "training", **chosen.validation})
 
-    def _save(self, members: Sequence[TrainedMember], record: dict[str, Any]) -> TrainedEnsemble:
-        """Make the ensemble of these members the latest one and save it."""
-        self._latest = TrainedEnsemble(tuple(members), record)
+    def _save(self, ensemble: TrainedEnsemble, record: dict[str, Any]) -> TrainedEnsemble:
+        """Make an ensemble the latest one, with this record, and save it."""
+        self._latest = replace(ensemble, validation=record)
         self._folder.save(self._latest)
         return self._latest

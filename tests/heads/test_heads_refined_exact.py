@@ -16,6 +16,9 @@ from scipy.special import logsumexp
 from autometa.heads import HEADS, FeatureBatch
 from autometa.heads.centroid import nearest_centroid
 from autometa.heads.knn import kernel_neighbours
+from autometa.heads.laplacian import laplacian_shot
+from autometa.heads.ot_map import ot_map
+from autometa.heads.soft_kmeans import soft_kmeans
 from autometa.heads.tim import tim
 
 Array = np.ndarray[Any, Any]
@@ -105,7 +108,9 @@ def entropy(p: torch.Tensor, alpha: float) -> torch.Tensor:
     return -(p * p.log()).sum(-1) if alpha == 1 else (1 - (p**alpha).sum(-1)) / (alpha - 1)
 
 
-def reference_tim(support: Array, labels: Array, query: Array, alpha: float) -> Array:
+def reference_tim(
+    support: Array, labels: Array, query: Array, alpha: float, weights: tuple[float, float] = (1.0, 0.3)
+) -> Array:
     """By automatic differentiation of the loss."""
     images, asked = torch.from_numpy(unit(support)), torch.from_numpy(unit(query))
     own = torch.from_numpy(np.eye(labels.max() + 1)[labels]).bool()
@@ -116,7 +121,8 @@ def reference_tim(support: Array, labels: Array, query: Array, alpha: float) -> 
         p, q = ((-sharpness * torch.cdist(x, means).square()).softmax(-1) for x in (images, asked))
         known = p[own]
         cross_entropy = -known.log() if alpha == 1 else (1 - known ** (alpha - 1)) / (alpha - 1)
-        loss = cross_entropy.mean() - entropy(q.mean(0), alpha) + 0.3 * entropy(q, alpha).mean()
+        loss = weights[0] * cross_entropy.mean() - entropy(q.mean(0), alpha)
+        loss = loss + weights[1] * entropy(q, alpha).mean()
         (slope,) = torch.autograd.grad(loss, means)
         velocity = 0.9 * velocity - 0.05 * ways * slope / (2 * sharpness)
         means = (means + velocity).detach().requires_grad_()
@@ -124,7 +130,7 @@ def reference_tim(support: Array, labels: Array, query: Array, alpha: float) -> 
     return scores
 
 
-def reference_ot_map(support: Array, labels: Array, query: Array) -> Array:
+def reference_ot_map(support: Array, labels: Array, query: Array, *, cosine: bool = False) -> Array:
     support, query = unit(support - support.mean(0)), unit(query - query.mean(0))
     classes, potential = np.eye(labels.max() + 1)[labels], np.zeros(labels.max() + 1)
     means = means_of(support, labels)
@@ -132,7 +138,7 @@ def reference_ot_map(support: Array, labels: Array, query: Array) -> Array:
     def transported(rounds: int) -> Array:
         """Log of the share of each class in each query, after so many rounds of Sinkhorn's algorithm."""
         nonlocal potential
-        logits = 15.0 * minus_distances(query, means)
+        logits = 15.0 * minus_distances(query, unit(means) if cosine else means)
         for _ in range(rounds):
             of_queries = log_softmax(logits + potential)
             potential = potential + np.log(len(query) / len(means)) - logsumexp(of_queries, axis=0)
@@ -149,6 +155,40 @@ def reference_without_transport(support: Array, labels: Array, query: Array) -> 
     centre = support.mean(0)
     means = means_of(unit(support - centre), labels)
     return log_softmax(15.0 * minus_distances(unit(query - centre), means))
+
+
+def reference_rectified_laplacian(support: Array, labels: Array, query: Array) -> Array:
+    """As `reference_laplacian`, for queries that are shifted and prototypes that take in those nearest to them."""
+    support, query = unit(support), unit(query)
+    moved = query + support.mean(0) - query.mean(0)
+    nearest = unit(means_of(support, labels))
+    images = np.concatenate([support, moved])
+    shares = softmax(10.0 * unit(images) @ nearest.T)
+    owner = np.concatenate([labels, (unit(moved) @ nearest.T).argmax(1)])
+    means = np.stack([
+        (shares[owner == c, c][:, None] * images[owner == c]).sum(0) / shares[owner == c, c].sum()
+        for c in range(labels.max() + 1)
+    ])  # fmt: skip
+    similar = query @ query.T
+    np.fill_diagonal(similar, -np.inf)
+    graph = np.zeros_like(similar)
+    for row, neighbours in enumerate(np.argsort(-similar, axis=1)[:, : min(3, len(query) - 1)]):
+        graph[row, neighbours] += 0.5
+        graph[neighbours, row] += 0.5
+    z = unary = 8.0 * minus_distances(moved, means)
+    for _ in range(20):
+        z = unary + 1.5 * graph @ softmax(z)
+    return z
+
+
+def reference_renormalised_kmeans(support: Array, labels: Array, query: Array) -> Array:
+    support, query = unit(support), unit(query)
+    classes = np.eye(labels.max() + 1)[labels]
+    means = means_of(support, labels)
+    for _ in range(10):
+        p = softmax(5.0 * minus_distances(query, unit(means)))
+        means = (classes.T @ support + p.T @ query) / (classes.sum(0) + p.sum(0))[:, None]
+    return 5.0 * minus_distances(query, unit(means))
 
 
 REFERENCES: dict[str, tuple[dict[str, float | str], Reference]] = {
@@ -213,6 +253,26 @@ def test_inductive_counterparts_equal_their_formulas(name: str) -> None:
     counterpart = HEADS[name].counterpart
     assert counterpart is not None
     check(partial(counterpart, **params), reference)
+
+
+def test_variants_of_papers_equal_their_formulas() -> None:
+    """Those that the codes of MetaDelta, MetaDelta++, LaplacianShot and TIM have."""
+    check(partial(soft_kmeans, sharpness=5.0, renormalise=True), reference_renormalised_kmeans)
+    check(partial(ot_map, sharpness=15.0, cosine=True), partial(reference_ot_map, cosine=True))
+    check(
+        partial(laplacian_shot, sharpness=8.0, agreement=1.5, rectified=True), reference_rectified_laplacian
+    )
+    weighted = partial(reference_tim, alpha=1.0, weights=(0.1, 0.1))
+    check(partial(tim, sharpness=10.0, support_weight=0.1, confidence=0.1), weighted)
+
+
+def test_the_head_called_tim_has_the_published_weights_and_saved_ones_keep_theirs() -> None:
+    assert HEADS["tim"].params == {"sharpness": 7.5, "support_weight": 0.1, "confidence": 0.1}
+    assert HEADS["laplacian"].params["rectified"]
+    batch = hard_episodes()[0]
+    saved = tim(batch, sharpness=10.0), laplacian_shot(batch, sharpness=8.0, agreement=1.5)
+    torch.testing.assert_close(saved[0], tim(batch, sharpness=10.0, support_weight=1.0, confidence=0.3))
+    torch.testing.assert_close(saved[1], laplacian_shot(batch, sharpness=8.0, agreement=1.5, rectified=False))
 
 
 def test_other_entropies_equal_their_formula() -> None:

@@ -11,11 +11,13 @@ import pytest
 import torch
 from learner_cases import labels_only, pool_source, red_pool
 
-from autometa.core.errors import DataError
+from autometa.core.errors import ConfigError, DataError
+from autometa.core.settings import validate_settings
 from autometa.data.episodes import EpisodeBatch, EpisodeSpec
 from autometa.data.images import Rows
 from autometa.learners.augmentation import Augmentation
 from autometa.learners.episodes import EpisodeSampler, TaskSource, draw_subset, stack_episodes
+from autometa.learners.recipe import Recipe
 
 ALMOST_SURELY = 5.0
 """Standard deviations that a fair draw does not stray in tests with a fixed seed."""
@@ -266,3 +268,31 @@ def test_batches_that_are_mixed_have_classes_of_all_datasets() -> None:
             seen[mixed] |= {frozenset(datasets[labels[rows.numpy()]].tolist()) for rows in batch.support_rows}
     assert seen[True] == {frozenset({0, 1})}  # six of eight classes
     assert seen[False] == {frozenset({0}), frozenset({1})}
+
+
+def test_distractors_are_images_without_labels_of_classes_that_an_episode_does_not_have() -> None:
+    sampler, labels = sampler_of([9] * 6, [0] * 6, spec_of((3, 3), (2, 2), 2), unlabelled=2)
+    sampler.distractors = 2
+    batch, rows = sampler.draw(50)
+    assert rows.shape == (50, (3 + 2) * 2) and sampler.largest() == (3, 2, 2, 4)
+    of_class = torch.from_numpy(labels)
+    own = of_class[batch.support_rows].unflatten(1, (3, 2))[..., 0]
+    asked = of_class[rows].unflatten(1, (5, 2))
+    assert torch.equal(asked[:, :3, 0], own) and torch.equal(asked[..., 0], asked[..., 1])
+    assert all(len(set(classes)) == 5 for classes in asked[..., 0].tolist())
+    sampler.distractors = 9
+    assert sampler.draw(1)[1].shape == (1, 6 * 2)
+
+
+def test_distractors_are_turned_as_classes_of_their_own() -> None:
+    source = pool_source(
+        red_pool(), spec_of((3, 3), (2, 2), 2), unlabelled=1, augmentation=Augmentation(turn=True)
+    )
+    source.sampler.distractors = 2
+    episodes = source.draw(4)
+    assert episodes.unlabelled is not None and episodes.unlabelled.shape[1] == 5
+
+
+def test_distractors_without_images_without_labels_are_refused() -> None:
+    with pytest.raises(ConfigError, match="distractors: 2 come without labels: set unlabelled_per_class"):
+        validate_settings(Recipe, {"distractors": 2}, "recipe")

@@ -30,7 +30,7 @@ from autometa.learners.transfer.classification import CLASSIFICATION_SPEC
 from autometa.systems.single_learner import SingleLearnerSystem
 
 TEST = EpisodeSpec(ways=(5, 5), shots=(1, 3), queries_per_class=4)
-OT = {"sharpness": 10.0, "step": 0.2}
+OT: dict[str, Any] = {"sharpness": 10.0, "step": 0.2}
 
 
 def training_of(name: str, options: dict[str, Any] | None = None, **settings: Any) -> Training:
@@ -103,6 +103,18 @@ def test_queries_are_transported_where_they_are_declared_balanced() -> None:
     few = replace(batch, query=batch.query[:, :2])
     learner.declare_balance(balanced=True)
     torch.testing.assert_close(learner.compare(few), without_transport(few, **OT))
+
+
+def test_bundles_answer_as_the_published_code_where_they_say_so() -> None:
+    batch = even_batch()
+    transported: Any = built("metadelta_plus_plus", cosine=True)
+    transported.declare_balance(balanced=True)
+    torch.testing.assert_close(transported.compare(batch), ot_map(batch, **OT, cosine=True))
+    assert not torch.allclose(ot_map(batch, **OT, cosine=True), ot_map(batch, **OT), atol=1e-3)
+    refined: Any = built("metadelta", renormalise=True)
+    expected = soft_kmeans(batch, sharpness=5.0, renormalise=True)
+    torch.testing.assert_close(refined.compare(batch), expected)
+    assert not torch.allclose(expected, soft_kmeans(batch, sharpness=5.0), atol=1e-3)
 
 
 def test_what_is_declared_of_queries_is_kept_with_the_learner(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -144,6 +144,31 @@ def test_semi_supervised_equals_a_loop(rounds: int) -> None:
     learner = built("semi_supervised_prototypical", rounds=rounds)
     np.testing.assert_allclose(probabilities(learner, batch, extra), expected, atol=1e-5)
     assert np.abs(expected - probabilities(learner, batch)).max() > 0.01
+
+
+def test_semi_supervised_leaves_a_share_of_far_images_to_a_cluster_at_the_origin() -> None:
+    batch, radius = features(3, 2, 3), 3.0
+    extra = unlabelled_like(batch, 10)
+    learner: Any = built("semi_supervised_prototypical", distractors=True)
+    assert learner.log_radius.exp().item() == pytest.approx(100)
+    with torch.no_grad():
+        learner.log_radius.fill_(np.log(radius))
+    support, labels, query = arrays(batch)
+    images, prototypes = extra.features[0].double().numpy(), means_of(batch)
+    distances = squared_distances(images, prototypes)
+    of_none = (images**2).sum(1, keepdims=True) / radius**2 + np.log(radius)
+    share = softmax(-np.concatenate([distances, of_none], axis=1))[:, :3]
+    assert 0.05 < share.sum(1).mean() < 0.95
+    moved = [
+        (support[labels == c].sum(0) + share[:, c] @ images) / ((labels == c).sum() + share[:, c].sum())
+        for c in range(3)
+    ]
+    expected = softmax(-squared_distances(query, np.stack(moved)))
+    np.testing.assert_allclose(probabilities(learner, batch, extra), expected, atol=1e-5)
+    loss = learner.compare(batch, extra).log_softmax(-1)[..., 0].mean()
+    assert abs(float(torch.autograd.grad(loss, learner.log_radius)[0])) > 0
+    assert learner.rate_factors() == {"log_radius": 20.0}
+    assert not any("radius" in name for name in built("semi_supervised_prototypical").state_dict())
 
 
 def test_semi_supervised_ignores_padding_among_the_unlabelled() -> None:

@@ -78,9 +78,36 @@ def test_the_state_that_is_kept_knows_nothing_of_the_classes(tmp_path: Path) -> 
     trained = TrainedLearner(Recipe(learner="simpleshot", encoder=SMALL), training.learner)
     (tmp_path / "learner").mkdir()
     trained.save(tmp_path / "learner")
-    assert {n for n in training.learner.state_dict() if not n.startswith("encoder.")} == {"mean", "steps"}
+    assert {n for n in training.learner.state_dict() if not n.startswith("encoder.")} == {"mean"}
     loaded = TrainedLearner.load(tmp_path / "learner").learner.state_dict()
     assert all(torch.equal(t, loaded[n]) for n, t in training.learner.state_dict().items())
+
+
+def test_simpleshot_is_centred_by_training_images_before_and_after_training() -> None:
+    training = training_of("simpleshot", max_steps=20, validate_every=20, learning_rate=0.01)
+    training._start()
+    learner: Any = training.learner
+    shown = training._centring._inputs
+    assert shown is not None and len(shown) >= 256
+
+    def mean_now() -> torch.Tensor:
+        with torch.no_grad():
+            return learner.eval().embed(shown).mean(0)
+
+    untrained = learner.mean.clone()
+    torch.testing.assert_close(untrained, mean_now())
+    record = training.run()
+    assert record.steps == 20
+    shown = training._centring._inputs  # `run` has started anew
+    torch.testing.assert_close(learner.mean, mean_now(), atol=1e-4, rtol=0)
+    assert float((learner.mean - untrained).abs().max()) > 1e-3
+
+
+def test_simpleshot_of_version_0_2_0_loads_with_the_mean_that_it_had() -> None:
+    learner: Any = training_of("simpleshot").learner
+    state = learner.state_dict() | {"mean": torch.ones_like(learner.mean), "steps": torch.tensor(7)}
+    learner.load_state_dict(state)
+    assert torch.equal(learner.mean, torch.ones_like(learner.mean))
 
 
 def test_a_source_that_does_not_number_classes_is_told() -> None:

@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 from synthetic import colour_pool
 
-from autometa.backbones import View
+from autometa.backbones import View, installed_backbones
 from autometa.core.budget import Limits, MemoryBudget, TimeBudget
 from autometa.core.errors import BudgetExhausted
+from autometa.core.settings import Settings
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.test_spec import TestSpec
 from autometa.heads.modes import SIX_MODES
 from autometa.model.fitted_learner import FittedLearner
 from autometa.model.load import load_learner
 from autometa.model.portfolio import Portfolio
+from autometa.systems import fixed
 from autometa.systems.fixed import FixedSystem, SixModesSystem
 
 pytestmark = pytest.mark.usefixtures("eager_only")
@@ -93,7 +95,37 @@ def test_time_that_ends_in_the_second_view_leaves_the_first(
     monkeypatch.setattr(run._store, "embed", late)
     run.run(POOL)
     saved = load_learner(tmp_path)
-    assert isinstance(saved, Portfolio) and len(saved.views) == 1 and "stopped early: late" in lines
+    assert isinstance(saved, Portfolio) and len(saved.views) == 1
+    assert any("@48 is left out: late" in line for line in lines)
+
+
+def test_a_view_that_fails_costs_no_other_view(
+    tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = system(tmp_path, tiny_backbone)
+    run.further = (View(tiny_backbone, 48), View(tiny_backbone, 40))
+    fit = run._fit_metrics
+
+    def fail_at_48(pool: Any, rows: Any, view: View) -> None:
+        if view.px == 48:
+            raise BudgetExhausted("late")
+        fit(pool, rows, view)
+
+    monkeypatch.setattr(run, "_fit_metrics", fail_at_48)
+    learner = run.run(POOL)
+    assert isinstance(learner, Portfolio)
+    assert learner.views == (View(tiny_backbone, 32), View(tiny_backbone, 40))
+
+
+def test_a_rival_has_all_views_that_the_search_could_buy(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = fixed.make_all_views_system(TEST, Limits(TimeBudget.of(9), TimeBudget.of(9), MemoryBudget(2**33)))
+    assert found.modes == SIX_MODES
+    assert found.further[: len(fixed.FURTHER)] == fixed.FURTHER
+    views = {found.view, *found.further}
+    assert len(views) == len(found.further) + 1
+    resolutions = [px for px in Settings().resolutions if px >= found.view.px]
+    specs = [spec for spec in installed_backbones() if spec.packaged]
+    assert views == {View(spec.name, px) for spec in specs for px in resolutions if px <= spec.native_px}
 
 
 def test_images_that_no_metric_can_be_fitted_to_leave_the_bootstrap(

@@ -27,6 +27,7 @@ from autometa.model.trained_ensemble import TrainedEnsemble
 from autometa.submission import AutoLearner, SystemMetaLearner
 from autometa.systems import metadelta
 from autometa.systems.metadelta import MetaDeltaSystem
+from autometa.systems.metadelta_ensemble import Ensembler, Worker
 
 SPEC = EpisodeSpec(ways=(2, 4), shots=(1, 3), queries_per_class=3)
 TEST = TestSpec(tasks=4, episodes=SPEC, images=40, protocol="within-domain")
@@ -41,6 +42,7 @@ def networks(tiny_backbone: str, monkeypatch: pytest.MonkeyPatch) -> tuple[View,
     monkeypatch.setattr(metadelta, "choose_engine", lambda *_: None)
     monkeypatch.setitem(CATALOGUE, "tiny2", BackboneSpec("tiny2", "test_efficientnet", 0.5, 64, "none"))
     monkeypatch.setattr(metadelta, "EPISODES", 12)
+    monkeypatch.setattr(metadelta, "CHOOSING_EPISODES", 20)
     return View(tiny_backbone, 32), View("tiny2", 32)
 
 
@@ -71,11 +73,11 @@ def test_a_run_trains_every_backbone_weighs_them_and_survives_saving(
     report = "\n".join(lines)
     assert all(f"{name}: untrained" in report for name in networks), report
     assert learner.validation["stage"] == "final"
-    assert "192 of 224 images, 168 of them rotated" in report
-    weights = [member.weight for member in learner.members]
-    assert weights == sorted(weights, reverse=True) and weights[0] >= 0.5
-    assert all(weight >= metadelta.LEAST_WEIGHT for weight in weights)
-    assert 1 - metadelta.LEAST_WEIGHT <= sum(weights) <= 1 + 1e-6
+    assert "192 of 224 images, 168 of them rotated" in report, report
+    assert learner.validation["episodes"] == 20
+    assert "ensemble: " in report and " alone " in report
+    training = learner.members[0].learner.recipe
+    assert (training.training.clip, training.options["renormalise"]) == (1.0, True)
     again = load_learner(tmp_path)
     assert isinstance(again, TrainedEnsemble)
     assert [m.name for m in again.members] == [m.name for m in learner.members]
@@ -99,21 +101,37 @@ def says(episodes: ValidationEpisodes, right: Sequence[float]) -> Answer:
     return episodes.measure(found)
 
 
-def test_weights_go_to_the_workers_that_are_right(networks: tuple[View, ...]) -> None:
-    run, _ = system(None, networks)
-    one, other = run._choose_workers(POOL)
-    episodes = run._choose_data(POOL, [one, other]).episodes
-    good, bad = says(episodes, [0.9]), says(episodes, [0.05])
-    run._weigh([replace(one, answer=bad), replace(other, answer=good)], episodes, final=True)
+def test_the_best_ensembler_answers_or_one_worker_where_none_is_better(networks: tuple[View, ...]) -> None:
+    run, lines = system(None, networks)
+    workers = run._choose_workers(POOL)
+    episodes = run._choose_data(POOL, workers).episodes
+
+    def answers(worker: Worker, right: Sequence[float]) -> Worker:
+        return replace(worker, answer=says(episodes.fitting, right), chosen_on=says(episodes.choosing, right))
+
+    run._weigh([answers(w, r) for w, r in zip(workers, ([0.05], [0.9]), strict=True)], episodes, final=True)
     (member,) = run._latest.members
-    assert member.name == str(networks[1]) and member.weight > 0.95
+    assert (member.name, member.weight, run._latest.stacking) == (str(networks[1]), 1.0, None)
     assert run._latest.validation["normalised_accuracy"] == 1.0
-    halves = says(episodes, [0.9, 0.05]), says(episodes, [0.05, 0.9])
-    run._weigh(
-        [replace(w, answer=a) for w, a in zip((one, other), halves, strict=True)], episodes, final=True
-    )
+    assert run._latest.validation["stage"] == "final"
+    halves = [0.9, 0.2], [0.2, 0.9]
+    run._weigh([answers(w, r) for w, r in zip(workers, halves, strict=True)], episodes, final=True)
     assert {member.name for member in run._latest.members} == set(map(str, networks))
-    assert all(0.3 < member.weight < 0.7 for member in run._latest.members)
+    assert run._latest.validation["normalised_accuracy"] > 0.95
+    assert all(str(name) in lines[-1] for name in networks)
+
+
+def test_an_ensemble_that_meta_test_has_no_time_for_is_one_worker(networks: tuple[View, ...]) -> None:
+    run, _ = system(None, networks)
+    workers = run._choose_workers(POOL)
+    episodes = run._choose_data(POOL, workers).episodes
+    halves = [0.9, 0.2], [0.2, 0.9]
+    done = [
+        replace(w, answer=says(episodes.fitting, r), chosen_on=says(episodes.choosing, r))
+        for w, r in zip(workers, halves, strict=True)
+    ]
+    chosen, _ = Ensembler(done, episodes).choose(lambda workers: len(workers) < 2)
+    assert len(chosen.members) == 1
 
 
 def test_without_time_the_untrained_backbone_is_what_there_is(
@@ -218,7 +236,7 @@ def test_where_images_are_left_out_classes_to_validate_on_stay_whole(
     held = [c for c in range(16) if c not in data.images.classes]
     sizes = [int((POOL.labels[data.images.rows] == c).sum()) for c in held]
     assert set(sizes) <= {0, 6}, "as many as shots and queries take, or none"
-    assert max(episode.shots for episode in data.episodes.episodes) == SPEC.shots[1]
+    assert max(episode.shots for episode in data.episodes.fitting.episodes) == SPEC.shots[1]
 
 
 def turned_images(fit: int = 12, turned: int = 20) -> RotatedImages:

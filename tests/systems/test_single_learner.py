@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from autometa.data.images import ImagePool
 from autometa.data.test_spec import TestSpec
 from autometa.evaluation.member import plain_member
 from autometa.learners import storage, training_memory
+from autometa.learners.augmentation import Augmentation
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.recipe import Recipe
 from autometa.learners.trained import TrainedLearner
@@ -164,6 +165,35 @@ def test_the_stream_of_tasks_trains_as_the_pool_does(tmp_path: Path) -> None:
     learner = training.run(pool, lambda n: stream(pool, n))
     assert learner.validation["stage"] == "final"
     assert learner.validation["normalised_accuracy"] > 0.6
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize(("train_s", "px"), [(1e6, 48), (30.0, 32)])
+def test_images_are_larger_where_time_allows(
+    train_s: float, px: int, tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(single_learner, "choose_engine", lambda *_: None)
+    if px == 32:  # a size that would take too long
+        measured = single_learner.measure_costs
+        slow = lambda *given: replace(measured(*given), image_s=0.05)  # noqa: E731
+        monkeypatch.setattr(single_learner, "measure_costs", slow)
+    what = recipe(
+        encoder=EncoderSpec(network=tiny_backbone, px=32), larger_px=(48,) if px == 48 else (64, 48)
+    )
+    learner, lines = trained(tmp_path, what, limits(train_s, train_s))
+    assert learner.recipe.encoder.px == TrainedLearner.load(tmp_path).recipe.encoder.px == px
+    assert any("images are taken at 48 px" in line for line in lines) == (px == 48)
+    assert any("no time for images of 64 px" in line for line in lines) == (px == 32)
+    assert learner.validation["stage"] == "final"
+
+
+@pytest.mark.medium
+def test_copies_of_images_are_made_as_far_as_there_is_room(tmp_path: Path, tiny_backbone: str) -> None:
+    encoder = EncoderSpec(network=tiny_backbone, px=32, trainable=1)
+    what = recipe(encoder=encoder, augmentation=Augmentation(flip=True, shift=0.1), copies=2)
+    learner, lines = trained(tmp_path, what, limits(1e6, 1e6))
+    assert any("2 augmented copies of each of 168 images to train on" in line for line in lines)
+    assert learner.validation["stage"] == "final"
 
 
 @pytest.mark.medium

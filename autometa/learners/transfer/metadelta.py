@@ -28,6 +28,7 @@ class MetaDeltaOptions(Options):
     turns: int = Field(default=1, ge=1, le=4)
     rotation: float = Field(default=0.5, ge=0, lt=1)
     sharpnesses: tuple[float, ...] = (1.0, 5.0, 20.0)
+    renormalise: bool = False
 
     @field_validator("sharpnesses")
     @classmethod
@@ -45,7 +46,8 @@ class MetaDelta(ClassifyingLearner, MetricLearner):
     Training images come in so many `turns` of 90°, of which the first is none: of C classes, class c turned
     t times is training class c + t·C. With one turn, as where no turned images are given, there is no rotation
     loss. How sharp soft k-means is, is chosen out of `sharpnesses` on validation episodes when training ends,
-    and kept with the weights; until then the nearest class mean answers.
+    and kept with the weights; until then the nearest class mean answers. With `renormalise` refined means have unit
+    length in the distances to them, as in the published code.
     """
 
     transductive = True
@@ -80,7 +82,8 @@ class MetaDelta(ClassifyingLearner, MetricLearner):
         """Scores [b, q, n]."""
         if not self.sharpness:
             return to_nearest_mean(batch.cleaned(), sharpness=SCALE)
-        return apply_head("soft_kmeans", {"sharpness": float(self.sharpness)}, batch)
+        params = {"sharpness": float(self.sharpness), "renormalise": self.options.renormalise}
+        return apply_head("soft_kmeans", params, batch)
 
     def choose_options(self, inputs: torch.Tensor, validation: ValidationEpisodes, budget: TimeBudget) -> str:
         """Choose the sharpness that is most accurate; none, the nearest class mean, where none is better. Where

@@ -18,13 +18,15 @@ class MetaDeltaPlusPlusOptions(Options):
 
     sharpness: float = Field(default=10.0, gt=0)
     step: float = Field(default=0.2, gt=0, le=1)
+    cosine: bool = False
 
 
 class MetaDeltaPlusPlus(ClassifyingLearner, MetricLearner):
     """The body is trained by plain classification under a head of three layers; at a task, and in validation,
     support and query are centred separately and scaled to unit length, queries are assigned to prototypes by
     optimal transport under -sharpness·|f - c|², and prototypes move by `step` towards the mean of their images
-    (the winner of the MetaDL challenge of NeurIPS 2021; successor of Chen et al. 2021).
+    (the winner of the MetaDL challenge of NeurIPS 2021; successor of Chen et al. 2021). With `cosine` prototypes have
+    unit length in that cost, as in the published code.
 
     It takes classes to have as many queries each; where they are neither declared nor found to, or too few, a
     query is answered by its nearest prototype alone.
@@ -56,5 +58,6 @@ class MetaDeltaPlusPlus(ClassifyingLearner, MetricLearner):
 
     def compare(self, batch: FeatureBatch, unlabelled: Unlabelled | None = None) -> torch.Tensor:
         """Scores [b, q, n]: log of the share of each class in a query."""
-        params = {"sharpness": self.options.sharpness, "step": self.options.step}
+        options = self.options
+        params = {"sharpness": options.sharpness, "step": options.step, "cosine": options.cosine}
         return apply_head("ot_map", params, batch, balanced=bool(self.balanced))

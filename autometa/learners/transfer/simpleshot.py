@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -14,8 +15,8 @@ from autometa.learners.encoder import Encoder
 from autometa.learners.metric.base import MetricLearner, Unlabelled
 from autometa.learners.transfer.classification import ClassifyingLearner
 
-MOMENTUM = 0.05
-"""What the features of a step add to the running mean, once there were enough steps for it."""
+CHUNK = 256
+"""Images that are embedded at a time for their mean."""
 
 
 class SimpleShotOptions(Options):
@@ -29,7 +30,8 @@ class SimpleShot(ClassifyingLearner, MetricLearner):
     z = (f(x) - m) / |f(x) - m|, m the mean of the meta-train features, and the nearest class mean answers:
     p = softmax(-scale·|z - c_n|²) (CL2N of Wang et al. 2019, whose hard answers have no `scale`).
 
-    m is a running mean over the images of the training steps, part of the state; zero before the first.
+    m is the mean over images of training classes, as the body sees them at each validation, also before the first
+    step; it is part of the state.
     """
 
     options_type = SimpleShotOptions
@@ -38,18 +40,20 @@ class SimpleShot(ClassifyingLearner, MetricLearner):
         super().__init__(encoder, options)
         self.scale = options.scale
         self.register_buffer("mean", torch.zeros(encoder.width))
-        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
     mean: torch.Tensor
-    steps: torch.Tensor
 
-    def class_logits(self, features: torch.Tensor) -> torch.Tensor:
-        """Logits [m, classes] of embeddings [m, d], whose mean is remembered in training."""
-        if self.training:
-            self.steps += 1
-            share = max(1 / int(self.steps), MOMENTUM)
-            self.mean.lerp_(features.detach().mean(0), share)
-        return super().class_logits(features)
+    def centre_on(self, inputs: torch.Tensor) -> None:
+        """Take the mean of images of training classes, given by encoder inputs [n, ...]."""
+        self.eval()
+        with torch.no_grad():
+            embedded = [self.embed(part).float().sum(0) for part in inputs.split(CHUNK)]
+            self.mean.copy_(torch.stack(embedded).sum(0) / len(inputs))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Version 0.2.0 also counted the steps of a running mean."""
+        state_dict.pop(f"{prefix}steps", None)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def compare(self, batch: FeatureBatch, unlabelled: Unlabelled | None = None) -> torch.Tensor:
         """Scores [b, q, n]; |z|², the same for all classes, is left out."""
