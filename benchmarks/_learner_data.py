@@ -86,12 +86,8 @@ class Dataset:
             recipe.shots or (1, 2 * self.shots - 1),
             recipe.queries_per_class or QUERIES,
         )
-<<<<<<< HEAD
         sampler = self.images.build_sampler(form, rng, recipe.unlabelled_per_class)
-=======
-        sampler = EpisodeSampler(self.pool, self.fit, form, rng, recipe.unlabelled_per_class)
         sampler.distractors = recipe.distractors
->>>>>>> h4
         return PoolSource(inputs, sampler, recipe.augmentation)
 
 
