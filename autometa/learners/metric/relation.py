@@ -26,13 +26,19 @@ class RelationOptions(Options):
     """Options of `Relation`, explained there."""
 
     merge: Literal["sum", "mean"] = "sum"
+    reduction: Literal["plain", "normalised"] = "plain"
+    loss: Literal["mse", "cross_entropy"] = "mse"
 
 
 class Relation(MetricLearner):
     """r = g([c_n, f(x)]) on feature maps, c_n the sum (or the mean) of the support maps of class n, g two
     convolution blocks and two fully connected layers with a sigmoid; mean squared error to 1 for the query's
     own class and 0 for the others (Sung et al. 2018). The mean over what is left of the map comes before
-    the fully connected layers, so that images of any size work."""
+    the fully connected layers, so that images of any size work.
+
+    Wide maps, as pretrained networks have them, go through a 1×1 convolution first, with a batch norm and a ReLU
+    after it where `reduction` is `normalised`: that is how the paper's own maps are. With `loss: cross_entropy` there
+    is no sigmoid: p is the softmax over classes of what g gives, and its cross-entropy is the loss."""
 
     options_type = RelationOptions
 
@@ -41,10 +47,9 @@ class Relation(MetricLearner):
     def __init__(self, encoder: Encoder, options: RelationOptions) -> None:
         super().__init__(encoder, options)
         channels = encoder.shape[0]
-        self.merge = options.merge
-        narrow = channels > WIDEST
-        self.reduce = nn.Conv2d(channels, CHANNELS, 1, bias=False) if narrow else nn.Identity()
-        channels = CHANNELS if narrow else channels
+        self.merge, self.softmax = options.merge, options.loss == "cross_entropy"
+        self.reduce = build_reduction(channels, options) if channels > WIDEST else nn.Identity()
+        channels = CHANNELS if channels > WIDEST else channels
         self.maps = (channels, *encoder.shape[1:])
         self.width = channels * encoder.shape[1] * encoder.shape[2]
         self.blocks = nn.Sequential(ConvBlock(2 * channels, CHANNELS), ConvBlock(CHANNELS, CHANNELS))
@@ -55,13 +60,16 @@ class Relation(MetricLearner):
         return self.reduce(self.encoder(inputs)).flatten(1)
 
     def compare(self, batch: FeatureBatch, unlabelled: Unlabelled | None = None) -> torch.Tensor:
-        """Scores [b, q, n]: log r."""
-        return batch.mask_absent(F.logsigmoid(self._compute_logits(batch)))
+        """Scores [b, q, n]: log r, or what g gives where classes are alternatives."""
+        logits = self._compute_logits(batch)
+        return batch.mask_absent(logits if self.softmax else F.logsigmoid(logits))
 
     def embedded_loss(
         self, batch: FeatureBatch, unlabelled: Unlabelled | None, query_labels: torch.Tensor
     ) -> torch.Tensor:
-        """Mean squared error over all pairs of a query and a class."""
+        """Cross-entropy of the queries, or the mean squared error over all pairs of a query and a class."""
+        if self.softmax:
+            return super().embedded_loss(batch, unlabelled, query_labels)
         relations = self._compute_logits(batch).sigmoid()
         classes = torch.arange(relations.shape[-1], device=relations.device)
         target = (query_labels[..., None] == classes).float()
@@ -96,3 +104,11 @@ class Relation(MetricLearner):
         if real is not None:
             logits = logits.new_zeros(b * q * n).index_put((real,), logits)
         return logits.unflatten(0, (b, q, n))
+
+
+def build_reduction(channels: int, options: RelationOptions) -> nn.Module:
+    """A 1×1 convolution from so many channels to `CHANNELS`, and what the options say comes after it."""
+    projection = nn.Conv2d(channels, CHANNELS, 1, bias=False)
+    if options.reduction == "plain":
+        return projection
+    return nn.Sequential(projection, nn.BatchNorm2d(CHANNELS), nn.ReLU())

@@ -23,6 +23,8 @@ class Siamese(MetricLearner):
     def __init__(self, encoder: Encoder, options: Options) -> None:
         super().__init__(encoder, options)
         self.same = nn.Linear(self.width, 1)
+        nn.init.constant_(self.same.weight, -1 / math.sqrt(self.width))
+        nn.init.zeros_(self.same.bias)
 
     def compare(self, batch: FeatureBatch, unlabelled: Unlabelled | None = None) -> torch.Tensor:
         """Scores [b, q, n]: log of the mean p per class. Where p is nearly 1, the mean is that of 1 - p, whose tiny
