@@ -5,11 +5,14 @@
 DIR holds datasets in Meta-Album layout. Tasks (`--ways`, `--shots`, 5 queries a class) over test classes, the same
 for all learners; accuracies are normalised (0 % is chance), intervals are those over tasks. The comparison
 with another implementation of prototypical networks needs `pip install easyfsl --no-deps`.
+
+With `--steps`, `--meta-batch` and no `--seconds` a training is as long as in papers; `--checkpoints` outlive a kill.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -53,6 +56,9 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     },
     **{name: {"options": {"steps": 5, "test_steps": 5}} for name in ("maml", "fomaml")},
     "maml_plus_plus": {"options": {"steps": 5, "test_steps": 5, "adapt_norm": False}},
+    "cavia": {"options": {"conditioning": "film", "head": "prototypes", "steps": 2, "test_steps": 2}},
+    "mann": {"options": {"own_rows": True, "rows": "task"}},
+    "relation": {"options": {"merge": "mean", "reduction": "normalised", "loss": "cross_entropy"}},
     **{name: CLASSIFICATION for name, spec in LEARNERS.items() if issubclass(spec.cls, ClassTrained)},
 }
 """Recipe fields of learners that are trained in another way. A semi-supervised learner uses the queries of a test
@@ -75,10 +81,21 @@ class Settings:
     reference_steps: int
     ways: int
     shots: int
+    steps: int | None = None
+    meta_batch: int | None = None
+    checkpoints: Path | None = None
 
     def __str__(self) -> str:
         form = f"{self.ways} ways, {self.shots} shots"
-        return f"{form}, {self.seconds:g} s, seeds {self.seeds}, {self.tests} + {self.validations} tasks"
+        steps = "" if self.steps is None else f"{self.steps} steps, "
+        batch = "" if self.meta_batch is None else f"{self.meta_batch} episodes a step, "
+        counts = f"{self.tests} + {self.validations} tasks"
+        return f"{form}, {steps}{batch}{self.seconds:g} s, seeds {self.seeds}, {counts}"
+
+    def training(self) -> dict[str, Any]:
+        """What is asked of a training: its steps, which patience does not cut short, and episodes of each."""
+        long = {} if self.steps is None else {"max_steps": self.steps, "patience": None}
+        return long if self.meta_batch is None else {**long, "meta_batch": self.meta_batch}
 
     def dataset(self, name: str) -> Dataset:
         """A dataset with tasks of this form."""
@@ -134,13 +151,15 @@ def measure_learner(unit: Unit, settings: Settings) -> list[Row]:
     found: list[tuple[Scores, Scores]] = []
     steps, ended = [], []
     for seed in settings.seeds:
-        recipe = unit.recipe(seed=seed)
+        recipe = unit.recipe(seed=seed, **settings.training())
         learner = build_learner(recipe)
         inputs = prepared(folder, recipe.encoder.model_copy(update=dict(find_learner(unit.learner).encoder)))
         before = learner.validate(inputs, tests).accuracies
         validation, budget = Validation(inputs, validations), TimeBudget.of(settings.seconds)
         source = data.source(inputs, recipe)
-        record = Training(learner, source, validation, recipe.training, budget).run()
+        place = settings.checkpoints and settings.checkpoints / unit.name(f"seed{seed}")
+        training = Training(learner, source, validation, recipe.training, budget, checkpoint=place)
+        record = training.run()
         found.append((before, learner.validate(inputs, tests).accuracies))
         steps.append(record.steps)
         ended.append(f"{record.ended} after {record.seconds:.0f} s")
@@ -226,7 +245,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--ways", type=int, default=5, help="of tasks")
     parser.add_argument("--shots", type=int, default=3, help="of tasks")
     parser.add_argument("--tests", type=int, help="test tasks; 400 by default, 100 if quick")
-    parser.add_argument("--seconds", type=float, help="of training; 45 by default, 3 if quick")
+    parser.add_argument(
+        "--seconds", type=float, help="of training; 45 by default, 3 if quick, any with --steps"
+    )
+    parser.add_argument("--steps", type=int, help="of training, at most")
+    parser.add_argument("--meta-batch", type=int, help="episodes of a step; as in the recipes by default")
+    parser.add_argument("--checkpoints", type=Path, help="folder for trainings that go on after a kill")
     parser.add_argument("--seeds", default="0", help="of training; results are averaged over them")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--threads", type=int, help="of each process; all cores, or 1 with several jobs")
@@ -244,13 +268,14 @@ def main() -> None:
         datasets, encoders = datasets[:1], ["conv4"]
     for learner in learners:
         find_learner(learner)
-    seconds = options.seconds or (3.0 if quick else 45.0)
+    seconds = options.seconds or (math.inf if options.steps else 3.0 if quick else 45.0)
     seeds, counts = (
         tuple(int(s) for s in options.seeds.split(",")),
         (100, 40, 30) if quick else (400, 150, 300),
     )
     counts = (options.tests or counts[0], *counts[1:])
-    settings = Settings(options.data, seconds, seeds, *counts, options.ways, options.shots)
+    long = options.steps, options.meta_batch, options.checkpoints
+    settings = Settings(options.data, seconds, seeds, *counts, options.ways, options.shots, *long)
     threads = options.threads or (1 if options.jobs > 1 else torch.get_num_threads())
     torch.set_num_threads(threads)
     report = Report(options.json, str(settings), resume=options.resume)

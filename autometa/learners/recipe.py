@@ -152,6 +152,8 @@ def adjust_recipe(recipe: Recipe, settings: Settings) -> Recipe:
     """The recipe with what the settings of its bundle say of training, and without patience: a bundle with one
     learner has no other use for its time."""
     training = recipe.training.model_copy(update={"patience": None})
+    if settings.meta_batch is not None:
+        training = training.model_copy(update={"meta_batch": settings.meta_batch})
     recipe = recipe.model_copy(update={"training": training})
     if "validation_episodes" in settings.model_fields_set:
         recipe = recipe.model_copy(update={"validation_episodes": settings.validation_episodes})

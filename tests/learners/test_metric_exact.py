@@ -17,6 +17,7 @@ from autometa.learners.encoder import EncoderSpec
 from autometa.learners.episodes import InputEpisodes
 from autometa.learners.metric.base import MetricLearner, Unlabelled
 from autometa.learners.metric.relation import Relation
+from autometa.learners.recipe import Recipe, build_learner
 
 Array = NDArray[np.float64]
 WIDE = EncoderSpec(network="conv4", px=PX, channels=130)
@@ -235,11 +236,26 @@ def test_relation_reduces_wide_maps_to_normalised_ones() -> None:
         projected = learner.reduce[0](learner.encoder(images))
         centred = projected - projected.mean((0, 2, 3), keepdim=True)
         centred /= projected.var((0, 2, 3), keepdim=True, unbiased=False).add(1e-5).sqrt()
-        expected = (centred + learner.reduce[1].bias[:, None, None]).relu()
+        expected = centred + learner.reduce[1].bias[:, None, None]
         torch.testing.assert_close(maps, expected, atol=1e-4, rtol=1e-4)
-        assert plain.embed(images).unflatten(1, plain.maps).min() < 0
+        assert isinstance(plain.reduce, torch.nn.Conv2d)
     narrow = built("relation", reduction="normalised")
     assert isinstance(narrow, Relation) and isinstance(narrow.reduce, torch.nn.Identity)
+
+
+def test_relation_on_normalised_maps_starts_as_the_nearest_mean() -> None:
+    recipes = [
+        Recipe(learner="relation", encoder=WIDE, options={"merge": "mean", "reduction": name})
+        for name in ("normalised", "plain")
+    ]
+    batch = features(8, 3, 10, d=64 * 16)
+    labels, right = query_labels(batch)[0], []
+    for recipe in recipes:
+        learner = build_learner(recipe).eval()
+        assert isinstance(learner, Relation)
+        with torch.no_grad():
+            right.append(float((learner.compare(batch)[0].argmax(1) == labels).float().mean()))
+    assert right[0] > 0.95 and right[1] < 0.6
 
 
 def test_relation_loss_counts_only_pairs_that_there_are() -> None:

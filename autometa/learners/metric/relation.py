@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,9 @@ WIDEST = 128
 """Maps with more channels are projected to 64 first."""
 CHANNELS = 64
 HIDDEN = 8
+RANDOM = 0.1
+"""Share of the usual random weights in a comparison that starts as nearest mean."""
+SLOPE = 20.0
 PAIR_BYTES = 100_000_000
 """Of pairs of maps, of a query and a class, that are compared at a time outside training."""
 
@@ -36,9 +39,10 @@ class Relation(MetricLearner):
     own class and 0 for the others (Sung et al. 2018). The mean over what is left of the map comes before
     the fully connected layers, so that images of any size work.
 
-    Wide maps, as pretrained networks have them, go through a 1×1 convolution first, with a batch norm and a ReLU
-    after it where `reduction` is `normalised`: that is how the paper's own maps are. With `loss: cross_entropy` there
-    is no sigmoid: p is the softmax over classes of what g gives, and its cross-entropy is the loss."""
+    Wide maps, as pretrained networks have them, go through a 1×1 convolution first. Where `reduction` is
+    `normalised` a batch norm follows it, as one ends the paper's own maps, and g starts as the nearest mean by the
+    absolute difference (`start_as_nearest_mean`). With `loss: cross_entropy` there is no sigmoid: p is the softmax
+    over classes of what g gives, and its cross-entropy is the loss."""
 
     options_type = RelationOptions
 
@@ -48,12 +52,18 @@ class Relation(MetricLearner):
         super().__init__(encoder, options)
         channels = encoder.shape[0]
         self.merge, self.softmax = options.merge, options.loss == "cross_entropy"
-        self.reduce = build_reduction(channels, options) if channels > WIDEST else nn.Identity()
-        channels = CHANNELS if channels > WIDEST else channels
+        normalised = channels > WIDEST and options.reduction == "normalised"
+        self.reduce: nn.Module = nn.Identity()
+        if channels > WIDEST:
+            projection = nn.Conv2d(channels, CHANNELS, 1, bias=False)
+            self.reduce = nn.Sequential(projection, nn.BatchNorm2d(CHANNELS)) if normalised else projection
+            channels = CHANNELS
         self.maps = (channels, *encoder.shape[1:])
         self.width = channels * encoder.shape[1] * encoder.shape[2]
         self.blocks = nn.Sequential(ConvBlock(2 * channels, CHANNELS), ConvBlock(CHANNELS, CHANNELS))
         self.score = nn.Sequential(nn.Linear(CHANNELS, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 1))
+        if normalised:
+            start_as_nearest_mean(self.blocks, self.score)
 
     def embed(self, inputs: torch.Tensor) -> torch.Tensor:
         """Flattened maps [n, c·h·w]."""
@@ -106,9 +116,19 @@ class Relation(MetricLearner):
         return logits.unflatten(0, (b, q, n))
 
 
-def build_reduction(channels: int, options: RelationOptions) -> nn.Module:
-    """A 1×1 convolution from so many channels to `CHANNELS`, and what the options say comes after it."""
-    projection = nn.Conv2d(channels, CHANNELS, 1, bias=False)
-    if options.reduction == "plain":
-        return projection
-    return nn.Sequential(projection, nn.BatchNorm2d(CHANNELS), nn.ReLU())
+def start_as_nearest_mean(blocks: nn.Sequential, score: nn.Sequential) -> None:
+    """First weights of the comparison [c, x] of maps of `CHANNELS`: the first block gives both signs of c - x in half
+    of the channels, the second keeps them, and the score falls by `SLOPE` times their mean. Some of the usual random
+    weights stay, so that units come to differ."""
+    half, place = CHANNELS // 2, torch.arange(CHANNELS // 2)
+    first, second = (cast(nn.Conv2d, cast(ConvBlock, block)[0]).weight for block in blocks)
+    down, last = cast(nn.Linear, score[0]), cast(nn.Linear, score[-1])
+    with torch.no_grad():
+        for weight in (first, second, down.weight, last.weight):
+            weight.mul_(RANDOM)
+        for sign, units in ((1, place), (-1, half + place)):
+            first[units, place, 1, 1] += sign
+            first[units, CHANNELS + place, 1, 1] -= sign
+        second[range(CHANNELS), range(CHANNELS), 1, 1] += 1
+        down.weight += 1 / CHANNELS
+        last.weight -= SLOPE / HIDDEN
