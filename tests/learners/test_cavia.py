@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from gradient_cases import built, close, double, gradients_of, only_task
+from gradient_cases import SMALLEST, built, close, double, gradients_of, only_task
 from learner_cases import image_episode
 
 from autometa.core.errors import ConfigError, DataError
@@ -22,8 +22,8 @@ RESNET = EncoderSpec(network="resnet12", px=16, channels=4)
 FIXED = {"head": "learned", "ways": 3}
 
 
-def film(**options: Any) -> CAVIA:
-    learner = built("cavia_film", **{"context": 5, "tasks": "loop"} | options)
+def film(encoder: EncoderSpec = SMALLEST, **options: Any) -> CAVIA:
+    learner = built("cavia_film", encoder, context=5, tasks="loop", **options)
     assert isinstance(learner, CAVIA)
     return learner
 

@@ -37,6 +37,8 @@ class NumpyMANN:
     def __init__(self, network: MemoryNetwork) -> None:
         self.p = {name: value.detach().double().numpy() for name, value in network.named_parameters()}
         o = self.o = network.options
+        assert isinstance(o.rows, int)
+        self.rows = o.rows
         self.memory, self.usage = np.zeros((o.rows, o.row_width)), np.zeros(o.rows)
         self.weights, self.read = np.zeros((o.heads, o.rows)), np.zeros(o.heads * o.row_width)
         self.h = self.c = np.zeros(o.controller)
@@ -53,9 +55,9 @@ class NumpyMANN:
         least = np.argsort(self.usage, kind="stable")[: o.heads]
         before = self.memory.copy()
         self.memory[least] = 0
-        writes = np.zeros((o.heads, o.rows))
+        writes = np.zeros((o.heads, self.rows))
         for head in range(o.heads):
-            for row in range(o.rows):
+            for row in range(self.rows):
                 lru = float(row == least[head] if o.own_rows else row in least)
                 writes[head, row] = alpha[head] * self.weights[head, row] + (1 - alpha[head]) * lru
                 self.memory[row] += writes[head, row] * keys[head]

@@ -40,9 +40,9 @@ class Relation(MetricLearner):
     the fully connected layers, so that images of any size work.
 
     Wide maps, as pretrained networks have them, go through a 1×1 convolution first. Where `reduction` is
-    `normalised` a batch norm follows it, as one ends the paper's own maps, and g starts as the nearest mean by the
-    absolute difference (`start_as_nearest_mean`). With `loss: cross_entropy` there is no sigmoid: p is the softmax
-    over classes of what g gives, and its cross-entropy is the loss."""
+    `normalised` a batch norm follows it, as one ends the paper's own maps, and g starts, for `merge: mean`, as the
+    nearest mean by the absolute difference (`start_as_nearest_mean`). With `loss: cross_entropy` there is no sigmoid:
+    p is the softmax over classes of what g gives, and its cross-entropy is the loss."""
 
     options_type = RelationOptions
 
