@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from _learner_data import Dataset, load, prepared
@@ -16,7 +17,8 @@ from ingestion.class_splits import VALID, ClassSplit, read_class_split
 
 @dataclass(frozen=True)
 class Settings:
-    """What a result depends on besides its unit: seconds of training, its seeds, numbers of tasks and steps."""
+    """What a result depends on besides its unit: seconds of training, its seeds, numbers of tasks and steps.
+    `steps`, `meta_batch`: of a long training, whose state is kept in `checkpoints`."""
 
     data: Path
     seconds: float
@@ -26,6 +28,9 @@ class Settings:
     reference_steps: int
     ways: int
     shots: int
+    steps: int | None = None
+    meta_batch: int | None = None
+    checkpoints: Path | None = None
     split: ClassSplit | None = None
     rotates: bool = False
 
@@ -33,7 +38,14 @@ class Settings:
         form = f"{self.ways} ways, {self.shots} shots"
         form += f", class split {self.split.digest}" if self.split else ""
         form += ", rotations as classes" if self.rotates else ""
+        form += "" if self.steps is None else f", {self.steps} steps"
+        form += "" if self.meta_batch is None else f", {self.meta_batch} episodes a step"
         return f"{form}, {self.seconds:g} s, seeds {self.seeds}, {self.tests} + {self.validations} tasks"
+
+    def training(self) -> dict[str, Any]:
+        """What is asked of a training: its steps, which patience does not cut short, and episodes of each."""
+        long = {} if self.steps is None else {"max_steps": self.steps, "patience": None}
+        return long if self.meta_batch is None else {**long, "meta_batch": self.meta_batch}
 
     def dataset(self, name: str) -> Dataset:
         """A dataset with tasks of this form, and with the classes of the split. InputError where they do not fit."""

@@ -8,12 +8,14 @@ with another implementation of prototypical networks needs `pip install easyfsl 
 
 `--class-split FILE --datasets NAME` names the classes to fit, to validate and to test on, in the forms that
 `autometa run` takes. With `--rotations` each class to fit on counts as four, by its rotations (Vinyals et al. 2016,
-on Omniglot).
+on Omniglot). With `--steps`, `--meta-batch` and no `--seconds` a training is as long as in papers; `--checkpoints`
+outlive a kill.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -59,6 +61,9 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     },
     **{name: {"options": {"steps": 5, "test_steps": 5}} for name in ("maml", "fomaml")},
     "maml_plus_plus": {"options": {"steps": 5, "test_steps": 5, "adapt_norm": False}},
+    "cavia": {"options": {"conditioning": "film", "head": "prototypes", "steps": 2, "test_steps": 2}},
+    "mann": {"options": {"own_rows": True, "rows": "task"}},
+    "relation": {"options": {"merge": "mean", "reduction": "normalised", "loss": "cross_entropy"}},
     **{name: CLASSIFICATION for name, spec in LEARNERS.items() if issubclass(spec.cls, ClassTrained)},
 }
 """Recipe fields of learners that are trained in another way. A semi-supervised learner uses the queries of a test
@@ -117,14 +122,16 @@ def measure_learner(unit: Unit, settings: Settings) -> list[Row]:
     found: list[tuple[Scores, Scores]] = []
     steps, ended = [], []
     for seed in settings.seeds:
-        recipe = unit.recipe(seed=seed)
+        recipe = unit.recipe(seed=seed, **settings.training())
         learner = build_learner(recipe)
         encoder = recipe.encoder.model_copy(update=dict(find_learner(unit.learner).encoder))
         inputs = settings.inputs(unit.dataset, encoder)
         before = learner.validate(inputs, tests).accuracies
         validation, budget = Validation(inputs, validations), TimeBudget.of(settings.seconds)
         source = data.source(inputs, recipe)
-        record = Training(learner, source, validation, recipe.training, budget).run()
+        place = settings.checkpoints and settings.checkpoints / unit.name(f"seed{seed}")
+        training = Training(learner, source, validation, recipe.training, budget, checkpoint=place)
+        record = training.run()
         found.append((before, learner.validate(inputs, tests).accuracies))
         steps.append(record.steps)
         ended.append(f"{record.ended} after {record.seconds:.0f} s")
@@ -218,7 +225,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--ways", type=int, default=5, help="of tasks")
     parser.add_argument("--shots", type=int, default=3, help="of tasks")
     parser.add_argument("--tests", type=int, help="test tasks; 400 by default, 100 if quick")
-    parser.add_argument("--seconds", type=float, help="of training; 45 by default, 3 if quick")
+    parser.add_argument(
+        "--seconds", type=float, help="of training; 45 by default, 3 if quick, any with --steps"
+    )
+    parser.add_argument("--steps", type=int, help="of training, at most")
+    parser.add_argument("--meta-batch", type=int, help="episodes of a step; as in the recipes by default")
+    parser.add_argument("--checkpoints", type=Path, help="folder for trainings that go on after a kill")
     parser.add_argument("--seeds", default="0", help="of training; results are averaged over them")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--threads", type=int, help="of each process; all cores, or 1 with several jobs")
@@ -236,7 +248,7 @@ def main() -> None:
         datasets, encoders = datasets[:1], ["conv4"]
     for learner in learners:
         find_learner(learner)
-    seconds = options.seconds or (3.0 if quick else 45.0)
+    seconds = options.seconds or (math.inf if options.steps else 3.0 if quick else 45.0)
     seeds, counts = (
         tuple(int(s) for s in options.seeds.split(",")),
         (100, 40, 30) if quick else (400, 150, 300),
@@ -249,8 +261,11 @@ def main() -> None:
         *counts,
         options.ways,
         options.shots,
-        split_of_one(options.class_split, datasets),
-        options.rotations,
+        steps=options.steps,
+        meta_batch=options.meta_batch,
+        checkpoints=options.checkpoints,
+        split=split_of_one(options.class_split, datasets),
+        rotates=options.rotations,
     )
     threads = options.threads or (1 if options.jobs > 1 else torch.get_num_threads())
     torch.set_num_threads(threads)

@@ -103,7 +103,8 @@ class OneStepLate(nn.Module):
     def _outputs(self, inputs: torch.Tensor) -> torch.Tensor:
         if self.lstm is not None:
             return self.lstm(inputs)[0]
-        state, outputs = self.memory.start(len(inputs)), []
+        b, t = inputs.shape[:2]
+        state, outputs = self.memory.start(torch.full((b,), t)), []
         for x in inputs.unbind(1):
             state = self.memory.step(x, state)
             outputs.append(self.memory.output(state))

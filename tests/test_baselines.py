@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[1]
 BUNDLES = sorted(folder.parent for folder in (ROOT / "baselines").glob("*/model.py"))
 
 FEW_STEPS = 1
-STEPS = {"relation": 20, "snail": 30, "siamese": 40, "mann": 60}
-"""Of learners whose comparison of images starts from random weights."""
+STEPS = {"snail": 30, "mann": 60}
+"""Of learners that start from random weights and guess."""
 SMALLER = b"px=128", b"px=64"
 """Networks embed the tasks' images at the size that these have, which takes a fourth of the time."""
 SEARCH_S, LONG_S = 12, 600

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from ingestion.class_splits import ClassSplit
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
-import _learner_data
-import _learner_settings
+_learner_data: Any = importlib.import_module("_learner_data")
+_learner_settings: Any = importlib.import_module("_learner_settings")
 
 CLASSES = [f"class {number}" for number in range(10)]
 SPLIT = ClassSplit(tuple(CLASSES[4:]), ("class 0", "class 3"), ("class 1", "class 2"))

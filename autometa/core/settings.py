@@ -200,6 +200,8 @@ class Settings(BaseModel):
     """Steps of training the last stages of a copy of a backbone by classification, at most; 0: none is trained so."""
     max_steps: int | None = Field(default=None, ge=1)
     """Of a bundle that trains one learner: it makes so many steps, and no result depends on time."""
+    meta_batch: int | None = Field(default=None, ge=1)
+    """Of such a bundle: episodes of a step (None: as many as its recipe has)."""
     families: tuple[Family, ...] = FAMILIES_IN_ORDER
     """Learners that may train a copy of a backbone, as far as time allows."""
     infer_limit: Duration | None = Field(default=None, gt=0)

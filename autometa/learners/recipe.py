@@ -173,6 +173,8 @@ def adjust_recipe(recipe: Recipe, settings: Settings) -> Recipe:
     """The recipe with what the settings of its bundle say of training, without patience, and with larger images of a
     pretrained network where time allows: a bundle with one learner has no other use for its time."""
     training = recipe.training.model_copy(update={"patience": None})
+    if settings.meta_batch is not None:
+        training = training.model_copy(update={"meta_batch": settings.meta_batch})
     larger_px = recipe.larger_px if recipe.encoder.network in SCRATCH else recipe.larger_px or LARGER_PX
     recipe = recipe.model_copy(update={"training": training, "larger_px": larger_px})
     if "validation_episodes" in settings.model_fields_set:

@@ -20,9 +20,9 @@ BACKBONES_VARIABLE = "AUTOMETA_BACKBONES"
 """Names of backbones or presets, separated by commas."""
 BUDGETS = frozenset({"time_budget", "memory_budget", "test"})
 """Settings that mean something to every bundle."""
-OF_ONE_LEARNER = BUDGETS | {"max_steps", "validation_episodes"}
+OF_ONE_LEARNER = BUDGETS | {"max_steps", "meta_batch", "validation_episodes"}
 """Those that mean something to a bundle that trains one learner."""
-NOT_OF_A_SEARCH = frozenset({"max_steps"})
+NOT_OF_A_SEARCH = frozenset({"max_steps", "meta_batch"})
 
 
 def read_limits(

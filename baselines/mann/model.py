@@ -14,7 +14,7 @@ class MyMetaLearner(EpisodicMetaLearner, MetaLearner):
     recipe = Recipe(
         learner="mann",
         encoder=EncoderSpec(network="tf_efficientnet_lite0", px=128),
-        options={"own_rows": True},
+        options={"own_rows": True, "rows": "task"},
     )
 
 

@@ -14,7 +14,7 @@ class MyMetaLearner(EpisodicMetaLearner, MetaLearner):
     recipe = Recipe(
         learner="relation",
         encoder=EncoderSpec(network="tf_efficientnet_lite0", px=128),
-        options={"merge": "mean"},
+        options={"merge": "mean", "reduction": "normalised", "loss": "cross_entropy"},
     )
 
 

@@ -19,6 +19,10 @@ from autometa.learners.recipe import LEARNERS, Recipe, build_learner
 
 SMALLEST = EncoderSpec(network="conv4", px=PX, channels=4)
 GRADIENT = [name for name, spec in LEARNERS.items() if spec.family == "gradient"]
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "cavia_film": ("cavia", {"conditioning": "film", "head": "prototypes"}),
+}
+"""Learners with options that make others of them, under names of their own."""
 
 
 @pytest.fixture
@@ -30,8 +34,9 @@ def double() -> Iterator[None]:
 
 
 def built(name: str, encoder: EncoderSpec = SMALLEST, **options: Any) -> GradientLearner:
-    """A learner in evaluation mode whose parameters are none of them all zero."""
-    learner = build_learner(Recipe(learner=name, encoder=encoder, options=options))
+    """A learner, or a variant, in evaluation mode whose parameters are none of them all zero."""
+    name, own = VARIANTS.get(name, (name, {}))
+    learner = build_learner(Recipe(learner=name, encoder=encoder, options=own | options))
     assert isinstance(learner, GradientLearner)
     return unzeroed(learner).eval()
 

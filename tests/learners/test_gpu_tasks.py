@@ -105,7 +105,9 @@ def test_chunks_fit_the_room_and_are_alike() -> None:
 
 @pytest.mark.medium
 @pytest.mark.usefixtures("double")
-@pytest.mark.parametrize("name", ["maml", "fomaml", "anil", "boil", "meta_sgd", "proto_maml", "cavia"])
+@pytest.mark.parametrize(
+    "name", ["maml", "fomaml", "anil", "boil", "meta_sgd", "proto_maml", "cavia", "cavia_film"]
+)
 def test_graphs_give_the_gradients_of_the_loop(name: str) -> None:
     expected = gradients_of(built(name, tasks="loop"), tasks(5))
     captured: list[Any] = []

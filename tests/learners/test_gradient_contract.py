@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 import torch
-from gradient_cases import GRADIENT, SMALLEST, built, close, double, first_layer, gradients_of
+from gradient_cases import GRADIENT, SMALLEST, VARIANTS, built, close, double, first_layer, gradients_of
 from learner_cases import (
     assert_batch_is_one_by_one,
     image_episode,
@@ -25,8 +25,8 @@ from autometa.learners.recipe import LEARNERS, Recipe, build_learner
 
 __all__ = ["double"]
 exactly = pytest.mark.usefixtures("double")
-every_learner = pytest.mark.parametrize("name", GRADIENT)
-VECTORISED = [n for n in GRADIENT if cast(type[GradientLearner], LEARNERS[n].cls).vectorised]
+every_learner = pytest.mark.parametrize("name", [*GRADIENT, *VARIANTS])
+VECTORISED = [n for n in GRADIENT if cast(type[GradientLearner], LEARNERS[n].cls).vectorised] + [*VARIANTS]
 
 
 def quick(name: str, **options: Any) -> Any:
@@ -134,7 +134,7 @@ def test_answering_leaves_the_learner_as_it_was(name: str) -> None:
     assert all(p.grad is None for p in learner.parameters())
 
 
-@pytest.mark.parametrize("name", [n for n in GRADIENT if n != "reptile"])
+@pytest.mark.parametrize("name", [n for n in [*GRADIENT, *VARIANTS] if n != "reptile"])
 def test_a_loop_holds_the_graph_of_one_task_at_a_time(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     learner, events = quick(name, tasks="loop"), []
     whole = learner.task_loss
@@ -184,7 +184,7 @@ def test_less_memory_gives_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -
     assert close(twice, whole, 1e-8)
 
 
-@every_learner
+@pytest.mark.parametrize("name", GRADIENT)
 def test_a_recipe_gives_the_same_learner_again(name: str) -> None:
     recipe = Recipe(learner=name, encoder=SMALLEST)
     first, again = build_learner(recipe).state_dict(), build_learner(recipe).state_dict()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,11 +48,11 @@ def read_by(learner: EpisodicLearner, episodes: InputEpisodes, monkeypatch: pyte
     return seen[0]
 
 
-@every_learner
-def test_a_padded_batch_equals_one_by_one(name: str) -> None:
+@pytest.mark.parametrize(("name", "options"), [*((name, {}) for name in MEMORY), ("mann", {"rows": "task"})])
+def test_a_padded_batch_equals_one_by_one(name: str, options: dict[str, Any]) -> None:
     shapes = [(2, 1, 1), (5, 3, 4), (7, 2, 1), (3, 6, 5)]
     alone = [image_episode(*shape, seed=seed) for seed, shape in enumerate(shapes)]
-    assert_batch_is_one_by_one(built(name), alone, 1e-4)
+    assert_batch_is_one_by_one(built(name, **options), alone, 1e-4)
 
 
 @every_learner

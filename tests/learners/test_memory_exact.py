@@ -37,6 +37,8 @@ class NumpyMANN:
     def __init__(self, network: MemoryNetwork) -> None:
         self.p = {name: value.detach().double().numpy() for name, value in network.named_parameters()}
         o = self.o = network.options
+        assert isinstance(o.rows, int)
+        self.rows = o.rows
         self.memory, self.usage = np.zeros((o.rows, o.row_width)), np.zeros(o.rows)
         self.weights, self.read = np.zeros((o.heads, o.rows)), np.zeros(o.heads * o.row_width)
         self.h = self.c = np.zeros(o.controller)
@@ -53,9 +55,9 @@ class NumpyMANN:
         least = np.argsort(self.usage, kind="stable")[: o.heads]
         before = self.memory.copy()
         self.memory[least] = 0
-        writes = np.zeros((o.heads, o.rows))
+        writes = np.zeros((o.heads, self.rows))
         for head in range(o.heads):
-            for row in range(o.rows):
+            for row in range(self.rows):
                 lru = float(row == least[head] if o.own_rows else row in least)
                 writes[head, row] = alpha[head] * self.weights[head, row] + (1 - alpha[head]) * lru
                 self.memory[row] += writes[head, row] * keys[head]
@@ -83,7 +85,7 @@ def network(seed: int = 0, inputs: int = 5, **options: Any) -> MemoryNetwork:
 def test_a_memory_goes_step_by_step_as_a_loop_over_rows(heads: int, own_rows: bool, read: str) -> None:
     net = network(heads=heads, read=read, own_rows=own_rows)
     inputs = torch.randn(3, 9, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    state = net.start(3)
+    state = net.start(torch.full((3,), 9))
     loops = [NumpyMANN(net) for _ in range(3)]
     for t in range(9):
         state = net.step(inputs[:, t], state)
@@ -119,9 +121,10 @@ def test_the_learner_asks_queries_as_further_steps_of_the_loop() -> None:
 
 def test_a_row_written_by_hand_is_read_back() -> None:
     rows = torch.eye(5)[None] * torch.tensor([3.0, 1.0, 0.5, 2.0, 1.0])[:, None]
-    weights = address_by_content(7 * torch.eye(5)[None, [3, 0]], rows, torch.tensor([60.0, 60.0]))
+    every = torch.ones(1, 5, dtype=torch.bool)
+    weights = address_by_content(7 * torch.eye(5)[None, [3, 0]], rows, torch.tensor([60.0, 60.0]), every)
     torch.testing.assert_close(weights @ rows, rows[:, [3, 0]])
-    paper = address_by_content(torch.eye(5)[None, [3]], rows, torch.tensor([1.0]))
+    paper = address_by_content(torch.eye(5)[None, [3]], rows, torch.tensor([1.0]), every)
     e = torch.e
     torch.testing.assert_close(paper[0, 0], torch.tensor([1, 1, 1, e, 1]) / (4 + e))
 
@@ -130,7 +133,9 @@ def test_an_empty_row_matches_no_key_and_a_trace_of_one_hardly() -> None:
     rows = torch.zeros(1, 3, 2)
     rows[0, 1] = torch.tensor([1e-4, 0.0])
     rows[0, 2] = torch.tensor([0.0, 1.0])
-    weights = address_by_content(torch.tensor([[[5.0, 0.0]]]), rows.requires_grad_(), torch.tensor([10.0]))
+    every = torch.ones(1, 3, dtype=torch.bool)
+    key, sharpness = torch.tensor([[[5.0, 0.0]]]), torch.tensor([10.0])
+    weights = address_by_content(key, rows.requires_grad_(), sharpness, every)
     torch.testing.assert_close(weights[0, 0], torch.full((3,), 1 / 3), atol=0.01, rtol=0)
     assert torch.autograd.grad(weights[0, 0, 1], rows)[0].abs().max() < 100
 
@@ -148,7 +153,7 @@ def test_with_closed_gates_keys_go_to_rows_not_used_yet() -> None:
     torch.nn.init.constant_(net.gates.bias, -50.0)
     torch.nn.init.zeros_(net.gates.weight)
     torch.nn.init.constant_(net.log_sharpness, 5.0)
-    state = net.start(1)
+    state = net.start(torch.tensor([5]))
     for t, x in enumerate(torch.randn(4, 1, 5, dtype=torch.float64)):
         state = net.step(x, state)
         written = state.memory[0].abs().sum(1) > 1e-9
@@ -157,6 +162,39 @@ def test_with_closed_gates_keys_go_to_rows_not_used_yet() -> None:
     state = net.step(torch.randn(1, 5, dtype=torch.float64), state)
     changed = (state.memory - before.memory)[0].abs().sum(1) > 1e-9
     assert changed.nonzero().flatten().tolist() == [int(before.usage[0].argmin())]
+
+
+def test_rows_of_a_task_hold_every_image_where_a_small_memory_forgets() -> None:
+    written = {}
+    for rows in ("task", 7):
+        net = network(heads=2, rows=rows, own_rows=True)
+        torch.nn.init.constant_(net.gates.bias, -50.0)
+        torch.nn.init.zeros_(net.gates.weight)
+        torch.nn.init.constant_(net.log_sharpness, 5.0)
+        state = net.start(torch.tensor([9]))
+        for x in torch.randn(8, 1, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2)):
+            state = net.step(x, state)
+        written[rows] = int((state.memory[0].abs().sum(1) > 1e-9).sum())
+        assert state.memory.shape[1] == (18 if rows == "task" else 7)
+    assert written == {"task": 16, 7: 7}
+
+
+def test_a_memory_of_the_task_is_not_that_of_the_longest_task_of_a_batch() -> None:
+    net = network(rows="task", heads=2)
+    inputs = torch.randn(2, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    both, alone = net.start(torch.tensor([6, 3])), net.start(torch.tensor([3]))
+    for t in range(3):
+        both, alone = net.step(inputs[:, t], both), net.step(inputs[1:, t], alone)
+        assert both.memory.shape[1] == 12 and alone.memory.shape[1] == 6
+        torch.testing.assert_close(both.memory[1, :6], alone.memory[0])
+        torch.testing.assert_close(net.output(both)[1], net.output(alone)[0])
+        assert not both.memory[1, 6:].any() and not both.weights[1, :, 6:].any()
+
+
+@pytest.mark.parametrize("rows", [0, "tasks"])
+def test_rows_are_a_number_or_those_of_the_task(rows: int | str) -> None:
+    with pytest.raises(ConfigError, match=f"options of mann: rows.*{rows}"):
+        validate_settings(MANNOptions, {"rows": rows}, "options of mann")
 
 
 def test_more_heads_than_rows_are_refused() -> None:

@@ -8,16 +8,20 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from learner_cases import WIDTH, built, features, image_episode, query_labels
+from learner_cases import PX, WIDTH, built, features, image_episode, query_labels
 from numpy.typing import NDArray
 
 from autometa.core.errors import ConfigError
 from autometa.heads import FeatureBatch
+from autometa.learners.encoder import EncoderSpec
 from autometa.learners.episodes import InputEpisodes
 from autometa.learners.metric.base import MetricLearner, Unlabelled
 from autometa.learners.metric.relation import Relation
+from autometa.learners.recipe import Recipe, build_learner
 
 Array = NDArray[np.float64]
+WIDE = EncoderSpec(network="conv4", px=PX, channels=130)
+"""Maps with more channels than are compared as they are."""
 
 
 def probabilities(learner: MetricLearner, batch: FeatureBatch, extra: Unlabelled | None = None) -> Array:
@@ -213,15 +217,15 @@ def test_a_negative_number_of_rounds_is_refused() -> None:
 
 
 def relation_by_loops(learner: Relation, episodes: InputEpisodes, merge: str) -> torch.Tensor:
-    maps = learner.encoder(episodes.support[0])
-    asked = learner.encoder(episodes.query[0])
+    """Logits of what is compared, [q, n]."""
+    maps, asked = (learner.reduce(learner.encoder(e[0])) for e in (episodes.support, episodes.query))
     table = torch.zeros(len(asked), int(episodes.ways))
     for c in range(int(episodes.ways)):
         own = maps[episodes.support_labels[0] == c]
         merged = own.sum(0) if merge == "sum" else own.mean(0)
         for j, query in enumerate(asked):
             blocks = learner.blocks(torch.cat([merged, query])[None])
-            table[j, c] = torch.sigmoid(learner.score(blocks.mean((2, 3))))[0, 0]
+            table[j, c] = learner.score(blocks.mean((2, 3)))[0, 0]
     return table
 
 
@@ -231,10 +235,52 @@ def test_relation_compares_the_merged_support_maps(merge: str) -> None:
     assert isinstance(learner, Relation)
     assert learner.encoder.shape == (8, 4, 4)
     with torch.no_grad():
-        by_hand = relation_by_loops(learner, episodes, merge)
+        by_hand = relation_by_loops(learner, episodes, merge).sigmoid()
         torch.testing.assert_close(learner(episodes)[0].exp(), by_hand, atol=1e-5, rtol=1e-4)
         loss = (by_hand - torch.eye(3).repeat_interleave(2, 0)).square().mean()
         torch.testing.assert_close(learner.loss(episodes), loss)
+
+
+def test_relation_may_choose_among_the_classes() -> None:
+    learner, episodes = built("relation", loss="cross_entropy", encoder=WIDE), image_episode(3, 3, 2)
+    assert isinstance(learner, Relation)
+    with torch.no_grad():
+        by_hand = relation_by_loops(learner, episodes, "sum")
+        torch.testing.assert_close(learner(episodes)[0], by_hand, atol=1e-4, rtol=1e-4)
+        loss = -by_hand.log_softmax(1).gather(1, torch.arange(3).repeat_interleave(2)[:, None]).mean()
+        torch.testing.assert_close(learner.loss(episodes), loss)
+
+
+def test_relation_reduces_wide_maps_to_normalised_ones() -> None:
+    learner, plain = (built("relation", reduction=name, encoder=WIDE) for name in ("normalised", "plain"))
+    assert isinstance(learner, Relation) and isinstance(plain, Relation)
+    assert learner.maps == plain.maps == (64, 4, 4)
+    images = image_episode(4, 4, 4).support[0]
+    with torch.no_grad():
+        maps = learner.train().embed(images).unflatten(1, learner.maps)
+        projected = learner.reduce[0](learner.encoder(images))
+        centred = projected - projected.mean((0, 2, 3), keepdim=True)
+        centred /= projected.var((0, 2, 3), keepdim=True, unbiased=False).add(1e-5).sqrt()
+        expected = centred + learner.reduce[1].bias[:, None, None]
+        torch.testing.assert_close(maps, expected, atol=1e-4, rtol=1e-4)
+        assert isinstance(plain.reduce, torch.nn.Conv2d)
+    narrow = built("relation", reduction="normalised")
+    assert isinstance(narrow, Relation) and isinstance(narrow.reduce, torch.nn.Identity)
+
+
+def test_relation_on_normalised_maps_starts_as_the_nearest_mean() -> None:
+    recipes = [
+        Recipe(learner="relation", encoder=WIDE, options={"merge": "mean", "reduction": name})
+        for name in ("normalised", "plain")
+    ]
+    batch = features(8, 3, 10, d=64 * 16)
+    labels, right = query_labels(batch)[0], []
+    for recipe in recipes:
+        learner = build_learner(recipe).eval()
+        assert isinstance(learner, Relation)
+        with torch.no_grad():
+            right.append(float((learner.compare(batch)[0].argmax(1) == labels).float().mean()))
+    assert right[0] > 0.95 and right[1] < 0.6
 
 
 def test_relation_loss_counts_only_pairs_that_there_are() -> None:

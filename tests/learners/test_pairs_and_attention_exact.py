@@ -9,13 +9,14 @@ from typing import cast
 import pytest
 import torch
 import torch.nn.functional as F
-from learner_cases import WIDTH, built, features, query_labels
+from learner_cases import TINY, WIDTH, built, features, query_labels
 
 from autometa.core.errors import ConfigError
 from autometa.heads import FeatureBatch
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.metric.matching_fce import MatchingFCE
 from autometa.learners.metric.siamese import Siamese
+from autometa.learners.recipe import Recipe, build_learner
 
 
 def close(ours: torch.Tensor, expected: torch.Tensor) -> None:
@@ -150,6 +151,21 @@ def test_siamese_scores_a_class_by_the_mean_probability_of_its_pairs() -> None:
             own = batch.support[0][batch.support_labels[0] == c]
             table[j, c] = sum(siamese_p(learner, query, image) for image in own) / len(own)
     close(learner.compare(batch)[0], table.log())
+
+
+@pytest.mark.parametrize("shots", [1, 3])
+def test_siamese_starts_as_the_nearest_mean_by_the_absolute_difference(shots: int) -> None:
+    learner = build_learner(Recipe(learner="siamese", encoder=TINY))
+    assert isinstance(learner, Siamese)
+    batch = features(5, shots, 20, seed=3)
+    difference = (batch.query[0][:, None] - batch.support[0]).abs().sum(-1)
+    of_class = torch.stack([difference[:, batch.support_labels[0] == c].mean(1) for c in range(5)], dim=1)
+    means = (batch.query[0][:, None] - batch.class_means[0]).abs().sum(-1)
+    answers = learner.compare(batch)[0].argmax(1)
+    nearest = of_class.argmin(1)
+    assert len(nearest.unique()) == 5
+    assert torch.equal(answers, nearest) if shots == 1 else (answers == nearest).float().mean() > 0.95
+    assert (answers == means.argmin(1)).float().mean() > 0.95
 
 
 def pairs_asked(learner: Siamese, batch: FeatureBatch, labels: torch.Tensor) -> torch.Tensor:

@@ -92,5 +92,7 @@ def test_options_and_settings_say_what_they_need() -> None:
     assert adjust_recipe(recipe_of("snail"), SETTINGS).options == {}
     assert adjust_recipe(recipe_of("maml"), Settings()).options == {}
     assert adjust_recipe(recipe_of("maml"), Settings()).training.patience is None  # it has its whole budget
+    assert adjust_recipe(recipe_of("snail"), Settings(meta_batch=32)).training.meta_batch == 32
+    assert adjust_recipe(recipe_of("snail"), Settings()).training.meta_batch == 4
     with pytest.raises(ValidationError, match="a repeatable training needs max_steps and validate_every"):
         TrainingSettings(repeatable=True, max_steps=5)

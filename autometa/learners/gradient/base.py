@@ -3,6 +3,7 @@ task by an inner loop."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -155,10 +156,6 @@ class GradientLearner(EpisodicLearner):
         params = self.initial(task)
         moving = [name for name in params if self.is_moving(name)]
 
-        def loss(params: Params, step: int) -> torch.Tensor:
-            logits = self.logits(params, task.support, step, recording=True)
-            return F.cross_entropy(logits, task.support_labels)
-
         def update(gradients: Params, step: int) -> Params:
             if self.first_order:
                 gradients = {name: gradient.detach() for name, gradient in gradients.items()}
@@ -166,7 +163,12 @@ class GradientLearner(EpisodicLearner):
                 gradients = clip_gradients(gradients, self.options.clip)
             return {name: self.rate(name, step) * gradient for name, gradient in gradients.items()}
 
-        return adapt_params(loss, params, moving, update, steps)
+        return adapt_params(partial(self.support_loss, task=task), params, moving, update, steps)
+
+    def support_loss(self, params: Params, step: int, *, task: Task) -> torch.Tensor:
+        """What inner steps lower: cross-entropy of the support under these parameters."""
+        logits = self.logits(params, task.support, step, recording=True)
+        return F.cross_entropy(logits, task.support_labels)
 
     @property
     def first_order(self) -> bool:
@@ -179,9 +181,8 @@ class GradientLearner(EpisodicLearner):
         n, width = task.ways, self.encoder.width
         if self.options.head == "prototypes":
             features = self.features(params, task.support, 0, recording=True)
-            one_hot = F.one_hot(task.support_labels, n).to(features.dtype)
-            means = one_hot.T @ features / one_hot.sum(0)[:, None]
-            return {**params, "head.weight": 2 * means, "head.bias": -means.square().sum(1)}
+            weight, bias = build_prototype_head(features, task.support_labels, n)
+            return {**params, "head.weight": weight, "head.bias": bias}
         if self.options.head == "learned":
             if n != self.options.ways:
                 raise DataError(
@@ -215,3 +216,14 @@ class GradientLearner(EpisodicLearner):
         """Class logits [n, ways] under these parameters."""
         features = self.features(params, inputs, step, recording=recording)
         return F.linear(features, params["head.weight"], params["head.bias"])
+
+
+def build_prototype_head(
+    features: torch.Tensor, labels: torch.Tensor, ways: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """W = 2c [ways, d] and b = -|c|² [ways], c the class means of features [s, d] with labels [s] (Snell et al.
+    2017)."""
+    classes = torch.arange(ways, device=labels.device)
+    one_hot = (labels[:, None] == classes).to(features.dtype)  # `F.one_hot` cannot be under `grad` and `vmap`
+    means = one_hot.T @ features / one_hot.sum(0)[:, None]
+    return 2 * means, -means.square().sum(1)

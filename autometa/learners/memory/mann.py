@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -13,8 +14,8 @@ from autometa.heads.features import unit
 from autometa.learners.encoder import Encoder
 from autometa.learners.memory.base import MemoryLearner, MemoryOptions, Sequences
 
-COPIES = 1024
-"""Copies of a memory that are asked at a time outside training."""
+ASKED = 1024 * 128 * 40
+"""Numbers of copies of a memory that are asked at a time outside training."""
 FULL = 0.1
 """Length under which a row counts as partly empty: its cosine is less by as much. Rows would else match as soon
 as a trace of a key is written to them."""
@@ -32,7 +33,7 @@ class MANNOptions(MemoryOptions):
     """Options of `MANN`, explained there."""
 
     controller: int = Field(default=200, ge=1)
-    rows: int = Field(default=128, ge=1)
+    rows: Annotated[int, Field(ge=1)] | Literal["task"] = 128
     row_width: int = Field(default=40, ge=1)
     heads: int = Field(default=4, ge=1)
     usage_decay: float = Field(default=0.95, ge=0, le=1)
@@ -43,17 +44,19 @@ class MANNOptions(MemoryOptions):
 
     @model_validator(mode="after")
     def _check_heads(self) -> Self:
-        if self.heads > self.rows:
+        if self.rows != "task" and self.heads > self.rows:
             raise ValueError(f"{self.heads} heads write to as many rows: give the memory that many rows")
         return self
 
 
 @dataclass(frozen=True)
 class State:
-    """What there is between two steps of b sequences: the memory [b, rows, width], read weights [b, heads,
-    rows], usage [b, rows], what was read [b, heads · width], hidden and cell state [b, controller]."""
+    """What there is between two steps of b sequences: the memory [b, rows, width] and which rows a sequence has,
+    bool [b, rows], read weights [b, heads, rows], usage [b, rows], what was read [b, heads · width], hidden and cell
+    state [b, controller]."""
 
     memory: torch.Tensor
+    present: torch.Tensor
     weights: torch.Tensor
     usage: torch.Tensor
     read: torch.Tensor
@@ -102,21 +105,22 @@ class MemoryNetwork(nn.Module):
         """Length of an output."""
         return self.options.controller + self.read_width
 
-    def start(self, b: int) -> State:
-        """The state before the first step of b sequences: an empty memory."""
-        o, zeros = self.options, self.gates.weight.new_zeros
-        memory = zeros(b, o.rows, o.row_width)
+    def start(self, steps: torch.Tensor) -> State:
+        """The state before the first step of sequences of so many `steps` [b]: an empty memory."""
+        o, zeros, b = self.options, self.gates.weight.new_zeros, len(steps)
+        own = o.heads * steps if o.rows == "task" else torch.full_like(steps, o.rows)
+        rows = int(own.max())
+        present = torch.arange(rows, device=steps.device) < own[:, None]
+        memory, weights = zeros(b, rows, o.row_width), zeros(b, o.heads, rows)
         hidden = zeros(b, o.controller)
-        return State(
-            memory, zeros(b, o.heads, o.rows), zeros(b, o.rows), zeros(b, self.read_width), hidden, hidden
-        )
+        return State(memory, present, weights, zeros(b, rows), zeros(b, self.read_width), hidden, hidden)
 
     def step(self, x: torch.Tensor, last: State) -> State:
         """The state after an input [b, inputs]."""
         hidden, cell = self.controller(torch.cat([x, last.read], dim=-1), (last.hidden, last.cell))
         keys = self.keys(hidden).tanh().unflatten(1, (self.options.heads, -1))
         gates = self.gates(hidden).sigmoid()[..., None]
-        least = mark_least_used(last.usage, self.options.heads)
+        least = mark_least_used(last.usage.masked_fill(~last.present, math.inf), self.options.heads)
         emptied = least.sum(1)
         if not self.options.own_rows:
             least = emptied[:, None]
@@ -124,9 +128,9 @@ class MemoryNetwork(nn.Module):
         kept = last.memory * (1 - emptied)[..., None]
         memory = torch.baddbmm(kept, writes.transpose(1, 2), keys)
         read_from = last.memory if self.options.read == "before" else memory
-        weights = address_by_content(keys, read_from, self.log_sharpness.exp())
+        weights = address_by_content(keys, read_from, self.log_sharpness.exp(), last.present)
         usage = self.options.usage_decay * last.usage + (weights + writes).sum(1)
-        return State(memory, weights, usage, (weights @ read_from).flatten(1), hidden, cell)
+        return State(memory, last.present, weights, usage, (weights @ read_from).flatten(1), hidden, cell)
 
     def output(self, state: State) -> torch.Tensor:
         """What a classifier sees, [b, width]: the controller's state and what was read."""
@@ -140,12 +144,15 @@ def mark_least_used(usage: torch.Tensor, n: int) -> torch.Tensor:
     return nn.functional.one_hot(order, usage.shape[1]).to(usage.dtype)
 
 
-def address_by_content(keys: torch.Tensor, memory: torch.Tensor, sharpness: torch.Tensor) -> torch.Tensor:
-    """Weights [b, heads, rows] of a memory [b, rows, width] for keys [b, heads, width]: the softmax over rows
-    of the cosine, times a sharpness for each head [heads]; an empty row has cosine 0 (see `FULL`)."""
+def address_by_content(
+    keys: torch.Tensor, memory: torch.Tensor, sharpness: torch.Tensor, present: torch.Tensor
+) -> torch.Tensor:
+    """Weights [b, heads, rows] of a memory [b, rows, width] for keys [b, heads, width]: the softmax over the rows
+    that are `present` bool [b, rows] of the cosine, times a sharpness for each head [heads]; an empty row has
+    cosine 0 (see `FULL`)."""
     lengths = torch.linalg.vector_norm(memory, dim=-1).clamp(min=FULL)
     cosine = unit(keys) @ memory.transpose(1, 2) / lengths[:, None]
-    return (sharpness[:, None] * cosine).softmax(-1)
+    return (sharpness[:, None] * cosine).masked_fill(~present[:, None], -math.inf).softmax(-1)
 
 
 class MANN(MemoryLearner):
@@ -153,8 +160,9 @@ class MANN(MemoryLearner):
     2016). A query is a further step without a label on a copy of the state.
 
     The paper's own protocol, where a label comes one step late, is `examples/mann_instances.py`. The
-    controller has `controller` units, the memory `rows` of `row_width`, with so many `heads`, which `read`
-    before or after it is written; usage decays by `usage_decay`. β is learned for each head, from `sharpness` on,
+    controller has `controller` units, the memory `rows` of `row_width`, or `task`: as many as the heads write to in a
+    task, one each for every image of its support and for a query. It has so many `heads`, which `read` before or
+    after it is written; usage decays by `usage_decay`. β is learned for each head, from `sharpness` on,
     unless `learn_sharpness` is off.
     """
 
@@ -171,7 +179,7 @@ class MANN(MemoryLearner):
         """Logits [b, q, max_ways] of the queries."""
         state = self.remember(sequences)
         queries = sequences.asked
-        at_once = queries.shape[1] if self.training else max(COPIES // len(queries), 1)
+        at_once = queries.shape[1] if self.training else max(ASKED // state.memory.numel(), 1)
         logits = []
         for part in queries.split(at_once, dim=1):
             asked = self.network.step(part.flatten(0, 1), state.copies(part.shape[1]))
@@ -180,7 +188,7 @@ class MANN(MemoryLearner):
 
     def remember(self, sequences: Sequences) -> State:
         """The state after the support."""
-        state = self.network.start(len(sequences.support))
+        state = self.network.start(sequences.real.sum(1) + 1)
         for x, real in zip(sequences.labelled.unbind(1), sequences.real.unbind(1), strict=True):
             state = self.network.step(x, state).where(real, state)
         return state

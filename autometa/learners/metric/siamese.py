@@ -10,19 +10,30 @@ from torch import nn
 
 from autometa.heads import FeatureBatch
 from autometa.learners.base import Options
-from autometa.learners.encoder import Encoder
+from autometa.learners.encoder import LENGTH, Encoder, ScratchEncoder
 from autometa.learners.metric.base import MetricLearner, Unlabelled
 
 LOG_HALF = math.log(0.5)
+START = 4.0
+"""First logit of two equal images; of two of usual difference it is 0."""
+OF_NUMBERS, OF_LENGTH = 0.65, 0.4
+"""Mean absolute difference of a number of two embeddings, measured on letters: of Conv-4 in training, whose numbers
+come from a batch norm, and of EfficientNet-lite0, in shares of `LENGTH` / √d."""
 
 
 class Siamese(MetricLearner):
     """p(x, x') = σ(W·|f(x) - f(x')| + b) that two images are of one class; a class gets the mean of p over
-    its support images (Koch et al. 2015). Trained on as many pairs of one class as of two."""
+    its support images (Koch et al. 2015). Trained on as many pairs of one class as of two.
+
+    W starts with equal numbers, so that p falls with the absolute difference and the first answer is the class of the
+    least mean difference: nearest mean, for one shot exactly. With random ones it is a guess.
+    """
 
     def __init__(self, encoder: Encoder, options: Options) -> None:
         super().__init__(encoder, options)
         self.same = nn.Linear(self.width, 1)
+        nn.init.constant_(self.same.weight, -START / predict_difference(encoder))
+        nn.init.constant_(self.same.bias, START)
 
     def compare(self, batch: FeatureBatch, unlabelled: Unlabelled | None = None) -> torch.Tensor:
         """Scores [b, q, n]: log of the mean p per class. Where p is nearly 1, the mean is that of 1 - p, whose tiny
@@ -56,6 +67,13 @@ class Siamese(MetricLearner):
         """Logits [...] that images are of one class, from their embeddings [..., d]."""
         logits: torch.Tensor = self.same((one - two).abs())
         return logits[..., 0]
+
+
+def predict_difference(encoder: Encoder) -> float:
+    """The sum of absolute differences to expect of embeddings of two classes."""
+    if isinstance(encoder, ScratchEncoder):
+        return OF_NUMBERS * encoder.width
+    return OF_LENGTH * LENGTH * math.sqrt(encoder.width)
 
 
 def _draw_column(allowed: torch.Tensor) -> torch.Tensor:
