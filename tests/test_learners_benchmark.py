@@ -34,8 +34,8 @@ def forget() -> None:
 
 
 def settings_of(data: Path, **more: Any) -> Any:
-    numbers = {"seconds": 1.0, "seeds": (0,), "tests": 8, "validations": 8, "reference_steps": 1}
-    return _learner_settings.Settings(data, **numbers, ways=2, shots=1, **more)
+    numbers: dict[str, Any] = {"seconds": 1.0, "tests": 8, "validations": 8, "reference_steps": 1}
+    return _learner_settings.Settings(data, seeds=(0,), ways=2, shots=1, **numbers, **more)
 
 
 @pytest.fixture
