@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from autometa.backbones import View, installed_backbones
+from autometa.backbones import View, find_spec, installed_backbones
 from autometa.core.errors import FAILURES, DataError, describe
 from autometa.core.time_policy import POLICY
 from autometa.data.episodes import sample_episodes
@@ -30,6 +30,8 @@ FURTHER = (
     View("tf_efficientnet_lite0", 224),
 )
 """Views beside the first one, in the order in which they are taken."""
+MEASURING_S = 10.0
+"""Seconds to allow for building a further backbone, a race of its engines, and measuring it."""
 SIZES = (128, 224, 160)
 """In which `autometa` sees images by default, beyond that of its first view; in the order in which they are taken."""
 
@@ -56,6 +58,8 @@ class FixedSystem(FrozenSystem):
         used = [first]
         for asked in self.further:
             costs = TrainedCosts(task_s=view_task_s * (len(used) + 1))
+            if not self._has_time_to_measure(asked, used, len(rows)):
+                continue
             if not self._measure_if_here(asked.backbone, pool):
                 continue
             view = replace(asked, px=self._shelf(asked.backbone).input_px(asked.px))
@@ -68,6 +72,22 @@ class FixedSystem(FrozenSystem):
                 continue
             used.append(view)
         return self._save_portfolio(used, "final") if len(used) > 1 else portfolio
+
+    def _has_time_to_measure(self, view: View, used: Sequence[View], n_images: int) -> bool:
+        """Whether a backbone was measured before, or is predicted to leave the views so far their time for meta-test
+        if it is measured, embeds so many images, and then those of meta-test."""
+        if view.backbone in self._forecast.probed:
+            return True
+        try:
+            image_s = self._forecast.predict_image_s(find_spec(view.backbone), view.px) or 0.0
+        except FAILURES as error:
+            self.report(f"left out: {describe(error)}")
+            return False
+        images = POLICY.slowdown * n_images + self.test.embedded_images
+        fits = self._forecast.fits(used, spare_s=MEASURING_S + image_s * images)
+        if not fits:
+            self.report(f"no time to measure {view}")
+        return fits
 
     def _fits(self, views: Sequence[View], costs: TrainedCosts, n_images: int) -> bool:
         """Whether there is time to embed so many images in the last view, to fit its metrics, and for meta-test

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from synthetic import colour_pool
 
-from autometa.backbones import View, installed_backbones
+from autometa.backbones import CATALOGUE, BackboneSpec, View, installed_backbones
 from autometa.core.budget import Limits, MemoryBudget, TimeBudget
 from autometa.core.errors import BudgetExhausted
 from autometa.core.settings import Settings
@@ -97,6 +97,19 @@ def test_time_that_ends_in_the_second_view_leaves_the_first(
     saved = load_learner(tmp_path)
     assert isinstance(saved, Portfolio) and len(saved.views) == 1
     assert any("@48 is left out: late" in line for line in lines)
+
+
+def test_a_backbone_is_not_measured_in_the_time_of_meta_test(
+    tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, lines = system(tmp_path, tiny_backbone)
+    monkeypatch.setitem(CATALOGUE, "tiny2", BackboneSpec("tiny2", "test_efficientnet", 0.5, 64, "none"))
+    run.further = (View("tiny2", 32), View(tiny_backbone, 48))
+    monkeypatch.setattr(run._forecast, "predict_image_s", lambda *_: 10.0)
+    learner = run.run(POOL)
+    assert isinstance(learner, Portfolio)
+    assert learner.views == (View(tiny_backbone, 32), View(tiny_backbone, 48))
+    assert "no time to measure tiny2@32" in lines and run._forecast.probed == [tiny_backbone]
 
 
 def test_a_view_that_fails_costs_no_other_view(
