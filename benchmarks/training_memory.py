@@ -30,7 +30,7 @@ from autometa.learners.hooks import ClassTrained
 from autometa.learners.prepared import PreparedImages
 from autometa.learners.recipe import Recipe, build_learner
 from autometa.learners.tail_classification import tune_tail
-from autometa.learners.training import OPTIMIZERS
+from autometa.learners.optimizers import OPTIMIZERS
 from autometa.learners.training_memory import StepMemory, StepRecord
 from autometa.learners.training_settings import TrainingSettings
 
