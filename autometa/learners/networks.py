@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-
 DROPPED_PX = 5
 """Side of the squares that DropBlock takes out of a map."""
 RAMP = 40_000

@@ -23,7 +23,9 @@ def scale_rate(settings: TrainingSettings, share_done: float) -> float:
         case "linear":
             return 1 - share_done
         case "steps":
-            return settings.drop_factor ** sum(share_done >= drop for drop in settings.drops)
+            done = sum(share_done >= drop for drop in settings.drops)
+            factors = settings.drop_factors
+            return math.prod(factors[:done] if len(factors) > 1 else factors * done)
         case "constant":
             return 1.0
 

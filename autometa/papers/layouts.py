@@ -91,8 +91,8 @@ def _read_images(table: Path) -> Iterable[tuple[str, str]]:
         file, label = (row.get("filename") or "").strip(), (row.get("label") or "").strip()
         if not label or not file or Path(file).name != file:
             raise DataError(
-                f"{table}, line {number}: filename `{file[:60]}` with label `{label[:60]}`; give the name of a file in "
-                "images/ and a class, under the header `filename,label`"
+                f"{table}, line {number}: filename `{file[:60]}` with label `{label[:60]}`; give the name of a file "
+                "in images/ and a class, under the header `filename,label`"
             )
         yield file, label
 
@@ -125,7 +125,9 @@ def read_cub(folder: Path) -> Labelled:
         raise _misplaced("cub", folder)
     images, labels, classes = (dict(_read_pairs(table)) for table in tables)
     if lacking := [number for number in images if classes.get(labels.get(number, "")) is None]:
-        raise DataError(f"{tables[1]}: image {lacking[0]} has no class of classes.txt; unpack the dataset again")
+        raise DataError(
+            f"{tables[1]}: image {lacking[0]} has no class of classes.txt; unpack the dataset again"
+        )
     dataset = dataset_from_names(
         "CUB-200-2011",
         [folder / "images" / file for file in images.values()],
@@ -140,7 +142,9 @@ def _read_pairs(table: Path) -> Iterable[tuple[str, str]]:
     for number, line in enumerate(_read_lines(table), start=1):
         words = line.split()
         if len(words) != 2 or ".." in Path(words[1]).parts or Path(words[1]).is_absolute():
-            raise DataError(f"{table}, line {number}: `{line[:60]}`; two words are needed: unpack the dataset again")
+            raise DataError(
+                f"{table}, line {number}: `{line[:60]}`; two words are needed: unpack the dataset again"
+            )
         yield words[0], words[1]
 
 
@@ -162,7 +166,9 @@ def _read_parts(kind: DataKind, name: str, folder: Path) -> Labelled:
     folders = {part: list_folder(folder / part).folders for part in PARTS}
     names = [each.name for part in PARTS for each in folders[part]]
     if doubles := sorted({each for each in names if names.count(each) > 1}):
-        raise DataError(f"{folder}: class `{doubles[0]}` is in two of {', '.join(PARTS)}; leave it in one of them")
+        raise DataError(
+            f"{folder}: class `{doubles[0]}` is in two of {', '.join(PARTS)}; leave it in one of them"
+        )
     dataset = read_classes(folder, [(each.name, each) for part in PARTS for each in folders[part]], name=name)
     train, validation, test = (tuple(each.name for each in folders[part]) for part in PARTS)
     return dataset, ClassSplit(train, validation, test)
@@ -196,7 +202,9 @@ LAYOUTS: dict[DataKind, Layout] = {
     "mini_imagenet": Layout(
         read_mini_imagenet, "a folder with images/ and train.csv, val.csv, test.csv (columns filename, label)"
     ),
-    "tiered_imagenet": Layout(read_tiered_imagenet, "a folder with train/, val/ and test/, each with class folders"),
+    "tiered_imagenet": Layout(
+        read_tiered_imagenet, "a folder with train/, val/ and test/, each with class folders"
+    ),
     "cifar_fs": Layout(
         read_cifar_fs,
         "a folder with train/, val/ and test/, or with data/ and splits/bertinetto/, or with class folders",

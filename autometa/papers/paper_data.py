@@ -54,14 +54,16 @@ def load_data(
     split: Path | None = None,
     report: Callable[[str], None] = lambda _: None,
 ) -> PaperData:
-    """A dataset at `px` pixels. Its classes are split as the file `split` says, by default as its folder or its papers
-    have it. Decoded images are kept in the cache of a run. DataError or InputError, in one line, where the folder is
-    not as the kind wants it, where there is no split, or where that names classes that there are not."""
+    """A dataset at `px` pixels. Its classes are split as the file `split` says, by default as its folder or its
+    papers have it. Decoded images are kept in the cache of a run. DataError or InputError, in one line, where the
+    folder is not as the kind wants it, where there is no split, or where that names classes that there are not."""
     layout = LAYOUTS[kind]
     dataset, own = layout.read(folder)
     chosen = own if split is None else read_class_split(split)
     if chosen is None:
-        raise DataError(f"--data {folder}: nothing there says which classes are for what; name a file with --split")
+        raise DataError(
+            f"--data {folder}: nothing there says which classes are for what; name a file with --split"
+        )
     if not chosen.validation:
         raise DataError(f"--split {split}: no classes to validate on; name some, as `meta-valid`")
     decoded = decode_dataset(dataset, px, default_cache_dir())
@@ -71,16 +73,22 @@ def load_data(
     if len(decoded.broken) > MOST_NAMED:
         report(f"{len(decoded.broken) - MOST_NAMED} more images cannot be read")
     names, labels = decoded.dataset.class_names, decoded.dataset.labels
-    parts = chosen.ids_in(names, dataset.name)
+    train, validation, test = (
+        repeat_classes(part, layout.turns, len(names)) for part in chosen.ids_in(names, dataset.name)
+    )
     images = decoded.images
     if layout.inverted or layout.turns > 1:
         images = turn_images(images, layout.turns, inverted=layout.inverted)
-        labels = np.concatenate([labels + turn * len(names) for turn in range(layout.turns)])
-        parts = tuple(
-            np.concatenate([part + turn * len(names) for turn in range(layout.turns)]) for part in parts
-        )
-    of_dataset = np.zeros(layout.turns * len(names), np.int64)
-    return PaperData(ImagePool(images, labels, of_dataset, (dataset.name,)), *parts)
+    labels, of_dataset = (
+        repeat_classes(labels, layout.turns, len(names)),
+        np.zeros(layout.turns * len(names), int),
+    )
+    return PaperData(ImagePool(images, labels, of_dataset, (dataset.name,)), train, validation, test)
+
+
+def repeat_classes(ids: Rows, turns: int, classes: int) -> Rows:
+    """Class ids [n] of so many classes → [turns · n]: those of the classes as they are, of all turned by 90°, …"""
+    return np.concatenate([ids + turn * classes for turn in range(turns)])
 
 
 def turn_images(images: NDArray[np.uint8], turns: int, *, inverted: bool) -> NDArray[np.uint8]:

@@ -25,7 +25,7 @@ Text = Annotated[str, Field(min_length=1)]
 
 class Published(BaseModel):
     """The figure of a paper: plain `accuracy` in %, and the half-width of its `interval`, where the paper gives one,
-    with what it is `over`: tasks (95 % confidence) or trainings with several seeds (as the paper has it)."""
+    with what it is `over`: tasks (95 % confidence) or trainings with several seeds; None: the paper does not say."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -35,8 +35,8 @@ class Published(BaseModel):
 
     @model_validator(mode="after")
     def _check_interval(self) -> Self:
-        if (self.interval is None) != (self.over is None):
-            raise ValueError("interval and over go together: give both or none")
+        if self.over is not None and self.interval is None:
+            raise ValueError(f"over = {self.over}, but there is no interval: give one, or leave it out")
         return self
 
     def __str__(self) -> str:
@@ -47,6 +47,18 @@ class Published(BaseModel):
 
 def _has_hundredths(value: float | None) -> bool:
     return value is not None and round(value, 1) != value
+
+
+class Achieved(BaseModel):
+    """Mean plain `accuracy` over the test tasks in %, with the half-width of its 95 % `interval`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    accuracy: float
+    interval: float
+
+    def __str__(self) -> str:
+        return f"{self.accuracy:.2f} ± {self.interval:.2f}"
 
 
 class TestTasks(BaseModel):
@@ -70,7 +82,7 @@ class PaperRecipe(BaseModel):
     """A row of a table. `paper`: author and year; `title`; `source`: where it is published; `table`: the table and
     the row. `data`: the kind of dataset, a row of `LAYOUTS`. `learning`: the learner, its network with the pixels of
     its images, its training with its `max_steps`, and its training episodes. `differs`: where this is known to differ
-    from the paper, a line each."""
+    from the paper, a line each. `reproduced`: what it gave where it was run as a whole."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -83,6 +95,7 @@ class PaperRecipe(BaseModel):
     test: TestTasks
     learning: Recipe
     differs: tuple[Text, ...] = ()
+    reproduced: Achieved | None = None
 
     @model_validator(mode="after")
     def _check_learning(self) -> Self:
@@ -92,7 +105,9 @@ class PaperRecipe(BaseModel):
         if self.learning.data != "pool":
             raise ValueError(f"learning.data = {self.learning.data}: only pool has the classes of a dataset")
         if ways is not None and ways != self.test.ways:
-            raise ValueError(f"learning.options.ways = {ways}, but tasks have {self.test.ways} ways: write the same")
+            raise ValueError(
+                f"learning.options.ways = {ways}, but tasks have {self.test.ways} ways: write the same"
+            )
         return self
 
     @property
