@@ -44,10 +44,11 @@ Network = TypeVar("Network")
 
 
 class EncoderSpec(BaseModel):
-    """`network`: of `SCRATCH`, or a backbone. `px`: size of the images; None, the default, becomes what is
-    usual for the network. `channels`, `pools`, `drop_block`: width, number of halvings, and rate of DropBlock
-    after the last two blocks, of a network from scratch. `trainable`: how many of the last stages of a backbone
-    are trained, `all` of it, or 0: it is frozen and followed by a small adapter. `maps`: it gives feature maps, not only their mean over the image."""
+    """`network`: of `SCRATCH`, or a backbone. `px`: size of the images; None, the default, becomes what is usual
+    for the network. `channels`, `pools`, `drop_block`: width, number of halvings, and rate of DropBlock after the
+    last two blocks, of a network from scratch. `trainable`: how many of the last stages of a backbone are trained,
+    `all` of it, or 0: it is frozen and followed by a small adapter. `maps`: it gives feature maps, not only their
+    mean over the image."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -15,11 +15,12 @@ class TrainingSettings(BaseModel):
     falls to zero at the end of the budget or at `max_steps`, along a `cosine` or a line (`linear`), or it stays
     `constant`, or it falls in `steps`: once each of the shares `drops` of the training is done, it is multiplied by
     the next of `drop_factors`, which may be one for all. Gradients clipped to length `clip` (None: as they are).
-    Validation every `validate_every` steps, or as often as it takes a fixed share of the time; after `patience` of them without a better one, if these also took a fixed
-    share of the steps or of the time, it goes back to the best state with 0.3 times the rate, and ends once that is
-    below 1 %; it ends after some without a mistake, too. With `patience` None it ends with the budget or at
-    `max_steps` only. A `repeatable` training counts steps where others look at the time: two of them on one machine
-    end with the same bits, unless the budget ends one before."""
+    Validation every `validate_every` steps, or as often as it takes a fixed share of the time; after `patience` of
+    them without a better one, if these also took a fixed share of the steps or of the time, it goes back to the
+    best state with 0.3 times the rate, and ends once that is below 1 %; it ends after some without a mistake, too.
+    With `patience` None it ends with the budget or at `max_steps` only. A `repeatable` training counts steps where
+    others look at the time: two of them on one machine end with the same bits, unless the budget ends one
+    before."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

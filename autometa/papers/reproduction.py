@@ -77,6 +77,7 @@ class Reproduction:
             report(f"{len(data.pool.images)} images of {data.pool.classes} classes, on {device}")
             inputs = prepare_images(fitted, data.pool)
             record = train(fitted, inputs, data, paper.test.spec, output / CHECKPOINT, report)
+            (output / LEARNER).mkdir(exist_ok=True)
             fitted.save(output / LEARNER)
             accuracies = measure(fitted, inputs, data, paper.test.spec, self.n_tasks, report)
             result = self._summarise(data, record, accuracies, device)
