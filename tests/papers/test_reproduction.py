@@ -31,12 +31,12 @@ class Killed(Exception):
 
 
 def coloured() -> PaperData:
-    """Five classes a split, each of its own colour with noise."""
+    """Five classes a split, each of its own colour, from which that of an image differs at random."""
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(CLASSES), IMAGES)
     colours = rng.integers(40, 216, size=(CLASSES, 3, 1, 1))
-    noise = rng.integers(-30, 31, size=(len(labels), 3, PX, PX))
-    images = (colours[labels] + noise).clip(0, 255).astype(np.uint8)
+    shades = colours[labels] + rng.integers(-35, 36, size=(len(labels), 3, 1, 1))
+    images = shades.clip(0, 255).astype(np.uint8).repeat(PX, 2).repeat(PX, 3)
     pool = ImagePool(images, labels, np.zeros(CLASSES, np.int64), ("colours",))
     train, validation, test = np.split(np.arange(CLASSES), 3)
     return PaperData(pool, train, validation, test)
@@ -82,7 +82,7 @@ def test_a_result_has_the_published_figure_and_the_plain_accuracy(tmp_path: Path
     result = run(tmp_path / "out")
     assert result.published.accuracy == 90 and not result.shortened
     assert (result.steps, result.tasks, result.classes, result.images) == (12, 30, (5, 5, 5), 90)
-    assert result.achieved.accuracy > 60, "chance is 25 %, and colours are easy"
+    assert 45 < result.achieved.accuracy < 100, "chance is 25 %, and colours are easy, but not all"
     assert 0 < result.achieved.interval < 10
     content = json.loads((tmp_path / "out" / "result.json").read_text())
     assert Result.model_validate(content) == result
