@@ -66,6 +66,7 @@ def load_data(
         )
     if not chosen.validation:
         raise DataError(f"--split {split}: no classes to validate on; name some, as `meta-valid`")
+    report(f"{dataset.name}: {len(dataset.files)} images, decoded at {px} px unless the cache has them")
     decoded = decode_dataset(dataset, px, default_cache_dir())
     for line in (*decoded.broken[:MOST_NAMED], decoded.note):
         if line:
