@@ -33,7 +33,7 @@ def test_the_rate_goes_by_its_schedule(settings: dict[str, Any], scales: list[fl
 
 
 def test_a_training_has_the_rates_of_its_schedule() -> None:
-    more = {"max_steps": 4, "validate_every": 4, "repeatable": True, "learning_rate": 0.5}
+    more: dict[str, Any] = {"max_steps": 4, "validate_every": 4, "repeatable": True, "learning_rate": 0.5}
     training = training_of(schedule="steps", drops=(0.5,), drop_factors=(0.2,), **more)
     assert rates_of(training) == pytest.approx([0.5, 0.5, 0.1, 0.1])
 

@@ -112,7 +112,8 @@ def test_cifar_fs_is_read_with_the_lists_that_it_is_published_with(tmp_path: Pat
 
 
 def write_cub(folder: Path) -> None:
-    images, labels, classes = [], [], []
+    images: list[str] = []
+    labels, classes = [], []
     for place in range(5):
         name = f"{place + 1:03}.Bird"
         classes.append(f"{place + 1} {name}")

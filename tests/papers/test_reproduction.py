@@ -89,7 +89,9 @@ def test_a_result_has_the_published_figure_and_the_plain_accuracy(tmp_path: Path
     assert content["format"] == "autometa-reproduction-result-1"
 
 
-SGD = {"optimizer": "sgd", "momentum": 0.9, "schedule": "steps", "drops": (0.5,), "learning_rate": 0.05}
+SGD: dict[str, Any] = {
+    "optimizer": "sgd", "momentum": 0.9, "schedule": "steps", "drops": (0.5,), "learning_rate": 0.05
+}  # fmt: skip
 MAML = {"head": "learned", "ways": 4, "steps": 1, "test_steps": 1}
 
 
