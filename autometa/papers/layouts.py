@@ -7,6 +7,7 @@ should be.
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,11 +165,7 @@ def _read_parts(kind: DataKind, name: str, folder: Path) -> Labelled:
     if not all((folder / part).is_dir() for part in PARTS):
         raise _misplaced(kind, folder)
     folders = {part: list_folder(folder / part).folders for part in PARTS}
-    names = [each.name for part in PARTS for each in folders[part]]
-    if doubles := sorted({each for each in names if names.count(each) > 1}):
-        raise DataError(
-            f"{folder}: class `{doubles[0]}` is in two of {', '.join(PARTS)}; leave it in one of them"
-        )
+    _check_doubles(folder, [each.name for part in PARTS for each in folders[part]])
     dataset = read_classes(folder, [(each.name, each) for part in PARTS for each in folders[part]], name=name)
     train, validation, test = (tuple(each.name for each in folders[part]) for part in PARTS)
     return dataset, ClassSplit(train, validation, test)
@@ -176,7 +173,16 @@ def _read_parts(kind: DataKind, name: str, folder: Path) -> Labelled:
 
 def _read_lists(folder: Path) -> ClassSplit:
     train, validation, test = (tuple(_read_lines(folder / f"{part}.txt")) for part in PARTS)
+    _check_doubles(folder, [*train, *validation, *test])
     return ClassSplit(train, validation, test)
+
+
+def _check_doubles(folder: Path, names: Sequence[str]) -> None:
+    """DataError where a class is twice in these names of all parts."""
+    if doubles := [name for name, times in Counter(names).items() if times > 1]:
+        raise DataError(
+            f"{folder}: class `{doubles[0]}` is in two of {', '.join(PARTS)}; leave it in one of them"
+        )
 
 
 def _read_lines(file: Path) -> Sequence[str]:

@@ -76,6 +76,7 @@ def test_steps_tasks_and_seed_are_those_that_are_asked_for(files: list[str]) -> 
     assert (result["steps"], result["tasks"], result["seed"], result["shortened"]) == (2, 3, 5, True)
 
 
+@pytest.mark.medium
 def test_the_list_has_every_recipe_with_its_figure() -> None:
     shown = CliRunner().invoke(cli, ["reproduce", "--list"])
     lines = shown.stdout.splitlines()

@@ -109,6 +109,9 @@ def test_cifar_fs_is_read_with_the_lists_that_it_is_published_with(tmp_path: Pat
         (lists / f"{part}.txt").write_text(names)
     data = load_data("cifar_fs", tmp_path, 8)
     assert (data.train.tolist(), data.validation.tolist(), data.test.tolist()) == ([0, 3], [2], [1])
+    (lists / "test.txt").write_text("bear\ncat\n")
+    with pytest.raises(DataError, match="class `cat` is in two of train, val, test"):
+        load_data("cifar_fs", tmp_path, 8)
 
 
 def write_cub(folder: Path) -> None:
