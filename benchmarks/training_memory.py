@@ -27,10 +27,10 @@ from autometa.data.images import ImagePool
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.episodes import EpisodeSampler, PoolSource
 from autometa.learners.hooks import ClassTrained
+from autometa.learners.optimizers import OPTIMIZERS
 from autometa.learners.prepared import PreparedImages
 from autometa.learners.recipe import Recipe, build_learner
 from autometa.learners.tail_classification import tune_tail
-from autometa.learners.training import OPTIMIZERS
 from autometa.learners.training_memory import StepMemory, StepRecord
 from autometa.learners.training_settings import TrainingSettings
 

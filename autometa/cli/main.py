@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "backbones": "autometa.cli.backbones:backbones",
     "heads": "autometa.cli.tables:heads",
     "learners": "autometa.cli.tables:learners",
+    "reproduce": "autometa.cli.reproduce:reproduce",
     "doctor": "autometa.cli.doctor:doctor",
     "config": "autometa.cli.config:config",
     "playground": "autometa.cli.playground:playground",

@@ -44,10 +44,11 @@ Network = TypeVar("Network")
 
 
 class EncoderSpec(BaseModel):
-    """`network`: of `SCRATCH`, or a backbone. `px`: size of the images; None, the default, becomes what is
-    usual for the network. `channels`, `pools`: width and number of halvings of a network from scratch.
-    `trainable`: how many of the last stages of a backbone are trained, `all` of it, or 0: it is frozen and
-    followed by a small adapter. `maps`: it gives feature maps, not only their mean over the image."""
+    """`network`: of `SCRATCH`, or a backbone. `px`: size of the images; None, the default, becomes what is usual
+    for the network. `channels`, `pools`, `drop_block`: width, number of halvings, and rate of DropBlock after the
+    last two blocks, of a network from scratch. `trainable`: how many of the last stages of a backbone are trained,
+    `all` of it, or 0: it is frozen and followed by a small adapter. `maps`: it gives feature maps, not only their
+    mean over the image."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -55,6 +56,7 @@ class EncoderSpec(BaseModel):
     px: int = Field(default=None, ge=8, validate_default=True)
     channels: int = Field(default=64, ge=1)
     pools: int = Field(default=4, ge=0, le=4)
+    drop_block: float = Field(default=0.0, ge=0, lt=1)
     trainable: int | Literal["all"] = 0
     maps: bool = False
 
@@ -112,7 +114,7 @@ class ScratchEncoder(Encoder):
         self._px = spec.px
         self._resize = Preprocessing((MIDDLE,) * 3, (MIDDLE,) * 3, "bilinear").resize
         self.normalise = Normalise((MIDDLE,) * 3, (MIDDLE,) * 3)
-        network = SCRATCH[spec.network](spec.channels, spec.pools)
+        network = SCRATCH[spec.network](spec.channels, spec.pools, spec.drop_block)
         # convolutions go by the layout of their weights, inside vmap too
         self.network = network.to(memory_format=torch.channels_last)
         self.shape = _measure_shape(self, torch.zeros(2, 3, spec.px, spec.px, dtype=torch.uint8))

@@ -6,6 +6,45 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+DROPPED_PX = 5
+"""Side of the squares that DropBlock takes out of a map."""
+RAMP = 40_000
+"""Batches over which its rate rises from zero."""
+
+
+class DropBlock(nn.Module):
+    """Takes squares out of feature maps while training and scales what is left (Ghiasi et al. 2018). `rate`: share of
+    the values that it takes, reached after `RAMP` batches, as MetaOptNet does it (Lee et al. 2019)."""
+
+    batches: torch.Tensor
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+        self.register_buffer("batches", torch.zeros((), dtype=torch.long))
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """[n, c, h, w] → the same shape."""
+        if not self.training:
+            return maps
+        self.batches += 1
+        n, channels, height, width = maps.shape
+        side = min(DROPPED_PX, height, width)
+        down, right = height - side + 1, width - side + 1
+        rate = self.rate * (self.batches / RAMP).clamp(max=1)
+        chance = rate * (height * width) / (side**2 * down * right)
+        corners = torch.rand(n, channels, down, right, device=maps.device) < chance
+        padded = F.pad(corners.to(maps.dtype), (side - 1,) * 4)
+        kept = 1 - F.max_pool2d(padded, side, stride=1)
+        return maps * kept * (kept.numel() / kept.sum().clamp(min=1))
+
+
+def join_blocks(blocks: list[nn.Module], drop_block: float) -> list[nn.Module]:
+    """These blocks, the last two of them with DropBlock of this rate behind them, if it is not zero."""
+    if not drop_block:
+        return blocks
+    return [*blocks[:-2], *(nn.Sequential(block, DropBlock(drop_block)) for block in blocks[-2:])]
+
 
 class ConvBlock(nn.Sequential):
     """3×3 convolution, batch norm, ReLU, and 2×2 max pooling where the map has room for it. ReLU comes last:
@@ -28,10 +67,11 @@ class Conv4(nn.Sequential):
     """Four blocks of 3×3 convolutions (Vinyals et al. 2016): pixels [n, 3, px, px] → maps. With `pools` = 2
     only the first two blocks halve the map, as Relation networks want it (Sung et al. 2018)."""
 
-    def __init__(self, channels: int = 64, pools: int = 4) -> None:
-        super().__init__(
-            *(ConvBlock(3 if i == 0 else channels, channels, pool=i < pools) for i in range(4)),
-        )
+    def __init__(self, channels: int = 64, pools: int = 4, drop_block: float = 0.0) -> None:
+        blocks: list[nn.Module] = [
+            ConvBlock(3 if i == 0 else channels, channels, pool=i < pools) for i in range(4)
+        ]
+        super().__init__(*join_blocks(blocks, drop_block))
 
 
 class ResidualBlock(nn.Module):
@@ -59,14 +99,13 @@ class ResidualBlock(nn.Module):
 
 
 class ResNet12(nn.Sequential):
-    """Four residual blocks of `channels`, 2.5, 5 and 10 times as many (Lee et al. 2019): pixels
-    [n, 3, px, px] → maps. `pools` of the blocks halve the map."""
+    """Four residual blocks of `channels`, 2.5, 5 and 10 times as many (Oreshkin et al. 2018, with the widths of Lee
+    et al. 2019): pixels [n, 3, px, px] → maps. `pools` of the blocks halve the map."""
 
-    def __init__(self, channels: int = 64, pools: int = 4) -> None:
+    def __init__(self, channels: int = 64, pools: int = 4, drop_block: float = 0.0) -> None:
         widths = [channels, channels * 5 // 2, channels * 5, channels * 10]
-        super().__init__(
-            *(
-                ResidualBlock(before, width, pool=i < pools)
-                for i, (before, width) in enumerate(zip([3, *widths], widths, strict=False))
-            )
-        )
+        blocks: list[nn.Module] = [
+            ResidualBlock(before, width, pool=i < pools)
+            for i, (before, width) in enumerate(zip([3, *widths], widths, strict=False))
+        ]
+        super().__init__(*join_blocks(blocks, drop_block))

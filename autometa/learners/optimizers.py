@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from autometa.core.deferred_compiler import deferred_compiler
+from autometa.learners.training_settings import TrainingSettings
 
 
 class _WithoutCompiler(torch.optim.Optimizer):
@@ -44,3 +45,19 @@ class AdamW(_WithoutCompiler, torch.optim.AdamW):
 
 class SGD(_WithoutCompiler, torch.optim.SGD):
     """Gradient descent."""
+
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": Adam,
+    "sgd": SGD,
+}
+
+
+def build_optimizer(groups: list[dict[str, Any]], settings: TrainingSettings) -> torch.optim.Optimizer:
+    """The optimizer of these settings over groups of parameters, as PyTorch takes them."""
+    more: dict[str, Any] = {}
+    if settings.momentum:
+        more = {"momentum": settings.momentum, "nesterov": settings.nesterov}
+    return OPTIMIZERS[settings.optimizer](
+        groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, **more
+    )

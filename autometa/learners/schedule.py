@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import math
+
 from autometa.core.budget import TimeBudget, stopwatch
 from autometa.core.errors import BudgetExhausted
 from autometa.core.time_policy import POLICY
+from autometa.learners.training_settings import TrainingSettings
 
 REMEMBERED_SHARE = 0.9
 """The next step is expected to take at least this share of what a slow one before it took."""
 FIRST_STEPS = 3
 """Steps from which the time for all is predicted; the very first one is slower than the others."""
+
+
+def scale_rate(settings: TrainingSettings, share_done: float) -> float:
+    """What the learning rate is multiplied by, in 0..1, once this share of a training is done."""
+    match settings.schedule:
+        case "cosine":
+            return 0.5 * (1 + math.cos(math.pi * share_done))
+        case "linear":
+            return 1 - share_done
+        case "steps":
+            done = sum(share_done >= drop for drop in settings.drops)
+            factors = settings.drop_factors
+            return math.prod(factors[:done] if len(factors) > 1 else factors * done)
+        case "constant":
+            return 1.0
 
 
 class TrainingSchedule:

@@ -20,13 +20,12 @@ from autometa.learners.centring import Centring
 from autometa.learners.checkpoint import Progress, changing_nothing, load_progress, save_progress
 from autometa.learners.episodes import EpisodeSource
 from autometa.learners.hooks import ClassTrained, OptionChooser
-from autometa.learners.optimizers import SGD, Adam
+from autometa.learners.optimizers import build_optimizer
 from autometa.learners.patience import Patience
-from autometa.learners.schedule import TrainingSchedule
+from autometa.learners.schedule import TrainingSchedule, scale_rate
 from autometa.learners.training_memory import StepMemory, StepRecord
 from autometa.learners.training_settings import TrainingSettings
 
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adam": Adam, "sgd": SGD}
 PROBED, GROWTH = 4, 5
 """Episodes of the first trial validation, and how many times more the next one has."""
 OUT_OF_TIME = "the time is used"
@@ -185,9 +184,7 @@ class Training:
             rate = weights * factors.get(names[id(p)], 1.0) if own else classifier
             parts.setdefault((own, rate), []).append(p)
         groups = [{"params": params, "full_rate": rate} for (_, rate), params in parts.items()]
-        return OPTIMIZERS[settings.optimizer](
-            groups, lr=settings.learning_rate, weight_decay=settings.weight_decay
-        )
+        return build_optimizer(groups, settings)
 
     def _choose_episodes(self) -> ValidationEpisodes:
         """As many of the validation episodes as take a small share of the budget: ever more are tried, since
@@ -253,7 +250,7 @@ class Training:
         elapsed = stopwatch(self.budget.clock)
         self.learner.train()
         self.learner.share_done = done = self._schedule.share_done
-        scale = self.progress.rate_scale * 0.5 * (1 + np.cos(np.pi * done))
+        scale = self.progress.rate_scale * scale_rate(self.settings, done)
         for group in self._optimizer.param_groups:
             group["lr"] = group["full_rate"] * scale
         episodes = self.source.draw(self.settings.meta_batch).to(self.device)

@@ -20,8 +20,8 @@ from autometa.core.tensor_memory import measure_growth, measure_peak
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.episodes import EpisodeSource, InputEpisodes, PoolSource
 
-STATES = {"adam": 2, "sgd": 0}
-"""Tensors as large as what is trained that an optimizer keeps."""
+STATES = {"adam": 2, "sgd": 0, "momentum": 1}
+"""Tensors as large as what is trained that an optimizer keeps; `momentum` is `sgd` with it."""
 SCRATCH, LIBRARY_BYTES = 1.4, 32 * 2**20
 """On a CPU: bytes of kernels and of what is between blocks, for each byte of a tensor of a step, and bytes that
 libraries take for their first steps. By `benchmarks/training_memory.py`, with Conv-4."""
@@ -101,6 +101,11 @@ class Stepping(Protocol):
         ...
 
     @property
+    def momentum(self) -> float:
+        """Of `sgd`; 0 without."""
+        ...
+
+    @property
     def meta_batch(self) -> int:
         """Episodes a step."""
         ...
@@ -120,6 +125,11 @@ class StepMemory:
     predicted: TrainingMemory | None = field(default=None, init=False)
     _room: float = field(default=0.0, init=False)
 
+    @property
+    def _kind(self) -> str:
+        """Of `STATES`."""
+        return "momentum" if self.settings.momentum else self.settings.optimizer
+
     def plan(self, source: EpisodeSource) -> None:
         """Predict what a step on the largest episodes takes, from two tiny ones, and take as many episodes at once as
         have room. TooLittleMemory where not even one has. Nothing is known of a source that is no pool. The state of
@@ -128,7 +138,7 @@ class StepMemory:
             return
         self.learner.train()
         few, more = (self._measure_alone(blank_episode(source, ways)) for ways in FEW_WAYS)
-        held = held_bytes(self.trained, self.settings.optimizer)
+        held = held_bytes(self.trained, self._kind)
         self.predicted = TrainingMemory.of_two_steps(few, more, held, self.device)
         self._room = room_bytes(self.device, self.memory)
         ways, *per_class = source.sampler.largest()
@@ -145,7 +155,7 @@ class StepMemory:
         if self.predicted is None or (self.record and self.record.measured_bytes is not None):
             return self.learner.accumulate(episodes)
         losses: list[float] = []
-        images, states = count_images(episodes), STATES[self.settings.optimizer] * count_bytes(self.trained)
+        images, states = count_images(episodes), STATES[self._kind] * count_bytes(self.trained)
         took = measure_growth(lambda: losses.append(self.learner.accumulate(episodes)), self.device) + states
         at_once = self._tell(images, took)
         self.predicted = self.predicted.corrected(at_once, took)
