@@ -19,7 +19,7 @@ from autometa.learners.gradient.tasks import Task
 
 __all__ = ["double"]
 RESNET = EncoderSpec(network="resnet12", px=16, channels=4)
-FIXED = {"head": "learned", "ways": 3}
+FIXED: dict[str, Any] = {"head": "learned", "ways": 3}
 
 
 def film(encoder: EncoderSpec = SMALLEST, **options: Any) -> CAVIA:
