@@ -72,15 +72,21 @@ class Ensembler:
         alone = [self._measure((place,), ALONE) for place in range(len(self.done))]
         affordable = [one for one in alone if fits([self.done[one.places[0]]])]
         single = max(affordable or alone, key=lambda one: one.answer.mean)
-        kept = self._worth_their_time(fits)
-        members = self._calibrated(kept)
-        together = [self._measure(kept, fit(members, self.episodes.fitting)) for fit in STACKINGS.values()]
-        best = max(together, key=lambda one: one.answer.mean)
-        chosen = best if len(kept) > 1 and best.answer.mean > single.answer.mean else single
-        told = [f"{one.stacking.rule} {one.answer.percent()}" for one in together if len(kept) > 1]
+        together = self._measure_rules(fits) if len(self.done) > 1 else []
+        chosen = max([single, *together], key=lambda one: one.answer.mean)  # the first where they are equal
+        told = [f"{one.stacking.rule} {one.answer.percent()}" for one in together]
         told.append(f"{self.done[single.places[0]].view} alone {single.answer.percent()}")
         names = ", ".join(str(self.done[place].view) for place in chosen.places)
-        return self._build(chosen), f"ensemble: {names} by {chosen.stacking.rule}, of {'; '.join(told)}"
+        how = f"by {chosen.stacking.rule}" if len(chosen.places) > 1 else "alone"
+        return self._build(chosen), f"ensemble: {names} {how}, of {'; '.join(told)}"
+
+    def _measure_rules(self, fits: Callable[[list[Worker]], bool]) -> list[Choice]:
+        """Each rule of several workers; none where only one is worth its time."""
+        kept = self._worth_their_time(fits)
+        if len(kept) < 2:
+            return []
+        members = self._calibrated(kept)
+        return [self._measure(kept, fit(members, self.episodes.fitting)) for fit in STACKINGS.values()]
 
     def _worth_their_time(self, fits: Callable[[list[Worker]], bool]) -> tuple[int, ...]:
         """Places of workers by their weights in a mean of all, the heaviest first."""
