@@ -38,7 +38,7 @@ class FitOptions(ServingLimitOptions, WeightsOptions):
     )
     class_split: Path | None = option(
         None,
-        "Learn from the classes of meta-train, score on those of meta-valid: JSON, or a folder of tables.",
+        "Which classes are to learn from, and which to score on: JSON, or a folder of tables.",
         metavar="FILE|DIR",
         unset="all classes",
     )

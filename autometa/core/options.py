@@ -128,7 +128,7 @@ class RunOptions(ServingLimitOptions, WeightsOptions):
     )
     class_split: Path | None = option(
         None,
-        "Classes of meta-train, meta-valid and meta-test: JSON, or a folder with train.csv, val.csv, test.csv.",
+        "Which classes are to learn from, to validate and to test on: JSON, or a folder of tables.",
         metavar="FILE|DIR",
         unset="drawn by the seed",
     )
