@@ -5,7 +5,6 @@
 DIR holds datasets in Meta-Album layout. Tasks (`--ways`, `--shots`, 5 queries a class) over test classes, the same
 for all learners; accuracies are normalised (0 % is chance), intervals are those over tasks. The comparison
 with another implementation of prototypical networks needs `pip install easyfsl --no-deps`.
-
 With `--steps`, `--meta-batch` and no `--seconds` a training is as long as in papers; `--checkpoints` outlive a kill.
 """
 
