@@ -5,15 +5,11 @@
 DIR holds datasets in Meta-Album layout. Tasks (`--ways`, `--shots`, 5 queries a class) over test classes, the same
 for all learners; accuracies are normalised (0 % is chance), intervals are those over tasks. The comparison
 with another implementation of prototypical networks needs `pip install easyfsl --no-deps`.
-<<<<<<< HEAD
 
 `--class-split FILE --datasets NAME` names the classes to fit, to validate and to test on, in the forms that
 `autometa run` takes. With `--rotations` each class to fit on counts as four, by its rotations (Vinyals et al. 2016,
 on Omniglot). With `--steps`, `--meta-batch` and no `--seconds` a training is as long as in papers; `--checkpoints`
 outlive a kill.
-=======
-With `--steps`, `--meta-batch` and no `--seconds` a training is as long as in papers; `--checkpoints` outlive a kill.
->>>>>>> h3
 """
 
 from __future__ import annotations
