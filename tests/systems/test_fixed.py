@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from synthetic import colour_pool
 
-from autometa.backbones import CATALOGUE, BackboneSpec, View, installed_backbones
+from autometa.backbones import CATALOGUE, BackboneSpec, View
 from autometa.core.budget import Limits, MemoryBudget, TimeBudget
 from autometa.core.errors import BudgetExhausted
 from autometa.core.settings import Settings
@@ -131,14 +131,15 @@ def test_a_view_that_fails_costs_no_other_view(
 
 
 def test_a_rival_has_all_views_that_the_search_could_buy(monkeypatch: pytest.MonkeyPatch) -> None:
+    packaged = [spec for spec in CATALOGUE.values() if spec.packaged]  # as with the extra `weights`
+    monkeypatch.setattr(fixed, "installed_backbones", lambda: packaged)
     found = fixed.make_all_views_system(TEST, Limits(TimeBudget.of(9), TimeBudget.of(9), MemoryBudget(2**33)))
     assert found.modes == SIX_MODES
     assert found.further[: len(fixed.FURTHER)] == fixed.FURTHER
     views = {found.view, *found.further}
     assert len(views) == len(found.further) + 1
     resolutions = [px for px in Settings().resolutions if px >= found.view.px]
-    specs = [spec for spec in installed_backbones() if spec.packaged]
-    assert views == {View(spec.name, px) for spec in specs for px in resolutions if px <= spec.native_px}
+    assert views == {View(spec.name, px) for spec in packaged for px in resolutions if px <= spec.native_px}
 
 
 def test_images_that_no_metric_can_be_fitted_to_leave_the_bootstrap(
