@@ -44,7 +44,7 @@ def test_it_runs_under_the_original_challenge_code(bundle: Path, tmp_path: Path)
         test = "{tasks: 4, ways: 5, shots: 4, queries_per_class: 6}"
         if trains_one_learner:
             steps = STEPS.get(bundle.name, FEW_STEPS)
-            budget = f"time_budget: {LONG_S}s\nmax_steps: {steps}\nvalidation_episodes: 4\n"
+            budget = f"time_budget: {LONG_S}s\nmax_steps: {steps}\nvalidation_episodes: 10\n"
             test = test if bundle.name in STEPS else "{tasks: 4, ways: 2-5, shots: 1-4, queries_per_class: 2}"
         settings.write_text(f"{budget}test: {test}\n")
     model = tmp_path / "model"

@@ -29,7 +29,8 @@ MOMENTS_S = (1.0, 13.0)
 
 def start(output: Path, budget_s: int = BUDGET_S) -> subprocess.Popen[str]:
     command = [sys.executable, "run_local.py", "--verbose", "--output", str(output), "--resume"]
-    command += ["--time-budget", f"{budget_s}s", "--tasks-per-dataset", "3", "--query-per-class", "5"]
+    command += ["--dataset", str(ROOT / "examples" / "demo" / "LETTERS")]
+    command += ["--time-budget", f"{budget_s}s", "--tasks-per-dataset", str(TASKS), "--query-per-class", "5"]
     return subprocess.Popen(
         command,
         cwd=ROOT,

@@ -38,7 +38,7 @@ def test_learners_improve(name: str, settings: dict[str, Any], options: dict[str
     training = Training(
         build_learner(Recipe(learner=name, encoder=SMALL, options=options)),
         pool_source(pool, SPEC, classes=FITTED),
-        held_out(pool, SPEC, FITTED),
+        held_out(pool, SPEC, FITTED, episodes=15),
         TrainingSettings(max_steps=40, validate_every=40, **settings),
         UNLIMITED,
     )
