@@ -237,6 +237,20 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def list_units(datasets: Sequence[str], encoders: Sequence[str], learners: Sequence[str]) -> list[Unit]:
+    """All measurements, dataset by dataset."""
+    units = [
+        Unit(d, e, learner)
+        for d in datasets
+        for e in encoders
+        for learner in learners
+        if e in SCRATCH or learner not in FROM_SCRATCH
+    ]
+    if "prototypical" in learners and "conv4" in encoders:
+        units += [Unit(d, REFERENCE, "prototypical") for d in datasets]
+    return sorted(units, key=lambda unit: datasets.index(unit.dataset))
+
+
 def main() -> None:
     """Run everything that the arguments ask for."""
     options = arguments()
@@ -271,17 +285,7 @@ def main() -> None:
     torch.set_num_threads(threads)
     report = Report(options.json, str(settings), resume=options.resume)
     sampling(report, datasets, settings, 1 if quick else 5)
-    units = [
-        Unit(d, e, learner)
-        for d in datasets
-        for e in encoders
-        for learner in learners
-        if e in SCRATCH or learner not in FROM_SCRATCH
-    ]
-    if "prototypical" in learners and "conv4" in encoders:
-        units += [Unit(d, REFERENCE, "prototypical") for d in datasets]
-    units.sort(key=lambda unit: datasets.index(unit.dataset))
-    units = [unit for unit in units if unit.last not in report.names]
+    units = [unit for unit in list_units(datasets, encoders, learners) if unit.last not in report.names]
     for rows in measured(units, settings, options.jobs, threads):
         report.add(rows)
     if options.markdown:

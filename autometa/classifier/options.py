@@ -44,3 +44,8 @@ class FitOptions(ServingLimitOptions, WeightsOptions):
     )
     seed: int = option(0, "Seed of what is drawn.", metavar="N", ge=0, le=2**32 - 1)
     overwrite: bool = option(False, "Replace an earlier model in --output.")
+
+    @property
+    def wanted(self) -> str:
+        """The backbones, or the preset of some, that are asked for."""
+        return self.backbones or self.preset or "auto"

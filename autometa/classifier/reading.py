@@ -88,8 +88,8 @@ def _choose_preparation(
     preparation, lines = choose_preparation(list(source.datasets.values()), px)
     about: list[str] = []
     if options.image_shape == "auto" and not source.is_metadl_root:
-        preset, trying = options.backbones or options.preset or "auto", budget.share(SHAPE_SHARE)
-        preparation, about = choose_shape_of_datasets(learned, preparation, preset, trying)
+        trying = budget.share(SHAPE_SHARE)
+        preparation, about = choose_shape_of_datasets(learned, preparation, options.wanted, trying)
     elif options.image_shape != "auto":
         preparation = replace(preparation, shape=options.image_shape)
     for line in summarise([*source.notes, *lines, *about]):

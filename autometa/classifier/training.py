@@ -108,7 +108,7 @@ def fit_folder(
     if model is not None:
         learning = budget if held_out is None else without_scoring(budget)
         figures |= _learn(pool, options, folder, learning, report)
-    classifier = FewShotClassifier(model, preset=options.backbones or options.preset or "auto")
+    classifier = FewShotClassifier(model, preset=options.wanted)
     seen = _open_networks(model, options, read, report)
     known_bytes = folder_bytes(folder) if model else weight_bytes(seen)
     each = min(max(REMEMBERED_IN_ALL // pool.classes, 1), REMEMBERED)
@@ -130,7 +130,7 @@ def _open_networks(model: Path | None, options: FitOptions, read: ReadImages, re
         f"{read.pool.classes} classes and {len(read.pool.images)} images are too few to learn from (from "
         f"{LEAST_CLASSES} and {LEAST_IMAGES} on): pretrained backbones serve as they are"
     )
-    seen = replace(open_preset(options.backbones or options.preset or "auto"), preparation=read.preparation)
+    seen = replace(open_preset(options.wanted), preparation=read.preparation)
     return limit_preset(seen, limits_of(options), read.pool, report)
 
 

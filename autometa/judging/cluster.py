@@ -45,7 +45,7 @@ class Needs:
 
     def slots_of(self, node: dict[str, Any]) -> int:
         """How many runs a machine of the cluster has room for."""
-        if not node["Alive"] or (self.label and node.get("Labels", {}).get(self.label[0]) != self.label[1]):
+        if not is_usable(node, self.label):
             return 0
         has, room = node["Resources"], []
         for name, each in (("CPU", self.cpus), ("memory", self.memory_bytes), ("GPU", self.gpus)):
@@ -57,6 +57,11 @@ class Needs:
         """The same for Ray. A run that is lost is begun again here, not by Ray."""
         found = {"num_cpus": self.cpus, "memory": self.memory_bytes, "num_gpus": self.gpus, "max_retries": 0}
         return found | ({"label_selector": dict([self.label])} if self.label else {})
+
+
+def is_usable(node: dict[str, Any], label: tuple[str, str] | None) -> bool:
+    """Whether a machine of the cluster is alive and has the label, if one is asked for."""
+    return bool(node["Alive"]) and (label is None or node.get("Labels", {}).get(label[0]) == label[1])
 
 
 def load_ray() -> Any:
@@ -103,9 +108,7 @@ def needs_of_runs(
 ) -> Needs:
     """What each run gets where every machine does `jobs` at a time: an equal share of the smallest machine, so that
     all runs have the same. ConfigError where no machine has the label or enough of anything."""
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    if label:
-        alive = [node for node in alive if node.get("Labels", {}).get(label[0]) == label[1]]
+    alive = [node for node in ray.nodes() if is_usable(node, label)]
     if not alive:
         wanted = f"with label {label[0]}={label[1]}" if label else "that is alive"
         raise ConfigError(f"--ray: the cluster has no machine {wanted}; add one, or name another label")

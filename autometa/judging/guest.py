@@ -22,7 +22,8 @@ from autometa.judging.travel import fingerprint, pack, unpack
 from ingestion.disk import remove
 
 DECODED, LOCK = "decoded", "lock"
-"""In the folder of a judging on a machine: that its cache has all images, and who looks at them now."""
+"""In the folder of a judging on a machine: where the dataset is whose images its cache has, and who looks at them
+now."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,9 @@ def play_as_guest(job: Job, unit: Unit, bundle: bytes, dataset: bytes | None) ->
         )
     folder = place_of(job.token)
     with locked(folder):
-        source = _find_dataset(job, folder, dataset)
-        if source is None:
-            return Played(node, lacks_dataset=True)
-        _decode_once(job, source, folder)
+        source = _prepared_dataset(job, folder, dataset)
+    if source is None:
+        return Played(node, lacks_dataset=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix="run-") as scratch:
         path = Path(scratch) / "bundle"
         unpack(bundle, path)
@@ -113,9 +113,14 @@ def _find_dataset(job: Job, folder: Path, sent: bytes | None) -> Path | None:
     return copy
 
 
-def _decode_once(job: Job, source: Path, folder: Path) -> None:
-    if (folder / DECODED).exists():
-        return
+def _prepared_dataset(job: Job, folder: Path, sent: bytes | None) -> Path | None:
+    """Where the dataset of the judging is here, its images decoded; looked for and decoded before the first run."""
+    known = folder / DECODED
+    if known.exists():
+        return Path(known.read_text(encoding="utf-8"))
+    source = _find_dataset(job, folder, sent)
+    if source is None:
+        return None
     options = job.options
     fill_cache(
         source,
@@ -124,4 +129,5 @@ def _decode_once(job: Job, source: Path, folder: Path) -> None:
         task_images=job.task_images,
         memory_bytes=job.memory_bytes,
     )
-    (folder / DECODED).touch()
+    known.write_text(str(source), encoding="utf-8")
+    return source

@@ -16,10 +16,10 @@ from autometa.data.mapped import CHUNK_ROWS, empty_images
 from autometa.papers.layouts import LAYOUTS, DataKind
 from ingestion.class_splits import read_class_split
 from ingestion.images import decode_dataset, default_cache_dir
+from ingestion.sources import summarise
 
 MOST_IN_MEMORY_BYTES = 2**31
 """Of images that are made of others; more of them lie in a file."""
-MOST_NAMED = 5
 WHITE = 255
 
 
@@ -68,11 +68,8 @@ def load_data(
         raise DataError(f"--split {split}: no classes to validate on; name some, as `meta-valid`")
     report(f"{dataset.name}: {len(dataset.files)} images, decoded at {px} px unless the cache has them")
     decoded = decode_dataset(dataset, px, default_cache_dir())
-    for line in (*decoded.broken[:MOST_NAMED], decoded.note):
-        if line:
-            report(line)
-    if len(decoded.broken) > MOST_NAMED:
-        report(f"{len(decoded.broken) - MOST_NAMED} more images cannot be read")
+    for line in summarise(filter(None, (*decoded.broken, decoded.note))):
+        report(line)
     names, labels = decoded.dataset.class_names, decoded.dataset.labels
     train, validation, test = (
         repeat_classes(part, layout.turns, len(names)) for part in chosen.ids_in(names, dataset.name)
