@@ -214,7 +214,7 @@ class MyPredictor(AutoPredictor, Predictor):
 """What `autometa` starts from, and nothing more."""
 
 
-GAIN_S = 40
+GAIN_S = 60
 
 
 def accuracies(output: Path) -> dict[str, list[float]]:
@@ -249,7 +249,7 @@ def lower_bound(gains: NDArray[np.float64]) -> float:
 
 
 @pytest.mark.slow
-def test_the_demo_in_40_seconds_is_answered_better_than_by_the_bootstrap(tmp_path: Path) -> None:
+def test_the_demo_in_a_minute_is_answered_better_than_by_the_bootstrap(tmp_path: Path) -> None:
     gains = gains_over_bootstrap(tmp_path)
     assert len(gains) == 3
     assert all(gain.mean() > 0 for gain in gains.values()), gains
