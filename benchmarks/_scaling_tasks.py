@@ -21,7 +21,9 @@ from autometa.core.budget import MemoryBudget
 from autometa.heads import find_metric
 from autometa.heads.class_statistics import ClassStatistics
 from autometa.heads.modes import SIX_MODES, collect_keys
-from autometa.model.portfolio import Portfolio, WeightedMode, list_inputs
+from autometa.model.inputs import list_inputs
+from autometa.model.portfolio import Portfolio
+from autometa.model.portfolio_description import WeightedMode
 from ingestion import IngestionSettings
 from ingestion import run as ingest
 from ingestion.outputs import write_predictions

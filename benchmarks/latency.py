@@ -36,7 +36,8 @@ from autometa.heads.modes import SIX_MODES, collect_keys
 from autometa.judging.programs import Ended
 from autometa.model.inputs import Images, list_inputs
 from autometa.model.latency import Adapts, Latency, Timing, measure_latency
-from autometa.model.portfolio import Portfolio, PortfolioPredictor, WeightedMode
+from autometa.model.portfolio import Portfolio, PortfolioPredictor
+from autometa.model.portfolio_description import WeightedMode
 from run_local import BASELINES
 
 BACKBONES = ("tf_efficientnet_lite0", "tf_efficientnet_lite1")

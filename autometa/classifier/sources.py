@@ -18,7 +18,8 @@ from autometa.heads import Metric, find_metric
 from autometa.heads.modes import collect_keys
 from autometa.model.inputs import list_inputs
 from autometa.model.load import load_learner
-from autometa.model.portfolio import Portfolio, WeightedMode
+from autometa.model.portfolio import Portfolio
+from autometa.model.portfolio_description import WeightedMode
 from ingestion import InputError, Preparation
 from ingestion.image_size import FORMAT_PX
 

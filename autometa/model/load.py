@@ -10,8 +10,8 @@ from autometa.core.machine import Machine
 from autometa.learners.trained import FORMAT as TRAINED
 from autometa.learners.trained import TrainedLearner, TrainedPredictor
 from autometa.model.fitted_learner import FittedLearner, FittedPredictor
-from autometa.model.portfolio import FORMAT as PORTFOLIO
 from autometa.model.portfolio import Portfolio, PortfolioPredictor
+from autometa.model.portfolio_description import FORMAT as PORTFOLIO
 from autometa.model.trained_ensemble import FORMAT as ENSEMBLE
 from autometa.model.trained_ensemble import EnsemblePredictor, TrainedEnsemble
 

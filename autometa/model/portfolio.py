@@ -9,12 +9,11 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from autometa.backbones import STAGES, View
 from autometa.backbones.feature_store import FeatureStore, FeatureTable
@@ -39,50 +38,15 @@ from autometa.heads.solve import FACTOR_JITTER, factor_products
 from autometa.model.artifact import MetricKey, hash_metrics, pack_metrics, unpack_metrics
 from autometa.model.few_queries import FEW_IMAGES, Mover, side_by_side
 from autometa.model.inputs import HashedImages, apply_metrics, list_inputs
+from autometa.model.portfolio_description import PortfolioDescription, WeightedMode
 from autometa.planning.meta_test import MetaTestSchedule
 from autometa.planning.serving import UNKNOWN_COSTS, ServingCosts, ServingPlan
 
-FORMAT: Literal["autometa-portfolio-1"] = "autometa-portfolio-1"
 REMEMBERED_BYTES, REMEMBERED_SHARE = 768 * 2**20, 0.1
 """Features after their metrics, which are kept since tasks share images: so many bytes, and this share of the memory,
 at most."""
 
 Images = NDArray[np.uint8]
-
-
-class WeightedMode(BaseModel):
-    """A mode of `MODES` and its weight in the mean of log-probabilities."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    weight: float = Field(default=1.0, gt=0)
-
-
-class PortfolioDescription(BaseModel):
-    """What `learner.json` holds: views as `View` names them, with the engine that each is to run on, and a file with
-    the metrics on each."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    format: Literal["autometa-portfolio-1"] = FORMAT
-    views: tuple[str, ...] = Field(min_length=1)
-    weights: tuple[float, ...] = ()
-    modes: tuple[WeightedMode, ...] = Field(min_length=1)
-    refinement: dict[str, float] = {}
-    backbones: dict[str, str]
-    metrics: tuple[str, ...]
-    engines: dict[str, str] = {}
-    balanced: bool = False
-    temperature: tuple[float, float] = (0.0, 0.0)
-    validation: dict[str, Any] = {}
-    costs: ServingCosts = UNKNOWN_COSTS
-
-    @field_validator("metrics", mode="before")
-    @classmethod
-    def _list_files(cls, value: object) -> object:
-        """The first learners had one file for all views."""
-        return (value,) if isinstance(value, str) else value
 
 
 @dataclass

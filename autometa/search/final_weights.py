@@ -15,7 +15,8 @@ from autometa.evaluation.accuracy import calibration_error
 from autometa.evaluation.estimate import Estimate, Recalls, estimate_accuracy
 from autometa.evaluation.mixing import IDENTITY_TEMPERATURE, ShotTemperature
 from autometa.heads.refine import Refinement
-from autometa.model.portfolio import Portfolio, WeightedMode
+from autometa.model.portfolio import Portfolio
+from autometa.model.portfolio_description import WeightedMode
 from autometa.search.draft import PortfolioDraft
 from autometa.search.evidence import FoldAnswer, Mixture
 from autometa.search.weighing import soft_weights, without_fold

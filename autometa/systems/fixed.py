@@ -20,7 +20,8 @@ from autometa.heads.modes import SIX_MODES, collect_keys
 from autometa.learners.trained import TrainedCosts
 from autometa.model.artifact import MetricKey
 from autometa.model.inputs import list_inputs
-from autometa.model.portfolio import Portfolio, WeightedMode
+from autometa.model.portfolio import Portfolio
+from autometa.model.portfolio_description import WeightedMode
 from autometa.model.task_time import time_task
 from autometa.systems.frozen import STRONGEST, FrozenSystem
 

@@ -20,7 +20,9 @@ from autometa.core.errors import ConfigError
 from autometa.core.settings import FurtherLayer
 from autometa.heads import Metric, find_metric
 from autometa.heads.modes import collect_keys
-from autometa.model.portfolio import Portfolio, WeightedMode, list_inputs
+from autometa.model.inputs import list_inputs
+from autometa.model.portfolio import Portfolio
+from autometa.model.portfolio_description import WeightedMode
 
 OF_STAGES = ("last", "stage3", "stage4", "stage3_gem", "stage4_gem", "stage3_max", "stage4_max")
 OF_TOKENS = (*OF_STAGES, "class", "patches", "two_thirds", "five_sixths")

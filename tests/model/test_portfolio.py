@@ -24,7 +24,8 @@ from autometa.heads.modes import SIX_MODES, find_mode
 from autometa.model.artifact import MetricKey
 from autometa.model.inputs import list_inputs
 from autometa.model.load import load_learner
-from autometa.model.portfolio import Portfolio, WeightedMode
+from autometa.model.portfolio import Portfolio
+from autometa.model.portfolio_description import WeightedMode
 from autometa.planning.meta_test import MetaTestSchedule
 from autometa.planning.serving import ServingCosts
 

@@ -14,7 +14,8 @@ from autometa.data.episodes import EpisodeSpec
 from autometa.data.images import ImagePool
 from autometa.heads import Metric, find_metric
 from autometa.model.inputs import list_inputs
-from autometa.model.portfolio import Portfolio, WeightedMode
+from autometa.model.portfolio import Portfolio
+from autometa.model.portfolio_description import WeightedMode
 from autometa.model.task_time import measure_task_s
 
 pytestmark = pytest.mark.usefixtures("eager_only")

@@ -15,7 +15,8 @@ from autometa.heads.modes import SIX_MODES, collect_keys
 from autometa.heads.refine import Refinement
 from autometa.model.artifact import MetricKey
 from autometa.model.inputs import list_inputs
-from autometa.model.portfolio import Portfolio, WeightedMode
+from autometa.model.portfolio import Portfolio
+from autometa.model.portfolio_description import WeightedMode
 from autometa.search.evidence import Evidence, Mixture
 
 pytestmark = pytest.mark.usefixtures("eager_only")

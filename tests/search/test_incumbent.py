@@ -18,7 +18,8 @@ from autometa.heads import Metric, find_metric
 from autometa.model.fitted_learner import FittedLearner
 from autometa.model.inputs import list_inputs
 from autometa.model.load import load_learner
-from autometa.model.portfolio import Portfolio, WeightedMode
+from autometa.model.portfolio import Portfolio
+from autometa.model.portfolio_description import WeightedMode
 from autometa.search.incumbent import Incumbent, Stage
 
 POOL = colour_pool()
