@@ -28,7 +28,8 @@ import numpy as np
 from _cluster_simulation import simulate
 from _learner_report import Report, Row, row
 
-from autometa.judging.cluster import Cluster, Needs, connect, load_ray, new_token
+from autometa.executors.ray_cluster import Needs, connect, load_ray
+from autometa.judging.cluster import Cluster, new_token
 from autometa.judging.guest import Job, Played
 from autometa.judging.judge import judge
 from autometa.judging.ledger import Identity, Ledger
@@ -90,9 +91,9 @@ class Machines:
         ray = connect(self._made.address)
         job = Job(new_token(), folder, "", JudgeOptions(), MEMORY // 2, 1, 10)
         cluster = Cluster(ray, job, Needs(1, MEMORY // 2), folder / "out", print, play=play)
-        for seed in range(cluster.slots()):
+        for seed in range(cluster.capacity()):
             cluster.submit(Unit(own, seed))
-        for _ in range(cluster.slots()):
+        for _ in range(cluster.capacity()):
             cluster.wait()
         ledger = Ledger(folder / f"{name}.jsonl")
         ledger.open(Identity(dataset="made up", options={}))

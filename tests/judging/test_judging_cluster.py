@@ -15,8 +15,9 @@ import pytest
 from made_up_runs import made_up, opened, units
 
 from autometa.core.errors import ConfigError
-from autometa.judging import cluster as cluster_module
-from autometa.judging.cluster import NO_MACHINE_S, TRIES, Cluster, Needs, load_ray, needs_of_runs
+from autometa.executors import ray_cluster
+from autometa.executors.ray_cluster import TRIES, Needs, load_ray
+from autometa.judging.cluster import NO_MACHINE_S, Cluster, needs_of_runs
 from autometa.judging.guest import Job, Played, locked, play_as_guest
 from autometa.judging.judge import judge
 from autometa.judging.options import JudgeOptions
@@ -209,17 +210,17 @@ def test_another_version_ends_the_judging_and_keeps_what_was_done(started: Any, 
 
 def test_a_machine_that_comes_gets_runs_and_one_that_goes_none(started: Any, tmp_path: Path) -> None:
     cluster, ray, _ = started(SMALL)
-    assert cluster.slots() == 1
+    assert cluster.capacity() == 1
     ray.machines.append(LARGE)
-    assert cluster.slots() == 3
+    assert cluster.capacity() == 3
     ray.machines[:] = [LOST, SMALL]
-    assert cluster.slots() == 1
+    assert cluster.capacity() == 1
 
 
 def test_where_no_machine_is_left_it_waits_and_then_ends(
     started: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster_module, "POLL_S", 0.0)
+    monkeypatch.setattr(ray_cluster, "POLL_S", 0.0)
     times = iter([0.0, 1.0, NO_MACHINE_S / 2, NO_MACHINE_S + 1])
     cluster, _, told = started(LOST, clock=lambda: next(times))
     cluster.submit(made_units(tmp_path, "good", seeds=(0,))[0])
