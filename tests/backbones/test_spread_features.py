@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from other_embedders import Others, spread_over
 from synthetic import FakeClock, colour_pool
 
 from autometa.backbones import View
-from autometa.backbones.embedders import EmbedHere
 from autometa.backbones.embedding_parts import Embedded, Part, Pass, embed_part, start_up, state_of
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shared_features import SharedFeatures
@@ -26,43 +25,6 @@ from autometa.core.sharing import SharedWork
 MEMORY = MemoryBudget(8 * 2**30)
 POOL = colour_pool(classes=12, per_class=25)
 KEYS = list(range(len(POOL.images)))
-
-
-class Others(EmbedHere):
-    """Embeds here as if there were so many processes elsewhere. `spoil` changes what comes."""
-
-    def __init__(self, places: int = 4, spoil: Callable[[Embedded], Embedded] = lambda came: came) -> None:
-        super().__init__()
-        self.places, self.spoil = places, spoil
-        self.parts, self.held, self.cancelled = list[Part](), list[np.ndarray](), 0
-
-    def hold(self, images: np.ndarray) -> None:
-        self.held.append(images)
-
-    def submit(self, unit: Part) -> None:
-        self.parts.append(unit)
-        super().submit(unit)
-
-    def wait(self, timeout_s: float | None = None) -> Embedded:
-        return self.spoil(super().wait(timeout_s))
-
-    def cancel(self) -> None:
-        self.cancelled += 1
-        super().cancel()
-
-    def capacity(self) -> int:
-        return self.places
-
-
-class Willing(SpreadFeatures):
-    """Asks others, however soon it would be done here."""
-
-    def pays(self, own: Pass, images: int, image_s: float) -> bool:
-        return own not in self._refused
-
-
-def spread_over(others: Others, lines: list[str] | None = None) -> SpreadFeatures:
-    return Willing(others, [].append if lines is None else lines.append)
 
 
 def store_of(spread: SpreadFeatures | None = None) -> FeatureStore:
