@@ -187,6 +187,10 @@ def _learn(
     test = TestSpec(1, episodes, None, protocol, px=pool.images.shape[-1])
     system: Controller | FixedSystem
     gate = make_gate(serving, test, limits, SIX_MODES) if pool.classes < LEAST_TO_SEARCH else None
+    if spread is not None and pool.classes < LEAST_TO_SEARCH:
+        report(
+            f"{pool.classes} classes are too few to search (from {LEAST_TO_SEARCH} on): all work is done here"
+        )
     if gate is not None:
         views = allowed_views(gate, _plain_views(settings), report)
         if (fewer := gate.why_fewer(views)) is not None:

@@ -40,8 +40,9 @@ KEYS = list(range(len(POOL.images)))
 
 
 @pytest.fixture
-def machines() -> Iterator[Any]:
-    """A cluster with one machine, to which others can be added."""
+def machines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A cluster with one machine, to which others can be added. Its processes are as urgent as that of the test."""
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     from ray.cluster_utils import Cluster as Machines  # noqa: PLC0415 - where Ray is installed
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
