@@ -5,9 +5,9 @@
 `overhead_ms_per_trial`: milliseconds for each run beside what it does itself: sending it, taking its row and files,
 writing the ledger, on a cluster of one machine; `with_files`: and writing the files of 90 tasks. `bytes_per_trial`:
 what travels with such a run, without the submission, which goes to each machine once. `overhead_ms_per_part`:
-milliseconds for each part of the images of a search beside embedding it: sending it, and taking the features of 64 images
-(a part of a second has more); `bytes_per_part`: of these features. `nodes_N/efficiency`: runs
-that wait for a second on N machines, as a share of what so many machines could do (reference: 1). All machines are
+milliseconds for each part of the images of a search beside embedding it: sending it, and taking the features of 64
+images (a part of a second has more); `bytes_per_part`: of these features. `nodes_N/efficiency`: runs that wait for a
+second on N machines, as a share of what so many machines could do (reference: 1). All machines are
 this one, so runs must not compute; what its processors would do on several machines is not measured.
 `simulated_workers_N/utilisation`: a discrete simulation (`_cluster_simulation.py`) with the latter overhead and ten
 runs a machine, whose seconds are drawn around 150 s, as those of the arena at 180 s are; with `judge_load`, the

@@ -31,7 +31,8 @@ class TaskError(Lost):
 
 class MadeUpRay:
     """A cluster whose runs end when they are waited for, the last one first. `lose` tells how often runs of a name
-    are lost, `raises` what they raise; where it is `stuck`, none ends."""
+    are lost, `raises` what they raise; where it is `stuck`, none ends; it may be `full`, or
+    `headless`."""
 
     def __init__(self, *nodes: dict[str, Any]) -> None:
         self.machines = list(nodes)
@@ -43,12 +44,16 @@ class MadeUpRay:
         self.most, self.stored, self.cancelled, self.cleaned = 0, list[Any](), list[Any](), list[str]()
         self.asked: list[dict[str, Any]] = []
         self._calls: dict[str, Callable[[], Any]] = {}
-        self.ended = self.stuck = False
+        self.ended = self.stuck = self.full = self.headless = False
 
     def nodes(self) -> list[dict[str, Any]]:
+        if self.headless:
+            raise Lost
         return self.machines
 
     def put(self, content: Any) -> Any:
+        if self.full:
+            raise Lost("the store is full")
         self.stored.append(content)
         return content
 

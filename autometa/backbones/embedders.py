@@ -72,14 +72,14 @@ class EmbedOnCluster(RayExecutor[Part, Embedded]):
 
     def hold(self, images: NDArray[np.uint8]) -> None:
         """Put them into the store of objects, from which they are read in place."""
-        self._held = self.ray.put(np.ascontiguousarray(images))
+        self._held = self.put(np.ascontiguousarray(images))
 
     def give(self, own: Pass, state: State, images: NDArray[np.uint8]) -> None:
         """Put the weights into the store, unless they are there."""
         if own.digest not in self._states:
             while len(self._states) >= MOST_HELD:
                 self._states.popitem(last=False)
-            self._states[own.digest] = self.ray.put(dict(state))
+            self._states[own.digest] = self.put(dict(state))
         self._states.move_to_end(own.digest)
         self._images = images
 

@@ -19,7 +19,7 @@ from autometa.backbones.build import Backbone
 from autometa.backbones.embedding_parts import Embedded, Part, Pass, State, state_of
 from autometa.backbones.view import Source
 from autometa.core.budget import TimeBudget, stopwatch
-from autometa.core.errors import BudgetExhausted
+from autometa.core.errors import BudgetExhausted, ConfigError, describe
 from autometa.executors.executor import Executor
 
 SETUP_S = 10.0
@@ -78,8 +78,12 @@ class SpreadFeatures:
 
     def hold(self, images: NDArray[np.uint8]) -> None:
         """These images uint8 [n, 3, h, w] will be embedded again and again: they travel once."""
-        self.workers.hold(images)
-        self._held = images
+        try:
+            self.workers.hold(images)
+        except ConfigError as error:  # then images travel with their parts
+            self.report(describe(error))
+        else:
+            self._held = images
 
     @property
     def gain(self) -> float:
@@ -104,22 +108,24 @@ class SpreadFeatures:
         """Some of `rows` of images uint8 [n, 3, h, w], and all layers of them, float32 [m, d], as they come; those
         that never come are to be embedded here. BudgetExhausted where `budget` ends first."""
         own, new = work.own, not self.workers.knows(work.own)
-        self.workers.give(own, state_of(backbone), images)
         left = self._split(work, rows, held=images is self._held)
         elapsed, there_s, n_images = stopwatch(), 0.0, 0
         try:
+            self.workers.give(own, state_of(backbone), images)
             for part in left.values():
                 self.workers.submit(part)
             while left:
                 came = self._wait(budget, own)
                 if came is None or came.features is None:
-                    self._give_up(own, came)
+                    self._give_up(own, came.reason if came else None)
                     return
                 if not n_images:
                     self._measure_first(elapsed(), came, new=new)
                 there_s, n_images = there_s + came.seconds, n_images + len(came.features)
                 self._each = n_images * work.image_s / max(there_s, 1e-9)
                 yield left.pop(came.number).rows.tolist(), torch.from_numpy(np.array(came.features))
+        except ConfigError as error:
+            self._give_up(own, describe(error))
         finally:
             if left:
                 self.workers.cancel()
@@ -152,10 +158,10 @@ class SpreadFeatures:
         if new:
             self.setup_s = max(seconds - came.seconds, 0.0)
 
-    def _give_up(self, own: Pass, came: Embedded | None) -> None:
-        """The rest of a pass is done here, and all of it from now on where somebody could not do it."""
-        if came is None:
+    def _give_up(self, own: Pass, reason: str | None) -> None:
+        """The rest of a pass is done here, and all of it from now on where somebody could not do it for a reason."""
+        if reason is None:
             self.report(f"no machine is left: {own.spec.name}@{own.px} is embedded here")
             return
         self._refused.add(own)
-        self.report(f"{own.spec.name}@{own.px} is embedded here: {came.reason}")
+        self.report(f"{own.spec.name}@{own.px} is embedded here: {reason}")

@@ -175,8 +175,19 @@ class RayExecutor(ABC, Generic[U, R]):
         self._running.clear()
 
     def capacity(self) -> int:
-        """How many units there is room for now: machines come and go."""
-        return sum(self.needs.slots_of(node) for node in self.ray.nodes())
+        """How many units there is room for now: machines come and go. None where the head does not answer."""
+        try:
+            nodes = self.ray.nodes()
+        except (self.ray.exceptions.RayError, OSError, RuntimeError):
+            return 0
+        return sum(map(self.needs.slots_of, nodes))
+
+    def put(self, value: Any) -> Any:
+        """A reference to a value in the store of objects. ConfigError where there is no room for it."""
+        try:
+            return self.ray.put(value)
+        except self.ray.exceptions.RayError as error:
+            raise self._full(error) from error
 
     def close(self) -> None:
         """End the units that go on, start no others, and leave the cluster."""
@@ -192,7 +203,18 @@ class RayExecutor(ABC, Generic[U, R]):
             if self._remote is None:  # once: each is sent to the machines anew
                 self._remote = self.ray.remote(self.function)
             task = self._remote.options(**self.needs.options(), name=str(unit))
-            self._running[task.remote(*self.arguments(unit))] = unit, tries, self.clock()
+            try:
+                ref = task.remote(*self.arguments(unit))
+            except self.ray.exceptions.RayError as error:
+                raise self._full(error) from error
+            self._running[ref] = unit, tries, self.clock()
+
+    def _full(self, error: Exception) -> ConfigError:
+        """What to do where the cluster does not take what it is sent."""
+        return ConfigError(
+            f"--ray: the cluster takes nothing more ({describe(error)}); start its machines with a larger "
+            "`ray start --object-store-memory BYTES`"
+        )
 
     def _late(self) -> list[Any]:
         """Units whose machine does not say anything any more: they had to end long ago."""

@@ -99,7 +99,7 @@ class Cluster(RayExecutor[Unit, Row]):
         if came.lacks_dataset:
             if self._dataset is None:
                 self.show(f"{came.node}: gets the dataset, which it does not have")
-                self._dataset = self.ray.put(pack(self.job.dataset))
+                self._dataset = self.put(pack(self.job.dataset))
             return None
         if came.files is not None:
             unpack(came.files, run_folder(self.folder, unit.submission.name, unit.seed).parent)
@@ -135,7 +135,7 @@ class Cluster(RayExecutor[Unit, Row]):
         """The bundle in the store of objects, where it is put once."""
         own = unit.submission
         if own.name not in self._bundles:
-            self._bundles[own.name] = self.ray.put(pack(own.path))
+            self._bundles[own.name] = self.put(pack(own.path))
         return self._bundles[own.name]
 
 

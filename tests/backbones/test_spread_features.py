@@ -19,7 +19,7 @@ from autometa.backbones.shared_features import SharedFeatures
 from autometa.backbones.shelf import BackboneShelf
 from autometa.backbones.spread_features import SETUP_S, SpreadFeatures, Work
 from autometa.core.budget import UNLIMITED, MemoryBudget, TimeBudget
-from autometa.core.errors import BudgetExhausted
+from autometa.core.errors import BudgetExhausted, ConfigError
 from autometa.core.sharing import SharedWork
 
 MEMORY = MemoryBudget(8 * 2**30)
@@ -110,6 +110,23 @@ def test_where_nobody_is_left_the_rest_is_done_here(tiny_backbone: str) -> None:
     others = Leaving()
     assert torch.equal(store_of(spread_over(others, lines)).embed(view, POOL.images, KEYS), here(view))
     assert lines == [f"no machine is left: {tiny_backbone}@32 is embedded here"]
+
+
+@pytest.mark.medium
+@pytest.mark.usefixtures("eager_only")
+def test_a_cluster_that_takes_nothing_is_done_without(tiny_backbone: str) -> None:
+    class Full(Others):
+        def hold(self, images: np.ndarray) -> None:
+            raise ConfigError("--ray: full")
+
+        def give(self, own: Pass, state: object, images: np.ndarray) -> None:
+            raise ConfigError("--ray: full")
+
+    view, lines = View(tiny_backbone, 32), list[str]()
+    spread = spread_over(Full(), lines)
+    spread.hold(POOL.images)
+    assert torch.equal(store_of(spread).embed(view, POOL.images, KEYS), here(view))
+    assert lines == ["--ray: full", f"{tiny_backbone}@32 is embedded here: --ray: full"]
 
 
 @pytest.mark.medium

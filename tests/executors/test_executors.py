@@ -157,6 +157,15 @@ def test_few_networks_are_kept_in_the_store_of_objects() -> None:
     assert len(ray.stored) == put
 
 
+def test_a_full_store_is_one_line_and_a_head_that_is_gone_has_no_room() -> None:
+    cluster, ray, _ = started(LARGE)
+    ray.full = True
+    with pytest.raises(ConfigError, match=r"^--ray: .*the store is full.*--object-store-memory"):
+        cluster.hold(IMAGES)
+    ray.headless = True
+    assert cluster.capacity() == 0
+
+
 def test_each_process_gets_an_equal_share_of_the_smallest_machine() -> None:
     none = {**LARGE, "Resources": {"CPU": 0.0, "memory": 8.0 * GB}}  # a head that does no work
     many = {**LARGE, "Resources": {"CPU": 16.0, "memory": 32.0 * GB, "GPU": 2.0}}

@@ -40,7 +40,14 @@ KEYS = list(range(len(POOL.images)))
 
 
 @pytest.fixture
-def machines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A folder that parts find by a variable."""
+    monkeypatch.setenv("PARTS_PLACE", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def machines(monkeypatch: pytest.MonkeyPatch, place: Path) -> Iterator[Any]:
     """A cluster with one machine, to which others can be added. Its processes are as urgent as that of the test."""
     monkeypatch.setenv("RAY_worker_niceness", "0")
     from ray.cluster_utils import Cluster as Machines  # noqa: PLC0415 - where Ray is installed
@@ -69,13 +76,6 @@ def joined(machines: Any, embed: Callable[..., Embedded] = embed_part) -> tuple[
 
 def here(view: View) -> torch.Tensor:
     return FeatureStore(BackboneShelf("cpu"), MEMORY).embed(view, POOL.images, KEYS)
-
-
-@pytest.fixture
-def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A folder that parts find by a variable."""
-    monkeypatch.setenv("PARTS_PLACE", str(tmp_path))
-    return tmp_path
 
 
 def careful(own: Part, state: Any, images: np.ndarray, threads: int) -> Embedded:
