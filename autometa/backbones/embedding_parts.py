@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import timm
 import torch
 from numpy.typing import NDArray
 
-from autometa import __version__
 from autometa.backbones.architecture import create_model
 from autometa.backbones.build import Backbone
 from autometa.backbones.catalogue import BackboneSpec
@@ -28,6 +28,10 @@ State = Mapping[str, NDArray[np.generic]]
 """Weights as arrays, by name."""
 MOST_HELD = 3
 """Networks that a process keeps; the one that was used longest ago goes first."""
+VERSIONS = (
+    ("parts of images", "1"), ("torch", torch.__version__.partition("+")[0]), ("timm", timm.__version__)
+)  # fmt: skip
+"""What must be the same where a part is done: the number changes whenever this module does."""
 FOR_GOOD = 10**9
 """Images to come, so that an engine is built for however few come first."""
 _HELD: OrderedDict[tuple[Any, ...], Backbone] = OrderedDict()
@@ -55,14 +59,14 @@ class Pass:
 @dataclass(frozen=True)
 class Part:
     """Some images, int64 `rows` [n] of an array, for one pass, `batch` at a time. `held`: the array is the one that
-    every process was given; else only these rows of it travel. `version`: of who asks."""
+    every process was given; else only these rows of it travel. `versions`: of who asks."""
 
     number: int
     own: Pass
     rows: NDArray[np.int64]
     batch: int
     held: bool
-    version: str = __version__
+    versions: tuple[tuple[str, str], ...] = VERSIONS
 
     def __str__(self) -> str:
         return f"part {self.number} of {self.own.spec.name}@{self.own.px}"
@@ -88,8 +92,9 @@ def state_of(backbone: Backbone) -> State:
 def embed_part(part: Part, state: State, images: NDArray[np.uint8], threads: int | None = None) -> Embedded:
     """Embed `images` uint8 [n, 3, h, w], or the rows of the part where they are those that all processes have, with
     the network of these weights, in so many threads. A failure is a result with its reason."""
-    if part.version != __version__:
-        return Embedded(part.number, reason=f"autometa {__version__} is there, {part.version} here")
+    for (name, there), asked in zip(VERSIONS, part.versions, strict=True):
+        if (name, there) != asked:
+            return Embedded(part.number, reason=f"{name} {there} is there, {asked[1]} here")
     if threads is not None:
         start_up(threads)
     whole = stopwatch()

@@ -196,7 +196,9 @@ def test_a_part_that_cannot_be_done_has_a_reason(tiny_backbone: str) -> None:
     assert done.number == 3 and done.features is not None and done.whole_s >= done.seconds > 0
     np.testing.assert_array_equal(done.features[:2], network.embed_layers(POOL.images[:2], 32).numpy())
     cases = {
-        "is there, 0.0.1 here": replace(part, version="0.0.1"),
+        " is there, 0.4.1 here": replace(
+            part, versions=(*part.versions[:1], ("torch", "0.4.1"), part.versions[2])
+        ),
         "engine openvino cannot be used there, but eager": replace(part, own=replace(own, engine="openvino")),
         "IndexError: ": replace(part, rows=np.array([len(POOL.images)])),
     }

@@ -170,11 +170,11 @@ def test_a_machine_with_another_version_is_done_without(machines: Any, tiny_back
     store, lines = joined(machines, other_version)
     view = View(tiny_backbone, 32)
     assert torch.equal(store.embed(view, POOL.images, KEYS), here(view))
-    assert len(lines) == 1 and "is embedded here: autometa 0.0.1 is there" in lines[0]
+    assert len(lines) == 1 and "is embedded here: torch 0.4.1 is there" in lines[0]
 
 
 def other_version(own: Part, state: Any, images: np.ndarray, threads: int) -> Embedded:
-    return Embedded(own.number, reason=f"autometa 0.0.1 is there, {own.version} here")
+    return Embedded(own.number, reason=f"torch 0.4.1 is there, {own.versions[1][1]} here")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:x"])
