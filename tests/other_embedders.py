@@ -45,4 +45,4 @@ class Willing(SpreadFeatures):
 
 
 def spread_over(others: Others, lines: list[str] | None = None) -> SpreadFeatures:
-    return Willing(others, [].append if lines is None else lines.append)
+    return Willing(others, (lambda _: None) if lines is None else lines.append)

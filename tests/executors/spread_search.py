@@ -25,7 +25,7 @@ from autometa.systems.autometa import Controller
 SECONDS = 60.0
 
 
-def seeded(_: object, model: torch.nn.Module) -> None:
+def seeded(spec: BackboneSpec, model: torch.nn.Module) -> None:
     """Random weights, always the same."""
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():

@@ -71,7 +71,7 @@ def test_units_go_in_and_results_come_out(made: Executor[int, int]) -> None:
 
 def test_threads_wait_no_longer_than_told_and_stop_what_runs() -> None:
     going = threading.Event()
-    made = Threads(lambda _: going.wait(60), 1, going.set)
+    made: Threads[int, bool] = Threads(lambda _: going.wait(60), 1, going.set)
     for unit in range(3):
         made.submit(unit)
     with pytest.raises(TimeoutError, match=r"within 0\.01 s"):

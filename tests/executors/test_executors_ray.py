@@ -193,7 +193,7 @@ def test_a_search_that_is_killed_leaves_the_cluster_and_goes_on(machines: Any, p
     ]
     first = subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     journal = place / "journal.jsonl"
-    wait_until(lambda: journal.exists() and '"kind": "view"' in journal.read_text())
+    wait_until(lambda: journal.exists() and '"kind": "turned"' in journal.read_text())
     first.send_signal(signal.SIGKILL)
     first.communicate()
     bought = journal.read_text()
