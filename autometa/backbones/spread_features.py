@@ -65,15 +65,15 @@ class SpreadFeatures:
     workers: Embedders
     report: Callable[[str], None] = print
     setup_s: float = field(default=SETUP_S, init=False)
-    """Seconds until the first part of a network that was not built there comes back, as measured last."""
+    """Seconds until the first part of a network that was not built there comes back, beside its own, as measured
+    last."""
     travel_s: float = field(default=TRAVEL_S, init=False)
-    """Reserve for collecting a result, the least that was measured."""
+    """Reserve for collecting a result, as measured last."""
     image_s: dict[Source, float] = field(default_factory=dict, init=False)
     """What an image takes here, as stores of features have measured it."""
     _held: NDArray[np.uint8] | None = field(default=None, init=False)
     _each: float = field(default=1.0, init=False)
     """How many times as fast as here images are embedded in one place there, as measured last."""
-    _travelled: bool = field(default=False, init=False)
     _refused: set[Pass] = field(default_factory=set, init=False)
 
     def hold(self, images: NDArray[np.uint8]) -> None:
@@ -151,12 +151,12 @@ class SpreadFeatures:
                     return None
 
     def _measure_first(self, seconds: float, came: Embedded, *, new: bool) -> None:
-        """The first result has come: what that took beside embedding, and its travel."""
+        """The first result has come: what its travel took and, of a `new` network, building it. Before that a process
+        may have started, which counts as neither, as it runs now."""
         travel_s = max(seconds - came.whole_s, 0.0)
-        self.travel_s = min(self.travel_s, travel_s) if self._travelled else travel_s
-        self._travelled = True
+        self.travel_s = min(travel_s, self.travel_s if new else self.setup_s)
         if new:
-            self.setup_s = max(seconds - came.seconds, 0.0)
+            self.setup_s = max(came.whole_s - came.seconds, 0.0) + self.travel_s
 
     def _give_up(self, own: Pass, reason: str | None) -> None:
         """The rest of a pass is done here, and all of it from now on where somebody could not do it for a reason."""

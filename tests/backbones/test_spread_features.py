@@ -174,13 +174,19 @@ def test_others_are_asked_where_that_is_sooner(tiny_backbone: str) -> None:
 @pytest.mark.usefixtures("eager_only")
 def test_setup_travel_and_gain_are_measured(tiny_backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("autometa.backbones.spread_features.stopwatch", lambda: lambda: 6.0)
-    others = Others(2, lambda came: replace(came, seconds=1.0, whole_s=5.0))
+    others = Others(2, lambda came: replace(came, seconds=1.0, whole_s=5.75))
     spread = spread_over(others)
     network = BackboneShelf("cpu")(tiny_backbone)
     work = Work(Pass.of(network, 32, flip=False), 0.5, 50)
     found = list(spread.embed(network, work, POOL.images, KEYS[:100], UNLIMITED))
     assert [rows for rows, _ in found] == [KEYS[:50], KEYS[50:100]]
-    assert (spread.setup_s, spread.travel_s) == (5.0, 1.0)
+    assert (spread.setup_s, spread.travel_s) == (5.0, 0.25)
+    others.spoil = lambda came: replace(came, seconds=1.0, whole_s=2.0)
+    list(spread.embed(network, work, POOL.images, KEYS[:100], UNLIMITED))
+    assert (spread.setup_s, spread.travel_s) == (5.0, 4.0)  # its network was there
+    others._known.clear()
+    list(spread.embed(network, work, POOL.images, KEYS[:100], UNLIMITED))
+    assert (spread.setup_s, spread.travel_s) == (5.0, 4.0)  # a process may have started
     assert spread.gain == 2 * 25.0  # a part took a second there, and takes 25 s here
     others.places = 3
     assert spread.gain == 3 * 25.0

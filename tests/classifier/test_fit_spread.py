@@ -48,7 +48,9 @@ def test_a_fit_has_its_images_embedded_by_others(network: str, others: Machines,
         file = tmp_path / "data" / f"class {label}" / f"{place}.png"
         file.write_bytes(encode_pixels(np.moveaxis(image, 0, -1)))
     lines: list[str] = []
-    options = FitOptions(output=tmp_path / "model", backbones=network, ray="10.0.0.1:6379", image_size=48)
+    options = FitOptions(
+        output=tmp_path / "model", backbones=network, ray="10.0.0.1:1", image_size=48, time_budget=40
+    )
     fit_folder(tmp_path / "data", options, lines.append)
     assert "4 processes on the cluster embed images, each with 2 processors" in lines
     assert others.parts and others.closed
