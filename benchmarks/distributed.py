@@ -4,8 +4,10 @@
 
 `overhead_ms_per_trial`: milliseconds for each run beside what it does itself: sending it, taking its row and files,
 writing the ledger, on a cluster of one machine; `with_files`: and writing the files of 90 tasks. `bytes_per_trial`:
-what travels with such a run, without the submission, which goes to each machine once. `nodes_N/efficiency`: runs
-that wait for a second on N machines, as a share of what so many machines could do (reference: 1). All machines are
+what travels with such a run, without the submission, which goes to each machine once. `overhead_ms_per_part`:
+milliseconds for each part of the images of a search beside embedding it: sending it, and taking the features of 64
+images (a part of a second has more); `bytes_per_part`: of these features. `nodes_N/efficiency`: runs that wait for a
+second on N machines, as a share of what so many machines could do (reference: 1). All machines are
 this one, so runs must not compute; what its processors would do on several machines is not measured.
 `simulated_workers_N/utilisation`: a discrete simulation (`_cluster_simulation.py`) with the latter overhead and ten
 runs a machine, whose seconds are drawn around 150 s, as those of the arena at 180 s are; with `judge_load`, the
@@ -28,7 +30,11 @@ import numpy as np
 from _cluster_simulation import simulate
 from _learner_report import Report, Row, row
 
-from autometa.judging.cluster import Cluster, Needs, connect, load_ray, new_token
+from autometa.backbones import BackboneSpec
+from autometa.backbones.embedders import EmbedOnCluster
+from autometa.backbones.embedding_parts import Embedded, Part, Pass
+from autometa.executors.ray_cluster import Needs, connect, load_ray
+from autometa.judging.cluster import Cluster, new_token
 from autometa.judging.guest import Job, Played
 from autometa.judging.judge import judge
 from autometa.judging.ledger import Identity, Ledger
@@ -47,6 +53,9 @@ START_S = 20.0
 TASKS = 90
 MEMORY, STORE = 10**8, 10**8
 WAIT_S = 1.0
+IMAGES, WIDTH = 64, 2600
+"""Of a part, and numbers of an image in all layers of a usual network."""
+OWN = Pass(BackboneSpec("made up", "none", 0.0, 128, "none"), "made up", 128, False, "eager", "cpu")
 
 
 def play(job: Job, unit: Unit, bundle: bytes, _dataset: bytes | None) -> Played:
@@ -67,6 +76,11 @@ def play(job: Job, unit: Unit, bundle: bytes, _dataset: bytes | None) -> Played:
         accuracies=(0.5,) * TASKS,
     )
     return Played("here", row, whole.getvalue())
+
+
+def embed(part: Part, _state: object, _images: object, _threads: int) -> Embedded:
+    """A part that embeds nothing."""
+    return Embedded(part.number, np.zeros((IMAGES, WIDTH), np.float32))
 
 
 class Machines:
@@ -90,9 +104,9 @@ class Machines:
         ray = connect(self._made.address)
         job = Job(new_token(), folder, "", JudgeOptions(), MEMORY // 2, 1, 10)
         cluster = Cluster(ray, job, Needs(1, MEMORY // 2), folder / "out", print, play=play)
-        for seed in range(cluster.slots()):
+        for seed in range(cluster.capacity()):
             cluster.submit(Unit(own, seed))
-        for _ in range(cluster.slots()):
+        for _ in range(cluster.capacity()):
             cluster.wait()
         ledger = Ledger(folder / f"{name}.jsonl")
         ledger.open(Identity(dataset="made up", options={}))
@@ -103,19 +117,37 @@ class Machines:
         close()
         return seconds
 
+    def embed(self, parts: int) -> float:
+        """Seconds that so many parts of images take, after a first one that starts a process."""
+        workers = EmbedOnCluster(connect(self._made.address), Needs(1, MEMORY // 2), print, embed)
+        images = np.zeros((IMAGES, 3, 128, 128), np.uint8)
+        workers.hold(images)
+        workers.give(OWN, {}, images)
+        for first in (1, parts):
+            began = time.monotonic()
+            for number in range(first):
+                workers.submit(Part(number, OWN, np.arange(IMAGES), IMAGES, held=True))
+            for _ in range(first):
+                workers.wait()
+        seconds = time.monotonic() - began
+        workers.close()
+        return seconds
+
     def close(self) -> None:
         """End all machines."""
         self._made.shutdown()
 
 
-def measure_overhead(folder: Path, runs: int) -> tuple[float, float, int]:
-    """Seconds for each run that does nothing, for one that also leaves files, and bytes of the latter."""
+def measure_overhead(folder: Path, runs: int) -> tuple[float, float, float, int]:
+    """Seconds for each run that does nothing, for one that also leaves files, and for a part of images; bytes of the
+    second."""
     machines = Machines(1)
     try:
         idle_s, files_s = (machines.judge(folder, name, runs) / runs for name in ("idle", "files"))
+        part_s = machines.embed(runs) / runs
     finally:
         machines.close()
-    return idle_s, files_s, len(pack(folder / "out" / "runs" / "files")) // runs
+    return idle_s, files_s, part_s, len(pack(folder / "out" / "runs" / "files")) // runs
 
 
 def measure_efficiency(folder: Path, nodes: int, runs: int) -> float:
@@ -150,12 +182,14 @@ def main() -> None:
     idle, waiting, nodes = (50, 5, NODES[:2]) if asked.quick else (300, 20, NODES)
     report = Report(asked.json, f"{idle} idle runs, {waiting} a machine that wait {WAIT_S:g} s", resume=False)
     with tempfile.TemporaryDirectory(prefix="distributed-") as scratch:
-        idle_s, overhead_s, n_bytes = measure_overhead(Path(scratch), idle)
+        idle_s, overhead_s, part_s, n_bytes = measure_overhead(Path(scratch), idle)
         report.add(
             [
                 row("distributed/overhead_ms_per_trial", 1000 * idle_s, "ms", 50.0),
                 row("distributed/with_files_ms_per_trial", 1000 * overhead_s, "ms"),
                 row("distributed/bytes_per_trial", n_bytes, "bytes"),
+                row("distributed/overhead_ms_per_part", 1000 * part_s, "ms", 50.0),
+                row("distributed/bytes_per_part", 4 * IMAGES * WIDTH, "bytes"),
             ]
         )
         for count in nodes:

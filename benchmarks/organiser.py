@@ -36,7 +36,7 @@ from _organiser_run import KINDS
 
 from autometa.core.settings import validate_settings
 from autometa.judging import runs as runs_module
-from autometa.judging.executor import Pool
+from autometa.judging.executor import in_threads
 from autometa.judging.folder import LEDGER_FILE, claim_judging, identity_of, ledger_of
 from autometa.judging.judge import judge, list_units, missing_units
 from autometa.judging.options import JudgeOptions
@@ -92,7 +92,7 @@ def be_judge(submissions: Path, output: Path, values: dict[str, int]) -> None:
         found = find_submissions([str(path) for path in sorted(submissions.iterdir())])
         missing = missing_units(list_units(found, options.all_seeds), ledger, print)
         player = RunPlayer(output, submissions, options, 10**9)
-        judge(missing, ledger, Pool(player.play, options.jobs, player.programs.stop), print)
+        judge(missing, ledger, in_threads(player.play, options.jobs, player.programs.stop), print)
 
 
 def start_judge(plan: Plan, output: Path, jobs: int) -> subprocess.Popen[bytes]:

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 PACKAGES = [
     "core",
+    "executors",
     "data",
     "backbones",
     "heads",
@@ -39,7 +40,7 @@ DOORS = {
     "yaml": {"autometa/core/settings.py", "scoring"},
     "rich": {"autometa/display.py", "autometa/cli/output.py"},
     "safetensors": {"autometa/core/files.py"},
-    "ray": {"autometa/judging/cluster.py"},
+    "ray": {"autometa/executors/ray_cluster.py"},
     "gradio": {"autometa/classifier/playground.py"},
     "PIL": {"ingestion/formats.py", "ingestion/loose_images.py", "ingestion/pixels.py"},
 }

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from autometa.backbones import Backbone, Source, View, batch_size
+from autometa.backbones.embedding_parts import Pass
 from autometa.backbones.engines import EAGER
 from autometa.backbones.feature_files import FeatureFiles, FeatureKind
 from autometa.backbones.shared_features import SharedFeatures
+from autometa.backbones.spread_features import SpreadFeatures, Work
 from autometa.core.budget import UNLIMITED, MemoryBudget, TimeBudget, stopwatch
 from autometa.core.chunks import in_chunks
 from autometa.core.speed import Speed
@@ -68,7 +70,8 @@ class FeatureStore:
     `backbone_of` gives the network of a backbone and a variant; what an image costs is measured as it goes. `disk`
     keeps the features for other runs (None: memory only). `ahead`: how many images will come besides those of a
     call; it tells whether a faster engine pays. `shared`: other runs of a grid of budgets have embedded images
-    already, which cost as much as if they were embedded here.
+    already, which cost as much as if they were embedded here. `spread`: who embeds many images beside this process,
+    not together with `shared` (ValueError).
     """
 
     def __init__(
@@ -78,12 +81,15 @@ class FeatureStore:
         disk: FeatureFiles | None = None,
         ahead: int = 0,
         shared: SharedFeatures | None = None,
+        spread: SpreadFeatures | None = None,
     ) -> None:
+        if shared is not None and spread is not None:
+            raise ValueError("features are shared with runs of a grid, or spread over machines, not both")
         self._backbone_of = backbone_of
         self._memory = memory
         self._disk = disk
         self.ahead = ahead
-        self.shared = shared
+        self.shared, self.spread = shared, spread
         self._tables: dict[Source, FeatureTable] = defaultdict(FeatureTable)
         self._speeds: dict[Source, Speed] = defaultdict(Speed)
         self._kinds: dict[tuple[Source, str], FeatureKind] = {}
@@ -184,6 +190,12 @@ class FeatureStore:
         table.reserve(len(missing), sum(backbone.widths.values()))
         done: list[int] = []
 
+        def keep(rows: Sequence[int], features: torch.Tensor) -> None:
+            table.add([keys[row] for row in rows], features)
+            done.extend(rows)
+            if len(done) >= SHARD_ROWS:
+                self._to_disk(view, images, keys, done)
+
         def work(start: int, stop: int) -> None:
             if budget is not None:
                 budget.check(f"embedding with {view}")
@@ -191,15 +203,41 @@ class FeatureStore:
             elapsed = stopwatch()
             features = self._embed_batch(backbone, view, images[rows])
             self.speed(view).add(elapsed(), len(rows))
-            table.add([keys[row] for row in rows], features)
-            done.extend(rows)
-            if len(done) >= SHARD_ROWS:
-                self._to_disk(view, images, keys, done)
+            keep(rows, features)
 
+        batch = batch_size(backbone.device, view.px, self._memory.left_bytes())
         try:
-            in_chunks(work, len(missing), batch_size(backbone.device, view.px, self._memory.left_bytes()))
+            if self.spread is not None:
+                if self._image_s(view) is None:  # the first batch tells
+                    first = min(batch, len(missing))
+                    in_chunks(work, first, batch)
+                    missing = missing[first:]
+                for rows, features in self._embed_elsewhere(view, images, missing, batch, budget):
+                    keep(rows, features)
+                missing = [row for row in missing if keys[row] not in table]
+            in_chunks(work, len(missing), batch)
         finally:
             self._to_disk(view, images, keys, done)
+
+    def _embed_elsewhere(
+        self, view: View, images: NDArray[np.uint8], rows: list[int], batch: int, budget: TimeBudget | None
+    ) -> Iterator[tuple[Sequence[int], torch.Tensor]]:
+        """Some of the rows with all their layers [n, d], from others, where that is sooner; the rest is to be
+        embedded here."""
+        image_s = self._image_s(view)
+        if self.spread is None or image_s is None or not rows:
+            return
+        backbone = self._backbone_of(view.backbone, view.variant)
+        own = Pass.of(backbone, view.px, flip=view.flip)
+        self.spread.image_s[view.source] = image_s
+        if self.spread.pays(own, len(rows), image_s):
+            work = Work(own, image_s, batch)
+            yield from self.spread.embed(backbone, work, images, rows, budget or UNLIMITED)
+
+    def _image_s(self, view: View) -> float | None:
+        """What an image takes here, as measured by this store, or by another one with the same `spread`."""
+        known = self.seconds_per_image(view)
+        return known if known or self.spread is None else self.spread.image_s.get(view.source)
 
     def _embed_batch(self, backbone: Backbone, view: View, images: NDArray[np.uint8]) -> torch.Tensor:
         """All layers [n, d] of a batch, computed or shared."""

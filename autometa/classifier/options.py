@@ -42,6 +42,13 @@ class FitOptions(ServingLimitOptions, WeightsOptions):
         metavar="FILE|DIR",
         unset="all classes",
     )
+    ray: str | None = option(
+        None,
+        "Images are embedded on the machines of a Ray cluster, too: its address, or `auto`, or `local` for one on "
+        "this machine.",
+        metavar="ADDRESS",
+        unset="all work on this machine, without Ray",
+    )
     seed: int = option(0, "Seed of what is drawn.", metavar="N", ge=0, le=2**32 - 1)
     overwrite: bool = option(False, "Replace an earlier model in --output.")
 

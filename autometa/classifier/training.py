@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autometa.backbones import View
+from autometa.backbones.spread_features import SpreadFeatures
 from autometa.classifier.estimator import FewShotClassifier
 from autometa.classifier.held_out import score_held_out, without_scoring
+from autometa.classifier.machines import spread_over
 from autometa.classifier.options import FitOptions
 from autometa.classifier.reading import (
     MOST_SHOTS,
@@ -95,19 +97,20 @@ def fit_folder(
     InputError or ConfigError names the folder or the option that is wrong, and the fix.
     """
     budget = TimeBudget.of(options.time_budget - spent_s)
-    folder = claim_folder(options.output, overwrite=options.overwrite)
-    read = read_images(dataset, options, budget, report, on_progress)
-    pool, held_out = read.pool, read.held_out
-    if pool.classes < 2:
-        only = f"one class, `{read.class_names[0]}`" if pool.classes else "no class"
-        raise InputError(
-            f"{dataset}: {only} with images that can be read; two are needed: add a subfolder of images"
-        )
-    figures: dict[str, Any] = {"images": len(pool.images), "classes": pool.classes}
-    model = folder if _is_enough(pool) else None
-    if model is not None:
-        learning = budget if held_out is None else without_scoring(budget)
-        figures |= _learn(pool, options, folder, learning, report)
+    with spread_over(options.ray, report) as spread:  # first: with a wrong address, nothing is touched
+        folder = claim_folder(options.output, overwrite=options.overwrite)
+        read = read_images(dataset, options, budget, report, on_progress)
+        pool, held_out = read.pool, read.held_out
+        if pool.classes < 2:
+            only = f"one class, `{read.class_names[0]}`" if pool.classes else "no class"
+            raise InputError(
+                f"{dataset}: {only} with images that can be read; two are needed: add a subfolder of images"
+            )
+        figures: dict[str, Any] = {"images": len(pool.images), "classes": pool.classes}
+        model = folder if _is_enough(pool) else None
+        if model is not None:
+            learning = budget if held_out is None else without_scoring(budget)
+            figures |= _learn(pool, options, folder, learning, report, spread)
     classifier = FewShotClassifier(model, preset=options.wanted)
     seen = _open_networks(model, options, read, report)
     known_bytes = folder_bytes(folder) if model else weight_bytes(seen)
@@ -164,9 +167,15 @@ def _is_enough(pool: ImagePool) -> bool:
 
 
 def _learn(
-    pool: ImagePool, options: FitOptions, folder: Path, budget: TimeBudget, report: Report
+    pool: ImagePool,
+    options: FitOptions,
+    folder: Path,
+    budget: TimeBudget,
+    report: Report,
+    spread: SpreadFeatures | None = None,
 ) -> dict[str, Any]:
-    """Learn within the time, and leave the learner in `folder`; what accuracy to expect of it."""
+    """Learn within the time, and leave the learner in `folder`; what accuracy to expect of it. `spread`: who embeds
+    images beside this process."""
     serving, settings = limits_of(options), settings_of(options)
     closing_s = CLOSING_S + CLOSING_SHARE * max(budget.left_s(), 0)
     learning = TimeBudget(budget.deadline - closing_s)
@@ -178,6 +187,10 @@ def _learn(
     test = TestSpec(1, episodes, None, protocol, px=pool.images.shape[-1])
     system: Controller | FixedSystem
     gate = make_gate(serving, test, limits, SIX_MODES) if pool.classes < LEAST_TO_SEARCH else None
+    if spread is not None and pool.classes < LEAST_TO_SEARCH:
+        report(
+            f"{pool.classes} classes are too few to search (from {LEAST_TO_SEARCH} on): all work is done here"
+        )
     if gate is not None:
         views = allowed_views(gate, _plain_views(settings), report)
         if (fewer := gate.why_fewer(views)) is not None:
@@ -194,7 +207,7 @@ def _learn(
             modes=gate.modes(views),
         )
     else:
-        system = Controller(settings, test, limits, folder, report, start_s=0.0)
+        system = Controller(settings, test, limits, folder, report, start_s=0.0, spread=spread)
     system.bootstrap()
     try:
         told = system.run(pool).validation

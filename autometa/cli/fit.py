@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     epilog=examples(
         "autometa fit photos -o model",
         "autometa fit photos -o model --time-budget 10m --memory-budget 4GB",
+        "autometa fit photos -o model --time-budget 1h --ray 10.0.0.1:6379",
         "autometa classify model new/*.jpg",
     ),
 )

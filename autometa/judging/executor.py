@@ -1,76 +1,29 @@
-"""Who does the runs: units go in, rows come out. An executor is two methods and an end, so that others can follow."""
+"""Runs of a judging as units of an executor: units go in, rows come out."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Protocol
+from functools import partial
 
 from autometa.core.errors import FAILURES, describe
+from autometa.executors.executor import Executor, Sequential, Threads
 from autometa.judging.ledger import Row
 from autometa.judging.submissions import Unit
 
 Play = Callable[[Unit], Row | None]
 """Does a run; None if somebody stopped it, so that it is to be done again."""
+RunExecutor = Executor[Unit, Row | None]
+"""Does runs. All units are submitted before the first `wait`."""
 
 
-class Executor(Protocol):
-    """Does runs. All units are submitted before the first `wait`."""
-
-    def submit(self, unit: Unit) -> None:
-        """Have a run done, now or later."""
-
-    def wait(self) -> Row | None:
-        """The next run that is done, in any order; None if it was stopped. LookupError where none is left."""
-
-    def close(self) -> None:
-        """End the runs that go on, and start no others."""
-
-
-class Sequential:
+def one_by_one(play: Play) -> Sequential[Unit, Row | None]:
     """One run after the other, in the thread that waits."""
-
-    def __init__(self, play: Play) -> None:
-        self._play, self._left = play, deque[Unit]()
-
-    def submit(self, unit: Unit) -> None:
-        """Put it at the end of the queue."""
-        self._left.append(unit)
-
-    def wait(self) -> Row | None:
-        """Do the next one."""
-        return played(self._play, self._left.popleft())
-
-    def close(self) -> None:
-        """Forget those that are left."""
-        self._left.clear()
+    return Sequential(partial(played, play))
 
 
-class Pool:
-    """Some runs at a time, for a `play` that waits for other processes; `stop` makes it return at once."""
-
-    def __init__(self, play: Play, jobs: int, stop: Callable[[], None]) -> None:
-        self._play, self._stop = play, stop
-        self._threads = ThreadPoolExecutor(jobs, thread_name_prefix="judge")
-        self._left: set[Future[Row | None]] = set()
-
-    def submit(self, unit: Unit) -> None:
-        """Start it as soon as a thread is free."""
-        self._left.add(self._threads.submit(played, self._play, unit))
-
-    def wait(self) -> Row | None:
-        """Whatever ends first."""
-        if not self._left:
-            raise LookupError("no run is left")
-        done = next(iter(wait(self._left, return_when=FIRST_COMPLETED).done))
-        self._left.remove(done)
-        return done.result()
-
-    def close(self) -> None:
-        """End those that run."""
-        self._stop()
-        self._threads.shutdown(cancel_futures=True)
+def in_threads(play: Play, jobs: int, stop: Callable[[], None]) -> Threads[Unit, Row | None]:
+    """Some runs at a time, each in a program of its own; `stop` makes `play` return at once."""
+    return Threads(partial(played, play), jobs, stop)
 
 
 def played(play: Play, unit: Unit) -> Row | None:

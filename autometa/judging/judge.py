@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from autometa.judging.executor import Executor
+from autometa.judging.executor import RunExecutor
 from autometa.judging.ledger import Ledger, Row
 from autometa.judging.submissions import Submission, Unit
 
@@ -35,7 +35,7 @@ def missing_units(
     return missing
 
 
-def judge(units: Sequence[Unit], ledger: Ledger, executor: Executor, show: Show) -> int:
+def judge(units: Sequence[Unit], ledger: Ledger, executor: RunExecutor, show: Show) -> int:
     """Do these units; each is in the ledger as soon as it is done. How many were done. LedgerFull where the ledger
     cannot be written, KeyboardInterrupt where somebody ended it: then the units that were done stay."""
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from autometa.core.budget import MemoryBudget
-from autometa.judging.executor import Executor, Pool
+from autometa.judging.executor import RunExecutor, in_threads
 from autometa.judging.options import JudgeOptions
 from autometa.judging.runs import RunPlayer
 
@@ -20,7 +20,7 @@ class Place(Protocol):
 
     memory_bytes: int
 
-    def executor(self, folder: Path, dataset: Path, show: Show) -> Executor:
+    def executor(self, folder: Path, dataset: Path, show: Show) -> RunExecutor:
         """What does the runs of a judging in `folder`. InputError for a dataset that cannot be used."""
 
 
@@ -32,7 +32,7 @@ class Here:
         whole = MemoryBudget.of_machine().total_bytes
         self.memory_bytes = options.memory_budget or earlier_bytes or whole // options.jobs
 
-    def executor(self, folder: Path, dataset: Path, show: Show) -> Executor:
+    def executor(self, folder: Path, dataset: Path, show: Show) -> RunExecutor:
         """Programs of this machine; first the images are decoded, so that no run is slower than the others for it."""
         from autometa.judging.images import fill_cache  # noqa: PLC0415 - slow to import
 
@@ -45,21 +45,22 @@ class Here:
             memory_bytes=self.memory_bytes,
         )
         player = RunPlayer(folder, dataset, self.options, self.memory_bytes)
-        return Pool(player.play, self.options.jobs, player.programs.stop)
+        return in_threads(player.play, self.options.jobs, player.programs.stop)
 
 
 class OnCluster:
     """The machines of the Ray cluster at `options.ray`. ConfigError where there is none, or no room."""
 
     def __init__(self, options: JudgeOptions, earlier_bytes: int | None) -> None:
-        from autometa.judging.cluster import connect, needs_of_runs  # noqa: PLC0415 - slow to import
+        from autometa.executors.ray_cluster import connect  # noqa: PLC0415 - slow to import
+        from autometa.judging.cluster import needs_of_runs  # noqa: PLC0415
 
         self.options, self._ray = options, connect(str(options.ray))
         asked = options.memory_budget or earlier_bytes
         self._needs = needs_of_runs(self._ray, options.jobs, asked, options.label)
         self.memory_bytes = self._needs.memory_bytes
 
-    def executor(self, folder: Path, dataset: Path, show: Show) -> Executor:
+    def executor(self, folder: Path, dataset: Path, show: Show) -> RunExecutor:
         """Runs on these machines, which decode the images before their first one."""
         from autometa.judging.cluster import Cluster, new_token  # noqa: PLC0415 - slow to import
         from autometa.judging.guest import Job  # noqa: PLC0415
@@ -77,7 +78,7 @@ class OnCluster:
         made = Cluster(self._ray, job, self._needs, folder, show)
         gpus = f", {self._needs.gpus:g} GPUs" if self._needs.gpus else ""
         show(
-            f"{made.slots()} runs at a time on the cluster, each with {self._needs.cpus} processors, "
+            f"{made.capacity()} runs at a time on the cluster, each with {self._needs.cpus} processors, "
             f"{self.memory_bytes / 1e9:.1f} GB{gpus}"
         )
         return made

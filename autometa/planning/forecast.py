@@ -197,6 +197,16 @@ class Forecast:
         passes = 2 if view.flip else 1
         return self.store.seconds_per_image(view) or passes * self._pixel_s[view.backbone] * view.px**2
 
+    def embed_s(self, view: View, images: int) -> float:
+        """Seconds to embed so many images to learn from: here, or where others can do it sooner."""
+        spread, image_s = self.store.spread, self.image_s(view)
+        return images * image_s if spread is None else spread.predict_s(images, image_s)
+
+    def learned_image_s(self, view: View) -> float:
+        """Seconds for an image to learn from, where there are many."""
+        spread, image_s = self.store.spread, self.image_s(view)
+        return image_s if spread is None else image_s / spread.gain
+
     def coarsened(self, view: View) -> View:
         """The view, at a lower resolution where meta-test needs it."""
         while view.px > SMALLEST_PX and not self.fits([view]):

@@ -65,7 +65,7 @@ class Prices:
         if purchase.kind == "turned":
             more = purchase.orientations - bench.orientations[purchase.view]
         slowdown = self.forecast.policy.slowdown
-        embed_s = slowdown * more * len(bench.pool.images) * self.forecast.image_s(purchase.view)
+        embed_s = slowdown * self.forecast.embed_s(purchase.view, more * len(bench.pool.images))
         train_s = self.train_s(purchase) if purchase.kind == "trained" else 0.0
         return embed_s + slowdown * self.draft.asked_s + train_s
 

@@ -207,7 +207,9 @@ class Workbench:
     def _passing_store(self) -> FeatureStore:
         """For features that are kept elsewhere."""
         forecast = self.forecast
-        return FeatureStore(forecast.shelf, forecast.limits.memory, shared=forecast.store.shared)
+        return FeatureStore(
+            forecast.shelf, forecast.limits.memory, shared=forecast.store.shared, spread=forecast.store.spread
+        )
 
 
 def _fit(statistics: ClassStatistics, name: str) -> Metric:

@@ -18,6 +18,7 @@ from autometa.backbones.feature_files import FeatureFiles
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shared_features import SharedFeatures
 from autometa.backbones.shelf import BackboneShelf
+from autometa.backbones.spread_features import SpreadFeatures
 from autometa.core import journals
 from autometa.core.budget import Limits, stopwatch
 from autometa.core.errors import FAILURES, BudgetExhausted, describe
@@ -67,7 +68,7 @@ class Controller:
     """One meta-training. `checkpoint` is the folder where valid learners are saved as soon as they are known (None:
     only the caller saves), beside the journal of an earlier run with which this one goes on; `report` gets a line
     for whoever watches; `start_s` is what starting a process with all imports takes; `policy` says how the time is
-    divided; `shared`: work in common with other runs."""
+    divided; `shared`: work in common with other runs; `spread`: who embeds images beside this process."""
 
     settings: Settings
     test: TestSpec
@@ -77,6 +78,7 @@ class Controller:
     start_s: float = 5.0
     policy: TimePolicy = POLICY
     shared: SharedWork | None = None
+    spread: SpreadFeatures | None = None
 
     def __post_init__(self) -> None:
         self._shelf = BackboneShelf(Machine.detect().device, report=self.report, layers=self.settings.layers)
@@ -87,6 +89,7 @@ class Controller:
             FeatureFiles(cache, self.settings.feature_cache_size, self.report) if cache else None,
             ahead=int(self.test.embedded_images),
             shared=SharedFeatures.of(self.shared),
+            spread=self.spread,
         )
         self._forecast = Forecast(self.test, self.limits, self._shelf, self._store, self.start_s, self.policy)
         self._rng = np.random.default_rng(self.settings.seed)
@@ -170,7 +173,7 @@ class Controller:
     def _take_share(self, pool: ImagePool, first: View, plan: Plan) -> ImagePool:
         """The images to learn from: as many of each class as there is time for in several views, and memory."""
         alike = [replace(first, backbone=name) for name in self._forecast.probed]
-        several_s = OTHER_SIZES * self.policy.slowdown * sum(map(self._forecast.image_s, alike))
+        several_s = OTHER_SIZES * self.policy.slowdown * sum(map(self._forecast.learned_image_s, alike))
         search_s = min(plan.search_s, self._forecast.spare_s([first]))  # meta-training may have to end before
         most = min(int(self.policy.embed_share * search_s / several_s), most_images(self.limits.memory, pool))
         rows = take_share_of_each_class(pool.labels, max(most, 1) / len(pool.images), self._rng)
@@ -184,6 +187,8 @@ class Controller:
         """Images to learn from, folds of their classes, and what can be bought with them."""
         chosen = self._take_share(pool, first, plan)
         n_images = len(chosen.images)
+        if self.spread is not None:
+            self.spread.hold(chosen.images)
         most_folds = self.policy.folds(plan.search_s)
         n_episodes = self.settings.validation_episodes // most_folds
         folds = draw_folds(chosen, self.test, most_folds, n_episodes, self._rng)

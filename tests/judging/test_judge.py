@@ -12,7 +12,7 @@ import pytest
 from made_up_runs import IDENTITY, SKILL, TASKS, made_up, opened, submissions, units
 
 from autometa.core.errors import ConfigError
-from autometa.judging.executor import Pool, Sequential
+from autometa.judging.executor import in_threads, one_by_one
 from autometa.judging.judge import judge, list_units, missing_units
 from autometa.judging.ledger import Ledger, LedgerFull, Row
 from autometa.judging.submissions import Unit
@@ -29,7 +29,7 @@ def run(
     """Judge what is missing; the lines that were shown."""
     shown: list[str] = []
     missing = missing_units(units(*NAMES, seeds=SEEDS), ledger, shown.append, retry_failed=retry_failed)
-    judge(missing, ledger, Sequential(play), shown.append)
+    judge(missing, ledger, one_by_one(play), shown.append)
     return shown
 
 
@@ -157,7 +157,7 @@ def test_a_pool_does_some_at_a_time_and_ends_those_that_run(tmp_path: Path) -> N
         return made_up(unit)
 
     ledger, began = opened(tmp_path / "runs.jsonl"), time.monotonic()
-    pool = Pool(play, 2, stopped.set)
+    pool = in_threads(play, 2, stopped.set)
 
     def show(line: str) -> None:
         if line.startswith("[3/"):

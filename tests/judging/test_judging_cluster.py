@@ -8,101 +8,23 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from made_up_ray import GB, LARGE, LOST, SMALL, MadeUpRay
 from made_up_runs import made_up, opened, units
 
 from autometa.core.errors import ConfigError
-from autometa.judging import cluster as cluster_module
-from autometa.judging.cluster import NO_MACHINE_S, TRIES, Cluster, Needs, load_ray, needs_of_runs
+from autometa.executors import ray_cluster
+from autometa.executors.ray_cluster import TRIES, Needs, load_ray
+from autometa.judging.cluster import NO_MACHINE_S, Cluster, needs_of_runs
 from autometa.judging.guest import Job, Played, locked, play_as_guest
 from autometa.judging.judge import judge
 from autometa.judging.options import JudgeOptions
 from autometa.judging.submissions import Submission, Unit
 from autometa.judging.travel import fingerprint, pack, unpack
 
-GB = 10**9
 DATASET = Path("photos")
-LARGE: dict[str, Any] = {
-    "Alive": True,
-    "NodeID": "a",
-    "Resources": {"CPU": 4.0, "memory": 8.0 * GB},
-    "Labels": {"kind": "large"},
-}
-SMALL: dict[str, Any] = {"Alive": True, "NodeID": "b", "Resources": {"CPU": 2.0, "memory": 4.0 * GB}}
-LOST: dict[str, Any] = {"Alive": False, "NodeID": "c", "Resources": {"CPU": 64.0, "memory": 64.0 * GB}}
-
-
-class Lost(Exception):
-    """As of Ray: a machine or process was lost."""
-
-
-class TaskError(Lost):
-    """As of Ray: a run raised something."""
-
-    def __init__(self, cause: Exception) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
-
-
-class MadeUpRay:
-    """A cluster whose runs end when they are waited for, the last one first. `lose` tells how often runs of a name
-    are lost, `raises` what they raise."""
-
-    def __init__(self, *nodes: dict[str, Any]) -> None:
-        self.machines = list(nodes)
-        self.lose: dict[str, int] = {}
-        self.raises: dict[str, Exception] = {}
-        self.exceptions = SimpleNamespace(RayTaskError=TaskError, RayError=Lost)
-        strategy = SimpleNamespace(NodeAffinitySchedulingStrategy=lambda node, soft: node)
-        self.util = SimpleNamespace(scheduling_strategies=strategy)
-        self.most, self.stored, self.cancelled, self.cleaned = 0, list[Any](), list[Any](), list[str]()
-        self.asked: list[dict[str, Any]] = []
-        self._calls: dict[str, Callable[[], Any]] = {}
-        self.ended = False
-
-    def nodes(self) -> list[dict[str, Any]]:
-        return self.machines
-
-    def put(self, content: Any) -> Any:
-        self.stored.append(content)
-        return content
-
-    def remote(self, function: Callable[..., Any]) -> Any:
-        return SimpleNamespace(options=lambda **options: self._task(function, options))
-
-    def _task(self, function: Callable[..., Any], options: dict[str, Any]) -> Any:
-        def call(*arguments: Any) -> str:
-            if "scheduling_strategy" in options:
-                self.cleaned.append(options["scheduling_strategy"])
-                return "cleaned"
-            ref = f"{options['name']} #{len(self.asked)}"
-            self.asked.append(options)
-            self._calls[ref] = lambda: function(*arguments)
-            self.most = max(self.most, len(self._calls))
-            return ref
-
-        return SimpleNamespace(remote=call)
-
-    def wait(self, refs: list[str], timeout: float, num_returns: int = 1) -> tuple[list[str], list[str]]:
-        return refs[-1:], refs[:-1]
-
-    def get(self, ref: str, timeout: float) -> Any:
-        name, call = ref.partition(" #")[0], self._calls.pop(ref)
-        if self.lose.get(name, 0):
-            self.lose[name] -= 1
-            raise Lost
-        if name in self.raises:
-            raise TaskError(self.raises[name])
-        return call()
-
-    def cancel(self, ref: str, force: bool) -> None:
-        self.cancelled.append(ref)
-
-    def shutdown(self) -> None:
-        self.ended = True
 
 
 def play(_job: Job, unit: Unit, bundle: bytes, _dataset: bytes | None) -> Played:
@@ -209,17 +131,17 @@ def test_another_version_ends_the_judging_and_keeps_what_was_done(started: Any, 
 
 def test_a_machine_that_comes_gets_runs_and_one_that_goes_none(started: Any, tmp_path: Path) -> None:
     cluster, ray, _ = started(SMALL)
-    assert cluster.slots() == 1
+    assert cluster.capacity() == 1
     ray.machines.append(LARGE)
-    assert cluster.slots() == 3
+    assert cluster.capacity() == 3
     ray.machines[:] = [LOST, SMALL]
-    assert cluster.slots() == 1
+    assert cluster.capacity() == 1
 
 
 def test_where_no_machine_is_left_it_waits_and_then_ends(
     started: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster_module, "POLL_S", 0.0)
+    monkeypatch.setattr(ray_cluster, "POLL_S", 0.0)
     times = iter([0.0, 1.0, NO_MACHINE_S / 2, NO_MACHINE_S + 1])
     cluster, _, told = started(LOST, clock=lambda: next(times))
     cluster.submit(made_units(tmp_path, "good", seeds=(0,))[0])

@@ -18,8 +18,9 @@ from test_judging_cluster import made_units, play
 
 import autometa
 from autometa.core.errors import ConfigError
-from autometa.judging.cluster import Cluster, Needs, connect
-from autometa.judging.executor import Sequential
+from autometa.executors.ray_cluster import Needs, connect
+from autometa.judging.cluster import Cluster
+from autometa.judging.executor import one_by_one
 from autometa.judging.guest import Job, Played
 from autometa.judging.judge import judge
 from autometa.judging.ledger import Row
@@ -101,9 +102,9 @@ def test_rows_are_those_of_one_run_after_the_other(machines: Any, joined: Any, t
     add(machines)
     units = made_units(tmp_path, "good", "bad", seeds=(0, 1, 2))
     here, there = opened(tmp_path / "here.jsonl"), opened(tmp_path / "there.jsonl")
-    judge(units, here, Sequential(made_up), lambda _: None)
+    judge(units, here, one_by_one(made_up), lambda _: None)
     executor, told = joined()
-    assert executor.slots() == 2
+    assert executor.capacity() == 2
     judge(units, there, executor, lambda _: None)
     assert there.rows() == here.rows() == rows_here(units)
     assert (tmp_path / "out" / "runs" / "good" / "0" / "bundle").exists() and not told
