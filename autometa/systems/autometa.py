@@ -7,7 +7,7 @@ views, turned classes, trained copies of backbones. Evidence from held-out class
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -26,10 +26,8 @@ from autometa.core.machine import Machine
 from autometa.core.settings import Settings
 from autometa.core.sharing import SharedWork
 from autometa.core.time_policy import POLICY, TimePolicy
-from autometa.data.images import ImagePool, take_share_of_each_class
-from autometa.data.mapped import copy_rows
+from autometa.data.images import ImagePool
 from autometa.data.test_spec import FORMAT_PX, TestSpec
-from autometa.evaluation.folds import draw_folds
 from autometa.evaluation.member import plain_member
 from autometa.learners.prepared import PROBE_IMAGES
 from autometa.model.fitted_learner import FittedLearner
@@ -40,27 +38,18 @@ from autometa.planning.plan import Plan, make_plan
 from autometa.planning.serving_limits import ServingLimits
 from autometa.planning.stage_log import JOURNAL, StageLog
 from autometa.search import explanation
-from autometa.search.draft import PortfolioDraft
 from autometa.search.equals import leave_out_equals
-from autometa.search.evidence import Evidence
-from autometa.search.few_modes import choose_modes
 from autometa.search.final_weights import FinalWeights, choose_weights
 from autometa.search.incumbent import Incumbent, Servable, Stage
-from autometa.search.prices import Prices, most_images
+from autometa.search.opening import Opening
 from autometa.search.probing import Prober
-from autometa.search.purchases import Gains, Purchase
+from autometa.search.purchases import Purchase
 from autometa.search.refinement import LEAST_TRIALS, search_refinement
 from autometa.search.serving_check import SavedCheck, correct_gate, keeps_limits
 from autometa.search.serving_gate import ServingGate
 from autometa.search.shop import Shop
 from autometa.search.standing import standing
 from autometa.search.usable_backbones import UsableBackbones
-from autometa.search.variant_training import VariantTrainer
-from autometa.search.workbench import TRAINING_FOLD, Workbench
-
-OTHER_SIZES = 1.3
-"""Seconds to embed an image in the views that are likely to be bought, in relation to those in the first view with
-each backbone."""
 
 
 @dataclass
@@ -144,9 +133,10 @@ class Controller:
         if (broken := self._gate.broken_with([first])) is not None:
             self.report(f"no portfolio is made, as one of {first} alone is {broken}")
             return
-        shop = self._open_shop(pool, first, plan)
-        opening = Purchase("view", first)
-        self._buy(shop, opening, shop.prices.seconds(opening), 0.0)
+        opening = Opening(self.settings, self.test, self._forecast, self._gate, self._rng, self.report)
+        shop = opening.open_shop(pool, first, plan, self.checkpoint, self.shared)
+        purchase = Purchase("view", first)
+        self._buy(shop, purchase, shop.prices.seconds(purchase), 0.0)
         if not shop.draft.views:
             return  # nothing to serve with but the bootstrap
         self._offer(shop, "default")
@@ -169,50 +159,6 @@ class Controller:
         if view != wanted or self._shelf(view.backbone).expected(view.px):
             self._offer_plain(view)  # with the engine that was chosen
         return view
-
-    def _take_share(self, pool: ImagePool, first: View, plan: Plan) -> ImagePool:
-        """The images to learn from: as many of each class as there is time for in several views, and memory."""
-        alike = [replace(first, backbone=name) for name in self._forecast.probed]
-        several_s = OTHER_SIZES * self.policy.slowdown * sum(map(self._forecast.learned_image_s, alike))
-        search_s = min(plan.search_s, self._forecast.spare_s([first]))  # meta-training may have to end before
-        most = min(int(self.policy.embed_share * search_s / several_s), most_images(self.limits.memory, pool))
-        rows = take_share_of_each_class(pool.labels, max(most, 1) / len(pool.images), self._rng)
-        chosen = pool  # as it is where all are taken: a copy would take as much memory
-        if len(rows) < len(pool.images):
-            images = copy_rows([pool.images], [rows], in_file=self.limits.memory.is_small)
-            chosen = replace(pool, images=images, labels=pool.labels[rows])
-        return chosen
-
-    def _open_shop(self, pool: ImagePool, first: View, plan: Plan) -> Shop:
-        """Images to learn from, folds of their classes, and what can be bought with them."""
-        chosen = self._take_share(pool, first, plan)
-        n_images = len(chosen.images)
-        if self.spread is not None:
-            self.spread.hold(chosen.images)
-        most_folds = self.policy.folds(plan.search_s)
-        n_episodes = self.settings.validation_episodes // most_folds
-        folds = draw_folds(chosen, self.test, most_folds, n_episodes, self._rng)
-        sizes = np.bincount(chosen.labels)
-        fitted = (sizes > 0).sum() > 1 and sizes.max() > 1
-        modes, folds = choose_modes(self._forecast, first, folds if fitted else [], n_images, fitted=fitted)
-        told = f"in {len(modes)} modes, with {len(folds)} folds"
-        self.report(f"{n_images} of {len(pool.images)} images are learned from, {told}")
-        bench = Workbench(chosen, folds, modes, self._forecast)
-        gains = Gains(int((sizes > 0).sum()))
-        known = gains.learn_from(journals.read(self.checkpoint / JOURNAL)) if self.checkpoint else 0
-        if known:
-            self.report(f"resumed: {known} purchases of earlier runs are known")
-        unseen = folds[TRAINING_FOLD].classes if folds else np.empty(0, np.int64)
-        trained_on = np.flatnonzero(~np.isin(chosen.labels, unseen))
-        settings = self.settings
-        how = self.report, settings.tune_steps, self.shared
-        trainer = VariantTrainer(chosen, trained_on, self._forecast, *how)
-        if not bench.folds:  # what is trained may be worse, and nothing would tell
-            settings = settings.model_copy(update={"tune_steps": 0, "families": ()})
-        draft = PortfolioDraft(bench, Evidence(bench, self.test.episodes.balanced))
-        self._gate.limit_modes(modes)
-        prices = Prices(draft, self._forecast, gate=self._gate if self._gate.limits else None)
-        return Shop(draft, prices, settings, gains, trainer, first)
 
     def _buy(self, shop: Shop, purchase: Purchase, seconds: float, expected: float) -> None:
         """Make a purchase, which is a stage of its own; its receipt goes to the journal and to whoever watches."""

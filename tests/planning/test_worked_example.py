@@ -14,7 +14,7 @@ from autometa.data.episodes import EpisodeSpec
 from autometa.data.test_spec import TestSpec
 from autometa.planning.plan import Costs, make_plan, meta_test_s
 from autometa.planning.saving import SavingCosts
-from autometa.systems.autometa import OTHER_SIZES
+from autometa.search.opening import OTHER_SIZES
 
 PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
 ROW = re.compile(

@@ -23,6 +23,7 @@ from autometa.model.fitted_learner import FittedLearner
 from autometa.model.load import load_learner
 from autometa.model.portfolio import Portfolio
 from autometa.planning.choice_log import Choices
+from autometa.search import opening
 from autometa.search.purchases import Gains
 from autometa.search.shop import Shop
 from autometa.search.usable_backbones import UsableBackbones
@@ -194,13 +195,13 @@ def test_across_domains_datasets_are_held_out(
     run = controller(tmp_path, tiny_backbone)
     run.test = replace(TEST, protocol="cross-domain")
     drawn: list[Any] = []
-    draw = autometa.draw_folds
+    draw = opening.draw_folds
 
     def listening(*arguments: Any) -> Any:
         drawn.extend(draw(*arguments))
         return drawn
 
-    monkeypatch.setattr(autometa, "draw_folds", listening)
+    monkeypatch.setattr(opening, "draw_folds", listening)
     learner = run.run(colour_pool(classes=16, datasets=2))
     assert [len(fold.classes) for fold in drawn] == [8, 8]
     assert learner.validation["stage"] == "final" and "normalised_accuracy" in learner.validation
