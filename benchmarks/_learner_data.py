@@ -106,16 +106,14 @@ def load(folder: Path) -> Dataset:
     """A dataset in Meta-Album layout, its images 128 px as a run sees them."""
     with (folder / "labels.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    classes = sorted({row["CATEGORY"] for row in rows})
-    places = {category: place for place, category in enumerate(classes)}
+    classes, labels = np.unique([row["CATEGORY"] for row in rows], return_inverse=True)
     files = tuple(folder / "images" / row["FILE_NAME"] for row in rows)
     pixels = [decode_image(file.read_bytes(), 128) for file in files]
-    labels = np.array([places[row["CATEGORY"]] for row in rows], dtype=np.int64)
     pool = ImagePool(np.stack(pixels), labels, np.zeros(len(classes), np.int64), (folder.name,))
     order = np.random.default_rng(SPLIT_SEED).permutation(len(classes))
     parts = np.split(order, np.cumsum([int(FIT * len(order)), int(VALIDATION * len(order))]))
     fit, validation, test = (np.sort(part) for part in parts)
-    return Dataset(pool, files, fit, validation, test, class_names=tuple(classes))
+    return Dataset(pool, files, fit, validation, test, class_names=tuple(classes.tolist()))
 
 
 @lru_cache(maxsize=2)

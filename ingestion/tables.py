@@ -6,12 +6,13 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ingestion.errors import InputError
-from ingestion.folders import suffix_of
+from ingestion.folders import printable, shortlist, suffix_of
 from ingestion.formats import image_suffixes
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
@@ -33,22 +34,45 @@ class Table:
 
 
 def read_json(file: Path) -> object:
-    """The parsed JSON file; InputError names the file and the place where it is not JSON."""
-    return read_json_tolerantly(file)[0]
+    """The parsed JSON file; InputError names the file and the place where it is not JSON, or a key that one object
+    has twice."""
+    content, _, doubles = _parse(file)
+    if doubles:
+        raise InputError(
+            f"{file}: the key `{printable(doubles[0])}` comes twice in one object; delete one of them"
+        )
+    return content
 
 
 def read_json_tolerantly(file: Path) -> tuple[object, tuple[str, ...]]:
-    """The parsed JSON file, also with commas behind a last item, which a line tells. InputError names the file and
-    the place where it is not JSON."""
+    """The parsed JSON file, also with commas behind a last item, or a key that one object has twice; a line tells
+    of either. InputError names the file and the place where it is not JSON."""
+    content, notes, doubles = _parse(file)
+    if doubles:
+        named = shortlist(f"`{key}`" for key in doubles)
+        notes = (*notes, f"{file.name}: {named}: comes twice in one object; the last one counts")
+    return content, notes
+
+
+def _parse(file: Path) -> tuple[object, tuple[str, ...], list[str]]:
+    """What is in a JSON file, the liberty taken with its commas, and keys that one object has twice."""
+    doubles: list[str] = []
+
+    def collect(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        doubles.extend(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+        return dict(pairs)
+
     try:
         text = file.read_text(encoding="utf-8-sig")
         try:
-            return json.loads(text), ()
+            return json.loads(text, object_pairs_hook=collect), (), doubles
         except json.JSONDecodeError:
             mended = _STRING_OR_TRAILING_COMMA.sub(lambda found: found[1] or "", text)
             if mended == text:
                 raise
-            return json.loads(mended), (f"{file.name}: a comma behind the last item is passed over",)
+            doubles.clear()
+            note = f"{file.name}: a comma behind the last item is passed over"
+            return json.loads(mended, object_pairs_hook=collect), (note,), doubles
     except (OSError, ValueError, RecursionError) as error:  # ValueError: of numbers with too many digits, too
         raise InputError(f"{file}: cannot be read as JSON ({error}); correct it") from error
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from typing import Any
 
 import torch
 from torch import nn
 
 from autometa.core.errors import ConfigError
+
+TOKENS = ("pos_embed", "cls_token", "reg_token")
+"""Parameters of a vision transformer before its first block that belong to no layer."""
 
 
 def list_stages(model: nn.Module) -> list[nn.Module]:
@@ -47,14 +51,17 @@ class TokenStem(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self._model = (model,)  # in a tuple, so that it is no submodule: its blocks are separate stages
-        self.patch_embed, self.norm_pre = model.patch_embed, model.norm_pre
-        for name in ("pos_embed", "cls_token", "reg_token"):
+        self.patch_embed: Any = model.patch_embed
+        self.norm_pre: Any = model.norm_pre
+        for name in TOKENS:
             setattr(self, name, getattr(model, name, None))
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Normalised pixels [n, 3, h, w] → tokens [n, t, c]."""
-        model: Any = self._model[0]
-        tokens: torch.Tensor = model.norm_pre(model._pos_embed(model.patch_embed(pixels)))
+        model: Any = copy(self._model[0])
+        own = {name: getattr(self, name) for name in TOKENS if getattr(self, name) is not None}
+        model._parameters = model._parameters | own  # others than the model's where a learner adapts them
+        tokens: torch.Tensor = self.norm_pre(model._pos_embed(self.patch_embed(pixels)))
         return tokens
 
 

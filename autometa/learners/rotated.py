@@ -11,12 +11,10 @@ import torch
 from autometa.core.budget import TimeBudget
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.images import ImagePool, Rows
+from autometa.data.turned import ROTATIONS, repeat_classes, turn_classes, turn_images
 from autometa.learners.encoder import Encoder
 from autometa.learners.episodes import EpisodeSampler
 from autometa.learners.storage import Storage
-
-ROTATIONS = 4
-"""By 0, 90, 180 and 270°."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class RotatedImages:
         what `storage` says that there is. BudgetExhausted where time or room runs out."""
         images = self.pool.images
         parts = [images[self.rows] if len(self.rows) < len(images) else images]
-        parts += [np.rot90(images[self.rotated_rows], times, (2, 3)) for times in range(1, self.rotations)]
+        parts += [turn_images(images[self.rotated_rows], quarters) for quarters in range(1, self.rotations)]
         total, start = sum(map(len, parts)), 0
         example = encoder.prepare(images[:1])
         inputs = storage().empty((total, *example.shape[1:]), example.dtype)
@@ -52,13 +50,14 @@ class RotatedImages:
         self, spec: EpisodeSpec, rng: np.random.Generator, unlabelled_per_class: int = 0
     ) -> EpisodeSampler:
         """Draws rows of the prepared images, from the classes to train on in every rotation."""
-        pool, shifts = self.pool, [times * self.pool.classes for times in range(self.rotations)]
-        labels = [pool.labels[self.rows], *(pool.labels[self.rotated_rows] + shift for shift in shifts[1:])]
+        pool, turned = self.pool, self.pool.labels[self.rotated_rows]
+        labels = [pool.labels[self.rows]]
+        labels += [turn_classes(turned, quarters, pool.classes) for quarters in range(1, self.rotations)]
         rotated_pool = ImagePool(
             np.zeros((sum(map(len, labels)), 3, 1, 1), np.uint8),  # only labels are read
             np.concatenate(labels),
             np.tile(pool.dataset_of_class, self.rotations),
             pool.datasets,
         )
-        classes = np.concatenate([self.classes + shift for shift in shifts])
+        classes = repeat_classes(self.classes, self.rotations, pool.classes)
         return EpisodeSampler(rotated_pool, classes, spec, rng, unlabelled_per_class)

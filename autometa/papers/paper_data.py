@@ -13,6 +13,7 @@ from autometa.core.errors import DataError
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.images import ImagePool, Rows
 from autometa.data.mapped import CHUNK_ROWS, empty_images
+from autometa.data.turned import repeat_classes, turn_images
 from autometa.papers.layouts import LAYOUTS, DataKind
 from ingestion.class_splits import read_class_split
 from ingestion.images import decode_dataset, default_cache_dir
@@ -76,7 +77,7 @@ def load_data(
     )
     images = decoded.images
     if layout.inverted or layout.turns > 1:
-        images = turn_images(images, layout.turns, inverted=layout.inverted)
+        images = copy_turned(images, layout.turns, inverted=layout.inverted)
     labels, of_dataset = (
         repeat_classes(labels, layout.turns, len(names)),
         np.zeros(layout.turns * len(names), int),
@@ -84,12 +85,7 @@ def load_data(
     return PaperData(ImagePool(images, labels, of_dataset, (dataset.name,)), train, validation, test)
 
 
-def repeat_classes(ids: Rows, turns: int, classes: int) -> Rows:
-    """Class ids [n] of so many classes → [turns · n]: those of the classes as they are, of all turned by 90°, …"""
-    return np.concatenate([ids + turn * classes for turn in range(turns)])
-
-
-def turn_images(images: NDArray[np.uint8], turns: int, *, inverted: bool) -> NDArray[np.uint8]:
+def copy_turned(images: NDArray[np.uint8], turns: int, *, inverted: bool) -> NDArray[np.uint8]:
     """Square images [n, 3, px, px] → [turns · n, 3, px, px]: all as they are, then all turned by 90°, and so on; dark
     for light if they are to be `inverted`."""
     n = len(images)
@@ -99,5 +95,5 @@ def turn_images(images: NDArray[np.uint8], turns: int, *, inverted: bool) -> NDA
         part = images[start : start + CHUNK_ROWS]
         part = WHITE - part if inverted else part
         for turn in range(turns):
-            made[turn * n + start : turn * n + start + len(part)] = np.rot90(part, turn, (2, 3))
+            made[turn * n + start : turn * n + start + len(part)] = turn_images(part, turn)
     return made

@@ -13,6 +13,7 @@ from autometa.backbones import View
 from autometa.backbones.feature_store import FeatureStore
 from autometa.core.budget import TimeBudget, stopwatch
 from autometa.data.images import ImagePool, Rows
+from autometa.data.turned import turn_images
 from autometa.evaluation.folds import Fold, fold_of_classes
 from autometa.heads import Metric, find_metric
 from autometa.heads.class_statistics import ClassStatistics
@@ -38,7 +39,7 @@ def orient(images: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     """Images [n, 3, h, w], mirrored and turned as the place in `ORIENTATIONS` says."""
     turns, mirrored = ORIENTATIONS[orientation]
     seen = images[..., ::-1] if mirrored else images
-    turned: NDArray[np.uint8] = np.ascontiguousarray(np.rot90(seen, turns, (2, 3)))
+    turned: NDArray[np.uint8] = np.ascontiguousarray(turn_images(seen, turns))
     return turned
 
 

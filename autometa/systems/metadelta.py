@@ -20,13 +20,14 @@ from autometa.data.episodes import sample_episodes
 from autometa.data.images import ImagePool, choose_rows, take_share_of_each_class
 from autometa.data.splits import split_classes
 from autometa.data.test_spec import TestSpec
+from autometa.data.turned import ROTATIONS
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.evaluation.validation_set import LEAST_IMAGES
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.episodes import PoolSource
 from autometa.learners.prepared import PROBE_IMAGES, PreparedImages
 from autometa.learners.recipe import Recipe
-from autometa.learners.rotated import ROTATIONS, RotatedImages
+from autometa.learners.rotated import RotatedImages
 from autometa.learners.storage import Storage
 from autometa.learners.trained import TrainedLearner
 from autometa.learners.training_run import (

@@ -181,6 +181,7 @@ CONTENTS = [
     *_files("a list", "config.json: the file = [1]", config_json="[1]"),
     *_files("no JSON", "cannot be read as JSON", config_json="{batch_size: 3}"),
     *_files("not a number", "batch_size = nan", config_json='{"batch_size": NaN}'),
+    *_files("key twice", "comes twice in one object", config_json='{"batch_size": 3, "batch_size": 4}'),
     *_files("many digits", "cannot be read as JSON", config_json=f'{{"batch_size": {"9" * 5000}}}'),
     *_files("deep brackets", "cannot be read as JSON", config_json="[" * 100_000),
     *_files("long text", "train_config = 'xxx", config_json=json.dumps({"train_config": "x" * 10_000})),

@@ -40,6 +40,10 @@ def comma_too_many(root: Path) -> None:
     table(root, STRICT, INFO.replace("}", ",}"))
 
 
+def key_twice(root: Path) -> None:
+    table(root, STRICT, INFO.replace("{", '{"image_column_name": "PLACE", '))
+
+
 def no_info(root: Path) -> None:
     table(root, STRICT)
 

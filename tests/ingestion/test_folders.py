@@ -95,6 +95,7 @@ ROWS = (
     Row(tables.tabs, "x y", 6, ("labels.csv: read with tabs",)),
     Row(tables.spaces, "x y", 6, ("labels.csv: spaces around its cells are passed over",)),
     Row(tables.comma_too_many, "x y", 6, ("info.json: a comma behind the last item",)),
+    Row(tables.key_twice, "x y", 6, ("info.json: `image_column_name`: comes twice in one object; the last",)),
     Row(tables.no_info, "x y", 6, ("from column `FILE_NAME`, classes from `CATEGORY`",)),
     Row(tables.no_header, "x y", 6, ("from column `1`, classes from `2`",)),
     Row(tables.unclear_columns, error="(id, one, two) are file name and class is not clear; write info.json"),

@@ -106,6 +106,15 @@ def test_a_wrong_json_file_is_refused(tmp_path: Path, content: object, message: 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("end", ["}", ",}"])
+def test_a_part_that_comes_twice_is_refused(tmp_path: Path, end: str) -> None:
+    again = json.dumps(AS_JSON)[:-1] + ', "meta-test": ["egret"]' + end
+    (tmp_path / "split.json").write_text(again)
+    message = "split.json: the key `meta-test` comes twice in one object; delete one of them"
+    with pytest.raises(InputError, match=re.escape(message)):
+        read_class_split(tmp_path / "split.json")
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [

@@ -277,3 +277,15 @@ def test_an_attention_block_attends_to_itself_and_the_past() -> None:
             keys, values = block.key(x[0, : t + 1]), block.value(x[0, : t + 1])
             weights = (keys @ block.ask(x[0, t]) / 2).softmax(0)
             torch.testing.assert_close(found[t], torch.cat([x[0, t], weights @ values]))
+
+
+@pytest.mark.parametrize("read", ["before", "after"])
+def test_asking_is_a_step_on_a_copy_of_the_state(read: str) -> None:
+    made = network(read=read)
+    generator = torch.Generator().manual_seed(1)
+    state = made.start(torch.tensor([5, 3]))
+    for _ in range(3):
+        state = made.step(torch.randn(2, 5, generator=generator, dtype=torch.float64), state)
+    asked = torch.randn(2, 4, 5, generator=generator, dtype=torch.float64)
+    stepped = made.output(made.step(asked.flatten(0, 1), state.copies(4))).unflatten(0, (2, 4))
+    torch.testing.assert_close(made.ask(asked, state), stepped, rtol=1e-9, atol=1e-9)

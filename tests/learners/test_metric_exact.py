@@ -9,42 +9,25 @@ import numpy as np
 import pytest
 import torch
 from learner_cases import PX, WIDTH, built, features, image_episode, query_labels
-from numpy.typing import NDArray
+from metric_cases import (
+    Array,
+    arrays,
+    means_of,
+    probabilities,
+    softmax,
+    squared_distances,
+    unlabelled_like,
+)
 
 from autometa.core.errors import ConfigError
 from autometa.heads import FeatureBatch
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.episodes import InputEpisodes
-from autometa.learners.metric.base import MetricLearner, Unlabelled
 from autometa.learners.metric.relation import Relation
 from autometa.learners.recipe import Recipe, build_learner
 
-Array = NDArray[np.float64]
 WIDE = EncoderSpec(network="conv4", px=PX, channels=130)
 """Maps with more channels than are compared as they are."""
-
-
-def probabilities(learner: MetricLearner, batch: FeatureBatch, extra: Unlabelled | None = None) -> Array:
-    with torch.no_grad():
-        return learner.compare(batch, extra)[0].softmax(-1).double().numpy()
-
-
-def softmax(scores: Array) -> Array:
-    powers = np.exp(scores - scores.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)
-
-
-def arrays(batch: FeatureBatch) -> tuple[Array, NDArray[np.int64], Array]:
-    return batch.support[0].double().numpy(), batch.support_labels[0].numpy(), batch.query[0].double().numpy()
-
-
-def squared_distances(points: Array, centres: Array) -> Array:
-    return ((points[:, None] - centres[None]) ** 2).sum(-1)
-
-
-def means_of(batch: FeatureBatch) -> Array:
-    support, labels, _ = arrays(batch)
-    return np.stack([support[labels == c].mean(0) for c in range(int(batch.ways))])
 
 
 def test_two_prototypes_are_a_linear_classifier() -> None:
@@ -114,14 +97,6 @@ def test_gaussian_prototypical_starts_as_scaled_euclidean() -> None:
     batch = features(3, 2, 3)
     scores = -(1 + np.log(2)) * squared_distances(arrays(batch)[2], means_of(batch))
     np.testing.assert_allclose(probabilities(learner, batch), softmax(scores), atol=1e-5)
-
-
-def unlabelled_like(batch: FeatureBatch, n: int, seed: int = 5) -> Unlabelled:
-    generator = torch.Generator().manual_seed(seed)
-    means = batch.class_means[0]
-    chosen = torch.randint(len(means), (n,), generator=generator)
-    values = means[chosen] + torch.randn(n, means.shape[1], generator=generator)
-    return Unlabelled(values[None], torch.ones(1, n, dtype=torch.bool))
 
 
 def refined_by_loops(batch: FeatureBatch, extra: Array, rounds: int) -> Array:

@@ -13,7 +13,7 @@ from PIL import Image
 from autometa.core.errors import DataError
 from autometa.data.episodes import EpisodeSpec
 from autometa.papers.layouts import LAYOUTS, DataKind, read_omniglot
-from autometa.papers.paper_data import load_data, turn_images
+from autometa.papers.paper_data import copy_turned, load_data
 from ingestion import InputError
 
 COLOURS = [(200, 10, 10), (10, 200, 10), (10, 10, 200), (200, 200, 10), (10, 200, 200), (200, 10, 200)]
@@ -232,5 +232,5 @@ def test_too_few_images_for_the_episodes_are_told(tmp_path: Path) -> None:
 
 def test_images_that_are_turned_are_the_same_in_parts() -> None:
     images = np.random.default_rng(0).integers(256, size=(70, 3, 4, 4), dtype=np.uint8)
-    made = turn_images(images, 2, inverted=False)
+    made = copy_turned(images, 2, inverted=False)
     assert np.array_equal(made[:70], images) and np.array_equal(made[70:], np.rot90(images, 1, (2, 3)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ import pytest
 import torch
 import yaml
 
+from autometa.backbones.architecture import create_model
+from autometa.backbones.catalogue import CATALOGUE, find_spec
+from autometa.backbones.local_weights import DIRECTORIES_VARIABLE
 from autometa.core.errors import ConfigError
 from autometa.data.images import ImagePool
-from autometa.learners.encoder import get_device
+from autometa.learners.encoder import SCRATCH, EncoderSpec, get_device
 from autometa.learners.recipe import build_learner, find_learner
 from autometa.papers.paper_data import PaperData
 from autometa.papers.recipes import (
@@ -28,17 +32,27 @@ from autometa.papers.reproduction import Reproduction
 
 RECIPES = list_recipes()
 IDS = [each.name for each in RECIPES]
+TINY_TRANSFORMER = "test_vit"
 EXAMPLE = "prototypical/omniglot-5way-1shot"
 
 
+def with_tiny_transformer(encoder: EncoderSpec) -> EncoderSpec:
+    """The encoder with a tiny transformer for a pretrained one, whose weights most machines do not have."""
+    if encoder.network in SCRATCH:
+        return encoder
+    assert encoder.network.startswith("vit_") and CATALOGUE[encoder.network].native_px == encoder.px
+    return encoder.model_copy(update={"network": TINY_TRANSFORMER})
+
+
 def shrunken(recipe: PaperRecipe) -> PaperRecipe:
-    """The same learner, network and pixels, with episodes of few images, and few inner steps; a ResNet is narrow."""
+    """The same learner, network and pixels, with episodes of few images, and few inner steps; a ResNet is narrow, and
+    a transformer tiny."""
     learning = recipe.learning
     ways = learning.options.get("ways", 3)
     few = {
         name: min(learning.options[name], 2) for name in ("steps", "test_steps") if name in learning.options
     }
-    encoder = learning.encoder
+    encoder = with_tiny_transformer(learning.encoder)
     if encoder.network == "resnet12":
         encoder = encoder.model_copy(update={"channels": 8})
     changes: dict[str, Any] = {
@@ -64,7 +78,20 @@ def synthetic(px: int, classes: int) -> PaperData:
     return PaperData(pool, train, validation, test)
 
 
+@pytest.fixture(scope="module")
+def _random_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The tiny transformer has random weights, and stays on one thread."""
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(0)
+    torch.save(create_model(find_spec(TINY_TRANSFORMER)).state_dict(), folder / f"{TINY_TRANSFORMER}.pth")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(DIRECTORIES_VARIABLE, str(folder))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
 @pytest.mark.medium
+@pytest.mark.usefixtures("_random_weights")
 @pytest.mark.parametrize("named", RECIPES, ids=IDS)
 def test_a_recipe_makes_two_steps_and_has_a_result(named: NamedRecipe, tmp_path: Path) -> None:
     small = shrunken(named.recipe)
@@ -77,17 +104,21 @@ def test_a_recipe_makes_two_steps_and_has_a_result(named: NamedRecipe, tmp_path:
 
 
 @pytest.mark.medium
+@pytest.mark.usefixtures("_random_weights")
 @pytest.mark.parametrize("named", RECIPES, ids=IDS)
 def test_a_recipe_builds_its_learner_as_it_says(named: NamedRecipe) -> None:
     recipe = named.recipe
     assert "px" in recipe.learning.encoder.model_fields_set, "the size of the images is written down"
     assert recipe.learning.ways and recipe.learning.shots and recipe.learning.queries_per_class
-    learner = build_learner(recipe.prepared(0, None))
+    prepared = recipe.prepared(0, None)
+    encoder = with_tiny_transformer(prepared.encoder)
+    learner = build_learner(prepared.model_copy(update={"encoder": encoder}))
     assert isinstance(learner, find_learner(recipe.learning.learner).cls)
     assert get_device(learner.encoder) == torch.device("cpu")
     images = torch.zeros(2, 3, recipe.px, recipe.px, dtype=torch.uint8)
     with torch.no_grad():
-        assert learner.eval().encoder(images).shape[0] == 2
+        inputs = learner.encoder.prepare(images.numpy())
+        assert learner.eval().encoder(inputs).shape[0] == 2
 
 
 def test_there_are_recipes_of_many_papers_and_datasets() -> None:

@@ -94,15 +94,15 @@ class GradientLearner(EpisodicLearner):
             self.start_head = nn.Linear(encoder.width, options.ways)
 
     def forward(self, episodes: InputEpisodes) -> torch.Tensor:
-        """Scores [b, q, n] of the queries; adapts with gradients whatever the caller's mode."""
+        """Scores [b, q, n] of the queries; adapts by gradients whatever the caller's mode."""
         serial = self.training and self.options.norm == "per_step"  # tasks share running statistics
         return answer_each_task(self, episodes, type(self).task_logits, serial=serial)
 
     def task_logits(self, task: Task) -> torch.Tensor:
         """Logits [q, ways] of the queries of one task, after adaptation, without a graph."""
         steps = self.options.steps if self.training else self.options.test_steps
-        with torch.enable_grad():
-            return self.answer(self.adapt(task, steps)[-1], task, steps).detach()
+        with torch.no_grad():  # inner gradients are taken all the same, but no graph goes through the steps
+            return self.answer(self.adapt(task, steps)[-1], task, steps)
 
     def accumulate(self, episodes: InputEpisodes) -> float:
         """Gradients of the mean query loss; the loss. A loop over tasks needs the memory of one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -99,20 +99,25 @@ class MemoryLearner(MetricLearner):
                 f"{self.max_ways}: train it with options: {{max_ways: {ways}}}"
             )
         if self.training:
-            return self._read_once(batch, None)
-        readings = [self._read_once(batch, k).log_softmax(-1) for k in range(self.readings)]
-        return torch.stack(readings).logsumexp(0) - math.log(self.readings)
+            sequences, slots = self._lay_out(batch, None)
+            return batch.mask_absent(pick_slots(self.read(sequences), slots))
+        readings = [self._lay_out(batch, k) for k in range(self.readings)]
+        answers = self.read(join_sequences([sequences for sequences, _ in readings])).chunk(self.readings)
+        scores = [
+            batch.mask_absent(pick_slots(answer, slots)).log_softmax(-1)
+            for answer, (_, slots) in zip(answers, readings, strict=True)
+        ]
+        return torch.stack(scores).logsumexp(0) - math.log(self.readings)
 
-    def _read_once(self, batch: FeatureBatch, reading: int | None) -> torch.Tensor:
-        """Scores [b, q, n] of one order and one assignment of slots; random where no `reading` is given."""
+    def _lay_out(self, batch: FeatureBatch, reading: int | None) -> tuple[Sequences, torch.Tensor]:
+        """Sequences in one order, with one assignment of slots [b, n]; random where no `reading` is given."""
         order = self._draw_order(batch.support_mask, reading)
         real = batch.support_mask.gather(1, order)
         named = batch.one_hot.gather(1, order[..., None].expand(-1, -1, batch.one_hot.shape[-1]))
         slots = self._assign_slots(named, reading)
         labels = named @ F.one_hot(slots, self.max_ways).to(named.dtype)
         ordered = batch.support.gather(1, order[..., None].expand_as(batch.support))
-        logits = self.read(Sequences(ordered, labels, real, batch.query))
-        return batch.mask_absent(logits.gather(2, slots[:, None, :].expand(-1, logits.shape[1], -1)))
+        return Sequences(ordered, labels, real, batch.query), slots
 
     def _draw_order(self, real: torch.Tensor, reading: int | None) -> torch.Tensor:
         """Support rows [b, s], padding first; fixed orders depend on the number of images alone."""
@@ -135,6 +140,16 @@ class MemoryLearner(MetricLearner):
             return keys.argsort(dim=1).gather(1, rank)
         drawn = np.random.default_rng((SEED, reading)).permutation(self.max_ways)
         return torch.from_numpy(drawn).to(named.device)[rank]
+
+
+def join_sequences(parts: list[Sequences]) -> Sequences:
+    """Sequences of one form as one batch."""
+    return Sequences(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Sequences)))
+
+
+def pick_slots(logits: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
+    """Logits [b, q, max_ways] of slots → [b, q, n] of classes with these slots [b, n]."""
+    return logits.gather(2, slots[:, None, :].expand(-1, logits.shape[1], -1))
 
 
 def repeat_tasks(batch: FeatureBatch, n: int) -> FeatureBatch:

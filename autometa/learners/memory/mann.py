@@ -132,6 +132,20 @@ class MemoryNetwork(nn.Module):
         usage = self.options.usage_decay * last.usage + (weights + writes).sum(1)
         return State(memory, last.present, weights, usage, (weights @ read_from).flatten(1), hidden, cell)
 
+    def ask(self, x: torch.Tensor, last: State) -> torch.Tensor:
+        """Outputs [b, q, width] of a further step with each of the inputs [b, q, inputs], each on the state that it
+        finds; where that is read before it is written, nothing needs to be written."""
+        b, q = x.shape[:2]
+        if self.options.read == "after":
+            return self.output(self.step(x.flatten(0, 1), last.copies(q))).unflatten(0, (b, q))
+        seen = torch.cat([x, last.read[:, None].expand(-1, q, -1)], dim=-1).flatten(0, 1)
+        own = last.hidden.repeat_interleave(q, 0), last.cell.repeat_interleave(q, 0)
+        hidden = self.controller(seen, own)[0]
+        keys = self.keys(hidden).tanh().view(b, q * self.options.heads, -1)
+        sharpness = self.log_sharpness.exp().repeat(q)
+        weights = address_by_content(keys, last.memory, sharpness, last.present)
+        return torch.cat([hidden.view(b, q, -1), (weights @ last.memory).view(b, q, -1)], dim=-1)
+
     def output(self, state: State) -> torch.Tensor:
         """What a classifier sees, [b, width]: the controller's state and what was read."""
         return torch.cat([state.hidden, state.read], dim=-1)
@@ -182,13 +196,14 @@ class MANN(MemoryLearner):
         at_once = queries.shape[1] if self.training else max(ASKED // state.memory.numel(), 1)
         logits = []
         for part in queries.split(at_once, dim=1):
-            asked = self.network.step(part.flatten(0, 1), state.copies(part.shape[1]))
-            logits.append(self.answer(self.network.output(asked)).unflatten(0, part.shape[:2]))
+            logits.append(self.answer(self.network.ask(part, state)))
         return torch.cat(logits, dim=1)
 
     def remember(self, sequences: Sequences) -> State:
         """The state after the support."""
         state = self.network.start(sequences.real.sum(1) + 1)
+        padded = not bool(sequences.real.all())
         for x, real in zip(sequences.labelled.unbind(1), sequences.real.unbind(1), strict=True):
-            state = self.network.step(x, state).where(real, state)
+            after = self.network.step(x, state)
+            state = after.where(real, state) if padded else after
         return state
