@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from autometa.bundles.vendored import ROOMS
+
 ROOT = Path(__file__).parents[1]
 
 PACKAGES = [
@@ -59,6 +61,10 @@ def imports(file: Path) -> set[str]:
             assert node.level == 0, f"{file}: relative import"
             found.add(node.module)
     return found
+
+
+def test_a_bundle_of_autometa_has_all_packages() -> None:
+    assert tuple(PACKAGES) == ROOMS
 
 
 def test_autometa_consists_of_these_packages_and_modules() -> None:

@@ -18,7 +18,8 @@ from autometa.bundles.errors import BundleError
 from autometa.bundles.shipped import PACKAGE, ROOT
 
 ROOMS = (
-    "core", "data", "backbones", "heads", "evaluation", "learners", "planning", "model", "search", "systems"
+    "core", "executors", "data", "backbones", "heads", "evaluation", "learners", "planning", "model", "search",
+    "systems",
 )  # fmt: skip
 """The packages that a submission uses."""
 VENDORED = (

@@ -121,7 +121,7 @@ def test_memories_keep_the_order_of_their_logits(name: str, monkeypatch: pytest.
     step = torch.linspace(0, -2000, learner.max_ways)
 
     def read(sequences: Sequences) -> torch.Tensor:
-        return step.expand(1, sequences.query.shape[1], -1)
+        return step.expand(*sequences.query.shape[:2], -1)
 
     monkeypatch.setattr(learner, "read", read)
     monkeypatch.setattr(learner, "_assign_slots", lambda named, reading: torch.arange(WAYS)[None])
