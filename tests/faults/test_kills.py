@@ -113,7 +113,7 @@ def test_metadelta_killed_whenever_something_changes_on_the_disk(
     with_learner = [each for each in sorted(store.iterdir()) if (each / DESCRIPTION).exists()]
     assert (
         len(with_learner) > 20
-    )  # 27 where one network answers alone, 45 where two do: the last bits of a CPU decide
+    )  # 27 where one network answers alone, 45 where two do: a CPU's last bits decide
     described = {(each / DESCRIPTION).read_bytes(): each for each in reversed(with_learner)}
     with_learner = sorted({*described.values(), *random.Random(7).sample(with_learner, 10)})
     stages = [answers_well(each) for each in with_learner]
