@@ -122,7 +122,7 @@ class Machines:
         workers = EmbedOnCluster(connect(self._made.address), Needs(1, MEMORY // 2), print, embed)
         images = np.zeros((IMAGES, 3, 128, 128), np.uint8)
         workers.hold(images)
-        workers.give(OWN, {}, images)
+        workers.give(OWN, dict, images)
         for first in (1, parts):
             began = time.monotonic()
             for number in range(first):

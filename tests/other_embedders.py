@@ -6,21 +6,29 @@ from collections.abc import Callable
 
 import numpy as np
 
-from autometa.backbones.embedders import EmbedHere
-from autometa.backbones.embedding_parts import Embedded, Part, Pass
+from autometa.backbones.embedding_parts import Embedded, Part, Pass, State, embed_part
 from autometa.backbones.spread_features import SpreadFeatures
+from autometa.executors.executor import Sequential
 
 
-class Others(EmbedHere):
+class Others(Sequential[Part, Embedded]):
     """Embeds here as if there were so many processes elsewhere. `spoil` changes what comes."""
 
     def __init__(self, places: int = 4, spoil: Callable[[Embedded], Embedded] = lambda came: came) -> None:
-        super().__init__()
+        super().__init__(self._embed)
         self.places, self.spoil = places, spoil
         self.parts, self.held, self.cancelled = list[Part](), list[np.ndarray](), 0
+        self._given: tuple[State, np.ndarray] = {}, np.empty((0, 3, 1, 1), np.uint8)
+        self._known: set[Pass] = set()
 
     def hold(self, images: np.ndarray) -> None:
         self.held.append(images)
+
+    def give(self, own: Pass, state: Callable[[], State], images: np.ndarray) -> None:
+        self._given = state(), images
+
+    def knows(self, own: Pass) -> bool:
+        return own in self._known
 
     def submit(self, unit: Part) -> None:
         self.parts.append(unit)
@@ -35,6 +43,11 @@ class Others(EmbedHere):
 
     def capacity(self) -> int:
         return self.places
+
+    def _embed(self, part: Part) -> Embedded:
+        state, images = self._given
+        self._known.add(part.own)
+        return embed_part(part, state, images if part.held else images[part.rows])
 
 
 class Willing(SpreadFeatures):

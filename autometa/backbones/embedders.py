@@ -1,4 +1,4 @@
-"""Who embeds parts of images: this thread, or the machines of a Ray cluster."""
+"""Who embeds parts of images: the machines of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -11,38 +11,12 @@ from numpy.typing import NDArray
 
 from autometa.backbones.embedding_parts import MOST_HELD, Embedded, Part, Pass, State, embed_part, start_up
 from autometa.core.errors import ConfigError, describe
-from autometa.executors.executor import Sequential
 from autometa.executors.ray_cluster import Needs, RayExecutor, connect, is_usable, least_of
 
 MOST_CPUS = 4
 """Processors of a process that embeds, at most: with more, two processes are faster than one."""
 LEAST_BYTES = 10**9
 """Memory of a process that embeds."""
-
-
-class EmbedHere(Sequential[Part, Embedded]):
-    """Embeds part after part in the thread that waits: what others do must be the same."""
-
-    def __init__(self) -> None:
-        super().__init__(self._embed)
-        self._given: tuple[State, NDArray[np.uint8]] = {}, np.empty((0, 3, 1, 1), np.uint8)
-        self._known: set[Pass] = set()
-
-    def hold(self, images: NDArray[np.uint8]) -> None:
-        """They are here."""
-
-    def give(self, own: Pass, state: State, images: NDArray[np.uint8]) -> None:
-        """What the next parts are of."""
-        self._given = state, images
-
-    def knows(self, own: Pass) -> bool:
-        """Whether a part of it was done."""
-        return own in self._known
-
-    def _embed(self, part: Part) -> Embedded:
-        state, images = self._given
-        self._known.add(part.own)
-        return embed_part(part, state, images if part.held else images[part.rows])
 
 
 class EmbedOnCluster(RayExecutor[Part, Embedded]):
@@ -74,12 +48,12 @@ class EmbedOnCluster(RayExecutor[Part, Embedded]):
         """Put them into the store of objects, from which they are read in place."""
         self._held = self.put(np.ascontiguousarray(images))
 
-    def give(self, own: Pass, state: State, images: NDArray[np.uint8]) -> None:
+    def give(self, own: Pass, state: Callable[[], State], images: NDArray[np.uint8]) -> None:
         """Put the weights into the store, unless they are there."""
         if own.digest not in self._states:
             while len(self._states) >= MOST_HELD:
                 self._states.popitem(last=False)
-            self._states[own.digest] = self.put(dict(state))
+            self._states[own.digest] = self.put(dict(state()))
         self._states.move_to_end(own.digest)
         self._images = images
 

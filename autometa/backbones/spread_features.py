@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -51,8 +52,9 @@ class Embedders(Executor[Part, Embedded], Protocol):
     def hold(self, images: NDArray[np.uint8]) -> None:
         """Give every process these images uint8 [n, 3, h, w], once; earlier ones are forgotten."""
 
-    def give(self, own: Pass, state: State, images: NDArray[np.uint8]) -> None:
-        """What the next parts are of: a network, and images, whose rows travel where they are not those held."""
+    def give(self, own: Pass, state: Callable[[], State], images: NDArray[np.uint8]) -> None:
+        """What the next parts are of: a network, whose weights `state` gives, and images, whose rows travel where
+        they are not those held."""
 
     def knows(self, own: Pass) -> bool:
         """Whether parts of this pass were done before, so that its network is likely to be built."""
@@ -111,7 +113,7 @@ class SpreadFeatures:
         left = self._split(work, rows, held=images is self._held)
         elapsed, there_s, n_images = stopwatch(), 0.0, 0
         try:
-            self.workers.give(own, state_of(backbone), images)
+            self.workers.give(own, partial(state_of, backbone), images)
             for part in left.values():
                 self.workers.submit(part)
             while left:

@@ -55,6 +55,7 @@ from autometa.model.load import load_learner
 from autometa.model.trained_ensemble import FOLDER
 from autometa.planning.choice_log import CHOICES_FILE
 from autometa.planning.stage_log import JOURNAL, STAGES_FILE
+from autometa.search.serving_gate import ServingGate
 from autometa.systems.autometa import Controller
 from autometa.systems.fixed import FixedSystem
 from ingestion import InputError
@@ -172,11 +173,11 @@ def _learn(
     folder: Path,
     budget: TimeBudget,
     report: Report,
-    spread: SpreadFeatures | None = None,
+    spread: SpreadFeatures | None,
 ) -> dict[str, Any]:
     """Learn within the time, and leave the learner in `folder`; what accuracy to expect of it. `spread`: who embeds
     images beside this process."""
-    serving, settings = limits_of(options), settings_of(options)
+    settings = settings_of(options)
     closing_s = CLOSING_S + CLOSING_SHARE * max(budget.left_s(), 0)
     learning = TimeBudget(budget.deadline - closing_s)
     total = options.memory_budget
@@ -186,26 +187,14 @@ def _learn(
     protocol = "within-domain" if len(pool.datasets) == 1 else "cross-domain"
     test = TestSpec(1, episodes, None, protocol, px=pool.images.shape[-1])
     system: Controller | FixedSystem
-    gate = make_gate(serving, test, limits, SIX_MODES) if pool.classes < LEAST_TO_SEARCH else None
-    if spread is not None and pool.classes < LEAST_TO_SEARCH:
-        report(
-            f"{pool.classes} classes are too few to search (from {LEAST_TO_SEARCH} on): all work is done here"
-        )
-    if gate is not None:
-        views = allowed_views(gate, _plain_views(settings), report)
-        if (fewer := gate.why_fewer(views)) is not None:
-            report(fewer)
-        system = FixedSystem(
-            test,
-            limits,
-            folder,
-            report,
-            0.0,
-            views[0],
-            options.seed,
-            further=views[1:],
-            modes=gate.modes(views),
-        )
+    gate: ServingGate | None = None
+    if pool.classes < LEAST_TO_SEARCH:
+        gate = make_gate(limits_of(options), test, limits, SIX_MODES)
+        if spread is not None:
+            report(
+                f"{pool.classes} classes are too few to search (from {LEAST_TO_SEARCH} on): all work is done here"
+            )
+        system = _open_fixed(gate, settings, test, limits, folder, report)
     else:
         system = Controller(settings, test, limits, folder, report, start_s=0.0, spread=spread)
     system.bootstrap()
@@ -219,6 +208,26 @@ def _learn(
     return {"stage": told.get("stage")} | {
         key: told[key] for key in ("normalised_accuracy", "interval") if key in told
     }
+
+
+def _open_fixed(
+    gate: ServingGate, settings: Settings, test: TestSpec, limits: Limits, folder: Path, report: Report
+) -> FixedSystem:
+    """The system that learns without a search, in the views and modes that keep the limits of a gate."""
+    views = allowed_views(gate, _plain_views(settings), report)
+    if (fewer := gate.why_fewer(views)) is not None:
+        report(fewer)
+    return FixedSystem(
+        test,
+        limits,
+        folder,
+        report,
+        0.0,
+        views[0],
+        settings.seed,
+        further=views[1:],
+        modes=gate.modes(views),
+    )
 
 
 def _plain_views(settings: Settings) -> tuple[View, ...]:

@@ -61,8 +61,7 @@ class Opening:
         unseen = bench.folds[TRAINING_FOLD].classes if bench.folds else np.empty(0, np.int64)
         trained_on = np.flatnonzero(~np.isin(chosen.labels, unseen))
         settings = self.settings
-        how = self.report, settings.tune_steps, shared
-        trainer = VariantTrainer(chosen, trained_on, self.forecast, *how)
+        trainer = VariantTrainer(chosen, trained_on, self.forecast, self.report, settings.tune_steps, shared)
         if not bench.folds:  # what is trained may be worse, and nothing would tell
             settings = settings.model_copy(update={"tune_steps": 0, "families": ()})
         draft = PortfolioDraft(bench, Evidence(bench, self.test.episodes.balanced))

@@ -46,7 +46,7 @@ def started(*nodes: dict[str, Any]) -> tuple[EmbedOnCluster, MadeUpRay, list[str
     ray, told = MadeUpRay(*nodes), list[str]()
     cluster = EmbedOnCluster(ray, Needs(2, GB), told.append, embed)
     cluster.hold(IMAGES)
-    cluster.give(OWN, {"w": np.zeros(1)}, IMAGES)
+    cluster.give(OWN, lambda: {"w": np.zeros(1)}, IMAGES)
     return cluster, ray, told
 
 
@@ -148,12 +148,12 @@ def test_few_networks_are_kept_in_the_store_of_objects() -> None:
     cluster, ray, _ = started(LARGE)
     owns = [replace(OWN, digest=f"digest {number}") for number in range(4)]
     for own in owns:
-        cluster.give(own, {"w": np.zeros(1)}, IMAGES)
+        cluster.give(own, lambda: {"w": np.zeros(1)}, IMAGES)
         cluster.submit(replace(part(0), own=own))
         cluster.wait()
     assert [cluster.knows(own) for own in owns] == [False, True, True, True]
     put = len(ray.stored)
-    cluster.give(owns[-1], {"w": np.zeros(1)}, IMAGES)
+    cluster.give(owns[-1], lambda: {"w": np.zeros(1)}, IMAGES)
     assert len(ray.stored) == put
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from other_embedders import Willing
+from real_ray import ROOM, add, one_machine, ray
 from synthetic import colour_pool
 
 import autometa
@@ -29,11 +30,8 @@ from autometa.core.budget import MemoryBudget, TimeBudget
 from autometa.core.errors import BudgetExhausted, ConfigError
 from autometa.executors.ray_cluster import Needs, connect
 
-ray = pytest.importorskip("ray", reason="Ray is not installed")
 pytestmark = [pytest.mark.medium, pytest.mark.xdist_group("ray"), pytest.mark.usefixtures("eager_only")]
 ROOT = Path(autometa.__file__).parents[1]
-ROOM, BESIDE = 2 * 10**9, 10**8
-"""Bytes of a machine, and those for what parts are sent."""
 MEMORY = MemoryBudget(8 * 2**30)
 POOL = colour_pool(classes=12, per_class=60)
 KEYS = list(range(len(POOL.images)))
@@ -48,21 +46,10 @@ def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def machines(monkeypatch: pytest.MonkeyPatch, place: Path) -> Iterator[Any]:
-    """A cluster with one machine, to which others can be added. Its processes are as urgent as that of the test."""
+    """A cluster whose processes are as urgent as that of the test."""
     monkeypatch.setenv("RAY_worker_niceness", "0")
-    from ray.cluster_utils import Cluster as Machines  # noqa: PLC0415 - where Ray is installed
-
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    made = Machines(
-        initialize_head=True, head_node_args={"num_cpus": 1, "memory": ROOM, "object_store_memory": BESIDE}
-    )
-    yield made
-    ray.shutdown()
-    made.shutdown()
-
-
-def add(machines: Any) -> Any:
-    return machines.add_node(num_cpus=1, memory=ROOM, object_store_memory=BESIDE)
+    with one_machine(__name__) as made:
+        yield made
 
 
 def joined(machines: Any, embed: Callable[..., Embedded] = embed_part) -> tuple[FeatureStore, list[str]]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from made_up_runs import made_up, opened
+from real_ray import ROOM, add, one_machine, ray
 from test_judging_cluster import made_units, play
 
 import autometa
@@ -27,32 +28,15 @@ from autometa.judging.ledger import Row
 from autometa.judging.options import JudgeOptions
 from autometa.judging.submissions import Unit
 
-ray = pytest.importorskip("ray", reason="Ray is not installed")
 pytestmark = [pytest.mark.medium, pytest.mark.xdist_group("ray")]
 ROOT = Path(autometa.__file__).parents[1]
-ROOM = 2 * 10**9
-BESIDE = 10**8
-"""Bytes for what runs are sent."""
 
 
 @pytest.fixture
 def machines() -> Iterator[Any]:
     """A cluster with one machine, to which others can be added."""
-    from ray.cluster_utils import Cluster as Machines  # noqa: PLC0415 - where Ray is installed
-
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    ray.cloudpickle.register_pickle_by_value(sys.modules["test_judging_cluster"])
-    ray.cloudpickle.register_pickle_by_value(sys.modules["made_up_runs"])
-    made = Machines(
-        initialize_head=True, head_node_args={"num_cpus": 1, "memory": ROOM, "object_store_memory": BESIDE}
-    )
-    yield made
-    ray.shutdown()
-    made.shutdown()
-
-
-def add(machines: Any) -> Any:
-    return machines.add_node(num_cpus=1, memory=ROOM, object_store_memory=BESIDE)
+    with one_machine(__name__, "test_judging_cluster", "made_up_runs") as made:
+        yield made
 
 
 @pytest.fixture
