@@ -18,7 +18,8 @@ from ingestion.class_splits import VALID, ClassSplit, read_class_split
 @dataclass(frozen=True)
 class Settings:
     """What a result depends on besides its unit: seconds of training, its seeds, numbers of tasks and steps.
-    `steps`, `meta_batch`: of a long training, whose state is kept in `checkpoints`."""
+    `steps`, `meta_batch`: of a long training, whose state is kept in `checkpoints`; `channels` of networks from
+    scratch."""
 
     data: Path
     seconds: float
@@ -30,6 +31,7 @@ class Settings:
     shots: int
     steps: int | None = None
     meta_batch: int | None = None
+    channels: int | None = None
     checkpoints: Path | None = None
     split: ClassSplit | None = None
     rotates: bool = False
@@ -40,6 +42,7 @@ class Settings:
         form += ", rotations as classes" if self.rotates else ""
         form += "" if self.steps is None else f", {self.steps} steps"
         form += "" if self.meta_batch is None else f", {self.meta_batch} episodes a step"
+        form += "" if self.channels is None else f", {self.channels} channels"
         return f"{form}, {self.seconds:g} s, seeds {self.seeds}, {self.tests} + {self.validations} tasks"
 
     def training(self) -> dict[str, Any]:

@@ -19,87 +19,29 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from _learner_data import Dataset, compare_sampling, float64_difference, same_steps
 from _learner_report import Report, Row, row
 from _learner_settings import Settings, split_of_one
+from _learner_units import FROM_SCRATCH, OVERRIDES, REFERENCE, Unit
 
 from autometa.core.budget import TimeBudget
 from autometa.data.episodes import Episode
 from autometa.evaluation.accuracy import Scores, interval95
 from autometa.evaluation.validation_episodes import ValidationEpisodes
 from autometa.learners.base import EpisodicLearner
-from autometa.learners.encoder import SCRATCH, EncoderSpec
-from autometa.learners.hooks import ClassTrained
-from autometa.learners.recipe import LEARNERS, Recipe, build_learner, find_learner
+from autometa.learners.encoder import SCRATCH
+from autometa.learners.recipe import LEARNERS, build_learner, find_learner
 from autometa.learners.training import Training, Validation
-from autometa.learners.training_settings import TrainingSettings
-from autometa.learners.transfer.classification import CLASSIFICATION_SPEC
 from ingestion import InputError
 
-SMALL, LARGE = 28, 128
-"""Pixels of images for networks from scratch, and for pretrained ones."""
-CLASSIFICATION = {
-    "ways": CLASSIFICATION_SPEC.ways,
-    "shots": CLASSIFICATION_SPEC.shots,
-    "queries_per_class": CLASSIFICATION_SPEC.queries_per_class,
-}
-"""Learners that are trained by plain classification."""
-OVERRIDES: dict[str, dict[str, Any]] = {
-    "semi_supervised_prototypical": {"unlabelled_per_class": 5, "options": {"transductive": True}},
-    "reptile": {
-        "training": {"optimizer": "sgd", "learning_rate": 1.0, "clip": None},
-        "options": {"rate": 0.01},
-        "queries_per_class": 10,
-    },
-    **{name: {"options": {"steps": 5, "test_steps": 5}} for name in ("maml", "fomaml")},
-    "maml_plus_plus": {"options": {"steps": 5, "test_steps": 5, "adapt_norm": False}},
-    "cavia": {"options": {"conditioning": "film", "head": "prototypes", "steps": 2, "test_steps": 2}},
-    "mann": {"options": {"own_rows": True, "rows": "task"}},
-    "relation": {"options": {"merge": "mean", "reduction": "normalised", "loss": "cross_entropy"}},
-    **{name: CLASSIFICATION for name, spec in LEARNERS.items() if issubclass(spec.cls, ClassTrained)},
-}
-"""Recipe fields of learners that are trained in another way. A semi-supervised learner uses the queries of a test
-task as its unlabelled images, so it sees more than the others."""
-FROM_SCRATCH = ("train_from_scratch",)
-"""Learners that do not use a pretrained network."""
-REFERENCE = "easyfsl"
 TIMED = 20
-
-
-@dataclass(frozen=True)
-class Unit:
-    """One measurement: a learner on an encoder, or the reference instead of an encoder."""
-
-    dataset: str
-    encoder: str
-    learner: str
-
-    def name(self, what: str) -> str:
-        """Name of a row."""
-        between = "" if self.encoder in ("conv4", REFERENCE) else f"{self.encoder.rsplit('_', 1)[-1]}/"
-        return f"learners/{self.learner}/{self.dataset}/{between}{what}"
-
-    @property
-    def last(self) -> str:
-        """The row that shows that the unit was measured."""
-        return self.name("reference" if self.encoder == REFERENCE else "episode_s")
-
-    def recipe(self, **training: Any) -> Recipe:
-        """The recipe of the learner."""
-        network = "conv4" if self.encoder == REFERENCE else self.encoder
-        px = SMALL if network in ("conv4", "resnet12") else LARGE
-        fields = OVERRIDES.get(self.learner, {})
-        settings = TrainingSettings(**fields.get("training", {}) | training)
-        encoder = EncoderSpec(network=network, px=px, trainable=0)
-        return Recipe(**fields | {"learner": self.learner, "encoder": encoder, "training": settings})
 
 
 def episode_s(learner: EpisodicLearner, data: Dataset, tasks: Sequence[Episode]) -> float:
@@ -122,7 +64,7 @@ def measure_learner(unit: Unit, settings: Settings) -> list[Row]:
     found: list[tuple[Scores, Scores]] = []
     steps, ended = [], []
     for seed in settings.seeds:
-        recipe = unit.recipe(seed=seed, **settings.training())
+        recipe = unit.recipe(settings.channels, seed=seed, **settings.training())
         learner = build_learner(recipe)
         encoder = recipe.encoder.model_copy(update=dict(find_learner(unit.learner).encoder))
         inputs = settings.inputs(unit.dataset, encoder)
@@ -154,7 +96,9 @@ def measure_reference(unit: Unit, settings: Settings) -> list[Row]:
     data, found, exact = settings.dataset(unit.dataset), [], 0.0
     tests, validations = data.test_tasks(settings.tests), data.validation_tasks(settings.validations)
     for seed in settings.seeds:
-        recipe = unit.recipe(seed=seed, max_steps=steps, validate_every=steps, patience=steps)
+        recipe = unit.recipe(
+            settings.channels, seed=seed, max_steps=steps, validate_every=steps, patience=steps
+        )
         inputs = settings.inputs(unit.dataset, recipe.encoder)
         exact = max(exact, float64_difference(recipe, data.source(inputs, recipe)))
         found.append(same_steps(recipe, data, inputs, tests, validations))
@@ -230,6 +174,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--steps", type=int, help="of training, at most")
     parser.add_argument("--meta-batch", type=int, help="episodes of a step; as in the recipes by default")
+    parser.add_argument("--channels", type=int, help="of networks from scratch; 64 by default")
     parser.add_argument("--checkpoints", type=Path, help="folder for trainings that go on after a kill")
     parser.add_argument("--seeds", default="0", help="of training; results are averaged over them")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
@@ -277,6 +222,7 @@ def main() -> None:
         options.shots,
         steps=options.steps,
         meta_batch=options.meta_batch,
+        channels=options.channels,
         checkpoints=options.checkpoints,
         split=split_of_one(options.class_split, datasets),
         rotates=options.rotations,

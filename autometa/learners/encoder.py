@@ -21,7 +21,7 @@ from autometa.core.budget import UNLIMITED, TimeBudget
 from autometa.core.chunks import in_chunks
 from autometa.core.machine import starts_cold
 from autometa.learners.frozen_part import FrozenPart, freeze_backbone, freeze_trunk, move_backbone
-from autometa.learners.networks import Conv4, ResNet12
+from autometa.learners.networks import Conv4, PointwiseConv2d, ResNet12
 from autometa.learners.storage import MEMORY, Storage
 
 SCRATCH = {"conv4": Conv4, "resnet12": ResNet12}
@@ -199,10 +199,10 @@ class FrozenEncoder(Encoder):
         self.frozen = None if spec.maps else freeze_backbone(backbone, spec.px)
         example = self.prepare(np.zeros((2, 3, spec.px, spec.px), np.uint8))
         channels = example.shape[1]
-        last = nn.Conv2d(ADAPTER_WIDTH, channels, 1)
+        last = PointwiseConv2d(ADAPTER_WIDTH, channels)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(cast(torch.Tensor, last.bias))
-        self.adapter = nn.Sequential(nn.Conv2d(channels, ADAPTER_WIDTH, 1), nn.ReLU(), last)
+        self.adapter = nn.Sequential(PointwiseConv2d(channels, ADAPTER_WIDTH), nn.ReLU(), last)
         self.shape = _measure_shape(self, example)
 
     def prepare(

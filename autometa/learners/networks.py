@@ -46,6 +46,18 @@ def join_blocks(blocks: list[nn.Module], drop_block: float) -> list[nn.Module]:
     return [*blocks[:-2], *(nn.Sequential(block, DropBlock(drop_block)) for block in blocks[-2:])]
 
 
+class PointwiseConv2d(nn.Conv2d):
+    """A 1×1 convolution as a matrix product: the same weights, and several times as fast on single vectors, above all
+    where gradients go through gradients, for which PyTorch transposes a convolution of the weights."""
+
+    def __init__(self, channels_in: int, channels: int, *, bias: bool = True) -> None:
+        super().__init__(channels_in, channels, 1, bias=bias)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """[n, c, h, w] → [n, channels, h, w]."""
+        return F.linear(maps.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)
+
+
 class ConvBlock(nn.Sequential):
     """3×3 convolution, batch norm, ReLU, and 2×2 max pooling where the map has room for it. ReLU comes last:
     the result is the same, on a quarter of the numbers."""

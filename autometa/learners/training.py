@@ -188,16 +188,19 @@ class Training:
 
     def _choose_episodes(self) -> ValidationEpisodes:
         """As many of the validation episodes as take a small share of the budget: ever more are tried, since
-        episodes share images and the cost does not grow with their number."""
+        episodes share images and the cost grows less than their number."""
         if self.settings.repeatable:
             return self._check_all_episodes()
         every, number = self.validation.episodes.episodes, PROBED
+        most_s = POLICY.one_validation_share * self._schedule.whole_s
         while number < len(every):
             elapsed = stopwatch(self.budget.clock)
             self.learner.validate(self.validation.inputs, ValidationEpisodes(every[:number]))
-            if GROWTH * elapsed() > POLICY.one_validation_share * self._schedule.whole_s:
-                self.report(f"{number} of {len(every)} validation episodes: they take {elapsed():.1f} s")
-                return ValidationEpisodes(every[:number])
+            took_s = elapsed()
+            if GROWTH * took_s > most_s:
+                fitting = min(max(number, int(number * most_s / took_s)), len(every))
+                self.report(f"{fitting} of {len(every)} validation episodes: {number} took {took_s:.1f} s")
+                return ValidationEpisodes(every[:fitting])
             number *= GROWTH
         return self.validation.episodes
 

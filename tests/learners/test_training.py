@@ -16,7 +16,7 @@ from training_cases import (
 )
 
 from autometa.core.errors import BudgetExhausted
-from autometa.evaluation.validation_episodes import Answer
+from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.learners.base import SCALE_FACTOR
 from autometa.learners.episodes import InputEpisodes
 from autometa.learners.patience import PERFECT
@@ -179,3 +179,17 @@ def test_of_states_that_are_equally_accurate_the_surest_is_kept(losses: list[flo
     record = training.run()
     assert record.steps == 2 * PERFECT  # what is surer is no reason to go on
     assert equal(state_of(training.learner), states[kept])
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize(("episode_s", "number"), [(0.01, 30), (0.25, 24), (1.0, 6), (3.0, 4)])
+def test_so_many_episodes_validate_as_take_their_share_of_the_time(episode_s: float, number: int) -> None:
+    training, clock, _ = slow_training(100, lambda _: 1.0, 0.0)
+    validate = training.learner.validate
+
+    def validate_each(inputs: torch.Tensor, episodes: ValidationEpisodes) -> Answer:
+        clock.now += episode_s * len(episodes.episodes)
+        return validate(inputs, episodes)
+
+    training.learner.validate = validate_each  # type: ignore[method-assign]
+    assert len(training.run().untrained.accuracies) == number

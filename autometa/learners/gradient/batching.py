@@ -36,8 +36,8 @@ ROOM_SHARE = 0.7
 GRAPH_TIMES = 4.0
 """Memory of the chunk of a graph, as a multiple of that of one task: a graph keeps it, and gains little from more."""
 TaskMode = Literal["loop", "cores", "vmap", "graph"]
-PROBED, ROUNDS = 4, 3
-"""Tasks by which the modes are measured, in so many rounds."""
+PROBED, ROUNDS, RACE_S = 4, 3, 1.0
+"""Tasks by which the modes are measured, in so many rounds, of which none begins after so many seconds on a CPU."""
 
 
 def is_uniform(episodes: InputEpisodes) -> bool:
@@ -203,9 +203,11 @@ def find_fastest(
         # `vmap` over convolutions was never faster on a CPU (`benchmarks/maml.py` has the row), and trying it takes
         # several times the memory
         return accumulate_on_cores
-    before = copy_gradients(learner)
+    before, race = copy_gradients(learner), stopwatch()
     times: dict[Accumulate, float] = {}
-    for _ in range(ROUNDS):
+    for round_ in range(ROUNDS):
+        if round_ and race() > RACE_S and not episodes.query.is_cuda:
+            break
         for accumulate in candidates:
             elapsed = stopwatch()
             accumulate(learner, few)  # ends with a loss on the CPU, so that a GPU has finished too

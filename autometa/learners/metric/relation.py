@@ -12,7 +12,7 @@ from autometa.heads import FeatureBatch
 from autometa.learners.base import Options
 from autometa.learners.encoder import Encoder
 from autometa.learners.metric.base import MetricLearner, Unlabelled
-from autometa.learners.networks import ConvBlock
+from autometa.learners.networks import ConvBlock, PointwiseConv2d
 
 WIDEST = 128
 """Maps with more channels are projected to 64 first."""
@@ -55,7 +55,7 @@ class Relation(MetricLearner):
         normalised = channels > WIDEST and options.reduction == "normalised"
         self.reduce: nn.Module = nn.Identity()
         if channels > WIDEST:
-            projection = nn.Conv2d(channels, CHANNELS, 1, bias=False)
+            projection = PointwiseConv2d(channels, CHANNELS, bias=False)
             self.reduce = nn.Sequential(projection, nn.BatchNorm2d(CHANNELS)) if normalised else projection
             channels = CHANNELS
         self.maps = (channels, *encoder.shape[1:])

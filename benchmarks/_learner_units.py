@@ -1,0 +1,69 @@
+"""What `learners.py` measures: each learner with its recipe on an encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from autometa.learners.encoder import EncoderSpec
+from autometa.learners.hooks import ClassTrained
+from autometa.learners.recipe import LEARNERS, Recipe
+from autometa.learners.training_settings import TrainingSettings
+from autometa.learners.transfer.classification import CLASSIFICATION_SPEC
+
+REFERENCE = "easyfsl"
+SMALL, LARGE = 28, 128
+"""Pixels of images for networks from scratch, and for pretrained ones."""
+CLASSIFICATION = {
+    "ways": CLASSIFICATION_SPEC.ways,
+    "shots": CLASSIFICATION_SPEC.shots,
+    "queries_per_class": CLASSIFICATION_SPEC.queries_per_class,
+}
+"""Learners that are trained by plain classification."""
+OVERRIDES: dict[str, dict[str, Any]] = {
+    "semi_supervised_prototypical": {"unlabelled_per_class": 5, "options": {"transductive": True}},
+    "reptile": {
+        "training": {"optimizer": "sgd", "learning_rate": 1.0, "clip": None},
+        "options": {"rate": 0.01},
+        "queries_per_class": 10,
+    },
+    **{name: {"options": {"steps": 5, "test_steps": 5}} for name in ("maml", "fomaml")},
+    "maml_plus_plus": {"options": {"steps": 5, "test_steps": 5, "adapt_norm": False}},
+    "cavia": {"options": {"conditioning": "film", "head": "prototypes", "steps": 2, "test_steps": 2}},
+    "mann": {"options": {"own_rows": True, "rows": "task"}},
+    "relation": {"options": {"merge": "mean", "reduction": "normalised", "loss": "cross_entropy"}},
+    **{name: CLASSIFICATION for name, spec in LEARNERS.items() if issubclass(spec.cls, ClassTrained)},
+}
+"""Recipe fields of learners that are trained in another way. A semi-supervised learner uses the queries of a test
+task as its unlabelled images, so it sees more than the others."""
+FROM_SCRATCH = ("train_from_scratch",)
+"""Learners that do not use a pretrained network."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One measurement: a learner on an encoder, or the reference instead of an encoder."""
+
+    dataset: str
+    encoder: str
+    learner: str
+
+    def name(self, what: str) -> str:
+        """Name of a row."""
+        between = "" if self.encoder in ("conv4", REFERENCE) else f"{self.encoder.rsplit('_', 1)[-1]}/"
+        return f"learners/{self.learner}/{self.dataset}/{between}{what}"
+
+    @property
+    def last(self) -> str:
+        """The row that shows that the unit was measured."""
+        return self.name("reference" if self.encoder == REFERENCE else "episode_s")
+
+    def recipe(self, channels: int | None = None, **training: Any) -> Recipe:
+        """The recipe of the learner, on a network from scratch of so many channels."""
+        network = "conv4" if self.encoder == REFERENCE else self.encoder
+        px = SMALL if network in ("conv4", "resnet12") else LARGE
+        fields = OVERRIDES.get(self.learner, {})
+        settings = TrainingSettings(**fields.get("training", {}) | training)
+        width = {} if channels is None else {"channels": channels}
+        encoder = EncoderSpec(network=network, px=px, trainable=0, **width)
+        return Recipe(**fields | {"learner": self.learner, "encoder": encoder, "training": settings})
