@@ -21,7 +21,7 @@ LEAST_BYTES = 10**9
 
 class EmbedOnCluster(RayExecutor[Part, Embedded]):
     """Embeds parts on the machines of a cluster. Weights and the images that are held travel once to a machine;
-    `embed` does a part there."""
+    `embed` does a part there. `lent`: places that other work has."""
 
     def __init__(
         self, ray: Any, needs: Needs, show: Callable[[str], None], embed: Callable[..., Embedded] = embed_part
@@ -33,6 +33,16 @@ class EmbedOnCluster(RayExecutor[Part, Embedded]):
         self._held: Any = None
         self._images = np.empty((0, 3, 1, 1), np.uint8)
         self._warming: list[Any] = []
+        self.lent = 0
+
+    @property
+    def held(self) -> Any:
+        """A reference to the images that every machine is given; None where there are none."""
+        return self._held
+
+    def capacity(self) -> int:
+        """Without the places that are `lent` to other work."""
+        return max(super().capacity() - self.lent, 0)
 
     @property
     def function(self) -> Callable[..., Embedded]:

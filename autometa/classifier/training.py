@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autometa.backbones import View
-from autometa.backbones.spread_features import SpreadFeatures
 from autometa.classifier.estimator import FewShotClassifier
 from autometa.classifier.held_out import score_held_out, without_scoring
-from autometa.classifier.machines import spread_over
+from autometa.classifier.machines import Machines, spread_over
 from autometa.classifier.options import FitOptions
 from autometa.classifier.reading import (
     MOST_SHOTS,
@@ -98,7 +97,7 @@ def fit_folder(
     InputError or ConfigError names the folder or the option that is wrong, and the fix.
     """
     budget = TimeBudget.of(options.time_budget - spent_s)
-    with spread_over(options.ray, report) as spread:  # first: with a wrong address, nothing is touched
+    with spread_over(options.ray, report) as machines:  # first: with a wrong address, nothing is touched
         folder = claim_folder(options.output, overwrite=options.overwrite)
         read = read_images(dataset, options, budget, report, on_progress)
         pool, held_out = read.pool, read.held_out
@@ -111,7 +110,7 @@ def fit_folder(
         model = folder if _is_enough(pool) else None
         if model is not None:
             learning = budget if held_out is None else without_scoring(budget)
-            figures |= _learn(pool, options, folder, learning, report, spread)
+            figures |= _learn(pool, options, folder, learning, report, machines)
     classifier = FewShotClassifier(model, preset=options.wanted)
     seen = _open_networks(model, options, read, report)
     known_bytes = folder_bytes(folder) if model else weight_bytes(seen)
@@ -173,10 +172,10 @@ def _learn(
     folder: Path,
     budget: TimeBudget,
     report: Report,
-    spread: SpreadFeatures | None,
+    machines: Machines,
 ) -> dict[str, Any]:
-    """Learn within the time, and leave the learner in `folder`; what accuracy to expect of it. `spread`: who embeds
-    images beside this process."""
+    """Learn within the time, and leave the learner in `folder`; what accuracy to expect of it. `machines`: who
+    works beside this process."""
     settings = settings_of(options)
     closing_s = CLOSING_S + CLOSING_SHARE * max(budget.left_s(), 0)
     learning = TimeBudget(budget.deadline - closing_s)
@@ -190,13 +189,16 @@ def _learn(
     gate: ServingGate | None = None
     if pool.classes < LEAST_TO_SEARCH:
         gate = make_gate(limits_of(options), test, limits, SIX_MODES)
-        if spread is not None:
+        if machines.spread is not None:
             report(
                 f"{pool.classes} classes are too few to search (from {LEAST_TO_SEARCH} on): all work is done here"
             )
         system = _open_fixed(gate, settings, test, limits, folder, report)
     else:
-        system = Controller(settings, test, limits, folder, report, start_s=0.0, spread=spread)
+        spread, trainers = machines.spread, machines.trainers
+        system = Controller(
+            settings, test, limits, folder, report, start_s=0.0, spread=spread, trainers=trainers
+        )
     system.bootstrap()
     try:
         told = system.run(pool).validation

@@ -10,6 +10,7 @@ AutometaError
 ├── UnwritableFile     a file cannot be written: the disk is full, read-only or broken (an OSError, too)
 ├── DataError          images or labels do not have the required form
 ├── Diverged           the loss of a training became NaN or infinite before anything was learned
+├── LostTraining       a training on another machine has ended without a result
 └── BrokenEnvironment  the installed packages do not fit together
 """
 
@@ -70,6 +71,10 @@ class DataError(AutometaError):
 
 class Diverged(AutometaError):
     """The loss of a training became NaN or infinite before the learner was better than at the start."""
+
+
+class LostTraining(AutometaError):
+    """A training on another machine has ended without a result. The message has the reason."""
 
 
 FAILURES = (

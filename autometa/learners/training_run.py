@@ -72,13 +72,19 @@ class TrainingListener:
     improved: Callable[[Answer], None] = lambda _: None
 
 
-def build_untrained(recipe: Recipe, test: EpisodeSpec, device: str = "cpu") -> TrainedLearner:
-    """The untrained learner of a recipe for tests of this form.
+def build_untrained(
+    recipe: Recipe,
+    test: EpisodeSpec,
+    device: str = "cpu",
+    weights: dict[str, torch.Tensor] | None = None,
+) -> TrainedLearner:
+    """The untrained learner of a recipe for tests of this form; `weights` of its backbone in place of the pretrained
+    ones.
 
     ConfigError for an unknown learner or option, or a backbone that cannot be split; WeightsError where weights are
     missing.
     """
-    fitted = TrainedLearner.untrained(recipe, device)
+    fitted = TrainedLearner.untrained(recipe, device, weights)
     if isinstance(fitted.learner, BalanceAware):
         fitted.learner.declare_balance(balanced=test.balanced)
     return fitted

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 
 from autometa.core.budget import MemoryBudget, TimeBudget
 from autometa.core.chunks import is_out_of_memory
@@ -67,8 +68,9 @@ def train_family(
     budget: TimeBudget,
     *,
     report: Callable[[str], None] = lambda _: None,
+    weights: dict[str, torch.Tensor] | None = None,
 ) -> TrainedLearner:
-    """The learner of a recipe, trained within the budget.
+    """The learner of a recipe, trained within the budget. `weights` of its backbone in place of the pretrained ones.
 
     BudgetExhausted where time or memory is too short, as soon as that is known; Diverged where the loss is no number
     and nothing better was found before; ConfigError where the backbone has no part that the family could train;
@@ -78,7 +80,7 @@ def train_family(
         raise DataError("there are no images to train on")
     test, shares = training_set.test, FAMILY_SHARES
     with memory_as_budget(recipe.learner):
-        fitted = build_untrained(recipe, test, training_set.device)
+        fitted = build_untrained(recipe, test, training_set.device, weights)
         _check_costs(recipe, measure_costs(fitted, training_set.images, test, budget), budget)
         inputs = training_set.images.inputs_for(fitted.learner.encoder, budget.share(shares.preparing))
         rng = np.random.default_rng(recipe.training.seed)

@@ -19,6 +19,7 @@ from autometa.evaluation.folds import draw_folds
 from autometa.planning.forecast import Forecast
 from autometa.planning.plan import Plan
 from autometa.planning.stage_log import JOURNAL
+from autometa.search.copy_orders import CopyOrders, TrainedOn, Trainers
 from autometa.search.draft import PortfolioDraft
 from autometa.search.evidence import Evidence
 from autometa.search.few_modes import choose_modes
@@ -44,6 +45,8 @@ class Opening:
     gate: ServingGate
     rng: np.random.Generator
     report: Callable[[str], None]
+    trainers: Trainers | None = None
+    """Who trains copies beside this process, on images that they were given."""
 
     def open_shop(
         self, pool: ImagePool, first: View, plan: Plan, checkpoint: Path | None, shared: SharedWork | None
@@ -67,7 +70,16 @@ class Opening:
         draft = PortfolioDraft(bench, Evidence(bench, self.test.episodes.balanced))
         self.gate.limit_modes(bench.modes)
         prices = Prices(draft, self.forecast, gate=self.gate if self.gate.limits else None)
-        return Shop(draft, prices, settings, gains, trainer, first)
+        orders = self._open_orders(trainer)
+        return Shop(draft, prices, settings, gains, trainer, first, orders)
+
+    def _open_orders(self, trainer: VariantTrainer) -> CopyOrders | None:
+        if self.trainers is None:
+            return None
+        pool, episodes, device = trainer.pool, self.test.episodes, self.forecast.shelf.device
+        classes = pool.dataset_of_class, pool.datasets
+        on = TrainedOn(trainer.rows, pool.labels, *classes, episodes, device, trainer.most_steps)
+        return CopyOrders(self.trainers, on, self.report)
 
     def _take_share(self, pool: ImagePool, first: View, plan: Plan) -> ImagePool:
         """The images to learn from: as many of each class as there is time for in several views, and memory."""

@@ -58,16 +58,22 @@ class Prices:
     """What the learner may cost those who use it (None: anything)."""
     trained_s: float | None = field(default=None, init=False)
     """Seconds that training a copy by classification took last."""
+    reserved_s: float = field(default=0.0, init=False)
+    """Seconds for taking in copies that are being trained elsewhere."""
 
     def seconds(self, purchase: Purchase) -> float:
         """Of a purchase, from now to what the evidence says of it."""
+        train_s = self.train_s(purchase) if purchase.kind == "trained" else 0.0
+        return self.take_in_s(purchase) + train_s
+
+    def take_in_s(self, purchase: Purchase) -> float:
+        """Of a purchase whose network is there: to embed the images, and to what the evidence says of it."""
         more, bench = 1, self.draft.bench
         if purchase.kind == "turned":
             more = purchase.orientations - bench.orientations[purchase.view]
         slowdown = self.forecast.policy.slowdown
         embed_s = slowdown * self.forecast.embed_s(purchase.view, more * len(bench.pool.images))
-        train_s = self.train_s(purchase) if purchase.kind == "trained" else 0.0
-        return embed_s + slowdown * self.draft.asked_s + train_s
+        return embed_s + slowdown * self.draft.asked_s
 
     def serving_s(self, purchase: Purchase) -> float:
         """By which a purchase makes meta-test longer."""
@@ -100,12 +106,10 @@ class Prices:
     def spare_s(self, further: Sequence[View] = ()) -> float:
         """That can be spent now so that the end of the run and meta-test, with `further` views, still fit."""
         views = self._with(further)
-        return self.forecast.spare_s(views, self._costs(views)) - self._end_s()
+        return self.forecast.spare_s(views, self._costs(views)) - self._end_s() - self.reserved_s
 
     def fits(self, purchase: Purchase, seconds: float) -> bool:
         """Whether there is time for a purchase and then for meta-test with it, and memory."""
-        if purchase.kind == "trained" and not self.train_s(purchase):
-            return False
         bench = self.draft.bench
         images = len(bench.pool.images) * purchase.orientations
         memory, views = self.forecast.limits.memory, self._with([purchase.view])
@@ -114,7 +118,7 @@ class Prices:
             needed = learning_bytes(self.forecast, purchase.view, bench.modes, 0, len(bench.pool.images))
         if not memory.fits(needed) or self.serving_bytes(views) > memory.total_bytes:
             return False
-        spare_s = seconds + self.offer_s + self._end_s()
+        spare_s = seconds + self.reserved_s + self.offer_s + self._end_s()
         return self.forecast.fits(views, learners=self._costs(views), spare_s=spare_s)
 
     def breaks(self, purchase: Purchase) -> Broken | None:

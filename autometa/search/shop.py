@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from autometa.backbones import TUNED, View, find_spec
+from autometa.backbones.embedding_parts import state_of
 from autometa.core.budget import TimeBudget, stopwatch
-from autometa.core.errors import FAILURES
+from autometa.core.errors import FAILURES, ConfigError, describe
 from autometa.core.settings import Settings
 from autometa.evaluation.accuracy import Scores
+from autometa.search.copy_orders import CopyOrder, CopyOrders
 from autometa.search.draft import PortfolioDraft
 from autometa.search.prices import Prices
 from autometa.search.purchases import Gains, Purchase, Receipt, list_purchases
@@ -17,12 +20,20 @@ from autometa.search.variant_training import VariantTrainer
 from autometa.search.weighing import compare_folds
 
 UNDONE = "worse, so undone"
-"""Note of a receipt."""
+LATE = "it came from elsewhere when no time was left for it"
+"""Notes of receipts."""
+LOOK_S = 0.5
+"""Between two looks at whether a copy has come, where there is nothing else to do."""
+
+
+Offer = tuple[Purchase, float, float]
+"""A purchase, its seconds from now on, and its expected gain."""
 
 
 @dataclass
 class Shop:
-    """Buys for one portfolio. `first`: the view that comes before all others."""
+    """Buys for one portfolio. `first`: the view that comes before all others; `orders`: copies that others train
+    meanwhile."""
 
     draft: PortfolioDraft
     prices: Prices
@@ -30,6 +41,7 @@ class Shop:
     gains: Gains
     trainer: VariantTrainer
     first: View
+    orders: CopyOrders | None = None
     receipts: list[Receipt] = field(default_factory=list, init=False)
 
     def why_ended(self) -> str:
@@ -53,13 +65,24 @@ class Shop:
             )
         return f"{made}; there is nothing more to buy"
 
-    def choose(self) -> tuple[Purchase, float, float] | None:
+    def choose(self) -> Offer | None:
         """The purchase with the largest expected gain per second, now and in meta-test, that there is time and memory
-        for, with its seconds now and its gain; None where none is left."""
+        for; None where none is left. What others have trained comes first; where nothing else is left, the rest of it
+        is waited for."""
+        self._order()
+        best = self._take_arrived(0.0) or self._find_best(self._list())
+        while best is None and self.orders is not None and self.orders.open and self.prices.spare_s() > 0:
+            best = self._take_arrived(LOOK_S)
+        return best
+
+    def _find_best(self, purchases: Sequence[Purchase]) -> Offer | None:
+        """Of these, those left out that are being trained elsewhere."""
         accuracies, weights = self._accuracies_alone(), self.draft.weights()
         least, best, best_rate = self.gains.least(accuracies), None, 0.0
-        for purchase in self._list():
-            if self.prices.breaks(purchase):
+        for purchase in purchases:
+            if self._is_ordered(purchase) or self.prices.breaks(purchase):
+                continue
+            if purchase.kind == "trained" and not self.prices.train_s(purchase):
                 continue
             gain = self.gains.expect(purchase, weights, accuracies)
             seconds = self.prices.seconds(purchase)
@@ -67,6 +90,51 @@ class Shop:
             if gain >= least and rate > best_rate and self.prices.fits(purchase, seconds):
                 best, best_rate = (purchase, seconds, gain), rate
         return best
+
+    def _is_ordered(self, purchase: Purchase) -> bool:
+        return self.orders is not None and purchase.kind == "trained" and purchase.view in self.orders.open
+
+    def _order(self) -> None:
+        """Have the best copies trained elsewhere, as long as there is a place."""
+        while self.orders is not None and self.orders.places:
+            best = self._find_best([purchase for purchase in self._list() if purchase.kind == "trained"])
+            if best is None:
+                return
+            purchase, _, _ = best
+            network, seconds = (
+                self.prices.forecast.shelf(purchase.view.backbone),
+                self.prices.train_s(purchase),
+            )
+            turned = self.gains.helped("turned")
+            order = CopyOrder(purchase.view, network.spec, seconds, turned, self.orders.on)
+            try:
+                self.orders.send(order, partial(state_of, network), self.prices.take_in_s(purchase))
+            except ConfigError as error:
+                self.orders.report(f"copies are trained here: {describe(error)}")
+                self.end_orders()
+                self.orders = None
+            else:
+                self.prices.reserved_s = self.orders.reserved_s
+
+    def _take_arrived(self, timeout_s: float) -> Offer | None:
+        """A copy that has come, if there is time left for it."""
+        view = self.orders.arrived(timeout_s) if self.orders is not None else None
+        if view is None or self.orders is None:
+            return None
+        self.prices.reserved_s = self.orders.reserved_s
+        purchase = Purchase("trained", view)
+        seconds = self.prices.take_in_s(purchase)
+        expected = self.gains.expect(purchase, self.draft.weights(), self._accuracies_alone())
+        if self.prices.fits(purchase, seconds):
+            return purchase, seconds, expected
+        self.receipts.append(Receipt(purchase, 0.0, expected, note=LATE))
+        return None
+
+    def end_orders(self) -> None:
+        """Wait for nothing more."""
+        if self.orders is not None:
+            self.orders.cancel()
+            self.prices.reserved_s = 0.0
 
     def buy(self, purchase: Purchase, seconds: float, expected: float) -> Receipt:
         """Make a purchase. One that fails or runs out of time is a receipt, too, and leaves the portfolio as it was;
@@ -121,13 +189,20 @@ class Shop:
         train = forecast.limits.train
         forecast.make_room()
         if purchase.kind == "trained":
-            elapsed = stopwatch()
-            within_s = self.prices.train_s(purchase)
-            turned = self.gains.helped("turned")
-            self.trainer.train(
-                purchase.view, TimeBudget(train.clock() + within_s, train.clock), turned=turned
-            )
-            if purchase.view.variant == TUNED:
-                self.prices.trained_s = elapsed()
+            self._train(purchase)
         budget = TimeBudget(train.clock() + self.prices.spare_s([purchase.view]), train.clock)
         self.draft.bench.take_in(purchase.view, purchase.orientations, budget)
+
+    def _train(self, purchase: Purchase) -> None:
+        """Put the copy on the shelf that others have trained, or train it."""
+        copy = self.orders.take(purchase.view) if self.orders is not None else None
+        if copy is not None:
+            self.trainer.adopt(purchase.view, copy.tensors())
+            self.trainer.step_memory = copy.step_memory
+            return
+        elapsed, clock = stopwatch(), self.prices.forecast.limits.train.clock
+        within_s = self.prices.train_s(purchase)
+        turned = self.gains.helped("turned")
+        self.trainer.train(purchase.view, TimeBudget(clock() + within_s, clock), turned=turned)
+        if purchase.view.variant == TUNED:
+            self.prices.trained_s = elapsed()

@@ -38,6 +38,7 @@ from autometa.planning.plan import Plan, make_plan
 from autometa.planning.serving_limits import ServingLimits
 from autometa.planning.stage_log import JOURNAL, StageLog
 from autometa.search import explanation
+from autometa.search.copy_orders import Trainers
 from autometa.search.equals import leave_out_equals
 from autometa.search.final_weights import FinalWeights, choose_weights
 from autometa.search.incumbent import Incumbent, Servable, Stage
@@ -57,7 +58,8 @@ class Controller:
     """One meta-training. `checkpoint` is the folder where valid learners are saved as soon as they are known (None:
     only the caller saves), beside the journal of an earlier run with which this one goes on; `report` gets a line
     for whoever watches; `start_s` is what starting a process with all imports takes; `policy` says how the time is
-    divided; `shared`: work in common with other runs; `spread`: who embeds images beside this process."""
+    divided; `shared`: work in common with other runs; `spread`: who embeds images beside this process,
+    `trainers`: who trains copies of networks."""
 
     settings: Settings
     test: TestSpec
@@ -68,6 +70,7 @@ class Controller:
     policy: TimePolicy = POLICY
     shared: SharedWork | None = None
     spread: SpreadFeatures | None = None
+    trainers: Trainers | None = None
 
     def __post_init__(self) -> None:
         self._shelf = BackboneShelf(Machine.detect().device, report=self.report, layers=self.settings.layers)
@@ -133,17 +136,22 @@ class Controller:
         if (broken := self._gate.broken_with([first])) is not None:
             self.report(f"no portfolio is made, as one of {first} alone is {broken}")
             return
-        opening = Opening(self.settings, self.test, self._forecast, self._gate, self._rng, self.report)
+        opening = Opening(
+            self.settings, self.test, self._forecast, self._gate, self._rng, self.report, self.trainers
+        )
         shop = opening.open_shop(pool, first, plan, self.checkpoint, self.shared)
         purchase = Purchase("view", first)
         self._buy(shop, purchase, shop.prices.seconds(purchase), 0.0)
         if not shop.draft.views:
             return  # nothing to serve with but the bootstrap
         self._offer(shop, "default")
-        while (offer := shop.choose()) is not None:
-            self._buy(shop, *offer)
-            if self._incumbent.is_due(self.policy.save_every_s):
-                self._offer(shop, "search")
+        try:
+            while (offer := shop.choose()) is not None:
+                self._buy(shop, *offer)
+                if self._incumbent.is_due(self.policy.save_every_s):
+                    self._offer(shop, "search")
+        finally:
+            shop.end_orders()
         self._conclude(shop)
 
     @cached_property
@@ -168,8 +176,8 @@ class Controller:
             if purchase.view in shop.draft.bench.orientations:
                 self._measure_single(purchase)
             self.stages.note(str(purchase), receipt.outcome())
-            if purchase.kind == "trained" and shop.trainer.memory:
-                self.stages.note(str(purchase), str(shop.trainer.memory))
+            if purchase.kind == "trained" and shop.trainer.step_memory:
+                self.stages.note(str(purchase), str(shop.trainer.step_memory))
         self.choices.add_trial(explanation.describe_trial(receipt, seconds))
         self.stages.append(receipt.record(), durable=True)
         self.report(f"bought {receipt}" if receipt.gain is not None else str(receipt))

@@ -13,8 +13,9 @@ from shop_cases import hard_pool, make_forecast
 from autometa.backbones import TUNED, View
 from autometa.core.budget import TimeBudget
 from autometa.core.errors import BudgetExhausted, TooLittleMemory
-from autometa.search import variant_training
-from autometa.search.variant_training import TUNED_STAGES, TURNS, VariantTrainer
+from autometa.search import copy_training
+from autometa.search.copy_training import TUNED_STAGES, TURNS
+from autometa.search.variant_training import VariantTrainer
 
 pytestmark = pytest.mark.usefixtures("eager_only")
 
@@ -53,13 +54,13 @@ def test_a_copy_is_trained_and_the_network_stays(tiny_backbone: str) -> None:
 def given_to_tuning(monkeypatch: pytest.MonkeyPatch, trainer: VariantTrainer, view: View) -> tuple[Any, Any]:
     """The images and labels that tuning is given."""
     given: list[Any] = []
-    tune = variant_training.tune_tail
+    tune = copy_training.tune_tail
 
     def listening(encoder: Any, images: Any, labels: torch.Tensor, *rest: Any) -> Any:
         given.extend([images.images, labels])
         return tune(encoder, images, labels, *rest)
 
-    monkeypatch.setattr(variant_training, "tune_tail", listening)
+    monkeypatch.setattr(copy_training, "tune_tail", listening)
     trainer.train(view, TimeBudget.of(60), turned=True)
     return given[0], given[1]
 
@@ -79,7 +80,7 @@ def test_turned_images_are_further_classes(tiny_backbone: str, monkeypatch: pyte
 def test_turned_images_are_left_out_where_memory_is_short(
     tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(variant_training, "TRAINING_BYTES", 0)
+    monkeypatch.setattr(copy_training, "TRAINING_BYTES", 0)
     trainer, view = make(tiny_backbone), View(tiny_backbone, 32, variant=TUNED)
     fits = 1.5 * TURNS * POOL.images[ROWS].nbytes
     monkeypatch.setattr(type(trainer.forecast.limits.memory), "fits", lambda _, n: n <= fits)
@@ -113,7 +114,7 @@ def test_fewer_stages_are_tuned_where_memory_is_short(
 ) -> None:
     lines = ["begin"]
     trainer, view = make(tiny_backbone, lines), View(tiny_backbone, 32, variant=TUNED)
-    tune, depths = variant_training.tune_tail, []
+    tune, depths = copy_training.tune_tail, []
 
     def shallow(encoder: Any, *rest: Any) -> Any:
         depths.append(len(encoder.tail))
@@ -121,10 +122,10 @@ def test_fewer_stages_are_tuned_where_memory_is_short(
             raise TooLittleMemory("tuning takes 9 MiB, 1 MiB are left")
         return tune(encoder, *rest)
 
-    monkeypatch.setattr(variant_training, "tune_tail", shallow)
+    monkeypatch.setattr(copy_training, "tune_tail", shallow)
     trainer.train(view, TimeBudget.of(60), turned=False)
     assert depths == [TUNED_STAGES, 1]
     assert any("fewer stages are tuned: tuning takes 9 MiB" in line for line in lines)
-    assert trainer.memory is not None and trainer.memory.measured_bytes is not None
+    assert trainer.step_memory is not None and trainer.step_memory.measured_bytes is not None
     trainer.train(View(tiny_backbone, 32, variant="prototypical"), TimeBudget.of(6), turned=False)
-    assert trainer.memory is not None, "families are planned, too"
+    assert trainer.step_memory is not None, "families are planned, too"
