@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autometa.backbones import CATALOGUE, BackboneSpec, View
-from autometa.backbones.embedding_parts import VERSIONS, State, start_up
+from autometa.backbones import CATALOGUE, BackboneSpec, View, build_backbone
+from autometa.backbones.embedding_parts import VERSIONS, State, start_up, state_of
 from autometa.core.budget import MemoryBudget, TimeBudget
 from autometa.core.errors import FAILURES, LostTraining, describe
 from autometa.data.episodes import EpisodeSpec
@@ -122,9 +122,11 @@ class CopyOrders:
         """Seconds to take in all that is on its way."""
         return sum(self.open.values())
 
-    def send(self, order: CopyOrder, state: Callable[[], State], take_in_s: float) -> None:
-        """Have a copy trained from these weights. ConfigError where the cluster takes nothing more."""
-        self.trainers.give(order.view.backbone, state)
+    def send(self, order: CopyOrder, take_in_s: float) -> None:
+        """Have a copy trained. ConfigError where the cluster takes nothing more, WeightsError where its network has
+        no weights here."""
+        name = order.view.backbone  # those on the shelf may be rounded
+        self.trainers.give(name, lambda: state_of(build_backbone(name, "cpu")))
         self.trainers.submit(order)
         self.open[order.view] = take_in_s
         self.report(f"{order}: elsewhere, for {order.seconds:.0f} s")

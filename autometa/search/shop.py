@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from autometa.backbones import TUNED, View, find_spec
-from autometa.backbones.embedding_parts import state_of
 from autometa.core.budget import TimeBudget, stopwatch
-from autometa.core.errors import FAILURES, ConfigError, describe
+from autometa.core.errors import FAILURES, ConfigError, WeightsError, describe
 from autometa.core.settings import Settings
 from autometa.evaluation.accuracy import Scores
 from autometa.search.copy_orders import CopyOrder, CopyOrders
@@ -101,15 +99,12 @@ class Shop:
             if best is None:
                 return
             purchase, _, _ = best
-            network, seconds = (
-                self.prices.forecast.shelf(purchase.view.backbone),
-                self.prices.train_s(purchase),
-            )
+            name, seconds = purchase.view.backbone, self.prices.train_s(purchase)
             turned = self.gains.helped("turned")
-            order = CopyOrder(purchase.view, network.spec, seconds, turned, self.orders.on)
+            order = CopyOrder(purchase.view, find_spec(name), seconds, turned, self.orders.on)
             try:
-                self.orders.send(order, partial(state_of, network), self.prices.take_in_s(purchase))
-            except ConfigError as error:
+                self.orders.send(order, self.prices.take_in_s(purchase))
+            except (ConfigError, WeightsError) as error:
                 self.orders.report(f"copies are trained here: {describe(error)}")
                 self.end_orders()
                 self.orders = None
