@@ -20,6 +20,8 @@ CLASSIFICATION = {
     "queries_per_class": CLASSIFICATION_SPEC.queries_per_class,
 }
 """Learners that are trained by plain classification."""
+LIKE_AUTHORS = {"adapt_norm": False, "norm": "per_step_transductive", "first_order_share": 0.0}
+"""Settings of the code of MAML++."""
 OVERRIDES: dict[str, dict[str, Any]] = {
     "semi_supervised_prototypical": {"unlabelled_per_class": 5, "options": {"transductive": True}},
     "reptile": {
@@ -28,7 +30,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "queries_per_class": 10,
     },
     **{name: {"options": {"steps": 5, "test_steps": 5}} for name in ("maml", "fomaml")},
-    "maml_plus_plus": {"options": {"steps": 5, "test_steps": 5, "adapt_norm": False}},
+    "maml_plus_plus": {"options": LIKE_AUTHORS | {"steps": 5, "test_steps": 5}},
     "cavia": {"options": {"conditioning": "film", "head": "prototypes", "steps": 2, "test_steps": 2}},
     "mann": {"options": {"own_rows": True, "rows": "task"}},
     "relation": {"options": {"merge": "mean", "reduction": "normalised", "loss": "cross_entropy"}},

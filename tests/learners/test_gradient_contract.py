@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ from learner_cases import (
 from autometa.learners.episodes import InputEpisodes, stack_episodes
 from autometa.learners.gradient import batching
 from autometa.learners.gradient.base import GradientLearner
-from autometa.learners.gradient.norm import TaskNorm
+from autometa.learners.gradient.norm import PER_STEP, NormMode, TaskNorm
 from autometa.learners.gradient.tasks import Task
 from autometa.learners.recipe import LEARNERS, Recipe, build_learner
 
@@ -92,10 +92,10 @@ def test_any_ways_and_shots(name: str, ways: int, shots: int, queries: int) -> N
 
 
 @every_learner
-@pytest.mark.parametrize("norm", ["transductive", "support", "per_step"])
+@pytest.mark.parametrize("norm", get_args(NormMode))
 def test_a_single_query_is_answered_and_learned_from(name: str, norm: str) -> None:
-    if (name, norm) == ("reptile", "per_step"):
-        pytest.skip("reptile has no queries in training that running statistics could come from")
+    if name == "reptile" and norm in PER_STEP:
+        pytest.skip("reptile has no scale and shift for each of its many steps")
     learner, episodes = quick(name, norm=norm, test_steps=2), image_episode(3, 1, 1)
     single = only_first_query(episodes)
     assert answer(learner, single).isfinite().all()

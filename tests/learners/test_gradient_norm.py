@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
@@ -71,6 +72,22 @@ def test_running_statistics_move_at_their_step_only() -> None:
         torch.testing.assert_close(norm.running_var[row], variance)
 
 
+@pytest.mark.parametrize("vectorised", [True, False])
+@pytest.mark.parametrize("recording", [True, False])
+def test_per_step_transductive_is_batch_norm_with_scale_and_shift_of_the_step(
+    recording: bool, vectorised: bool
+) -> None:
+    norm, x = norm_of("per_step_transductive"), maps(1)
+    norm.recording, norm.vectorised = recording, vectorised
+    for training in (True, False):
+        norm.train(training)
+        for step, row in ((0, 0), (2, 2), (7, 3)):
+            norm.step = step
+            expected = F.batch_norm(x, None, None, norm.weight[row], norm.bias[row], training=True)
+            torch.testing.assert_close(norm(x), expected, atol=1e-5, rtol=1e-5)
+    assert not list(norm.buffers())
+
+
 def test_running_statistics_do_not_move_in_evaluation() -> None:
     norm = norm_of("per_step").eval()
     for norm.recording in (True, False):
@@ -136,7 +153,7 @@ def _row(norm: TaskNorm) -> int:
     return min(norm.step, len(norm.weight) - 1)
 
 
-@pytest.mark.parametrize("mode", ["transductive", "support", "per_step"])
+@pytest.mark.parametrize("mode", get_args(NormMode))
 def test_a_trained_learner_can_be_copied(mode: NormMode) -> None:
     learner = built("maml", norm=mode, tasks="loop", test_steps=2).train()
     learner.accumulate(image_episode(3, 2, 2))
@@ -145,7 +162,7 @@ def test_a_trained_learner_can_be_copied(mode: NormMode) -> None:
     torch.testing.assert_close(copied.eval()(episodes), learner.eval()(episodes))
 
 
-@pytest.mark.parametrize("mode", ["transductive", "support", "per_step"])
+@pytest.mark.parametrize("mode", get_args(NormMode))
 def test_one_pixel_maps_and_a_single_query_are_no_trouble(mode: NormMode) -> None:
     learner = built("maml", SMALLEST.model_copy(update={"px": 8}), norm=mode, test_steps=2)
     episodes = only_first_query(image_episode(2, 1, 1))

@@ -12,11 +12,13 @@ from torch import nn
 
 from autometa.learners.networks import ConvBlock
 
-NormMode = Literal["transductive", "support", "per_step"]
+NormMode = Literal["transductive", "support", "per_step", "per_step_transductive"]
 """`transductive`: every set of images is normalised by its own statistics, so that an answer depends on all
 queries (what the MAML papers do). `support`: queries are normalised by the statistics of the support.
 `per_step`: queries are normalised by running statistics of past queries, with scale and shift, of their own for
-every inner step (Antoniou et al. 2019)."""
+every inner step, as Antoniou et al. (2019) describe it. `per_step_transductive`: scale and shift of their own for
+every inner step, but the statistics of each set itself, as the code of that paper does it."""
+PER_STEP = ("per_step", "per_step_transductive")
 Moments = tuple[torch.Tensor, torch.Tensor]
 """Mean and (biased) variance [c] of maps."""
 
@@ -61,7 +63,7 @@ class TaskNorm(nn.Module):
         super().__init__()
         self.mode, self.eps, self.momentum = mode, eps, momentum
         self.step, self.recording, self.vectorised = 0, True, False
-        shape = (steps + 1, channels) if mode == "per_step" else (channels,)
+        shape = (steps + 1, channels) if mode in PER_STEP else (channels,)
         self.weight, self.bias = nn.Parameter(torch.ones(shape)), nn.Parameter(torch.zeros(shape))
         if mode == "per_step":
             self.register_buffer("running_mean", torch.zeros(shape))
@@ -83,17 +85,19 @@ class TaskNorm(nn.Module):
                 mean.lerp_(maps.detach().mean((0, 2, 3)), self.momentum)
                 variance.lerp_(maps.detach().var((0, 2, 3)), self.momentum)
             return self.normalise_by_torch(maps, weight, bias)
+        weight, bias = self.weight, self.bias
+        if self.mode == "per_step_transductive":
+            step = min(self.step, len(weight) - 1)
+            weight, bias = weight[step], bias[step]
         if self.can_use_torch(maps):
-            return self.normalise_by_torch(maps, self.weight, self.bias)
-        scale, shift = self.affine(lambda: measure_moments(maps), self.weight)
+            return self.normalise_by_torch(maps, weight, bias)
+        scale, shift = self.affine(lambda: measure_moments(maps), weight, bias)
         return maps * scale[:, None, None] + shift[:, None, None]
 
     def can_use_torch(self, maps: torch.Tensor) -> bool:
         """Whether torch's own batch norm will do, which is faster where no gradients of gradients are needed, as for
         queries. It will not where its gradients are wrong, or where it refuses (a single number a channel)."""
-        return self.mode == "transductive" and not (
-            self.recording or self.vectorised or has_single_value(maps)
-        )
+        return self.mode != "support" and not (self.recording or self.vectorised or has_single_value(maps))
 
     def normalise_by_torch(
         self, maps: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
@@ -102,17 +106,17 @@ class TaskNorm(nn.Module):
         return F.batch_norm(maps, None, None, weight, bias, training=True, eps=self.eps)
 
     def affine(
-        self, measure: Callable[[], Moments], weight: torch.Tensor
+        self, measure: Callable[[], Moments], weight: torch.Tensor, bias: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Scale and shift [c] that normalise maps whose mean and variance `measure` gives, and then multiply them
-        by `weight`."""
-        if self.mode == "transductive" or self.recording or self.recorded is None:
+        by `weight` and add `bias`."""
+        if self.mode != "support" or self.recording or self.recorded is None:
             mean, variance = measure()
             self.recorded = (mean, variance) if self.mode == "support" else None
         else:
             mean, variance = self.recorded
         scale = weight * (variance + self.eps).rsqrt()
-        return scale, self.bias - mean * scale
+        return scale, bias - mean * scale
 
 
 class TaskBlock(nn.Module):
@@ -137,6 +141,7 @@ class TaskBlock(nn.Module):
         scale, shift = norm.affine(
             lambda: measure_moments_by_patches(maps, filters) if self._few else measure_moments(results),
             norm.weight * sign,
+            norm.bias,
         )
         if self._halves(results):
             results = F.max_pool2d(results, 2)
@@ -154,7 +159,7 @@ class TaskBlock(nn.Module):
 def replace_batch_norm(module: nn.Module, mode: NormMode, steps: int) -> None:
     """Replace every batch norm that is trained from scratch in `module` by a `TaskNorm`."""
     for name, child in module.named_children():
-        if isinstance(child, ConvBlock) and mode != "per_step":
+        if isinstance(child, ConvBlock) and mode not in PER_STEP:
             setattr(module, name, TaskBlock(child, mode))
         elif isinstance(child, nn.BatchNorm2d):
             setattr(module, name, TaskNorm(child.num_features, mode, steps, child.eps))
