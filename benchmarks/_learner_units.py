@@ -29,7 +29,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "options": {"rate": 0.01},
         "queries_per_class": 10,
     },
-    **{name: {"options": {"steps": 5, "test_steps": 5}} for name in ("maml", "fomaml")},
+    **{name: {"options": {"steps": 5, "test_steps": 5}} for name in ("maml", "fomaml", "meta_sgd")},
     "maml_plus_plus": {"options": LIKE_AUTHORS | {"steps": 5, "test_steps": 5}},
     "cavia": {"options": {"conditioning": "film", "head": "prototypes", "steps": 2, "test_steps": 2}},
     "mann": {"options": {"own_rows": True, "rows": "task"}},
