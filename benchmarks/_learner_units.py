@@ -38,6 +38,11 @@ OVERRIDES: dict[str, dict[str, Any]] = {
 }
 """Recipe fields of learners that are trained in another way. A semi-supervised learner uses the queries of a test
 task as its unlabelled images, so it sees more than the others."""
+ON_PRETRAINED: dict[str, dict[str, Any]] = {
+    **{name: {"rate": 1.0} for name in ("maml", "fomaml", "meta_sgd", "maml_plus_plus")},
+    "anil": {"rate": 1.0, "steps": 5, "test_steps": 5},
+}
+"""Options on a pretrained network, as in the bundles: its vectors are short, so a head moves far."""
 FROM_SCRATCH = ("train_from_scratch",)
 """Learners that do not use a pretrained network."""
 
@@ -64,7 +69,9 @@ class Unit:
         """The recipe of the learner, on a network from scratch of so many channels."""
         network = "conv4" if self.encoder == REFERENCE else self.encoder
         px = SMALL if network in ("conv4", "resnet12") else LARGE
-        fields = OVERRIDES.get(self.learner, {})
+        fields = dict(OVERRIDES.get(self.learner, {}))
+        if px == LARGE:
+            fields["options"] = fields.get("options", {}) | ON_PRETRAINED.get(self.learner, {})
         settings = TrainingSettings(**fields.get("training", {}) | training)
         width = {} if channels is None else {"channels": channels}
         encoder = EncoderSpec(network=network, px=px, trainable=0, **width)
