@@ -44,8 +44,8 @@ class FitOptions(ServingLimitOptions, WeightsOptions):
     )
     ray: str | None = option(
         None,
-        "Images are embedded on the machines of a Ray cluster, too: its address, or `auto`, or `local` for one on "
-        "this machine.",
+        "Images are embedded and copies of networks trained on the machines of a Ray cluster, too: its address, or "
+        "`auto`, or `local` for one on this machine.",
         metavar="ADDRESS",
         unset="all work on this machine, without Ray",
     )

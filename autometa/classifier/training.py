@@ -7,13 +7,11 @@ too few to learn from, pretrained backbones serve as they are.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from autometa.backbones import View
 from autometa.classifier.estimator import FewShotClassifier
@@ -29,9 +27,9 @@ from autometa.classifier.reading import (
     Report,
     read_images,
 )
+from autometa.classifier.remembering import Examples, Room, choose_examples
 from autometa.classifier.serving import (
     allowed_views,
-    fitting_rows,
     folder_bytes,
     hold_saved,
     limit_preset,
@@ -68,8 +66,6 @@ LEAST_TO_SEARCH = 6
 OWN_FILES = frozenset({RECORD, DESCRIPTION, JOURNAL, STAGES_FILE, CHOICES_FILE})
 MEMBER = FOLDER.format(name="")
 """What an earlier fit leaves in its folder, beside files of tensors."""
-REMEMBERED, REMEMBERED_IN_ALL = 20, 2000
-"""Examples that the saved classifier remembers, at most: of each class, and of all."""
 CLOSING_S, CLOSING_SHARE = 2.0, 0.1
 """Of the time budget: what remains to encode the examples and to write them, so much and this share."""
 
@@ -113,11 +109,9 @@ def fit_folder(
             figures |= _learn(pool, options, folder, learning, report, machines)
     classifier = FewShotClassifier(model, preset=options.wanted)
     seen = _open_networks(model, options, read, report)
-    known_bytes = folder_bytes(folder) if model else weight_bytes(seen)
-    each = min(max(REMEMBERED_IN_ALL // pool.classes, 1), REMEMBERED)
-    each = fitting_rows(seen, options.max_model_size, known_bytes, each, pool.classes)
-    images, names = _examples(pool, read.class_names, options.seed, each)
-    classifier.fit_on(seen, images, names)
+    room = Room(options.max_model_size, folder_bytes(folder) if model else weight_bytes(seen))
+    examples = Examples(pool, read.class_names, options.seed)
+    classifier.fit_on(seen, *choose_examples(seen, examples, room, budget, report))
     classifier.save(folder)
     if held_out is not None:
         figures["validation"] = score_held_out(seen.space, held_out, options.seed, budget, report)
@@ -237,12 +231,3 @@ def _plain_views(settings: Settings) -> tuple[View, ...]:
     WeightsError where none has weights here."""
     names = settings.backbones or find_backbones("auto")
     return (*(View(name, FORMAT_PX) for name in names), View(names[0], PX))
-
-
-def _examples(
-    pool: ImagePool, names: Sequence[str], seed: int, each: int
-) -> tuple[NDArray[np.uint8], list[str]]:
-    """At most `each` images of each class [n, px, px, 3], and the names of their classes."""
-    rng = np.random.default_rng(seed)
-    rows = np.sort(np.concatenate([rng.permutation(of_class)[:each] for of_class in pool.rows_of_class]))
-    return np.moveaxis(pool.images[rows], 1, -1), [names[label] for label in pool.labels[rows]]
