@@ -73,6 +73,7 @@ class Unit:
         if px == LARGE:
             fields["options"] = fields.get("options", {}) | ON_PRETRAINED.get(self.learner, {})
         settings = TrainingSettings(**fields.get("training", {}) | training)
-        width = {} if channels is None else {"channels": channels}
-        encoder = EncoderSpec(network=network, px=px, trainable=0, **width)
+        encoder = EncoderSpec(network=network, px=px, trainable=0)
+        if channels is not None:
+            encoder = encoder.model_copy(update={"channels": channels})
         return Recipe(**fields | {"learner": self.learner, "encoder": encoder, "training": settings})

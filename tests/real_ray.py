@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 ray = pytest.importorskip("ray", reason="Ray is not installed")
 ROOM, BESIDE = 2 * 10**9, 10**8
 """Bytes of a machine, and those for what units are sent."""
+PLACE = "UNITS_PLACE"
 MACHINE = {"num_cpus": 1, "memory": ROOM, "object_store_memory": BESIDE}
 
 
@@ -26,6 +28,13 @@ def one_machine(*modules: str) -> Iterator[Any]:
     yield made
     ray.shutdown()
     made.shutdown()
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A folder that units of work find by the variable `PLACE`."""
+    monkeypatch.setenv(PLACE, str(tmp_path))
+    return tmp_path
 
 
 def add(machines: Any) -> Any:

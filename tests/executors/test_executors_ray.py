@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from other_embedders import Willing
-from real_ray import ROOM, add, one_machine, ray
+from real_ray import PLACE, ROOM, add, one_machine, place, ray
 from synthetic import colour_pool
 
 import autometa
@@ -30,18 +30,12 @@ from autometa.core.budget import MemoryBudget, TimeBudget
 from autometa.core.errors import BudgetExhausted, ConfigError
 from autometa.executors.ray_cluster import Needs, connect
 
+__all__ = ["place"]
 pytestmark = [pytest.mark.medium, pytest.mark.xdist_group("ray"), pytest.mark.usefixtures("eager_only")]
 ROOT = Path(autometa.__file__).parents[1]
 MEMORY = MemoryBudget(8 * 2**30)
 POOL = colour_pool(classes=12, per_class=60)
 KEYS = list(range(len(POOL.images)))
-
-
-@pytest.fixture
-def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A folder that parts find by a variable."""
-    monkeypatch.setenv("PARTS_PLACE", str(tmp_path))
-    return tmp_path
 
 
 @pytest.fixture
@@ -77,7 +71,7 @@ def careful(own: Part, state: Any, images: np.ndarray, threads: int) -> Embedded
 
 def once_then_dies(own: Part, state: Any, images: np.ndarray, threads: int) -> Embedded:
     """Its process ends at the first try of the first part; the second one finds the mark of the first."""
-    mark = Path(os.environ["PARTS_PLACE"]) / "began"
+    mark = Path(os.environ[PLACE]) / "began"
     if own.number == 0 and not mark.exists():
         mark.touch()
         os._exit(1)
@@ -86,7 +80,7 @@ def once_then_dies(own: Part, state: Any, images: np.ndarray, threads: int) -> E
 
 def waits(own: Part, state: Any, images: np.ndarray, threads: int) -> Embedded:
     """Marks where it runs, and waits for a word to go on."""
-    place = Path(os.environ["PARTS_PLACE"])
+    place = Path(os.environ[PLACE])
     (place / f"on-{own.number}-{ray.get_runtime_context().get_node_id()}").touch()
     while not (place / "go").exists():
         time.sleep(0.05)

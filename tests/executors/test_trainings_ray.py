@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from other_embedders import Willing
-from real_ray import ROOM, add, one_machine
+from real_ray import PLACE, ROOM, add, one_machine, place
 from synthetic import colour_pool
 
 from autometa.backbones import CATALOGUE, TUNED, View
@@ -28,19 +28,13 @@ from autometa.search.cluster_trainers import TrainOnCluster
 from autometa.search.copy_orders import CopyOrder, CopyOrders, TrainedCopy, TrainedOn, train_copy
 from autometa.search.copy_training import CopyTraining
 
+__all__ = ["place"]
 pytestmark = [pytest.mark.medium, pytest.mark.xdist_group("ray"), pytest.mark.usefixtures("eager_only")]
 POOL = colour_pool(classes=15, per_class=8)
 EPISODES = EpisodeSpec(ways=(2, 4), shots=(1, 4), queries_per_class=3)
 ROWS = np.flatnonzero(POOL.labels % 3 > 0)
 STEPS, AGES = 15, 1e9
 ON = TrainedOn(ROWS, POOL.labels, POOL.dataset_of_class, POOL.datasets, EPISODES, "cpu", STEPS)
-
-
-@pytest.fixture
-def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A folder that trainings find by a variable."""
-    monkeypatch.setenv("TRAININGS_PLACE", str(tmp_path))
-    return tmp_path
 
 
 @pytest.fixture
@@ -84,7 +78,7 @@ def wait_for(orders: CopyOrders, seconds: float = 120.0) -> View | None:
 
 def dies_once(order: CopyOrder, *given: Any) -> TrainedCopy:
     """Its process ends at the first try; the second one finds the mark of the first."""
-    mark = Path(os.environ["TRAININGS_PLACE"]) / "began"
+    mark = Path(os.environ[PLACE]) / "began"
     if not mark.exists():
         mark.touch()
         os._exit(1)
@@ -92,7 +86,7 @@ def dies_once(order: CopyOrder, *given: Any) -> TrainedCopy:
 
 
 def never_ends(order: CopyOrder, *given: Any) -> TrainedCopy:
-    (Path(os.environ["TRAININGS_PLACE"]) / "began").touch()
+    (Path(os.environ[PLACE]) / "began").touch()
     while True:
         time.sleep(0.1)
 

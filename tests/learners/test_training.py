@@ -191,5 +191,5 @@ def test_so_many_episodes_validate_as_take_their_share_of_the_time(episode_s: fl
         clock.now += episode_s * len(episodes.episodes)
         return validate(inputs, episodes)
 
-    training.learner.validate = validate_each  # type: ignore[method-assign]
+    training.learner.validate = validate_each  # type: ignore[assignment,method-assign]
     assert len(training.run().untrained.accuracies) == number
