@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from shop_cases import hard_pool, make_forecast
+from synthetic import TickingClock
 
 from autometa.backbones import TUNED, View
 from autometa.core.budget import TimeBudget
@@ -91,7 +92,7 @@ def test_turned_images_are_left_out_where_memory_is_short(
 @pytest.mark.medium
 def test_a_family_trains_a_copy(tiny_backbone: str) -> None:
     trainer, view = make(tiny_backbone, ["begin"]), View(tiny_backbone, 32, variant="prototypical")
-    trainer.train(view, TimeBudget.of(6), turned=True)
+    trainer.train(view, TimeBudget.of(6, TickingClock(0.01)), turned=True)
     network = trainer.forecast.shelf(tiny_backbone, "prototypical")
     assert torch.isfinite(network.embed(POOL.images[:4], 32)).all()
 
@@ -127,5 +128,7 @@ def test_fewer_stages_are_tuned_where_memory_is_short(
     assert depths == [TUNED_STAGES, 1]
     assert any("fewer stages are tuned: tuning takes 9 MiB" in line for line in lines)
     assert trainer.step_memory is not None and trainer.step_memory.measured_bytes is not None
-    trainer.train(View(tiny_backbone, 32, variant="prototypical"), TimeBudget.of(6), turned=False)
+    trainer.train(
+        View(tiny_backbone, 32, variant="prototypical"), TimeBudget.of(6, TickingClock(0.01)), turned=False
+    )
     assert trainer.step_memory is not None, "families are planned, too"
