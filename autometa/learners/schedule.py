@@ -90,8 +90,10 @@ class TrainingSchedule:
         return self._trained_s >= self.validation_s / POLICY.validating_share
 
     def fits_step(self) -> bool:
-        """Whether a further step and its validation end in time."""
-        return self._budget.fits(POLICY.step_margin * (self.step_s + self.validation_s))
+        """Whether a further step and its validation end in time. Nothing is known of the first step: it is expected
+        to take as long as a validation."""
+        margin = POLICY.step_margin if self.steps else 1.0
+        return self._budget.fits(margin * self.step_s + POLICY.step_margin * self.validation_s)
 
     def check_worth(self, least_steps: int) -> None:
         """BudgetExhausted where the first steps, made just now, show that fewer than `least_steps` will fit."""

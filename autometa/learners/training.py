@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from autometa.core.budget import UNLIMITED, MemoryBudget, TimeBudget, stopwatch
-from autometa.core.errors import BudgetExhausted, DataError
+from autometa.core.errors import DataError
 from autometa.core.machine import starts_cold
 from autometa.core.time_policy import POLICY
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
@@ -25,9 +25,8 @@ from autometa.learners.patience import Patience
 from autometa.learners.schedule import TrainingSchedule, scale_rate
 from autometa.learners.training_memory import StepMemory, StepRecord
 from autometa.learners.training_settings import TrainingSettings
+from autometa.learners.trial_validation import Chosen, check_all_episodes, choose_episodes
 
-PROBED, GROWTH = 4, 5
-"""Episodes of the first trial validation, and how many times more the next one has."""
 OUT_OF_TIME = "the time is used"
 DIVERGED = "the loss is no number any more: lower the learning rate"
 
@@ -135,9 +134,12 @@ class Training:
             self._memory.plan(self.source)
         if starts_cold(self.device):
             self._make_first_calls()
-        self._episodes = self._choose_episodes()
         self._centring = Centring(self.learner, self.source, self.device)
-        self._untrained = self._best = self._measure()
+        chosen = self._choose_episodes()
+        self._episodes = chosen.episodes
+        if chosen.answer is not None:
+            self._schedule.add_validation(chosen.seconds)
+        self._untrained = self._best = chosen.answer or self._measure()
         self._best_state = copy.deepcopy(self.learner.state_dict())
         resumed = self.checkpoint and load_progress(self.checkpoint, self._module, self._optimizer)
         if resumed:
@@ -186,36 +188,11 @@ class Training:
         groups = [{"params": params, "full_rate": rate} for (_, rate), params in parts.items()]
         return build_optimizer(groups, settings)
 
-    def _choose_episodes(self) -> ValidationEpisodes:
-        """As many of the validation episodes as take a small share of the budget: ever more are tried, since
-        episodes share images and the cost grows less than their number."""
+    def _choose_episodes(self) -> Chosen:
+        every, budget = self.validation.episodes.episodes, self.budget
         if self.settings.repeatable:
-            return self._check_all_episodes()
-        every, number = self.validation.episodes.episodes, PROBED
-        most_s = POLICY.one_validation_share * self._schedule.whole_s
-        while number < len(every):
-            elapsed = stopwatch(self.budget.clock)
-            self.learner.validate(self.validation.inputs, ValidationEpisodes(every[:number]))
-            took_s = elapsed()
-            if GROWTH * took_s > most_s:
-                fitting = min(max(number, int(number * most_s / took_s)), len(every))
-                self.report(f"{fitting} of {len(every)} validation episodes: {number} took {took_s:.1f} s")
-                return ValidationEpisodes(every[:fitting])
-            number *= GROWTH
-        return self.validation.episodes
-
-    def _check_all_episodes(self) -> ValidationEpisodes:
-        """All validation episodes. BudgetExhausted where the first few show that they take more than there is."""
-        every = self.validation.episodes.episodes
-        elapsed = stopwatch(self.budget.clock)
-        self.learner.validate(self.validation.inputs, ValidationEpisodes(every[:PROBED]))
-        needed_s = elapsed() * len(every) / min(PROBED, len(every))
-        if not self.budget.fits(needed_s):
-            raise BudgetExhausted(
-                f"{len(every)} validation episodes take {needed_s:.0f} s, and a repeatable training takes all: set "
-                "validation_episodes to fewer, or give more time"
-            )
-        return self.validation.episodes
+            return check_all_episodes(self._answer, every, budget)
+        return choose_episodes(self._answer, every, budget, self._schedule.whole_s, self.report)
 
     def _resume(self, progress: Progress, best_state: dict[str, torch.Tensor]) -> None:
         """Go on from what a checkpoint holds."""
@@ -270,10 +247,13 @@ class Training:
     def _measure(self) -> Answer:
         """The learner's answer on the validation episodes, timed."""
         elapsed = stopwatch(self.budget.clock)
-        self._centring.update()
-        answer = self.learner.validate(self.validation.inputs, self._episodes)
+        answer = self._answer(self._episodes)
         self._schedule.add_validation(elapsed())
         return answer
+
+    def _answer(self, episodes: ValidationEpisodes) -> Answer:
+        self._centring.update()
+        return self.learner.validate(self.validation.inputs, episodes)
 
     def _validate(self) -> None:
         """Measure; keep the state if it is the best; write a checkpoint."""

@@ -16,8 +16,9 @@ from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.episodes import InputEpisodes
 from autometa.learners.recipe import Recipe, build_learner
-from autometa.learners.training import GROWTH, PROBED, Training
+from autometa.learners.training import Training
 from autometa.learners.training_settings import TrainingSettings
+from autometa.learners.trial_validation import GROWTH, PROBED
 
 SPEC = EpisodeSpec(ways=(5, 5), shots=(1, 3), queries_per_class=4)
 SMALL = EncoderSpec(network="conv4", px=8, channels=8, pools=2)
