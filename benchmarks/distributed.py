@@ -1,6 +1,6 @@
 """What judging on a Ray cluster costs beside its runs, and what clusters of up to 1,000 machines would do.
 
-    python benchmarks/distributed.py [--quick] [--json FILE]
+    python benchmarks/distributed.py [--quick] [--json FILE] [--simulate MS] [--plot FILE]
 
 `overhead_ms_per_trial`: milliseconds for each run beside what it does itself: sending it, taking its row and files,
 writing the ledger, on a cluster of one machine; `with_files`: and writing the files of 90 tasks. `bytes_per_trial`:
@@ -22,12 +22,13 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _cluster_simulation import simulate
+from _cluster_plot import draw_clusters
+from _cluster_simulation import Simulated, simulate
 from _learner_report import Report, Row, row
 
 from autometa.backbones import BackboneSpec
@@ -46,6 +47,8 @@ from autometa.judging.travel import pack
 NODES = (1, 2, 3)
 WORKERS = (1, 3, 10, 30, 100, 300, 1000)
 RUNS_EACH = 10
+EFFORT = {False: (300, 20, NODES), True: (50, 5, NODES[:2])}
+"""Idle runs, waiting runs of each machine, and numbers of machines; quick or not."""
 RUN_S, SPREAD = 150.0, 0.15
 """Seconds of a run with a budget of 180 s, and the standard deviation of their logarithm."""
 START_S = 20.0
@@ -160,27 +163,30 @@ def measure_efficiency(folder: Path, nodes: int, runs: int) -> float:
     return runs * WAIT_S / seconds
 
 
-def simulated_rows(overhead_s: float) -> Iterator[Row]:
+def simulate_all(overhead_s: float) -> list[Simulated]:
     """Clusters of all sizes with this overhead."""
+    found = []
     for workers in WORKERS:
         seconds = RUN_S * np.random.default_rng(workers).lognormal(0, SPREAD, RUNS_EACH * workers)
-        found = simulate(seconds.tolist(), workers, overhead_s, START_S)
-        note = f"judge busy {found.judge_load:.1%}, half done after {found.half_s:.0f} of {found.makespan_s:.0f} s"
+        found.append(simulate(seconds.tolist(), workers, overhead_s, START_S))
+    return found
+
+
+def simulated_rows(found: Sequence[Simulated]) -> Iterator[Row]:
+    """The rows of clusters of all sizes."""
+    for workers, each in zip(WORKERS, found, strict=True):
+        note = (
+            f"judge busy {each.judge_load:.1%}, half done after {each.half_s:.0f} of {each.makespan_s:.0f} s"
+        )
         name = f"distributed/simulated_workers_{workers}"
-        yield row(f"{name}/utilisation", found.utilisation, "share", 1.0, note=note)
-        yield row(f"{name}/judge_load", found.judge_load, "share")
+        yield row(f"{name}/utilisation", each.utilisation, "share", 1.0, note=note)
+        yield row(f"{name}/judge_load", each.judge_load, "share")
 
 
-def main() -> None:
-    """Parse the command line, measure, write."""
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to this file")
-    parser.add_argument("--quick", action="store_true", help="fewer runs, one and two machines")
-    asked = parser.parse_args()
+def measure(report: Report, *, quick: bool) -> float:
+    """Measure on clusters of this machine; seconds of a run that leaves files."""
     load_ray()
-    idle, waiting, nodes = (50, 5, NODES[:2]) if asked.quick else (300, 20, NODES)
-    report = Report(asked.json, f"{idle} idle runs, {waiting} a machine that wait {WAIT_S:g} s", resume=False)
+    idle, waiting, nodes = EFFORT[quick]
     with tempfile.TemporaryDirectory(prefix="distributed-") as scratch:
         idle_s, overhead_s, part_s, n_bytes = measure_overhead(Path(scratch), idle)
         report.add(
@@ -195,7 +201,32 @@ def main() -> None:
         for count in nodes:
             share = measure_efficiency(Path(scratch), count, waiting)
             report.add([row(f"distributed/nodes_{count}/efficiency", share, "share", 1.0)])
-    report.add(list(simulated_rows(overhead_s)))
+    return overhead_s
+
+
+def main() -> None:
+    """Parse the command line, measure, simulate, write."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to this file")
+    parser.add_argument("--quick", action="store_true", help="fewer runs, one and two machines")
+    parser.add_argument(
+        "--simulate",
+        type=float,
+        metavar="MS",
+        help="only simulate, with this overhead of a run; needs no Ray",
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw the simulation, as PNG")
+    asked = parser.parse_args()
+    idle, waiting, _ = EFFORT[asked.quick]
+    report = Report(asked.json, f"{idle} idle runs, {waiting} a machine that wait {WAIT_S:g} s", resume=False)
+    overhead_s = measure(report, quick=asked.quick) if asked.simulate is None else asked.simulate / 1000
+    found = simulate_all(overhead_s)
+    report.add(list(simulated_rows(found)))
+    if asked.plot:
+        draw_clusters(
+            asked.plot, WORKERS, found, f"runs of about {RUN_S:.0f} s, {1000 * overhead_s:.0f} ms each"
+        )
 
 
 if __name__ == "__main__":

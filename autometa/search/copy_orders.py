@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from autometa.backbones import CATALOGUE, BackboneSpec, View, build_backbone
 from autometa.backbones.embedding_parts import VERSIONS, State, start_up, state_of
 from autometa.core.budget import MemoryBudget, TimeBudget
-from autometa.core.errors import FAILURES, LostTraining, describe
+from autometa.core.errors import FAILURES, ConfigError, LostTraining, WeightsError, describe
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.images import ImagePool, Rows
 from autometa.executors.executor import Executor
@@ -103,19 +103,21 @@ def train_copy(
 
 @dataclass
 class CopyOrders:
-    """The orders of one search. `report` hears what trainings told, and whom they could not be given to."""
+    """The orders of one search. `report` hears what trainings told, and why nobody trains any more."""
 
     trainers: Trainers
     on: TrainedOn
     report: Callable[[str], None]
     open: dict[View, float] = field(default_factory=dict, init=False)
     """Copies that are being trained, and the seconds that are reserved for taking each of them in."""
+    ended: bool = field(default=False, init=False)
+    """Whether nothing is ordered any more."""
     _came: dict[View, TrainedCopy] = field(default_factory=dict, init=False)
 
     @property
     def places(self) -> int:
         """How many more trainings could begin now."""
-        return max(self.trainers.capacity() - len(self.open), 0)
+        return 0 if self.ended else max(self.trainers.capacity() - len(self.open), 0)
 
     @property
     def reserved_s(self) -> float:
@@ -123,11 +125,15 @@ class CopyOrders:
         return sum(self.open.values())
 
     def send(self, order: CopyOrder, take_in_s: float) -> None:
-        """Have a copy trained. ConfigError where the cluster takes nothing more, WeightsError where its network has
-        no weights here."""
+        """Have a copy trained, or end all orders where the cluster takes nothing more or the network has no weights
+        here."""
         name = order.view.backbone  # those on the shelf may be rounded
-        self.trainers.give(name, lambda: state_of(build_backbone(name, "cpu")))
-        self.trainers.submit(order)
+        try:
+            self.trainers.give(name, lambda: state_of(build_backbone(name, "cpu")))
+            self.trainers.submit(order)
+        except (ConfigError, WeightsError) as error:
+            self._give_up(error)
+            return
         self.open[order.view] = take_in_s
         self.report(f"{order}: elsewhere, for {order.seconds:.0f} s")
 
@@ -139,11 +145,19 @@ class CopyOrders:
             copy = self.trainers.wait(timeout_s)
         except TimeoutError:
             return None
+        except ConfigError as error:
+            self._give_up(error)
+            return None
         del self.open[copy.view]
         self._came[copy.view] = copy
         for line in copy.lines:
             self.report(f"elsewhere: {line}")
         return copy.view
+
+    def _give_up(self, error: Exception) -> None:
+        self.report(f"copies are trained here: {describe(error)}")
+        self.ended = True
+        self.cancel()
 
     def take(self, view: View) -> TrainedCopy | None:
         """A copy that has come, once; None where this one was not ordered. LostTraining where nothing came of it."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from autometa.backbones import TUNED, View, find_spec
 from autometa.core.budget import TimeBudget, stopwatch
-from autometa.core.errors import FAILURES, ConfigError, WeightsError, describe
+from autometa.core.errors import FAILURES
 from autometa.core.settings import Settings
 from autometa.evaluation.accuracy import Scores
 from autometa.search.copy_orders import CopyOrder, CopyOrders
@@ -102,21 +102,17 @@ class Shop:
             name, seconds = purchase.view.backbone, self.prices.train_s(purchase)
             turned = self.gains.helped("turned")
             order = CopyOrder(purchase.view, find_spec(name), seconds, turned, self.orders.on)
-            try:
-                self.orders.send(order, self.prices.take_in_s(purchase))
-            except (ConfigError, WeightsError) as error:
-                self.orders.report(f"copies are trained here: {describe(error)}")
-                self.end_orders()
-                self.orders = None
-            else:
-                self.prices.reserved_s = self.orders.reserved_s
+            self.orders.send(order, self.prices.take_in_s(purchase))
+            self.prices.reserved_s = self.orders.reserved_s
 
     def _take_arrived(self, timeout_s: float) -> Offer | None:
         """A copy that has come, if there is time left for it."""
-        view = self.orders.arrived(timeout_s) if self.orders is not None else None
-        if view is None or self.orders is None:
+        if self.orders is None:
             return None
+        view = self.orders.arrived(timeout_s)
         self.prices.reserved_s = self.orders.reserved_s
+        if view is None:
+            return None
         purchase = Purchase("trained", view)
         seconds = self.prices.take_in_s(purchase)
         expected = self.gains.expect(purchase, self.draft.weights(), self._accuracies_alone())

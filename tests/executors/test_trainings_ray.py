@@ -138,3 +138,16 @@ def test_a_training_without_time_is_a_result_with_its_reason(machines: Any, tiny
     assert wait_for(orders) is not None
     with pytest.raises(LostTraining, match="was not trained elsewhere"):
         orders.take(order_of(tiny_backbone).view)
+
+
+def takes_too_much(order: CopyOrder, *given: Any) -> TrainedCopy:
+    raise MemoryError("a process over its memory")
+
+
+def test_a_training_over_its_memory_is_a_result_with_its_reason(machines: Any, tiny_backbone: str) -> None:
+    orders, embedders, _ = joined(machines, takes_too_much)
+    orders.send(order_of(tiny_backbone), 1.0)
+    assert wait_for(orders) is not None
+    with pytest.raises(LostTraining, match="a process over its memory"):
+        orders.take(order_of(tiny_backbone).view)
+    assert (orders.places, embedders.capacity()) == (1, 2)

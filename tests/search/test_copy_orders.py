@@ -124,8 +124,23 @@ def test_what_is_lost_or_refused_elsewhere_leaves_the_portfolio_as_it_was(tiny_b
     full = OtherTrainers()
     full.full = True
     shop, lines = shop_with(tiny_backbone, full)
-    assert shop.choose() is not None and shop.orders is None
-    assert lines == ["copies are trained here: the store is full"]
+    assert shop.choose() is not None and not full.sent
+    assert shop.choose() is not None and lines == ["copies are trained here: the store is full"]
+
+
+def test_a_cluster_that_takes_nothing_more_costs_what_it_was_given(tiny_backbone: str) -> None:
+    trainers = OtherTrainers()
+    shop, lines = shop_with(tiny_backbone, trainers)
+
+    def refuse(timeout_s: float | None = None) -> TrainedCopy:
+        raise ConfigError("the cluster takes nothing more")
+
+    trainers.wait = refuse  # type: ignore[method-assign]
+    offer = shop.choose()
+    assert offer is not None and shop.prices.reserved_s == 0 and trainers.cancelled == 1
+    assert len(trainers.sent) == 1 and "copies are trained here: the cluster takes nothing more" in lines
+    shop.choose()
+    assert len(trainers.sent) == 1, "nothing is ordered any more"
 
 
 def test_nobody_waits_longer_than_the_budget_and_what_comes_too_late_is_left(tiny_backbone: str) -> None:
