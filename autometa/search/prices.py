@@ -109,7 +109,12 @@ class Prices:
         return self.forecast.spare_s(views, self._costs(views)) - self._end_s() - self.reserved_s
 
     def fits(self, purchase: Purchase, seconds: float) -> bool:
-        """Whether there is time for a purchase and then for meta-test with it, and memory."""
+        """Whether there is time for a purchase, for training it where it is trained, and then for meta-test with it,
+        and memory."""
+        return (purchase.kind != "trained" or self.train_s(purchase) > 0) and self.has_room(purchase, seconds)
+
+    def has_room(self, purchase: Purchase, seconds: float) -> bool:
+        """The same for a purchase whose network is there."""
         bench = self.draft.bench
         images = len(bench.pool.images) * purchase.orientations
         memory, views = self.forecast.limits.memory, self._with([purchase.view])

@@ -80,8 +80,6 @@ class Shop:
         for purchase in purchases:
             if self._is_ordered(purchase) or self.prices.breaks(purchase):
                 continue
-            if purchase.kind == "trained" and not self.prices.train_s(purchase):
-                continue
             gain = self.gains.expect(purchase, weights, accuracies)
             seconds = self.prices.seconds(purchase)
             rate = gain / (seconds + self.prices.serving_s(purchase))
@@ -116,7 +114,7 @@ class Shop:
         purchase = Purchase("trained", view)
         seconds = self.prices.take_in_s(purchase)
         expected = self.gains.expect(purchase, self.draft.weights(), self._accuracies_alone())
-        if self.prices.fits(purchase, seconds):
+        if self.prices.has_room(purchase, seconds):
             return purchase, seconds, expected
         self.receipts.append(Receipt(purchase, 0.0, expected, note=LATE))
         return None
