@@ -117,6 +117,7 @@ class Shop:
         if self.prices.has_room(purchase, seconds):
             return purchase, seconds, expected
         self.receipts.append(Receipt(purchase, 0.0, expected, note=LATE))
+        self.orders.report(str(self.receipts[-1]))
         return None
 
     def end_orders(self) -> None:
