@@ -20,6 +20,8 @@ from autometa.search.weighing import compare_folds
 UNDONE = "worse, so undone"
 LATE = "it came from elsewhere when no time was left for it"
 """Notes of receipts."""
+ORDER_SHARE = 0.5
+"""Of the time that could be spent now: what a training elsewhere may take, at least; it costs nothing here."""
 LOOK_S = 0.5
 """Between two looks at whether a copy has come, where there is nothing else to do."""
 
@@ -97,7 +99,8 @@ class Shop:
             if best is None:
                 return
             purchase, _, _ = best
-            name, seconds = purchase.view.backbone, self.prices.train_s(purchase)
+            name = purchase.view.backbone
+            seconds = max(self.prices.train_s(purchase), ORDER_SHARE * self.prices.spare_s())
             turned = self.gains.helped("turned")
             order = CopyOrder(purchase.view, find_spec(name), seconds, turned, self.orders.on)
             self.orders.send(order, self.prices.take_in_s(purchase))
