@@ -49,11 +49,6 @@ class EmbedOnCluster(RayExecutor[Part, Embedded]):
         """Does a part."""
         return self._embed
 
-    @property
-    def limit_s(self) -> float:
-        """Whoever waits has a deadline."""
-        return float("inf")
-
     def hold(self, images: NDArray[np.uint8]) -> None:
         """Put them into the store of objects, from which they are read in place."""
         self._held = self.put(np.ascontiguousarray(images))
@@ -93,9 +88,6 @@ class EmbedOnCluster(RayExecutor[Part, Embedded]):
         """Have processes start and import what embedding needs, while this one does something else."""
         task = self.ray.remote(start_up).options(**self.needs.options())
         self._warming = [task.remote(self.needs.cpus) for _ in range(self.capacity())]
-
-    def look(self, slots: int) -> None:
-        """Whoever waits looks at the capacity."""
 
 
 def needs_of_parts(ray: Any, device: str) -> Needs:

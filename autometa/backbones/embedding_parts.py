@@ -29,7 +29,7 @@ State = Mapping[str, NDArray[np.generic]]
 MOST_HELD = 3
 """Networks that a process keeps; the one that was used longest ago goes first."""
 VERSIONS = (
-    ("parts of images", "1"), ("torch", torch.__version__.partition("+")[0]), ("timm", timm.__version__)
+    ("parts of images", "2"), ("torch", torch.__version__.partition("+")[0]), ("timm", timm.__version__)
 )  # fmt: skip
 """What must be the same where a part is done: the number changes whenever this module does."""
 FOR_GOOD = 10**9
@@ -92,9 +92,8 @@ def state_of(backbone: Backbone) -> State:
 def embed_part(part: Part, state: State, images: NDArray[np.uint8], threads: int | None = None) -> Embedded:
     """Embed `images` uint8 [n, 3, h, w], or the rows of the part where they are those that all processes have, with
     the network of these weights, in so many threads. A failure is a result with its reason."""
-    for (name, there), asked in zip(VERSIONS, part.versions, strict=True):
-        if (name, there) != asked:
-            return Embedded(part.number, reason=f"{name} {there} is there, {asked[1]} here")
+    if differs := compare_versions(part.versions):
+        return Embedded(part.number, reason=differs)
     if threads is not None:
         start_up(threads)
     whole = stopwatch()
@@ -116,6 +115,14 @@ def embed_part(part: Part, state: State, images: NDArray[np.uint8], threads: int
         return Embedded(part.number, np.concatenate(batches), seconds, whole())
     except FAILURES as error:
         return Embedded(part.number, reason=describe(error))
+
+
+def compare_versions(asked: tuple[tuple[str, str], ...]) -> str:
+    """What is of another version in this process than where a unit of work comes from; nothing where all is equal."""
+    for (name, there), here in zip(VERSIONS, asked, strict=True):
+        if (name, there) != here:
+            return f"{name} {there} is there, {here[1]} here"
+    return ""
 
 
 def start_up(threads: int) -> None:

@@ -136,11 +136,10 @@ class RayExecutor(ABC, Generic[U, R]):
         """The result of a unit for which `function` has raised something; or it is raised here."""
 
     @property
-    @abstractmethod
     def limit_s(self) -> float:
-        """Seconds after which a unit counts as lost, wherever it waits."""
+        """Seconds after which a unit counts as lost, wherever it waits: none, where whoever waits has a deadline."""
+        return float("inf")
 
-    @abstractmethod
     def look(self, slots: int) -> None:
         """Hears before each wait how many units there is room for. It may raise where there is room for none."""
 

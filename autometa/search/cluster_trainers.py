@@ -26,11 +26,6 @@ class TrainOnCluster(RayExecutor[CopyOrder, TrainedCopy]):
         """Trains a copy."""
         return self._train
 
-    @property
-    def limit_s(self) -> float:
-        """Whoever waits has a deadline."""
-        return float("inf")
-
     def capacity(self) -> int:
         """All places but one; none where the images did not fit into the store of objects."""
         return max(super().capacity() - 1, 0) if self._embedders.held is not None else 0
@@ -62,9 +57,6 @@ class TrainOnCluster(RayExecutor[CopyOrder, TrainedCopy]):
     def raised(self, unit: CopyOrder, error: Exception | None) -> TrainedCopy:
         """A copy without weights."""
         return self.lost(unit, describe(error) if error else "it failed there")
-
-    def look(self, slots: int) -> None:
-        """Whoever waits looks at the capacity."""
 
     def cancel(self) -> None:
         """End the trainings that go on; their places are given back."""

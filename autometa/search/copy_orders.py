@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from autometa.backbones import CATALOGUE, BackboneSpec, View, build_backbone
-from autometa.backbones.embedding_parts import VERSIONS, State, start_up, state_of
+from autometa.backbones.embedding_parts import VERSIONS, State, compare_versions, start_up, state_of
 from autometa.core.budget import MemoryBudget, TimeBudget
 from autometa.core.errors import FAILURES, ConfigError, LostTraining, WeightsError, describe
 from autometa.data.episodes import EpisodeSpec
@@ -81,9 +81,8 @@ def train_copy(
 ) -> TrainedCopy:
     """Train a copy from these weights on images uint8 [n, 3, h, w], in so many threads and bytes of memory. A failure
     is a result with its reason."""
-    for (name, there), asked in zip(VERSIONS, order.versions, strict=True):
-        if (name, there) != asked:
-            return TrainedCopy(order.view, reason=f"{name} {there} is there, {asked[1]} here")
+    if differs := compare_versions(order.versions):
+        return TrainedCopy(order.view, reason=differs)
     start_up(threads)
     CATALOGUE.setdefault(order.spec.name, order.spec)  # whoever asks may have networks of its own
     on, lines = order.on, list[str]()

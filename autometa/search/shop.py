@@ -188,6 +188,7 @@ class Shop:
 
     def _train(self, purchase: Purchase) -> None:
         """Put the copy on the shelf that others have trained, or train it."""
+        self.trainer.step_memory = None  # of the copy before
         copy = self.orders.take(purchase.view) if self.orders is not None else None
         if copy is not None:
             self.trainer.adopt(purchase.view, copy.tensors())
