@@ -19,7 +19,7 @@ from ingestion.class_splits import VALID, ClassSplit, read_class_split
 class Settings:
     """What a result depends on besides its unit: seconds of training, its seeds, numbers of tasks and steps.
     `steps`, `meta_batch`: of a long training, whose state is kept in `checkpoints`; `channels` of networks from
-    scratch."""
+    scratch; `inner_steps` of gradient-based learners."""
 
     data: Path
     seconds: float
@@ -32,6 +32,7 @@ class Settings:
     steps: int | None = None
     meta_batch: int | None = None
     channels: int | None = None
+    inner_steps: int | None = None
     checkpoints: Path | None = None
     split: ClassSplit | None = None
     rotates: bool = False
@@ -43,6 +44,7 @@ class Settings:
         form += "" if self.steps is None else f", {self.steps} steps"
         form += "" if self.meta_batch is None else f", {self.meta_batch} episodes a step"
         form += "" if self.channels is None else f", {self.channels} channels"
+        form += "" if self.inner_steps is None else f", {self.inner_steps} inner steps"
         return f"{form}, {self.seconds:g} s, seeds {self.seeds}, {self.tests} + {self.validations} tasks"
 
     def training(self) -> dict[str, Any]:

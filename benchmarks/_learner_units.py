@@ -65,13 +65,18 @@ class Unit:
         """The row that shows that the unit was measured."""
         return self.name("reference" if self.encoder == REFERENCE else "episode_s")
 
-    def recipe(self, channels: int | None = None, **training: Any) -> Recipe:
-        """The recipe of the learner, on a network from scratch of so many channels."""
+    def recipe(
+        self, channels: int | None = None, inner_steps: int | None = None, **training: Any
+    ) -> Recipe:
+        """The recipe of the learner, on a network from scratch of so many channels; a gradient-based one makes so many
+        inner steps, in training and at test."""
         network = "conv4" if self.encoder == REFERENCE else self.encoder
         px = SMALL if network in ("conv4", "resnet12") else LARGE
         fields = dict(OVERRIDES.get(self.learner, {}))
         if px == LARGE:
             fields["options"] = fields.get("options", {}) | ON_PRETRAINED.get(self.learner, {})
+        if inner_steps is not None and LEARNERS[self.learner].family == "gradient":
+            fields["options"] = fields.get("options", {}) | {"steps": inner_steps, "test_steps": inner_steps}
         settings = TrainingSettings(**fields.get("training", {}) | training)
         encoder = EncoderSpec(network=network, px=px, trainable=0)
         if channels is not None:

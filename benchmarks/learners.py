@@ -64,7 +64,7 @@ def measure_learner(unit: Unit, settings: Settings) -> list[Row]:
     found: list[tuple[Scores, Scores]] = []
     steps, ended = [], []
     for seed in settings.seeds:
-        recipe = unit.recipe(settings.channels, seed=seed, **settings.training())
+        recipe = unit.recipe(settings.channels, settings.inner_steps, seed=seed, **settings.training())
         learner = build_learner(recipe)
         encoder = recipe.encoder.model_copy(update=dict(find_learner(unit.learner).encoder))
         inputs = settings.inputs(unit.dataset, encoder)
@@ -175,6 +175,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="of training, at most")
     parser.add_argument("--meta-batch", type=int, help="episodes of a step; as in the recipes by default")
     parser.add_argument("--channels", type=int, help="of networks from scratch; 64 by default")
+    parser.add_argument("--inner-steps", type=int, help="of gradient-based learners, in training and at test")
     parser.add_argument("--checkpoints", type=Path, help="folder for trainings that go on after a kill")
     parser.add_argument("--seeds", default="0", help="of training; results are averaged over them")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
@@ -223,6 +224,7 @@ def main() -> None:
         steps=options.steps,
         meta_batch=options.meta_batch,
         channels=options.channels,
+        inner_steps=options.inner_steps,
         checkpoints=options.checkpoints,
         split=split_of_one(options.class_split, datasets),
         rotates=options.rotations,
