@@ -39,10 +39,13 @@ OVERRIDES: dict[str, dict[str, Any]] = {
 """Recipe fields of learners that are trained in another way. A semi-supervised learner uses the queries of a test
 task as its unlabelled images, so it sees more than the others."""
 ON_PRETRAINED: dict[str, dict[str, Any]] = {
-    **{name: {"rate": 1.0} for name in ("maml", "fomaml", "meta_sgd", "maml_plus_plus")},
-    "anil": {"rate": 1.0, "steps": 5, "test_steps": 5},
+    **{name: {"options": {"rate": 1.0}} for name in ("maml", "meta_sgd", "maml_plus_plus")},
+    "fomaml": {"options": {"rate": 1.0}, "training": {"learning_rate": 3e-4}},
+    "anil": {"options": {"rate": 1.0, "steps": 5, "test_steps": 5}},
+    "lstm_meta_learner": {"options": {"rate": 0.9}, "training": {"learning_rate": 3e-4}},
+    "siamese": {"options": {"loss": "cross_entropy"}, "training": {"learning_rate": 3e-4}},
 }
-"""Options on a pretrained network, as in the bundles: its vectors are short, so a head moves far."""
+"""Fields on a pretrained network, as in the bundles, beside those above. Its vectors are short, so a head moves far."""
 FROM_SCRATCH = ("train_from_scratch",)
 """Learners that do not use a pretrained network."""
 
@@ -74,7 +77,8 @@ class Unit:
         px = SMALL if network in ("conv4", "resnet12") else LARGE
         fields = dict(OVERRIDES.get(self.learner, {}))
         if px == LARGE:
-            fields["options"] = fields.get("options", {}) | ON_PRETRAINED.get(self.learner, {})
+            for part, values in ON_PRETRAINED.get(self.learner, {}).items():
+                fields[part] = fields.get(part, {}) | values
         if inner_steps is not None and LEARNERS[self.learner].family == "gradient":
             fields["options"] = fields.get("options", {}) | {"steps": inner_steps, "test_steps": inner_steps}
         settings = TrainingSettings(**fields.get("training", {}) | training)

@@ -6,6 +6,7 @@ from api import Learner, MetaLearner, Predictor
 
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.recipe import Recipe
+from autometa.learners.training_settings import TrainingSettings
 from autometa.submission import AutoLearner, AutoPredictor, EpisodicMetaLearner
 
 
@@ -14,7 +15,8 @@ class MyMetaLearner(EpisodicMetaLearner, MetaLearner):
     recipe = Recipe(
         learner="lstm_meta_learner",
         encoder=EncoderSpec(network="tf_efficientnet_lite0", px=128),
-        options={"steps": 5, "test_steps": 5},
+        options={"rate": 0.9, "steps": 5, "test_steps": 5},
+        training=TrainingSettings(learning_rate=3e-4),
     )
 
 

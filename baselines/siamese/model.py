@@ -6,6 +6,7 @@ from api import Learner, MetaLearner, Predictor
 
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.recipe import Recipe
+from autometa.learners.training_settings import TrainingSettings
 from autometa.submission import AutoLearner, AutoPredictor, EpisodicMetaLearner
 
 
@@ -14,6 +15,8 @@ class MyMetaLearner(EpisodicMetaLearner, MetaLearner):
     recipe = Recipe(
         learner="siamese",
         encoder=EncoderSpec(network="tf_efficientnet_lite0", px=128),
+        options={"loss": "cross_entropy"},
+        training=TrainingSettings(learning_rate=3e-4),
     )
 
 

@@ -215,6 +215,15 @@ def test_siamese_loss_where_the_answer_is_known() -> None:
     assert loss.item() == pytest.approx((2 * (own + other) + wrong) / 6, rel=1e-5)
 
 
+def test_siamese_may_train_on_its_class_probabilities() -> None:
+    learner, batch = built("siamese", loss="cross_entropy"), numbered(2, 1, 2)
+    assert isinstance(learner, Siamese)
+    labels = torch.zeros(batch.query.shape[:2], dtype=torch.long)
+    p = learner.compare(batch)[0].exp()
+    expected = -(p[:, 0] / p.sum(1)).log().mean()
+    assert learner.embedded_loss(batch, None, labels).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
 def test_siamese_never_pairs_with_padding_or_another_episode() -> None:
     learner = built("siamese")
     assert isinstance(learner, Siamese)

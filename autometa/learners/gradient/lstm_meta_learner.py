@@ -97,16 +97,24 @@ class LSTMMetaLearner(GradientLearner):
         """Gates f and i for every coordinate of a parameter, after those of the `last` step (None: there was
         none)."""
         last = last or Gates(torch.ones_like(gradient), torch.full_like(gradient, self.options.rate))
-        sizes = [*preprocess_gradient(gradient), *preprocess_gradient(loss)]
-        seen, state = torch.stack([part.expand_as(gradient) for part in sizes], dim=-1), None
+        seen, state = [*preprocess_gradient(gradient), *preprocess_gradient(loss)], None
         if self.first is not None:
-            state = self.first(seen.flatten(0, -2), last.state)
-            seen = state[0].view(*gradient.shape, -1)
+            inputs = torch.stack([part.expand_as(gradient) for part in seen], dim=-1)
+            state = self.first(inputs.flatten(0, -2), last.state)
+            seen = list(state[0].view(*gradient.shape, -1).unbind(-1))
         forget, write = (
-            torch.sigmoid(gate(torch.cat([seen, torch.stack([value, before], dim=-1)], dim=-1)))[..., 0]
+            torch.sigmoid(_apply_to_parts(gate, [*seen, value, before]))
             for gate, before in ((self.forget, last.forget), (self.input, last.write))
         )
         return Gates(forget, write, state)
+
+
+def _apply_to_parts(layer: nn.Linear, parts: list[torch.Tensor]) -> torch.Tensor:
+    """A layer with one output, on inputs that come apart: stacking them would take most of the time."""
+    result = layer.bias[0]
+    for weight, part in zip(layer.weight[0], parts, strict=True):
+        result = result + weight * part
+    return result
 
 
 def preprocess_gradient(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

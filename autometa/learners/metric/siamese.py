@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,16 +22,26 @@ OF_NUMBERS, OF_LENGTH = 0.65, 0.4
 come from a batch norm, and of EfficientNet-lite0, in shares of `LENGTH` / √d."""
 
 
+class SiameseOptions(Options):
+    """Options of `Siamese`, explained there."""
+
+    loss: Literal["pairs", "cross_entropy"] = "pairs"
+
+
 class Siamese(MetricLearner):
     """p(x, x') = σ(W·|f(x) - f(x')| + b) that two images are of one class; a class gets the mean of p over
-    its support images (Koch et al. 2015). Trained on as many pairs of one class as of two.
+    its support images (Koch et al. 2015). Trained on as many `pairs` of one class as of two, as published, or by the
+    `cross_entropy` of the queries, whose class probabilities are these means, scaled to a sum of one.
 
     W starts with equal numbers, so that p falls with the absolute difference and the first answer is the class of the
     least mean difference: nearest mean, for one shot exactly. With random ones it is a guess.
     """
 
-    def __init__(self, encoder: Encoder, options: Options) -> None:
+    options_type = SiameseOptions
+
+    def __init__(self, encoder: Encoder, options: SiameseOptions) -> None:
         super().__init__(encoder, options)
+        self.by_pairs = options.loss == "pairs"
         self.same = nn.Linear(self.width, 1)
         nn.init.constant_(self.same.weight, -START / predict_difference(encoder))
         nn.init.constant_(self.same.bias, START)
@@ -51,8 +62,10 @@ class Siamese(MetricLearner):
     def embedded_loss(
         self, batch: FeatureBatch, unlabelled: Unlabelled | None, query_labels: torch.Tensor
     ) -> torch.Tensor:
-        """Binary cross-entropy of pairs of a query with a support image: for every query one of its own class
-        and one of another, drawn at random."""
+        """Cross-entropy of the queries, or the binary one of pairs of a query with a support image: for every query
+        one of its own class and one of another, drawn at random."""
+        if not self.by_pairs:
+            return super().embedded_loss(batch, unlabelled, query_labels)
         own = (query_labels[:, :, None] == batch.support_labels[:, None, :]) & batch.support_mask[:, None, :]
         other = ~own & batch.support_mask[:, None, :]
         asked = query_labels >= 0
