@@ -69,9 +69,9 @@ class Opening:
             settings = settings.model_copy(update={"tune_steps": 0, "families": ()})
         draft = PortfolioDraft(bench, Evidence(bench, self.test.episodes.balanced))
         self.gate.limit_modes(bench.modes)
-        prices = Prices(draft, self.forecast, gate=self.gate if self.gate.limits else None)
-        orders = self._open_orders(trainer)
-        return Shop(draft, prices, settings, gains, trainer, first, orders)
+        gate, orders = self.gate if self.gate.limits else None, self._open_orders(trainer)
+        prices = Prices(draft, self.forecast, gate=gate, orders=orders)
+        return Shop(draft, prices, settings, gains, trainer, first)
 
     def _open_orders(self, trainer: VariantTrainer) -> CopyOrders | None:
         if self.trainers is None:

@@ -11,6 +11,7 @@ from autometa.data.images import ImagePool
 from autometa.learners.trained import TrainedCosts
 from autometa.planning.forecast import PROBE_PX, Forecast
 from autometa.planning.serving_limits import Broken
+from autometa.search.copy_orders import CopyOrders
 from autometa.search.draft import PortfolioDraft
 from autometa.search.few_modes import learning_bytes
 from autometa.search.purchases import Purchase
@@ -56,10 +57,15 @@ class Prices:
     """Seconds that building and saving a learner took last."""
     gate: ServingGate | None = None
     """What the learner may cost those who use it (None: anything)."""
+    orders: CopyOrders | None = None
+    """Copies that others train meanwhile."""
     trained_s: float | None = field(default=None, init=False)
     """Seconds that training a copy by classification took last."""
-    reserved_s: float = field(default=0.0, init=False)
-    """Seconds for taking in copies that are being trained elsewhere."""
+
+    @property
+    def reserved_s(self) -> float:
+        """Seconds for taking in copies that are being trained elsewhere."""
+        return self.orders.reserved_s if self.orders is not None else 0.0
 
     def seconds(self, purchase: Purchase) -> float:
         """Of a purchase, from now to what the evidence says of it."""

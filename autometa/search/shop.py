@@ -32,8 +32,7 @@ Offer = tuple[Purchase, float, float]
 
 @dataclass
 class Shop:
-    """Buys for one portfolio. `first`: the view that comes before all others; `orders`: copies that others train
-    meanwhile."""
+    """Buys for one portfolio. `first`: the view that comes before all others."""
 
     draft: PortfolioDraft
     prices: Prices
@@ -41,8 +40,12 @@ class Shop:
     gains: Gains
     trainer: VariantTrainer
     first: View
-    orders: CopyOrders | None = None
     receipts: list[Receipt] = field(default_factory=list, init=False)
+
+    @property
+    def orders(self) -> CopyOrders | None:
+        """Copies that others train meanwhile."""
+        return self.prices.orders
 
     def why_ended(self) -> str:
         """Why nothing more was bought, for people."""
@@ -104,14 +107,12 @@ class Shop:
             turned = self.gains.helped("turned")
             order = CopyOrder(purchase.view, find_spec(name), seconds, turned, self.orders.on)
             self.orders.send(order, self.prices.take_in_s(purchase))
-            self.prices.reserved_s = self.orders.reserved_s
 
     def _take_arrived(self, timeout_s: float) -> Offer | None:
         """A copy that has come, if there is time left for it."""
         if self.orders is None:
             return None
         view = self.orders.arrived(timeout_s)
-        self.prices.reserved_s = self.orders.reserved_s
         if view is None:
             return None
         purchase = Purchase("trained", view)
@@ -127,7 +128,6 @@ class Shop:
         """Wait for nothing more."""
         if self.orders is not None:
             self.orders.cancel()
-            self.prices.reserved_s = 0.0
 
     def buy(self, purchase: Purchase, seconds: float, expected: float) -> Receipt:
         """Make a purchase. One that fails or runs out of time is a receipt, too, and leaves the portfolio as it was;

@@ -72,7 +72,7 @@ def shop_with(backbone: str, trainers: OtherTrainers | None, **given: Any) -> tu
         on = TrainedOn(
             shop.trainer.rows, POOL.labels, POOL.dataset_of_class, POOL.datasets, TEST.episodes, "cpu", STEPS
         )
-        shop.orders = CopyOrders(trainers, on, lines.append)
+        shop.prices.orders = CopyOrders(trainers, on, lines.append)
     shop.buy(Purchase("view", shop.first), 1.0, 0.01)
     shop.prices.trained_s = AGES  # so that a training may take as long
     return shop, lines
