@@ -97,22 +97,27 @@ class LSTMMetaLearner(GradientLearner):
         """Gates f and i for every coordinate of a parameter, after those of the `last` step (None: there was
         none)."""
         last = last or Gates(torch.ones_like(gradient), torch.full_like(gradient, self.options.rate))
-        seen, state = [*preprocess_gradient(gradient), *preprocess_gradient(loss)], None
+        seen, vectors, state = [*preprocess_gradient(gradient), *preprocess_gradient(loss)], None, None
         if self.first is not None:
             inputs = torch.stack([part.expand_as(gradient) for part in seen], dim=-1)
             state = self.first(inputs.flatten(0, -2), last.state)
-            seen = list(state[0].view(*gradient.shape, -1).unbind(-1))
+            seen, vectors = [], state[0].view(*gradient.shape, -1)
         forget, write = (
-            torch.sigmoid(_apply_to_parts(gate, [*seen, value, before]))
+            torch.sigmoid(_apply_to_parts(gate, vectors, [*seen, value, before]))
             for gate, before in ((self.forget, last.forget), (self.input, last.write))
         )
         return Gates(forget, write, state)
 
 
-def _apply_to_parts(layer: nn.Linear, parts: list[torch.Tensor]) -> torch.Tensor:
-    """A layer with one output, on inputs that come apart: stacking them would take most of the time."""
-    result = layer.bias[0]
-    for weight, part in zip(layer.weight[0], parts, strict=True):
+def _apply_to_parts(
+    layer: nn.Linear, vectors: torch.Tensor | None, parts: list[torch.Tensor]
+) -> torch.Tensor:
+    """A layer with one output [...] on `vectors` [..., k], where there are any, and further numbers, `parts` [...]:
+    stacking those would take most of the time."""
+    weights, result = layer.weight[0], layer.bias[0]
+    if vectors is not None:
+        result = result + vectors @ weights[: -len(parts)]
+    for weight, part in zip(weights[-len(parts) :], parts, strict=True):
         result = result + weight * part
     return result
 
