@@ -40,12 +40,17 @@ OVERRIDES: dict[str, dict[str, Any]] = {
 task as its unlabelled images, so it sees more than the others."""
 ON_PRETRAINED: dict[str, dict[str, Any]] = {
     **{name: {"options": {"rate": 1.0}} for name in ("maml", "meta_sgd", "maml_plus_plus")},
-    "fomaml": {"options": {"rate": 1.0}, "training": {"learning_rate": 3e-4}},
+    "fomaml": {"options": {"rate": 0.1, "head": "prototypes"}, "training": {"learning_rate": 3e-4}},
     "anil": {"options": {"rate": 1.0, "steps": 5, "test_steps": 5}},
-    "lstm_meta_learner": {"options": {"rate": 0.9}, "training": {"learning_rate": 3e-4}},
+    "reptile": {
+        "options": {"rate": 3e-4, "test_steps": 5, "head": "prototypes"},
+        "training": {"optimizer": "adam", "learning_rate": 1e-3},
+    },
+    "lstm_meta_learner": {"options": {"head": "prototypes"}, "training": {"learning_rate": 3e-4}},
     "siamese": {"options": {"loss": "cross_entropy"}, "training": {"learning_rate": 3e-4}},
 }
-"""Fields on a pretrained network, as in the bundles, beside those above. Its vectors are short, so a head moves far."""
+"""Fields on a pretrained network, as in the bundles, beside those above. Its vectors are short, so a head moves far.
+Gradients of first order do not see that a head comes from the images, unless it starts as their prototypes."""
 FROM_SCRATCH = ("train_from_scratch",)
 """Learners that do not use a pretrained network."""
 

@@ -15,7 +15,8 @@ class MyMetaLearner(EpisodicMetaLearner, MetaLearner):
     recipe = Recipe(
         learner="reptile",
         encoder=EncoderSpec(network="tf_efficientnet_lite0", px=128),
-        training=TrainingSettings(optimizer="sgd", learning_rate=1.0, clip=None),
+        options={"rate": 3e-4, "test_steps": 5, "head": "prototypes"},
+        training=TrainingSettings(optimizer="adam", learning_rate=1e-3, clip=None),
         queries_per_class=10,
     )
 
