@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from autometa.core.errors import FAILURES, describe
-from autometa.executors.executor import Executor, Sequential, Threads
+from autometa.executors.executor import Executor, Threads
 from autometa.judging.ledger import Row
 from autometa.judging.submissions import Unit
 
@@ -14,11 +14,6 @@ Play = Callable[[Unit], Row | None]
 """Does a run; None if somebody stopped it, so that it is to be done again."""
 RunExecutor = Executor[Unit, Row | None]
 """Does runs. All units are submitted before the first `wait`."""
-
-
-def one_by_one(play: Play) -> Sequential[Unit, Row | None]:
-    """One run after the other, in the thread that waits."""
-    return Sequential(partial(played, play))
 
 
 def in_threads(play: Play, jobs: int, stop: Callable[[], None]) -> Threads[Unit, Row | None]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from autometa.executors.executor import Sequential
+from autometa.judging.executor import Play, played
 from autometa.judging.judge import list_units
 from autometa.judging.ledger import Identity, Ledger, Row
 from autometa.judging.submissions import Submission, Unit
@@ -39,6 +42,11 @@ def made_up(unit: Unit) -> Row:
         wall_s=10.0,
         machine="2 cores",
     )
+
+
+def one_by_one(play: Play) -> Sequential[Unit, Row | None]:
+    """One run after the other, in the thread that waits."""
+    return Sequential(partial(played, play))
 
 
 def opened(file: Path) -> Ledger:

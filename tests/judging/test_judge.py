@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_up_runs import IDENTITY, SKILL, TASKS, made_up, opened, submissions, units
+from made_up_runs import IDENTITY, SKILL, TASKS, made_up, one_by_one, opened, submissions, units
 
 from autometa.core.errors import ConfigError
-from autometa.judging.executor import in_threads, one_by_one
+from autometa.judging.executor import in_threads
 from autometa.judging.judge import judge, list_units, missing_units
 from autometa.judging.ledger import Ledger, LedgerFull, Row
 from autometa.judging.submissions import Unit

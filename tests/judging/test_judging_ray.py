@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_runs import made_up, opened
+from made_up_runs import made_up, one_by_one, opened
 from real_ray import ROOM, add, one_machine, ray
 from test_judging_cluster import made_units, play
 
@@ -21,7 +21,6 @@ import autometa
 from autometa.core.errors import ConfigError
 from autometa.executors.ray_cluster import Needs, connect
 from autometa.judging.cluster import Cluster
-from autometa.judging.executor import one_by_one
 from autometa.judging.guest import Job, Played
 from autometa.judging.judge import judge
 from autometa.judging.ledger import Row
