@@ -73,9 +73,7 @@ class Unit:
         """The row that shows that the unit was measured."""
         return self.name("reference" if self.encoder == REFERENCE else "episode_s")
 
-    def recipe(
-        self, channels: int | None = None, inner_steps: int | None = None, **training: Any
-    ) -> Recipe:
+    def recipe(self, channels: int | None = None, inner_steps: int | None = None, **training: Any) -> Recipe:
         """The recipe of the learner, on a network from scratch of so many channels; a gradient-based one makes so many
         inner steps, in training and at test."""
         network = "conv4" if self.encoder == REFERENCE else self.encoder
