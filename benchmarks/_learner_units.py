@@ -74,8 +74,8 @@ class Unit:
         return self.name("reference" if self.encoder == REFERENCE else "episode_s")
 
     def recipe(self, channels: int | None = None, inner_steps: int | None = None, **training: Any) -> Recipe:
-        """The recipe of the learner, on a network from scratch of so many channels; a gradient-based one makes so many
-        inner steps, in training and at test."""
+        """The recipe of the learner, on a network from scratch of so many channels; a gradient-based one makes so
+        many inner steps, in training and at test."""
         network = "conv4" if self.encoder == REFERENCE else self.encoder
         px = SMALL if network in ("conv4", "resnet12") else LARGE
         fields = dict(OVERRIDES.get(self.learner, {}))
