@@ -41,7 +41,10 @@ task as its unlabelled images, so it sees more than the others."""
 ON_PRETRAINED: dict[str, dict[str, Any]] = {
     **{name: {"options": {"rate": 1.0}} for name in ("maml", "meta_sgd", "maml_plus_plus")},
     "fomaml": {"options": {"rate": 0.1, "head": "prototypes"}, "training": {"learning_rate": 3e-4}},
-    "anil": {"options": {"rate": 1.0, "steps": 5, "test_steps": 5}},
+    "anil": {
+        "options": {"rate": 0.1, "steps": 5, "test_steps": 5, "head": "prototypes"},
+        "training": {"learning_rate": 3e-4},
+    },
     "reptile": {
         "options": {"rate": 3e-4, "test_steps": 5, "head": "prototypes"},
         "training": {"optimizer": "adam", "learning_rate": 1e-3},
@@ -50,7 +53,8 @@ ON_PRETRAINED: dict[str, dict[str, Any]] = {
     "siamese": {"options": {"loss": "cross_entropy"}, "training": {"learning_rate": 3e-4}},
 }
 """Fields on a pretrained network, as in the bundles, beside those above. Its vectors are short, so a head moves far.
-Gradients of first order do not see that a head comes from the images, unless it starts as their prototypes."""
+Gradients of first order do not see that a head comes from the images, unless it starts as their prototypes; where the
+head alone moves, a start from them gains more, too."""
 FROM_SCRATCH = ("train_from_scratch",)
 """Learners that do not use a pretrained network."""
 

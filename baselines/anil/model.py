@@ -6,6 +6,7 @@ from api import Learner, MetaLearner, Predictor
 
 from autometa.learners.encoder import EncoderSpec
 from autometa.learners.recipe import Recipe
+from autometa.learners.training_settings import TrainingSettings
 from autometa.submission import AutoLearner, AutoPredictor, EpisodicMetaLearner
 
 
@@ -14,7 +15,8 @@ class MyMetaLearner(EpisodicMetaLearner, MetaLearner):
     recipe = Recipe(
         learner="anil",
         encoder=EncoderSpec(network="tf_efficientnet_lite0", px=128),
-        options={"rate": 1.0, "steps": 5, "test_steps": 5},
+        options={"rate": 0.1, "steps": 5, "test_steps": 5, "head": "prototypes"},
+        training=TrainingSettings(learning_rate=3e-4),
     )
 
 
