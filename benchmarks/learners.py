@@ -57,6 +57,11 @@ def episode_s(learner: EpisodicLearner, data: Dataset, tasks: Sequence[Episode])
     return float(np.median(times))
 
 
+def paired_gain(after: Scores, before: Scores) -> dict[str, float]:
+    """Points that answers to the same tasks are better by, and the interval of that over tasks."""
+    return {"points": float((after - before).mean()), "points_ci95": interval95(after - before)}
+
+
 def measure_learner(unit: Unit, settings: Settings) -> list[Row]:
     """Accuracies on the test tasks before and after training, averaged over seeds; seconds of an episode."""
     data = settings.dataset(unit.dataset)
@@ -81,11 +86,18 @@ def measure_learner(unit: Unit, settings: Settings) -> list[Row]:
     note = f"{', '.join(map(str, steps))} steps, {', '.join(ended)}"
     if len(found) > 1:
         note += f", seeds {[round(100 * float(after.mean()), 1) for _, after in found]}"
-    start = float(untrained.mean())
+    seconds = episode_s(learner, data, tests.episodes[:TIMED])
+    return [*accuracy_rows(unit, untrained, trained, note), row(unit.name("episode_s"), seconds, "s")]
+
+
+def accuracy_rows(unit: Unit, untrained: Scores, trained: Scores, note: str) -> list[Row]:
+    """Accuracies in % on the same tasks before and after training, and the gain."""
+    start, gain = float(untrained.mean()), paired_gain(trained, untrained)
+    note = f"{gain['points']:+.1f} ± {gain['points_ci95']:.1f} points, {note}"
+    after, width = float(trained.mean()), interval95(trained)
     return [
         row(unit.name("untrained"), start, "%", ci95=interval95(untrained)),
-        row(unit.name("trained"), float(trained.mean()), "%", start, ci95=interval95(trained), note=note),
-        row(unit.name("episode_s"), episode_s(learner, data, tests.episodes[:TIMED]), "s"),
+        row(unit.name("trained"), after, "%", start, ci95=width, **gain, note=note),
     ]
 
 
@@ -103,9 +115,9 @@ def measure_reference(unit: Unit, settings: Settings) -> list[Row]:
         exact = max(exact, float64_difference(recipe, data.source(inputs, recipe)))
         found.append(same_steps(recipe, data, inputs, tests, validations))
     ours, theirs = (100 * np.mean(part, axis=0) for part in zip(*found, strict=True))
-    gain, width = float((ours - theirs).mean()), interval95(ours - theirs)
-    note = f"ours {gain:+.2f} ± {width:.2f} points after {steps} steps, losses in float64 within {exact:.0e}"
-    more = {"ci95": interval95(theirs), "points": gain, "points_ci95": width, "float64": exact, "note": note}
+    gain = paired_gain(ours, theirs)
+    note = f"ours {gain['points']:+.2f} ± {gain['points_ci95']:.2f} points after {steps} steps, losses in float64 "
+    more = {"ci95": interval95(theirs), **gain, "float64": exact, "note": f"{note}within {exact:.0e}"}
     return [row(unit.name("reference"), float(theirs.mean()), "%", float(ours.mean()), **more)]
 
 
