@@ -52,7 +52,8 @@ ON_PRETRAINED: dict[str, dict[str, Any]] = {
     "lstm_meta_learner": {"options": {"head": "prototypes"}, "training": {"learning_rate": 3e-4}},
     "siamese": {"options": {"loss": "cross_entropy"}, "training": {"learning_rate": 3e-4}},
 }
-"""Fields on a pretrained network, as in the bundles, beside those above. Its vectors are short, so a head moves far.
+"""Fields on a pretrained network, beside those above: inner rates, starts of heads and rates of training as in the
+bundles, some of which make more steps at a task. The vectors of such a network are short, so a head moves far.
 Gradients of first order do not see that a head comes from the images, unless it starts as their prototypes; where the
 head alone moves, a start from them gains more, too."""
 FROM_SCRATCH = ("train_from_scratch",)
