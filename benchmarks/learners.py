@@ -57,7 +57,7 @@ def episode_s(learner: EpisodicLearner, data: Dataset, tasks: Sequence[Episode])
     return float(np.median(times))
 
 
-def paired_gain(after: Scores, before: Scores) -> dict[str, float]:
+def points_gained(after: Scores, before: Scores) -> dict[str, float]:
     """Points that answers to the same tasks are better by, and the interval of that over tasks."""
     return {"points": float((after - before).mean()), "points_ci95": interval95(after - before)}
 
@@ -92,7 +92,7 @@ def measure_learner(unit: Unit, settings: Settings) -> list[Row]:
 
 def accuracy_rows(unit: Unit, untrained: Scores, trained: Scores, note: str) -> list[Row]:
     """Accuracies in % on the same tasks before and after training, and the gain."""
-    start, gain = float(untrained.mean()), paired_gain(trained, untrained)
+    start, gain = float(untrained.mean()), points_gained(trained, untrained)
     note = f"{gain['points']:+.1f} ± {gain['points_ci95']:.1f} points, {note}"
     after, width = float(trained.mean()), interval95(trained)
     return [
@@ -115,7 +115,7 @@ def measure_reference(unit: Unit, settings: Settings) -> list[Row]:
         exact = max(exact, float64_difference(recipe, data.source(inputs, recipe)))
         found.append(same_steps(recipe, data, inputs, tests, validations))
     ours, theirs = (100 * np.mean(part, axis=0) for part in zip(*found, strict=True))
-    gain = paired_gain(ours, theirs)
+    gain = points_gained(ours, theirs)
     note = f"ours {gain['points']:+.2f} ± {gain['points_ci95']:.2f} points after {steps} steps, losses in float64 "
     more = {"ci95": interval95(theirs), **gain, "float64": exact, "note": f"{note}within {exact:.0e}"}
     return [row(unit.name("reference"), float(theirs.mean()), "%", float(ours.mean()), **more)]

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 _learner_data: Any = importlib.import_module("_learner_data")
 _learner_settings: Any = importlib.import_module("_learner_settings")
+_learner_units: Any = importlib.import_module("_learner_units")
 
 CLASSES = [f"class {number}" for number in range(10)]
 SPLIT = ClassSplit(tuple(CLASSES[4:]), ("class 0", "class 3"), ("class 1", "class 2"))
@@ -81,3 +82,16 @@ def test_what_does_not_fit_is_refused(data: Path) -> None:
     with pytest.raises(InputError, match=r"split\.json: is for one dataset, not for A, B"):
         _learner_settings.split_of_one(data / "split.json", ["A", "B"])
     assert _learner_settings.split_of_one(None, ["A", "B"]) is None
+
+
+def test_inner_steps_are_those_of_gradient_based_learners() -> None:
+    recipe = _learner_units.Unit("any", "conv4", "maml").recipe(inner_steps=3)
+    assert recipe.options["steps"] == recipe.options["test_steps"] == 3
+    other = _learner_units.Unit("any", "conv4", "relation")
+    assert other.recipe(inner_steps=3) == other.recipe()
+
+
+def test_a_pretrained_network_has_settings_of_its_own_beside_the_others() -> None:
+    recipe = _learner_units.Unit("any", "tf_efficientnet_lite0", "reptile").recipe(seed=5)
+    assert recipe.options["head"] == "prototypes" and recipe.queries_per_class == 10
+    assert recipe.training.optimizer == "adam" and recipe.training.clip is None and recipe.training.seed == 5

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 from autometa.classifier import persistence
 from autometa.classifier.judging import judge_members
 from autometa.classifier.pictures import as_sequence, read_image, read_in_chunks
-from autometa.classifier.rejection import Rejection, calibrate, nearest_similarity
+from autometa.classifier.rejection import Rejection, calibrate, nearest_similarity, replace_rejected
 from autometa.classifier.shape_choice import check_options, suit_examples
 from autometa.classifier.sources import Source, open_model, open_precomputed, open_preset
 from autometa.classifier.spaces import Encoded, Support, concatenate
@@ -137,14 +137,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         labels: NDArray[Any] = self.classes_[probabilities.argmax(1)]
         if known is None or self.reject_below is None:
             return labels, probabilities
-        rejected = known < self.reject_below
-        instead = self._reject_label()
-        if rejected.any() and np.asarray(instead).dtype.kind != labels.dtype.kind:
-            labels = labels.astype(object)
-        elif labels.dtype.kind == "U":
-            labels = labels.astype(np.result_type(labels, np.asarray(instead)))
-        labels[rejected] = instead
-        return labels, probabilities
+        return replace_rejected(labels, known < self.reject_below, self._reject_label()), probabilities
 
     def read(self, X: Any) -> tuple[list[NDArray[np.uint8]], dict[int, str]]:
         """Images that can be read, as pixels uint8 [px, px, 3] that other methods take, and by place in `X` what is

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +33,16 @@ class Rejection:
         scaled = (similarity.double() - self.mean) / self.spread
         known: NDArray[np.float64] = torch.sigmoid(self.slope * scaled + self.level).numpy()
         return known
+
+
+def replace_rejected(labels: NDArray[Any], rejected: NDArray[np.bool_], instead: Any) -> NDArray[Any]:
+    """Labels [n] with `instead` where they are rejected, of a type that holds both."""
+    if rejected.any() and np.asarray(instead).dtype.kind != labels.dtype.kind:
+        labels = labels.astype(object)
+    elif labels.dtype.kind == "U":
+        labels = labels.astype(np.result_type(labels, np.asarray(instead)))
+    labels[rejected] = instead
+    return labels
 
 
 def nearest_similarity(

@@ -16,7 +16,7 @@ class MyMetaLearner(EpisodicMetaLearner, MetaLearner):
         learner="reptile",
         encoder=EncoderSpec(network="tf_efficientnet_lite0", px=128),
         options={"rate": 3e-4, "test_steps": 5, "head": "prototypes"},
-        training=TrainingSettings(optimizer="adam", learning_rate=1e-3, clip=None),
+        training=TrainingSettings(clip=None),
         queries_per_class=10,
     )
 
