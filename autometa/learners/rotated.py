@@ -47,9 +47,15 @@ class RotatedImages:
         return inputs
 
     def build_sampler(
-        self, spec: EpisodeSpec, rng: np.random.Generator, unlabelled_per_class: int = 0
+        self,
+        spec: EpisodeSpec,
+        rng: np.random.Generator,
+        unlabelled_per_class: int = 0,
+        *,
+        mixed: bool = False,
     ) -> EpisodeSampler:
-        """Draws rows of the prepared images, from the classes to train on in every rotation."""
+        """Draws rows of the prepared images, from the classes to train on in every rotation; those of a batch from
+        all datasets where they are `mixed`."""
         pool, turned = self.pool, self.pool.labels[self.rotated_rows]
         labels = [pool.labels[self.rows]]
         labels += [turn_classes(turned, quarters, pool.classes) for quarters in range(1, self.rotations)]
@@ -60,4 +66,4 @@ class RotatedImages:
             pool.datasets,
         )
         classes = repeat_classes(self.classes, self.rotations, pool.classes)
-        return EpisodeSampler(rotated_pool, classes, spec, rng, unlabelled_per_class)
+        return EpisodeSampler(rotated_pool, classes, spec, rng, unlabelled_per_class, mixed=mixed)

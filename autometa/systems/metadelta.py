@@ -258,7 +258,8 @@ class MetaDeltaSystem:
                 alone = TrainedEnsemble((TrainedMember(str(worker.view), fitted),))
                 self._save(alone, {"stage": "training", **answer.figures()})
 
-        sampler = shared.images.build_sampler(CLASSIFICATION_SPEC, np.random.default_rng([self.seed, 1]))
+        rng = np.random.default_rng([self.seed, 1])
+        sampler = shared.images.build_sampler(CLASSIFICATION_SPEC, rng, mixed=True)
         data = TrainingData(inputs, PoolSource(inputs, sampler), shared.episodes.fitting)
         listener = TrainingListener(lambda line: self.report(f"{worker.view}: {line}"), save)
         within = share.share(POLICY.worker_train_share)

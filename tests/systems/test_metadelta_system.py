@@ -22,6 +22,8 @@ from autometa.data.test_spec import TestSpec
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.learners.rotated import RotatedImages
 from autometa.learners.storage import Storage
+from autometa.learners.trained import TrainedLearner
+from autometa.learners.training_run import TrainingData
 from autometa.model.load import load_learner
 from autometa.model.trained_ensemble import TrainedEnsemble
 from autometa.submission import AutoLearner, SystemMetaLearner
@@ -87,6 +89,29 @@ def test_a_run_trains_every_backbone_weighs_them_and_survives_saving(
     np.testing.assert_allclose(answer(learner, (2, 0, 1))[:, [2, 0, 1]], answer(learner), atol=1e-4)
     assert {p.suffix for p in tmp_path.rglob("*") if p.is_file()} == {".json", ".safetensors"}
     assert {p.name for p in tmp_path.glob("member-*")} == {f"member-{m.name}" for m in learner.members}
+
+
+def test_a_batch_to_train_on_has_classes_of_all_datasets(
+    networks: tuple[View, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[set[int]] = []
+
+    def draw_only(_: TrainedLearner, data: TrainingData, *__: Any, **___: Any) -> None:
+        numbers = data.source.draw(1).classes
+        assert numbers is not None
+        seen.append(set(fit_datasets[numbers.numpy().flatten() % len(fit_datasets)].tolist()))
+        raise BudgetExhausted("that was all")
+
+    run, _ = system(None, networks)
+    worker = run._choose_workers(POOL)[0]
+    shared = run._choose_data(POOL, [worker])
+    fit_datasets = POOL.dataset_of_class[shared.images.classes]
+    monkeypatch.setattr(metadelta, "train_learner", draw_only)
+    worker, inputs = run._prepare(worker, shared, UNLIMITED)
+    for _ in range(5):
+        with pytest.raises(BudgetExhausted):
+            run._train_worker(worker, inputs, shared, UNLIMITED, first=False)
+    assert seen == [{0, 1}] * 5
 
 
 def says(episodes: ValidationEpisodes, right: Sequence[float]) -> Answer:
