@@ -28,6 +28,7 @@ from autometa.learners.training_settings import TrainingSettings
 from autometa.learners.trial_validation import Chosen, check_all_episodes, choose_episodes
 
 OUT_OF_TIME = "the time is used"
+STEPS_MADE = "all steps made"
 DIVERGED = "the loss is no number any more: lower the learning rate"
 
 
@@ -213,7 +214,7 @@ class Training:
         if self._diverged:
             return DIVERGED
         if settings.max_steps is not None and schedule.steps >= settings.max_steps:
-            return "all steps made"
+            return STEPS_MADE
         if lost := self._patience.why_to_end(self.progress, self._best.mean):
             return lost
         return "" if schedule.fits_step() else OUT_OF_TIME

@@ -15,7 +15,9 @@ from autometa.data.images import ImagePool, Rows
 from autometa.data.mapped import CHUNK_ROWS, empty_images
 from autometa.data.turned import repeat_classes, turn_images
 from autometa.papers.layouts import LAYOUTS, DataKind
-from ingestion.class_splits import read_class_split
+from ingestion import InputError
+from ingestion.class_splits import ClassSplit, read_class_split
+from ingestion.datasets import Dataset
 from ingestion.images import decode_dataset, default_cache_dir
 from ingestion.sources import summarise
 
@@ -60,7 +62,7 @@ def load_data(
     folder is not as the kind wants it, where there is no split, or where that names classes that there are not."""
     layout = LAYOUTS[kind]
     dataset, own = layout.read(folder)
-    chosen = own if split is None else read_class_split(split)
+    chosen = own if split is None else _read_split(split)
     if chosen is None:
         raise DataError(
             f"--data {folder}: nothing there says which classes are for what; name a file with --split"
@@ -73,7 +75,8 @@ def load_data(
         report(line)
     names, labels = decoded.dataset.class_names, decoded.dataset.labels
     train, validation, test = (
-        repeat_classes(part, layout.turns, len(names)) for part in chosen.ids_in(names, dataset.name)
+        repeat_classes(part, layout.turns, len(names))
+        for part in _ids_in(decoded.dataset, chosen, f"--data {folder}" if split is None else f"--split {split}")
     )
     images = decoded.images
     if layout.inverted or layout.turns > 1:
@@ -83,6 +86,22 @@ def load_data(
         np.zeros(layout.turns * len(names), int),
     )
     return PaperData(ImagePool(images, labels, of_dataset, (dataset.name,)), train, validation, test)
+
+
+def _read_split(file: Path) -> ClassSplit:
+    """What the option says; InputError names it."""
+    try:
+        return read_class_split(file)
+    except InputError as error:
+        raise InputError(f"--split: {error}") from None
+
+
+def _ids_in(dataset: Dataset, chosen: ClassSplit, where: str) -> tuple[Rows, Rows, Rows]:
+    """Ids of the classes of the three parts; InputError says `where` the split comes from."""
+    try:
+        return chosen.ids_in(dataset.class_names, dataset.name)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
 def copy_turned(images: NDArray[np.uint8], turns: int, *, inverted: bool) -> NDArray[np.uint8]:

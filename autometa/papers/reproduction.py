@@ -99,7 +99,7 @@ class Reproduction:
             seed=self.seed,
             steps=record.steps,
             tasks=len(accuracies),
-            shortened=self.shortened,
+            shortened=self.shortened or record.steps < (self.recipe.training.max_steps or 0),
             published=paper.published,
             achieved=Achieved(accuracy=100 * float(accuracies.mean()), interval=100 * interval95(accuracies)),
             untrained=untrained,

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from autometa.core.errors import ConfigError
 from autometa.core.files import read_versioned, write_model
+from autometa.learners.training import STEPS_MADE
 from autometa.papers.paper_data import PaperData
 from autometa.papers.recipes import Achieved, PaperRecipe, Published
 
@@ -19,7 +20,7 @@ RESULT, IDENTITY = "result.json", "reproduction.json"
 class Result(BaseModel):
     """`published` against `achieved`, and what the latter is of. `untrained`, `validation`: plain accuracy in % on
     the validation tasks before the training and of the state that was kept. `shortened`: it had other steps or fewer
-    tasks than the recipe, so it says nothing about the paper."""
+    tasks than the recipe, also because the training ended early, so it says nothing about the paper."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -60,10 +61,9 @@ class Result(BaseModel):
             f"achieved:  {self.achieved} %  ({self.tasks} tasks, seed {self.seed}, {self.steps} steps)",
         ]
         if self.shortened:
-            return [
-                *lines,
-                "shortened: other steps or fewer tasks than the recipe, so this says nothing of the paper",
-            ]
+            early = self.ended not in ("", STEPS_MADE)
+            why = f"the training ended early ({self.ended})" if early else "other steps or fewer tasks than the recipe"
+            return [*lines, f"shortened: {why}, so this says nothing of the paper"]
         meet = "the intervals meet" if self.agrees else "the intervals do not meet"
         return [*lines, f"difference: {self.difference:+.2f} points, {meet}"]
 

@@ -177,7 +177,10 @@ def test_classes_without_a_split_are_refused(tmp_path: Path) -> None:
 def test_a_split_with_classes_that_are_not_there_is_refused(tmp_path: Path) -> None:
     write_classes(tmp_path / "own", ["a", "b"])
     split = split_file(tmp_path, train=["a"], valid=["q"], test=["b"])
-    with pytest.raises(InputError, match="`q`"):
+    with pytest.raises(InputError, match=r"--split \S+split.json: .*`q`"):
+        load_data("classes", tmp_path / "own", 8, split=split)
+    split.write_text("[1]")
+    with pytest.raises(InputError, match=r"--split: \S+split.json: is no object"):
         load_data("classes", tmp_path / "own", 8, split=split)
 
 

@@ -127,6 +127,14 @@ def test_a_training_that_was_killed_ends_as_one_that_was_not(
 
 
 @pytest.mark.medium
+def test_a_training_that_diverges_is_told_and_compared_with_nothing(tmp_path: Path) -> None:
+    result = run(tmp_path / "out", paper(**SGD | {"learning_rate": 1e30, "clip": None}))
+    assert result.shortened and result.steps < 12
+    assert "the training ended early (the loss is no number" in result.tell()[-1]
+    assert "points" not in "".join(result.tell())
+
+
+@pytest.mark.medium
 def test_a_training_that_has_ended_is_tested_again_on_more_tasks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
