@@ -20,7 +20,7 @@ CLASSIFICATION = {
     "queries_per_class": CLASSIFICATION_SPEC.queries_per_class,
 }
 """Learners that are trained by plain classification."""
-LIKE_AUTHORS = {"adapt_norm": False, "norm": "per_step_transductive", "first_order_share": 0.0}
+LIKE_AUTHORS = {"norm": "per_step_transductive", "first_order_share": 0.0}
 """Settings of the code of MAML++."""
 OVERRIDES: dict[str, dict[str, Any]] = {
     "semi_supervised_prototypical": {"unlabelled_per_class": 5, "options": {"transductive": True}},
@@ -29,9 +29,8 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "options": {"rate": 0.01},
         "queries_per_class": 10,
     },
-    **{name: {"options": {"steps": 5, "test_steps": 5}} for name in ("maml", "fomaml", "meta_sgd")},
-    "maml_plus_plus": {"options": LIKE_AUTHORS | {"steps": 5, "test_steps": 5}},
-    "cavia": {"options": {"conditioning": "film", "head": "prototypes", "steps": 2, "test_steps": 2}},
+    **{name: {"options": {"steps": 2}} for name in ("anil", "boil", "proto_maml", "lstm_meta_learner")},
+    "maml_plus_plus": {"options": LIKE_AUTHORS},
     "mann": {"options": {"own_rows": True, "rows": "task"}},
     "relation": {"options": {"merge": "mean", "reduction": "normalised", "loss": "cross_entropy"}},
     **{name: CLASSIFICATION for name, spec in LEARNERS.items() if issubclass(spec.cls, ClassTrained)},
@@ -42,14 +41,14 @@ ON_PRETRAINED: dict[str, dict[str, Any]] = {
     **{name: {"options": {"rate": 1.0}} for name in ("maml", "meta_sgd", "maml_plus_plus")},
     "fomaml": {"options": {"rate": 0.1, "head": "prototypes"}, "training": {"learning_rate": 3e-4}},
     "anil": {
-        "options": {"rate": 0.1, "steps": 5, "test_steps": 5, "head": "prototypes"},
+        "options": {"rate": 0.1, "steps": 5, "head": "prototypes"},
         "training": {"learning_rate": 3e-4},
     },
     "reptile": {
         "options": {"rate": 3e-4, "test_steps": 5, "head": "prototypes"},
         "training": {"optimizer": "adam", "learning_rate": 1e-3},
     },
-    "lstm_meta_learner": {"options": {"head": "prototypes"}, "training": {"learning_rate": 3e-4}},
+    "lstm_meta_learner": {"options": {"steps": 5, "head": "prototypes"}, "training": {"learning_rate": 3e-4}},
     "siamese": {"options": {"loss": "cross_entropy"}, "training": {"learning_rate": 3e-4}},
 }
 """Fields on a pretrained network, beside those above: inner rates, starts of heads and rates of training as in the

@@ -1,7 +1,8 @@
 """A budget of GPU memory: told to the submission, set for PyTorch's allocator, and watched from outside.
 
-What is watched is the memory of the whole card, by NVML, less what was in use before the run: in a container the
-process ids that NVML gives are those of the host. So other work that begins on the card meanwhile counts too.
+What is watched is the memory of each whole card, by NVML, less what was in use before the run: in a container the
+process ids that NVML gives are those of the host. So other work that begins on a card meanwhile counts too. A budget
+is that of a card; networks are on the first one that `CUDA_VISIBLE_DEVICES` shows.
 """
 
 from __future__ import annotations
@@ -13,15 +14,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ingestion.errors import InputError
+from ingestion.folders import counted
+
 LIBRARY = "libnvidia-ml.so.1"
 FREE_SHARE = 0.9
 """Of the free memory of the card: the budget where none is given."""
 CONTEXT_BYTES = 500 * 2**20
 """Memory of a process on the card that no allocator of PyTorch counts: the context of CUDA and its libraries."""
+LEAST_ALLOCATOR_BYTES = 100 * 2**20
+"""For networks and images; below this a budget is refused."""
 LEAST_SHARE = 1e-4
 KNOWS_FRACTION = (2, 11)
 """The version of PyTorch from which on a variable sets the share of its allocator; older ones refuse to start."""
-ALLOCATOR_VARIABLE = "PYTORCH_ALLOC_CONF"
+ALLOCATOR_VARIABLE, ORDER_VARIABLE = "PYTORCH_ALLOC_CONF", "CUDA_DEVICE_ORDER"
 
 
 class _Memory(ctypes.Structure):
@@ -58,15 +64,14 @@ class Card:
             return None
         return card if card._handles else None
 
-    def memory(self) -> tuple[int, int]:
-        """Bytes of the smallest card, and bytes in use on all. OSError where NVML cannot tell."""
-        totals, used = [], 0
+    def memory(self) -> list[tuple[int, int]]:
+        """Bytes of each card, and bytes in use on it. OSError where NVML cannot tell."""
+        found = []
         for handle in self._handles:
             memory = _Memory()
             self._check(self._library.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)))
-            totals.append(int(memory.total))
-            used += int(memory.used)
-        return min(totals), used
+            found.append((int(memory.total), int(memory.used)))
+        return found
 
     @staticmethod
     def _check(status: int) -> None:
@@ -76,24 +81,35 @@ class Card:
 
 @dataclass
 class GpuMeter:
-    """Watches a budget in bytes on cards of which `before` bytes were in use. `processes`: how many of the submission
-    use them at a time."""
+    """Watches a budget in bytes on cards, of each of which so many bytes were in use `before`. `processes`: how many
+    of the submission use them at a time. `peak_bytes`: the most that was added on a card, as far as it was seen."""
 
     card: Card
     limit_bytes: int
-    before: int
+    before: tuple[int, ...]
     processes: int = 1
+    peak_bytes: int = 0
 
     @classmethod
     def of(cls, card: Card | None, budget_bytes: int | None, processes: int = 1) -> GpuMeter | None:
-        """A meter for this budget, or for most of what is free; None without a card that tells its memory."""
-        try:
-            total, used = card.memory() if card else (0, 0)
-        except OSError:
-            return None
+        """A meter for this budget, or for most of what is free on the first card; None without a card that tells its
+        memory. InputError where a given budget leaves nothing to compute with."""
         if card is None:
             return None
-        return cls(card, budget_bytes or int(FREE_SHARE * max(total - used, 0)), used, processes)
+        try:
+            cards = card.memory()
+        except OSError:
+            return None
+        total, used = cards[0]
+        limit = budget_bytes or int(FREE_SHARE * max(total - used, 0))
+        meter = cls(card, limit, tuple(used for _, used in cards), processes)
+        if budget_bytes and meter.allocator_bytes < LEAST_ALLOCATOR_BYTES:
+            least = processes * CONTEXT_BYTES + LEAST_ALLOCATOR_BYTES
+            raise InputError(
+                f"--gpu-memory-budget {budget_bytes / 1e9:.2f}GB: {counted(processes, 'process', 'processes')} need "
+                f"{processes * CONTEXT_BYTES / 1e9:.2f} GB of it before they compute; give {least / 1e9:.2f}GB or more"
+            )
+        return meter
 
     @property
     def allocator_bytes(self) -> int:
@@ -103,22 +119,27 @@ class GpuMeter:
     def excess(self) -> str:
         """Why the submission must end, or ""."""
         try:
-            used = self.card.memory()[1] - self.before
+            cards = self.card.memory()
         except OSError:
             return ""  # the driver is busy or gone; the next look tells
+        used = max(now - before for (_, now), before in zip(cards, self.before, strict=True))
+        self.peak_bytes = max(self.peak_bytes, used)
         if used <= self.limit_bytes:
             return ""
         return f"used {used / 1e9:.2f} GB of GPU memory, the budget is {self.limit_bytes / 1e9:.2f} GB"
 
     def variables(self) -> dict[str, str]:
-        """The environment variable that keeps PyTorch's allocator within the budget, where PyTorch knows it."""
+        """Environment variables: cards are numbered as NVML does, and, where PyTorch knows how, its allocator is kept
+        within the budget."""
+        order = {} if ORDER_VARIABLE in os.environ else {ORDER_VARIABLE: "PCI_BUS_ID"}
         if _torch_version() < KNOWS_FRACTION:
-            return {}
+            return order
         try:
-            share = self.allocator_bytes / self.card.memory()[0]
+            share = self.allocator_bytes / self.card.memory()[0][0]
         except OSError:
-            return {}
-        return {ALLOCATOR_VARIABLE: f"per_process_memory_fraction:{min(max(share, LEAST_SHARE), 1.0):.6f}"}
+            return order
+        fraction = f"per_process_memory_fraction:{min(max(share, LEAST_SHARE), 1.0):.6f}"
+        return order | {ALLOCATOR_VARIABLE: fraction}
 
 
 def _torch_version() -> tuple[int, ...]:

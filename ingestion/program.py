@@ -164,7 +164,7 @@ class _Run:
         limits = self._limits()
         plan = plan_launches(self.access, self.sandbox, limits, self.prepared.test_spec, self.log, self._gpu)
         before = descendants()
-        about_gpu = ThreadPoolExecutor(1).submit(plan.describe_gpu)  # a driver may be slow
+        about_gpu = ThreadPoolExecutor(1).submit(self._tell_of_gpu, plan)  # a driver may be slow
         if self.prepared.isolated or lacks_device():
             about_gpu.result()  # makes the device; later, its processes would be ended as left by a task
         test = MetaTest(
@@ -173,10 +173,13 @@ class _Run:
         try:
             self._phases(plan, limits, test)
         finally:
-            if line := about_gpu.result():
-                self.on_event(Event("note", line))
+            about_gpu.result()
             test.close()
             end_strays(lambda process: process.pid not in before)
+
+    def _tell_of_gpu(self, plan: LaunchPlan) -> None:
+        if line := plan.describe_gpu():
+            self.on_event(Event("note", line))
 
     def _phases(self, plan: LaunchPlan, limits: Limits, test: MetaTest) -> None:
         settings, result = self.settings, self.result
@@ -274,5 +277,6 @@ class _Run:
             "isolate_tasks": self.prepared.isolated,
             "confinement": confinement.to_json(),
             "gpu_memory_budget_bytes": gpu_bytes,
+            "gpu_peak_bytes": self._gpu.peak_bytes if self._gpu else None,
             "machine": self.machine,
         }

@@ -126,7 +126,8 @@ def pool_generalised(maps: torch.Tensor) -> torch.Tensor:
     """Feature maps [n, c, h, w] → their generalised means [n, c] (GeM, Radenović et al. 2019), which are nearer to
     the largest values than means are. It is for activations that are not negative: negative ones count as zero. A
     signed cube would keep them; but where they cancel out, its root turns rounding into differences of engines."""
-    return maps.clamp(min=0).pow(POWER).mean((2, 3)).pow(1 / POWER)
+    powers = maps.float().clamp(min=0).pow(POWER)  # half precision has no room for a cube of 41
+    return powers.mean((2, 3)).pow(1 / POWER).to(maps.dtype)
 
 
 def pool_largest(maps: torch.Tensor) -> torch.Tensor:

@@ -140,7 +140,8 @@ def free_bytes(device: str) -> int | None:
     free, total = torch.cuda.mem_get_info()
     held = torch.cuda.memory_allocated()
     cached = torch.cuda.memory_reserved() - held
-    limit = torch.cuda.get_per_process_memory_fraction() * total - held
+    share = getattr(torch.cuda, "get_per_process_memory_fraction", lambda: 1.0)()  # older versions cannot tell
+    limit = share * total - held
     return int(min(free + cached, limit))
 
 
@@ -149,6 +150,7 @@ def _find_device() -> str:
     import torch  # noqa: PLC0415 - slow to import
 
     if torch.cuda.is_available() and "cuda" not in _BROKEN:
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # float32 is the reference
         return "cuda"
     return "mps" if torch.backends.mps.is_available() and _agrees_with_cpu("mps") else CPU
 
@@ -177,9 +179,6 @@ def _run_first_kernels(device: str) -> None:
     """One call of each kind of work that networks are made of, in the precisions that are used."""
     import torch  # noqa: PLC0415 - slow to import
 
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = (
-        False  # float32 is the reference
-    )
     for dtype in (torch.float32, torch.float16):
         _convolve(device, dtype)
 

@@ -88,7 +88,7 @@ class EpisodicLearner(nn.Module):
         """Add the gradients in `_parts` parts, each weighted by its queries."""
         n, total = len(episodes.ways), 0.0
         size = -(-n // self._parts)
-        queries = (episodes.query_labels >= 0).sum(1).double()
+        queries = (episodes.query_labels >= 0).sum(1).cpu().double()  # a GPU of Apple has no float64
         shares = queries / queries.sum()
         mixed = self.mixed_precision and episodes.query.is_cuda
         for start in range(0, n, size):

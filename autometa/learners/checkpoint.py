@@ -52,7 +52,7 @@ def save_progress(
     for number, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
     tensors["random"] = torch.get_rng_state()
-    if torch.cuda.is_available():
+    if any(parameter.is_cuda for parameter in learner.parameters()):
         tensors["random_cuda"] = torch.cuda.get_rng_state()
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / TENSORS.format(step=progress.step)

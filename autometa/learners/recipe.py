@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from autometa.core.errors import ConfigError
 from autometa.core.settings import Range, Settings, validate_settings
 from autometa.learners.augmentation import NO_AUGMENTATION, Augmentation
-from autometa.learners.base import EpisodicLearner
+from autometa.learners.base import EpisodicLearner, Options
 from autometa.learners.encoder import SCRATCH, EncoderSpec, build_encoder
 from autometa.learners.gradient.anil import ANIL
 from autometa.learners.gradient.boil import BOIL
@@ -162,11 +162,16 @@ class Recipe(BaseModel):
 def build_learner(recipe: Recipe, weights: dict[str, torch.Tensor] | None = None) -> EpisodicLearner:
     """The untrained learner of a recipe on the CPU, the same for the same seed; a backbone is pretrained or
     has `weights`. ConfigError for an unknown learner or option, WeightsError where weights are missing."""
-    spec = find_learner(recipe.learner)
-    options = validate_settings(spec.cls.options_type, recipe.options, f"options of {recipe.learner}")
+    spec, options = find_learner(recipe.learner), read_options(recipe)
     torch.manual_seed(recipe.training.seed)
     encoder = build_encoder(recipe.encoder.model_copy(update=dict(spec.encoder)), weights)
     return spec.cls(encoder, options)
+
+
+def read_options(recipe: Recipe) -> Options:
+    """All options of a recipe's learner. ConfigError for an unknown learner or option."""
+    options_type = find_learner(recipe.learner).cls.options_type
+    return validate_settings(options_type, recipe.options, f"options of {recipe.learner}")
 
 
 def adjust_recipe(recipe: Recipe, settings: Settings) -> Recipe:

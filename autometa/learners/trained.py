@@ -23,6 +23,7 @@ from autometa.core.files import (
 from autometa.data.images import check_support, hash_images
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.episodes import InputEpisodes
+from autometa.learners.earlier_defaults import complete, in_full
 from autometa.learners.recipe import Recipe, build_learner
 from autometa.learners.training_memory import StepRecord
 
@@ -115,7 +116,7 @@ class TrainedLearner:
         """Write everything that `load` needs into `folder`, atomically."""
         backbone, frozen = self.learner.encoder.backbone_state(), self.learner.encoder.frozen
         description = TrainedDescription(
-            recipe=self.recipe,
+            recipe=in_full(self.recipe),
             network=save_tensors(folder, "network", self.learner.state_dict()),
             backbone=save_tensors(folder, "backbone", backbone) if backbone else None,
             engine=frozen.engine if frozen else None,
@@ -128,16 +129,17 @@ class TrainedLearner:
     def load(cls, folder: Path, device: str = "cpu") -> TrainedLearner:
         """A saved learner. ArtifactError where a file is missing, damaged or of another version."""
         description = read_description(folder, TrainedDescription)
+        recipe = complete(description.recipe)
         weights = load_tensors(folder, description.backbone) if description.backbone else None
         state = load_tensors(folder, description.network)
         try:
-            learner = build_learner(description.recipe, weights)
+            learner = build_learner(recipe, weights)
             learner.load_state_dict(state)
         except RuntimeError as error:  # torch's, for tensors of other names or shapes
             raise ArtifactError(f"{folder}: its tensors do not fit its recipe ({error})") from error
         if learner.encoder.frozen:
             learner.encoder.frozen.engine = description.engine
-        return cls(description.recipe, learner.eval().to(device), device, description.validation)
+        return cls(recipe, learner.eval().to(device), device, description.validation)
 
 
 @dataclass(frozen=True)
@@ -168,4 +170,4 @@ class TrainedPredictor:
         self.learner.learner.eval()
         with torch.no_grad():
             scores = self.learner.learner(episode.to(self.learner.device))[0]
-        return scores.double().log_softmax(-1).cpu()
+        return scores.cpu().double().log_softmax(-1)

@@ -15,7 +15,7 @@ import torch
 
 from autometa.core.budget import MemoryBudget
 from autometa.core.errors import TooLittleMemory
-from autometa.core.machine import CPU, free_bytes
+from autometa.core.machine import CPU, free_bytes, starts_cold
 from autometa.core.tensor_memory import measure_growth, measure_peak
 from autometa.learners.base import EpisodicLearner
 from autometa.learners.episodes import EpisodeSource, InputEpisodes, PoolSource
@@ -137,6 +137,8 @@ class StepMemory:
         if self.memory is None or not isinstance(source, PoolSource) or not self.trained:
             return
         self.learner.train()
+        if starts_cold(self.device):  # what only the first step of a process takes is no part of later ones
+            self._measure_alone(blank_episode(source, FEW_WAYS[0]))
         few, more = (self._measure_alone(blank_episode(source, ways)) for ways in FEW_WAYS)
         held = held_bytes(self.trained, self._kind)
         self.predicted = TrainingMemory.of_two_steps(few, more, held, self.device)

@@ -25,7 +25,7 @@ from autometa.backbones.engines import ENGINES
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import Limits, own_bytes
-from autometa.core.machine import time_settled
+from autometa.core.machine import free_bytes, time_settled
 from autometa.core.speed import ENOUGH_STEPS, Speed, estimate_margin
 from autometa.core.time_policy import POLICY, TimePolicy
 from autometa.data.test_spec import TestSpec
@@ -140,12 +140,16 @@ class Forecast:
         return self.start_bytes + WORK_BYTES + self.largest_task.answer_bytes(modes) + sum(parts)
 
     def lack_of_memory(self, spec: BackboneSpec) -> str:
-        """Why there is no memory for a further network and a batch of images, or ""."""
-        left = self.limits.memory.left_bytes()
-        needed = predict_bytes(spec, PROBE_PX, batch_size(self.shelf.device, PROBE_PX, left))
-        if needed <= left:
-            return ""
-        return f"{spec.name}: would take {needed / 1e6:.0f} of {max(left, 0) / 1e6:.0f} MB left"
+        """Why there is no memory for a further network and a batch of images, or "". On a GPU the batch is in its
+        memory, and one image in that of the machine."""
+        left, on_gpu = self.limits.memory.left_bytes(), free_bytes(self.shelf.device)
+        batch = batch_size(self.shelf.device, PROBE_PX, left)
+        kinds = [(left, batch, "")] if on_gpu is None else [(left, 1, ""), (on_gpu, batch, " of GPU memory")]
+        for room, images, kind in kinds:
+            needed = predict_bytes(spec, PROBE_PX, images)
+            if needed > room:
+                return f"{spec.name}: would take {needed / 1e6:.0f} of {max(room, 0) / 1e6:.0f} MB left{kind}"
+        return ""
 
     def _network(self, view: View) -> Backbone:
         return self.shelf.built_or_plain(view.backbone, view.variant)

@@ -51,15 +51,15 @@ class FamilySpec:
 SLOW = TrainingSettings(meta_batch=2, learning_rate=1e-4)
 """For pretrained stages: few episodes a step, and a rate that does not undo pretraining."""
 CLASSIFYING = TrainingSettings(meta_batch=2, learning_rate=1e-4, classifier_rate=1e-3)
-OUTER = TrainingSettings(meta_batch=1, optimizer="sgd", learning_rate=0.5)
+OUTER = TrainingSettings(meta_batch=1, optimizer="sgd", learning_rate=0.5, clip=None)
 
 _ROWS = (
     FamilySpec("reptile", OUTER, {"head": "prototypes", "rate": 3e-4, "test_steps": 8}),
     FamilySpec("prototypical", SLOW, {"metric": "cosine"}),
-    FamilySpec("fomaml", SLOW, {"head": "prototypes", "rate": 0.02, "test_steps": 3}),
-    FamilySpec("maml", SLOW, {"rate": 1.0, "test_steps": 3}),
-    FamilySpec("anil", SLOW, {"rate": 3.0}),
-    FamilySpec("proto_maml", SLOW, {"rate": 0.02}),
+    FamilySpec("fomaml", SLOW, {"head": "prototypes", "rate": 0.02, "steps": 2, "test_steps": 3}),
+    FamilySpec("maml", SLOW, {"rate": 1.0, "steps": 2, "test_steps": 3}),
+    FamilySpec("anil", SLOW, {"rate": 3.0, "steps": 2}),
+    FamilySpec("proto_maml", SLOW, {"rate": 0.02, "steps": 2}),
     FamilySpec("pmf", SLOW, {"rates": (0.0, 1e-3), "steps": 5}),
     FamilySpec("adapters", CLASSIFYING, {"steps": 8, "rate": 0.1}),
     FamilySpec("finetune", CLASSIFYING, {"scope": "head", "steps": 20}),

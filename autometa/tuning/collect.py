@@ -22,6 +22,7 @@ from autometa.tuning.grid import Place
 from autometa.tuning.point import Point, Status
 from ingestion import IngestionResult
 from ingestion.meta_test import MEMORY_FILE
+from ingestion.outputs import RECORD_FILE
 from ingestion.resume import IDENTITY_FILE, RunIdentity
 from scoring import ScoreSummary
 
@@ -61,6 +62,7 @@ def collect_point(place: Place, result: IngestionResult, summary: ScoreSummary |
         predicted_s=predicted,
         first_learner_s=choices.served[0].seconds if choices.served else None,
         peak_bytes=_read_peak_bytes(folder, model),
+        gpu_peak_bytes=_read_gpu_peak(folder),
         model_bytes=_count_model_bytes(model),
         tasks=_hash_tasks(folder),
         chosen=[member.name for member in choices.members if member.kind != "mode"],
@@ -150,6 +152,14 @@ def _read_peak_bytes(folder: Path, model: Path) -> int | None:
     shared = read_peak(model)
     peaks = [int(each) for each in phases.values()] + ([shared] if shared else [])
     return max(peaks, default=None)
+
+
+def _read_gpu_peak(folder: Path) -> int | None:
+    """The most GPU memory that was seen in use, where it was watched."""
+    file = folder / RECORD_FILE
+    record = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    peak: int | None = record.get("gpu_peak_bytes")
+    return peak
 
 
 def _count_model_bytes(model: Path) -> int | None:

@@ -14,7 +14,6 @@ class MyMetaLearner(EpisodicMetaLearner, MetaLearner):
     recipe = Recipe(
         learner="cavia",
         encoder=EncoderSpec(network="tf_efficientnet_lite0", px=128),
-        options={"conditioning": "film", "head": "prototypes", "steps": 2, "test_steps": 2},
     )
 
 

@@ -15,7 +15,7 @@ class MyMetaLearner(EpisodicMetaLearner, MetaLearner):
     recipe = Recipe(
         learner="fomaml",
         encoder=EncoderSpec(network="tf_efficientnet_lite0", px=128),
-        options={"rate": 0.1, "steps": 5, "test_steps": 5, "head": "prototypes"},
+        options={"rate": 0.1, "head": "prototypes"},
         training=TrainingSettings(learning_rate=3e-4),
     )
 

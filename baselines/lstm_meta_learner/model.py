@@ -15,7 +15,7 @@ class MyMetaLearner(EpisodicMetaLearner, MetaLearner):
     recipe = Recipe(
         learner="lstm_meta_learner",
         encoder=EncoderSpec(network="tf_efficientnet_lite0", px=128),
-        options={"steps": 5, "test_steps": 5, "head": "prototypes"},
+        options={"head": "prototypes"},
         training=TrainingSettings(learning_rate=3e-4),
     )
 

@@ -14,7 +14,7 @@ class MyMetaLearner(EpisodicMetaLearner, MetaLearner):
     recipe = Recipe(
         learner="maml",
         encoder=EncoderSpec(network="tf_efficientnet_lite0", px=128),
-        options={"rate": 1.0, "steps": 5, "test_steps": 5},
+        options={"rate": 1.0},
     )
 
 

@@ -14,6 +14,7 @@ class MyMetaLearner(EpisodicMetaLearner, MetaLearner):
     recipe = Recipe(
         learner="proto_maml",
         encoder=EncoderSpec(network="tf_efficientnet_lite0", px=128),
+        options={"steps": 2},
     )
 
 

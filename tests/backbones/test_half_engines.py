@@ -12,6 +12,7 @@ from engine_cases import IMAGES, PX, tiny
 from autometa.backbones.engines import ENGINES, EngineSpec, Race, RaceInput, build_checked
 from autometa.backbones.engines.base import LEAST_COSINE, reason_to_refuse
 from autometa.backbones.engines.half import Half, HalfGraph, to_half
+from autometa.backbones.network import pool_generalised
 from autometa.core import machine
 from autometa.core.budget import TimeBudget
 
@@ -37,6 +38,40 @@ def test_pixels_are_normalised_in_full_precision() -> None:
     normalised = half.normalise(IMAGES)
     assert normalised.dtype == torch.bfloat16
     torch.testing.assert_close(normalised, backbone.network.normalise(IMAGES).bfloat16())
+
+
+def test_few_images_are_padded_to_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    half = Half(tiny("test_resnet").network, PX, "cpu", dtype=torch.float32)
+    sizes: list[int] = []
+    monkeypatch.setattr(half, "_run", lambda images: sizes.append(len(images)) or torch.zeros(len(images), 2))
+    for n in (1, 2, 4, 5, 16, 17, 64, 65, 256):
+        assert half(IMAGES[torch.zeros(n, dtype=torch.long)]).shape == (n, 2)
+    assert sizes == [1, 4, 4, 16, 16, 64, 64, 256, 256], "so that a batch that had no room can become smaller"
+
+
+def test_numbers_too_large_for_half_precision_are_an_error() -> None:
+    half = Half(tiny("test_resnet").network, PX, "cpu", dtype=torch.float16)
+    half._network.normalise = torch.nn.Sequential(half._network.normalise, Times(1e9))
+    with pytest.raises(RuntimeError, match="too large for half precision"):
+        half(IMAGES)
+
+
+class Times(torch.nn.Module):
+    """Makes numbers larger."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return values * self.factor
+
+
+def test_generalised_means_have_room_in_half_precision() -> None:
+    maps = torch.tensor([0.0, 41.0, 300.0]).half().view(1, 1, 1, 3)
+    expected = pool_generalised(maps.float())
+    assert pool_generalised(maps).dtype == torch.float16
+    torch.testing.assert_close(pool_generalised(maps).float(), expected, rtol=1e-3, atol=0)
 
 
 def fake_capture(replays: list[int]) -> Callable[..., Any]:

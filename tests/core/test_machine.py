@@ -112,7 +112,9 @@ def test_a_device_that_does_not_start_is_not_used(cold_cpu: None, monkeypatch: p
     monkeypatch.setattr(machine, "_find_device", FIND_DEVICE)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     assert Machine.detect().device == "cuda" and machine.reason_not_to_use("cuda") is None
+    assert torch.backends.cudnn.allow_tf32 is False, "whoever asks for the device computes in float32"
     assert warm_up("cuda") == 0.0
     assert machine.reason_not_to_use("cuda") == "no kernel image is available for execution on the device"
     assert Machine.detect().device == "cpu"
@@ -127,4 +129,6 @@ def test_free_memory_of_a_gpu_is_what_the_allocator_may_still_take(monkeypatch: 
             torch.cuda, "get_per_process_memory_fraction", lambda f=fraction: f, raising=False
         )
         assert machine.free_bytes("cuda") == free
+    monkeypatch.delattr(torch.cuda, "get_per_process_memory_fraction")
+    assert machine.free_bytes("cuda") == 55, "older versions of PyTorch do not tell"
     assert machine.free_bytes("cpu") is None

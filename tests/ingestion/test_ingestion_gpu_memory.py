@@ -10,8 +10,8 @@ import pytest
 from ingestion_runs import Runner
 from synthetic import MakeBundle
 
-from ingestion import gpu_memory
-from ingestion.gpu_memory import ALLOCATOR_VARIABLE, CONTEXT_BYTES, Card, GpuMeter
+from ingestion import InputError, gpu_memory
+from ingestion.gpu_memory import ALLOCATOR_VARIABLE, CONTEXT_BYTES, ORDER_VARIABLE, Card, GpuMeter
 
 GB = 10**9
 
@@ -24,28 +24,36 @@ def every_card_is_visible(monkeypatch: pytest.MonkeyPatch) -> None:
 def library(
     total: int = 80 * GB, used: int = 1 * GB, cards: int = 1, state: dict[str, int] | None = None
 ) -> Any:
-    """What NVML offers of cards of this size; `state["used"]` replaces what is in use."""
+    """What NVML offers of cards of this size; `state["used"]` replaces what is in use, `state["used1"]` on the
+    second card alone."""
 
     def count(pointer: Any) -> int:
         pointer._obj.value = cards
         return 0
 
-    def memory(_: Any, pointer: Any) -> int:
-        pointer._obj.total, pointer._obj.used = total, (state or {}).get("used", used)
+    def name(number: int, pointer: Any) -> int:
+        pointer._obj.value = number + 1
+        return 0
+
+    def memory(handle: Any, pointer: Any) -> int:
+        now = (state or {}).get("used", used)
+        if handle.value == 2:
+            now = (state or {}).get("used1", now)
+        pointer._obj.total, pointer._obj.used = total, now
         return (state or {}).get("error", 0)
 
     return SimpleNamespace(
         nvmlInit_v2=lambda: 0,
         nvmlDeviceGetCount_v2=count,
-        nvmlDeviceGetHandleByIndex_v2=lambda number, pointer: 0,
+        nvmlDeviceGetHandleByIndex_v2=name,
         nvmlDeviceGetHandleByUUID=lambda name, pointer: 0,
         nvmlDeviceGetMemoryInfo=memory,
     )
 
 
-def test_cards_count_together() -> None:
+def test_cards_tell_their_memory() -> None:
     card = Card.find(lambda _: library(cards=2))
-    assert card is not None and card.memory() == (80 * GB, 2 * GB)
+    assert card is not None and card.memory() == [(80 * GB, 1 * GB)] * 2
     assert Card.find(lambda _: library(cards=0)) is None
 
     def missing(name: str) -> Any:
@@ -61,7 +69,7 @@ def test_only_cards_that_programs_may_use_count(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     card = Card.find(lambda _: library(cards=3))
-    assert (card.memory()[1] if card else 0) == cards * GB
+    assert len(card.memory() if card else ()) == cards
 
 
 def test_a_card_that_does_not_tell_its_memory_is_not_watched() -> None:
@@ -93,6 +101,24 @@ def test_what_was_in_use_before_does_not_count() -> None:
     assert meter.excess() == "used 3.00 GB of GPU memory, the budget is 2.00 GB"
     state["error"] = 15
     assert meter.excess() == ""
+    assert meter.peak_bytes == 3 * GB
+
+
+def test_each_card_has_the_budget() -> None:
+    state = {"used": 1 * GB, "used1": 70 * GB}
+    meter = GpuMeter.of(Card.find(lambda _: library(cards=2, state=state)), None)
+    assert meter is not None and meter.limit_bytes == pytest.approx(0.9 * 79 * GB), "that of the first card"
+    state |= {"used": 40 * GB, "used1": 75 * GB}
+    assert meter.excess() == "" and meter.peak_bytes == 39 * GB
+    state["used"] = 74 * GB
+    assert meter.excess().startswith("used 73.00 GB")
+
+
+def test_a_budget_that_leaves_nothing_to_compute_with_is_refused() -> None:
+    card = Card.find(lambda _: library())
+    assert GpuMeter.of(card, GB) is not None
+    with pytest.raises(InputError, match=r"--gpu-memory-budget 1.00GB: 2 processes need 1.05 GB.*give 1.15GB"):
+        GpuMeter.of(card, GB, processes=2)
 
 
 @pytest.mark.parametrize(("version", "told"), [("2.10.0", False), ("2.14.1+cu130", True)])
@@ -102,8 +128,12 @@ def test_the_allocator_is_told_where_it_can_read_it(
     monkeypatch.setattr(gpu_memory.importlib.metadata, "version", lambda _: version)
     meter = GpuMeter.of(Card.find(lambda _: library()), 2 * GB)
     assert meter is not None
+    monkeypatch.delenv(ORDER_VARIABLE, raising=False)
     share = f"per_process_memory_fraction:{(2 * GB - CONTEXT_BYTES) / (80 * GB):.6f}"
-    assert meter.variables() == ({ALLOCATOR_VARIABLE: share} if told else {})
+    order = {ORDER_VARIABLE: "PCI_BUS_ID"}  # cards are numbered as NVML does
+    assert meter.variables() == order | ({ALLOCATOR_VARIABLE: share} if told else {})
+    monkeypatch.setenv(ORDER_VARIABLE, "FASTEST_FIRST")
+    assert ORDER_VARIABLE not in meter.variables()
 
 
 @pytest.mark.medium
@@ -132,3 +162,4 @@ def test_a_submission_that_uses_too_much_is_ended(
     assert "used 8.00 GB of GPU memory, the budget is 2.00 GB" in result.failures[1]
     record = json.loads((runner.output / "ingestion.json").read_text())
     assert record["gpu_memory_budget_bytes"] == 2 * GB
+    assert record["gpu_peak_bytes"] == 8 * GB

@@ -20,10 +20,10 @@ from autometa.learners.recipe import LEARNERS, Recipe, build_learner
 SMALLEST = EncoderSpec(network="conv4", px=PX, channels=4)
 GRADIENT = [name for name, spec in LEARNERS.items() if spec.family == "gradient"]
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "cavia_film": ("cavia", {"conditioning": "film", "head": "prototypes"}),
+    "cavia_class": ("cavia", {"conditioning": "class", "head": "zero"}),
     "maml_plus_plus_own_statistics": (
         "maml_plus_plus",
-        {"norm": "per_step_transductive", "adapt_norm": False, "first_order_share": 0.0},
+        {"norm": "per_step_transductive", "first_order_share": 0.0},
     ),
 }
 """Learners with options that make others of them, under names of their own."""

@@ -23,7 +23,7 @@ FIXED: dict[str, Any] = {"head": "learned", "ways": 3}
 
 
 def film(encoder: EncoderSpec = SMALLEST, **options: Any) -> CAVIA:
-    learner = built("cavia_film", encoder, context=5, tasks="loop", **options)
+    learner = built("cavia", encoder, context=5, tasks="loop", **options)
     assert isinstance(learner, CAVIA)
     return learner
 
@@ -86,7 +86,7 @@ class Flat(Encoder):
 
 def test_of_a_pretrained_network_it_is_the_embedding() -> None:
     torch.manual_seed(0)
-    learner = CAVIA(Flat(), CAVIAOptions(context=5, conditioning="film", head="prototypes"))
+    learner = CAVIA(Flat(), CAVIAOptions(context=5))
     inputs, labels = torch.randn(6, 6), torch.arange(3).repeat(2)
     task, context = Task(inputs, labels, inputs, labels, 3), torch.randn(5)
     plain, (gamma, beta) = learner.encoder.vectors(inputs), learner.film(context)
@@ -149,7 +149,8 @@ def test_a_learned_head_is_for_its_number_of_ways() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"conditioning": "film"},
+        {"conditioning": "film", "head": "zero"},
+        {"conditioning": "class"},
         {"conditioning": "class", "head": "prototypes"},
         {"conditioning": "class", **FIXED},
     ],

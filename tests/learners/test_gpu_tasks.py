@@ -106,7 +106,7 @@ def test_chunks_fit_the_room_and_are_alike() -> None:
 @pytest.mark.medium
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize(
-    "name", ["maml", "fomaml", "anil", "boil", "meta_sgd", "proto_maml", "cavia", "cavia_film"]
+    "name", ["maml", "fomaml", "anil", "boil", "meta_sgd", "proto_maml", "cavia", "cavia_class"]
 )
 def test_graphs_give_the_gradients_of_the_loop(name: str) -> None:
     expected = gradients_of(built(name, tasks="loop"), tasks(5))

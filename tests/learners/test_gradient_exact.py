@@ -28,7 +28,7 @@ from autometa.learners.gradient.inner_loop import Params
 from autometa.learners.gradient.tasks import Task
 
 RATE = 0.1
-SECOND_ORDER = ["maml", "anil", "boil", "meta_sgd", "maml_plus_plus", "proto_maml", "cavia", "cavia_film"]
+SECOND_ORDER = ["maml", "anil", "boil", "meta_sgd", "maml_plus_plus", "proto_maml", "cavia", "cavia_class"]
 __all__ = ["double"]
 pytestmark = pytest.mark.usefixtures("double")
 every_length = pytest.mark.parametrize("steps", [1, 2, 3])

@@ -29,7 +29,7 @@ SGD = {"optimizer": "sgd", "learning_rate": 1.0}
         ("maml", ADAM, {}),
         ("fomaml", ADAM, {}),
         ("proto_maml", ADAM, {}),
-        ("cavia", ADAM, {"conditioning": "film", "head": "prototypes"}),
+        ("cavia", ADAM, {}),
         ("reptile", SGD, {"rate": 0.01, "test_steps": 20}),
     ],
 )

@@ -57,7 +57,7 @@ def test_cavia_moves_the_context_only() -> None:
 
 
 def test_cavia_starts_from_no_context() -> None:
-    learner: Any = built("cavia")
+    learner: Any = built("cavia_class")
     start = learner.initial(only_task(ways=4))["context"]
     assert start.shape == (4, learner.options.context) and not start.any()
 

@@ -52,6 +52,23 @@ def room_of(n_bytes: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tail_classification, "room_bytes", lambda *_: n_bytes)
 
 
+def test_the_first_step_of_a_process_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    measure = training_memory.StepMemory._measure_alone
+
+    def counted(memory: Any, episodes: Any) -> tuple[int, int]:
+        found = measure(memory, episodes)
+        sizes.append(found[0])
+        return found
+
+    monkeypatch.setattr(training_memory.StepMemory, "_measure_alone", counted)
+    trained()
+    assert len(sizes) == 2
+    monkeypatch.setattr(training_memory, "starts_cold", lambda _: True)
+    trained()
+    assert sizes[2] == sizes[3] == sizes[0] and sizes[4] == sizes[1]
+
+
 def trained(name: str = "prototypical", meta_batch: int = 4, **settings: Any) -> TrainingRecord:
     """Two steps of a tiny learner, planned."""
     recipe = Recipe(learner=name, encoder=TINY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from autometa.backbones import CATALOGUE, Backbone, View
+from autometa.backbones.costs import predict_bytes
 from autometa.backbones.engines import EngineChoice
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
@@ -13,7 +14,7 @@ from autometa.core.speed import ENOUGH_STEPS
 from autometa.core.time_policy import POLICY
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.test_spec import TestSpec
-from autometa.planning.forecast import ALONE, ALONE_S, Forecast
+from autometa.planning.forecast import ALONE, ALONE_S, PROBE_PX, Forecast
 from autometa.planning.plan import HEADS_S
 
 TEST = TestSpec(100, EpisodeSpec(ways=(2, 4), shots=(1, 5), queries_per_class=3), 1000, "x")
@@ -56,6 +57,23 @@ def test_heads_are_reserved_as_measured(forecast: Forecast, tiny_backbone: str) 
     forecast.answered(other, 0.12, 120)
     assert forecast.costs([view]).task_s == pytest.approx(ALONE_S + ALONE * 0.001)
     assert forecast.costs([view, other]).task_s == pytest.approx(2 * (ALONE_S + ALONE * 0.001))
+
+
+def test_on_a_gpu_its_memory_has_the_images(forecast: Forecast, monkeypatch: pytest.MonkeyPatch) -> None:
+    def say(host_bytes: float, gpu_bytes: int | None) -> str:
+        monkeypatch.setattr(MemoryBudget, "left_bytes", lambda _: int(host_bytes))
+        monkeypatch.setattr("autometa.planning.forecast.free_bytes", lambda _: gpu_bytes)
+        monkeypatch.setattr("autometa.planning.forecast.batch_size", lambda *_: 256)
+        return forecast.lack_of_memory(spec)
+
+    spec = CATALOGUE["tf_efficientnet_lite0"]
+    one, many = predict_bytes(spec, PROBE_PX, 1), predict_bytes(spec, PROBE_PX, 256)
+    assert one < many / 2
+    between = (one + many) / 2
+    assert f"would take {many / 1e6:.0f} of {between / 1e6:.0f} MB left" in say(between, None)
+    assert say(between, 2 * many) == "" and say(many, many) == ""
+    assert say(between, int(between)).endswith(f"{many / 1e6:.0f} of {between / 1e6:.0f} MB left of GPU memory")
+    assert say(one / 2, 2 * many).endswith("MB left")
 
 
 @pytest.mark.parametrize(("left_bytes", "rests"), [(2**40, False), (2**20, True)])

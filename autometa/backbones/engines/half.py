@@ -47,7 +47,8 @@ def to_half(network: PixelNetwork, px: int, device: str, dtype: torch.dtype) -> 
 
 
 class Half:
-    """The network in half precision. Batches are padded to one of few sizes, as each new size takes time."""
+    """The network in half precision. Batches are padded to one of few sizes, as each new size takes time.
+    RuntimeError where numbers are too large for it."""
 
     def __init__(self, network: PixelNetwork, px: int, device: str, *, dtype: torch.dtype) -> None:
         self._network, self._device = to_half(network, px, device, dtype), device
@@ -59,9 +60,11 @@ class Half:
         return torch.cat(parts)
 
     def _run_padded(self, images: torch.Tensor, large: int) -> torch.Tensor:
-        """The result for at most `large` images, which are padded to that or to a small size."""
-        size = large if len(images) * FEW > large else max(large // FEW, 1)
-        return self._run(pad_images(images, size))[: len(images)].cpu()
+        """The result for at most `large` images, which are padded to that or to a quarter as often as they fit."""
+        size = large
+        while len(images) * FEW <= size > 1:
+            size //= FEW
+        return check_finite(self._run(pad_images(images, size))[: len(images)].cpu())
 
     def _run(self, images: torch.Tensor) -> torch.Tensor:
         batch = images.to(self._device).contiguous(memory_format=torch.channels_last)
@@ -101,7 +104,14 @@ class HalfGraph(Half):
             return self._run_padded(images, self._chunk)
         self._images.copy_(pad_images(images, self._chunk), non_blocking=True)
         self._replay()
-        return self._output[:n].to("cpu", copy=True)  # the next chunk overwrites it
+        return check_finite(self._output[:n].to("cpu", copy=True))  # the next chunk overwrites it
+
+
+def check_finite(features: torch.Tensor) -> torch.Tensor:
+    """The features; RuntimeError where one is no finite number."""
+    if not bool(features.isfinite().all()):
+        raise RuntimeError("numbers too large for half precision")
+    return features
 
 
 def pad_images(images: torch.Tensor, n: int) -> torch.Tensor:

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from autometa.core.errors import DataError
-from autometa.core.machine import starts_cold
+from autometa.core.machine import CPU, starts_cold
 from autometa.learners.base import EpisodicLearner, Options
 from autometa.learners.encoder import Encoder, ScratchEncoder, get_device
 from autometa.learners.episodes import InputEpisodes
@@ -45,7 +45,7 @@ class InnerLoop(Options):
     CUDA graphs (`graph`), whichever a first measurement finds fastest. On a GPU those at once take at most
     `task_memory` times the memory of one."""
 
-    steps: int = Field(default=2, ge=1)
+    steps: int = Field(default=5, ge=1)
     test_steps: int = Field(default=5, ge=0)
     rate: float = Field(default=0.2, gt=0)
     head: HeadStart = "shared"
@@ -108,10 +108,11 @@ class GradientLearner(EpisodicLearner):
         """Gradients of the mean query loss; the loss. A loop over tasks needs the memory of one."""
         if self.options.norm == "per_step":  # tasks share running statistics
             return accumulate_in_loop(self, episodes)
-        if self._is_short() and not episodes.query.is_cuda:
+        on_cpu = episodes.query.device.type == CPU
+        if self._is_short() and on_cpu:
             return accumulate_in_loop(self, episodes)
         if not self.vectorised or not is_uniform(episodes):
-            one_by_one = accumulate_in_loop if episodes.query.is_cuda else accumulate_on_cores
+            one_by_one = accumulate_on_cores if on_cpu else accumulate_in_loop
             return one_by_one(self, episodes)
         if self._fastest is None:
             options = self.options

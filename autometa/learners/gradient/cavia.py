@@ -25,10 +25,12 @@ class CAVIAOptions(InnerLoop):
     classes; the `head`: `prototypes`, or `learned` for so many `ways`, under `film`, none (`zero`) under `class`."""
 
     context: int = Field(default=100, ge=1)
-    conditioning: Literal["class", "film"] = "class"
+    steps: int = Field(default=2, ge=1)
+    test_steps: int = Field(default=2, ge=0)
+    conditioning: Literal["class", "film"] = "film"
     hidden: int = Field(default=128, ge=1)
     rate: float = Field(default=1.0, gt=0)
-    head: Literal["zero", "prototypes", "learned"] = "zero"
+    head: Literal["zero", "prototypes", "learned"] = "prototypes"
 
     @model_validator(mode="after")
     def _check_head(self) -> Self:

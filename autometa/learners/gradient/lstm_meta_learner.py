@@ -31,7 +31,6 @@ class LSTMMetaLearnerOptions(InnerLoop):
 
     hidden: int | None = Field(default=None, ge=1)
     kept: float = Field(default=0.9999, gt=0, lt=1)
-    test_steps: int = Field(default=5, ge=0)
     rate: float = Field(default=0.1, gt=0, lt=1)
     first_order: Literal[True] = True
     clip: None = None

@@ -19,14 +19,13 @@ NORMS = (TaskNorm, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
 
 
 class MAMLPlusPlusOptions(InnerLoop):
-    """`multi_step_share`, `first_order_share`: of the training, see `MAMLPlusPlus`. Without `adapt_norm`, as in the
-    paper, scale and shift of norms are not adapted to a task."""
+    """`multi_step_share`, `first_order_share`: of the training, see `MAMLPlusPlus`. With `adapt_norm`, which the
+    paper does not have, scale and shift of norms are adapted to a task, too."""
 
-    test_steps: int = Field(default=5, ge=0)
     norm: NormMode = "per_step"
     multi_step_share: float = Field(default=0.15, ge=0, le=1)
     first_order_share: float = Field(default=0.5, ge=0, le=1)
-    adapt_norm: bool = True
+    adapt_norm: bool = False
 
 
 class MAMLPlusPlus(GradientLearner):

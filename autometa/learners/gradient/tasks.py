@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from autometa.core.machine import CPU
 from autometa.heads import FeatureBatch
 from autometa.learners.encoder import Encoder
 from autometa.learners.episodes import InputEpisodes
@@ -63,7 +64,7 @@ def answer_each_task(
         return answer(own, Task.of(episodes, place))
 
     with torch.no_grad():
-        serial = serial or episodes.query.is_cuda
+        serial = serial or episodes.query.device.type != CPU
         answers = (work(learner, place) for place in range(b)) if serial else map_on_cores(learner, work, b)
         for place, logits in enumerate(answers):
             scores[place, episodes.query_labels[place] >= 0, : logits.shape[1]] = logits
