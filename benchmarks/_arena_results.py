@@ -37,7 +37,8 @@ class Result:
     for the budget; `overrun`: these are more than the budget, or the submission had to be stopped; `first_learner_s`:
     seconds from the start of the run to the first saved learner, if the bundle reports it; `reported`: what the
     learner says of itself, if it does; `task_sets`: the dataset of every task; `sharing`: how many runs there were at
-    a time, and with how many threads. Old results have no `task_sets` (all are of `dataset`), no `sharing`, and no
+    a time, and with how many threads; `gpu_peak_bytes`: the most GPU memory that was seen in use, where it was
+    watched. Old results have no `task_sets` (all are of `dataset`), no `sharing`, and no
     `counted_s`, which is then their `wall_s`.
     """
 
@@ -59,6 +60,7 @@ class Result:
     task_sets: tuple[str, ...] = ()
     counted_s: float | None = None
     sharing: str = ""
+    gpu_peak_bytes: int | None = None
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Result:

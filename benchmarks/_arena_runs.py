@@ -89,11 +89,13 @@ def stored(folder: Path) -> dict[str, Result]:
 
 @dataclass
 class Runner:
-    """Runs units and keeps their results; `stop` ends the current runs, which then have no result."""
+    """Runs units and keeps their results; `stop` ends the current runs, which then have no result. A run that goes on
+    for `grace_s` longer than its budget is ended."""
 
     folder: Path
     settings: str
     sharing: str = ""
+    grace_s: float = GRACE_S
     _programs: Programs = field(default_factory=Programs)
 
     def run_all(self, units: Sequence[Unit], jobs: int) -> Iterator[Result]:
@@ -113,7 +115,7 @@ class Runner:
         with tempfile.TemporaryDirectory(prefix="arena-") as scratch:
             output, printed = Path(scratch) / "run", Path(scratch) / "printed.txt"
             command = unit.command(self.settings, output)
-            ended = self._programs.run(command, printed, unit.budget_s + GRACE_S)
+            ended = self._programs.run(command, printed, unit.budget_s + self.grace_s)
             if ended is None:
                 return None
             said = printed.read_text(encoding="utf-8", errors="replace")
@@ -157,6 +159,7 @@ def collected(unit: Unit, settings: str, output: Path, ended: Ended, said: str) 
         machine=found.machine,
         reported=reported(output / "ingestion" / "model"),
         task_sets=() if late else found.task_sets,
+        gpu_peak_bytes=found.record.get("gpu_peak_bytes"),
     )
 
 
