@@ -29,8 +29,9 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "options": {"rate": 0.01},
         "queries_per_class": 10,
     },
-    **{name: {"options": {"steps": 2}} for name in ("anil", "boil", "proto_maml", "lstm_meta_learner")},
+    **{name: {"options": {"steps": 2}} for name in ("anil", "boil", "proto_maml")},
     "maml_plus_plus": {"options": LIKE_AUTHORS},
+    "lstm_meta_learner": {"options": {"norm": "support"}},
     "mann": {"options": {"own_rows": True, "rows": "task"}},
     "relation": {"options": {"merge": "mean", "reduction": "normalised", "loss": "cross_entropy"}},
     **{name: CLASSIFICATION for name, spec in LEARNERS.items() if issubclass(spec.cls, ClassTrained)},
@@ -48,7 +49,7 @@ ON_PRETRAINED: dict[str, dict[str, Any]] = {
         "options": {"rate": 3e-4, "test_steps": 5, "head": "prototypes"},
         "training": {"optimizer": "adam", "learning_rate": 1e-3},
     },
-    "lstm_meta_learner": {"options": {"steps": 5, "head": "prototypes"}, "training": {"learning_rate": 3e-4}},
+    "lstm_meta_learner": {"options": {"head": "prototypes"}, "training": {"learning_rate": 3e-4}},
     "siamese": {"options": {"loss": "cross_entropy"}, "training": {"learning_rate": 3e-4}},
 }
 """Fields on a pretrained network, beside those above: inner rates, starts of heads and rates of training as in the

@@ -82,22 +82,23 @@ def measure_learner(unit: Unit, settings: Settings) -> list[Row]:
         found.append((before, learner.validate(inputs, tests).accuracies))
         steps.append(record.steps)
         ended.append(f"{record.ended} after {record.seconds:.0f} s")
-    untrained, trained = (100 * np.mean(part, axis=0) for part in zip(*found, strict=True))
+    untrained, trained = (100 * np.stack(part) for part in zip(*found, strict=True))
     note = f"{', '.join(map(str, steps))} steps, {', '.join(ended)}"
-    if len(found) > 1:
-        note += f", seeds {[round(100 * float(after.mean()), 1) for _, after in found]}"
     seconds = episode_s(learner, data, tests.episodes[:TIMED])
     return [*accuracy_rows(unit, untrained, trained, note), row(unit.name("episode_s"), seconds, "s")]
 
 
 def accuracy_rows(unit: Unit, untrained: Scores, trained: Scores, note: str) -> list[Row]:
-    """Accuracies in % on the same tasks before and after training, and the gain."""
-    start, gain = float(untrained.mean()), points_gained(trained, untrained)
-    note = f"{gain['points']:+.1f} ± {gain['points_ci95']:.1f} points, {note}"
-    after, width = float(trained.mean()), interval95(trained)
+    """Accuracies in % [seeds, tasks] on the same tasks before and after training, averaged over seeds, and the gain;
+    `seeds` has the mean of each."""
+    before, after = untrained.mean(axis=0), trained.mean(axis=0)
+    gain, seeds = points_gained(after, before), [round(float(one.mean()), 1) for one in trained]
+    note = f"{gain['points']:+.1f} ± {gain['points_ci95']:.1f} points, {note}, seeds {seeds}"
+    start, end = float(before.mean()), float(after.mean())
+    first = [round(float(one.mean()), 1) for one in untrained]
     return [
-        row(unit.name("untrained"), start, "%", ci95=interval95(untrained)),
-        row(unit.name("trained"), after, "%", start, ci95=width, **gain, note=note),
+        row(unit.name("untrained"), start, "%", ci95=interval95(before), seeds=first),
+        row(unit.name("trained"), end, "%", start, ci95=interval95(after), seeds=seeds, **gain, note=note),
     ]
 
 

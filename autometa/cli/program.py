@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -89,7 +90,9 @@ class Group(click.Group):
     command_class = Command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """As for a command; importing a subcommand may fail or be interrupted, too."""
+        """As for a command; importing a subcommand may fail or be interrupted, too. Threads of PyTorch, which is
+        imported later, keep no core busy while they wait, so that other programs slow them less."""
+        os.environ.setdefault("GOMP_SPINCOUNT", "0")
         with one_line():
             return super().invoke(ctx)
 
