@@ -10,6 +10,7 @@ _TWO_STEPS = ("maml", "fomaml", "anil", "boil", "meta_sgd", "proto_maml", "lstm_
 EARLIER: dict[str, dict[str, Any]] = {
     **{name: {"steps": 2} for name in _TWO_STEPS},
     "maml_plus_plus": {"steps": 2, "adapt_norm": True},
+    "pmf": {"steps": 20, "metric": "euclidean"},
     "cavia": {"steps": 2, "test_steps": 5, "conditioning": "class", "head": "zero"},
 }
 """Defaults of version 0.2.0, and later ones, that have changed, by learner."""

@@ -60,7 +60,7 @@ _ROWS = (
     FamilySpec("maml", SLOW, {"rate": 1.0, "steps": 2, "test_steps": 3}),
     FamilySpec("anil", SLOW, {"rate": 3.0, "steps": 2}),
     FamilySpec("proto_maml", SLOW, {"rate": 0.02, "steps": 2}),
-    FamilySpec("pmf", SLOW, {"rates": (0.0, 1e-3), "steps": 5}),
+    FamilySpec("pmf", SLOW, {"metric": "euclidean", "rates": (0.0, 1e-3), "steps": 5}),
     FamilySpec("adapters", CLASSIFYING, {"steps": 8, "rate": 0.1}),
     FamilySpec("finetune", CLASSIFYING, {"scope": "head", "steps": 20}),
 )

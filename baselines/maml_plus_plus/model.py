@@ -14,7 +14,7 @@ class MyMetaLearner(EpisodicMetaLearner, MetaLearner):
     recipe = Recipe(
         learner="maml_plus_plus",
         encoder=EncoderSpec(network="tf_efficientnet_lite0", px=128),
-        options={"rate": 1.0},
+        options={"rate": 1.0, "first_order_share": 0.0},
     )
 
 

@@ -14,7 +14,6 @@ class MyMetaLearner(EpisodicMetaLearner, MetaLearner):
     recipe = Recipe(
         learner="pmf",
         encoder=EncoderSpec(network="tf_efficientnet_lite0", px=128),
-        options={"metric": "cosine", "steps": 50},
     )
 
 

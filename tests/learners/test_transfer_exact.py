@@ -179,7 +179,7 @@ def test_adapters_fit_the_support_better_than_the_plain_mean() -> None:
 
 
 def test_without_a_rate_pmf_is_a_prototypical_network() -> None:
-    pmf, plain = built("pmf"), built("prototypical")
+    pmf, plain = built("pmf"), built("prototypical", metric="cosine")
     pmf.rate.zero_()
     plain.load_state_dict({n: t for n, t in pmf.state_dict().items() if n != "rate"})
     episodes = image_episode(4, 2, 3)

@@ -37,6 +37,7 @@ def test_a_learner_saved_by_the_first_release_still_answers() -> None:
     [
         ("maml", {"steps": 2, "test_steps": 5}),
         ("maml_plus_plus", {"steps": 2, "adapt_norm": True}),
+        ("pmf", {"steps": 20, "metric": "euclidean"}),
         ("cavia", {"steps": 2, "test_steps": 5, "conditioning": "class", "head": "zero"}),
     ],
 )

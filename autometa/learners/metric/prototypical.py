@@ -15,10 +15,13 @@ from autometa.learners.encoder import Encoder
 from autometa.learners.metric.base import MetricLearner, Unlabelled
 
 
+Metric = Literal["euclidean", "cosine"]
+
+
 class PrototypicalOptions(Options):
     """Options of `Prototypical`, explained there."""
 
-    metric: Literal["euclidean", "cosine"] = "euclidean"
+    metric: Metric = "euclidean"
     scale: float = Field(default=10.0, gt=0)
 
 

@@ -17,7 +17,7 @@ from autometa.learners.base import EpisodicLearner
 from autometa.learners.encoder import Encoder
 from autometa.learners.episodes import InputEpisodes
 from autometa.learners.gradient.tasks import Task, answer_each_task
-from autometa.learners.metric.prototypical import Prototypical, PrototypicalOptions
+from autometa.learners.metric.prototypical import Metric, Prototypical, PrototypicalOptions
 from autometa.learners.transfer.support_training import (
     Params,
     Scope,
@@ -39,8 +39,9 @@ FEWEST = 8
 class PMFOptions(PrototypicalOptions):
     """Options of `PMF`, explained there."""
 
+    metric: Metric = "cosine"
     scope: Scope = "all"
-    steps: int = Field(default=20, ge=1)
+    steps: int = Field(default=50, ge=1)
     rates: tuple[float, ...] = (0.0, 1e-4, 1e-3, 1e-2)
 
     @field_validator("rates")
