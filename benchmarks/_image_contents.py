@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 GRID = 8
 """Cells of an image on each side whose brightness is compared with that of their neighbours."""
@@ -21,28 +24,48 @@ EDGE = 0.02
 LEAST_SHARE = 0.1
 """Share of the images of a dataset that another one must show, too, to be a version of it."""
 
+SIDE = 32
+"""Pixels of an image from which a fingerprint is taken."""
+
 Fingerprints = NDArray[np.int8]
 
 
-def file_digests(folder: Path) -> dict[str, str]:
-    """Digests of the image files of a dataset in Meta-Album layout, with the name of one that has it."""
+def image_files(folder: Path) -> list[Path]:
+    """The image files of a dataset in Meta-Album layout."""
     with (folder / "labels.csv").open(encoding="utf-8") as stream:
-        names = [row["FILE_NAME"] for row in csv.DictReader(stream)]
-    return {hashlib.sha256((folder / "images" / name).read_bytes()).hexdigest(): name for name in names}
+        return [folder / "images" / row["FILE_NAME"] for row in csv.DictReader(stream)]
+
+
+def file_digests(folder: Path) -> dict[str, Path]:
+    """Digests of the image files of a dataset, with one that has it."""
+    return {hashlib.sha256(file.read_bytes()).hexdigest(): file for file in image_files(folder)}
 
 
 def find_shared_image(folders: Sequence[Path], others: Sequence[Path]) -> tuple[Path, Path] | None:
     """An image file of one of the datasets that one of the others has, too, byte for byte: both files."""
-    known = {
-        digest: folder / "images" / name
-        for folder in folders
-        for digest, name in file_digests(folder).items()
-    }
+    known = {digest: file for folder in folders for digest, file in file_digests(folder).items()}
     for folder in others:
-        for digest, name in file_digests(folder).items():
+        for digest, file in file_digests(folder).items():
             if digest in known:
-                return known[digest], folder / "images" / name
+                return known[digest], file
     return None
+
+
+def find_version(folders: Sequence[Path], others: Sequence[Path]) -> tuple[Path, Path] | None:
+    """One of the datasets and one of the others that show the same pictures, in whatever sizes."""
+    own, theirs = ({folder: read_fingerprints(folder) for folder in some} for some in (folders, others))
+    pairs = product(own, theirs)
+    return next((pair for pair in pairs if is_version(own[pair[0]], theirs[pair[1]])), None)
+
+
+def read_fingerprints(folder: Path) -> Fingerprints:
+    """Of the images of a dataset that can be read, made small."""
+    images = [np.zeros((0, SIDE, SIDE, 3), np.uint8)]
+    for file in image_files(folder):
+        with suppress(OSError), Image.open(file) as image:  # a run names damaged ones and leaves them out
+            image.draft("RGB", (SIDE, SIDE))
+            images.append(np.asarray(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX))[None])
+    return fingerprints(np.concatenate(images).transpose(0, 3, 1, 2))
 
 
 def fingerprints(images: NDArray[np.uint8]) -> Fingerprints:
@@ -50,7 +73,7 @@ def fingerprints(images: NDArray[np.uint8]) -> Fingerprints:
     falls (-1) or neither (0) from each cell of a grid to the next one, to the right and downwards."""
     cells = np.stack([part.mean((1, 2)) for part in _split_into_cells(images.mean(1) / 255)], axis=1)
     grid = cells.reshape(len(images), GRID, GRID)
-    steps = [np.diff(grid, axis=axis).reshape(len(images), -1) for axis in (2, 1)]
+    steps = [np.diff(grid, axis=axis).reshape(len(images), GRID * (GRID - 1)) for axis in (2, 1)]
     changes = np.concatenate(steps, axis=1)
     found = np.where(np.abs(changes) < EDGE, 0, np.sign(changes)).astype(np.int8)
     return found[(found != 0).sum(1) >= LEAST_DETAIL]

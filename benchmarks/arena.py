@@ -24,7 +24,7 @@ from _arena_plots import write_plots
 from _arena_report import CONTROLLER, markdown, rows
 from _arena_results import Result
 from _arena_runs import Runner, Unit, cross_domain, cross_domain_name, datasets_in, describe_sharing, stored
-from _image_contents import find_shared_image
+from _image_contents import find_shared_image, find_version
 from _learner_report import Report
 
 from autometa.core.errors import ConfigError
@@ -133,10 +133,15 @@ def datasets_of(options: argparse.Namespace, folder: Path) -> list[Path]:
 
 
 def refuse_shared_images(train: Sequence[Path], test: Sequence[Path]) -> None:
-    """ConfigError where datasets for meta-test have an image file of those for meta-training, whatever the names."""
+    """ConfigError where datasets for meta-test have an image file of those for meta-training, whatever the names, or
+    show their pictures in another size."""
     if shared := find_shared_image(train, test):
         raise ConfigError(
             f"--train and --test: {shared[0]} and {shared[1]} are the same image; leave one of them out"
+        )
+    if versions := find_version(train, test):
+        raise ConfigError(
+            f"--train and --test: {versions[0].name} and {versions[1].name} show the same pictures; leave one out"
         )
 
 

@@ -9,6 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -30,6 +31,19 @@ def test_versions_in_other_sizes_and_order_are_one_dataset_whatever_their_names(
     sets = {"CARS": pictures(0), "BOATS": pictures(1), "CARS_2": pictures(2), "SHIPS": larger}
     groups = contents.group_versions({name: contents.fingerprints(images) for name, images in sets.items()})
     assert groups == {"CARS": "CARS", "BOATS": "BOATS", "CARS_2": "CARS_2", "SHIPS": "CARS"}
+
+
+def test_files_of_one_picture_in_two_sizes_are_found(contents: ModuleType, tmp_path: Path) -> None:
+    for name, images in {"A": pictures(0, side=96), "B": pictures(0, side=64), "C": pictures(1, side=64)}.items():
+        (tmp_path / name / "images").mkdir(parents=True)
+        for number, image in enumerate(images):
+            Image.fromarray(image.transpose(1, 2, 0)).save(tmp_path / name / "images" / f"{number}.jpg")
+        lines = ["FILE_NAME,CATEGORY", *(f"{number}.jpg,x" for number in range(len(images)))]
+        (tmp_path / name / "labels.csv").write_text("\n".join(lines))
+    a, b, c = (tmp_path / name for name in "ABC")
+    assert contents.find_shared_image([a], [b]) is None
+    assert contents.find_version([c, a], [b]) == (a, b)
+    assert contents.find_version([a], [c]) is None
 
 
 def test_images_without_detail_are_not_recognised(contents: ModuleType) -> None:
