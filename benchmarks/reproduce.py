@@ -87,7 +87,9 @@ def main() -> None:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER")
-    parser.add_argument("--quick", action="store_true", help="a few steps on letters of the demo: under a minute")
+    parser.add_argument(
+        "--quick", action="store_true", help="a few steps on letters of the demo: under a minute"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to this file")
     asked = parser.parse_args()
     if bool(asked.folders) == asked.quick:

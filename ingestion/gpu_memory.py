@@ -107,7 +107,7 @@ class GpuMeter:
             least = processes * CONTEXT_BYTES + LEAST_ALLOCATOR_BYTES
             raise InputError(
                 f"--gpu-memory-budget {budget_bytes / 1e9:.2f}GB: {counted(processes, 'process', 'processes')} need "
-                f"{processes * CONTEXT_BYTES / 1e9:.2f} GB of it before they compute; give {least / 1e9:.2f}GB or more"
+                f"{processes * CONTEXT_BYTES / 1e9:.2f} GB of it to start; give {least / 1e9:.2f}GB or more"
             )
         return meter
 

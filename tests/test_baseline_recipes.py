@@ -58,7 +58,9 @@ def test_reptile_is_not_clipped(monkeypatch: pytest.MonkeyPatch) -> None:
     assert recipe.training.clip is None and recipe.queries_per_class == 10
 
 
-@pytest.mark.parametrize("name", sorted(set(LEARNERS) - {"train_from_scratch", "metadelta", "metadelta_plus_plus"}))
+@pytest.mark.parametrize(
+    "name", sorted(set(LEARNERS) - {"train_from_scratch", "metadelta", "metadelta_plus_plus"})
+)
 def test_the_benchmark_measures_the_bundle(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     own = recipe_of(name, monkeypatch)
     measured = _learner_units.Unit("SOME", own.encoder.network, name).recipe()

@@ -33,11 +33,17 @@ def rows_of_run(folder: Path) -> dict[str, float]:
     return {r["name"]: r["value"] for r in gpu.measure_run("autometa", 45.0, "", "demo/45", folder)}
 
 
-def test_a_run_that_was_not_scored_has_answered_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_was_not_scored_has_answered_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made_up(monkeypatch, exit_status=1, reason="CUDA error")
     assert rows_of_run(tmp_path) == {"gpu/demo/45": 0.0, "gpu/demo/45/unanswered": 3 * gpu.TASKS}
     (row,) = gpu.measure_bundles(["prototypical"], tmp_path)
-    assert row["name"] == "gpu/bundle/prototypical" and row["value"] == 3 * gpu.TASKS and row["note"] == "CUDA error"
+    assert (
+        row["name"] == "gpu/bundle/prototypical"
+        and row["value"] == 3 * gpu.TASKS
+        and row["note"] == "CUDA error"
+    )
 
 
 def test_a_run_tells_its_score_and_its_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,5 +74,7 @@ def test_a_part_that_fails_costs_no_other(tmp_path: Path, capsys: pytest.Capture
 def test_without_a_gpu_nothing_is_measured(tmp_path: Path) -> None:
     file = tmp_path / "rows.json"
     command = [sys.executable, str(FOLDER / "gpu.py"), "--json", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, env={"CUDA_VISIBLE_DEVICES": ""}, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={"CUDA_VISIBLE_DEVICES": ""}, check=False
+    )
     assert (done.returncode, done.stdout.strip(), file.read_text()) == (0, "not measured: no GPU", "[]\n")

@@ -34,7 +34,11 @@ def test_versions_in_other_sizes_and_order_are_one_dataset_whatever_their_names(
 
 
 def test_files_of_one_picture_in_two_sizes_are_found(contents: ModuleType, tmp_path: Path) -> None:
-    for name, images in {"A": pictures(0, side=96), "B": pictures(0, side=64), "C": pictures(1, side=64)}.items():
+    for name, images in {
+        "A": pictures(0, side=96),
+        "B": pictures(0, side=64),
+        "C": pictures(1, side=64),
+    }.items():
         (tmp_path / name / "images").mkdir(parents=True)
         for number, image in enumerate(images):
             Image.fromarray(image.transpose(1, 2, 0)).save(tmp_path / name / "images" / f"{number}.jpg")

@@ -140,7 +140,9 @@ def free_bytes(device: str) -> int | None:
     free, total = torch.cuda.mem_get_info()
     held = torch.cuda.memory_allocated()
     cached = torch.cuda.memory_reserved() - held
-    share = getattr(torch.cuda, "get_per_process_memory_fraction", lambda: 1.0)()  # older versions cannot tell
+    share = getattr(
+        torch.cuda, "get_per_process_memory_fraction", lambda: 1.0
+    )()  # older versions cannot tell
     limit = share * total - held
     return int(min(free + cached, limit))
 
@@ -150,7 +152,9 @@ def _find_device() -> str:
     import torch  # noqa: PLC0415 - slow to import
 
     if torch.cuda.is_available() and "cuda" not in _BROKEN:
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # float32 is the reference
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = (
+            False  # float32 is the reference
+        )
         return "cuda"
     return "mps" if torch.backends.mps.is_available() and _agrees_with_cpu("mps") else CPU
 

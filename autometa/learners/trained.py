@@ -22,8 +22,8 @@ from autometa.core.files import (
 )
 from autometa.data.images import check_support, hash_images
 from autometa.learners.base import EpisodicLearner
-from autometa.learners.episodes import InputEpisodes
 from autometa.learners.earlier_defaults import complete, in_full
+from autometa.learners.episodes import InputEpisodes
 from autometa.learners.recipe import Recipe, build_learner
 from autometa.learners.training_memory import StepRecord
 

@@ -76,7 +76,9 @@ def load_data(
     names, labels = decoded.dataset.class_names, decoded.dataset.labels
     train, validation, test = (
         repeat_classes(part, layout.turns, len(names))
-        for part in _ids_in(decoded.dataset, chosen, f"--data {folder}" if split is None else f"--split {split}")
+        for part in _ids_in(
+            decoded.dataset, chosen, f"--data {folder}" if split is None else f"--split {split}"
+        )
     )
     images = decoded.images
     if layout.inverted or layout.turns > 1:

@@ -62,7 +62,11 @@ class Result(BaseModel):
         ]
         if self.shortened:
             early = self.ended not in ("", STEPS_MADE)
-            why = f"the training ended early ({self.ended})" if early else "other steps or fewer tasks than the recipe"
+            why = (
+                f"the training ended early ({self.ended})"
+                if early
+                else "other steps or fewer tasks than the recipe"
+            )
             return [*lines, f"shortened: {why}, so this says nothing of the paper"]
         meet = "the intervals meet" if self.agrees else "the intervals do not meet"
         return [*lines, f"difference: {self.difference:+.2f} points, {meet}"]

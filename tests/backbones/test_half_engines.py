@@ -43,7 +43,12 @@ def test_pixels_are_normalised_in_full_precision() -> None:
 def test_few_images_are_padded_to_few(monkeypatch: pytest.MonkeyPatch) -> None:
     half = Half(tiny("test_resnet").network, PX, "cpu", dtype=torch.float32)
     sizes: list[int] = []
-    monkeypatch.setattr(half, "_run", lambda images: sizes.append(len(images)) or torch.zeros(len(images), 2))
+
+    def run(images: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(images))
+        return torch.zeros(len(images), 2)
+
+    monkeypatch.setattr(half, "_run", run)
     for n in (1, 2, 4, 5, 16, 17, 64, 65, 256):
         assert half(IMAGES[torch.zeros(n, dtype=torch.long)]).shape == (n, 2)
     assert sizes == [1, 4, 4, 16, 16, 64, 64, 256, 256], "so that a batch that had no room can become smaller"
@@ -51,7 +56,8 @@ def test_few_images_are_padded_to_few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_numbers_too_large_for_half_precision_are_an_error() -> None:
     half = Half(tiny("test_resnet").network, PX, "cpu", dtype=torch.float16)
-    half._network.normalise = torch.nn.Sequential(half._network.normalise, Times(1e9))
+    larger = torch.nn.Sequential(half._network.normalise, Times(1e9))
+    half._network.normalise = larger  # type: ignore[assignment]
     with pytest.raises(RuntimeError, match="too large for half precision"):
         half(IMAGES)
 

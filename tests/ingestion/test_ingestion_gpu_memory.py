@@ -117,7 +117,9 @@ def test_each_card_has_the_budget() -> None:
 def test_a_budget_that_leaves_nothing_to_compute_with_is_refused() -> None:
     card = Card.find(lambda _: library())
     assert GpuMeter.of(card, GB) is not None
-    with pytest.raises(InputError, match=r"--gpu-memory-budget 1.00GB: 2 processes need 1.05 GB.*give 1.15GB"):
+    with pytest.raises(
+        InputError, match=r"--gpu-memory-budget 1.00GB: 2 processes need 1.05 GB.*give 1.15GB"
+    ):
         GpuMeter.of(card, GB, processes=2)
 
 

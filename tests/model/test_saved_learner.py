@@ -41,8 +41,12 @@ def test_a_learner_saved_by_the_first_release_still_answers() -> None:
         ("cavia", {"steps": 2, "test_steps": 5, "conditioning": "class", "head": "zero"}),
     ],
 )
-def test_options_that_were_left_out_are_those_of_then(name: str, then: dict[str, Any], tmp_path: Path) -> None:
-    recipe = Recipe(learner=name, encoder=EncoderSpec(network="conv4", px=8, channels=2, pools=1), options=then)
+def test_options_that_were_left_out_are_those_of_then(
+    name: str, then: dict[str, Any], tmp_path: Path
+) -> None:
+    recipe = Recipe(
+        learner=name, encoder=EncoderSpec(network="conv4", px=8, channels=2, pools=1), options=then
+    )
     saved = TrainedLearner.untrained(recipe)
     saved.save(tmp_path)
     file = tmp_path / "learner.json"

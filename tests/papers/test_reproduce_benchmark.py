@@ -28,7 +28,13 @@ def result(accuracy: float, seed: int = 0, *, shortened: bool = False, recipe: s
 
 def test_a_row_is_the_mean_of_seeds_against_the_published_figure() -> None:
     (row,) = reproduce.rows_of([result(70), result(90, 1), result(10, 2, shortened=True)])
-    assert (row["name"], row["value"], row["unit"], row["reference"], row["ratio"]) == ("reproduce/a/b", 80, "%", 80, 1)
+    assert (row["name"], row["value"], row["unit"], row["reference"], row["ratio"]) == (
+        "reproduce/a/b",
+        80,
+        "%",
+        80,
+        1,
+    )
     assert row["seeds"] == [70, 90]
 
 

@@ -72,7 +72,9 @@ def test_on_a_gpu_its_memory_has_the_images(forecast: Forecast, monkeypatch: pyt
     between = (one + many) / 2
     assert f"would take {many / 1e6:.0f} of {between / 1e6:.0f} MB left" in say(between, None)
     assert say(between, 2 * many) == "" and say(many, many) == ""
-    assert say(between, int(between)).endswith(f"{many / 1e6:.0f} of {between / 1e6:.0f} MB left of GPU memory")
+    assert say(between, int(between)).endswith(
+        f"{many / 1e6:.0f} of {between / 1e6:.0f} MB left of GPU memory"
+    )
     assert say(one / 2, 2 * many).endswith("MB left")
 
 

@@ -14,7 +14,6 @@ from autometa.learners.base import Options
 from autometa.learners.encoder import Encoder
 from autometa.learners.metric.base import MetricLearner, Unlabelled
 
-
 Metric = Literal["euclidean", "cosine"]
 
 
