@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+
+from ingestion import read_labelled
+from ingestion.images import decode_dataset, default_cache_dir
 
 GRID = 8
 """Cells of an image on each side whose brightness is compared with that of their neighbours."""
@@ -59,13 +60,8 @@ def find_version(folders: Sequence[Path], others: Sequence[Path]) -> tuple[Path,
 
 
 def read_fingerprints(folder: Path) -> Fingerprints:
-    """Of the images of a dataset that can be read, made small."""
-    images = [np.zeros((0, SIDE, SIDE, 3), np.uint8)]
-    for file in image_files(folder):
-        with suppress(OSError), Image.open(file) as image:  # a run names damaged ones and leaves them out
-            image.draft("RGB", (SIDE, SIDE))
-            images.append(np.asarray(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX))[None])
-    return fingerprints(np.concatenate(images).transpose(0, 3, 1, 2))
+    """Of the images of a dataset as a run sees them, made small."""
+    return fingerprints(decode_dataset(read_labelled(folder), SIDE, default_cache_dir()).images)
 
 
 def fingerprints(images: NDArray[np.uint8]) -> Fingerprints:

@@ -12,7 +12,9 @@ from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from autometa.judging import programs
 from ingestion.sources import read_source
@@ -175,10 +177,11 @@ def test_a_run_that_had_to_be_ended_counts_as_not_scored(runs: ModuleType, tmp_p
 def test_a_dataset_that_has_images_of_another_one_is_no_other_domain(
     start: Callable[..., str], tmp_path: Path
 ) -> None:
-    for name, pixels in (("A", b"one"), ("B", b"two"), ("COPY_OF_A", b"one")):
+    for name, seed in (("A", 1), ("B", 2), ("COPY_OF_A", 1)):
         (tmp_path / name / "images").mkdir(parents=True)
         (tmp_path / name / "labels.csv").write_text("FILE_NAME,CATEGORY\nx.png,y\n")
-        (tmp_path / name / "images" / "x.png").write_bytes(pixels)
+        noise = np.random.default_rng(seed).integers(0, 256, (32, 32, 3), np.uint8)
+        Image.fromarray(noise).save(tmp_path / name / "images" / "x.png")
     across = ["--data", tmp_path, "--bundles", "prototypical", "--train"]
     with pytest.raises(SystemExit, match=r"A.images.x.png and .*COPY_OF_A.images.x.png are the same image"):
         start(*across, "A,B", "--test", "COPY_OF_A")
