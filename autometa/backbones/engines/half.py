@@ -90,7 +90,7 @@ class HalfGraph(Half):
         zeros = torch.zeros(chunk, 3, px, px, dtype=torch.uint8, device=device)
         self._images, self._chunk = zeros.contiguous(memory_format=torch.channels_last), chunk
         with torch.no_grad():
-            self._run_padded(zeros[:1], chunk)  # the other size
+            self._run_padded(zeros[: max(chunk // FEW, 1)], chunk)  # the size of the last batch, often
             self._replay, self._output = (capture or capture_cuda)(lambda: self._network(self._images))
 
     @torch.inference_mode()
