@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-import garbage  # first: what follows takes less time
+import startup  # first: what follows takes less time
 import hypothesis
 import pytest
 import torch
@@ -61,7 +61,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_finish() -> None:
     """Tests run as usual."""
-    garbage.look_for_it_from_here_on()
+    startup.look_for_it_from_here_on()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,14 +1,17 @@
 """Imported before the others: garbage is not looked for while modules are imported and tests are collected.
 
 That took a good part of the time until the first test. `conftest.py` switches it on again, without all that is
-there by then, which lives as long as the process.
+there by then, which lives as long as the process. Threads of PyTorch, imported later, wait without using a core: beside
+other programs that saves most of the time.
 """
 
 from __future__ import annotations
 
 import gc
+import os
 
 gc.disable()
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 
 def look_for_it_from_here_on() -> None:
