@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-import startup  # first: what follows takes less time
+import first_of_all  # first: what follows takes less time
 import hypothesis
 import pytest
 import torch
@@ -61,7 +61,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_finish() -> None:
     """Tests run as usual."""
-    startup.look_for_it_from_here_on()
+    first_of_all.look_for_it_from_here_on()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,8 +1,8 @@
 """Imported before the others: garbage is not looked for while modules are imported and tests are collected.
 
 That took a good part of the time until the first test. `conftest.py` switches it on again, without all that is
-there by then, which lives as long as the process. Threads of PyTorch, imported later, wait without using a core: beside
-other programs that saves most of the time.
+there by then, which lives as long as the process. Threads of PyTorch, which is imported later, wait without using a
+core: beside other programs that saves most of the time.
 """
 
 from __future__ import annotations
