@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from autometa.learners.encoder import EncoderSpec
+from autometa.learners.encoder import SCRATCH, EncoderSpec
 from autometa.learners.hooks import ClassTrained
 from autometa.learners.recipe import LEARNERS, Recipe
 from autometa.learners.training_settings import TrainingSettings
@@ -82,7 +82,7 @@ class Unit:
         """The recipe of the learner, on a network from scratch of so many channels; a gradient-based one makes so
         many inner steps, in training and at test."""
         network = "conv4" if self.encoder == REFERENCE else self.encoder
-        px = SMALL if network in ("conv4", "resnet12") else LARGE
+        px = SMALL if network in SCRATCH else LARGE
         fields = dict(OVERRIDES.get(self.learner, {}))
         if px == LARGE:
             for part, values in ON_PRETRAINED.get(self.learner, {}).items():

@@ -21,12 +21,12 @@ from autometa.core.budget import UNLIMITED, TimeBudget
 from autometa.core.chunks import in_chunks
 from autometa.core.machine import starts_cold
 from autometa.learners.frozen_part import FrozenPart, freeze_backbone, freeze_trunk, move_backbone
-from autometa.learners.networks import Conv4, PointwiseConv2d, ResNet12
+from autometa.learners.networks import PointwiseConv2d, build_network
 from autometa.learners.storage import MEMORY, Storage
 
-SCRATCH = {"conv4": Conv4, "resnet12": ResNet12}
+SCRATCH = ("conv4", "resnet12", "mlp")
 """Networks that are trained from scratch."""
-USUAL_PX = {"conv4": 28, "resnet12": 84}
+USUAL_PX = {"conv4": 28, "resnet12": 84, "mlp": 28}
 BACKBONE_PX = 128
 """Sizes of images where none is given: what the field takes for a network, and what pretrained ones need."""
 CHUNK, GPU_CHUNK = 64, 256
@@ -48,7 +48,7 @@ class EncoderSpec(BaseModel):
     for the network. `channels`, `pools`, `drop_block`: width, number of halvings, and rate of DropBlock after the
     last two blocks, of a network from scratch. `trainable`: how many of the last stages of a backbone are trained,
     `all` of it, or 0: it is frozen and followed by a small adapter. `maps`: it gives feature maps, not only their
-    mean over the image."""
+    mean over the image. `mlp` has no convolutions, so nothing is halved."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -114,7 +114,7 @@ class ScratchEncoder(Encoder):
         self._px = spec.px
         self._resize = Preprocessing((MIDDLE,) * 3, (MIDDLE,) * 3, "bilinear").resize
         self.normalise = Normalise((MIDDLE,) * 3, (MIDDLE,) * 3)
-        network = SCRATCH[spec.network](spec.channels, spec.pools, spec.drop_block)
+        network = build_network(spec.network, spec.px, spec.channels, spec.pools, spec.drop_block)
         # convolutions go by the layout of their weights, inside vmap too
         self.network = network.to(memory_format=torch.channels_last)
         self.shape = _measure_shape(self, torch.zeros(2, 3, spec.px, spec.px, dtype=torch.uint8))

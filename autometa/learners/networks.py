@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from autometa.core.errors import ConfigError
+
 DROPPED_PX = 5
 """Side of the squares that DropBlock takes out of a map."""
 RAMP = 40_000
@@ -86,6 +88,27 @@ class Conv4(nn.Sequential):
         super().__init__(*join_blocks(blocks, drop_block))
 
 
+class DenseBlock(nn.Module):
+    """A layer that sees all numbers, batch norm, ReLU."""
+
+    def __init__(self, width_in: int, width: int) -> None:
+        super().__init__()
+        self.layer, self.norm = nn.Linear(width_in, width, bias=False), nn.BatchNorm2d(width)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """[n, c, h, w] → [n, width, 1, 1]."""
+        return F.relu(self.norm(self.layer(maps.flatten(1))[..., None, None]))
+
+
+class MLP(nn.Sequential):
+    """Four dense layers, 4, 2, 1 and 1 times `channels` wide: the network without convolutions of Finn et al. (2017),
+    on pixels [n, 3, px, px] → [n, channels, 1, 1]."""
+
+    def __init__(self, channels: int = 64, px: int = 28) -> None:
+        widths = [4 * channels, 2 * channels, channels, channels]
+        super().__init__(*map(DenseBlock, [3 * px**2, *widths], widths))
+
+
 class ResidualBlock(nn.Module):
     """Three 3×3 convolutions with batch norm beside a 1×1 shortcut, leaky ReLU, 2×2 max pooling."""
 
@@ -121,3 +144,14 @@ class ResNet12(nn.Sequential):
             for i, (before, width) in enumerate(zip([3, *widths], widths, strict=False))
         ]
         super().__init__(*join_blocks(blocks, drop_block))
+
+
+def build_network(name: str, px: int, channels: int, pools: int, drop_block: float) -> nn.Module:
+    """One of these networks, untrained, for images of a size. ConfigError where it has no maps for DropBlock."""
+    if name != "mlp":
+        return {"conv4": Conv4, "resnet12": ResNet12}[name](channels, pools, drop_block)
+    if drop_block:
+        raise ConfigError(
+            f"encoder: drop_block: {drop_block} with network: mlp, which has no maps: leave it out"
+        )
+    return MLP(channels, px)

@@ -17,7 +17,7 @@ from autometa.core.budget import TimeBudget
 from autometa.core.errors import BudgetExhausted, ConfigError
 from autometa.core.settings import validate_settings
 from autometa.learners.encoder import CHUNK, LENGTH, Encoder, EncoderSpec, build_encoder
-from autometa.learners.networks import Conv4, ResNet12
+from autometa.learners.networks import MLP, Conv4, ResNet12
 from autometa.learners.recipe import Recipe, build_learner
 
 PX = 32
@@ -68,6 +68,8 @@ def whole(backbone: Backbone, images: NDArray[np.uint8]) -> torch.Tensor:
         ("conv4", 8, 4, (8, 1, 1)),
         ("resnet12", 28, 4, (80, 1, 1)),
         ("resnet12", 28, 2, (80, 7, 7)),
+        ("mlp", 28, 4, (8, 1, 1)),
+        ("mlp", 20, 2, (8, 1, 1)),
     ],
 )
 def test_networks_from_scratch_give_maps(
@@ -89,6 +91,13 @@ def test_the_published_networks_have_their_size() -> None:
 
     assert convolutions(Conv4()) == [(64, 3, 3, 3), *[(64, 64, 3, 3)] * 3]
     assert [shape[0] for shape in convolutions(ResNet12())] == [64] * 3 + [160] * 3 + [320] * 3 + [640] * 3
+    widths = [(p.shape[1], p.shape[0]) for p in MLP().parameters() if p.ndim == 2]
+    assert widths == [(3 * 28**2, 256), (256, 128), (128, 64), (64, 64)]
+
+
+def test_a_network_without_maps_has_no_drop_block() -> None:
+    with pytest.raises(ConfigError, match="drop_block: 0.1 with network: mlp"):
+        build_encoder(EncoderSpec(network="mlp", drop_block=0.1))
 
 
 def test_preparing_resizes_all_images_in_order() -> None:
@@ -218,7 +227,8 @@ def test_specs_out_of_range_are_refused(values: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("network", "px"), [("conv4", 28), ("resnet12", 84), ("test_resnet", 128), ("tf_efficientnet_lite0", 128)]
+    ("network", "px"),
+    [("conv4", 28), ("resnet12", 84), ("mlp", 28), ("test_resnet", 128), ("tf_efficientnet_lite0", 128)],
 )
 def test_images_have_the_usual_size_of_a_network_unless_told(network: str, px: int) -> None:
     spec = EncoderSpec(network=network)
