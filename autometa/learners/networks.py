@@ -146,10 +146,11 @@ class ResNet12(nn.Sequential):
         super().__init__(*join_blocks(blocks, drop_block))
 
 
-def build_network(name: str, px: int, channels: int, pools: int, drop_block: float) -> nn.Module:
+def build_network(name: str, px: int, channels: int, pools: int, drop_block: float) -> nn.Sequential:
     """One of these networks, untrained, for images of a size. ConfigError where it has no maps for DropBlock."""
     if name != "mlp":
-        return {"conv4": Conv4, "resnet12": ResNet12}[name](channels, pools, drop_block)
+        made: nn.Sequential = {"conv4": Conv4, "resnet12": ResNet12}[name](channels, pools, drop_block)
+        return made
     if drop_block:
         raise ConfigError(
             f"encoder: drop_block: {drop_block} with network: mlp, which has no maps: leave it out"

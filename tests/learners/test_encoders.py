@@ -96,7 +96,7 @@ def test_the_published_networks_have_their_size() -> None:
 
 
 def test_a_network_without_maps_has_no_drop_block() -> None:
-    with pytest.raises(ConfigError, match="drop_block: 0.1 with network: mlp"):
+    with pytest.raises(ConfigError, match=r"drop_block: 0\.1 with network: mlp"):
         build_encoder(EncoderSpec(network="mlp", drop_block=0.1))
 
 
