@@ -82,6 +82,7 @@ def run(
         prepared = prepare(settings, Path(folder), watch)
         sandbox, line = choose_for(settings)
         access = access_of(settings, prepared.bundle, sandbox, Path(folder) / "scratch")
+        gpu = _meter_gpu(settings, prepared, watch)
         resumed = _claim_output(settings, prepared, overwrite=overwrite, resume=resume)
         if resume:
             watch(Event("note", resume_line(settings.output_dir, resumed=resumed)))
@@ -89,9 +90,21 @@ def run(
         result = IngestionResult(settings.output_dir, len(prepared.draws), notes=notes)
         result.seconds["prepare"] = time.monotonic() - settings.started - prepared.decode_s
         result.seconds["decode"] = prepared.decode_s
-        result = _Run(settings, prepared, sandbox, access, watch, result).complete()
+        result = _Run(settings, prepared, sandbox, access, watch, result, gpu).complete()
         clear(Path(folder))  # a submission may leave folders that are too deep for Python to delete
         return result
+
+
+def _meter_gpu(settings: IngestionSettings, prepared: Prepared, on_event: OnEvent) -> GpuMeter | None:
+    """What watches the budget of GPU memory; None where there is no GPU, or none that tells. InputError for a budget
+    that leaves nothing to compute with."""
+    if not has_cuda_device():
+        return None
+    budget, processes = settings.gpu_memory_budget_bytes, 2 if prepared.standby else 1
+    meter = GpuMeter.of(Card.find(), budget, processes)
+    if budget and meter is None:
+        on_event(Event("note", "the budget of GPU memory is told, but not watched: NVML is not there"))
+    return meter
 
 
 def _claim_output(settings: IngestionSettings, prepared: Prepared, *, overwrite: bool, resume: bool) -> bool:
@@ -112,17 +125,9 @@ class _Run:
     access: Access
     on_event: OnEvent
     result: IngestionResult
+    gpu: GpuMeter | None
     machine: dict[str, Any] = field(default_factory=machine_summary)
     log: SubmissionLog = field(init=False)
-
-    def __post_init__(self) -> None:
-        card = Card.find() if has_cuda_device() else None
-        budget, processes = self.settings.gpu_memory_budget_bytes, 2 if self.prepared.standby else 1
-        self._gpu = GpuMeter.of(card, budget, processes)
-        if budget and has_cuda_device() and self._gpu is None:
-            self.on_event(
-                Event("note", "the budget of GPU memory is told, but not watched: NVML is not there")
-            )
 
     def complete(self) -> IngestionResult:
         """Both phases, then the files. Ctrl-C ends meta-training; both phases where nothing was saved, or when it
@@ -162,7 +167,7 @@ class _Run:
 
     def _train_and_test(self) -> None:
         limits = self._limits()
-        plan = plan_launches(self.access, self.sandbox, limits, self.prepared.test_spec, self.log, self._gpu)
+        plan = plan_launches(self.access, self.sandbox, limits, self.prepared.test_spec, self.log, self.gpu)
         before = descendants()
         about_gpu = ThreadPoolExecutor(1).submit(self._tell_of_gpu, plan)  # a driver may be slow
         if self.prepared.isolated or lacks_device():
@@ -218,7 +223,7 @@ class _Run:
         return f"decoding images took {spent_s:.0f} s of the {budget:.0f} s of the whole run"
 
     def _limits(self) -> Limits:
-        settings, gpu, budget = self.settings, self._gpu, self.settings.time_budget_s
+        settings, gpu, budget = self.settings, self.gpu, self.settings.time_budget_s
         gpu_bytes = gpu.limit_bytes if gpu else settings.gpu_memory_budget_bytes
         memory = settings.memory_budget_bytes, count_cores(), gpu_bytes
         if budget is None:
@@ -264,7 +269,7 @@ class _Run:
 
     def _used(self) -> dict[str, Any]:
         """What the record says of the machine and of the limits that held there."""
-        gpu_bytes = self._gpu.limit_bytes if self._gpu else None
+        gpu_bytes = self.gpu.limit_bytes if self.gpu else None
         confinement = describe_confinement(
             self.sandbox,
             sealed=self.access.sealed,
@@ -277,6 +282,6 @@ class _Run:
             "isolate_tasks": self.prepared.isolated,
             "confinement": confinement.to_json(),
             "gpu_memory_budget_bytes": gpu_bytes,
-            "gpu_peak_bytes": self._gpu.peak_bytes if self._gpu else None,
+            "gpu_peak_bytes": self.gpu.peak_bytes if self.gpu else None,
             "machine": self.machine,
         }

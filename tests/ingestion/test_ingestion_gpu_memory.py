@@ -139,6 +139,21 @@ def test_the_allocator_is_told_where_it_can_read_it(
 
 
 @pytest.mark.medium
+def test_a_refused_budget_costs_no_earlier_output(
+    runner: Runner, make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = make_bundle()
+    runner(bundle, test_tasks_per_dataset=1)
+    before = sorted(runner.output.rglob("*"))
+    card = Card.find(lambda _: library())
+    monkeypatch.setattr("ingestion.program.has_cuda_device", lambda: True)
+    monkeypatch.setattr("ingestion.program.Card", SimpleNamespace(find=lambda: card))
+    with pytest.raises(InputError, match="--gpu-memory-budget"):
+        runner(bundle, gpu_memory_budget_bytes=GB * 55 // 100, overwrite=True)
+    assert sorted(runner.output.rglob("*")) == before
+
+
+@pytest.mark.medium
 def test_a_submission_that_uses_too_much_is_ended(
     runner: Runner, make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
