@@ -140,10 +140,8 @@ def free_bytes(device: str) -> int | None:
     free, total = torch.cuda.mem_get_info()
     held = torch.cuda.memory_allocated()
     cached = torch.cuda.memory_reserved() - held
-    share = getattr(
-        torch.cuda, "get_per_process_memory_fraction", lambda: 1.0
-    )()  # older versions cannot tell
-    limit = share * total - held
+    tell_share = getattr(torch.cuda, "get_per_process_memory_fraction", None)  # older versions have none
+    limit = (tell_share() if tell_share else 1.0) * total - held
     return int(min(free + cached, limit))
 
 

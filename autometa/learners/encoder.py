@@ -24,11 +24,10 @@ from autometa.learners.frozen_part import FrozenPart, freeze_backbone, freeze_tr
 from autometa.learners.networks import PointwiseConv2d, build_network
 from autometa.learners.storage import MEMORY, Storage
 
-SCRATCH = ("conv4", "resnet12", "mlp")
-"""Networks that are trained from scratch."""
-USUAL_PX = {"conv4": 28, "resnet12": 84, "mlp": 28}
+SCRATCH = {"conv4": 28, "resnet12": 84, "mlp": 28}
+"""Networks that are trained from scratch, with the size of images that the field takes for each."""
 BACKBONE_PX = 128
-"""Sizes of images where none is given: what the field takes for a network, and what pretrained ones need."""
+"""Of images for pretrained networks, where none is given."""
 CHUNK, GPU_CHUNK = 64, 256
 """Images that are prepared at a time."""
 ADAPTER_WIDTH = 256
@@ -63,7 +62,7 @@ class EncoderSpec(BaseModel):
     @field_validator("px", mode="before")
     @classmethod
     def _fill_px(cls, value: object, info: ValidationInfo) -> object:
-        return USUAL_PX.get(info.data.get("network", ""), BACKBONE_PX) if value is None else value
+        return SCRATCH.get(info.data.get("network", ""), BACKBONE_PX) if value is None else value
 
 
 class Unregistered(Generic[Network]):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +17,7 @@ from autometa.data.mapped import CHUNK_ROWS, empty_images
 from autometa.data.turned import repeat_classes, turn_images
 from autometa.papers.layouts import LAYOUTS, DataKind
 from ingestion import InputError
-from ingestion.class_splits import ClassSplit, read_class_split
-from ingestion.datasets import Dataset
+from ingestion.class_splits import read_class_split
 from ingestion.images import decode_dataset, default_cache_dir
 from ingestion.sources import summarise
 
@@ -62,7 +62,8 @@ def load_data(
     folder is not as the kind wants it, where there is no split, or where that names classes that there are not."""
     layout = LAYOUTS[kind]
     dataset, own = layout.read(folder)
-    chosen = own if split is None else _read_split(split)
+    with _naming("--split"):
+        chosen = own if split is None else read_class_split(split)
     if chosen is None:
         raise DataError(
             f"--data {folder}: nothing there says which classes are for what; name a file with --split"
@@ -74,12 +75,9 @@ def load_data(
     for line in summarise(filter(None, (*decoded.broken, decoded.note))):
         report(line)
     names, labels = decoded.dataset.class_names, decoded.dataset.labels
-    train, validation, test = (
-        repeat_classes(part, layout.turns, len(names))
-        for part in _ids_in(
-            decoded.dataset, chosen, f"--data {folder}" if split is None else f"--split {split}"
-        )
-    )
+    with _naming(f"--data {folder}" if split is None else f"--split {split}"):
+        parts = chosen.ids_in(names, dataset.name)
+    train, validation, test = (repeat_classes(part, layout.turns, len(names)) for part in parts)
     images = decoded.images
     if layout.inverted or layout.turns > 1:
         images = copy_turned(images, layout.turns, inverted=layout.inverted)
@@ -90,18 +88,11 @@ def load_data(
     return PaperData(ImagePool(images, labels, of_dataset, (dataset.name,)), train, validation, test)
 
 
-def _read_split(file: Path) -> ClassSplit:
-    """What the option says; InputError names it."""
+@contextmanager
+def _naming(where: str) -> Iterator[None]:
+    """Whatever InputError comes says where the split is from."""
     try:
-        return read_class_split(file)
-    except InputError as error:
-        raise InputError(f"--split: {error}") from None
-
-
-def _ids_in(dataset: Dataset, chosen: ClassSplit, where: str) -> tuple[Rows, Rows, Rows]:
-    """Ids of the classes of the three parts; InputError says `where` the split comes from."""
-    try:
-        return chosen.ids_in(dataset.class_names, dataset.name)
+        yield
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
 

@@ -54,11 +54,10 @@ class Reproduction:
         """Of the test."""
         return self.tasks or self.named.recipe.test.tasks
 
-    @property
-    def shortened(self) -> bool:
-        """Whether steps differ from the recipe's, or there are fewer tasks."""
+    def is_shortened(self, steps: int) -> bool:
+        """Whether a training of so many steps made others than the recipe's, or there are fewer tasks."""
         recipe = self.named.recipe
-        return self.recipe.training.max_steps != recipe.steps or self.n_tasks < recipe.test.tasks
+        return steps != recipe.steps or self.n_tasks < recipe.test.tasks
 
     def run(self, data: PaperData, output: Path, report: Callable[[str], None]) -> Result:
         """Train, or go on with the training that was begun in `output`, save the learner there, test it, and write
@@ -99,7 +98,7 @@ class Reproduction:
             seed=self.seed,
             steps=record.steps,
             tasks=len(accuracies),
-            shortened=self.shortened or record.steps < (self.recipe.training.max_steps or 0),
+            shortened=self.is_shortened(record.steps),
             published=paper.published,
             achieved=Achieved(accuracy=100 * float(accuracies.mean()), interval=100 * interval95(accuracies)),
             untrained=untrained,

@@ -147,8 +147,7 @@ def _task_scores(folder: Path) -> list[float]:
 
 def _read_peak_bytes(folder: Path, model: Path) -> int | None:
     """The most memory of all phases, with what was taken over from other runs."""
-    file = folder / MEMORY_FILE
-    phases = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    phases = _read_object(folder / MEMORY_FILE)
     shared = read_peak(model)
     peaks = [int(each) for each in phases.values()] + ([shared] if shared else [])
     return max(peaks, default=None)
@@ -156,10 +155,13 @@ def _read_peak_bytes(folder: Path, model: Path) -> int | None:
 
 def _read_gpu_peak(folder: Path) -> int | None:
     """The most GPU memory that was seen in use, where it was watched."""
-    file = folder / RECORD_FILE
-    record = json.loads(file.read_text("utf-8")) if file.exists() else {}
-    peak: int | None = record.get("gpu_peak_bytes")
+    peak: int | None = _read_object(folder / RECORD_FILE).get("gpu_peak_bytes")
     return peak
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    """What ingestion wrote; empty where it wrote nothing."""
+    return dict(json.loads(file.read_text("utf-8"))) if file.exists() else {}
 
 
 def _count_model_bytes(model: Path) -> int | None:
