@@ -19,7 +19,7 @@ import autometa.core.early_start  # noqa: F401 - before everything that takes lo
 from autometa.backbones.shared_features import SharedFeatures
 from autometa.core.budget import MemoryBudget, TimeBudget, process_age_s
 from autometa.core.errors import FAILURES, describe
-from autometa.core.machine import Machine, reason_not_to_use
+from autometa.core.machine import Machine, context_bytes, reason_not_to_use
 from autometa.core.settings import Settings
 from autometa.core.sharing import as_charged, take_part
 from autometa.data.images import ImagePool, as_uint8
@@ -52,7 +52,12 @@ def _start() -> float:
     if reason := reason_not_to_use(machine.device):
         _say(f"GPU NOT USED: {machine.device} does not start ({reason}); the CPU is used")
     elif seconds:
-        _say(f"{machine.device}: ready, which took {seconds:.1f} s beside other work")
+        taken = (
+            f"; {context_bytes('cuda') / 2**20:.0f} MiB are set aside for it"
+            if machine.device == "cuda"
+            else ""
+        )
+        _say(f"{machine.device}: ready, which took {seconds:.1f} s beside other work{taken}")
     return process_age_s()
 
 

@@ -7,21 +7,21 @@ is that of a card; networks are on the first one that `CUDA_VISIBLE_DEVICES` sho
 
 from __future__ import annotations
 
-import ctypes
 import importlib.metadata
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+import pynvml
 
 from ingestion.errors import InputError
 from ingestion.folders import counted
 
-LIBRARY = "libnvidia-ml.so.1"
 FREE_SHARE = 0.9
 """Of the free memory of the card: the budget where none is given."""
 CONTEXT_BYTES = 500 * 2**20
-"""Memory of a process on the card that no allocator of PyTorch counts: the context of CUDA and its libraries."""
+"""Memory of a process on the card that no allocator of PyTorch counts: the context of CUDA and its libraries. Enough
+for those seen; a submission that is ours measures its own when it starts."""
 LEAST_ALLOCATOR_BYTES = 100 * 2**20
 """For networks and images; below this a budget is refused."""
 LEAST_SHARE = 1e-4
@@ -30,53 +30,41 @@ KNOWS_FRACTION = (2, 11)
 ALLOCATOR_VARIABLE, ORDER_VARIABLE = "PYTORCH_ALLOC_CONF", "CUDA_DEVICE_ORDER"
 
 
-class _Memory(ctypes.Structure):
-    _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
-
-
 class Card:
     """The GPUs that programs may use here, by NVML; `CUDA_VISIBLE_DEVICES` is honoured."""
 
-    def __init__(self, library: Any, visible: str | None = None) -> None:
-        self._library = library
-        count = ctypes.c_uint(0)
-        self._check(library.nvmlInit_v2())
-        self._check(library.nvmlDeviceGetCount_v2(ctypes.byref(count)))
-        every = [str(number) for number in range(count.value)]
+    def __init__(self, nvml: Any, visible: str | None = None) -> None:
+        self._nvml = nvml
+        nvml.nvmlInit()
+        every = [str(number) for number in range(nvml.nvmlDeviceGetCount())]
         named = every if visible is None else [name.strip() for name in visible.split(",") if name.strip()]
         self._handles = [self._handle(name) for name in named if not name.startswith("-")]
 
-    def _handle(self, name: str) -> ctypes.c_void_p:
+    def _handle(self, name: str) -> Any:
         """Of a card by its number, or by its UUID."""
-        handle = ctypes.c_void_p()
-        if name.isdigit():
-            self._check(self._library.nvmlDeviceGetHandleByIndex_v2(int(name), ctypes.byref(handle)))
-        else:
-            self._check(self._library.nvmlDeviceGetHandleByUUID(name.encode(), ctypes.byref(handle)))
-        return handle
+        nvml = self._nvml
+        return (
+            nvml.nvmlDeviceGetHandleByIndex(int(name))
+            if name.isdigit()
+            else nvml.nvmlDeviceGetHandleByUUID(name)
+        )
 
     @classmethod
-    def find(cls, load: Callable[[str], Any] = ctypes.CDLL) -> Card | None:
+    def find(cls, nvml: Any = pynvml) -> Card | None:
         """The cards of this machine; None where NVML is not there or finds none."""
         try:
-            card = cls(load(LIBRARY), os.environ.get("CUDA_VISIBLE_DEVICES"))
-        except OSError:
+            card = cls(nvml, os.environ.get("CUDA_VISIBLE_DEVICES"))
+        except nvml.NVMLError:
             return None
         return card if card._handles else None
 
     def memory(self) -> list[tuple[int, int]]:
         """Bytes of each card, and bytes in use on it. OSError where NVML cannot tell."""
-        found = []
-        for handle in self._handles:
-            memory = _Memory()
-            self._check(self._library.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)))
-            found.append((int(memory.total), int(memory.used)))
-        return found
-
-    @staticmethod
-    def _check(status: int) -> None:
-        if status:
-            raise OSError(status, f"NVML gave error {status}")
+        try:
+            found = [self._nvml.nvmlDeviceGetMemoryInfo(handle) for handle in self._handles]
+        except self._nvml.NVMLError as error:
+            raise OSError(f"NVML: {error}") from error
+        return [(int(memory.total), int(memory.used)) for memory in found]
 
 
 @dataclass

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engine_cases import IMAGES, PX, tiny
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(FOLDER))
@@ -55,6 +56,11 @@ def test_a_run_tells_its_score_and_its_memory(tmp_path: Path, monkeypatch: pytes
         "gpu/demo/45/first_learner_s": 9.0,
         "gpu/demo/45/peak_memory": 3.0,
     }
+
+
+def test_the_memory_of_a_batch_is_predicted_by_a_smaller_one() -> None:
+    predicted, measured = gpu.measure_pass(tiny("test_resnet"), IMAGES[:16], PX, "cpu")
+    assert predicted == pytest.approx(measured, rel=0.25)
 
 
 def test_a_part_that_fails_costs_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ with deferred_compiler():
 from autometa.backbones.batches import batch_size, fill_batch
 from autometa.backbones.build import Backbone, build_backbone
 from autometa.backbones.catalogue import CATALOGUE, PRESETS, BackboneSpec, expand_presets, find_spec
-from autometa.backbones.costs import kind_of, predict_bytes, work_of
+from autometa.backbones.costs import kind_of, peak_bytes, predict_bytes, work_of
 from autometa.backbones.engines import EAGER
 from autometa.backbones.network import Preprocessing, copy_sharing_tensors
 from autometa.backbones.split import Normalise, list_stages, split
@@ -43,6 +43,7 @@ __all__ = [
     "kind_of",
     "list_stages",
     "network_label",
+    "peak_bytes",
     "predict_bytes",
     "split",
     "work_of",

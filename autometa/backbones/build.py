@@ -8,14 +8,21 @@ from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from timm.data.config import resolve_data_config
 from torch import nn
 
 from autometa.backbones.architecture import create_model
-from autometa.backbones.batches import batch_size, fill_batch
+from autometa.backbones.batches import (
+    FEW,
+    LARGEST_GPU_BATCH,
+    UNKNOWN_BYTES,
+    Images,
+    PassMemory,
+    batch_size,
+    fill_batch,
+    to_device,
+)
 from autometa.backbones.catalogue import BackboneSpec, find_spec
 from autometa.backbones.costs import runs_on
 from autometa.backbones.engine_choices import EngineChoices
@@ -36,10 +43,10 @@ from autometa.core.budget import UNLIMITED, TimeBudget
 from autometa.core.chunks import fits_memory
 from autometa.core.errors import ConfigError, WeightsError
 from autometa.core.files import hash_tensors
+from autometa.core.machine import starts_cold
+from autometa.core.tensor_memory import measure_peak
 
 RACE_IMAGES, LEAST_RACED = 32, 2
-
-Images = NDArray[np.uint8] | torch.Tensor
 
 
 class Backbone:
@@ -62,6 +69,7 @@ class Backbone:
         self.network = PixelNetwork(self.model, self.preprocessing, spec.layers).eval()
         self._eager = Eager(self.network, device)
         self.engines = EngineChoices(spec.name, self._eager, self._tell)
+        self._passes = PassMemory(spec)
 
     @property
     def features(self) -> int:
@@ -137,13 +145,12 @@ class Backbone:
             return
         serving = {name: engine for name, engine in engines.items() if runs_on(self.spec, name)}
         fitting, left_out = split_by_room(serving, self.weight_bytes, room_bytes)
-        few = (
-            RACE_IMAGES if room_bytes is None else min(RACE_IMAGES, batch_size(self.device, size, room_bytes))
-        )
+        batch = self.batch_size(size, room_bytes)
+        few = RACE_IMAGES if room_bytes is None else min(RACE_IMAGES, batch)
         sample = images[: max(few, LEAST_RACED)]
 
         def choose() -> EngineChoice:
-            race_input = self._race_input(fill_batch(sample, self.device, size), size)
+            race_input = self._race_input(fill_batch(sample, self.device, batch), size)
             return self.engines.choose(race_input, n_images, budget, fitting)
 
         _, choice, error = fits_memory(choose)
@@ -162,6 +169,24 @@ class Backbone:
         """Choose the engine for this size anew where it is eager PyTorch: for few images, no other is built. Or
         `whatever` it is: it was chosen on other images than are to be embedded."""
         self.engines.forget(self.input_px(px), whatever=whatever)
+
+    def batch_size(self, px: int, host_bytes: int | None = None) -> int:
+        """How many images of this size to embed at a time, with so much free memory on the host (None: enough)."""
+        size = self.input_px(px)
+        image_bytes = self._passes.image_bytes(size, self._precision(size))
+        return batch_size(self.device, size, UNKNOWN_BYTES if host_bytes is None else host_bytes, image_bytes)
+
+    def measure_memory(self, images: Images, px: int) -> None:
+        """On a device that starts cold, correct what a pass is predicted to take of its memory by what one takes with
+        some of `images` uint8 [n, 3, h, w]; `report` gets a line. They are few enough to run without a CUDA graph,
+        whose memory is there all the time."""
+        if not starts_cold(self.device):
+            return
+        size, few = self.input_px(px), images[: LARGEST_GPU_BATCH // FEW]
+        self.embed_layers(few, px)
+        took = measure_peak(lambda: self.embed_layers(few, px), self.device)
+        line = self._passes.correct(len(few), size, self._precision(size), took)
+        self.report(f"{self.spec.name}: {line}")
 
     def choice(self, px: int) -> EngineChoice | None:
         """What was chosen for this size; None where nothing was."""
@@ -186,7 +211,6 @@ class Backbone:
 
     def description(self, px: int, *, flip: bool) -> dict[str, Any]:
         """Everything that decides what `embed_layers` gives for an image: what caches go by."""
-        choice = self.choice(px)
         return {
             "weights": self.digest,
             "architecture": self.spec.timm_name,
@@ -194,8 +218,13 @@ class Backbone:
             "px": self.input_px(px),
             "preprocessing": asdict(self.preprocessing),
             "flip": flip,
-            "precision": ENGINES[choice.name].precision if choice and choice.name in ENGINES else "float32",
+            "precision": self._precision(px),
         }
+
+    def _precision(self, px: int) -> str:
+        """Of the engine that is chosen for this size."""
+        choice = self.choice(px)
+        return ENGINES[choice.name].precision if choice and choice.name in ENGINES else "float32"
 
     @cached_property
     def digest(self) -> str:
@@ -208,8 +237,7 @@ class Backbone:
         return sum(tensor.nbytes for tensor in self.model.state_dict().values())
 
     def _resized(self, images: Images, px: int) -> torch.Tensor:
-        batch = torch.as_tensor(np.array(images) if isinstance(images, np.ndarray) else images)
-        return self.preprocessing.resize(batch.to(self.device), self.input_px(px))
+        return self.preprocessing.resize(to_device(images, self.device), self.input_px(px))
 
     def _race_input(self, images: Images, size: int) -> RaceInput:
         return RaceInput(

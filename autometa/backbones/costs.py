@@ -100,11 +100,16 @@ def work_of(spec: BackboneSpec, px: int, engine: str = EAGER) -> float | None:
     return float(seconds * constants["kinds"].get(kind_of(spec.name), 1.0))
 
 
+def peak_bytes(spec: BackboneSpec, px: int) -> float:
+    """Bytes of tensors float32 that live at a time in a pass, beside the weights, for each image."""
+    counts = counts_at(spec, px)
+    return UNCOUNTED_PEAK * px**2 if counts is None else MIB * counts.peak
+
+
 def predict_bytes(spec: BackboneSpec, px: int, batch: int, engine: str = EAGER) -> int:
     """Memory that building a backbone and embedding a batch of images of a size takes at its peak, on an engine."""
     weights = WEIGHT_BYTES * 1e6 * spec.parameters_m
-    counts = counts_at(spec, px)
-    peak = UNCOUNTED_PEAK * px**2 if counts is None else MIB * counts.peak
+    peak = peak_bytes(spec, px)
     engines = read_costs()["engines"]
     constants = engines[engine if engine in engines else EAGER]["bytes"]
     images = min(batch, constants["chunk"] or batch)

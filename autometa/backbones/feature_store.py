@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autometa.backbones import Backbone, Source, View, batch_size
+from autometa.backbones import Backbone, Source, View
 from autometa.backbones.embedding_parts import Pass
 from autometa.backbones.engines import EAGER
 from autometa.backbones.feature_files import FeatureFiles, FeatureKind
@@ -205,7 +205,7 @@ class FeatureStore:
             self.speed(view).add(elapsed(), len(rows))
             keep(rows, features)
 
-        batch = batch_size(backbone.device, view.px, self._memory.left_bytes())
+        batch = backbone.batch_size(view.px, self._memory.left_bytes())
         try:
             if self.spread is not None:
                 if self._image_s(view) is None:  # the first batch tells

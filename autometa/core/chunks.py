@@ -50,19 +50,32 @@ def fits_memory(work: Callable[[], T]) -> tuple[bool, T | None, str]:
     return False, None, text
 
 
-def in_chunks(work: Callable[[int, int], T], n: int, chunk: int) -> list[T]:
+def in_chunks(
+    work: Callable[[int, int], T],
+    n: int,
+    chunk: int,
+    *,
+    item: str = "item",
+    snapshot: Callable[[], Callable[[], None]] | None = None,
+) -> list[T]:
     """`work(start, stop)` over 0..n in steps of `chunk`; a step that runs out of memory is done again in
-    halves, those before it stay done. BudgetExhausted where even a single item does not fit."""
+    halves, those before it stay done. BudgetExhausted where even a single item does not fit.
+
+    `snapshot`, for work that changes something as it goes: called before each step, it gives what undoes the step.
+    """
     results: list[T] = []
     start = 0
     while start < n:
         stop = min(start + chunk, n)
+        undo = snapshot() if snapshot else None
         fits, result, error = fits_memory(lambda first=start, last=stop: work(first, last))  # type: ignore[misc]
         if fits:
             results.append(result)  # type: ignore[arg-type]
             start = stop
-        elif chunk == 1:
-            raise BudgetExhausted(f"not enough memory for a single item ({error})")
-        else:
-            chunk = max(min(chunk, n) // 2, 1)
+            continue
+        if undo:
+            undo()
+        if chunk == 1:
+            raise BudgetExhausted(f"not enough memory for a single {item} ({error})")
+        chunk = max(min(chunk, n) // 2, 1)
     return results

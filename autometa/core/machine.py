@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import json
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -23,12 +25,18 @@ COLD_DEVICES = {"cuda", "mps"}
 AGREEMENT = 1e-3
 """Largest difference from the CPU at which a GPU of Apple is used, relative to the largest value."""
 CONTEXT_BYTES = 500 * 2**20
-"""Memory of a process on a GPU that no allocator of PyTorch counts: the context of CUDA and its libraries."""
+"""Memory of a process on a GPU that no allocator of PyTorch counts, the context of CUDA and its libraries, where it
+cannot be measured."""
+LATER_BYTES = 64 * 2**20
+"""Of kernels that are loaded after the context was measured."""
+LEAST_CONTEXT, MOST_CONTEXT = 64 * 2**20, 3 * CONTEXT_BYTES
+"""Bounds of what is taken for a context: what lies outside is the work of other programs."""
 LEAST_SHARE = 1e-4
 COMPUTE_MODE, SHARED = 20, 0
 """The number of this attribute of a GPU, and its value where several processes may use it."""
 _LOCK = threading.Lock()
 _STARTED_S: dict[str, float] = {}
+_CONTEXTS: dict[str, int] = {}
 _BROKEN: dict[str, str] = {}
 """Devices that did not start in this process, and why."""
 
@@ -78,8 +86,7 @@ def warm_up(device: str) -> float:
         if device not in _STARTED_S and device not in _BROKEN:
             elapsed = stopwatch()
             try:
-                limit_memory(device, os.environ.get("METADL_GPU_MEMORY_BYTES"))
-                _run_first_kernels(device)
+                _start_within_budget(device)
             except RuntimeError as error:  # too old a card for this PyTorch, or one that others use alone
                 _BROKEN[device] = (str(error).splitlines() or [type(error).__name__])[0]
             else:
@@ -92,15 +99,54 @@ def reason_not_to_use(device: str) -> str | None:
     return _BROKEN.get(device)
 
 
+def context_bytes(device: str) -> int:
+    """Memory of this process on a GPU that PyTorch's allocator does not count: measured when the device started, with
+    room for what is loaded later; else `CONTEXT_BYTES`."""
+    return _CONTEXTS.get(device, CONTEXT_BYTES)
+
+
+def _start_within_budget(device: str) -> None:
+    """Run the first kernels, and measure what the process takes for itself; the allocator gets the rest of the budget
+    of GPU memory. Another process that starts meanwhile makes the context look larger, and the rest smaller."""
+    budget_bytes, before = os.environ.get("METADL_GPU_MEMORY_BYTES"), _bytes_in_use(device)
+    limit_memory(device, budget_bytes)
+    _run_first_kernels(device)
+    after = _bytes_in_use(device)
+    if before is None or after is None:
+        return
+    import torch  # noqa: PLC0415 - slow to import
+
+    context = after - before - torch.cuda.memory_reserved()
+    if LEAST_CONTEXT <= context <= MOST_CONTEXT:
+        _CONTEXTS[device] = context + LATER_BYTES
+        limit_memory(device, budget_bytes)
+
+
+def _bytes_in_use(device: str) -> int | None:
+    """Memory of a GPU that all programs use, as its driver tells; None where it does not tell."""
+    import torch  # noqa: PLC0415 - slow to import
+
+    tell = getattr(torch.cuda, "device_memory_used", None)  # older versions have none
+    if device != "cuda" or tell is None or importlib.util.find_spec("pynvml") is None:
+        return None
+    import pynvml  # noqa: PLC0415 - not everywhere that a bundle runs
+
+    try:
+        return int(tell(0))
+    except (pynvml.NVMLError, RuntimeError) as error:
+        logging.getLogger(__name__).info("the memory in use on the GPU is unknown: %s", error)
+        return None
+
+
 def limit_memory(device: str, budget_bytes: str | None) -> None:
-    """Keep PyTorch's allocator on a GPU within a budget, less what a process takes on the card beside it."""
+    """Keep PyTorch's allocator on a GPU within a budget, less what processes take on the card beside it."""
     if device != "cuda" or not budget_bytes:
         return
     import torch  # noqa: PLC0415 - slow to import
 
     total = torch.cuda.mem_get_info()[1]
     standby = json.loads(os.environ.get("METADL_TEST_SPEC", "{}")).get("standby", False)
-    share = (int(budget_bytes) - (2 if standby else 1) * CONTEXT_BYTES) / total
+    share = (int(budget_bytes) - (2 if standby else 1) * context_bytes(device)) / total
     torch.cuda.set_per_process_memory_fraction(min(max(share, LEAST_SHARE), 1.0))
 
 

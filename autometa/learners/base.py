@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import ClassVar
 
 import torch
@@ -9,13 +10,11 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
-from autometa.core.chunks import fits_memory
-from autometa.core.errors import BudgetExhausted
+from autometa.core.chunks import in_chunks
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.learners.encoder import Encoder
 from autometa.learners.episodes import InputEpisodes
 
-Gradients = list[torch.Tensor | None]
 SCALE_FACTOR = 20.0
 """Scales and inner rates are trained by so many times the learning rate: what suits weights hardly moves them."""
 
@@ -62,19 +61,26 @@ class EpisodicLearner(nn.Module):
         """Add the gradients of the loss to the parameters; the loss. Where memory runs out, part by part from then
         on: the gradients are the same, but for a batch norm that is trained, whose statistics are those of a part.
         BudgetExhausted where a single episode does not fit."""
-        before = copy_gradients(self)
-        while True:
-            fits, loss, error = fits_memory(lambda: self._accumulate_parts(episodes))
-            if fits:
-                return loss or 0.0
-            restore_gradients(self, before)
-            if self._parts >= len(episodes.ways):
-                raise BudgetExhausted(f"not enough memory for a single episode ({error})")
-            self._parts *= 2
+        n = len(episodes.ways)
+        queries = (episodes.query_labels >= 0).sum(1).cpu().double()  # a GPU of Apple has no float64
+        shares = queries / queries.sum()
+
+        def work(start: int, stop: int) -> float:
+            return self._accumulate_part(episodes, start, stop, float(shares[start:stop].sum()))
+
+        losses = in_chunks(
+            work,
+            n,
+            self.count_at_once(n),
+            item="episode",
+            snapshot=lambda: snapshot_gradients(self.parameters()),
+        )
+        self._parts = max(self._parts, len(losses))
+        return sum(losses)
 
     def accumulate_alone(self, episodes: InputEpisodes) -> float:
         """The same for one episode, on this thread, in the way that needs least memory."""
-        return self._accumulate_parts(episodes)
+        return self._accumulate_part(episodes, 0, len(episodes.ways), 1.0)
 
     def limit_at_once(self, most: int, batch: int) -> None:
         """Take no more than so many episodes of a batch at once, as no more have room."""
@@ -84,21 +90,15 @@ class EpisodicLearner(nn.Module):
         """How many episodes of a batch are in memory at once."""
         return -(-batch // self._parts)
 
-    def _accumulate_parts(self, episodes: InputEpisodes) -> float:
-        """Add the gradients in `_parts` parts, each weighted by its queries."""
-        n, total = len(episodes.ways), 0.0
-        size = -(-n // self._parts)
-        queries = (episodes.query_labels >= 0).sum(1).cpu().double()  # a GPU of Apple has no float64
-        shares = queries / queries.sum()
+    def _accumulate_part(self, episodes: InputEpisodes, start: int, stop: int, share: float) -> float:
+        """Add the gradients of some of the episodes, which have this share of all queries; their part of the loss."""
+        whole = stop - start >= len(episodes.ways)
         mixed = self.mixed_precision and episodes.query.is_cuda
-        for start in range(0, n, size):
-            share = float(shares[start : start + size].sum())
-            with torch.autocast(episodes.query.device.type, torch.bfloat16, enabled=mixed):
-                loss = self.loss(episodes if size >= n else episodes.part(start, start + size))
-            weighted = loss if size >= n else share * loss
-            weighted.backward()  # outside autocast: it takes the precisions of the forward pass
-            total += float(weighted.detach())
-        return total
+        with torch.autocast(episodes.query.device.type, torch.bfloat16, enabled=mixed):
+            loss = self.loss(episodes if whole else episodes.part(start, stop))
+        weighted = loss if whole else share * loss
+        weighted.backward()  # outside autocast: it takes the precisions of the forward pass
+        return float(weighted.detach())
 
     def validate(self, inputs: torch.Tensor, validation: ValidationEpisodes) -> Answer:
         """The answer on validation episodes over images whose `inputs` [n, ...] are given; in evaluation
@@ -113,15 +113,15 @@ class EpisodicLearner(nn.Module):
         return validation.measure_with_loss(scores)
 
 
-def copy_gradients(learner: nn.Module) -> Gradients:
-    """The gradients of a learner as they are now."""
-    return [None if p.grad is None else p.grad.clone() for p in learner.parameters()]
+def snapshot_gradients(parameters: Iterable[nn.Parameter]) -> Callable[[], None]:
+    """Copy the gradients as they are now; the result puts the copies back, once: backward passes add in place."""
+    kept = [(p, None if p.grad is None else p.grad.clone()) for p in parameters]
 
+    def restore() -> None:
+        for parameter, gradient in kept:
+            parameter.grad = gradient
 
-def restore_gradients(learner: nn.Module, before: Gradients) -> None:
-    """Put copies of earlier gradients back: backward passes add in place."""
-    for parameter, gradient in zip(learner.parameters(), before, strict=True):
-        parameter.grad = None if gradient is None else gradient.clone()
+    return restore
 
 
 def mean_nll(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -16,6 +16,7 @@ from autometa.core.errors import BudgetExhausted, TooLittleMemory
 from autometa.core.machine import starts_cold
 from autometa.core.tensor_memory import measure_growth, measure_peak
 from autometa.core.time_policy import POLICY
+from autometa.learners.base import snapshot_gradients
 from autometa.learners.encoder import Encoder, TailEncoder, get_device
 from autometa.learners.optimizers import AdamW
 from autometa.learners.prepared import PreparedImages
@@ -195,8 +196,14 @@ class _TailTraining:
         self._optimizer.zero_grad()
 
         def accumulate() -> None:
-            for start in range(0, BATCH, self._part):
-                self._accumulate(batch, slice(start, start + self._part))
+            parts = in_chunks(
+                lambda start, stop: self._accumulate(batch, slice(start, stop)),
+                BATCH,
+                self._part,
+                item="image",
+                snapshot=lambda: snapshot_gradients([*self._tail, self._classifier]),
+            )
+            self._part = min(self._part, -(-BATCH // len(parts)))
 
         if self.record is None or self.record.measured_bytes is not None:
             accumulate()

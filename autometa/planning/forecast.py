@@ -18,6 +18,7 @@ from autometa.backbones import (
     batch_size,
     fill_batch,
     kind_of,
+    peak_bytes,
     predict_bytes,
     work_of,
 )
@@ -86,9 +87,10 @@ class Forecast:
             budget=self.limits.train.share(self.policy.engine_share),
             room_bytes=self.limits.memory.left_bytes(),
         )
-        few = min(PROBE_IMAGES, batch_size(network.device, px, self.limits.memory.left_bytes()))
-        probe = fill_batch(images[:few], network.device, px)
+        batch = network.batch_size(px, self.limits.memory.left_bytes())
+        probe = fill_batch(images[: min(PROBE_IMAGES, batch)], network.device, batch)
         network.embed(probe[:4], px)
+        network.measure_memory(probe, px)
         seconds = time_settled(lambda: network.embed(probe, px), network.device)
         self._pixel_s[backbone] = seconds / len(probe) / px**2
         return 1 / (self._pixel_s[backbone] * PROBE_PX**2)
@@ -143,7 +145,7 @@ class Forecast:
         """Why there is no memory for a further network and a batch of images, or "". On a GPU the batch is in its
         memory, and one image in that of the machine."""
         left, on_gpu = self.limits.memory.left_bytes(), free_bytes(self.shelf.device)
-        batch = batch_size(self.shelf.device, PROBE_PX, left)
+        batch = batch_size(self.shelf.device, PROBE_PX, left, peak_bytes(spec, PROBE_PX))
         kinds = [(left, batch, "")] if on_gpu is None else [(left, 1, ""), (on_gpu, batch, " of GPU memory")]
         for room, images, kind in kinds:
             needed = predict_bytes(spec, PROBE_PX, images)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -54,6 +55,31 @@ def test_a_short_last_chunk_is_halved_too() -> None:
         return stop - start
 
     assert in_chunks(work, 3, 64) == [1, 1, 1]
+
+
+def test_a_step_that_fails_is_undone_and_those_before_it_stay_done() -> None:
+    state: list[int] = []
+
+    def snapshot() -> Callable[[], None]:
+        before = list(state)
+        return lambda: state.__setitem__(slice(None), before)
+
+    def work(start: int, stop: int) -> None:
+        for item in range(start, stop):
+            state.append(item)
+            if stop - start > 2 and item == 5:
+                raise MemoryError
+
+    in_chunks(work, 9, 4, snapshot=snapshot)
+    assert state == list(range(9))
+
+    def never(start: int, stop: int) -> None:
+        state.append(-1)
+        raise MemoryError
+
+    with pytest.raises(BudgetExhausted, match="a single task"):
+        in_chunks(never, 2, 2, item="task", snapshot=snapshot)
+    assert state == list(range(9))
 
 
 @pytest.mark.medium

@@ -102,6 +102,35 @@ def test_the_allocator_of_a_gpu_gets_the_budget_without_the_context(monkeypatch:
     assert shares[2] == pytest.approx((2**31 - 2 * machine.CONTEXT_BYTES) / 2**33)
 
 
+@pytest.mark.parametrize(("grown_mib", "context_mib"), [(310, 300 + 64), (20, 500), (9000, 500), (None, 500)])
+def test_the_context_of_a_gpu_is_measured_and_taken_off_the_budget(
+    grown_mib: int | None, context_mib: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_use, shares = [10**9], list[float]()
+
+    def tell(_: int) -> int:
+        if grown_mib is None:
+            raise RuntimeError("cuda driver can't be loaded, is cuda enabled?")
+        return in_use[0]
+
+    def run(_: str) -> None:
+        in_use[0] += (grown_mib or 0) * 2**20
+
+    monkeypatch.setattr(machine, "_CONTEXTS", {})
+    monkeypatch.setattr(machine, "_run_first_kernels", run)
+    monkeypatch.setattr(machine, "_STARTED_S", {})
+    monkeypatch.setattr(machine, "COLD_DEVICES", {"cuda"})
+    monkeypatch.setattr(torch.cuda, "device_memory_used", tell, raising=False)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 10 * 2**20)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (7 * 2**30, 8 * 2**30))
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", shares.append)
+    monkeypatch.setenv("METADL_GPU_MEMORY_BYTES", str(2**31))
+    monkeypatch.delenv("METADL_TEST_SPEC", raising=False)
+    warm_up("cuda")
+    assert machine.context_bytes("cuda") == context_mib * 2**20
+    assert shares[-1] == pytest.approx((2048 - context_mib) / 8192)
+
+
 def test_a_device_that_does_not_start_is_not_used(cold_cpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: str) -> None:
         raise RuntimeError("no kernel image is available for execution on the device\nmore")

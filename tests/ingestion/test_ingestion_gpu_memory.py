@@ -6,6 +6,7 @@ import json
 from types import SimpleNamespace
 from typing import Any
 
+import pynvml
 import pytest
 from ingestion_runs import Runner
 from synthetic import MakeBundle
@@ -27,40 +28,37 @@ def library(
     """What NVML offers of cards of this size; `state["used"]` replaces what is in use, `state["used1"]` on the
     second card alone."""
 
-    def count(pointer: Any) -> int:
-        pointer._obj.value = cards
-        return 0
-
-    def name(number: int, pointer: Any) -> int:
-        pointer._obj.value = number + 1
-        return 0
-
-    def memory(handle: Any, pointer: Any) -> int:
+    def memory(card: int) -> Any:
+        if (state or {}).get("error", 0):
+            raise pynvml.NVMLError(15)
         now = (state or {}).get("used", used)
-        if handle.value == 2:
-            now = (state or {}).get("used1", now)
-        pointer._obj.total, pointer._obj.used = total, now
-        return (state or {}).get("error", 0)
+        return SimpleNamespace(total=total, used=(state or {}).get("used1", now) if card == 1 else now)
 
     return SimpleNamespace(
-        nvmlInit_v2=lambda: 0,
-        nvmlDeviceGetCount_v2=count,
-        nvmlDeviceGetHandleByIndex_v2=name,
-        nvmlDeviceGetHandleByUUID=lambda name, pointer: 0,
+        NVMLError=pynvml.NVMLError,
+        nvmlInit=lambda: None,
+        nvmlDeviceGetCount=lambda: cards,
+        nvmlDeviceGetHandleByIndex=lambda number: number,
+        nvmlDeviceGetHandleByUUID=lambda name: 0,
         nvmlDeviceGetMemoryInfo=memory,
     )
 
 
+def test_what_is_asked_of_nvml_is_there() -> None:
+    assert all(hasattr(pynvml, name) for name in vars(library()))
+
+
 def test_cards_tell_their_memory() -> None:
-    card = Card.find(lambda _: library(cards=2))
+    card = Card.find(library(cards=2))
     assert card is not None and card.memory() == [(80 * GB, 1 * GB)] * 2
-    assert Card.find(lambda _: library(cards=0)) is None
+    assert Card.find(library(cards=0)) is None
 
-    def missing(name: str) -> Any:
-        raise OSError(name)
+    def missing() -> None:
+        raise pynvml.NVMLError(12)
 
-    assert Card.find(missing) is None
-    assert Card.find(lambda _: SimpleNamespace(nvmlInit_v2=lambda: 9)) is None
+    without = library()
+    without.nvmlInit = missing
+    assert Card.find(without) is None
 
 
 @pytest.mark.parametrize(("visible", "cards"), [("1", 1), ("0,GPU-5a", 2), ("-1", 0), ("", 0)])
@@ -68,23 +66,23 @@ def test_only_cards_that_programs_may_use_count(
     visible: str, cards: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    card = Card.find(lambda _: library(cards=3))
+    card = Card.find(library(cards=3))
     assert len(card.memory() if card else ()) == cards
 
 
 def test_a_card_that_does_not_tell_its_memory_is_not_watched() -> None:
-    assert GpuMeter.of(Card.find(lambda _: library(state={"error": 3})), 2 * GB) is None
+    assert GpuMeter.of(Card.find(library(state={"error": 3})), 2 * GB) is None
 
 
 def test_each_process_has_a_context() -> None:
-    card = Card.find(lambda _: library())
+    card = Card.find(library())
     one, two = GpuMeter.of(card, 2 * GB), GpuMeter.of(card, 2 * GB, processes=2)
     assert one is not None and two is not None
     assert one.allocator_bytes - two.allocator_bytes == CONTEXT_BYTES
 
 
 def test_the_budget_is_most_of_what_is_free_unless_one_is_given() -> None:
-    card = Card.find(lambda _: library())
+    card = Card.find(library())
     assert GpuMeter.of(None, 2 * GB) is None
     free, given = GpuMeter.of(card, None), GpuMeter.of(card, 2 * GB)
     assert free is not None and free.limit_bytes == pytest.approx(0.9 * 79 * GB)
@@ -93,7 +91,7 @@ def test_the_budget_is_most_of_what_is_free_unless_one_is_given() -> None:
 
 def test_what_was_in_use_before_does_not_count() -> None:
     state = {"used": 10 * GB}
-    meter = GpuMeter.of(Card.find(lambda _: library(state=state)), 2 * GB)
+    meter = GpuMeter.of(Card.find(library(state=state)), 2 * GB)
     assert meter is not None and meter.excess() == ""
     state["used"] = 12 * GB
     assert meter.excess() == ""
@@ -106,7 +104,7 @@ def test_what_was_in_use_before_does_not_count() -> None:
 
 def test_each_card_has_the_budget() -> None:
     state = {"used": 1 * GB, "used1": 70 * GB}
-    meter = GpuMeter.of(Card.find(lambda _: library(cards=2, state=state)), None)
+    meter = GpuMeter.of(Card.find(library(cards=2, state=state)), None)
     assert meter is not None and meter.limit_bytes == pytest.approx(0.9 * 79 * GB), "that of the first card"
     state |= {"used": 40 * GB, "used1": 75 * GB}
     assert meter.excess() == "" and meter.peak_bytes == 39 * GB
@@ -115,7 +113,7 @@ def test_each_card_has_the_budget() -> None:
 
 
 def test_a_budget_that_leaves_nothing_to_compute_with_is_refused() -> None:
-    card = Card.find(lambda _: library())
+    card = Card.find(library())
     assert GpuMeter.of(card, GB) is not None
     with pytest.raises(
         InputError, match=r"--gpu-memory-budget 1.00GB: 2 processes need 1.05 GB.*give 1.15GB"
@@ -128,7 +126,7 @@ def test_the_allocator_is_told_where_it_can_read_it(
     version: str, told: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gpu_memory.importlib.metadata, "version", lambda _: version)
-    meter = GpuMeter.of(Card.find(lambda _: library()), 2 * GB)
+    meter = GpuMeter.of(Card.find(library()), 2 * GB)
     assert meter is not None
     monkeypatch.delenv(ORDER_VARIABLE, raising=False)
     share = f"per_process_memory_fraction:{(2 * GB - CONTEXT_BYTES) / (80 * GB):.6f}"
@@ -145,7 +143,7 @@ def test_a_refused_budget_costs_no_earlier_output(
     bundle = make_bundle()
     runner(bundle, test_tasks_per_dataset=1)
     before = sorted(runner.output.rglob("*"))
-    card = Card.find(lambda _: library())
+    card = Card.find(library())
     monkeypatch.setattr("ingestion.program.has_cuda_device", lambda: True)
     monkeypatch.setattr("ingestion.program.Card", SimpleNamespace(find=lambda: card))
     with pytest.raises(InputError, match="--gpu-memory-budget"):
@@ -162,7 +160,7 @@ def test_a_submission_that_uses_too_much_is_ended(
         def get(self, name: str, default: Any = None) -> Any:
             return default if name == "error" else (9 * GB if list(runner.output.rglob("much")) else 1 * GB)
 
-    card = Card.find(lambda _: library(state=Used(used=1)))
+    card = Card.find(library(state=Used(used=1)))
     monkeypatch.setattr("ingestion.program.has_cuda_device", lambda: True)
     monkeypatch.setattr("ingestion.program.Card", SimpleNamespace(find=lambda: card))
     fit = """

@@ -177,6 +177,21 @@ def test_without_graphs_tasks_are_taken_all_the_same(caplog: pytest.LogCaptureFi
     assert losses == pytest.approx([losses[0]] * 3)
 
 
+def test_a_capture_that_fails_gives_back_the_memory_of_those_before() -> None:
+    learner, done = built("maml"), list[Any]()
+
+    def capture(work: Callable[[], Any]) -> Any:
+        if done:
+            raise RuntimeError("CUDA out of memory")
+        return capture_by_doing_again(done)(work)
+
+    captured = CapturedTasks(learner, capture)
+    at_once = gpu_tasks(learner, captured=captured)
+    for shots in (2, 2, 1, 1):
+        at_once(learner, tasks(4, shots=shots))
+    assert captured.broken == "CUDA out of memory" and not captured._graphs
+
+
 def test_the_counter_counts_what_lives() -> None:
     with TensorCounter() as counter:
         first = torch.zeros(1000)

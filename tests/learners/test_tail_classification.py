@@ -17,7 +17,7 @@ from autometa.core.errors import BudgetExhausted, WeightsError
 from autometa.evaluation.member import plain_member
 from autometa.learners.encoder import EncoderSpec, build_encoder
 from autometa.learners.prepared import PreparedImages
-from autometa.learners.tail_classification import TunedBackbone, tune_tail
+from autometa.learners.tail_classification import TunedBackbone, _TailTraining, tune_tail
 from autometa.model.fitted_learner import FittedLearner
 
 POOL = colour_pool(classes=8)
@@ -50,6 +50,22 @@ def test_tuning_tells_the_classes_apart_and_leaves_the_trunk(tiny_backbone: str)
     before = shelf.state(tiny_backbone)
     changed = {key for key, value in result.state.items() if not torch.equal(value, before[key])}
     assert changed and not any(key.startswith(("conv_stem", "bn1", "blocks.0")) for key in changed)
+
+
+def test_a_step_goes_on_where_memory_runs_out(tiny_backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, accumulate, tried = tuned(tiny_backbone, steps=3), _TailTraining._accumulate, list[int]()
+
+    def short(self: Any, batch: Any, part: slice) -> None:
+        tried.append(part.stop - part.start)
+        accumulate(self, batch, part)
+        if tried[-1] > 20:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(_TailTraining, "_accumulate", short)
+    parts = tuned(tiny_backbone, steps=3)
+    assert tried[:3] == [64, 32, 16] and set(tried[3:]) == {16}
+    for name, tensor in whole.state.items():
+        torch.testing.assert_close(parts.state[name], tensor, atol=1e-4, rtol=1e-3)
 
 
 def test_too_little_time_is_no_training(tiny_backbone: str) -> None:

@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from autometa.backbones.batches import FEW, LARGEST_GPU_BATCH
 from autometa.backbones.engines.base import split_into_chunks
 from autometa.backbones.network import PixelNetwork
 
-GRAPH_CHUNK = LARGE = 256
-"""Images of a graph. On an H100, 256 are as fast an image as 1,024, and without a graph only 1,024 are."""
-FEW = 4
-"""A chunk of less than one part in so many of a graph's runs without it."""
+GRAPH_CHUNK = LARGE = LARGEST_GPU_BATCH
+"""Images of a graph. On an H100, 256 are as fast an image as 1,024, and without a graph only 1,024 are. A chunk of at
+most one part in `FEW` of a graph's runs without it."""
 WARM_UP_RUNS = 3
 """Before a graph is captured, as PyTorch asks for."""
 
@@ -116,6 +116,8 @@ def check_finite(features: torch.Tensor) -> torch.Tensor:
 
 def pad_images(images: torch.Tensor, n: int) -> torch.Tensor:
     """The images [m, 3, px, px] and black ones, [n, 3, px, px]."""
+    if len(images) == n:
+        return images  # padding by nothing copies them
     return F.pad(images, (0, 0, 0, 0, 0, 0, 0, n - len(images)))
 
 

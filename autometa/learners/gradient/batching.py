@@ -15,11 +15,10 @@ import torch
 from torch.func import vmap
 
 from autometa.core.budget import stopwatch
-from autometa.core.chunks import fits_memory
-from autometa.core.errors import BudgetExhausted
+from autometa.core.chunks import in_chunks
 from autometa.core.machine import free_bytes
 from autometa.core.tensor_memory import measure_peak
-from autometa.learners.base import copy_gradients, restore_gradients
+from autometa.learners.base import snapshot_gradients
 from autometa.learners.episodes import InputEpisodes
 from autometa.learners.gradient.captured import CapturedTasks, Losses
 from autometa.learners.gradient.norm import under_vmap
@@ -75,20 +74,15 @@ def accumulate_on_cores(learner: Any, episodes: InputEpisodes) -> float:
 
 def accumulate_vmapped(learner: Any, episodes: InputEpisodes, chunk: int = CHUNK) -> float:
     """Tasks of a uniform batch under `vmap`, `chunk` at a time; in ever smaller chunks where memory is too small."""
-    tasks, tensors, losses = len(episodes.ways), task_tensors(episodes), losses_of(learner, episodes)
-    before = copy_gradients(learner)
-
-    def accumulate() -> float:
-        return sum(_accumulate_chunk(losses, tensors, start, chunk) for start in range(0, tasks, chunk))
-
-    while True:
-        fits, loss, error = fits_memory(accumulate)
-        if fits:
-            return loss or 0.0
-        restore_gradients(learner, before)
-        if chunk == 1:
-            raise BudgetExhausted(f"not enough memory for a single task ({error})")
-        chunk = max(min(chunk, tasks) // 2, 1)
+    tensors, losses = task_tensors(episodes), losses_of(learner, episodes)
+    parts = in_chunks(
+        lambda start, stop: _accumulate_chunk(losses, tensors, start, stop),
+        len(episodes.ways),
+        chunk,
+        item="task",
+        snapshot=lambda: snapshot_gradients(learner.parameters()),
+    )
+    return sum(parts)
 
 
 def task_tensors(episodes: InputEpisodes) -> tuple[torch.Tensor, ...]:
@@ -114,9 +108,9 @@ def losses_of(learner: Any, episodes: InputEpisodes) -> Losses:
     return losses
 
 
-def _accumulate_chunk(losses: Losses, tensors: tuple[torch.Tensor, ...], start: int, size: int) -> float:
-    """What `size` tasks from `start` on add to the gradients and to the mean loss."""
-    loss = losses(tuple(tensor[start : start + size] for tensor in tensors)).sum() / len(tensors[0])
+def _accumulate_chunk(losses: Losses, tensors: tuple[torch.Tensor, ...], start: int, stop: int) -> float:
+    """What the tasks from `start` to `stop` add to the gradients and to the mean loss."""
+    loss = losses(tuple(tensor[start:stop] for tensor in tensors)).sum() / len(tensors[0])
     loss.backward()
     return float(loss.detach())
 
@@ -139,14 +133,14 @@ class GpuTasks:
     ) -> None:
         self._room, self.captured, self._most_times = room, captured, most_times
         measured = measure or (lambda work: measure_peak(work, episodes.query.device.type))
-        before = copy_gradients(learner)
+        restore = snapshot_gradients(learner.parameters())
 
         def peak_of(tasks: int) -> int:
             part = episodes.part(0, tasks)
             return measured(lambda: accumulate_vmapped(learner, part, tasks))
 
         self.memory = TaskMemory.measure(peak_of, count_images(episodes))
-        restore_gradients(learner, before)
+        restore()
 
     def __call__(self, learner: Any, episodes: InputEpisodes) -> float:
         """Add the gradients of the mean loss; the loss."""
@@ -203,7 +197,7 @@ def find_fastest(
         # `vmap` over convolutions was never faster on a CPU (`benchmarks/maml.py` has the row), and trying it takes
         # several times the memory
         return accumulate_on_cores
-    before, race = copy_gradients(learner), stopwatch()
+    restore, race = snapshot_gradients(learner.parameters()), stopwatch()
     times: dict[Accumulate, float] = {}
     for round_ in range(ROUNDS):
         if round_ and race() > RACE_S and not episodes.query.is_cuda:
@@ -212,7 +206,7 @@ def find_fastest(
             elapsed = stopwatch()
             accumulate(learner, few)  # ends with a loss on the CPU, so that a GPU has finished too
             times[accumulate] = min(times.get(accumulate, float("inf")), elapsed())
-    restore_gradients(learner, before)
+    restore()
     return min(times, key=lambda accumulate: times[accumulate])
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from autometa.backbones.engines.half import Capture, capture_cuda
+from autometa.core.chunks import free_memory
 
 Tensors = tuple[torch.Tensor, ...]
 Gradients = tuple[torch.Tensor | None, ...]
@@ -58,6 +59,9 @@ class CapturedTasks:
             except RuntimeError as error:  # an operation that no graph can hold, or too little memory
                 self.broken = str(error).partition("\n")[0] or type(error).__name__
                 logging.getLogger(__name__).info("tasks run without CUDA graphs: %s", self.broken)
+            if self.broken:  # no longer in the handler, whose traceback holds what the capture had made
+                self._graphs.clear()
+                free_memory()
         return form in self._graphs and not self.broken
 
     def accumulate(self, tensors: Tensors, chunk: int, ways: int) -> float:
