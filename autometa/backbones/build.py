@@ -179,13 +179,15 @@ class Backbone:
     def measure_memory(self, images: Images, px: int) -> None:
         """On a device that starts cold, correct what a pass is predicted to take of its memory by what one takes with
         some of `images` uint8 [n, 3, h, w]; `report` gets a line. They are few enough to run without a CUDA graph,
-        whose memory is there all the time."""
+        whose memory is there all the time; the compiled network, which pads them, counts as eager PyTorch."""
         if not starts_cold(self.device):
             return
         size, few = self.input_px(px), images[: LARGEST_GPU_BATCH // FEW]
-        self.embed_layers(few, px)
-        took = measure_peak(lambda: self.embed_layers(few, px), self.device)
-        line = self._passes.correct(len(few), size, self._precision(size), took)
+        batch, precision = self._resized(few, size), self._precision(size)
+        run = self._run if precision == "half" else self._eager
+        run(batch)
+        took = measure_peak(lambda: run(batch), self.device)
+        line = self._passes.correct(len(few), size, precision, took)
         self.report(f"{self.spec.name}: {line}")
 
     def choice(self, px: int) -> EngineChoice | None:

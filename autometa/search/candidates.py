@@ -12,8 +12,9 @@ SAME_PRETRAINING, SAME_KIND = 0.9, 0.9
 """What a backbone is expected to gain beside one that has learned from the same images, and beside one that is of the
 same kind, in relation to one that differs in both. Of the packaged backbones, those that have both in common with
 EfficientNet-Lite0 gained as much beside it as the one that differs: so this does little more than break ties."""
-PROBE_S = 4.0
-"""Seconds to build a backbone with its engine and to measure it, about."""
+PROBE_S, ALIKE_PROBE_S = 4.0, 1.0
+"""Seconds to build a backbone with its engine and to measure it, about; where one of its kind was measured, whose
+engine it takes without a race."""
 
 ImageSeconds = Callable[[BackboneSpec], float | None]
 
@@ -47,9 +48,8 @@ def order_by_gain(
     """Backbones by expected gain per second, beside those that are `held` and those before them. One of which nothing
     is known comes last."""
     chosen, rest = list(held), list(specs)
-    seconds = {spec.name: _seconds(spec, n_images, image_s) for spec in specs}
     while rest:
-        best = max(rest, key=lambda spec: newness(spec, chosen) / seconds[spec.name])
+        best = max(rest, key=lambda spec: newness(spec, chosen) / _seconds(spec, n_images, image_s, chosen))
         rest.remove(best)
         chosen.append(best)
     return chosen[len(held) :]
@@ -68,7 +68,7 @@ def choose_backbones(
     found: list[BackboneSpec] = []
     for spec in order_by_gain(specs, room.n_images, image_s):
         n_bytes = 0 if here(spec) else weight_bytes(spec)
-        seconds = _seconds(spec, room.n_images, image_s)
+        seconds = _seconds(spec, room.n_images, image_s, found)
         if (
             seconds <= min(seconds_left, policy.backbone_share * room.seconds)
             and n_bytes <= bytes_left
@@ -84,7 +84,12 @@ def weight_bytes(spec: BackboneSpec) -> int:
     return int(4e6 * spec.parameters_m)
 
 
-def _seconds(spec: BackboneSpec, n_images: int, image_s: ImageSeconds) -> float:
-    """To build, measure and use a backbone; infinite where that is not known."""
-    seconds = image_s(spec)
-    return float("inf") if seconds is None else PROBE_S + n_images * seconds
+def _seconds(
+    spec: BackboneSpec, n_images: int, image_s: ImageSeconds, others: Iterable[BackboneSpec]
+) -> float:
+    """To build, measure and use a backbone after others; infinite where that is not known."""
+    seconds, kind = image_s(spec), kind_of(spec.name)
+    if seconds is None:
+        return float("inf")
+    alike = kind and any(kind_of(other.name) == kind for other in others)
+    return (ALIKE_PROBE_S if alike else PROBE_S) + n_images * seconds

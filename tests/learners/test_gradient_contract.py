@@ -16,6 +16,7 @@ from learner_cases import (
     renamed,
 )
 
+from autometa.core.errors import BudgetExhausted
 from autometa.learners.episodes import InputEpisodes, stack_episodes
 from autometa.learners.gradient import batching
 from autometa.learners.gradient.base import GradientLearner
@@ -181,6 +182,17 @@ def test_less_memory_gives_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -
         learner.accumulate(batch)
     twice = {n: p.grad / 2 for n, p in learner.named_parameters() if p.grad is not None}
     assert close(twice, whole, 1e-8)
+
+
+def test_a_task_that_does_not_fit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = built("maml", tasks="loop").train()
+
+    def short(_: Task) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(learner, "task_loss", short)
+    with pytest.raises(BudgetExhausted, match="not enough memory for a single task"):
+        learner.accumulate(image_episode(2, 1, 1))
 
 
 @pytest.mark.parametrize("name", GRADIENT)

@@ -33,6 +33,14 @@ def test_the_order_is_by_gain_per_second() -> None:
     assert order_by_gain([RESNET, VIT], 100_000, image_s, held=[VIT])[0] == RESNET
 
 
+def test_where_images_are_few_those_that_need_no_race_come_first() -> None:
+    alike = spec("tf_efficientnet_y")
+    ordered = order_by_gain([VIT, alike], 500, lambda _: 0.001, held=[LITE])
+    assert [one.name for one in ordered] == [alike.name, VIT.name]
+    ordered = order_by_gain([VIT, alike], 500, lambda _: 0.001)
+    assert [one.name for one in ordered] == [VIT.name, alike.name], "both need a race"
+
+
 @pytest.mark.parametrize(
     ("room", "names"),
     [

@@ -46,13 +46,14 @@ def is_uniform(episodes: InputEpisodes) -> bool:
 
 
 def accumulate_in_loop(learner: Any, episodes: InputEpisodes) -> float:
-    """One task after the other."""
-    total = 0.0
-    for place in range(len(episodes.ways)):
+    """One task after the other. BudgetExhausted where memory is too small for one."""
+
+    def work(place: int, _: int) -> float:
         loss = learner.task_loss(Task.of(episodes, place)) / len(episodes.ways)
         loss.backward()
-        total += float(loss.detach())
-    return total
+        return float(loss.detach())
+
+    return sum(in_chunks(work, len(episodes.ways), 1, item="task"))
 
 
 def accumulate_on_cores(learner: Any, episodes: InputEpisodes) -> float:
