@@ -71,6 +71,17 @@ def to_device(images: Images, device: str) -> torch.Tensor:
     return images.to(device)
 
 
+def to_host(features: torch.Tensor, device: str) -> torch.Tensor:
+    """A copy of features on the CPU, from a device. From an NVIDIA GPU it is page-locked: to be copied again, not to be
+    kept."""
+    if device != "cuda":
+        return features.to("cpu", copy=True)
+    host = torch.empty(features.shape, dtype=features.dtype, pin_memory=True)
+    host.copy_(features, non_blocking=True)
+    torch.cuda.current_stream().synchronize()
+    return host
+
+
 @dataclass
 class PassMemory:
     """Working memory on a GPU of passes of a network: counted beforehand for tensors in float32 (`costs.json`), and

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from autometa.backbones.batches import (
     PassMemory,
     batch_size,
     to_device,
+    to_host,
 )
 from autometa.backbones.costs import peak_bytes
 from autometa.backbones.engines.half import pad_images
@@ -109,6 +111,24 @@ def test_images_go_to_a_gpu_by_way_of_memory_that_stays_in_place(monkeypatch: py
     steps.clear()
     to_device(torch.from_numpy(images), "cpu")
     assert steps == [("cpu", {})]
+
+
+def test_features_come_from_a_gpu_by_way_of_memory_that_stays_in_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps, features = list[Any](), torch.arange(6.0).view(2, 3)
+    empty = torch.empty
+
+    def pinned(*given: Any, pin_memory: bool, **options: Any) -> torch.Tensor:
+        steps.append(pin_memory)
+        return empty(*given, **options)
+
+    monkeypatch.setattr(torch, "empty", pinned)
+    stream = SimpleNamespace(synchronize=lambda: steps.append("waited"))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
+    assert torch.equal(to_host(features, "cuda"), features) and steps == [True, "waited"]
+    copied = to_host(features, "cpu")
+    assert torch.equal(copied, features) and copied.data_ptr() != features.data_ptr()
 
 
 @pytest.mark.parametrize("how", ["read only", "backwards", "plain"])

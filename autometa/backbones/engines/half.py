@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from autometa.backbones.batches import FEW, LARGEST_GPU_BATCH
+from autometa.backbones.batches import FEW, LARGEST_GPU_BATCH, to_host
 from autometa.backbones.engines.base import split_into_chunks
 from autometa.backbones.network import PixelNetwork
 
@@ -57,14 +57,14 @@ class Half:
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 [n, 3, px, px] → float32 [n, d]."""
         parts = [self._run_padded(part, LARGE) for part in split_into_chunks(images, LARGE)]
-        return torch.cat(parts)
+        return torch.cat(parts)  # which copies even one of them out of page-locked memory
 
     def _run_padded(self, images: torch.Tensor, large: int) -> torch.Tensor:
         """The result for at most `large` images, which are padded to that or to a quarter as often as they fit."""
         size = large
         while len(images) * FEW <= size > 1:
             size //= FEW
-        return check_finite(self._run(pad_images(images, size))[: len(images)].cpu())
+        return to_host(check_finite(self._run(pad_images(images, size))[: len(images)]), self._device)
 
     def _run(self, images: torch.Tensor) -> torch.Tensor:
         batch = images.to(self._device).contiguous(memory_format=torch.channels_last)
@@ -104,7 +104,7 @@ class HalfGraph(Half):
             return self._run_padded(images, self._chunk)
         self._images.copy_(pad_images(images, self._chunk), non_blocking=True)
         self._replay()
-        return check_finite(self._output[:n].to("cpu", copy=True))  # the next chunk overwrites it
+        return to_host(check_finite(self._output[:n]), self._device)  # the next chunk overwrites it
 
 
 def check_finite(features: torch.Tensor) -> torch.Tensor:
