@@ -72,8 +72,8 @@ def to_device(images: Images, device: str) -> torch.Tensor:
 
 
 def to_host(features: torch.Tensor, device: str) -> torch.Tensor:
-    """A copy of features on the CPU, from a device. From an NVIDIA GPU it is page-locked: to be copied again, not to be
-    kept."""
+    """A copy of features on the CPU, from a device. From an NVIDIA GPU it is page-locked: not to be kept, but to be
+    copied again."""
     if device != "cuda":
         return features.to("cpu", copy=True)
     host = torch.empty(features.shape, dtype=features.dtype, pin_memory=True)
