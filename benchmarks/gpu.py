@@ -190,13 +190,13 @@ def measure_bundles(names: list[str], folder: Path) -> Iterator[Row]:
 
 def measure_maml(*options: str) -> Iterator[Row]:
     """Second-order MAML against the rivals that `benchmarks/maml.py` finds here."""
-    for one in run_beside("maml.py", "--quick", *options):
+    for one in run_beside("maml.py", "--quick", "--second-order", *options):
         yield one | {"name": f"gpu/{one['name'].replace('/second_order', '')}"}
 
 
 def measure_training_memory() -> Iterator[Row]:
     """Predicted and measured peaks of training steps."""
-    yield from run_beside("training_memory.py")
+    yield from run_beside("training_memory.py", "--quick")
 
 
 def run_beside(script: str, *options: str) -> list[Row]:

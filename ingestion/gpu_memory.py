@@ -70,12 +70,14 @@ class Card:
 @dataclass
 class GpuMeter:
     """Watches a budget in bytes on cards, of each of which so many bytes were in use `before`. `processes`: how many
-    of the submission use them at a time. `peak_bytes`: the most that was added on a card, as far as it was seen."""
+    of the submission use them at a time. `given`: somebody asked for this budget. `peak_bytes`: the most that was
+    added on a card, as far as it was seen."""
 
     card: Card
     limit_bytes: int
     before: tuple[int, ...]
     processes: int = 1
+    given: bool = True
     peak_bytes: int = 0
 
     @classmethod
@@ -90,7 +92,7 @@ class GpuMeter:
             return None
         total, used = cards[0]
         limit = budget_bytes or int(FREE_SHARE * max(total - used, 0))
-        meter = cls(card, limit, tuple(used for _, used in cards), processes)
+        meter = cls(card, limit, tuple(used for _, used in cards), processes, bool(budget_bytes))
         if budget_bytes and meter.allocator_bytes < LEAST_ALLOCATOR_BYTES:
             least = processes * CONTEXT_BYTES + LEAST_ALLOCATOR_BYTES
             raise InputError(
@@ -105,14 +107,15 @@ class GpuMeter:
         return self.limit_bytes - self.processes * CONTEXT_BYTES
 
     def excess(self) -> str:
-        """Why the submission must end, or ""."""
+        """Why the submission must end, or "". Only for a budget that was given: whole cards are looked at, and where
+        nobody set a limit, other programs that begin to use them are to cost no run."""
         try:
             cards = self.card.memory()
         except OSError:
             return ""  # the driver is busy or gone; the next look tells
         used = max(now - before for (_, now), before in zip(cards, self.before, strict=True))
         self.peak_bytes = max(self.peak_bytes, used)
-        if used <= self.limit_bytes:
+        if not self.given or used <= self.limit_bytes:
             return ""
         return f"used {used / 1e9:.2f} GB of GPU memory, the budget is {self.limit_bytes / 1e9:.2f} GB"
 

@@ -143,9 +143,10 @@ class Backbone:
             if len(images):
                 self.engines.wake(size, lambda: self._race_input(images[:RACE_IMAGES], size))
             return
-        serving = {name: engine for name, engine in engines.items() if runs_on(self.spec, name)}
-        fitting, left_out = split_by_room(serving, self.weight_bytes, room_bytes)
+        here = {name: engine for name, engine in engines.items() if self.device in engine.devices}
+        serving = {name: engine for name, engine in here.items() if runs_on(self.spec, name)}
         batch = self.batch_size(size, room_bytes)
+        fitting, left_out = split_by_room(serving, self.weight_bytes, room_bytes, batch)
         few = RACE_IMAGES if room_bytes is None else min(RACE_IMAGES, batch)
         sample = images[: max(few, LEAST_RACED)]
 
@@ -156,7 +157,7 @@ class Backbone:
         _, choice, error = fits_memory(choose)
         if choice is None:
             choice = EngineChoice(EAGER, self._eager, 0.0, {}, {"race": f"out of memory ({error[:100]})"})
-        refused = dict.fromkeys(sorted(engines.keys() - serving.keys()), "does not run this kind of network")
+        refused = dict.fromkeys(sorted(here.keys() - serving.keys()), "does not run this kind of network")
         choice = replace(choice, notes=choice.notes | left_out | refused)
         self.engines.keep(size, choice)
         self.report(f"engine for {self.spec.name}@{size}: {choice}")

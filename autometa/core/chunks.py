@@ -16,6 +16,8 @@ OUT_OF_MEMORY_TEXT = (
     "bad_alloc",
     "cublas_status_alloc_failed",
     "cudnn_status_alloc_failed",
+    "cusolver_status_alloc_failed",
+    "unable to find an engine to execute this computation",  # cuDNN, where none of its workspaces has room
 )
 """What errors of torch and of the libraries below it say, in lower case."""
 

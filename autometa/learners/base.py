@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
-from autometa.core.chunks import in_chunks
+from autometa.core.chunks import fits_memory
+from autometa.core.errors import BudgetExhausted
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.learners.encoder import Encoder
 from autometa.learners.episodes import InputEpisodes
@@ -68,13 +69,7 @@ class EpisodicLearner(nn.Module):
         def work(start: int, stop: int) -> float:
             return self._accumulate_part(episodes, start, stop, float(shares[start:stop].sum()))
 
-        losses = in_chunks(
-            work,
-            n,
-            self.count_at_once(n),
-            item="episode",
-            snapshot=lambda: snapshot_gradients(self.parameters()),
-        )
+        losses = accumulate_in_parts(work, n, self.count_at_once(n), self.parameters(), "episode")
         self._parts = max(self._parts, len(losses))
         return sum(losses)
 
@@ -111,6 +106,26 @@ class EpisodicLearner(nn.Module):
                 episodes = InputEpisodes.of_rows(inputs, batch)
                 scores.append(self(episodes.to(str(device))).float().cpu())
         return validation.measure_with_loss(scores)
+
+
+def accumulate_in_parts(
+    work: Callable[[int, int], float], n: int, part: int, parameters: Iterable[nn.Parameter], item: str
+) -> list[float]:
+    """What `work(start, stop)` gives, which adds gradients to the parameters, over 0..n in steps of `part`. Where
+    memory runs out, all parts are done again in halves: to go on at the one that failed would take a copy of the
+    gradients before each, of a whole network, where memory is short. BudgetExhausted where not even one item fits."""
+    trained = list(parameters)
+    while True:
+        undo = snapshot_gradients(trained)
+        fits, losses, error = fits_memory(
+            lambda size=part: [work(start, min(start + size, n)) for start in range(0, n, size)]  # type: ignore[misc]
+        )
+        if fits:
+            return losses or []
+        undo()
+        if part == 1:
+            raise BudgetExhausted(f"not enough memory for a single {item} ({error})")
+        part = max(min(part, n) // 2, 1)
 
 
 def snapshot_gradients(parameters: Iterable[nn.Parameter]) -> Callable[[], None]:

@@ -57,10 +57,11 @@ class FrozenPart:
     def run(self, images: torch.Tensor, device: torch.device) -> torch.Tensor:
         """uint8 images [n, 3, h, w] → what the network gives, float32 [n, *shape] on the CPU. It runs on the device,
         on the engine if one was chosen, which is built first where it is missing."""
-        self.backbone = move_backbone(self.backbone, device)
-        if self.engine is not None and not self.backbone.is_ready(self.px):
-            self.backbone.prefer(self.engine, self.px)
-            self.backbone.prepare(images, self.px, n_images=len(images))
+        with torch.inference_mode(False):  # weights that are moved within it could never be trained
+            self.backbone = move_backbone(self.backbone, device)
+            if self.engine is not None and not self.backbone.is_ready(self.px):
+                self.backbone.prefer(self.engine, self.px)
+                self.backbone.prepare(images, self.px, n_images=len(images))
         return self.backbone.embed(images, self.px).unflatten(1, self.shape)
 
 

@@ -16,7 +16,7 @@ from autometa.core.errors import BudgetExhausted, TooLittleMemory
 from autometa.core.machine import starts_cold
 from autometa.core.tensor_memory import measure_growth, measure_peak
 from autometa.core.time_policy import POLICY
-from autometa.learners.base import snapshot_gradients
+from autometa.learners.base import accumulate_in_parts
 from autometa.learners.encoder import Encoder, TailEncoder, get_device
 from autometa.learners.optimizers import AdamW
 from autometa.learners.prepared import PreparedImages
@@ -124,6 +124,8 @@ class _TailTraining:
         def measure(n: int) -> tuple[int, int]:
             return n, measure_peak(lambda: self._accumulate(batch, slice(0, n)), self._device.type)
 
+        if starts_cold(self._device.type):  # what only the first step takes is no part of later ones
+            measure(FEW[0])
         few, more = (measure(n) for n in FEW)
         self._optimizer.zero_grad()
         return TrainingMemory.of_two_steps(few, more, 0, self._device.type)
@@ -196,14 +198,15 @@ class _TailTraining:
         self._optimizer.zero_grad()
 
         def accumulate() -> None:
-            parts = in_chunks(
+            trained = [*self._tail, self._classifier]
+            losses = accumulate_in_parts(
                 lambda start, stop: self._accumulate(batch, slice(start, stop)),
                 BATCH,
                 self._part,
-                item="image",
-                snapshot=lambda: snapshot_gradients([*self._tail, self._classifier]),
+                trained,
+                "image",
             )
-            self._part = min(self._part, -(-BATCH // len(parts)))
+            self._part = min(self._part, -(-BATCH // len(losses)))
 
         if self.record is None or self.record.measured_bytes is not None:
             accumulate()
@@ -219,11 +222,13 @@ class _TailTraining:
         inputs = self._inputs[rows].to(self._device).float()
         return _Batch(inputs, self._labels[rows].to(self._device), partners.to(self._device), share)
 
-    def _accumulate(self, batch: _Batch, part: slice) -> None:
-        """Add the gradients of a part of a batch."""
+    def _accumulate(self, batch: _Batch, part: slice) -> float:
+        """Add the gradients of a part of a batch; its part of the loss."""
         share, labels, partners = batch.share, batch.labels, batch.partners[part]
         embedded = self._embed(share * batch.inputs[part] + (1 - share) * batch.inputs[partners])
         logits = SCALE * embedded @ F.normalize(self._classifier, dim=1).T
         loss = share * F.cross_entropy(logits, labels[part], label_smoothing=SMOOTHING)
         loss = loss + (1 - share) * F.cross_entropy(logits, labels[partners], label_smoothing=SMOOTHING)
-        torch.autograd.backward(loss * (len(partners) / BATCH))
+        weighted = loss * (len(partners) / BATCH)
+        torch.autograd.backward(weighted)
+        return float(weighted.detach())

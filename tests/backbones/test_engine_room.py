@@ -6,16 +6,21 @@ WEIGHTS = 14_000_000
 
 
 def test_engines_are_taken_as_far_as_memory_allows() -> None:
-    every, notes = split_by_room(ENGINES, WEIGHTS, None)
+    every, notes = split_by_room(ENGINES, WEIGHTS, None, 256)
     assert every == ENGINES and notes == {}
-    few, notes = split_by_room(ENGINES, WEIGHTS, 120_000_000)
+    few, notes = split_by_room(ENGINES, WEIGHTS, 120_000_000, 256)
     assert EAGER in few and notes.keys() == ENGINES.keys() - few.keys() >= {
         "openvino",
         "onnxruntime",
         "compiled",
     }
-    some, notes = split_by_room(ENGINES, WEIGHTS, 200_000_000)
+    some, notes = split_by_room(ENGINES, WEIGHTS, 200_000_000, 256)
     assert {EAGER, "openvino", "onnxruntime"} <= some.keys() and notes.keys() == {"compiled"}
+
+
+def test_a_graph_that_batches_would_never_fill_is_not_built() -> None:
+    some, notes = split_by_room(ENGINES, WEIGHTS, None, 64)
+    assert notes.keys() == {"graph-float16"} and "eager-float16" in some
 
 
 def test_a_larger_network_needs_more_room() -> None:

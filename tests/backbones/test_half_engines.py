@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from engine_cases import IMAGES, PX, tiny
 
-from autometa.backbones.engines import ENGINES, EngineSpec, Race, RaceInput, build_checked
+from autometa.backbones.engines import ENGINES, EngineSpec, Race, RaceInput, build_checked, half
 from autometa.backbones.engines.base import LEAST_COSINE, reason_to_refuse
 from autometa.backbones.engines.half import Half, HalfGraph, to_half
 from autometa.backbones.network import pool_generalised
@@ -106,6 +108,43 @@ def test_a_graph_serves_any_number_of_images(n: int, replays: int) -> None:
     torch.testing.assert_close(output, plain(IMAGES[:n]), atol=1e-5, rtol=1e-4)
     assert len(done) == replays
     torch.testing.assert_close(graph(IMAGES[:n]), output, msg="an earlier result is not overwritten")
+
+
+class FakeStream:
+    """A stream of a GPU on which nothing runs."""
+
+    def wait_stream(self, _: FakeStream) -> None:
+        """There is nothing to wait for."""
+
+
+def test_graphs_are_captured_on_one_stream_and_leave_no_workspaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    events, current = list[Any](), FakeStream()
+
+    @contextmanager
+    def graph(_: object, pool: object, stream: FakeStream) -> Iterator[None]:
+        events.append(("capture", pool, stream))
+        yield
+
+    half._side_stream.cache_clear()
+    fakes = {
+        "Stream": FakeStream, "current_stream": lambda: current, "stream": lambda _: nullcontext(), "graph": graph,
+        "set_stream": lambda stream: events.append(stream is current), "synchronize": lambda: None,
+        "CUDAGraph": lambda: SimpleNamespace(replay=lambda: events.append("replay")),
+    }  # fmt: skip
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: events.append("free"), raising=False)
+    for pool in ("a", "b"):
+        replay, output = half.capture_cuda(lambda: events.append("work") or 7, pool)  # type: ignore[func-returns-value]
+        replay()
+        assert output == 7
+    half._side_stream.cache_clear()
+    one, other = events[: len(events) // 2], events[len(events) // 2 :]
+    assert [e if isinstance(e, str) else type(e) for e in one] == [
+        *["work"] * 3, "free", tuple, "work", bool, "free", "replay"
+    ]  # fmt: skip
+    assert one[4][1] == "a" and other[4][1] == "b" and one[4][2] is other[4][2]
+    assert one[6] is True, "back on the stream that it was on"
 
 
 def test_the_reason_says_what_failed() -> None:

@@ -17,6 +17,7 @@ TEXTS = [
     "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 79.19 GiB",
     "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
     "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    "GET was unable to find an engine to execute this computation",
     "MPS backend out of memory (MPS allocated: 8.00 GB)",
     "std::bad_alloc",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 
@@ -102,9 +103,20 @@ def test_the_allocator_of_a_gpu_gets_the_budget_without_the_context(monkeypatch:
     assert shares[2] == pytest.approx((2**31 - 2 * machine.CONTEXT_BYTES) / 2**33)
 
 
-@pytest.mark.parametrize(("grown_mib", "context_mib"), [(310, 300 + 64), (20, 500), (9000, 500), (None, 500)])
+@pytest.mark.parametrize(
+    ("grown_mib", "standby", "context_mib"),
+    [
+        (310, False, 300 + 128),
+        (610, False, 600 + 128),
+        (20, False, 500),
+        (9000, False, 500),
+        (None, False, 500),
+        (310, True, 300 + 128),
+        (2 * 310, True, 500),  # both processes, as far as can be seen
+    ],
+)
 def test_the_context_of_a_gpu_is_measured_and_taken_off_the_budget(
-    grown_mib: int | None, context_mib: int, monkeypatch: pytest.MonkeyPatch
+    grown_mib: int | None, standby: bool, context_mib: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_use, shares = [10**9], list[float]()
 
@@ -125,10 +137,10 @@ def test_the_context_of_a_gpu_is_measured_and_taken_off_the_budget(
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (7 * 2**30, 8 * 2**30))
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", shares.append)
     monkeypatch.setenv("METADL_GPU_MEMORY_BYTES", str(2**31))
-    monkeypatch.delenv("METADL_TEST_SPEC", raising=False)
+    monkeypatch.setenv("METADL_TEST_SPEC", json.dumps({"standby": standby}))
     warm_up("cuda")
     assert machine.context_bytes("cuda") == context_mib * 2**20
-    assert shares[-1] == pytest.approx((2048 - context_mib) / 8192)
+    assert shares[-1] == pytest.approx((2048 - (1 + standby) * context_mib) / 8192)
 
 
 def test_a_device_that_does_not_start_is_not_used(cold_cpu: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,12 +104,17 @@ def test_what_was_in_use_before_does_not_count() -> None:
 
 def test_each_card_has_the_budget() -> None:
     state = {"used": 1 * GB, "used1": 70 * GB}
-    meter = GpuMeter.of(Card.find(library(cards=2, state=state)), None)
-    assert meter is not None and meter.limit_bytes == pytest.approx(0.9 * 79 * GB), "that of the first card"
+    card = Card.find(library(cards=2, state=state))
+    free, meter = GpuMeter.of(card, None), GpuMeter.of(card, 71 * GB)
+    assert free is not None and free.limit_bytes == pytest.approx(0.9 * 79 * GB), "that of the first card"
+    assert meter is not None
     state |= {"used": 40 * GB, "used1": 75 * GB}
     assert meter.excess() == "" and meter.peak_bytes == 39 * GB
     state["used"] = 74 * GB
     assert meter.excess().startswith("used 73.00 GB")
+    assert free.excess() == "" and free.peak_bytes == 73 * GB, (
+        "others may use a card that nobody set a limit for"
+    )
 
 
 def test_a_budget_that_leaves_nothing_to_compute_with_is_refused() -> None:

@@ -14,6 +14,7 @@ from learner_cases import image_episode
 
 from autometa.core.tensor_memory import TensorCounter, measure_peak
 from autometa.learners.episodes import InputEpisodes, stack_episodes
+from autometa.learners.gradient import batching
 from autometa.learners.gradient.base import GradientLearner
 from autometa.learners.gradient.batching import GpuTasks
 from autometa.learners.gradient.captured import MOST_GRAPHS, SEEN, CapturedTasks
@@ -190,6 +191,40 @@ def test_a_capture_that_fails_gives_back_the_memory_of_those_before() -> None:
     for shots in (2, 2, 1, 1):
         at_once(learner, tasks(4, shots=shots))
     assert captured.broken == "CUDA out of memory" and not captured._graphs
+
+
+def test_what_only_the_first_backward_pass_takes_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[int] = []
+    learner = built("maml")
+
+    def measure(work: Callable[[], object]) -> int:
+        measured.append(done[0])
+        work()
+        return 100
+
+    done = [0]
+    loss = learner.task_loss
+
+    def count(task: Any) -> torch.Tensor:
+        done[0] += 1
+        return loss(task)
+
+    monkeypatch.setattr(learner, "task_loss", count)
+    monkeypatch.setattr(batching, "starts_cold", lambda _: True)
+    GpuTasks(learner, tasks(4), room=lambda: math.inf, measure=measure)
+    assert measured[0] == 1, "one task was done before"
+
+
+@pytest.mark.parametrize(
+    ("norm", "memory", "expected"), [("support", None, 2), ("support", 3.0, 3), ("per_step", None, 1)]
+)
+def test_a_plan_for_a_gpu_counts_the_tasks_of_a_graph(
+    norm: str, memory: float | None, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "maml_plus_plus" if norm == "per_step" else "maml"
+    learner = built(name, norm=norm, task_memory=memory)
+    monkeypatch.setattr("autometa.learners.gradient.base.starts_cold", lambda _: True)
+    assert learner.count_at_once(8) == expected and learner.count_at_once(1) == 1
 
 
 def test_the_counter_counts_what_lives() -> None:

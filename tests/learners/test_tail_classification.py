@@ -52,14 +52,17 @@ def test_tuning_tells_the_classes_apart_and_leaves_the_trunk(tiny_backbone: str)
     assert changed and not any(key.startswith(("conv_stem", "bn1", "blocks.0")) for key in changed)
 
 
-def test_a_step_goes_on_where_memory_runs_out(tiny_backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_becomes_smaller_where_memory_runs_out(
+    tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole, accumulate, tried = tuned(tiny_backbone, steps=3), _TailTraining._accumulate, list[int]()
 
-    def short(self: Any, batch: Any, part: slice) -> None:
+    def short(self: Any, batch: Any, part: slice) -> float:
         tried.append(part.stop - part.start)
-        accumulate(self, batch, part)
+        loss = accumulate(self, batch, part)
         if tried[-1] > 20:
             raise torch.OutOfMemoryError("CUDA out of memory")
+        return loss
 
     monkeypatch.setattr(_TailTraining, "_accumulate", short)
     parts = tuned(tiny_backbone, steps=3)

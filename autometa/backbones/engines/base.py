@@ -46,7 +46,8 @@ class EngineSpec:
     `packages` must be importable. `build_s` and `speedup` (over eager) are optimistic guesses to use before anything
     is measured: an engine that would not pay off even so is not tried. `library_bytes`: what its libraries take, 0
     where they are there already. Engines of the same `precision` give features that can replace each other.
-    `instead`: the engine to build where a saved learner names this one, and it cannot be built.
+    `instead`: the engine to build where a saved learner names this one, and it cannot be built. `least_batch`: where
+    memory is for smaller batches than that, it has no use.
     """
 
     name: str
@@ -58,6 +59,7 @@ class EngineSpec:
     precision: str = "float32"
     instead: str | None = None
     library_bytes: int = 0
+    least_batch: int = 1
 
     def room_bytes(self, weight_bytes: int) -> int:
         """Memory that building it for a network of this size takes, at most, on the CPU."""
@@ -70,12 +72,16 @@ class EngineSpec:
 
 
 def split_by_room(
-    engines: Mapping[str, EngineSpec], weight_bytes: int, room_bytes: int | None
+    engines: Mapping[str, EngineSpec], weight_bytes: int, room_bytes: int | None, batch: int
 ) -> tuple[dict[str, EngineSpec], dict[str, str]]:
-    """Of some engines for a network of this size, those that fit in so many bytes (None: all do), and notes on the
-    others."""
+    """Of some engines for a network of this size, those that fit in so many bytes (None: all do) and serve batches of
+    this size, and notes on the others."""
     room = float("inf") if room_bytes is None else ENGINE_SHARE * room_bytes
-    fitting = {name: spec for name, spec in engines.items() if spec.room_bytes(weight_bytes) <= room}
+    fitting = {
+        name: spec
+        for name, spec in engines.items()
+        if spec.room_bytes(weight_bytes) <= room and spec.least_batch <= batch
+    }
     others = engines.keys() - fitting.keys()
     return fitting, dict.fromkeys(sorted(others), "does not fit in the memory left")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import torch
@@ -125,22 +125,38 @@ def capture_cuda(work: Callable[[], Result], pool: Any = None) -> tuple[Callable
     """Capture work on the GPU as a CUDA graph (https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs).
 
     Graphs with one `pool` (`torch.cuda.graph_pool_handle`) share their working memory: a run of one may overwrite the
-    result of another. RuntimeError where no graph can hold the work.
+    result of another. RuntimeError where no graph can hold the work. Workspaces of matrix products, 32 MiB for each
+    stream and thread on recent cards, are given back in between, so that those of the graph lie in its own memory.
     """
-    current = torch.cuda.current_stream()
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    current, stream = torch.cuda.current_stream(), _side_stream()
     stream.wait_stream(current)
     with torch.cuda.stream(stream):
         for _ in range(WARM_UP_RUNS):
             work()
     current.wait_stream(stream)
+    _free_workspaces()
     graph = torch.cuda.CUDAGraph()
     try:
-        with torch.cuda.graph(graph, pool=pool):
+        with torch.cuda.graph(graph, pool=pool, stream=stream):
             output = work()
     finally:  # a capture that fails stays on its own stream
         torch.cuda.set_stream(current)
+    _free_workspaces()
     return graph.replay, output
+
+
+@cache
+def _side_stream() -> torch.cuda.Stream:
+    """The one on which all graphs are captured: each stream has workspaces of its own."""
+    return torch.cuda.Stream()  # type: ignore[no-untyped-call]
+
+
+def _free_workspaces() -> None:
+    """Give back what cuBLAS keeps to work in, once the GPU is done with it; older versions of PyTorch cannot."""
+    torch.cuda.synchronize()
+    free = getattr(torch._C, "_cuda_clearCublasWorkspaces", None)
+    if free is not None:
+        free()
 
 
 build_float16 = partial(Half, dtype=torch.float16)

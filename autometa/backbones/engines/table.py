@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from autometa.backbones.batches import LARGEST_GPU_BATCH
 from autometa.backbones.engines.base import EngineSpec
 from autometa.backbones.engines.compiled import Compiled
 from autometa.backbones.engines.eager import build_eager
@@ -17,7 +18,15 @@ ENGINES: dict[str, EngineSpec] = {
     spec.name: spec
     for spec in (
         EngineSpec(EAGER, build_eager, build_s=0.0, speedup=1.0, devices=("cpu", "cuda", "mps")),
-        EngineSpec("graph-float16", HalfGraph, 0.5, 4.0, devices=("cuda",), precision="half"),
+        EngineSpec(
+            "graph-float16",
+            HalfGraph,
+            0.5,
+            4.0,
+            devices=("cuda",),
+            precision="half",
+            least_batch=LARGEST_GPU_BATCH,
+        ),
         EngineSpec("eager-float16", build_float16, 0.1, 2.0, devices=("cuda", "mps"), precision="half"),
         EngineSpec("eager-bfloat16", build_bfloat16, 0.1, 2.0, devices=("cuda",), precision="half"),
         EngineSpec("openvino", OpenVino, 1.2, 6.0, ("onnx", "openvino"), library_bytes=LIBRARY_BYTES),

@@ -17,6 +17,7 @@ from autometa.learners.base import EpisodicLearner, Options
 from autometa.learners.encoder import Encoder, ScratchEncoder, get_device
 from autometa.learners.episodes import InputEpisodes
 from autometa.learners.gradient.batching import (
+    GRAPH_TIMES,
     Accumulate,
     TaskMode,
     accumulate_in_loop,
@@ -129,10 +130,13 @@ class GradientLearner(EpisodicLearner):
         self._most_at_once = most
 
     def count_at_once(self, batch: int) -> int:
-        """One for each core of a CPU, or one."""
-        on_gpu = starts_cold(get_device(self).type)
-        one = on_gpu or self._is_short() or self.options.norm == "per_step"
-        return 1 if one else min(torch.get_num_threads(), batch)
+        """One for each core of a CPU, or one; on a GPU as many as a graph is made of, where tasks can be taken at
+        once."""
+        if self.options.norm == "per_step":
+            return 1
+        if starts_cold(get_device(self).type):
+            return min(int(self.options.task_memory or GRAPH_TIMES), batch) if self.vectorised else 1
+        return 1 if self._is_short() else min(torch.get_num_threads(), batch)
 
     def _is_short(self) -> bool:
         """Whether fewer tasks have room than there are cores."""

@@ -16,7 +16,7 @@ from torch.func import vmap
 
 from autometa.core.budget import stopwatch
 from autometa.core.chunks import in_chunks
-from autometa.core.machine import free_bytes
+from autometa.core.machine import free_bytes, starts_cold
 from autometa.core.tensor_memory import measure_peak
 from autometa.learners.base import snapshot_gradients
 from autometa.learners.episodes import InputEpisodes
@@ -32,7 +32,7 @@ CHUNK = 4
 """Tasks at once on a CPU: more fall out of its caches."""
 ROOM_SHARE = 0.7
 """Of the free memory of a GPU, for tasks at once."""
-GRAPH_TIMES = 4.0
+GRAPH_TIMES = 2.0
 """Memory of the chunk of a graph, as a multiple of that of one task: a graph keeps it, and gains little from more."""
 TaskMode = Literal["loop", "cores", "vmap", "graph"]
 PROBED, ROUNDS, RACE_S = 4, 3, 1.0
@@ -140,6 +140,8 @@ class GpuTasks:
             part = episodes.part(0, tasks)
             return measured(lambda: accumulate_vmapped(learner, part, tasks))
 
+        if starts_cold(episodes.query.device.type):  # the first backward pass takes workspaces that stay
+            accumulate_vmapped(learner, episodes.part(0, 1), 1)
         self.memory = TaskMemory.measure(peak_of, count_images(episodes))
         restore()
 
