@@ -28,8 +28,6 @@ FEATURE_BYTES = 4 * 2600
 SERVING_BYTES, SERVED_BYTES = 700 * 10**6, 270 * 10**6
 """Memory of the process of meta-test: without views, and for each (an engine, weights, metrics, features); a bit more
 than was measured with one to eight views of the networks that come along."""
-LEAST_SPARE_S = 0.1
-"""Time that can be spent is taken for this where it is less, so that shares of it stay finite."""
 FIRST_SHARE = 0.5
 """Of the memory that is left: the images to learn from and their features in the first view."""
 VIEW_BYTES = 350 * 2**20
@@ -86,15 +84,6 @@ class Prices:
     def serving_s(self, purchase: Purchase) -> float:
         """By which a purchase makes meta-test longer."""
         return self.meta_test_s([purchase.view]) - self.meta_test_s()
-
-    def share(self, purchase: Purchase, seconds: float) -> float:
-        """What a purchase of so many seconds takes of the time that can be spent now, and a further view of the
-        memory that is left in meta-test: so each counts for as much as it is scarce."""
-        spare_s, views = self.spare_s(), self.draft.views
-        time = (seconds + self.serving_s(purchase)) / max(spare_s, LEAST_SPARE_S)
-        served = self.serving_bytes(views)
-        more = self.serving_bytes(self._with([purchase.view])) - served
-        return time + more / max(self.forecast.limits.memory.total_bytes - served, 1)
 
     def train_s(self, purchase: Purchase) -> float:
         """That training may take; 0 where they would be too few."""

@@ -69,9 +69,9 @@ class Shop:
         return f"{made}; there is nothing more to buy"
 
     def choose(self) -> Offer | None:
-        """The purchase with the largest expected gain for its share of what is left of time and memory, now and in
-        meta-test, that there is room for; None where none is left. What others have trained comes first; where
-        nothing else is left, the rest of it is waited for."""
+        """The purchase with the largest expected gain per second, now and in meta-test, that there is time and memory
+        for; None where none is left. What others have trained comes first; where nothing else is left, the rest of it
+        is waited for."""
         self._order()
         best = self._take_arrived(0.0) or self._find_best(self._list())
         while best is None and self.orders is not None and self.orders.open and self.prices.spare_s() > 0:
@@ -87,7 +87,7 @@ class Shop:
                 continue
             gain = self.gains.expect(purchase, weights, accuracies)
             seconds = self.prices.seconds(purchase)
-            rate = gain / self.prices.share(purchase, seconds)
+            rate = gain / (seconds + self.prices.serving_s(purchase))
             if gain >= least and rate > best_rate and self.prices.fits(purchase, seconds):
                 best, best_rate = (purchase, seconds, gain), rate
         return best

@@ -101,7 +101,6 @@ def test_everything_is_sold_once(shop: Shop, tiny_backbone: str, monkeypatch: py
 
 def test_the_most_gain_per_second_comes_first(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     gains = {"tiny@48": 0.03, "tiny@32 in 2 orientations": 0.02}
-    monkeypatch.setattr(shop.prices, "serving_bytes", lambda _: 0)  # of memory there is enough
     monkeypatch.setattr(shop.gains, "expect", lambda purchase, *_: gains[str(purchase)])
     monkeypatch.setattr(shop.prices, "seconds", lambda purchase: 2.0 if purchase.kind == "view" else 1.0)
     monkeypatch.setattr(shop.prices, "serving_s", lambda _: 0.0)
@@ -320,26 +319,6 @@ def test_seconds_in_meta_test_count_in_the_price(shop: Shop, monkeypatch: pytest
     monkeypatch.undo()
     view, turned = Purchase("view", View(shop.first.backbone, 48)), Purchase("turned", shop.first, 2)
     assert shop.prices.serving_s(view) > shop.prices.serving_s(turned) == 0
-
-
-@pytest.mark.parametrize(("room", "first"), [(1000, "view"), (1.5, "trained")])
-def test_where_memory_is_scarce_seconds_count_for_less(
-    shop: Shop, room: float, first: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Time is of no use where there is no memory left for what it could buy."""
-    further = [
-        Purchase("view", View(shop.first.backbone, 48)),
-        Purchase("trained", View(shop.first.backbone, 32, variant=TUNED)),
-    ]
-    gains, seconds = {"view": 0.004, "trained": 0.01}, {"view": 1.0, "trained": 20.0}
-    monkeypatch.setattr(shop, "_list", lambda: further)
-    monkeypatch.setattr(shop.gains, "expect", lambda purchase, *_: gains[purchase.kind])
-    monkeypatch.setattr(shop.prices, "seconds", lambda purchase: seconds[purchase.kind])
-    monkeypatch.setattr(shop.prices, "serving_s", lambda _: 0.0)
-    view_bytes = shop.prices.forecast.limits.memory.total_bytes / room
-    monkeypatch.setattr(shop.prices, "serving_bytes", lambda views: (len(views) - 1) * view_bytes)
-    offer = shop.choose()
-    assert offer is not None and offer[0].kind == first
 
 
 @pytest.mark.medium
