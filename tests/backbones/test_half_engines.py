@@ -12,7 +12,7 @@ import torch
 from engine_cases import IMAGES, PX, tiny
 
 from autometa.backbones.engines import ENGINES, EngineSpec, Race, RaceInput, build_checked, half
-from autometa.backbones.engines.base import LEAST_COSINE, reason_to_refuse
+from autometa.backbones.engines.base import LEAST_COSINE, _deal_to_classes, reason_to_refuse
 from autometa.backbones.engines.half import Half, HalfGraph, to_half
 from autometa.backbones.network import pool_generalised
 from autometa.core import machine
@@ -159,6 +159,15 @@ def test_the_reason_says_what_failed() -> None:
     close = torch.nn.functional.normalize(torch.ones(64, 20) + 0.001 * torch.randn(64, 20), dim=1)
     moved = torch.nn.functional.normalize(torch.ones(64, 20) + 0.001 * torch.randn(64, 20), dim=1)
     assert "another nearest class centroid" in str(reason_to_refuse("half", close, moved, [20]))
+
+
+def test_the_same_image_is_of_one_class_however_it_is_rounded() -> None:
+    torch.manual_seed(0)
+    images = torch.randn(32, 50).repeat(4, 1)
+    rounded = images * (1 + 1e-6 * torch.randn_like(images))
+    classes = _deal_to_classes(rounded).view(4, 32)
+    assert all(torch.equal(row, classes[0]) for row in classes)
+    assert torch.equal(classes[0].bincount(), torch.full((8,), 4)), "dealt evenly"
 
 
 @pytest.mark.medium

@@ -24,6 +24,8 @@ ENGINE_COPIES = 4
 """Of the weights, while an engine is built: in the exported file, in what the library reads of it, in the engine."""
 ENGINE_SHARE = 0.5
 """Of the memory that is left, which an engine may take: networks at other sizes and the answers need the rest."""
+SAME_COSINE = 1 - 1e-9
+"""Of embeddings in float32 of the same image, at least."""
 IMAGES_PER_CLASS = 4
 """Of the classes that images are dealt to, to compare nearest centroids."""
 
@@ -133,8 +135,11 @@ def reason_to_refuse(
 
 
 def _deal_to_classes(embeddings: torch.Tensor) -> torch.Tensor:
-    """Classes int64 [n] for images with these embeddings: dealt in turn, the same image always to the same class."""
-    different, number = torch.unique(embeddings, dim=0, return_inverse=True)
+    """Classes int64 [n] for images with these embeddings: dealt in turn, the same image always to the same class,
+    also where a GPU rounds it differently in another place of a batch."""
+    directions = F.normalize(embeddings.double(), dim=1)
+    first = (directions @ directions.T > SAME_COSINE).to(torch.uint8).argmax(1)
+    different, number = torch.unique(embeddings[first], dim=0, return_inverse=True)
     classes: torch.Tensor = number % max(len(different) // IMAGES_PER_CLASS, 1)
     return classes
 
