@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ COMPUTE_MODE, SHARED = 20, 0
 _LOCK = threading.Lock()
 _STARTED_S: dict[str, float] = {}
 _CONTEXTS: dict[str, int] = {}
+_SET_ASIDE: dict[int, int] = {}
+"""Memory that objects keep for themselves on the GPU, by their identity."""
 _BROKEN: dict[str, str] = {}
 """Devices that did not start in this process, and why."""
 
@@ -183,6 +186,13 @@ def warm_up_in_background() -> threading.Thread:
     return thread
 
 
+def set_aside(owner: object, n_bytes: int) -> None:
+    """So much memory on the GPU is for the `owner` alone as long as it lives, as that of a CUDA graph is: it is not
+    free, even where nothing is in it."""
+    _SET_ASIDE[id(owner)] = n_bytes
+    weakref.finalize(owner, _SET_ASIDE.pop, id(owner), None).atexit = False
+
+
 def free_bytes(device: str) -> int | None:
     """Memory that is free on a device of its own; None where it uses that of the machine."""
     import torch  # noqa: PLC0415 - slow to import, and not needed to look at the machine
@@ -191,7 +201,7 @@ def free_bytes(device: str) -> int | None:
         return None
     free, total = torch.cuda.mem_get_info()
     held = torch.cuda.memory_allocated()
-    cached = torch.cuda.memory_reserved() - held
+    cached = max(torch.cuda.memory_reserved() - held - sum(_SET_ASIDE.values()), 0)
     tell_share = getattr(torch.cuda, "get_per_process_memory_fraction", None)  # older versions have none
     limit = (tell_share() if tell_share else 1.0) * total - held
     return int(min(free + cached, limit))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -110,6 +109,13 @@ def test_a_graph_serves_any_number_of_images(n: int, replays: int) -> None:
     torch.testing.assert_close(graph(IMAGES[:n]), output, msg="an earlier result is not overwritten")
 
 
+class FakeGraph:
+    """A graph of nothing."""
+
+    def __init__(self, events: list[Any]) -> None:
+        self.replay = lambda: events.append("replay")
+
+
 class FakeStream:
     """A stream of a GPU on which nothing runs."""
 
@@ -129,7 +135,7 @@ def test_graphs_are_captured_on_one_stream_and_leave_no_workspaces(monkeypatch: 
     fakes = {
         "Stream": FakeStream, "current_stream": lambda: current, "stream": lambda _: nullcontext(), "graph": graph,
         "set_stream": lambda stream: events.append(stream is current), "synchronize": lambda: None,
-        "CUDAGraph": lambda: SimpleNamespace(replay=lambda: events.append("replay")),
+        "CUDAGraph": lambda: FakeGraph(events),
     }  # fmt: skip
     for name, fake in fakes.items():
         monkeypatch.setattr(torch.cuda, name, fake)

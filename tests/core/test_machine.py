@@ -170,6 +170,13 @@ def test_free_memory_of_a_gpu_is_what_the_allocator_may_still_take(monkeypatch: 
             torch.cuda, "get_per_process_memory_fraction", lambda f=fraction: f, raising=False
         )
         assert machine.free_bytes("cuda") == free
+    graph = FakeClock()  # any object
+    machine.set_aside(graph, 2)
+    assert machine.free_bytes("cuda") == 20, "the share of the process is the limit here"
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda: 1.0, raising=False)
+    assert machine.free_bytes("cuda") == 53, "what a graph keeps is not free"
+    del graph
+    assert machine.free_bytes("cuda") == 55
     monkeypatch.delattr(torch.cuda, "get_per_process_memory_fraction")
     assert machine.free_bytes("cuda") == 55, "older versions of PyTorch do not tell"
     assert machine.free_bytes("cpu") is None

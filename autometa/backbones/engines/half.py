@@ -14,6 +14,7 @@ from torch import nn
 from autometa.backbones.batches import FEW, LARGEST_GPU_BATCH, to_host
 from autometa.backbones.engines.base import split_into_chunks
 from autometa.backbones.network import PixelNetwork
+from autometa.core.machine import set_aside
 
 GRAPH_CHUNK = LARGE = LARGEST_GPU_BATCH
 """Images of a graph. On an H100, 256 are as fast an image as 1,024, and without a graph only 1,024 are. A chunk of at
@@ -135,13 +136,14 @@ def capture_cuda(work: Callable[[], Result], pool: Any = None) -> tuple[Callable
             work()
     current.wait_stream(stream)
     _free_workspaces()
-    graph = torch.cuda.CUDAGraph()
+    graph, reserved = torch.cuda.CUDAGraph(), torch.cuda.memory_reserved()
     try:
         with torch.cuda.graph(graph, pool=pool, stream=stream):
             output = work()
     finally:  # a capture that fails stays on its own stream
         torch.cuda.set_stream(current)
     _free_workspaces()
+    set_aside(graph, torch.cuda.memory_reserved() - reserved)
     return graph.replay, output
 
 
