@@ -52,10 +52,9 @@ def _start() -> float:
     if reason := reason_not_to_use(machine.device):
         _say(f"GPU NOT USED: {machine.device} does not start ({reason}); the CPU is used")
     elif seconds:
+        kept = context_bytes(machine.device) / 2**20
         taken = (
-            f"; {context_bytes('cuda') / 2**20:.0f} MiB are set aside for it"
-            if machine.device == "cuda"
-            else ""
+            f"; {kept:.0f} MiB of its memory are for this process itself" if machine.device == "cuda" else ""
         )
         _say(f"{machine.device}: ready, which took {seconds:.1f} s beside other work{taken}")
     return process_age_s()

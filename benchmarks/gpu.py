@@ -150,8 +150,9 @@ def measure_run(bundle: str, budget_s: float, options: str, name: str, folder: P
     tasks = TASKS * len(datasets_in(DEMO))
     accuracy = 100 * sum(result.accuracies) / tasks
     unanswered = result.unanswered if result.accuracies else tasks
-    yield row(f"gpu/{name}", accuracy, "%", note=result.reason)
-    yield row(f"gpu/{name}/unanswered", unanswered, "tasks", tasks, note=result.reason)
+    note = "; ".join(filter(None, [options, result.reason]))
+    yield row(f"gpu/{name}", accuracy, "%", note=note)
+    yield row(f"gpu/{name}/unanswered", unanswered, "tasks", tasks, note=note)
     if result.first_learner_s is not None:
         yield row(f"gpu/{name}/first_learner_s", result.first_learner_s, "s")
     if result.gpu_peak_bytes is not None:  # 0: the GPU was not used

@@ -14,6 +14,7 @@ from packaging.utils import canonicalize_name
 
 from autometa.backbones.catalogue import CATALOGUE
 from autometa.backbones.engines.table import ENGINES
+from autometa.bundles.image import IMAGE_PACKAGES, closure, distributions_of
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -66,6 +67,12 @@ def test_the_programs_import_what_they_depend_on_and_depend_on_what_they_import(
     ]
     in_extras = modules(extras) | WHERE_INSTALLED
     assert used - in_extras == needed - WITHOUT_IMPORT
+
+
+def test_the_image_of_a_competition_has_what_its_programs_import() -> None:
+    used = imported("ingestion", "scoring")
+    there = closure(IMAGE_PACKAGES)
+    assert used and all(distributions_of(module) & there for module in used), used
 
 
 def test_every_package_of_weights_is_a_dependency_of_the_catalogue() -> None:

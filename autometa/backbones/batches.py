@@ -34,20 +34,18 @@ MIB = 2**20
 Images = NDArray[np.uint8] | torch.Tensor
 
 
-def batch_size(
-    device: str, px: int, host_bytes: int = UNKNOWN_BYTES, image_bytes: float | None = None
-) -> int:
+def batch_size(device: str, px: int, host_bytes: int, image_bytes: float) -> int:
     """How many images of this size to embed at a time, with so much free memory on the host. A device with memory of
-    its own goes by that, and by the working memory that an image takes there (None: a generous figure); its batches
-    have a size that half precision need not pad."""
+    its own goes by that, and by the working memory that an image takes there; its batches have a size that half
+    precision need not pad."""
     own_bytes = free_bytes(device)
-    generous = BYTES_PER_PIXEL * px**2
     if own_bytes is None:
+        generous = BYTES_PER_PIXEL * px**2
         return int(
             np.clip(MEMORY_SHARE * host_bytes // generous, 1, LARGEST_BATCH.get(device, LARGEST_GPU_BATCH))
         )
     size = LARGEST_GPU_BATCH
-    while size > 1 and size * (image_bytes or generous) > MEMORY_SHARE * own_bytes:
+    while size > 1 and size * image_bytes > MEMORY_SHARE * own_bytes:
         size //= FEW
     return size
 

@@ -43,7 +43,7 @@ from autometa.core.budget import UNLIMITED, TimeBudget
 from autometa.core.chunks import fits_memory
 from autometa.core.errors import ConfigError, WeightsError
 from autometa.core.files import hash_tensors
-from autometa.core.machine import starts_cold
+from autometa.core.machine import free_bytes
 from autometa.core.tensor_memory import measure_peak
 
 RACE_IMAGES, LEAST_RACED = 32, 2
@@ -146,7 +146,12 @@ class Backbone:
         here = {name: engine for name, engine in engines.items() if self.device in engine.devices}
         serving = {name: engine for name, engine in here.items() if runs_on(self.spec, name)}
         batch = self.batch_size(size, room_bytes)
-        fitting, left_out = split_by_room(serving, self.weight_bytes, room_bytes, batch)
+        fitting, left_out = split_by_room(
+            serving,
+            self.weight_bytes,
+            room_bytes,
+            lambda precision: self._batch_in(precision, size, room_bytes),
+        )
         few = RACE_IMAGES if room_bytes is None else min(RACE_IMAGES, batch)
         sample = images[: max(few, LEAST_RACED)]
 
@@ -174,14 +179,17 @@ class Backbone:
     def batch_size(self, px: int, host_bytes: int | None = None) -> int:
         """How many images of this size to embed at a time, with so much free memory on the host (None: enough)."""
         size = self.input_px(px)
-        image_bytes = self._passes.image_bytes(size, self._precision(size))
-        return batch_size(self.device, size, UNKNOWN_BYTES if host_bytes is None else host_bytes, image_bytes)
+        return self._batch_in(self._precision(size), size, host_bytes)
+
+    def _batch_in(self, precision: str, size: int, host_bytes: int | None) -> int:
+        host_bytes = UNKNOWN_BYTES if host_bytes is None else host_bytes
+        return batch_size(self.device, size, host_bytes, self._passes.image_bytes(size, precision))
 
     def measure_memory(self, images: Images, px: int) -> None:
-        """On a device that starts cold, correct what a pass is predicted to take of its memory by what one takes with
+        """On a GPU with memory of its own, correct what a pass is predicted to take of it by what one takes with
         some of `images` uint8 [n, 3, h, w]; `report` gets a line. They are few enough to run without a CUDA graph,
         whose memory is there all the time; the compiled network, which pads them, counts as eager PyTorch."""
-        if not starts_cold(self.device):
+        if free_bytes(self.device) is None:
             return
         size, few = self.input_px(px), images[: LARGEST_GPU_BATCH // FEW]
         batch, precision = self._resized(few, size), self._precision(size)

@@ -8,8 +8,8 @@ import re
 BARE_PACKAGES = ("torch", "torchvision", "timm")
 """What any machine for this task has."""
 IMAGE_PACKAGES = (
-    *BARE_PACKAGES, "click", "jinja2", "matplotlib", "numpy", "optuna", "pillow", "psutil", "pydantic", "pyyaml",
-    "safetensors", "scikit-learn", "scipy",
+    *BARE_PACKAGES, "click", "jinja2", "matplotlib", "numpy", "nvidia-ml-py", "optuna", "pillow", "psutil",
+    "pydantic", "pyyaml", "safetensors", "scikit-learn", "scipy",
 )  # fmt: skip
 """What the Dockerfile of a competition installs: what the two programs import, and what submissions often want."""
 

@@ -69,6 +69,7 @@ def in_chunks(
     start = 0
     while start < n:
         stop = min(start + chunk, n)
+        undo = None  # frees the one before
         undo = snapshot() if snapshot else None
         fits, result, error = fits_memory(lambda first=start, last=stop: work(first, last))  # type: ignore[misc]
         if fits:

@@ -5,7 +5,7 @@ AutometaError
 │   └── UnmetLimit     nothing that could be made here keeps a limit
 ├── WeightsError       pretrained weights are unavailable on this machine
 ├── BudgetExhausted    no time or memory is left for a step
-│   └── TooLittleMemory    the memory of a step was predicted, and is not there
+│   └── TooLittleMemory    the memory that a step takes is not there
 ├── ArtifactError      a saved learner is missing, damaged or of another version
 ├── UnwritableFile     a file cannot be written: the disk is full, read-only or broken (an OSError, too)
 ├── DataError          images or labels do not have the required form
@@ -43,7 +43,8 @@ class BudgetExhausted(AutometaError):
 
 
 class TooLittleMemory(BudgetExhausted):
-    """The memory that a step takes was predicted before it began, and is not there. The message has both figures."""
+    """The memory that a step takes is not there, as was predicted before it began or found when it ran. The message
+    has the figures that are known."""
 
 
 class ArtifactError(AutometaError):

@@ -30,6 +30,8 @@ CONTEXT_BYTES = 500 * 2**20
 cannot be measured."""
 LATER_BYTES = 128 * 2**20
 """Of kernels that are loaded after the context was measured."""
+LEAST_BYTES = 100 * 2**20
+"""Of a budget, for networks and images: ingestion refuses one that has less room beside `CONTEXT_BYTES`."""
 LEAST_CONTEXT, MOST_CONTEXT = 64 * 2**20, 3 * CONTEXT_BYTES
 """Bounds of what is taken for a context: what lies outside is the work of other programs."""
 LEAST_SHARE = 1e-4
@@ -121,10 +123,11 @@ def _start_within_budget(device: str) -> None:
     import torch  # noqa: PLC0415 - slow to import
 
     context = after - before - torch.cuda.memory_reserved()
-    if LEAST_CONTEXT <= context <= MOST_CONTEXT:
-        believed = min(context + LATER_BYTES, CONTEXT_BYTES) if _stands_by() else context + LATER_BYTES
-        _CONTEXTS[device] = believed
-        limit_memory(device, budget_bytes)
+    if not LEAST_CONTEXT <= context <= MOST_CONTEXT:
+        return
+    most = max(int(budget_bytes) - LEAST_BYTES, CONTEXT_BYTES) if budget_bytes else MOST_CONTEXT
+    _CONTEXTS[device] = min(context + LATER_BYTES, CONTEXT_BYTES if _stands_by() else most)
+    limit_memory(device, budget_bytes)
 
 
 def _bytes_in_use(device: str) -> int | None:
@@ -138,7 +141,7 @@ def _bytes_in_use(device: str) -> int | None:
 
     try:
         return int(tell(0))
-    except (pynvml.NVMLError, RuntimeError) as error:
+    except (pynvml.NVMLError, RuntimeError, ImportError) as error:  # ImportError: the cards are not NVIDIA's
         logging.getLogger(__name__).info("the memory in use on the GPU is unknown: %s", error)
         return None
 
@@ -201,10 +204,11 @@ def free_bytes(device: str) -> int | None:
         return None
     free, total = torch.cuda.mem_get_info()
     held = torch.cuda.memory_allocated()
-    cached = max(torch.cuda.memory_reserved() - held - sum(_SET_ASIDE.values()), 0)
+    cached = torch.cuda.memory_reserved() - held
+    kept = min(sum(_SET_ASIDE.values()), cached)
     tell_share = getattr(torch.cuda, "get_per_process_memory_fraction", None)  # older versions have none
     limit = (tell_share() if tell_share else 1.0) * total - held
-    return int(min(free + cached, limit))
+    return int(min(free + cached, limit) - kept)
 
 
 def _find_device() -> str:

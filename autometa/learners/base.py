@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from autometa.core.chunks import fits_memory
-from autometa.core.errors import BudgetExhausted
+from autometa.core.errors import TooLittleMemory
 from autometa.evaluation.validation_episodes import Answer, ValidationEpisodes
 from autometa.learners.encoder import Encoder
 from autometa.learners.episodes import InputEpisodes
@@ -61,7 +61,7 @@ class EpisodicLearner(nn.Module):
     def accumulate(self, episodes: InputEpisodes) -> float:
         """Add the gradients of the loss to the parameters; the loss. Where memory runs out, part by part from then
         on: the gradients are the same, but for a batch norm that is trained, whose statistics are those of a part.
-        BudgetExhausted where a single episode does not fit."""
+        TooLittleMemory where a single episode does not fit."""
         n = len(episodes.ways)
         queries = (episodes.query_labels >= 0).sum(1).cpu().double()  # a GPU of Apple has no float64
         shares = queries / queries.sum()
@@ -113,7 +113,7 @@ def accumulate_in_parts(
 ) -> list[float]:
     """What `work(start, stop)` gives, which adds gradients to the parameters, over 0..n in steps of `part`. Where
     memory runs out, all parts are done again in halves: to go on at the one that failed would take a copy of the
-    gradients before each, of a whole network, where memory is short. BudgetExhausted where not even one item fits."""
+    gradients before each, of a whole network, where memory is short. TooLittleMemory where not even one item fits."""
     trained = list(parameters)
     while True:
         undo = snapshot_gradients(trained)
@@ -124,7 +124,7 @@ def accumulate_in_parts(
             return losses or []
         undo()
         if part == 1:
-            raise BudgetExhausted(f"not enough memory for a single {item} ({error})")
+            raise TooLittleMemory(f"not enough memory for a single {item} ({error})")
         part = max(min(part, n) // 2, 1)
 
 

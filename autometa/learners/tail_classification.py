@@ -37,7 +37,7 @@ WARM_UP = 20
 SCALE, SMOOTHING = 16.0, 0.1
 """Of the cosines that the classifier takes for logits, and of its labels."""
 FEW, LEAST_PART = (2, 4), 4
-"""Images of the steps from which memory is predicted, and at once, at least."""
+"""Images of the steps from which memory is predicted, and that must be predicted to have room at once."""
 FIRST_STEPS, LEAST_STEPS = 3, 30
 """Steps from which the time of the others is predicted, and fewer than which are not worth beginning."""
 
@@ -65,7 +65,8 @@ def tune_tail(
     """Train what an encoder trains of a pretrained backbone to tell apart the classes of images with labels int64
     [n], for `most_steps` or until the budget ends. BudgetExhausted where that is too soon. With a `memory` budget the
     gradients of a batch are computed in parts that are predicted to have room; TooLittleMemory, before images are
-    prepared, where a few images have none.
+    prepared, where a few images have none. Parts that have none all the same become smaller; TooLittleMemory where
+    not even one image has.
 
     Activations of the frozen stages are computed once per image. A cosine classifier starts at the class means,
     so the first steps do no harm; it is thrown away at the end. Activations of pairs of images are mixed, as

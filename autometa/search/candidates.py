@@ -14,7 +14,7 @@ same kind, in relation to one that differs in both. Of the packaged backbones, t
 EfficientNet-Lite0 gained as much beside it as the one that differs: so this does little more than break ties."""
 PROBE_S, ALIKE_PROBE_S = 4.0, 1.0
 """Seconds to build a backbone with its engine and to measure it, about; where one of its kind was measured, whose
-engine it takes without a race."""
+engine it mostly takes without a race."""
 
 ImageSeconds = Callable[[BackboneSpec], float | None]
 

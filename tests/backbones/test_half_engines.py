@@ -140,6 +140,11 @@ def test_graphs_are_captured_on_one_stream_and_leave_no_workspaces(monkeypatch: 
     for name, fake in fakes.items():
         monkeypatch.setattr(torch.cuda, name, fake)
     monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: events.append("free"), raising=False)
+    reserved = iter([100, 130, 130, 170])  # when a capture begins, and when it has ended
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: next(reserved))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: events.append("empty"))
+    kept: list[int] = []
+    monkeypatch.setattr(half, "set_aside", lambda _, n_bytes: kept.append(n_bytes))
     for pool in ("a", "b"):
         replay, output = half.capture_cuda(lambda: events.append("work") or 7, pool)  # type: ignore[func-returns-value]
         replay()
@@ -147,10 +152,11 @@ def test_graphs_are_captured_on_one_stream_and_leave_no_workspaces(monkeypatch: 
     half._side_stream.cache_clear()
     one, other = events[: len(events) // 2], events[len(events) // 2 :]
     assert [e if isinstance(e, str) else type(e) for e in one] == [
-        *["work"] * 3, "free", tuple, "work", bool, "free", "replay"
+        *["work"] * 3, "free", "empty", tuple, "work", bool, "free", "replay"
     ]  # fmt: skip
-    assert one[4][1] == "a" and other[4][1] == "b" and one[4][2] is other[4][2]
-    assert one[6] is True, "back on the stream that it was on"
+    assert one[5][1] == "a" and other[5][1] == "b" and one[5][2] is other[5][2]
+    assert one[7] is True, "back on the stream that it was on"
+    assert kept == [30, 40]
 
 
 def test_the_reason_says_what_failed() -> None:

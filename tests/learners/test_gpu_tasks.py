@@ -223,8 +223,10 @@ def test_a_plan_for_a_gpu_counts_the_tasks_of_a_graph(
 ) -> None:
     name = "maml_plus_plus" if norm == "per_step" else "maml"
     learner = built(name, norm=norm, task_memory=memory)
-    monkeypatch.setattr("autometa.learners.gradient.base.starts_cold", lambda _: True)
+    monkeypatch.setattr("autometa.learners.gradient.base.get_device", lambda _: torch.device("cuda"))
     assert learner.count_at_once(8) == expected and learner.count_at_once(1) == 1
+    loop = built(name, norm=norm, task_memory=memory, tasks="loop")
+    assert loop.count_at_once(8) == 1
 
 
 def test_the_counter_counts_what_lives() -> None:

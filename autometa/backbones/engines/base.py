@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -74,18 +75,21 @@ class EngineSpec:
 
 
 def split_by_room(
-    engines: Mapping[str, EngineSpec], weight_bytes: int, room_bytes: int | None, batch: int
+    engines: Mapping[str, EngineSpec],
+    weight_bytes: int,
+    room_bytes: int | None,
+    batch_in: Callable[[str], int] = lambda _: sys.maxsize,
 ) -> tuple[dict[str, EngineSpec], dict[str, str]]:
     """Of some engines for a network of this size, those that fit in so many bytes (None: all do) and serve batches of
-    this size, and notes on the others."""
+    the size that a precision has (`batch_in`), and notes on the others."""
     room = float("inf") if room_bytes is None else ENGINE_SHARE * room_bytes
-    fitting = {
-        name: spec
-        for name, spec in engines.items()
-        if spec.room_bytes(weight_bytes) <= room and spec.least_batch <= batch
-    }
-    others = engines.keys() - fitting.keys()
-    return fitting, dict.fromkeys(sorted(others), "does not fit in the memory left")
+    notes: dict[str, str] = {}
+    for name, spec in sorted(engines.items()):
+        if spec.room_bytes(weight_bytes) > room:
+            notes[name] = "does not fit in the memory left"
+        elif (batch := batch_in(spec.precision)) < spec.least_batch:
+            notes[name] = f"is for batches of {spec.least_batch}, memory is for {batch}"
+    return {name: spec for name, spec in engines.items() if name not in notes}, notes
 
 
 def split_into_chunks(images: torch.Tensor, size: int) -> list[torch.Tensor]:

@@ -136,6 +136,7 @@ def capture_cuda(work: Callable[[], Result], pool: Any = None) -> tuple[Callable
             work()
     current.wait_stream(stream)
     _free_workspaces()
+    torch.cuda.empty_cache()  # as a capture does, so that what is reserved then is the graph's
     graph, reserved = torch.cuda.CUDAGraph(), torch.cuda.memory_reserved()
     try:
         with torch.cuda.graph(graph, pool=pool, stream=stream):
@@ -143,7 +144,7 @@ def capture_cuda(work: Callable[[], Result], pool: Any = None) -> tuple[Callable
     finally:  # a capture that fails stays on its own stream
         torch.cuda.set_stream(current)
     _free_workspaces()
-    set_aside(graph, torch.cuda.memory_reserved() - reserved)
+    set_aside(graph, max(torch.cuda.memory_reserved() - reserved, 0))
     return graph.replay, output
 
 

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from autometa.core.errors import DataError
-from autometa.core.machine import CPU, starts_cold
+from autometa.core.machine import CPU
 from autometa.learners.base import EpisodicLearner, Options
 from autometa.learners.encoder import Encoder, ScratchEncoder, get_device
 from autometa.learners.episodes import InputEpisodes
@@ -130,13 +130,17 @@ class GradientLearner(EpisodicLearner):
         self._most_at_once = most
 
     def count_at_once(self, batch: int) -> int:
-        """One for each core of a CPU, or one; on a GPU as many as a graph is made of, where tasks can be taken at
-        once."""
-        if self.options.norm == "per_step":
+        """One for each core of a CPU, or one; on a GPU of NVIDIA as many as a graph is made of, where there are
+        graphs. Without them it may take more at once, which only their first step tells."""
+        options, device = self.options, get_device(self).type
+        if options.norm == "per_step":
             return 1
-        if starts_cold(get_device(self).type):
-            return min(int(self.options.task_memory or GRAPH_TIMES), batch) if self.vectorised else 1
-        return 1 if self._is_short() else min(torch.get_num_threads(), batch)
+        if device == CPU:
+            return 1 if self._is_short() else min(torch.get_num_threads(), batch)
+        graphs = (
+            device == "cuda" and self.vectorised and self.capturable and options.tasks in ("auto", "graph")
+        )
+        return min(int(options.task_memory or GRAPH_TIMES), batch) if graphs else 1
 
     def _is_short(self) -> bool:
         """Whether fewer tasks have room than there are cores."""
