@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from ingestion.errors import InputError
 from ingestion.memory import BLOCK_BYTES, Inode, inode_of, mapped_files, open_files
@@ -17,6 +18,7 @@ MAX_FILES = 200_000
 MAX_DEPTH = 64
 """Deeper folders than any program needs; they would be too deep to be deleted."""
 SHARE_OF_FREE = 0.5
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 """A folder was moved, or has become a file or a link, while it was looked at."""
 
@@ -68,7 +70,7 @@ class DiskMeter:
         for folder in self._folders:
             for entry in entries(folder):
                 try:
-                    yield entry.stat(follow_symlinks=False)
+                    yield entry.stat()
                 except OSError as error:
                     if error.errno not in GONE:
                         raise TooMuchError(f"a file that cannot be read ({error.strerror})") from error
@@ -85,23 +87,49 @@ class DiskMeter:
         return found
 
 
-def entries(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """All files and folders below, in no order. TooMuchError where they are nested too deeply or unreadable."""
+class Entry(NamedTuple):
+    """A file, a folder or a link, as it was when its folder was read."""
+
+    path: str
+    is_file: bool
+
+    def stat(self) -> os.stat_result:
+        """Of itself, not of what a link leads to."""
+        return os.lstat(self.path)
+
+
+def entries(folder: Path) -> Iterator[Entry]:
+    """All files and folders below, in no order. A folder that has become a link meanwhile is not followed.
+    TooMuchError where they are nested too deeply or unreadable."""
     left = [(str(folder), 0)]
     while left:
         path, depth = left.pop()
         if depth > MAX_DEPTH:
             raise TooMuchError(f"folders within folders, more than {MAX_DEPTH} deep, the most")
         try:
-            found = list(os.scandir(path))
+            found = _read_folder(path)
         except OSError as error:
             if error.errno in GONE:
                 continue
             raise TooMuchError(f"a folder that cannot be read ({error.strerror})") from error
-        for entry in found:
-            if entry.is_dir(follow_symlinks=False):
-                left.append((entry.path, depth + 1))
-            yield entry
+        for name, is_folder, is_file in found:
+            inner = f"{path}/{name}"
+            if is_folder:
+                left.append((inner, depth + 1))
+            yield Entry(inner, is_file)
+
+
+def _read_folder(path: str) -> list[tuple[str, bool, bool]]:
+    """Names in a folder, and whether each is a folder or a file; OSError where it is a link."""
+    opened = os.open(path, FOLDER)
+    try:
+        with os.scandir(opened) as found:
+            return [
+                (entry.name, entry.is_dir(follow_symlinks=False), entry.is_file(follow_symlinks=False))
+                for entry in found
+            ]
+    finally:
+        os.close(opened)
 
 
 def clear(folder: Path) -> None:

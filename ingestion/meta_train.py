@@ -99,6 +99,6 @@ def _ended_early(error: SubmissionError, model_dir: Path, on_event: OnEvent) -> 
 def has_learner(model_dir: Path) -> bool:
     """Whether any file was saved. A link is none: it may lead anywhere, or to itself."""
     try:
-        return any(entry.is_file(follow_symlinks=False) for entry in entries(model_dir))
+        return any(entry.is_file for entry in entries(model_dir))
     except (TooMuchError, OSError):
         return False

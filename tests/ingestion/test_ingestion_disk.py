@@ -52,6 +52,29 @@ def test_bytes_and_files_of_all_folders_count(
     assert "more than 20 files" in meter.excess([])
 
 
+def test_a_folder_that_becomes_a_link_while_it_is_looked_at_is_not_followed(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "MAX_FILES", 20)
+    meter, swapped = DiskMeter(folders, {}), folders[1] / "swapped"
+    (tmp_path / "others").mkdir()
+    for number in range(30):
+        (tmp_path / "others" / str(number)).touch()
+    read, seen = disk._read_folder, list[str]()
+
+    def read_then_swap(path: str) -> Any:
+        seen.append(path)
+        found = read(path)
+        if path == str(folders[1]):
+            swapped.rmdir()
+            swapped.symlink_to(tmp_path / "others")
+        return found
+
+    swapped.mkdir()
+    monkeypatch.setattr(disk, "_read_folder", read_then_swap)
+    assert meter.excess([]) == "" and seen[-1] == str(swapped)
+
+
 def test_files_without_a_name_count_but_for_what_was_handed_over(
     folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,15 @@ def test_a_run_that_is_stopped_is_no_row(player: Any) -> None:
     assert made.play(UNIT) is None and made.play(UNIT) is None
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Python ignores interrupts where a shell has started it in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_the_program_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "STOP_S", 2.0)
     own = tmp_path / "pid"
