@@ -28,12 +28,17 @@ def closure(names: tuple[str, ...]) -> frozenset[str]:
         if name in found:
             continue
         try:
-            needed = importlib.metadata.requires(name) or []
+            left += needs_of(name)
         except importlib.metadata.PackageNotFoundError:
             continue
         found.add(name)
-        left += [_name_of(each) for each in needed if "extra ==" not in each]
     return frozenset(found)
+
+
+def needs_of(name: str) -> list[str]:
+    """What an installed distribution asks for, without its extras. PackageNotFoundError where it is not installed."""
+    needed = importlib.metadata.requires(name) or []
+    return [_name_of(each) for each in needed if "extra ==" not in each]
 
 
 def distributions_of(module: str) -> frozenset[str]:

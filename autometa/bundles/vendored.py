@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from autometa.bundles.archive import Content
 from autometa.bundles.errors import BundleError
+from autometa.bundles.image import needs_of
 from autometa.bundles.shipped import PACKAGE, ROOT
 
 ROOMS = (
@@ -26,6 +27,8 @@ VENDORED = (
     "annotated-types", "colorlog", "optuna", "psutil", "pydantic", "pydantic-core", "scipy", "typing-inspection",
 )  # fmt: skip
 """What these import beyond torch, torchvision, timm and what those need. Optuna needs no SQLAlchemy in memory."""
+NEWER = {"typing-inspection": "pydantic"}
+"""Of these, what only newer versions of another one ask for."""
 LEFT_OUT_FOLDERS = frozenset({"tests", "__pycache__", "include"})
 LEFT_OUT_SUFFIXES = frozenset({".a", ".c", ".h", ".lib", ".pxd", ".pyc", ".pyi", ".pyx", ".f90", ".in"})
 
@@ -69,9 +72,12 @@ def autometa_contents() -> Iterator[tuple[str, Content]]:
 
 
 def vendor_contents(names: Sequence[str] = VENDORED) -> Iterator[tuple[str, Content]]:
-    """The files of these installed distributions, under `vendor/`. BundleError names one that is not installed."""
+    """The files of these installed distributions, under `vendor/`, but for those that the installed versions of the
+    others do not ask for. BundleError names one that is not installed."""
     for name in names:
         try:
+            if name in NEWER and name not in needs_of(NEWER[name]):
+                continue
             files = importlib.metadata.distribution(name).files or []
         except importlib.metadata.PackageNotFoundError as problem:
             raise BundleError(

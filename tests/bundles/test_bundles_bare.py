@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from autometa.bundles import vendored
 from autometa.bundles.image import BARE_PACKAGES, closure
 from autometa.bundles.solution import Options, make_solution
 from autometa.bundles.vendored import VENDORED
@@ -35,6 +36,14 @@ def test_what_comes_along_is_what_a_bare_machine_lacks() -> None:
     assert {"torch", "torchvision", "timm", "numpy", "pillow", "safetensors", "pyyaml"} <= closure(
         BARE_PACKAGES
     )
+
+
+def test_what_an_older_version_does_not_ask_for_need_not_come_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pydantic before 2.11 asks for no typing-inspection, which is not installed with it then."""
+    monkeypatch.setattr(vendored, "needs_of", lambda name: ["annotated-types", "pydantic-core"])
+    assert list(vendored.vendor_contents(["typing-inspection"])) == []
+    monkeypatch.setattr(vendored, "needs_of", lambda name: ["typing-inspection"])
+    assert list(vendored.vendor_contents(["typing-inspection"]))
 
 
 @pytest.mark.medium
