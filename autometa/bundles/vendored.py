@@ -72,11 +72,11 @@ def autometa_contents() -> Iterator[tuple[str, Content]]:
 
 
 def vendor_contents(names: Sequence[str] = VENDORED) -> Iterator[tuple[str, Content]]:
-    """The files of these installed distributions, under `vendor/`, but for those that the installed versions of the
-    others do not ask for. BundleError names one that is not installed."""
+    """The files of those of these installed distributions that are asked for, under `vendor/`. BundleError names one
+    that is not installed."""
     for name in names:
         try:
-            if name in NEWER and name not in needs_of(NEWER[name]):
+            if not _is_asked_for(name):
                 continue
             files = importlib.metadata.distribution(name).files or []
         except importlib.metadata.PackageNotFoundError as problem:
@@ -87,6 +87,11 @@ def vendor_contents(names: Sequence[str] = VENDORED) -> Iterator[tuple[str, Cont
             path = Path(str(file.locate()))
             if _is_wanted(file) and path.is_file():
                 yield f"vendor/{file.as_posix()}", path
+
+
+def _is_asked_for(name: str) -> bool:
+    """Whether the installed versions of the others ask for a distribution."""
+    return name not in NEWER or name in needs_of(NEWER[name])
 
 
 def _is_wanted(file: PurePosixPath) -> bool:
@@ -111,7 +116,9 @@ def readme(backbones: Sequence[str], *, vendor: bool) -> bytes:
     weights = "".join(_weights_line(name) for name in backbones)
     parts = ""
     if vendor:
-        named = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in VENDORED)
+        named = ", ".join(
+            f"{name} {importlib.metadata.version(name)}" for name in VENDORED if _is_asked_for(name)
+        )
         parts = (
             f"- `vendor/`: {named}, with their licences. Compiled parts are for {platform_tag()}: elsewhere, "
             "install these packages.\n"

@@ -40,10 +40,11 @@ def test_what_comes_along_is_what_a_bare_machine_lacks() -> None:
 
 def test_what_an_older_version_does_not_ask_for_need_not_come_along(monkeypatch: pytest.MonkeyPatch) -> None:
     """pydantic before 2.11 asks for no typing-inspection, which is not installed with it then."""
-    monkeypatch.setattr(vendored, "needs_of", lambda name: ["annotated-types", "pydantic-core"])
-    assert list(vendored.vendor_contents(["typing-inspection"])) == []
-    monkeypatch.setattr(vendored, "needs_of", lambda name: ["typing-inspection"])
-    assert list(vendored.vendor_contents(["typing-inspection"]))
+    monkeypatch.setattr(vendored, "NEWER", {"click": "pydantic"})
+    monkeypatch.setattr(vendored, "needs_of", lambda _: ["annotated-types", "pydantic-core"])
+    assert list(vendored.vendor_contents(["click"])) == []
+    monkeypatch.setattr(vendored, "needs_of", lambda _: ["annotated-types", "click"])
+    assert list(vendored.vendor_contents(["click"]))
 
 
 @pytest.mark.medium
