@@ -125,7 +125,7 @@ def accumulate_in_parts(
         undo()
         if part == 1:
             raise TooLittleMemory(f"not enough memory for a single {item} ({error})")
-        part = max(min(part, n) // 2, 1)
+        part = -(-min(part, n) // 2)
 
 
 def snapshot_gradients(parameters: Iterable[nn.Parameter]) -> Callable[[], None]:
