@@ -28,13 +28,19 @@ CHUNK = 512
 Groups = list[list[int]]
 
 
-def set_doubles_aside(source: Source, is_late: Callable[[], bool] = lambda: False) -> Source:
+def set_doubles_aside(
+    source: Source, is_late: Callable[[], bool] = lambda: False, *, draws_anew: bool = False
+) -> Source:
     """The source with every image once; an image in two classes is left out altogether. Both are noted. In a MetaDL
-    root, whose tasks are fixed, they are only noted. `is_late`: whether to leave it at that, which is noted too.
+    root, whose tasks are fixed, they are only noted. `draws_anew`: whatever the layout, tasks are drawn in another
+    way, and what one dataset shows with a label no other may ask about. `is_late`: whether to leave it at that, which
+    is noted too.
 
     InputError if a dataset has no other images.
     """
-    together = [list(source.datasets)] if source.roles else [[name] for name in source.datasets]
+    whole = draws_anew or source.roles is not None
+    together = [list(source.datasets)] if whole else [[name] for name in source.datasets]
+    is_fixed = source.is_metadl_root and not draws_anew
     datasets = dict(source.datasets)
     lines: list[str] = []
     for names in together:
@@ -46,8 +52,8 @@ def set_doubles_aside(source: Source, is_late: Callable[[], bool] = lambda: Fals
         if groups:
             prefix = f"{names[0]}: " if len(together) > 1 else ""
             found = _Found.of(members, groups)
-            lines += [prefix + line for line in found.lines(kept=source.is_metadl_root)]
-            if not source.is_metadl_root:
+            lines += [prefix + line for line in found.lines(kept=is_fixed)]
+            if not is_fixed:
                 datasets |= {dataset.name: dataset for dataset in found.remaining(members)}
     return replace(source, datasets=datasets).noting(lines)
 

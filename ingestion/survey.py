@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -17,9 +18,9 @@ from numpy.typing import NDArray
 
 from ingestion.cgroups import count_cores
 from ingestion.datasets import Dataset
-from ingestion.formats import quiet_decoders
+from ingestion.formats import UNUSABLE, quiet_decoders, reason_of
 from ingestion.image_size import FAR_FROM_SQUARE, elongation, sample_sizes
-from ingestion.pixels import DEEP_VALUES, Look, Values, is_special, look_at
+from ingestion.pixels import DEEP_VALUES, Look, Values, decode_image, is_special, look_at
 from ingestion.preparation import WHITE, Preparation, Shape
 from ingestion.sources import Source
 
@@ -35,6 +36,8 @@ OUTLIERS = 0.001
 LEAST_CONTRAST = 24
 """Mean distance of a drawing from its ground, of 255, where it can be seen well."""
 GREY = 128
+TRIAL_PX = 32
+"""At which images are decoded to find out whether they can be."""
 
 
 def choose_preparation(
@@ -49,6 +52,22 @@ def choose_preparation(
     low, high, about_greys = _grey_range(looks)
     ground, about_ground = _ground([look.drawn for look in looks if look.drawn is not None])
     return Preparation(px, low, high, ground, shape), (*about_greys, *about_ground)
+
+
+def find_broken(dataset: Dataset) -> dict[int, str]:
+    """The images of a dataset that cannot be read, by their rows, each with the reason."""
+    preparation, _ = choose_preparation([dataset], TRIAL_PX)
+    with quiet_decoders(), ThreadPoolExecutor(count_cores()) as pool:
+        reasons = list(pool.map(partial(_why_broken, preparation=preparation), dataset.files))
+    return {row: reason for row, reason in enumerate(reasons) if reason}
+
+
+def _why_broken(file: Path, preparation: Preparation) -> str:
+    try:
+        decode_image(file.read_bytes(), preparation)
+    except UNUSABLE as error:
+        return reason_of(error, file)
+    return ""
 
 
 def choose_preparations(source: Source, px: int, shape: Shape | Literal["auto"] = "squeeze") -> Source:

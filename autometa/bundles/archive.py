@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from autometa.bundles.errors import BundleError
@@ -13,8 +13,15 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 Content = bytes | Path
 
 
-def write_zip(archive: Path, contents: Iterable[tuple[str, Content]], *, overwrite: bool) -> int:
-    """Write files by name, atomically; the same files give the same bytes. Returns the size in bytes.
+def write_zip(
+    archive: Path,
+    contents: Iterable[tuple[str, Content]],
+    *,
+    overwrite: bool,
+    check: Callable[[Path], None] = lambda written: None,
+) -> int:
+    """Write files by name, atomically; the same files give the same bytes. Returns the size in bytes. `check` gets
+    what was written before it becomes `archive`, and may raise: what was there stays then.
 
     BundleError if the file exists and is not to be overwritten, or cannot be written.
     """
@@ -25,6 +32,7 @@ def write_zip(archive: Path, contents: Iterable[tuple[str, Content]], *, overwri
         with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as target:
             for name, content in sorted(contents, key=lambda pair: pair[0]):
                 _add(target, name, content)
+        check(partial)
         partial.replace(archive)
     except OSError as problem:
         raise BundleError(

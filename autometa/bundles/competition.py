@@ -8,6 +8,7 @@ import math
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,12 @@ class Plan:
             first = datetime.date.fromisoformat(self.start) if self.start else datetime.date.today()
         except ValueError as problem:
             raise BundleError(f"--start {self.start}: is no date; write it as 2027-01-31") from problem
-        last = first + datetime.timedelta(days=self.days)
-        final = last + datetime.timedelta(days=1)
-        end = final + datetime.timedelta(days=FINAL_DAYS)
+        try:
+            last = first + datetime.timedelta(days=self.days)
+            final = last + datetime.timedelta(days=1)
+            end = final + datetime.timedelta(days=FINAL_DAYS)
+        except OverflowError as problem:
+            raise BundleError(f"--days {self.days}: ends after the year 9999; give fewer days") from problem
         return [f"{day.isoformat()} 00:00:00" for day in (first, last, final, end)]
 
 
@@ -103,15 +107,18 @@ def make_competition(dataset: Path, archive: Path, plan: Plan, *, overwrite: boo
             *_programs(plan),
             *_data(phases),
         ]
-        size = write_zip(archive, files, overwrite=overwrite)
-    if problems := check_competition(archive):
-        archive.unlink()
-        raise BundleError(f"{archive}: {problems[0]}")
+        size = write_zip(archive, files, overwrite=overwrite, check=partial(_refuse_unsound, archive))
     return Competition(archive, size, names, sum(len(phase.content.tasks) for phase in phases), notes)
 
 
+def _refuse_unsound(archive: Path, written: Path) -> None:
+    """Before what was written becomes the archive: what was there stays where it is not sound."""
+    if problems := check_competition(written):
+        raise BundleError(f"-o {archive}: is not written, since its check finds: {problems[0]}")
+
+
 def _split(dataset: Path, plan: Plan) -> tuple[Split, list[str]]:
-    single = set_doubles_aside(read_source(dataset))
+    single = set_doubles_aside(read_source(dataset), draws_anew=True)
     source, lines = sound_source(single)
     notes = [*summarise(single.notes), *lines]
     config = TaskConfig(query_images_per_class=plan.query_per_class or 20)

@@ -67,9 +67,9 @@ def _check_task(bundle: zipfile.ZipFile, task: Task) -> Iterator[str]:
         if not _exists(bundle, path):
             yield f"{where}: {path} is not in the zip file"
         elif field.endswith("program") and not path.endswith(".zip"):
-            yield from _check_program(bundle, where, path)
+            yield from _check_program(bundle, where, path.rstrip("/"))
         elif field == "input_data" and not path.endswith(".zip"):
-            yield from _check_input(bundle, where, path)
+            yield from _check_input(bundle, where, path.rstrip("/"))
 
 
 def _check_program(bundle: zipfile.ZipFile, where: str, path: str) -> Iterator[str]:
@@ -90,12 +90,24 @@ def _check_input(bundle: zipfile.ZipFile, where: str, path: str) -> Iterator[str
             drawn = DrawnTasks.model_validate_json(bundle.read(f"{path}/{FILE}"))
         except ValueError as problem:
             yield f"{where}: {path}/{FILE}: {problem}"
+        else:
+            yield from (f"{where}: {line}" for line in _check_images(bundle, path, drawn))
+
+
+def _check_images(bundle: zipfile.ZipFile, path: str, drawn: DrawnTasks) -> Iterator[str]:
+    """Every image is there, and no query has the content of an image with a label: the first that is wrong."""
+    entries = {entry.filename: (entry.file_size, entry.CRC) for entry in bundle.infolist()}
+    images = [image for dataset in drawn.datasets for image in dataset.images]
+    for image in images:
+        if f"{path}/{image.file}" not in entries:
+            yield f"{path}/{image.file} is not in the zip file"
             return
-        names = set(bundle.namelist())
-        for image in (image for dataset in drawn.datasets for image in dataset.images):
-            if f"{path}/{image.file}" not in names:
-                yield f"{where}: {path}/{image.file} is not in the zip file"
-                return
+    labelled = {entries[f"{path}/{image.file}"]: image for image in images if image.label is not None}
+    for image in images:
+        twin = labelled.get(entries[f"{path}/{image.file}"])
+        if image.label is None and twin is not None:
+            yield f"{path}/{image.file}, a query, has the content of {twin.file}, which is shown with its label"
+            return
 
 
 def _exists(bundle: zipfile.ZipFile, path: str) -> bool:

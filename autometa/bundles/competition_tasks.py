@@ -7,9 +7,7 @@ is ever shown with a label, in no task. Names of images and classes of meta-test
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +15,11 @@ import numpy as np
 
 from autometa.bundles.errors import BundleError
 from ingestion.drawn_tasks import DrawnDataset, DrawnImage, DrawnTask, DrawnTasks
-from ingestion.formats import UNUSABLE
 from ingestion.outputs import TRUTH_FORMAT
-from ingestion.pixels import decode_image
-from ingestion.preparation import Preparation
 from ingestion.sources import Source
 from ingestion.splits import Part, Split
-from ingestion.survey import choose_preparation
+from ingestion.survey import find_broken
 from ingestion.tasks import Rows, TaskConfig
-
-PROBE_PX = 32
 
 
 @dataclass(frozen=True)
@@ -43,23 +36,12 @@ def sound_source(source: Source) -> tuple[Source, list[str]]:
     lines: list[str] = []
     datasets = {}
     for name, dataset in source.datasets.items():
-        preparation, _ = choose_preparation([dataset], PROBE_PX)
-        with ThreadPoolExecutor() as pool:
-            reasons = list(pool.map(partial(_why_broken, preparation=preparation), dataset.files))
-        broken = {row: reason for row, reason in enumerate(reasons) if reason}
+        broken = find_broken(dataset)
         lines += [f"{dataset.files[row]}: left out, {reason}" for row, reason in broken.items()]
         if len(broken) == len(dataset.files):
             raise BundleError(f"{name}: none of its {len(broken)} images can be read; leave the dataset out")
         datasets[name] = dataset.without(broken) if broken else dataset
     return replace(source, datasets=datasets), lines
-
-
-def _why_broken(file: Path, preparation: Preparation) -> str:
-    try:
-        decode_image(file.read_bytes(), preparation)
-    except UNUSABLE as problem:
-        return f"{type(problem).__name__}: {problem}"
-    return ""
 
 
 def draw_competition(split: Split, tasks_per_dataset: int, seed: int, *, phase: int = 0) -> Drawn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -15,9 +15,10 @@ def _read_date(value: object) -> datetime:
     if not isinstance(value, str):
         raise ValueError("put the date in quotes, or its time of day is lost")
     try:
-        return datetime.fromisoformat(value)
+        read = datetime.fromisoformat(value)
     except ValueError as problem:
         raise ValueError(f"{value} is no date like 2027-01-31 12:00:00") from problem
+    return read if read.tzinfo else read.replace(tzinfo=UTC)  # as the platform takes them
 
 
 Date = Annotated[datetime, BeforeValidator(_read_date)]

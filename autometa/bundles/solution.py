@@ -104,7 +104,7 @@ def _check(folder: Path, files: Sequence[BundleFile], findings: list[Finding]) -
     findings += broken
     if MODEL_FILE in trees:
         findings += check_classes(trees[MODEL_FILE])
-    imports = find_imports(trees)
+    imports = find_imports(trees, files)
     findings += check_imports(imports)
     try:
         read_config(folder)

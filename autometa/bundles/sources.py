@@ -47,9 +47,11 @@ def check_classes(model: ast.Module) -> list[Finding]:
     return [error(each.where, each.text) for each in (*missing_classes(model), *wrong_methods(model))]
 
 
-def find_imports(trees: dict[str, ast.Module]) -> list[Import]:
-    """Every import of a module that is neither Python's own nor a file of the bundle."""
-    local = {name.split("/")[0].removesuffix(".py") for name in trees}
+def find_imports(trees: dict[str, ast.Module], files: Sequence[BundleFile] = ()) -> list[Import]:
+    """Every import of a module that is neither Python's own nor lies in the bundle: at its root, in a folder that its
+    code may put on the path, or as an extension module among its `files`."""
+    own = [*trees, *(file.name for file in files if file.name.endswith((".so", ".pyd")))]
+    local = {part.partition(".")[0] for path in own for part in path.split("/")}
     found = []
     for file, tree in trees.items():
         for node, guarded in _imports(tree, guarded=False):
@@ -59,7 +61,7 @@ def find_imports(trees: dict[str, ast.Module]) -> list[Import]:
             tops = {name.partition(".")[0] for name in names if name}
             found += [
                 Import(top, f"{file}:{node.lineno}", guarded)
-                for top in sorted(tops - local - set(sys.stdlib_module_names))
+                for top in sorted(tops - local - {"__main__"} - set(sys.stdlib_module_names))
             ]
     return found
 

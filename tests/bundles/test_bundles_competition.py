@@ -8,19 +8,21 @@ import json
 import re
 import struct
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from click.testing import CliRunner
+from pydantic import ValidationError
 from synthetic import write_meta_album
 
 from autometa.bundles.competition import Plan, make_competition
 from autometa.bundles.competition_check import check_competition
 from autometa.bundles.errors import BundleError
 from autometa.bundles.image import IMAGE_PACKAGES
-from autometa.bundles.schema import Competition
+from autometa.bundles.schema import Competition, Phase
 from autometa.bundles.shipped import ROOT
 from autometa.bundles.yaml_text import yaml_text
 from autometa.cli.bundle import bundle as command
@@ -35,8 +37,8 @@ PLAN = Plan(tasks=3, query_per_class=4, start="2027-01-31", time_budget_s=100.0)
 def competition(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A competition of two datasets, 9 classes of 12 images each."""
     folder = tmp_path_factory.mktemp("competition")
-    for name in ("ONE", "TWO"):
-        write_meta_album(folder / "data" / name, [12] * 9)
+    for name, px in (("ONE", 32), ("TWO", 33)):
+        write_meta_album(folder / "data" / name, [12] * 9, px)
     archive = folder / "competition.zip"
     made = make_competition(folder / "data", archive, PLAN)
     assert made.tasks == 12 and made.datasets == ["ONE", "TWO"] and made.size_bytes == archive.stat().st_size
@@ -315,3 +317,75 @@ def test_doubles_are_left_out_of_a_competition(tmp_path: Path) -> None:
     images[1].write_bytes(images[0].read_bytes())
     made = make_competition(data, tmp_path / "competition.zip", PLAN)
     assert any("twice" in note for note in made.notes), made.notes
+
+
+@pytest.mark.medium
+def test_no_query_has_a_twin_with_a_label_even_in_a_root_whose_splits_are_fixed(tmp_path: Path) -> None:
+    """Images that are there twice, and one of them in a dataset to learn from, too."""
+    root = tmp_path / "root"
+    for name, px in (("LEARNED", 32), ("ASKED", 33)):
+        images = write_meta_album(root / name, [24] * 6, px) / "images"
+        for label, number in itertools.product(range(6), range(12)):
+            first, second = (images / f"{name}_{label:03}_{n:03}.png" for n in (number, 12 + number))
+            second.write_bytes(first.read_bytes())
+    shared = root / "ASKED" / "images" / "ASKED_000_000.png"
+    shared.write_bytes((root / "LEARNED" / "images" / "LEARNED_000_000.png").read_bytes())
+    (root / "info").mkdir()
+    splits = {"meta-train": ["LEARNED"], "meta-test": ["ASKED"]}
+    (root / "info" / "meta_splits.txt").write_text(json.dumps(splits))
+    archive = tmp_path / "c.zip"
+    made = make_competition(root, archive, PLAN)
+    assert any("in two classes or more, left out" in note for note in made.notes), made.notes
+    for phase in (0, 1):
+        tasks, _ = drawn(archive, phase)
+        images_of = [image for dataset in tasks.datasets for image in dataset.images]
+        content = {image.file: read(archive, f"input_data_{phase}/{image.file}") for image in images_of}
+        assert len(set(content.values())) == len(content)
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_check_finds_a_query_with_a_label_elsewhere(competition: Path, tmp_path: Path, slash: str) -> None:
+    tasks, _ = drawn(competition, 0)
+    images = tasks.datasets[0].images
+    query, shown = (next(one for one in images if (one.label is None) == asked) for asked in (True, False))
+    copied = {f"input_data_0/{query.file}": read(competition, f"input_data_0/{shown.file}")}
+    text = read(competition, "competition.yaml").decode()
+    named = re.sub(r"(input_data_0|scoring_program)(?=\"?$)", rf"\1{slash}", text, flags=re.MULTILINE)
+    assert (named != text) == bool(slash)
+    changed = changed_zip(
+        competition,
+        tmp_path / "c.zip",
+        {**copied, "competition.yaml": named.encode(), "input_data_0/labels.csv": b""},
+    )
+    problems = check_competition(changed)
+    twin = (
+        f"input_data_0/{query.file}, a query, has the content of {shown.file}, which is shown with its label"
+    )
+    assert any(problem.endswith(twin) for problem in problems), problems
+    assert any("labels.csv may tell labels" in problem for problem in problems) and len(problems) == 2
+
+
+def test_dates_with_and_without_a_zone_are_compared() -> None:
+    given: dict[str, Any] = {"name": "one", "tasks": [0], "start": "2027-01-01T00:00:00Z"}
+    assert Phase.model_validate(given | {"end": "2027-01-01 00:00:01"}).end
+    with pytest.raises(ValidationError, match="ends before it starts"):
+        Phase.model_validate(given | {"end": "2026-12-31 23:59:59"})
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize(
+    ("plan", "told"),
+    [
+        (replace(PLAN, title="x" * 257), "is not written, since its check finds: competition.yaml: title"),
+        (replace(PLAN, days=4_000_000), "--days 4000000: ends after the year 9999"),
+    ],
+)
+def test_what_cannot_become_a_competition_leaves_the_earlier_one(
+    competition: Path, tmp_path: Path, plan: Plan, told: str
+) -> None:
+    earlier = tmp_path / "c.zip"
+    earlier.write_bytes(b"earlier")
+    with pytest.raises(BundleError, match=re.escape(told)):
+        make_competition(competition.parent / "data", earlier, plan, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["c.zip"] and earlier.read_bytes() == b"earlier"

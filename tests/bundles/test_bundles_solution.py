@@ -121,6 +121,21 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, changed: dict[str,
 
 
 @pytest.mark.medium
+def test_modules_of_a_folder_that_the_bundle_puts_on_its_path_are_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    (folder / "lib").mkdir(parents=True)
+    (folder / "lib" / "own_module.py").write_text("VALUE = 1\n")
+    path = "sys.path.insert(0, str(pathlib.Path(__file__).parent / 'lib'))"
+    imports = f"import pathlib, sys, __main__\n{path}\nimport own_module"
+    (folder / "model.py").write_text(MODEL.format(**(SOUND | {"imports": imports})))
+    made = make_solution(str(folder), tmp_path / "s.zip", QUICK)
+    assert made.succeeded and "own_module" not in texts(made), texts(made)
+    (folder / "model.py").write_text(MODEL.format(**(SOUND | {"imports": "import own_module"})))
+    made = make_solution(str(folder), tmp_path / "t.zip", QUICK)
+    assert "cannot be imported: ModuleNotFoundError: No module named 'own_module'" in texts(made)
+
+
+@pytest.mark.medium
 def test_what_another_machine_may_lack_is_a_warning(tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     folder.mkdir()
