@@ -106,7 +106,7 @@ def main(
         click.echo("\n".join(f"{name}: {value}" for name, value in machine_summary().items()))
         return
     flags["submission"] = flags.pop("submission_dir")
-    flags["output_dir"] = flags.pop("output_dir_ingestion")
+    flags["output_dir"] = flags.pop("output_dir_ingestion").resolve()  # `.` may be renamed
     if debug_mode == 2:
         for name in ("input_data_dir", "submission"):
             click.echo(f"{flags[name]}: {sorted(p.name for p in flags[name].glob('*'))}")

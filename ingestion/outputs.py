@@ -30,13 +30,14 @@ from ingestion.tasks import TaskDraw
 RECORD_FILE = "ingestion.json"
 TRUTH_FILE = "truth.json"
 LOG_FILE = "submission.log"
+IDENTITY_FILE = "run.json"
 RESERVE_FILE = ".reserve"
 RESERVE_STEP_BYTES = 2**20
 BLOCK_BYTES = 4096
 OTHER_FILES_BYTES = 2**20
 TRUTH_FORMAT = "autometa-truth-1"
 OWN_FILES = (
-    "task_*.predict", "logs", "model", "metadata_ingestion", "run.json", "stages.json", "choices.json",
+    "task_*.predict", "logs", "model", "metadata_ingestion", IDENTITY_FILE, "stages.json", "choices.json",
     "samples.json", "memory.json",
     RECORD_FILE, TRUTH_FILE, LOG_FILE, RESERVE_FILE,
 )  # fmt: skip
@@ -93,16 +94,29 @@ def prepare_output_dir(folder: Path, model_dir: Path, *, overwrite: bool) -> Non
     One that cannot be renamed, such as the mount point of a platform, loses what an earlier run left there and keeps
     everything else.
     """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"output folder {folder}: is a file; name a folder")
     if folder.exists() and any(folder.iterdir()):
         refuse_in_use(folder)
         if not overwrite:
             _set_aside(folder)
-        elif (folder / RECORD_FILE).exists() or (folder / LOG_FILE).exists():
+        elif _is_output(folder):
             remove(folder)  # of a mount point, its content only
         else:
             raise InputError(f"output folder {folder}: holds other files, so it is not emptied; name another")
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     model_dir.mkdir(parents=True, exist_ok=True)
+
+
+def _is_output(folder: Path) -> bool:
+    """Whether an ingestion has left this, however early it was killed; empty folders are nobody's loss."""
+    names = {entry.name for entry in folder.iterdir()}
+    begun = {IDENTITY_FILE, "logs"} <= names
+    return begun or bool(names & {RECORD_FILE, LOG_FILE}) or all(map(_is_real_folder, folder.rglob("*")))
+
+
+def _is_real_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def _set_aside(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,11 +54,13 @@ def run(
     *,
     overwrite: bool = False,
     resume: bool = False,
+    on_claimed: Callable[[], None] = lambda: None,
 ) -> IngestionResult:
     """Meta-train and meta-test the submission within the limits and write everything that scoring needs.
 
     `resume`: keep what an earlier run of the same kind saved in the model folder, so that the submission can
-    continue it. Raises InputError before anything runs; failures of the submission are recorded, never raised.
+    continue it. `on_claimed`: called once the inputs are sound and the results of an earlier run are gone. Raises
+    InputError before anything runs; failures of the submission are recorded, never raised.
     """
     if overwrite and resume:
         raise InputError("overwrite would delete what resume continues; give only one of them")
@@ -84,6 +87,7 @@ def run(
         access = access_of(settings, prepared.bundle, sandbox, Path(folder) / "scratch")
         gpu = _meter_gpu(settings, prepared, watch)
         resumed = _claim_output(settings, prepared, overwrite=overwrite, resume=resume)
+        on_claimed()
         if resume:
             watch(Event("note", resume_line(settings.output_dir, resumed=resumed)))
         watch(Event("note", line))

@@ -12,12 +12,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ingestion.disk import remove
 from ingestion.errors import InputError
-from ingestion.outputs import refuse_in_use, write_atomically
+from ingestion.outputs import IDENTITY_FILE, refuse_in_use, write_atomically
 from ingestion.preparation import Shape
 from ingestion.prepare import Prepared
 from ingestion.settings import IngestionSettings
 
-IDENTITY_FILE = "run.json"
 MODEL_FOLDER = "model"
 WHOLE_BYTES = 2**20
 """Files of a bundle up to this size are compared by content, larger ones by size."""

@@ -181,6 +181,24 @@ def test_class_folders_are_enough(tmp_path: Path, make_bundle: MakeBundle) -> No
 
 
 @pytest.mark.medium
+def test_an_earlier_run_stays_until_the_new_input_is_sound(tmp_path: Path, make_bundle: MakeBundle) -> None:
+    data, out = write_meta_album(tmp_path / "SET", [12] * 8), tmp_path / "out"
+    common = ("--submission", make_bundle(), "--output", out, "--tasks-per-dataset", 2, "--overwrite")
+    for part in ("ingestion", "scoring"):
+        (out / part).mkdir(parents=True)
+        (out / part / "earlier.txt").touch()
+    (out / "ingestion" / "submission.log").touch()
+    (out / ".autometa-run").touch()
+    (tmp_path / "empty").mkdir()
+    code, output = run_local("--dataset", tmp_path / "empty", *common)
+    assert code == 2 and "empty: holds neither" in output, output
+    assert all((out / part / "earlier.txt").exists() for part in ("ingestion", "scoring"))
+    code, output = run_local("--dataset", data, *common)
+    assert code == 0, output
+    assert scores(out)["tasks_missing"] == 0 and not list(out.glob("*/earlier.txt"))
+
+
+@pytest.mark.medium
 def test_a_run_without_answers_exits_with_1(tmp_path: Path, make_bundle: MakeBundle) -> None:
     data = write_meta_album(tmp_path / "SET", [12] * 8)
     out = tmp_path / "out"

@@ -92,8 +92,15 @@ def _judge(
     name = f"{dataset.resolve().name}-judging-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = options.output or Path("output") / name
     with place.claim_judging(folder, resume=options.resume, overwrite=options.overwrite):
-        machines = choose_place(options, place.earlier_memory(folder))
-        identity, ledger = place.identity_of(dataset, options, machines.memory_bytes), place.ledger_of(folder)
+        ledger, executor = place.ledger_of(folder), None
+        if options.overwrite:  # nothing is deleted for a dataset or a cluster that cannot be used
+            machines = choose_place(options, None)
+            executor = machines.executor(folder, dataset, display.line)
+            place.clear_judging(folder)
+        else:
+            ledger.tidy()
+            machines = choose_place(options, place.earlier_memory(ledger))
+        identity = place.identity_of(dataset, options, machines.memory_bytes)
         ledger.open(identity)
         if ledger.cut_bytes:
             display.line(f"{ledger.file}: its damaged end is cut off ({ledger.cut_bytes} bytes)")
@@ -101,7 +108,8 @@ def _judge(
         missing = missing_units(units, ledger, display.line, retry_failed=options.retry_failed)
         display.line(f"{len(units)} runs, {len(units) - len(missing)} of them done before")
         if missing:
-            do(missing, ledger, machines.executor(folder, dataset, display.line), display.line)
+            executor = executor or machines.executor(folder, dataset, display.line)
+            do(missing, ledger, executor, display.line)
         from autometa.judging.verdict import decide  # noqa: PLC0415 - imports torch, so only after the runs
 
         names = [each.name for each in submissions]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,13 @@ def run(folder: str | None, config: Path | None, as_json: bool, **given: Any) ->
     output = settings.output_dir.parent
     with claim_output(output, overwrite=options.overwrite, resume=options.resume):
         with display.live():
-            result = run_ingestion(settings, display.show, resume=options.resume)
-        if options.resume:
-            remove(output / "scoring")  # it may be incomplete after a kill
+            result = run_ingestion(
+                settings,
+                display.show,
+                overwrite=options.overwrite,
+                resume=options.resume,
+                on_claimed=partial(remove, output / "scoring"),
+            )
         summary = score_run(output)
     if as_json:
         print_json(scores_record(summary) | run_record(result, options))

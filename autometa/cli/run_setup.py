@@ -20,7 +20,6 @@ from autometa.core.options import RunOptions, ServingLimitOptions, WeightsOption
 from autometa.planning.serving_limits import asked_limits, to_variables
 from ingestion import IngestionSettings
 from ingestion.archives import UNREADABLE
-from ingestion.disk import remove
 
 MARK_FILE = ".autometa-run"
 MODEL_BYTES, MOST_MODELS = 2**20, 20
@@ -118,16 +117,11 @@ def ingestion_settings(options: RunOptions, started: float) -> IngestionSettings
 def claim_output(folder: Path, *, overwrite: bool, resume: bool = False) -> IO[str]:
     """Reserve `folder` for this run, as long as the returned file is open.
 
-    `overwrite` deletes an earlier run in it, `resume` keeps it. ConfigError if the folder holds other files, another
-    run uses it, or it cannot be written.
+    `overwrite`, `resume`: an earlier run may be in it, which stays until ingestion has found its input sound.
+    ConfigError if the folder holds other files, another run uses it, or it cannot be written.
     """
-
-    def clear() -> None:
-        for part in () if resume else ("ingestion", "scoring"):
-            remove(folder / part)
-
     advice = "add --overwrite or --resume"
-    return claim_folder(folder / MARK_FILE, "run", advice, clear, goes_on=overwrite or resume)
+    return claim_folder(folder / MARK_FILE, "run", advice, goes_on=overwrite or resume)
 
 
 def is_in_use(folder: Path) -> bool:

@@ -13,7 +13,9 @@ from typing import IO
 from autometa.core.errors import ConfigError
 
 
-def claim_folder(mark: Path, what: str, advice: str, clear: Callable[[], None], *, goes_on: bool) -> IO[str]:
+def claim_folder(
+    mark: Path, what: str, advice: str, clear: Callable[[], None] = lambda: None, *, goes_on: bool
+) -> IO[str]:
     """Reserve the folder of `mark`, a file that tells whose it is, as long as the returned file is open.
 
     `what` it holds: the output of a run. `goes_on`: one that holds such output already is taken, too; else `advice`

@@ -134,6 +134,14 @@ def cut_damaged_end(file: Path) -> int:
     return len(content) - whole
 
 
+def damaged_inside(file: Path) -> int | None:
+    """The number, from 1, of the first damaged line of a journal that a whole one follows, which no kill can leave;
+    None where there is none."""
+    lines = file.read_bytes().split(b"\n")[:-1] if file.exists() else []
+    damaged = [number for number, line in enumerate(lines, start=1) if parse(line) is None]
+    return damaged[0] if damaged and damaged[0] + len(damaged) <= len(lines) else None
+
+
 def tidy_folder(folder: Path, name: str, report: Callable[[str], None]) -> None:
     """Cut off what a kill has left half written at the end of the journal called `name`; half files go too."""
     for unfinished in folder.glob(".*.[0-9]*"):  # see `replacing`

@@ -11,6 +11,7 @@ from autometa.core.options import RunOptions
 from autometa.core.settings import show_value
 from autometa.judging.ledger import Identity, Ledger
 from autometa.judging.options import OWN, JudgeOptions
+from autometa.judging.travel import fingerprint
 from ingestion.disk import remove
 
 if TYPE_CHECKING:
@@ -29,15 +30,16 @@ OWN_FILES = ("runs", LEDGER_FILE, VERDICT_FILE, PAGE_FILE)
 
 
 def claim_judging(folder: Path, *, resume: bool, overwrite: bool) -> IO[str]:
-    """Reserve the folder as long as the returned file is open. ConfigError if it holds other files, another program
-    uses it, or it cannot be written."""
-
-    def clear() -> None:
-        for name in OWN_FILES if overwrite else ():
-            remove(folder / name)
-
+    """Reserve the folder as long as the returned file is open; an earlier judging in it stays until `clear_judging`.
+    ConfigError if it holds other files, another program uses it, or it cannot be written."""
     advice = "add --resume or --overwrite"
-    return claim_folder(folder / MARK_FILE, "judging", advice, clear, goes_on=resume or overwrite)
+    return claim_folder(folder / MARK_FILE, "judging", advice, goes_on=resume or overwrite)
+
+
+def clear_judging(folder: Path) -> None:
+    """Delete an earlier judging."""
+    for name in OWN_FILES:
+        remove(folder / name)
 
 
 def ledger_of(folder: Path) -> Ledger:
@@ -54,13 +56,13 @@ def identity_of(dataset: Path, options: JudgeOptions, memory_bytes: int) -> Iden
     }
     texts = {name: str(value) for name, value in shown.items() if value is not None}
     texts |= {"memory_budget": f"{memory_bytes}B", "jobs": str(options.jobs)}
-    return Identity(dataset=str(dataset.resolve()), options=texts)
+    return Identity(dataset=str(dataset.resolve()), files=fingerprint(dataset), options=texts)
 
 
-def earlier_memory(folder: Path) -> int | None:
-    """The memory budget of each run of an earlier judging in a folder, which a later start takes over: free memory
-    may be another one today. None if there is none."""
-    earlier = ledger_of(folder).identity()
+def earlier_memory(ledger: Ledger) -> int | None:
+    """The memory budget of each run of an earlier judging, which a later start takes over: free memory may be another
+    one today. None if there is none."""
+    earlier = ledger.identity()
     return None if earlier is None else int(earlier.options["memory_budget"].removesuffix("B"))
 
 

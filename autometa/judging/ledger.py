@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from autometa.core.errors import AutometaError, ConfigError
-from autometa.core.journals import append, cut_damaged_end, parse
+from autometa.core.journals import append, cut_damaged_end, damaged_inside, parse
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -19,12 +19,14 @@ class LedgerFull(AutometaError):
 
 
 class Identity(BaseModel):
-    """What all runs of a judging have in common: the first line of the ledger."""
+    """What all runs of a judging have in common: the first line of the ledger. `dataset`: where it lies; `files`: a
+    digest of their names and sizes, "" where it is unknown."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["autometa-judging-1"] = "autometa-judging-1"
     dataset: str
+    files: str = ""
     options: dict[str, str]
 
 
@@ -59,22 +61,37 @@ class Ledger:
     def __init__(self, file: Path) -> None:
         self.file = file
         self.cut_bytes = 0
-        """What a kill had left half written, cut off by `open`."""
+        """What a kill had left half written, cut off by `tidy`."""
 
     def open(self, identity: Identity) -> None:
         """Begin the file, or go on with one. ConfigError if it is of another judging or damaged in the middle."""
-        self.cut_bytes = cut_damaged_end(self.file)
+        self.tidy()
         if (there := self.identity()) is None:
             self._append(identity)
             return
-        mine, theirs = identity.model_dump(), there.model_dump()
-        found = {"dataset": theirs["dataset"], **theirs["options"]}
-        for name, value in {"dataset": mine["dataset"], **mine["options"]}.items():
-            if found.get(name) != value:
+        mine = {"dataset": identity.dataset, **identity.options}
+        found = {"dataset": there.dataset, **there.options}
+        for name in {**mine, **found}:  # an option that is in only one of them has its default in the other
+            if found.get(name) != mine.get(name):
                 raise ConfigError(
-                    f"--resume: {self.file} has {name.replace('_', '-')} {found.get(name)}, not {value}; give the "
-                    "same, or name another folder"
+                    f"--resume: {self.file} has {name.replace('_', '-')} {found.get(name)}, not {mine.get(name)}; "
+                    "give the same, or name another folder"
                 )
+        if there.files and identity.files and there.files != identity.files:
+            raise ConfigError(
+                f"--resume: the files of {identity.dataset} are others than those that {self.file} began with; "
+                "restore them, or name another folder"
+            )
+
+    def tidy(self) -> None:
+        """Cut off what a kill has left half written. ConfigError where whole lines follow a damaged one: no run that
+        is done is lost without a word."""
+        if (number := damaged_inside(self.file)) is not None:
+            raise ConfigError(
+                f"{self.file}, line {number}: damaged; delete the line, so that its run is repeated, or add "
+                "--overwrite"
+            )
+        self.cut_bytes += cut_damaged_end(self.file)
 
     def identity(self) -> Identity | None:
         """What the runs in the file have in common; None where nothing is in it."""

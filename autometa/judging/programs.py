@@ -45,7 +45,8 @@ class Programs:
     ) -> Ended | None:
         """Run a program that prints to a file, with these `variables` in addition; None if it was stopped. OSError
         where it cannot be started."""
-        process, began = self._start(command, printed, variables or {}), time.monotonic()
+        began = time.monotonic()  # before the start, which a short program may outrun
+        process = self._start(command, printed, variables or {})
         if process is None:
             return None
         try:

@@ -12,7 +12,7 @@ def pack(path: Path) -> bytes:
     """A file, or all files of a folder, as a zip without compression. Links are followed where they lead to files, as
     the receiver lacks what they lead to."""
     whole = io.BytesIO()
-    with zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED, strict_timestamps=False) as archive:
         for file in [path] if path.is_file() else sorted(path.rglob("*")):
             if file.is_file() and "__pycache__" not in file.parts:
                 archive.write(file, file.name if file == path else file.relative_to(path))
@@ -27,13 +27,13 @@ def unpack(content: bytes, folder: Path) -> None:
 
 
 def fingerprint(folder: Path) -> str:
-    """A digest of the names and sizes of all files of a folder, to know a copy of it elsewhere; "" where there is no
-    folder."""
+    """A digest of the names and sizes of all files of a folder but hidden ones, to know a copy of it elsewhere, or
+    later; "" where there is no folder."""
     if not folder.is_dir():
         return ""
     whole = hashlib.blake2b(digest_size=8)
     for file in sorted(folder.rglob("*")):
-        if file.is_file():
+        if not file.name.startswith(".") and file.is_file():
             whole.update(
                 f"{file.relative_to(folder)}\0{file.stat().st_size}\n".encode(errors="surrogateescape")
             )

@@ -22,8 +22,8 @@ from autometa.tuning.grid import Place
 from autometa.tuning.point import Point, Status
 from ingestion import IngestionResult
 from ingestion.meta_test import MEMORY_FILE
-from ingestion.outputs import RECORD_FILE
-from ingestion.resume import IDENTITY_FILE, RunIdentity
+from ingestion.outputs import IDENTITY_FILE, RECORD_FILE
+from ingestion.resume import RunIdentity
 from scoring import ScoreSummary
 
 MAIN_METRIC = "normalized_accuracy"

@@ -11,7 +11,7 @@ from ingestion.contract import wants_standby
 
 PHASES = ("prepare", "decode", "meta_train", "meta_test")
 """Of ingestion; the others are stages of the submission, most of them within `meta_train`."""
-FIXED_STAGES = ("bootstrap", "pool", "probe", "evidence", "save")
+FIXED_STAGES = ("bootstrap", "pool", "probe", "evidence", "save", "limits")
 TRAINED_MARK = "+"
 """In the names of trained copies of backbones."""
 TRAINED_SHARE = 0.25

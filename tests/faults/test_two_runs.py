@@ -54,6 +54,22 @@ def test_an_ingestion_output_in_use_is_neither_renamed_nor_emptied_nor_resumed(t
     assert len(list(tmp_path.iterdir())) == 2  # the earlier one was renamed
 
 
+def test_an_output_is_emptied_however_early_its_run_was_killed_and_nothing_else_is(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    for left in ((), ("run.json",), ("submission.log",)):
+        prepare_output_dir(output, output / "model", overwrite=True)
+        for name in left:
+            (output / name).write_text("{}")
+        prepare_output_dir(output, output / "model", overwrite=True)
+        assert sorted(path.name for path in output.iterdir()) == ["logs", "model"]
+    (output / "logs" / "mine.txt").touch()
+    with pytest.raises(InputError, match="holds other files, so it is not emptied"):
+        prepare_output_dir(output, output / "model", overwrite=True)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file: is a file; name a folder"):
+        prepare_output_dir(tmp_path / "file", output / "model", overwrite=True)
+
+
 @pytest.mark.medium
 def test_a_second_ingestion_leaves_the_first_one_alone(
     runner: Runner, make_bundle: MakeBundle, tmp_path: Path

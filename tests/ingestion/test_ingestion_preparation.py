@@ -85,6 +85,14 @@ def test_numbers_that_are_none_are_black() -> None:
     assert (decoded[:, :, :4] == 255).all() and (decoded[:, :, 4:] == 0).all()
 
 
+def test_minus_one_is_a_grey_like_others() -> None:
+    """Only where a file says that a grey is transparent does it become the ground."""
+    values = np.full((8, 8), -1.0, np.float32)
+    values[:, 4:] = 1.0
+    decoded = decode_image(images.deep(values), Preparation(8, -1.0, 1.0, ground=255))
+    assert (decoded[:, :, :4] == 0).all() and (decoded[:, :, 4:] == 255).all()
+
+
 def test_the_parts_of_a_split_share_one_preparation(tmp_path: Path) -> None:
     for part, classes in (("train", "ab"), ("test", "cd")):
         for number, name in enumerate(classes):

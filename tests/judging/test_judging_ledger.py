@@ -73,3 +73,37 @@ def test_another_judging_and_a_strange_line_are_named(tmp_path: Path) -> None:
         stream.write('{"submission": "x"}\n')
     with pytest.raises(ConfigError, match="line 2: damaged"):
         ledger.rows()
+
+
+def test_an_option_that_is_left_out_later_is_another_judging(tmp_path: Path) -> None:
+    file = tmp_path / "runs.jsonl"
+    opened(file).add(made_up(UNITS[0]))
+    asked = IDENTITY.model_copy(update={"options": {**IDENTITY.options, "query_per_class": "5"}})
+    with pytest.raises(ConfigError, match="has query-per-class None, not 5"):
+        Ledger(file).open(asked)
+    file.unlink()
+    Ledger(file).open(asked)
+    with pytest.raises(ConfigError, match="has query-per-class 5, not None"):
+        opened(file)
+
+
+def test_a_dataset_with_other_files_is_another_judging(tmp_path: Path) -> None:
+    file = tmp_path / "runs.jsonl"
+    Ledger(file).open(IDENTITY.model_copy(update={"files": "digest"}))
+    Ledger(file).open(IDENTITY)  # as of an earlier version
+    with pytest.raises(ConfigError, match="the files of photos are others"):
+        Ledger(file).open(IDENTITY.model_copy(update={"files": "another"}))
+
+
+def test_damage_before_runs_that_are_done_is_named_and_nothing_is_cut(tmp_path: Path) -> None:
+    ledger = opened(tmp_path / "runs.jsonl")
+    for unit in UNITS:
+        ledger.add(made_up(unit))
+    lines = ledger.file.read_bytes().splitlines(keepends=True)
+    damaged = b"".join([*lines[:2], lines[2].replace(b"0.", b"1."), *lines[3:]])
+    ledger.file.write_bytes(damaged)
+    with pytest.raises(ConfigError, match=r"runs.jsonl, line 3: damaged; delete the line"):
+        opened(ledger.file)
+    assert ledger.file.read_bytes() == damaged
+    ledger.file.write_bytes(b"".join([*lines[:2], *lines[3:]]))
+    assert len(opened(ledger.file).rows()) == len(UNITS) - 1

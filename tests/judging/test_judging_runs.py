@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from made_up_runs import units
 
+from autometa.cli.main import cli
 from autometa.core.errors import ConfigError
 from autometa.core.options import RunOptions
 from autometa.core.settings import validate_settings
@@ -25,6 +27,7 @@ from autometa.judging.outcome import read_outcome
 from autometa.judging.programs import Programs
 from autometa.judging.runs import RunPlayer
 from autometa.judging.submissions import digest, find_submissions
+from autometa.judging.travel import fingerprint, pack, unpack
 
 UNIT = units("good", seeds=(7,))[0]
 PROGRAM = """
@@ -126,11 +129,19 @@ def test_an_interrupt_ends_the_program_that_runs(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(programs, "STOP_S", 2.0)
     own = tmp_path / "pid"
     code = f"import os, time; open({str(own)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    waited, is_waited_for = programs._has_ended, threading.Event()
+
+    def has_ended(process: Any, seconds: float) -> bool:
+        is_waited_for.set()
+        return waited(process, seconds)
 
     def interrupt() -> None:
+        is_waited_for.wait()
         while not own.exists() or not own.read_text():
             own.parent.stat()
         os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(programs, "_has_ended", has_ended)
 
     threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
@@ -220,3 +231,29 @@ def test_a_judge_that_waits_for_runs_holds_no_heavy_library() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_old_files_travel_and_hidden_ones_do_not_count(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text("pass")
+    os.utime(tmp_path / "model.py", (0, 0))  # as in archives that are the same each time
+    unpack(pack(tmp_path), tmp_path / "there")
+    assert (tmp_path / "there" / "model.py").read_text() == "pass"
+    before = fingerprint(tmp_path)
+    (tmp_path / ".DS_Store").write_text("x")
+    assert fingerprint(tmp_path) == before
+    (tmp_path / "model.py").rename(tmp_path / "other.py")
+    assert fingerprint(tmp_path) != before
+
+
+@pytest.mark.medium
+def test_an_earlier_judging_stays_until_the_new_dataset_is_found_sound(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    out = tmp_path / "judged"
+    (out / "runs").mkdir(parents=True)
+    for name in (".autometa-judging", "runs.jsonl", "judging.json"):
+        (out / name).write_text("{}")
+    before = sorted(out.iterdir())
+    asked = ["judge", "random", "--dataset", str(tmp_path / "empty"), "-o", str(out), "--overwrite"]
+    shown = CliRunner().invoke(cli, asked)
+    assert shown.exit_code == 2 and "empty: holds neither" in shown.stderr, shown.stderr
+    assert sorted(out.iterdir()) == before

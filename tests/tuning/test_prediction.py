@@ -15,6 +15,7 @@ from autometa.tuning.prediction import (
     Expected,
     distance,
     expect,
+    purchases_of,
 )
 
 GB = 10**9
@@ -80,3 +81,11 @@ def test_the_point_that_is_most_like_it_tells() -> None:
 @pytest.mark.parametrize("done", [[], [point(status="failed")], [point(seconds={})]])
 def test_nothing_is_expected_before_a_point_has_run(done: list[Point]) -> None:
     assert expect(limits(60), done) == Expected()
+
+
+def test_checking_the_limits_is_no_purchase() -> None:
+    seconds = point().seconds
+    asked = point(seconds=seconds | {"limits": 2.0, "total": seconds["total"] + 2.0})
+    assert list(purchases_of(asked)) == ["lite0@128", "lite0@224"]
+    found = expect(limits(60, 2 * GB), [asked.model_copy(update={"memory_budget_bytes": 2 * GB})])
+    assert found.total_s == START_S + 2 + 10 + TEST_S + 20
