@@ -101,7 +101,7 @@ def estimate_accuracy(
     ways = np.arange(min(spec.ways[0], len(classes)), min(spec.ways[1], len(classes)) + 1)
     target = float(np.log(ways).mean())
     place = np.searchsorted(classes, recalls.classes)
-    episode_weight = 1 / np.exp(recalls.log_ways)
+    episode_weight = 1 / np.bincount(recalls.episodes)[recalls.episodes]  # not all classes have queries
     mean = _at_ways(recalls, episode_weight, target)
     drawn = []
     for _ in range(DRAWS):

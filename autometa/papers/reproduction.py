@@ -66,7 +66,7 @@ class Reproduction:
         ConfigError where the folder cannot be used or holds another training; DataError where the data has no such
         episodes; ArtifactError where a checkpoint is damaged.
         """
-        with claim_folder(output / MARK, "reproduction", "", lambda: None, goes_on=True):
+        with claim_folder(output / MARK, "reproduction", "", goes_on=True):
             paper, recipe = self.named.recipe, self.recipe
             steps = recipe.training.max_steps or 0
             Identity.of(self.named.name, paper, data, seed=self.seed, steps=steps).check(output)

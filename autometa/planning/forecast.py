@@ -214,9 +214,13 @@ class Forecast:
         return image_s if spread is None else image_s / spread.gain
 
     def coarsened(self, view: View) -> View:
-        """The view, at a lower resolution where meta-test needs it."""
+        """The view, at a lower resolution where meta-test needs it, of those that its network takes."""
+        network = self.shelf(view.backbone, view.variant)
         while view.px > SMALLEST_PX and not self.fits([view]):
-            view = replace(view.plain, px=max(int(view.px * 0.75), SMALLEST_PX))
+            px = network.input_px(max(int(view.px * 0.75), SMALLEST_PX))
+            if px >= view.px:
+                break
+            view = replace(view.plain, px=px)
         return view
 
     def costs(self, views: Iterable[View], learners: Iterable[TrainedCosts] = ()) -> Costs:
@@ -256,8 +260,9 @@ class Forecast:
         )
 
     def _engine_s(self, view: View) -> float:
-        """Seconds for building the engine of a view in a process that has not."""
-        network = self.shelf.built(view.backbone, view.variant)
+        """Seconds for building the engine of a view in a process that has not; of a copy that is still to be trained,
+        what its network takes."""
+        network = self.shelf.built(view.backbone, view.variant) or self.shelf.built(view.backbone)
         choice = network.expected(view.px) if network else None
         return choice.build_s if choice else 0.0
 
@@ -276,9 +281,9 @@ class Forecast:
         now_s = sum({v.source: costs.image_s[v] * n for v, n in to_embed.items()}.values())
         networks = {v: self.shelf.built(v.backbone, v.variant) for v in to_embed}
         unready = {v for v, network in networks.items() if network is None or not network.is_ready(v.px)}
-        now_s += sum(self._engine_s(v) + RACE_S for v in unready)
-        spare_s += self.finish_s(views)
-        left_s = self.limits.run.left_s() - spare_s
+        building_s = sum(self._engine_s(v) + RACE_S for v in unready)
+        now_s, spare_s = now_s + building_s, spare_s + self.finish_s(views)
+        left_s = self.limits.run.left_s() - spare_s - building_s
         return self.limits.train.fits(now_s + spare_s) and affordable(
             views, left_s, to_embed, self.test, costs
         )

@@ -68,11 +68,12 @@ class TaskTimes:
         self._began = 0.0
         self._inside_s = 0.0
 
-    def begin(self) -> None:
-        """A task begins, and the one before has ended."""
+    def begin(self, share: float = 1.0) -> None:
+        """A task begins, and the one before has ended, which had this share of the whole work to do: seconds are
+        those of the whole."""
         now = self._clock()
         if self._begun > 1:
-            self._rest.add(now - self._began - self._inside_s)
+            self._rest.add((now - self._began - self._inside_s) / share)
         self._begun, self._began, self._inside_s = self._begun + 1, now, 0.0
 
     @contextmanager
@@ -170,9 +171,9 @@ class MetaTestSchedule:
         The one that begins is ended after `task_limit_s` seconds."""
         self.tasks_left, self.shown_left, self._task_limit_s = tasks, shown_images, task_limit_s
 
-    def begin(self) -> None:
-        """A task begins, and the one before has ended."""
-        self.times.begin()
+    def begin(self, share: float = 1.0) -> None:
+        """A task begins, and the one before has ended, which had this share of the whole work to do."""
+        self.times.begin(share)
         task_s = self.left_s()
         if self.tasks_left > 1:
             task_s = min(POLICY.task_share * task_s, POLICY.task_limit_share * self._task_limit_s)

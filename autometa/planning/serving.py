@@ -57,15 +57,14 @@ class ServingPlan:
         self._slowness = 1.0
         """How many times as long as measured before an engine took to build here, and its first images."""
         self._share_in_use = 1.0
-        """Of the work of all views and modes, that the task before took: what was measured was that share."""
+        """Of the work of all views and modes, that the task before took: what was measured of it was that share."""
 
     def begin_task(self, store: FeatureStore) -> tuple[int, int]:
         """How many views and modes the time left allows for the task that begins: modes are dropped before views,
         and one of each always answers. They come back where that is clearly in time."""
         schedule, n_views, n_modes = self._schedule, len(self._views), self._n_modes
-        schedule.begin()
-        rest_s = schedule.times.rest_s(self._costs.task_s * self._share_in_use)
-        whole_s = schedule.tasks_left * rest_s / self._share_in_use
+        schedule.begin(self._share_in_use)
+        whole_s = schedule.tasks_left * schedule.times.rest_s(self._costs.task_s)
         left_s = schedule.left_s()
         embed_s = [
             self._embedding_s(view, schedule.images_left(view, store), store, schedule.loads_left)

@@ -43,11 +43,13 @@ class Broken:
 
 @dataclass(frozen=True)
 class ServingLimits:
-    """The most of each that a learner may take (None: any)."""
+    """The most of each that a learner may take (None: any). `model_share`: of the size on disk that was asked for,
+    what `model_bytes` is; the rest is for what lies beside the learner."""
 
     infer_s: float | None = None
     adapt_s: float | None = None
     model_bytes: int | None = None
+    model_share: float = 1.0
 
     @classmethod
     def of(cls, settings: Settings) -> ServingLimits:
@@ -69,7 +71,9 @@ class ServingLimits:
         if self.adapt_s is not None and needs.adapt_s > self.adapt_s:
             return Broken("--adapt-limit", show_duration(self.adapt_s), show_ms(needs.adapt_s))
         if self.model_bytes is not None and needs.model_bytes > self.model_bytes:
-            return Broken("--max-model-size", show_bytes(self.model_bytes), show_mb(needs.model_bytes))
+            asked, needed = round(self.model_bytes / self.model_share), needs.model_bytes / self.model_share
+            beside = " with its examples" if self.model_share < 1 else ""
+            return Broken("--max-model-size", show_bytes(asked), show_mb(needed) + beside)
         return None
 
 

@@ -36,6 +36,8 @@ class PortfolioDraft:
     """What the portfolio answers on each fold, as it is now, in a few modes."""
     alone: dict[View, NDArray[np.float64]] = field(default_factory=dict, init=False)
     """What each view answers alone: its mean accuracy in each fold."""
+    _gains: dict[View, float] = field(default_factory=dict, init=False)
+    """What trained copies answer better than their networks untrained, as `TRAINING_FOLD` tells."""
     asked_s: float = field(default=ASK_S, init=False)
     """Seconds that asking the folds about a further view took last."""
 
@@ -60,7 +62,7 @@ class PortfolioDraft:
         views = list(self.bench.orientations if some is None else some)
         if not views or not all(view in self.alone for view in views):
             return dict.fromkeys(views, 1 / max(len(views), 1))
-        accuracies = np.stack([self.alone[view] for view in views])
+        accuracies = np.stack([self._alone(view, without) for view in views])
         if without is not None:
             accuracies = without_fold(accuracies, without)
         return dict(zip(views, soft_weights(accuracies, SOFTNESS).tolist(), strict=True))
@@ -78,7 +80,8 @@ class PortfolioDraft:
             plain = self._untrained(view)
             own = self.evidence.accuracies(alone, TRAINING_FOLD)
             others = self.evidence.accuracies(replace(alone, views={plain: 1.0}), TRAINING_FOLD)
-            self.alone[view] = self.alone[plain] + shrink_gain(*paired_gain(own, others))
+            self._gains[view] = shrink_gain(*paired_gain(own, others))
+            self.alone[view] = self.alone[plain] + self._gains[view]
         else:
             folds = range(len(self.bench.folds))
             self.alone[view] = np.array(self.evidence.mean(alone, folds))
@@ -121,6 +124,10 @@ class PortfolioDraft:
         mixture = replace(self.mixture(), refinement=refinement)
         answers = self.answer_all(mixture)
         return [float(self.evidence.measure(answer, mixture.modes).mean()) for answer in answers]
+
+    def _alone(self, view: View, without: int | None) -> NDArray[np.float64]:
+        """What a view answers alone; without the fold that tells what training gained, nothing is known of that."""
+        return self.alone[view] - (self._gains.get(view, 0.0) if without == TRAINING_FOLD else 0.0)
 
     def _untrained(self, view: View) -> View:
         """The view of the same network without training that is known, of the same size if possible."""

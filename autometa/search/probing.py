@@ -57,7 +57,7 @@ class Prober:
         gate.sample = images
         limits, policy = forecast.limits, forecast.policy
         probing = limits.train.share(policy.probe_share)
-        for name in backbones.in_order(forecast, forecast.test.embedded_images + n_images):
+        for name in backbones.in_order(forecast, forecast.test.embedded_images + n_images, wanted.backbone):
             if forecast.probed and not (probing.left_s() > 0 and forecast.fits([wanted])):
                 break
             if self._is_affordable(name, wanted) and backbones.is_usable(name):

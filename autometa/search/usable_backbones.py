@@ -50,9 +50,10 @@ class UsableBackbones:
                 self.leave_out(name, describe(error))
         return name not in self._left_out
 
-    def in_order(self, forecast: Forecast, n_images: float) -> Iterator[str]:
-        """All names; the next one is chosen by what is measured by then, for so many images to embed."""
-        rest = list(self.names)
+    def in_order(self, forecast: Forecast, n_images: float, first: str = "") -> Iterator[str]:
+        """All names, `first` of all this one; the next one is chosen by what is measured by then, for so many images
+        to embed."""
+        rest = sorted(self.names, key=lambda name: name != first)
         while rest:
             if self._ranked and forecast.probed:
                 ordered = order_by_gain(

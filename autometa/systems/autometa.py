@@ -59,7 +59,8 @@ class Controller:
     only the caller saves), beside the journal of an earlier run with which this one goes on; `report` gets a line
     for whoever watches; `start_s` is what starting a process with all imports takes; `policy` says how the time is
     divided; `shared`: work in common with other runs; `spread`: who embeds images beside this process,
-    `trainers`: who trains copies of networks."""
+    `trainers`: who trains copies of networks; `serving`: the limits of its users, where these are not those of the
+    settings."""
 
     settings: Settings
     test: TestSpec
@@ -71,6 +72,7 @@ class Controller:
     shared: SharedWork | None = None
     spread: SpreadFeatures | None = None
     trainers: Trainers | None = None
+    serving: ServingLimits | None = None
 
     def __post_init__(self) -> None:
         self._shelf = BackboneShelf(Machine.detect().device, report=self.report, layers=self.settings.layers)
@@ -85,7 +87,8 @@ class Controller:
         )
         self._forecast = Forecast(self.test, self.limits, self._shelf, self._store, self.start_s, self.policy)
         self._rng = np.random.default_rng(self.settings.seed)
-        self._gate = ServingGate(ServingLimits.of(self.settings), self._forecast, self.test.px)
+        asked = self.serving or ServingLimits.of(self.settings)
+        self._gate = ServingGate(asked, self._forecast, self.test.px)
         names = list(self.settings.backbones or [spec.name for spec in installed_backbones()])
         if self._gate.limits:  # the first one must keep them
             names.sort(key=lambda name: work_of(find_spec(name), FORMAT_PX) or float("inf"))
@@ -95,6 +98,11 @@ class Controller:
         self.stages = StageLog(self.checkpoint, report=self.report)
         self.choices = ChoiceLog(self.checkpoint, self.report)
         self._incumbent = Incumbent(self.checkpoint, self.report, self._forecast.saving)
+
+    def check(self) -> None:
+        """WeightsError where no backbone can be used, UnmetLimit where none keeps the limits of its users. Nothing is
+        written."""
+        self._gate.forecast.shelf(self._plain_view.backbone)
 
     def bootstrap(self) -> Servable:
         """A valid learner, saved: what an earlier run has saved, else the cheapest backbone with weights at hand and

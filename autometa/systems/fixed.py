@@ -67,7 +67,7 @@ class FixedSystem(FrozenSystem):
             if not self._fits([*used, view], costs, len(rows)):
                 continue
             try:
-                self._fit_metrics(pool, rows, view)
+                self._fit_metrics(pool, rows, view, used)
             except FAILURES as error:
                 self.report(f"{view} is left out: {describe(error)}")
                 continue
@@ -98,10 +98,11 @@ class FixedSystem(FrozenSystem):
             self.report(f"no time for {views[-1]}")
         return fits
 
-    def _fit_metrics(self, pool: ImagePool, rows: Rows, view: View) -> None:
-        """Embed the images in a view and fit the metrics of all its inputs. DataError where one cannot be fitted."""
+    def _fit_metrics(self, pool: ImagePool, rows: Rows, view: View, used: Sequence[View] = ()) -> None:
+        """Embed the images in a view and fit the metrics of all its inputs, in the time that meta-test leaves with it
+        and those that are `used`. DataError where one cannot be fitted."""
         labels = torch.from_numpy(pool.labels[rows])
-        within_s = self._forecast.spare_s([view])
+        within_s = self._forecast.spare_s([*used, view])
         statistics: dict[View, FeatureStatistics] = {}
         for key in collect_keys(self.modes):
             for each, metric in list_inputs([view], key):

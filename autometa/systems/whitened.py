@@ -33,7 +33,7 @@ class WhitenedSystem(FrozenSystem):
     def _fit(self, pool: ImagePool) -> FittedLearner:
         view = self._probe(pool)
         rows = self._affordable(pool, view)
-        features = self._embed(pool, rows, view, self.limits.train.left_s() - self._forecast.finish_s([view]))
+        features = self._embed(pool, rows, view, self._forecast.spare_s([view]))
         validation_set = self._hold_out(pool, rows, EPISODES)
         params, answer = self._choose(view, features[validation_set.keys], validation_set)
         name = str(params["transform"])

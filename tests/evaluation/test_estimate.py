@@ -7,6 +7,7 @@ import pytest
 import torch
 from synthetic import colour_pool
 
+from autometa.core.student_t import quantile95
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.test_spec import TestSpec
 from autometa.evaluation.accuracy import normalised_accuracy
@@ -125,3 +126,20 @@ def test_figures_and_words() -> None:
         "interval": [0.70, 0.80],
         "ci95": pytest.approx(0.05),
     }
+
+
+def test_classes_without_a_query_make_no_episode_harder() -> None:
+    """Where queries are not balanced, some classes have none. An episode went as the others say, and a single task
+    varies as episodes do."""
+    whole = simulate(np.random.default_rng(0), 16, 120)
+    asked = np.random.default_rng(1).random(len(whole.recall)) < 0.4
+    asked[:-1] |= whole.episodes[:-1] != whole.episodes[1:]  # one of each episode at least
+    some = Recalls(whole.recall[asked], whole.classes[asked], whole.episodes[asked], whole.log_ways[asked])
+    of_episode = [some.recall[some.episodes == episode].mean() for episode in range(120)]
+    variances = []
+    for tasks in (1, 10**9):
+        estimate = estimate_accuracy(some, SPEC, tasks, np.random.default_rng(2))
+        assert estimate is not None and estimate.low > 0
+        assert estimate.accuracy == pytest.approx(np.mean(of_episode))
+        variances.append(((estimate.accuracy - estimate.low - 1 / 16) / quantile95(16)) ** 2)
+    assert variances[0] - variances[1] == pytest.approx(np.var(of_episode, ddof=1), rel=1e-4)

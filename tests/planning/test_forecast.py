@@ -14,7 +14,7 @@ from autometa.core.speed import ENOUGH_STEPS
 from autometa.core.time_policy import POLICY
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.test_spec import TestSpec
-from autometa.planning.forecast import ALONE, ALONE_S, PROBE_PX, Forecast
+from autometa.planning.forecast import ALONE, ALONE_S, PROBE_PX, RACE_S, Forecast
 from autometa.planning.plan import HEADS_S
 
 TEST = TestSpec(100, EpisodeSpec(ways=(2, 4), shots=(1, 5), queries_per_class=3), 1000, "x")
@@ -98,3 +98,41 @@ def test_networks_of_a_kind_need_one_race(forecast: Forecast, monkeypatch: pytes
         forecast._pixel_s = {"tf_efficientnet_lite9": 1e-6}
         assert forecast._clear_winner("inverted") == expected
         assert forecast._clear_winner("convnext") is None and forecast._clear_winner("") is None
+
+
+def test_a_coarser_view_has_a_size_that_its_network_takes(
+    forecast: Forecast, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of patches of 14 px, and one that takes a single size, which no coarser view makes cheaper."""
+    monkeypatch.setattr(Forecast, "fits", lambda *_, **__: False)
+    for step, first, expected in ((14, 126, 42), (224, 224, 224)):
+        monkeypatch.setattr(Backbone, "input_px", lambda _, px, step=step: max(round(px / step), 1) * step)
+        assert forecast.coarsened(View(tiny_backbone, first)) == View(tiny_backbone, expected)
+
+
+def test_a_copy_that_is_still_to_be_trained_has_the_engine_of_its_network(
+    forecast: Forecast, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = View(tiny_backbone, 32, variant="tuned")
+    forecast.shelf(tiny_backbone)
+    monkeypatch.setattr(Backbone, "expected", lambda *_: EngineChoice("openvino", None, 2.0, {}))
+    assert forecast.costs([view]).engine_s == {view: 2.0}
+
+
+def test_building_an_engine_now_leaves_less_for_meta_test(
+    forecast: Forecast, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = View(tiny_backbone, 32)
+    left_s: list[float] = []
+    forecast.shelf(tiny_backbone)
+
+    def listen(_: object, left: float, *__: object) -> bool:
+        left_s.append(left)
+        return True
+
+    monkeypatch.setattr("autometa.planning.forecast.affordable", listen)
+    monkeypatch.setattr(Backbone, "expected", lambda *_: EngineChoice("openvino", None, 2.0, {}))
+    for ready in (True, False):
+        monkeypatch.setattr(Backbone, "is_ready", lambda *_, ready=ready: ready)
+        forecast.fits([view], {view: 1})
+    assert left_s[0] - left_s[1] == pytest.approx(2.0 + RACE_S, abs=0.1)

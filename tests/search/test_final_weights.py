@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from autometa.heads.modes import SIX_MODES
 from autometa.search.final_weights import FinalWeights, choose_weights
 from autometa.search.purchases import Purchase
 from autometa.search.shop import Shop
+from autometa.search.workbench import TRAINING_FOLD
 
 pytestmark = pytest.mark.usefixtures("eager_only")
 
@@ -111,3 +113,23 @@ def test_before_the_end_weights_of_modes_are_equal(shop: Shop) -> None:
     weights = FinalWeights.equal(shop.draft)
     assert set(weights.modes.values()) == {1.0} and weights.views == shop.draft.weights()
     assert weights.estimate is None and "expected" not in weights.describe()
+
+
+def test_what_training_gained_on_its_fold_does_not_weigh_there(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy answers only the fold that its gain is known from, so without that it weighs as its network does."""
+    draft, plain = shop.draft, shop.first
+    copy = replace(plain, variant="tuned")
+    found = draft.evidence.accuracies
+
+    def answer(mixture: Any, fold: int) -> Any:
+        return found(replace(mixture, views={plain: 1.0}), fold) + (0.1 if copy in mixture.views else 0.0)
+
+    monkeypatch.setattr(draft.evidence, "accuracies", answer)
+    monkeypatch.setattr(draft, "answer_all", lambda mixture: [])
+    draft.ask(copy)
+    draft.bench.orientations[copy] = 1
+    whole, unseen = draft.weights(), draft.weights(without=TRAINING_FOLD)
+    assert whole[copy] > 1.5 * whole[plain] and unseen[copy] == unseen[plain]
+    assert draft.weights(without=TRAINING_FOLD + 1)[copy] > draft.weights(without=TRAINING_FOLD + 1)[plain]

@@ -175,3 +175,21 @@ def test_the_engine_that_noise_has_chosen_is_chosen_anew_on_images(
     assert prober.measure(images[:8], view, len(images)) == view
     assert again == [True] and gate.sample is not None
     assert gate._single_s[view] < 5.0
+
+
+def test_the_view_that_keeps_the_limits_is_measured_first(
+    tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though a backbone that breaks them alone comes before it, and only its measurement shows that it does."""
+    monkeypatch.setitem(CATALOGUE, "better", CATALOGUE[tiny_backbone])
+    monkeypatch.setattr(Backbone, "prepare", lambda *_, **__: None)
+    gate = make_gate(tiny_backbone, image_s=0.05, infer_s=0.03)
+    gate.forecast._pixel_s.clear()
+    gate._single_s[View("better", 32)] = 0.001
+    lines: list[str] = []
+    backbones = UsableBackbones((tiny_backbone, "better"), gate.forecast.shelf, lines.append)
+    prober = Prober(backbones, gate.forecast, Settings(resolutions=(32,)), gate, lines.append)
+    view = prober.plain_view()
+    assert view == View("better", 32)
+    assert prober.measure(hard_pool().images[:8], view, 100) == view
+    assert gate.forecast.probed[0] == "better", lines

@@ -119,10 +119,10 @@ def test_a_view_that_fails_costs_no_other_view(
     run.further = (View(tiny_backbone, 48), View(tiny_backbone, 40))
     fit = run._fit_metrics
 
-    def fail_at_48(pool: Any, rows: Any, view: View) -> None:
+    def fail_at_48(pool: Any, rows: Any, view: View, *used: Any) -> None:
         if view.px == 48:
             raise BudgetExhausted("late")
-        fit(pool, rows, view)
+        fit(pool, rows, view, *used)
 
     monkeypatch.setattr(run, "_fit_metrics", fail_at_48)
     learner = run.run(POOL)
@@ -149,3 +149,19 @@ def test_images_that_no_metric_can_be_fitted_to_leave_the_bootstrap(
     learner = run.run(colour_pool(classes=4, per_class=1, datasets=1))
     assert isinstance(learner, FittedLearner)
     assert any("cannot be fitted" in line or "no episode can be drawn" in line for line in lines)
+
+
+def test_meta_test_is_reserved_with_the_views_so_far_while_a_further_one_embeds(
+    tmp_path: Path, tiny_backbone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = system(tmp_path, tiny_backbone)
+    spare_s, reserved = run._forecast.spare_s, list[tuple[View, ...]]()
+
+    def listen(views: Any, *others: Any) -> float:
+        reserved.append(tuple(views))
+        return spare_s(views, *others)
+
+    monkeypatch.setattr(run._forecast, "spare_s", listen)
+    run.run(POOL)
+    first, second = View(tiny_backbone, 32), View(tiny_backbone, 48)
+    assert reserved == [(first,), (first, second)]
