@@ -75,11 +75,12 @@ class _Finder:
             )
         for base in self._bases:
             if self._is_there(base / parts):
-                return self._beside(name, base) / parts
+                self._note_place(name, base / parts)
+                return base / parts
         for base in self._bases:
             if found := self._respelled(base, PurePosixPath(name.replace("\\", "/")), number):
                 self.respelled.append(f"{name} is {found.relative_to(base)}")
-                self._beside(name, base)
+                self._note_place(name, found)
                 return found
         self.missing.append(name)
         return self._bases[0] / parts
@@ -98,10 +99,9 @@ class _Finder:
             lines.append(f"{number} spelled otherwise in {LABELS_FILE}: {shortlist(self.respelled)}")
         return lines
 
-    def _beside(self, name: str, base: Path) -> Path:
-        if base == self.folder:
+    def _note_place(self, name: str, file: Path) -> None:
+        if file.relative_to(self.folder).parts[0] != IMAGES_FOLDER:
             self.beside.append(name)
-        return base
 
     def _is_there(self, file: Path) -> bool:
         return file.name in self._listing(file.parent)

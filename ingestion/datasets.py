@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ingestion.errors import InputError
-from ingestion.folders import ClassWalk, counted, list_folder, printable, shortlist
+from ingestion.folders import ClassWalk, Listing, counted, list_folder, printable, shortlist
 from ingestion.tasks import Rows, group_rows
 
 
@@ -66,12 +66,19 @@ def read_class_folders(folder: Path) -> Dataset:
     """One folder with a subfolder of images per class, at any depth; classes and files in sorted order. What is
     passed over is in the notes. InputError if there is no image."""
     listing = list_folder(folder)
+    return read_classes(folder, [(f.name, f) for f in listing.folders], notes=tell_passed_over(listing))
+
+
+def tell_passed_over(listing: Listing, part: str = "") -> list[str]:
+    """A line for each kind of thing that lies beside class folders; `part`: the part of a split that they are of."""
     notes = []
     if listing.images:
-        notes.append(f"{counted(listing.images, 'image')} beside the class folders passed over: of no class")
+        where = f"the class folders of `{part}`" if part else "the class folders"
+        notes.append(f"{counted(listing.images, 'image')} beside {where} passed over: of no class")
     if listing.hidden:
-        notes.append(f"hidden folders passed over: {shortlist(listing.hidden)}")
-    return read_classes(folder, [(f.name, f) for f in listing.folders], notes=notes)
+        names = [f"{part}/{name}" if part else name for name in listing.hidden]
+        notes.append(f"hidden folders passed over: {shortlist(names)}")
+    return notes
 
 
 def read_classes(

@@ -151,6 +151,21 @@ class ClassWalk:
             lines.append((f"{number} nowhere: {shortlist(self.dangling)}", "{}"))
         return [template.format(text) for text, template in lines if text]
 
+    def tell_unread(self) -> list[str]:
+        """A line for each kind of thing that may hold images which cannot be read here."""
+        lines = [
+            f"{counted(len(labels), f'{suffix} file')} cannot be read here; {REMEDIES[suffix]}"
+            for suffix, labels in sorted(self.others.items())
+            if suffix in REMEDIES
+        ]
+        if self.unreadable:
+            lines.append(f"folders that cannot be opened: {shortlist(self.unreadable)}")
+        if self.dangling:
+            lines.append(
+                f"{counted(len(self.dangling), 'link leads', 'links lead')} nowhere: {shortlist(self.dangling)}"
+            )
+        return lines
+
     def _walk(self, label: str, top: str) -> None:
         stack = [top]
         while stack:

@@ -22,7 +22,7 @@ from ingestion.image_cache import CachedImages, ImageCache, Pixels
 from ingestion.pixels import decode_image, is_flat
 from ingestion.preparation import Preparation
 
-FORMAT = "autometa-images-4"
+FORMAT = "autometa-images-5"
 BLOCK_BYTES = 2**20
 
 

@@ -140,7 +140,7 @@ def _scale_grey(image: Image.Image, preparation: Preparation) -> NDArray[np.uint
         raise ValueError("its pixels are floating-point numbers of no known range; save it with 8 or 16 bits")
     else:
         grey = _scale_sixteen_bits(deep.astype(np.int64))
-    clear = deep == image.info.get("transparency", -1)
+    clear = deep == image.info.get("transparency", np.nan)
     return np.where(clear, preparation.ground, grey).astype(np.uint8)
 
 

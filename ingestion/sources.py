@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ingestion.albums import LABELS_FILE, is_meta_album, read_meta_album
-from ingestion.datasets import Dataset, read_class_folders, read_classes
+from ingestion.datasets import Dataset, read_class_folders, read_classes, tell_passed_over
 from ingestion.errors import InputError
 from ingestion.folders import Listing, counted, is_file, is_folder, list_folder, printable, shortlist
 from ingestion.preparation import Preparation
@@ -91,7 +91,7 @@ def read_source(folder: Path) -> Source:
             "subfolder of images per class"
         )
     if parts := _parts_of_a_split(listing):
-        return _read_parts(folder, parts)
+        return _read_parts(folder, parts).noting(tell_passed_over(listing))
     if inner := _only_folder(listing):
         source = read_source(inner)
         return replace(
@@ -177,6 +177,8 @@ def _read_parts(folder: Path, parts: Mapping[str, Path]) -> Source:
     unlabelled = [parts[role].name for role, listing in listings.items() if not listing.folders]
     listings = {role: listing for role, listing in listings.items() if listing.folders}
     notes = [f"`{name}` has no class folders, so it is passed over" for name in unlabelled]
+    for role, listing in listings.items():
+        notes += tell_passed_over(listing, parts[role].name)
     classes = {role: [(f.name, f) for f in listing.folders] for role, listing in listings.items()}
     *learned, last = classes
     known = {name for role in learned for name, _ in classes[role]}

@@ -141,9 +141,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def read(self, X: Any) -> tuple[list[NDArray[np.uint8]], dict[int, str]]:
         """Images that can be read, as pixels uint8 [px, px, 3] that other methods take, and by place in `X` what is
-        wrong with the others."""
+        wrong with the others. ValueError where this was made of features."""
         check_is_fitted(self)
-        assert self._preparation is not None, "features are not read"
+        if self._preparation is None:
+            raise ValueError("the classifier was made of features (precomputed), so it reads no images")
         good, errors = [], {}
         for place, image in enumerate(as_sequence(X)):
             try:

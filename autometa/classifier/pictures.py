@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ingestion import Preparation, decode_image, survey
 from ingestion.datasets import dataset_from_names
-from ingestion.formats import UNUSABLE
+from ingestion.formats import UNUSABLE, reason_of
 from ingestion.image_size import SAMPLE, sample_sizes, suit_sides
 from ingestion.loose_images import encode_image, encode_pixels, is_image
 
@@ -115,14 +115,15 @@ def read_image(image: Any, preparation: Preparation) -> Images:
     """One of `as_sequence` → uint8 [3, px, px]. ValueError names the file and what is wrong with it."""
     if isinstance(image, np.ndarray) and image.shape == (preparation.px, preparation.px, 3):
         return np.ascontiguousarray(np.moveaxis(image, -1, 0))  # nothing is left to prepare
-    name = str(image) if isinstance(image, (str, os.PathLike)) else "an image"
+    is_file = isinstance(image, (str, os.PathLike))
+    name = str(image) if is_file else "an image"
     try:
-        is_file = isinstance(image, (str, os.PathLike))
         return decode_image(Path(image).read_bytes() if is_file else _encode(image), preparation)
     except FileNotFoundError as error:
         raise ValueError(f"{name}: no such file") from error
     except UNUSABLE as error:
-        raise ValueError(f"{name}: not a usable image ({error})") from error
+        reason = reason_of(error, Path(image)) if is_file else str(error)
+        raise ValueError(f"{name}: not a usable image ({reason})") from error
 
 
 def read_in_chunks(images: Sequence[Any], preparation: Preparation, chunk: int) -> Iterator[Images]:

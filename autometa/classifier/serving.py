@@ -67,7 +67,7 @@ def limits_of(options: FitOptions) -> ServingLimits:
     """Those of the learner: on disk, the examples are beside it."""
     size = options.max_model_size
     of_learner = None if size is None else int(LEARNER_SHARE * size)
-    return ServingLimits(options.infer_limit, options.adapt_limit, of_learner)
+    return ServingLimits(options.infer_limit, options.adapt_limit, of_learner, LEARNER_SHARE)
 
 
 def settings_of(options: FitOptions) -> Settings:

@@ -93,7 +93,7 @@ def fit_folder(
     InputError or ConfigError names the folder or the option that is wrong, and the fix.
     """
     budget = TimeBudget.of(options.time_budget - spent_s)
-    with spread_over(options.ray, report) as machines:  # first: with a wrong address, nothing is touched
+    with spread_over(options.ray, report) as machines:
         folder = claim_folder(options.output, overwrite=options.overwrite)
         read = read_images(dataset, options, budget, report, on_progress)
         pool, held_out = read.pool, read.held_out
@@ -109,6 +109,8 @@ def fit_folder(
             figures |= _learn(pool, options, folder, learning, report, machines)
     classifier = FewShotClassifier(model, preset=options.wanted)
     seen = _open_networks(model, options, read, report)
+    if model is None:
+        clear_folder(folder)
     room = Room(options.max_model_size, folder_bytes(folder) if model else weight_bytes(seen))
     examples = Examples(pool, read.class_names, options.seed)
     classifier.fit_on(seen, *choose_examples(seen, examples, room, budget, report))
@@ -132,8 +134,8 @@ def _open_networks(model: Path | None, options: FitOptions, read: ReadImages, re
 
 
 def claim_folder(folder: Path, *, overwrite: bool) -> Path:
-    """The folder for the model, made. ConfigError where it holds other files, or an earlier model without
-    `overwrite`."""
+    """The folder for the model, made. What an earlier fit has left in it stays until `clear_folder`: nothing is lost
+    for bad input. ConfigError where it holds other files, or an earlier model without `overwrite`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         there = {path.name for path in folder.iterdir()}
@@ -141,17 +143,34 @@ def claim_folder(folder: Path, *, overwrite: bool) -> Path:
         raise ConfigError(
             f"--output {folder}: cannot be used ({error.strerror}); name another folder"
         ) from error
-    ours = RECORD in there or DESCRIPTION in there
-    if there and not ours:
+    holds_model = RECORD in there or DESCRIPTION in there
+    if there and not holds_model and not _has_only_begun(folder):
         raise ConfigError(f"--output {folder}: is not empty, and no model; name another folder")
-    if there and not overwrite:
+    if holds_model and not overwrite:
         raise ConfigError(f"--output {folder}: holds a model; add --overwrite, or name another folder")
-    for path in folder.iterdir():  # else the search would go on with what it finds
-        if path.name in OWN_FILES or path.suffix == ".safetensors":
-            path.unlink()
-        elif path.is_dir() and path.name.startswith(MEMBER):
-            shutil.rmtree(path)
     return folder.resolve()
+
+
+def clear_folder(folder: Path) -> None:
+    """Delete what an earlier fit has left: the search would go on with what it finds."""
+    for path in filter(_is_ours, folder.iterdir()):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _has_only_begun(folder: Path) -> bool:
+    """Whether a fit has left nothing here but the records of what it tried, as where weights were missing."""
+    paths = list(folder.iterdir())
+    return any(path.name in {JOURNAL, STAGES_FILE} for path in paths) and all(map(_is_ours, paths))
+
+
+def _is_ours(path: Path) -> bool:
+    if path.is_dir():
+        return path.name.startswith(MEMBER)
+    half_written = path.name.startswith(".") and path.name.rpartition(".")[2].isdigit()
+    return half_written or path.name in OWN_FILES or path.suffix == ".safetensors"
 
 
 def _is_enough(pool: ImagePool) -> bool:
@@ -191,8 +210,18 @@ def _learn(
     else:
         spread, trainers = machines.spread, machines.trainers
         system = Controller(
-            settings, test, limits, folder, report, start_s=0.0, spread=spread, trainers=trainers
+            settings,
+            test,
+            limits,
+            folder,
+            report,
+            start_s=0.0,
+            spread=spread,
+            trainers=trainers,
+            serving=limits_of(options),
         )
+        system.check()
+    clear_folder(folder)  # from here on, there will be a model
     system.bootstrap()
     try:
         told = system.run(pool).validation

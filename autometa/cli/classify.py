@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +88,7 @@ def classify(  # noqa: PLR0913, PLR0917 - one argument an option
         raise click.UsageError("--csv and --json exclude each other; give one of them")
     if support is None and (reject_below or transductive):
         raise click.UsageError("--reject-below and --transductive need --support")
-    files = find_images(images)
+    files, unread = find_images(images)
     classifier = _open(model, support, reject_below, transductive=transductive)
     answers = list(_answer(classifier, files))
     names = [str(name) for name in classifier.classes_]
@@ -100,39 +99,47 @@ def classify(  # noqa: PLR0913, PLR0917 - one argument an option
     else:
         for answer in answers:
             if not answer.error:
-                click.echo(f"{answer.image}: {answer.label} ({max(answer.probabilities):.0%})")
-    failed = [answer for answer in answers if answer.error]
-    for answer in failed:
-        click.echo(f"not classified: {answer.error}", err=True)
-    if failed:
+                click.echo(f"{answer.image}: {_tell(answer, names)}")
+    errors = [*(answer.error for answer in answers if answer.error), *unread]
+    for error in errors:
+        click.echo(f"not classified: {error}", err=True)
+    if errors:
         raise SystemExit(FAILED)
 
 
-def find_images(places: Sequence[Path]) -> list[Path]:
-    """The files that are named, and the images in folders that are named, sorted. BadInput where one is not there, or
-    a folder has none."""
-    from ingestion.folders import is_hidden, suffix_of  # noqa: PLC0415 - imports Pillow
-    from ingestion.formats import image_suffixes  # noqa: PLC0415
+def _tell(answer: Answer, names: Sequence[str]) -> str:
+    """The class with its probability. Probabilities are of the known classes, so they say nothing of an image that is
+    none of these."""
+    nearest, probability = max(zip(names, answer.probabilities, strict=True), key=lambda pair: pair[1])
+    return (
+        f"{answer.label} ({probability:.0%})"
+        if answer.label == nearest
+        else f"{answer.label} (nearest: {nearest})"
+    )
+
+
+def find_images(places: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """The files that are named, and the images in folders that are named, sorted, as `autometa fit` finds them; and a
+    line for whatever in these folders cannot be read. BadInput where one is not there, or a folder has none."""
+    from ingestion.folders import ClassWalk  # noqa: PLC0415 - imports Pillow
 
     found: list[Path] = []
+    unread: list[str] = []
     for place in places:
         if not place.exists():
             raise BadInput(f"IMAGES {place}: no such file or folder")
         if not place.is_dir():
             found.append(place)
             continue
-        inside: list[Path] = []
-        for folder, folders, names in os.walk(place):
-            folders[:] = [name for name in folders if not is_hidden(name)]
-            inside += [
-                Path(folder, name)
-                for name in names
-                if suffix_of(name) in image_suffixes() and not name.startswith(".")
-            ]
-        if not inside:
-            raise BadInput(f"IMAGES {place}: no image in this folder")
-        found += sorted(inside)
-    return found
+        walk = ClassWalk(place)
+        walk.read([("", place)])
+        lines = [f"{place}: {line}" for line in walk.tell_unread()]
+        files = walk.files()[0]
+        if not files:
+            why = f" ({'; '.join(lines)})" if lines else ""
+            raise BadInput(f"IMAGES {place}: no image in this folder{why}")
+        found, unread = found + files, unread + lines
+    return found, unread
 
 
 def _open(
@@ -143,6 +150,8 @@ def _open(
     from autometa.classifier import FewShotClassifier  # noqa: PLC0415
     from autometa.classifier.sources import RECORD  # noqa: PLC0415
     from ingestion import read_labelled  # noqa: PLC0415
+    from ingestion.sources import summarise  # noqa: PLC0415
+    from ingestion.survey import find_broken  # noqa: PLC0415
 
     is_preset = not Path(model).exists() and (model == "auto" or model in PRESETS)
     if not is_preset and not Path(model).is_dir():
@@ -152,11 +161,19 @@ def _open(
             raise click.UsageError(
                 f"MODEL {model}: remembers no classes; add --support DIR with a subfolder of images for each class"
             )
-        return FewShotClassifier.load(model)
+        loaded = FewShotClassifier.load(model)
+        if loaded.summary()["image_size"] is None:
+            raise BadInput(
+                f"MODEL {model}: was made of features, so it classifies no images; name another model"
+            )
+        return loaded
     labelled = read_labelled(support)
+    broken = find_broken(labelled)
+    lines = [f"set aside: {labelled.files[row]} ({reason})" for row, reason in broken.items()]
     if level() > QUIET:
-        for note in labelled.notes:
+        for note in summarise([*labelled.notes, *lines]):
             click.echo(f"--support: {note}", err=True)
+    labelled = labelled.without(broken)
     classifier = FewShotClassifier(
         None if is_preset else model,
         preset=model if is_preset else "auto",

@@ -13,12 +13,13 @@ from click.testing import CliRunner, Result
 from colours import COLOURS, picture, write_folder
 from pydantic import ByteSize
 
+from autometa.backbones import build
 from autometa.classifier import FewShotClassifier, reading
 from autometa.classifier.options import FitOptions
 from autometa.classifier.sources import trained_preparation
-from autometa.classifier.training import claim_folder, fit_folder
+from autometa.classifier.training import claim_folder, clear_folder, fit_folder
 from autometa.cli.main import cli
-from autometa.core.errors import ArtifactError, ConfigError
+from autometa.core.errors import ArtifactError, ConfigError, WeightsError
 from autometa.systems.fixed import FixedSystem
 from ingestion.decoding import Pace
 from ingestion.errors import InputError
@@ -193,7 +194,7 @@ def test_a_model_is_no_larger_than_asked(network: str, cache: None, tmp_path: Pa
     assert any("over --max-model-size" in line for line in lines), lines
     assert fitted.classifier.predict([picture("green", 9)]).tolist() == ["green"]
     impossible = FitOptions(output=tmp_path / "none", backbones=network, max_model_size=ByteSize(1000))
-    with pytest.raises(ConfigError, match=r"--max-model-size 750B: the cheapest candidate, one@64, takes"):
+    with pytest.raises(ConfigError, match=r"--max-model-size 1000B: the cheapest candidate, one@64, takes"):
         fit_folder(data, impossible, lines.append)
 
 
@@ -235,7 +236,10 @@ def test_what_is_overwritten_is_gone(network: str, cache: None, tmp_path: Path) 
     for name in ("learner.json", "journal.jsonl", "stages.json", "choices.json", "backbone-1.safetensors"):
         (folder / name).write_text("{}")
     (folder / "notes.txt").write_text("mine")
+    before = sorted(folder.iterdir())
     claim_folder(folder, overwrite=True)
+    assert sorted(folder.iterdir()) == before  # not before the new input is known to be sound
+    clear_folder(folder)
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
 
 
@@ -263,3 +267,126 @@ def test_an_interrupt_keeps_what_was_learned(
     assert given.exit_code == 0 and "interrupted: what was learned so far is saved" in given.output
     loaded = FewShotClassifier.load(tmp_path / "model")
     assert loaded.predict([picture("green", 9)]).tolist() == ["green"]
+
+
+@pytest.mark.medium
+def test_an_earlier_model_stays_until_the_new_input_is_sound(
+    model: Path, network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder of images, the weights and the limits are looked at before anything is deleted."""
+    before = {path.name: path.stat().st_mtime_ns for path in model.iterdir()}
+    many = tmp_path / "many"
+    for number, colour in enumerate(4 * tuple(COLOURS)):
+        for place in range(3):
+            file = many / f"class {number}" / f"{place}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(encode_pixels(picture(colour, 10 * number + place)))
+    common = ("-o", model, "--overwrite", "--time-budget", "30s", "--backbones", network)
+    for arguments, told in (
+        ((tmp_path / "phtos", *common), "does not exist"),
+        ((tmp_path / "data", *common, "--class-split", tmp_path / "no.json"), "no.json"),
+        ((tmp_path / "data", *common, "--max-model-size", "1kB"), "--max-model-size 1000B"),
+        ((many, *common, "--max-model-size", "1kB"), "--max-model-size 1000B"),
+        ((many, *common), "no weights of it"),
+    ):
+        if told == "no weights of it":
+            monkeypatch.setattr(build, "load_pretrained", lack_weights)
+        given = call("fit", *arguments)
+        assert given.exit_code in {1, 2} and told in given.output, given.output
+        assert {path.name: path.stat().st_mtime_ns for path in model.iterdir()} == before
+
+
+def lack_weights(*_: object) -> None:
+    raise WeightsError("no weights of it")
+
+
+@pytest.mark.medium
+def test_what_a_fit_without_weights_has_left_is_in_nobodys_way(
+    network: str, cache: None, tmp_path: Path
+) -> None:
+    data, folder = write_folder(tmp_path / "data", 3), tmp_path / "model"
+    folder.mkdir()
+    for name in ("journal.jsonl", "stages.json", "choices.json", ".learner.json.123"):
+        (folder / name).write_text("{}")
+    given = call("fit", data, "-o", folder, "--time-budget", "30s", "--backbones", network)
+    assert given.exit_code == 0, given.output
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "mine.safetensors").touch()  # not of a fit, as far as anyone can tell
+    with pytest.raises(ConfigError, match="is not empty, and no model"):
+        claim_folder(tmp_path / "weights", overwrite=True)
+    (folder / "notes.txt").touch()
+    (folder / "learner.json").unlink()
+    (folder / "classifier.json").unlink()
+    with pytest.raises(ConfigError, match="is not empty, and no model"):
+        claim_folder(folder, overwrite=True)
+
+
+@pytest.mark.medium
+def test_classify_finds_what_fit_finds_and_names_the_rest(model: Path, tmp_path: Path) -> None:
+    new, elsewhere = tmp_path / "new", tmp_path / "elsewhere"
+    for folder in (new, elsewhere):
+        folder.mkdir()
+    image = encode_pixels(picture("blue", 9))
+    for file in (new / "a.png", new / "nosuffix", elsewhere / "z.png"):
+        file.write_bytes(image)
+    (new / "link").symlink_to(elsewhere)
+    (new / ".hidden.png").write_bytes(image)
+    (new / "notes.txt").write_text("mine")
+    given = call("classify", model, new)
+    assert given.exit_code == 0 and given.stderr == "", given.stderr
+    names = [line.partition(": blue")[0] for line in given.stdout.splitlines()]
+    assert names == [str(new / name) for name in ("a.png", "link/z.png", "nosuffix")]
+    (new / "gone").symlink_to(tmp_path / "nowhere")
+    given = call("classify", model, new)
+    assert given.exit_code == 1 and f"not classified: {new}: 1 link leads nowhere: gone" in given.stderr
+
+
+@pytest.mark.medium
+def test_heic_is_named_with_what_to_install(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingestion.folders.image_suffixes", lambda: frozenset({".png"}))
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "IMG_1.HEIC").write_bytes(b"heic")
+    given = call("classify", model, tmp_path / "new")
+    assert given.exit_code == 2 and "pip install pillow-heif" in given.output
+    (tmp_path / "new" / "a.png").write_bytes(encode_pixels(picture("red", 9)))
+    given = call("classify", model, tmp_path / "new")
+    assert (
+        given.exit_code == 1 and "1 .heic file cannot be read here; pip install pillow-heif" in given.stderr
+    )
+    assert "a.png: red (" in given.stdout
+
+
+@pytest.mark.medium
+def test_none_of_these_has_no_probability_of_a_class(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    support = write_folder(tmp_path / "support", 4, ("red", "green"))
+    (tmp_path / "odd.png").write_bytes(encode_pixels(picture("red", 9)))
+    monkeypatch.setattr(
+        "autometa.classifier.estimator.replace_rejected", lambda labels, mask, label: np.array([label])
+    )
+    given = call("classify", model, "--support", support, "--reject-below", "0.5", tmp_path / "odd.png")
+    assert given.stdout == f"{tmp_path / 'odd.png'}: none of these (nearest: red)\n", given.output
+
+
+@pytest.mark.medium
+def test_a_broken_example_is_named_and_set_aside(model: Path, tmp_path: Path) -> None:
+    support = write_folder(tmp_path / "support", 2, ("red", "green"))
+    (support / "red" / "broken.png").write_text("no image")
+    (tmp_path / "new.png").write_bytes(encode_pixels(picture("red", 9)))
+    given = call("classify", model, "--support", support, tmp_path / "new.png")
+    assert given.exit_code == 0 and ": red (" in given.stdout, given.output
+    assert "broken.png (not an image that Pillow knows)" in given.stderr
+
+
+@pytest.mark.medium
+def test_a_classifier_of_features_says_that_it_classifies_no_images(tmp_path: Path) -> None:
+    made = FewShotClassifier(encoder="precomputed").fit(np.eye(4), ["a", "a", "b", "b"])
+    made.save(tmp_path / "model")
+    (tmp_path / "new.png").write_bytes(encode_pixels(picture("red", 9)))
+    given = call("classify", tmp_path / "model", tmp_path / "new.png")
+    assert given.exit_code == 2 and "was made of features, so it classifies no images" in given.output
+    with pytest.raises(ValueError, match="made of features"):
+        made.read([tmp_path / "new.png"])

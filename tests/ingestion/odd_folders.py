@@ -65,6 +65,14 @@ def disjoint_parts(root: Path) -> None:
     fill(root / "test", "fg", 3)
 
 
+def parts_with_more_beside(root: Path) -> None:
+    disjoint_parts(root)
+    put(root, class_image(5, 5), "cover.png")
+    put(root / "test", class_image(5, 6), "loose.png")
+    fill(root / "test", [".trash"], 3)
+    fill(root, [".cache"], 3)
+
+
 def val_is_held_out_of_train(root: Path) -> None:
     fill(root / "train", "abc", 3)
     fill(root / "val", "abc", 1, first=3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from odd_folders import put
@@ -58,6 +59,10 @@ def unclear_columns(root: Path) -> None:
 
 def beside_the_table(root: Path) -> None:
     table(root, STRICT, INFO, images=".")
+
+
+def named_with_their_folder(root: Path) -> None:
+    table(root, re.sub(r"^(?=\d)", "images/", STRICT, flags=re.MULTILINE), INFO)
 
 
 def other_case(root: Path) -> None:

@@ -36,6 +36,17 @@ ROWS = (
         ),
     ),
     Row(
+        folders.parts_with_more_beside,
+        "set-train/a set-train/b set-train/c set-val/d set-val/e set-test/f set-test/g",
+        21,
+        (
+            "1 image beside the class folders passed over",
+            "1 image beside the class folders of `test` passed over",
+            "hidden folders passed over: test/.trash",
+            "hidden folders passed over: .cache",
+        ),
+    ),
+    Row(
         folders.val_is_held_out_of_train,
         "set-train/a set-train/b set-train/c set-test/f set-test/g",
         18,
@@ -99,6 +110,7 @@ ROWS = (
     Row(tables.no_info, "x y", 6, ("from column `FILE_NAME`, classes from `CATEGORY`",)),
     Row(tables.no_header, "x y", 6, ("from column `1`, classes from `2`",)),
     Row(tables.unclear_columns, error="(id, one, two) are file name and class is not clear; write info.json"),
+    Row(tables.named_with_their_folder, "x y", 6),
     Row(tables.beside_the_table, "x y", 6, ("6 images lie beside labels.csv",)),
     Row(tables.other_case, "x y", 6, ("1 file name is spelled otherwise in labels.csv: 0.PNG is 0.png",)),
     Row(
