@@ -120,7 +120,7 @@ def _exit_status(budget: Budget) -> int:
 
 
 def _check_dataset(dataset: Path | None) -> Path:
-    """The dataset. ConfigError where there is none."""
+    """The dataset. ConfigError where there is none, InputError where it holds none: before an earlier grid goes."""
     if dataset is None:
         raise ConfigError(
             "DATASET: none is named; name a folder of class folders (only --measure-profile needs none)"
@@ -129,6 +129,9 @@ def _check_dataset(dataset: Path | None) -> Path:
         raise ConfigError(
             f"DATASET {dataset}: there is no such file or folder; name a folder of class folders"
         )
+    from ingestion import read_source  # noqa: PLC0415 - imports Pillow
+
+    read_source(dataset)
     return dataset
 
 

@@ -29,6 +29,14 @@ def call(dataset: Path, *arguments: str) -> Result:
     return CliRunner().invoke(cli, ["tune-budget", str(dataset), *GRID, *arguments])
 
 
+@pytest.fixture(autouse=True)
+def dataset(tmp_path: Path) -> None:
+    """The temporary folder looks like a dataset; its images are never read."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").touch()
+
+
 @pytest.fixture
 def fits(monkeypatch: pytest.MonkeyPatch) -> set[float]:
     """The time budgets that fit, of runs that are made up."""
@@ -119,6 +127,17 @@ def test_bad_arguments_are_one_line(tmp_path: Path, arguments: list[str], told: 
     result = call(tmp_path, *arguments)
     assert result.exit_code == 2 and told in result.output
     assert len(result.output.strip().splitlines()) == 1
+
+
+def test_a_grid_stays_where_a_new_one_cannot_begin(tmp_path: Path, fits: set[float]) -> None:
+    out = tmp_path / "out"
+    assert call(tmp_path, "-o", str(out)).exit_code == 0
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    result = call(empty, "-o", str(out), "--overwrite")
+    assert result.exit_code == 2 and f"dataset folder {empty}: holds neither" in result.output
+    assert (out / "budget.json").exists()
+    assert call(tmp_path, "-o", str(out), "--overwrite").exit_code == 0
 
 
 def test_a_dataset_that_is_not_there(tmp_path: Path) -> None:
