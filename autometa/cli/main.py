@@ -95,7 +95,7 @@ def summarise(place: str) -> str:
     cls=LazyGroup,
     context_settings=CONTEXT,
     epilog="\b\nExit status: 0 done; 1 the run failed or a problem was found; 2 bad arguments or bad input (one\n"
-    "line on stderr, with the fix); 130 interrupted.\n\n"
+    "line on stderr, with the fix); 3 no budget fits (tune-budget); 130 interrupted.\n\n"
     + examples(
         "autometa run --dataset photos --time-budget 10m --memory-budget 4GB",
         "autometa doctor",

@@ -69,7 +69,7 @@ def tune_budget(dataset: Path | None, config: Path | None, as_json: bool, **give
     """Try budgets of time, memory and processors on a dataset, and tell what each buys.
 
     Every point of the grid is a run like `autometa run`, the largest first. Runs of autometa itself take over what
-    larger ones have computed and are charged what it took, so that nothing is embedded or trained twice.
+    larger ones have computed and are charged what it took, so that less is embedded and trained twice.
     The output folder gets budget.json, budget.html and recommended.yaml, a file for `autometa run --config`.
 
     With `--profile`, they also have what the budgets are expected to buy on other machines: predictions, from this

@@ -179,7 +179,7 @@ def relative_weight(view: View, accuracies: Mapping[View, float]) -> float:
 
 def predict_accuracy(view: View, accuracies: Mapping[View, float]) -> float:
     """The accuracy of a view alone, from those of others: their mean, and half of what views with its network and
-    with its size are better than that; half of `FINER_GAIN` for each doubling of the size that none had."""
+    with its size are better than that; `FINER_GAIN` for each doubling of the size beyond the finest of them."""
     mean = predicted = sum(accuracies.values()) / len(accuracies)
     alike: list[Callable[[View], bool]] = [
         lambda other: (other.backbone, other.variant) == (view.backbone, view.variant),

@@ -1,4 +1,4 @@
-"""Files of tensors on disks that are full."""
+"""Files of tensors: on disks that are full, and for whom."""
 
 from __future__ import annotations
 
@@ -22,3 +22,9 @@ def test_a_full_disk_is_an_error_of_the_system_and_leaves_no_half_file(
     with pytest.raises(OSError, match=r"weights.*No space left"):
         files.save_tensors(tmp_path, "weights", {"a": torch.zeros(2)})
     assert not list(tmp_path.iterdir())
+
+
+def test_who_may_read_a_file_of_tensors_is_for_the_umask_to_say(tmp_path: Path) -> None:
+    (tmp_path / "text").touch()
+    file = tmp_path / files.save_tensors(tmp_path, "weights", {"a": torch.zeros(2)})
+    assert file.stat().st_mode == (tmp_path / "text").stat().st_mode
