@@ -249,7 +249,7 @@ def score_table(overall: Group, datasets: Sequence[Group]) -> Table:
         table.add_row(
             escape(group.name),
             f"{100 * group.mean:.1f}",
-            f"± {100 * group.ci95:.1f}",
+            f"± {100 * group.ci95:.1f}" if group.tasks > 1 else "–",
             str(group.tasks),
             str(group.missing),
             style="bold" if group is overall else "",

@@ -26,7 +26,7 @@ def write_plots(results: Sequence[Result], folder: Path, ours: str) -> list[Path
         title = f"{dataset}: normalised accuracy, %, seeds {', '.join(map(str, seeds))}"
         draw(curves, names, ours, title).savefig(files[-1])
     pairs, curves = rank_curves(of_budgets)
-    if pairs:
+    if pairs and curves:
         files.append(folder / "rank.png")
         title = f"average rank over the same {pairs} pairs of dataset and seed, 1 is best"
         draw(curves, names, ours, title, downwards=True).savefig(files[-1])

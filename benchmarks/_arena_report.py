@@ -25,7 +25,12 @@ def rows(results: Sequence[Result]) -> list[Row]:
             runs = {name: [r for (r,) in of.of(name, dataset=dataset)] for name in of.bundles}
             found = {name: estimate(mine) for name, mine in runs.items() if mine}
             for name, own in found.items():
-                others = [other.mean for rival, other in found.items() if rival != name]
+                seeds = {r.seed for r in runs[name]}
+                others = [
+                    other.mean
+                    for rival, other in found.items()
+                    if rival != name and {r.seed for r in runs[rival]} == seeds
+                ]
                 more: dict[str, Any] = {"ci95": own.ci95, "worst_seed": own.worst_seed}
                 if own.seed_sd is not None:
                     more["seed_sd"] = own.seed_sd

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ingestion.labelled import read_labelled
     from ingestion.pixels import decode_image
     from ingestion.preparation import Preparation
+    from ingestion.prepare import check_inputs
     from ingestion.program import run
     from ingestion.result import IngestionResult
     from ingestion.settings import Event, IngestionSettings
@@ -23,6 +24,7 @@ __all__ = [
     "InputError",
     "Preparation",
     "SubmissionError",
+    "check_inputs",
     "decode_image",
     "read_labelled",
     "read_source",
@@ -34,6 +36,7 @@ _HOMES = {
     "IngestionSettings": "settings",
     "IngestionResult": "result",
     "Preparation": "preparation",
+    "check_inputs": "prepare",
     "decode_image": "pixels",
     "read_labelled": "labelled",
     "read_source": "sources",

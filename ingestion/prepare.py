@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -89,34 +90,46 @@ class Prepared:
         return self.images[part.name].images, part.rows[rows]
 
 
+@dataclass(frozen=True)
+class _Inputs:
+    """What a run is given, before any image is decoded."""
+
+    bundle: Path
+    config: SubmissionConfig
+    drawn: DrawnSource | None
+    class_split: ClassSplit | None
+    source: Source
+
+    def draw(self, settings: IngestionSettings, source: Source) -> tuple[Split, list[TaskDraw]]:
+        """The split and the tasks of `source`. InputError where it has too few images or classes."""
+        return _draw(settings, source) if self.drawn is None else self.drawn.draw(source)
+
+
+def check_inputs(settings: IngestionSettings) -> None:
+    """Check every input but the content of the images, without running anything. InputError names the one that is
+    wrong."""
+    with tempfile.TemporaryDirectory() as scratch:
+        inputs = _find_inputs(settings, Path(scratch))
+        inputs.draw(settings, inputs.source)
+
+
 def prepare(settings: IngestionSettings, scratch: Path, on_event: OnEvent) -> Prepared:
     """Read and check every input. InputError names the one that is wrong."""
     user_cache_dir()  # weights are looked for there, too
-    if settings.output_dir.resolve().is_relative_to(settings.input_data_dir.resolve()):
-        raise InputError(
-            f"output folder {settings.output_dir}: lies inside the dataset {settings.input_data_dir}, "
-            "whose next run would read it; name another folder with --output"
-        )
-    bundle = open_bundle(settings.submission, scratch)
-    config = read_config(bundle)
-    check_model(bundle)
-    drawn = read_drawn_tasks(settings.input_data_dir)
-    class_split = None if settings.class_split is None else read_class_split(settings.class_split)
-    source = _find_source(settings, config, drawn, class_split)
-    px = _image_size(source, settings, on_event)
-    source = choose_preparations(source, px, settings.image_shape)
+    inputs = _find_inputs(settings, scratch)
+    px = _image_size(inputs.source, settings, on_event)
+    source = choose_preparations(inputs.source, px, settings.image_shape)
     for line in summarise(source.notes):
         on_event(Event("note", line))
     settings = settings.model_copy(update={"image_size": px})
-    draw = partial(_draw, settings) if drawn is None else drawn.draw
-    decoded = decode_source(source, settings, draw, scratch, on_event)
+    decoded = decode_source(source, settings, partial(inputs.draw, settings), scratch, on_event)
     split = decoded.split
     for line in _told_of_split(split, settings):
         on_event(Event("note", line))
-    train, valid = _validation(split, config, settings.seed, on_event)
+    train, valid = _validation(split, inputs.config, settings.seed, on_event)
     return Prepared(
-        bundle=bundle,
-        config=config,
+        bundle=inputs.bundle,
+        config=inputs.config,
         images=decoded.images,
         split=split,
         train=train,
@@ -128,9 +141,23 @@ def prepare(settings: IngestionSettings, scratch: Path, on_event: OnEvent) -> Pr
         and wants_standby(settings.time_budget_s, settings.memory_budget_bytes),
         isolated=settings.isolate_tasks,
         decode_s=decoded.seconds,
-        drawn_before=drawn is not None,
-        class_split=class_split,
+        drawn_before=inputs.drawn is not None,
+        class_split=inputs.class_split,
     )
+
+
+def _find_inputs(settings: IngestionSettings, scratch: Path) -> _Inputs:
+    if settings.output_dir.resolve().is_relative_to(settings.input_data_dir.resolve()):
+        raise InputError(
+            f"output folder {settings.output_dir}: lies inside the dataset {settings.input_data_dir}, "
+            "whose next run would read it; name another folder with --output"
+        )
+    bundle = open_bundle(settings.submission, scratch)
+    config = read_config(bundle)
+    check_model(bundle)
+    drawn = read_drawn_tasks(settings.input_data_dir)
+    class_split = None if settings.class_split is None else read_class_split(settings.class_split)
+    return _Inputs(bundle, config, drawn, class_split, _find_source(settings, config, drawn, class_split))
 
 
 def _find_source(

@@ -69,7 +69,8 @@ def _table(summary: ScoreSummary) -> str:
 
 
 def _row(name: str, group: GroupScore, width: int) -> str:
-    return f"{name:{width}}  {group.tasks:5}  {group.missing:9}  {group.mean:.3f} ± {group.ci95:.3f}"
+    interval = f" ± {group.ci95:.3f}" if group.tasks > 1 else ""
+    return f"{name:{width}}  {group.tasks:5}  {group.missing:9}  {group.mean:.3f}{interval}"
 
 
 if __name__ == "__main__":

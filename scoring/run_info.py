@@ -4,7 +4,6 @@ All files are optional and have no effect on scores: a missing or malformed one 
 """
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from scoring.text import display, one_line
 
 _MAX_BYTES = 8 * 2**20
 _MAX_ITEMS = 10_000
+_LARGEST = 1e18
 _FACTS = ("submission", "protocol", "seed", "sandbox", "confinement")
 _FACT_LENGTH = 600
 
@@ -163,11 +163,12 @@ def _words(value: object, depth: int = 4) -> str:
 
 
 def _number(value: object) -> float | None:
-    """Return a finite number ≥ 0, or None. Text is accepted too, since YAML 1.1 reads 1e-05 as text."""
+    """Return a number from 0 to 1e18, of which many can be added, or None. Text is accepted too, since YAML 1.1 reads
+    1e-05 as text."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         number = float(value)
     except (ValueError, OverflowError):
         return None
-    return number if math.isfinite(number) and number >= 0 else None
+    return number if 0 <= number <= _LARGEST else None

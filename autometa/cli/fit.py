@@ -51,9 +51,9 @@ def fit(dataset: Path, config: Path | None, as_json: bool, **given: Any) -> None
     """Learn from a folder of images within a time and memory budget.
 
     DATASET has a subfolder of images for each class, from two classes on. The model remembers them and can be given
-    other classes later. It learns from all classes, with as many images of each as time and memory allow. The accuracy
-    that is told comes from classes that were held out. With --class-split, only classes of meta-train are learned from
-    and remembered.
+    other classes later. It learns from all classes, with as many images of each as time and memory allow. The
+    accuracy that is told comes from classes that were held out. With --class-split, only classes of meta-train are
+    learned from and remembered.
     """
     options = merge_options(FitOptions, config, given)
     console = make_console(stderr=as_json)

@@ -120,7 +120,7 @@ def _exit_status(budget: Budget) -> int:
 
 
 def _check_dataset(dataset: Path | None) -> Path:
-    """The dataset. ConfigError where there is none, InputError where it holds none: before an earlier grid goes."""
+    """The dataset. ConfigError where there is none."""
     if dataset is None:
         raise ConfigError(
             "DATASET: none is named; name a folder of class folders (only --measure-profile needs none)"
@@ -129,9 +129,6 @@ def _check_dataset(dataset: Path | None) -> Path:
         raise ConfigError(
             f"DATASET {dataset}: there is no such file or folder; name a folder of class folders"
         )
-    from ingestion import read_source  # noqa: PLC0415 - imports Pillow
-
-    read_source(dataset)
     return dataset
 
 
@@ -203,9 +200,10 @@ def _run(
 
     name = f"{dataset.resolve().name}-budget-{time.strftime('%Y%m%d-%H%M%S')}"
     store = Store(options.output or Path("output") / name)
+    runner = Runner(dataset, options, start_s, store.shared, partial(_show_event, display, level()))
+    runner.check(plan.places, store.folder)
     identity = Identity.of(dataset, options)
     with store.claim(identity, resume=options.resume, overwrite=options.overwrite):
-        runner = Runner(dataset, options, start_s, store.shared, partial(_show_event, display, level()))
         tuning = Tuning(dataset, options, plan, runner, store, count_cores(), display.line)
         with display.live():
             budget = tuning.run()

@@ -130,7 +130,9 @@ def write_tensors(file: Path, tensors: Tensors) -> None:
     }
     with replacing(file) as partial:
         partial.touch()
-        mode = partial.stat().st_mode  # by the user's umask; safetensors 0.8 lets nobody else read what it writes
+        mode = (
+            partial.stat().st_mode
+        )  # by the user's umask; safetensors 0.8 lets nobody else read what it writes
         try:
             save_file(copies, partial, metadata={CHECKSUM: _checksum_of_tensors(copies)})
         except SafetensorError as error:  # a full disk, as a rule

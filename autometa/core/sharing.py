@@ -90,9 +90,10 @@ def read_charge_before_test(folder: Path) -> float:
 def _read(file: Path) -> float:
     """0 where there is no number, such as in a file that a full disk has left empty."""
     try:
-        return float(file.read_text(encoding="ascii"))
+        number = float(file.read_text(encoding="ascii"))
     except (FileNotFoundError, ValueError):
         return 0.0
+    return number if math.isfinite(number) else 0.0
 
 
 def read_peak(folder: Path) -> int | None:

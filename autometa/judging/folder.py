@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from autometa.core.claims import claim_folder
+from autometa.core.fingerprints import fingerprint
 from autometa.core.journals import write_whole
 from autometa.core.options import RunOptions
 from autometa.core.settings import show_value
 from autometa.judging.ledger import Identity, Ledger
 from autometa.judging.options import OWN, JudgeOptions
-from autometa.judging.travel import fingerprint
 from ingestion.disk import remove
 
 if TYPE_CHECKING:

@@ -13,12 +13,13 @@ from pathlib import Path
 
 from autometa import __version__
 from autometa.core.errors import ConfigError
+from autometa.core.fingerprints import fingerprint
 from autometa.judging.images import fill_cache
 from autometa.judging.ledger import Row
 from autometa.judging.options import JudgeOptions
 from autometa.judging.runs import RunPlayer, run_folder
 from autometa.judging.submissions import Unit
-from autometa.judging.travel import fingerprint, pack, unpack
+from autometa.judging.travel import pack, unpack
 from ingestion.disk import remove
 
 DECODED, LOCK = "decoded", "lock"

@@ -87,10 +87,7 @@ class Ledger:
         """Cut off what a kill has left half written. ConfigError where whole lines follow a damaged one: no run that
         is done is lost without a word."""
         if (number := damaged_inside(self.file)) is not None:
-            raise ConfigError(
-                f"{self.file}, line {number}: damaged; delete the line, so that its run is repeated, or add "
-                "--overwrite"
-            )
+            raise self._damage(number)
         self.cut_bytes += cut_damaged_end(self.file)
 
     def identity(self) -> Identity | None:
@@ -130,6 +127,14 @@ class Ledger:
         try:
             return model.model_validate(parse(line))
         except ValidationError as error:
-            raise ConfigError(
-                f"{self.file}, line {number}: damaged, or of another version; delete the line, or add --overwrite"
-            ) from error
+            raise self._damage(number) from error
+
+    def _damage(self, number: int) -> ConfigError:
+        fix = (
+            "restore it, since it tells what all runs have in common"
+            if number == 1
+            else "delete the line, so that its run is repeated"
+        )
+        return ConfigError(
+            f"{self.file}, line {number}: damaged, or of another version; {fix}, or add --overwrite"
+        )

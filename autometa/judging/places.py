@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from autometa.core.budget import MemoryBudget
+from autometa.core.fingerprints import fingerprint
 from autometa.judging.executor import RunExecutor, in_threads
 from autometa.judging.options import JudgeOptions
 from autometa.judging.runs import RunPlayer
@@ -64,7 +65,6 @@ class OnCluster:
         """Runs on these machines, which decode the images before their first one."""
         from autometa.judging.cluster import Cluster, new_token  # noqa: PLC0415 - slow to import
         from autometa.judging.guest import Job  # noqa: PLC0415
-        from autometa.judging.travel import fingerprint  # noqa: PLC0415
 
         job = Job(
             new_token(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from autometa.bundles.errors import BundleError
 from autometa.bundles.shipped import find_bundle
 from autometa.core.errors import ConfigError
+from autometa.core.fingerprints import digest
 
 
 @dataclass(frozen=True)
@@ -61,17 +61,3 @@ def find_submissions(names: Sequence[str]) -> list[Submission]:
             )
         found[made.name] = made
     return list(found.values())
-
-
-def digest(path: Path) -> str:
-    """A digest of the names and contents of the files of a bundle; what Python compiles beside them is left out."""
-    whole = hashlib.blake2b(digest_size=8)
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    for file in files:
-        if "__pycache__" in file.parts:
-            continue
-        if file != path:
-            whole.update(str(file.relative_to(path)).encode(errors="surrogateescape") + b"\0")
-        with file.open("rb") as stream:
-            whole.update(hashlib.file_digest(stream, "sha256").digest())
-    return whole.hexdigest()

@@ -20,7 +20,7 @@ def table_rows(verdict: Verdict) -> list[tuple[str, ...]]:
             str(each.rank),
             each.submission,
             f"{each.accuracy:.1f}",
-            f"± {each.ci95:.1f}",
+            _show_width(each),
             "" if each.seed_sd is None else f"± {each.seed_sd:.1f}",
             show_gap(each),
             f"{each.unanswered} of {each.tasks}" if each.unanswered else "0",
@@ -30,6 +30,11 @@ def table_rows(verdict: Verdict) -> list[tuple[str, ...]]:
         )
         for each in verdict.standings
     ]
+
+
+def _show_width(standing: Standing) -> str:
+    """The interval of its accuracy; one task has none."""
+    return f"± {standing.ci95:.1f}" if standing.tasks > 1 else "(one task)"
 
 
 def show_gap(standing: Standing) -> str:
@@ -47,7 +52,7 @@ def tell(verdict: Verdict) -> list[str]:
     if verdict.scored and len(verdict.standings) > 1:
         level = [each.submission for each in verdict.standings[1:] if is_level(each)]
         besides = f"; not told from it by these tasks: {join(level)}" if level else ""
-        lines.append(f"best: {best.submission}, {best.accuracy:.1f} ± {best.ci95:.1f} %{besides}")
+        lines.append(f"best: {best.submission}, {best.accuracy:.1f} {_show_width(best)} %{besides}")
     lines += [
         f"failed, counts as chance: {each.submission}, seed {run.seed}: {run.reason}"
         for each in verdict.standings

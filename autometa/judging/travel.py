@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import zipfile
 from pathlib import Path
@@ -24,17 +23,3 @@ def unpack(content: bytes, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         archive.extractall(folder)
-
-
-def fingerprint(folder: Path) -> str:
-    """A digest of the names and sizes of all files of a folder but hidden ones, to know a copy of it elsewhere, or
-    later; "" where there is no folder."""
-    if not folder.is_dir():
-        return ""
-    whole = hashlib.blake2b(digest_size=8)
-    for file in sorted(folder.rglob("*")):
-        if not file.name.startswith(".") and file.is_file():
-            whole.update(
-                f"{file.relative_to(folder)}\0{file.stat().st_size}\n".encode(errors="surrogateescape")
-            )
-    return whole.hexdigest()

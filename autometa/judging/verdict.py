@@ -75,9 +75,11 @@ class Verdict(BaseModel):
 def decide(
     identity: Identity, names: Sequence[str], seeds: Sequence[int], rows: Mapping[Key, Row], usual_tasks: int
 ) -> Verdict:
-    """The verdict on these submissions. `usual_tasks`: of a seed for which no run was scored. ConfigError if runs of
-    a seed had different tasks."""
-    counts = {seed: count_tasks([rows[name, seed] for name in names], usual_tasks) for seed in seeds}
+    """The verdict on these submissions. A seed for which no run was scored has as many tasks as the others, or
+    `usual_tasks` where no run was scored at all. ConfigError if runs of a seed had different tasks."""
+    known = {seed: count_tasks([rows[name, seed] for name in names]) for seed in seeds}
+    usual = max(filter(None, known.values()), default=usual_tasks)
+    counts = {seed: usual if count is None else count for seed, count in known.items()}
     scores = {name: [per_task(rows[name, seed], counts[seed]) for seed in seeds] for name in names}
     pooled = {name: np.concatenate(parts) for name, parts in scores.items()}
     means = np.array([pooled[name].mean() for name in names]).round(9)
@@ -97,8 +99,8 @@ def decide(
     )
 
 
-def count_tasks(rows: Sequence[Row], usual: int) -> int:
-    """The number of tasks of a seed. ConfigError if runs had different tasks."""
+def count_tasks(rows: Sequence[Row]) -> int | None:
+    """The number of tasks of a seed; None where no run was scored. ConfigError if runs had different tasks."""
     scored = [row for row in rows if row.status == "ok"]
     kinds = Counter((row.drawn, len(row.accuracies)) for row in scored)
     if len(kinds) > 1:
@@ -108,7 +110,7 @@ def count_tasks(rows: Sequence[Row], usual: int) -> int:
             f"{other.submission}, seed {other.seed}: its tasks were not those of the others, so the dataset has "
             "changed in between; judge again with --overwrite"
         )
-    return next(iter(kinds))[1] if kinds else usual
+    return next(iter(kinds))[1] if kinds else None
 
 
 def per_task(row: Row, tasks: int) -> Scores:

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from autometa.core.errors import ConfigError
@@ -15,6 +16,8 @@ from autometa.papers.paper_data import PaperData
 from autometa.papers.recipes import Achieved, PaperRecipe, Published
 
 RESULT, IDENTITY = "result.json", "reproduction.json"
+CHUNK = 1024
+"""Images of a digest at a time: they may lie in a file."""
 
 
 class Result(BaseModel):
@@ -72,6 +75,16 @@ class Result(BaseModel):
         return [*lines, f"difference: {self.difference:+.2f} points, {meet}"]
 
 
+def _digest(data: PaperData) -> str:
+    """Of the images and of who learns from which."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in (data.pool.labels, data.train, data.validation, data.test):
+        digest.update(part.tobytes())
+    for start in range(0, len(data.pool.images), CHUNK):
+        digest.update(np.ascontiguousarray(data.pool.images[start : start + CHUNK]).data)
+    return digest.hexdigest()
+
+
 class Identity(BaseModel):
     """Which training a folder holds: its recipe and its seed, what its steps are, and a digest of its data. The
     number of test tasks may differ from one evaluation to the next."""
@@ -88,11 +101,8 @@ class Identity(BaseModel):
     @classmethod
     def of(cls, name: str, recipe: PaperRecipe, data: PaperData, *, seed: int, steps: int) -> Identity:
         """Of a training that is about to begin or to go on."""
-        digest = hashlib.blake2b(digest_size=8)
-        for part in (data.pool.labels, data.train, data.validation, data.test):
-            digest.update(part.tobytes())
         content = hashlib.blake2b(recipe.learning.model_dump_json().encode(), digest_size=8).hexdigest()
-        return cls(recipe=name, content=content, seed=seed, steps=steps, data=digest.hexdigest())
+        return cls(recipe=name, content=content, seed=seed, steps=steps, data=_digest(data))
 
     def check(self, folder: Path) -> None:
         """Write it down; where a folder holds a training already, ConfigError unless it is this one."""

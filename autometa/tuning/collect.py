@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,17 @@ from autometa.core.sharing import (
     read_charge_before_test,
     read_peak,
 )
-from autometa.planning.choice_log import CHOICES_FILE, Choices
-from autometa.planning.stage_log import STAGES_FILE, StageTimes
-from autometa.tuning.grid import Place
+from autometa.planning.choice_log import CHOICES_FILE
+from autometa.planning.stage_log import STAGES_FILE
+from autometa.tuning.grid import Place, shares_work
 from autometa.tuning.point import Point, Status
 from ingestion import IngestionResult
 from ingestion.meta_test import MEMORY_FILE
 from ingestion.outputs import IDENTITY_FILE, RECORD_FILE
 from ingestion.resume import RunIdentity
 from scoring import ScoreSummary
+from scoring.choices import read_choices
+from scoring.stage_times import read_stage_times
 
 MAIN_METRIC = "normalized_accuracy"
 OWN_FILES = (CHARGE_FILE, BEFORE_FILE, PEAK_FILE, STAGES_FILE, CHOICES_FILE, "journal.jsonl")
@@ -40,8 +43,8 @@ def collect_point(place: Place, result: IngestionResult, summary: ScoreSummary |
     """What came of a run; `summary` None: there was nothing to score."""
     folder = result.output_dir
     model = folder / "model"
-    charged_s = read_charge(model)
-    measured, predicted = _read_stages(folder, result, model)
+    shared = _Shared.of(model) if shares_work(place.submission) else _Shared()
+    measured, predicted = _read_stages(folder, result, shared)
     status, reason = _judge(place, result, measured["total"])
     if summary is None and status == "ok":
         status, reason = "failed", "ingestion worked, scoring did not"
@@ -49,23 +52,24 @@ def collect_point(place: Place, result: IngestionResult, summary: ScoreSummary |
     if summary is not None:
         found = {
             "score": 100 * summary.overall.mean,
-            "ci95": 100 * summary.overall.ci95,
+            "ci95": 100 * summary.overall.ci95 if summary.overall.tasks > 1 else None,
             "score_per_task": _task_scores(summary.output_dir),
         }
-    choices = _read_choices(folder)
+    choices, _ = read_choices(folder, None)  # what is wrong with a file is a note of scoring
+    served, members = (choices.served, choices.members) if choices else ((), ())
     return Point(
         **place.model_dump(),
         status=status,
         reason=reason,
         seconds=measured,
-        charged_s=charged_s,
+        charged_s=shared.charged_s,
         predicted_s=predicted,
-        first_learner_s=choices.served[0].seconds if choices.served else None,
-        peak_bytes=_read_peak_bytes(folder, model),
+        first_learner_s=served[0].seconds if served else None,
+        peak_bytes=_read_peak_bytes(folder, shared),
         gpu_peak_bytes=_read_gpu_peak(folder),
         model_bytes=_count_model_bytes(model),
         tasks=_hash_tasks(folder),
-        chosen=[member.name for member in choices.members if member.kind != "mode"],
+        chosen=[member.name for member in members if member.kind != "mode"],
         **found,
     )
 
@@ -94,36 +98,40 @@ def is_short(reason: str) -> bool:
     return any(sign in reason for sign in SHORT)
 
 
+@dataclass(frozen=True)
+class _Shared:
+    """What a run took over from others: seconds that it was charged, those of them before meta-test, and the memory
+    that the work took. Only of autometa's own submission: another one may write what it likes."""
+
+    charged_s: float = 0.0
+    before_s: float = 0.0
+    peak_bytes: int | None = None
+
+    @classmethod
+    def of(cls, model: Path) -> _Shared:
+        """As its processes wrote it down in the folder of the learner."""
+        return cls(read_charge(model), read_charge_before_test(model), read_peak(model))
+
+
 def _read_stages(
-    folder: Path, result: IngestionResult, model: Path
+    folder: Path, result: IngestionResult, shared: _Shared
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Seconds measured and predicted by stage, as of a run alone: the phases of ingestion with what their processes
     were charged, the stages of the submission, and `total`."""
-    charged_s, before_s = read_charge(model), read_charge_before_test(model)
     measured = {name: round(seconds, 3) for name, seconds in result.seconds.items()}
     for name, more_s in (
-        ("meta_train", before_s),
-        ("meta_test", charged_s - before_s),
-        ("total", charged_s),
+        ("meta_train", shared.before_s),
+        ("meta_test", shared.charged_s - shared.before_s),
+        ("total", shared.charged_s),
     ):
         measured[name] = round(measured.get(name, 0.0) + more_s, 3)
     predicted = {}
-    for stage in _read_stage_times(folder):
+    for stage in read_stage_times(folder, None)[0]:
         if stage.actual_s is not None and stage.stage not in measured:
             measured[stage.stage] = stage.actual_s
         if stage.predicted_s is not None:
             predicted[stage.stage] = stage.predicted_s
     return measured, predicted
-
-
-def _read_stage_times(folder: Path) -> Any:
-    file = folder / STAGES_FILE
-    return StageTimes.model_validate_json(file.read_text("utf-8")).root if file.exists() else []
-
-
-def _read_choices(folder: Path) -> Choices:
-    file = folder / CHOICES_FILE
-    return Choices.model_validate_json(file.read_text("utf-8")) if file.exists() else Choices()
 
 
 def _hash_tasks(folder: Path) -> str:
@@ -145,11 +153,10 @@ def _task_scores(folder: Path) -> list[float]:
     return [round(100 * row["metrics"][MAIN_METRIC], 4) for row in rows]
 
 
-def _read_peak_bytes(folder: Path, model: Path) -> int | None:
+def _read_peak_bytes(folder: Path, shared: _Shared) -> int | None:
     """The most memory of all phases, with what was taken over from other runs."""
     phases = _read_object(folder / MEMORY_FILE)
-    shared = read_peak(model)
-    peaks = [int(each) for each in phases.values()] + ([shared] if shared else [])
+    peaks = [int(each) for each in phases.values()] + ([shared.peak_bytes] if shared.peak_bytes else [])
     return max(peaks, default=None)
 
 

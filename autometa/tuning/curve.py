@@ -199,7 +199,11 @@ def target_of(text: str, cells: Sequence[Cell]) -> float | None:
     if not of_best:
         return float(text)
     best = max((cell.score for cell in cells if cell.fits and cell.score is not None), default=None)
-    return None if best is None else float(share) / 100 * best
+    if best is None:
+        return None
+    return (
+        float(share) / 100 * best if best > 0 else best
+    )  # a share of less than nothing would be more than it
 
 
 def smallest_for(cells: Sequence[Cell], target: float) -> Cell | None:

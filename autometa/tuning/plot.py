@@ -138,7 +138,8 @@ def _line(
 
 def _dot(cell: Cell, axes: Axes, *, marked: bool) -> Dot:
     score, half = cell.score or 0.0, cell.ci95 or 0.0
-    label = f"{show_duration(cell.limits.time_budget_s)}: {score:.1f} ± {half:.1f} %"
+    width = f" ± {half:.1f}" if half else ""
+    label = f"{show_duration(cell.limits.time_budget_s)}: {score:.1f}{width} %"
     return Dot(
         axes.x(cell.limits.time_budget_s),
         axes.y(score),

@@ -37,6 +37,8 @@ class Point(Limits):
     order of the tasks, which all points of a grid and a repeat share."""
 
     submission: str = "autometa"
+    bundle: str = ""
+    """A digest of the files of the submission."""
     repeat: int = 0
     status: Status = "ok"
     reason: str = ""

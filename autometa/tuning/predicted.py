@@ -218,7 +218,7 @@ def _outside(budget_s: float, reason: str) -> PredictedPoint:
 
 
 def _those_that_fit(points: Sequence[Point], profile: Profile) -> tuple[list[Point], list[str]]:
-    """The points with a score whose memory the machine has, of the most threads and the largest memory budget among
+    """The points with a score whose memory the machine has, of the most threads and the largest memory budgets among
     them, and notes."""
     scored = [point for point in points if point.has_score and TOTAL in point.seconds]
     fitting, notes = [], []
@@ -231,12 +231,13 @@ def _those_that_fit(points: Sequence[Point], profile: Profile) -> tuple[list[Poi
     if any(point.threads != threads for point in fitting):
         notes.append(f"of several numbers of threads, the points with {threads} are used")
         fitting = [point for point in fitting if point.threads == threads]
-    budgets = {point.memory_budget_bytes for point in fitting}
-    if len(budgets) > 1:
-        largest = None if None in budgets else max(budget for budget in budgets if budget is not None)
-        told = "without a memory budget" if largest is None else f"with {show_bytes(largest)}"
-        notes.append(f"of several memory budgets, the points {told} are used")
-        fitting = [point for point in fitting if point.memory_budget_bytes == largest]
+    for field, kind in (("memory_budget_bytes", "memory"), ("gpu_memory_budget_bytes", "GPU memory")):
+        budgets = {getattr(point, field) for point in fitting}
+        if len(budgets) > 1:
+            largest = None if None in budgets else max(budgets)
+            told = f"without a {kind} budget" if largest is None else f"with {show_bytes(largest)}"
+            notes.append(f"of several {kind} budgets, the points {told} are used")
+            fitting = [point for point in fitting if getattr(point, field) == largest]
     return fitting, notes
 
 

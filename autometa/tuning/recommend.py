@@ -110,12 +110,18 @@ def choose(cells: Sequence[Cell], target: str | None = None) -> Choice | None:
         return Choice(best, f"the best one; no budget of the grid reaches {wanted:.1f} % ({target})")
     cell = smallest_of([cell for cell in fitting if _is_as_good(cell, best)]) or best
     if cell is best:
-        lost = f"; smaller budgets lose more than {LITTLE:g} points"
-        has_smaller = any(is_smaller(each, best) for each in fitting)
-        return Choice(
-            cell, "the best score of the grid" + (lost if has_smaller else ", and no smaller one fits")
-        )
+        return Choice(cell, "the best score of the grid" + _tell_smaller(fitting, best))
     return Choice(cell, f"the smallest budget that is no more than {LITTLE:g} points worse than the best one")
+
+
+def _tell_smaller(fitting: Sequence[Cell], best: Cell) -> str:
+    """Why no budget smaller than the best one is recommended."""
+    smaller = [cell for cell in fitting if is_smaller(cell, best)]
+    if not smaller:
+        return ", and no smaller one fits"
+    if all(cell.submission == best.submission and compare(cell, best) is None for cell in smaller):
+        return "; smaller budgets had other tasks, so they cannot be compared"
+    return f"; smaller budgets lose more than {LITTLE:g} points"
 
 
 def _is_as_good(cell: Cell, best: Cell) -> bool:

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from autometa.tuning.grid import Place, shares_work
 from autometa.tuning.latency import measure_latencies
 from autometa.tuning.options import TuneOptions, visible_devices
 from autometa.tuning.point import Point
-from ingestion import Event, IngestionSettings
+from ingestion import Event, IngestionSettings, check_inputs
 from ingestion import run as run_ingestion
 from ingestion.disk import remove
 from ingestion.meta_train import INTERRUPTED
@@ -43,6 +43,13 @@ class Runner:
     shared: Path
     on_event: OnEvent = lambda _: None
     on_start: Callable[[float], None] = lambda _: None
+
+    def check(self, places: Sequence[Place], folder: Path) -> None:
+        """Check the dataset and each submission, before anything runs or an earlier grid in `folder` is deleted.
+        InputError names what cannot be used."""
+        first = {place.submission: place for place in reversed(places)}
+        for place in first.values():
+            check_inputs(self._settings(place, folder, time.monotonic(), None))
 
     def run(self, place: Place, folder: Path, *, shares: bool = True) -> Point:
         """The point, from a run whose files are in `folder` afterwards; with `shares`, one of autometa itself takes

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from autometa.core.claims import claim_folder
 from autometa.core.errors import ConfigError
 from autometa.core.files import write_model
+from autometa.core.fingerprints import fingerprint
 from autometa.core.settings import show_range
 from autometa.tuning.grid import Place
 from autometa.tuning.options import TuneOptions
@@ -36,12 +37,14 @@ SAME_FOR_ALL = (
 
 
 class Identity(BaseModel):
-    """What the points of a grid have in common, as text."""
+    """What the points of a grid have in common, as text. `files`: a digest of the names and sizes of those of the
+    dataset, "" where it is unknown."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["autometa-budget-grid-1"] = "autometa-budget-grid-1"
     dataset: str
+    files: str = ""
     options: dict[str, str]
 
     @classmethod
@@ -49,7 +52,7 @@ class Identity(BaseModel):
         """Of a grid that is about to run."""
         values: dict[str, Any] = {name: getattr(options, name) for name in SAME_FOR_ALL}
         texts = {n: show_range(v) if isinstance(v, tuple) else str(v) for n, v in values.items()}
-        return cls(dataset=str(dataset.resolve()), options=texts)
+        return cls(dataset=str(dataset.resolve()), files=fingerprint(dataset), options=texts)
 
 
 class Store:
@@ -97,6 +100,11 @@ class Store:
                     f"--resume: the grid in {self.folder} has {flag} {there.get(name)}, not {value}; give the same, "
                     "or name another folder"
                 )
+        if earlier.files and identity.files and earlier.files != identity.files:
+            raise ConfigError(
+                f"--resume: the files of {identity.dataset} are others than those that the grid in {self.folder} "
+                "began with; restore them, or name another folder"
+            )
 
     def run_folder(self, place: Place) -> Path:
         """Where the files of the run of a point are."""

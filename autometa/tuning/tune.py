@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from autometa.bundles.shipped import find_bundle
 from autometa.core.budget import stopwatch
 from autometa.core.files import write_model
+from autometa.core.fingerprints import digest
 from autometa.core.settings import show_duration
 from autometa.tuning.budget_file import Budget, summarise
 from autometa.tuning.curve import make_cells, with_gaps
@@ -45,12 +47,15 @@ class Tuning:
     report: Callable[[str], None]
     _points: dict[str, Point] = field(default_factory=dict, init=False)
     _dropped: list[Dropped] = field(default_factory=list, init=False)
+    _digests: dict[str, str] = field(default_factory=dict, init=False)
 
     def run(self) -> Budget:
         """All points that are not done, then what to recommend, checked by a run alone. What is known is on disk
         after each point."""
         elapsed = stopwatch()
-        self._points, self._dropped = self.store.load(), list(self.plan.dropped)
+        self._points, self._dropped = self._load(), list(self.plan.dropped)
+        for name in (RECOMMENDED_FILE, CHECK_FOLDER):  # it may be another one in the end
+            remove(self.store.folder / name)
         for number, place in enumerate(self.plan.places, start=1):
             where = f"[{number}/{len(self.plan.places)}] {_title(place)}"
             before = self._points.get(place.name)
@@ -71,6 +76,25 @@ class Tuning:
         remove(self.store.shared)
         self.write(budget)
         return budget
+
+    def _load(self) -> dict[str, Point]:
+        """The points that are done, but for those of submissions whose files have changed since."""
+        points, kept = self.store.load(), {}
+        for name, point in points.items():
+            if point.bundle and self._digest(point.submission) not in ("", point.bundle):
+                self.report(
+                    f"{_title(Place.of(point))}: runs again, as files of {point.submission} have changed"
+                )
+            else:
+                kept[name] = point
+        return kept
+
+    def _digest(self, submission: str) -> str:
+        """Of the files of a submission; "" where it is none of the grid."""
+        if submission not in self._digests:
+            path = find_bundle(submission, "--submission") if submission in self.options.submission else None
+            self._digests[submission] = "" if path is None else digest(path)
+        return self._digests[submission]
 
     def write(self, budget: Budget) -> None:
         """`budget.json`, `recommended.yaml` and the page."""
@@ -97,6 +121,7 @@ class Tuning:
         if expected.total_s is not None:
             predicted["total"] = round(expected.total_s, 3)
         own = {
+            "bundle": self._digest(place.submission),
             "predicted_s": predicted,
             "predicted_peak_bytes": expected.peak_bytes,
             "spent_s": spent_s,
@@ -174,7 +199,8 @@ def tell_point(point: Point) -> str:
     """What came of a point, in a line."""
     if point.status != "ok":
         return f"{point.status.replace('_', ' ')}: {point.reason}"
-    parts = [f"{point.score:.1f} ± {point.ci95 or 0:.1f} %" if point.score is not None else "no score"]
+    width = "" if point.ci95 is None else f" ± {point.ci95:.1f}"
+    parts = ["no score" if point.score is None else f"{point.score:.1f}{width} %"]
     if point.total_s is not None:
         charged = f", of which {point.charged_s:.0f} s of shared work" if point.charged_s >= 0.5 else ""
         parts.append(f"{point.total_s:.1f} s{charged}")

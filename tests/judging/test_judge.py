@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from made_up_runs import IDENTITY, SKILL, TASKS, made_up, one_by_one, opened, submissions, units
@@ -143,6 +144,16 @@ def test_where_no_run_was_scored_all_are_at_chance() -> None:
     verdict = decide(IDENTITY, NAMES, SEEDS, rows, TASKS)
     assert not verdict.scored
     assert {(each.rank, each.accuracy, each.unanswered) for each in verdict.standings} == {(1, 0, 3 * TASKS)}
+
+
+def test_a_seed_without_a_scored_run_has_as_many_tasks_as_the_others() -> None:
+    rows = {unit.key: made_up(unit) for unit in units(*NAMES, seeds=SEEDS)}
+    failed = {"status": "failed", "accuracies": (), "reason": "why", "drawn": ""}
+    rows |= {(name, SEEDS[-1]): rows[name, SEEDS[-1]].model_copy(update=failed) for name in NAMES}
+    for usual in (1, 100 * TASKS):
+        for each in decide(IDENTITY, NAMES, SEEDS, rows, usual).standings:
+            assert each.tasks == len(SEEDS) * TASKS
+            assert each.accuracy == pytest.approx(fmean(each.seed_means), abs=0.01)
 
 
 def test_a_pool_does_some_at_a_time_and_ends_those_that_run(tmp_path: Path) -> None:

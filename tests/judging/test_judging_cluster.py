@@ -15,6 +15,7 @@ from made_up_ray import GB, LARGE, LOST, SMALL, MadeUpRay
 from made_up_runs import made_up, opened, units
 
 from autometa.core.errors import ConfigError
+from autometa.core.fingerprints import fingerprint
 from autometa.executors import ray_cluster
 from autometa.executors.ray_cluster import TRIES, Needs, load_ray
 from autometa.judging.cluster import NO_MACHINE_S, Cluster, needs_of_runs
@@ -22,7 +23,7 @@ from autometa.judging.guest import Job, Played, locked, play_as_guest
 from autometa.judging.judge import judge
 from autometa.judging.options import JudgeOptions
 from autometa.judging.submissions import Submission, Unit
-from autometa.judging.travel import fingerprint, pack, unpack
+from autometa.judging.travel import pack, unpack
 
 DATASET = Path("photos")
 

@@ -18,6 +18,7 @@ from made_up_runs import units
 
 from autometa.cli.main import cli
 from autometa.core.errors import ConfigError
+from autometa.core.fingerprints import digest, fingerprint
 from autometa.core.options import RunOptions
 from autometa.core.settings import validate_settings
 from autometa.judging import programs
@@ -26,8 +27,8 @@ from autometa.judging.options import JudgeOptions, run_flags
 from autometa.judging.outcome import read_outcome
 from autometa.judging.programs import Programs
 from autometa.judging.runs import RunPlayer
-from autometa.judging.submissions import digest, find_submissions
-from autometa.judging.travel import fingerprint, pack, unpack
+from autometa.judging.submissions import find_submissions
+from autometa.judging.travel import pack, unpack
 
 UNIT = units("good", seeds=(7,))[0]
 PROGRAM = """

@@ -63,3 +63,37 @@ def test_tasks_are_known_by_what_they_follow_from_and_not_by_the_size_of_images(
 def test_a_run_that_cannot_be_scored_failed(tmp_path: Path) -> None:
     point = collect(tmp_path, {})
     assert (point.status, point.reason) == ("failed", "ingestion worked, scoring did not")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("stages.json", '{"a": 1}'),
+        ("stages.json", "nonsense"),
+        ("choices.json", '{"format": "autometa-choices-1", "trials": 3}'),
+        ("choices.json", "\0"),
+    ],
+)
+def test_what_a_submission_says_of_itself_ends_no_grid(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    assert collect(tmp_path, {}).chosen == []
+
+
+def test_trials_may_have_no_figures(tmp_path: Path) -> None:
+    trial = '{"name": "a", "kind": "view", "predicted_s": null, "actual_s": 2.0, "expected_gain": null}'
+    served = '{"seconds": 7.5, "stage": "first"}'
+    text = f'{{"format": "autometa-choices-1", "trials": [{trial}], "served": [{served}]}}'
+    (tmp_path / "choices.json").write_text(text)
+    assert collect(tmp_path, {}).first_learner_s == 7.5
+
+
+@pytest.mark.parametrize("number", ["12.5", "inf", "nan"])
+def test_only_autometa_itself_is_charged_for_shared_work(tmp_path: Path, number: str) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    for name in ("charged_s", "shared_peak_bytes"):
+        (model / name).write_text(number)
+    result = IngestionResult(tmp_path, 2, {}, seconds={"total": 30.0})
+    other = collect_point(Place(time_budget_s=60.0, submission="random"), result, None)
+    assert (other.total_s, other.peak_bytes) == (30.0, None)
+    assert collect(tmp_path, {}).charged_s == (12.5 if number == "12.5" else 0.0)

@@ -75,6 +75,11 @@ def test_of_smaller_budgets_only_those_are_told_of_that_fit() -> None:
     assert found is not None and found.why.endswith("; smaller budgets lose more than 0.5 points")
 
 
+def test_smaller_budgets_with_other_tasks_are_not_said_to_be_worse() -> None:
+    found = choose(make_cells([make_point(60, 70), make_point(30, 60, tasks="others")]))
+    assert found is not None and found.why.endswith("; smaller budgets had other tasks, so they cannot be compared")
+
+
 def test_the_largest_is_the_one_with_the_most_time_that_fits() -> None:
     cells = make_cells([misfit(600, "late"), make_point(240, 70, 2 * GB), make_point(240, 69, 4 * GB)])
     largest = largest_of(cells, "autometa")
@@ -124,6 +129,13 @@ def test_the_smallest_budget_for_a_target() -> None:
     assert (cell.limits.time_budget_s, cell.limits.memory_budget_bytes) == (60, 2 * GB)
     assert smallest_for(cells, 90) is None
     assert target_of("95%-of-best", make_cells([misfit(60, "late")])) is None
+
+
+def test_a_share_of_a_best_score_below_chance_is_that_score() -> None:
+    cells = make_cells(curve({30.0: -4.0, 60.0: -3.0}))
+    assert target_of("95%-of-best", cells) == -3.0
+    cell = smallest_for(cells, -3.0)
+    assert cell is not None and cell.limits.time_budget_s == 60
 
 
 def test_gains_per_doubling_and_where_more_is_not_better() -> None:

@@ -137,6 +137,13 @@ def test_of_several_limits_the_largest_that_fit_are_used() -> None:
     assert any("points with 4GB are used" in note for note in found.notes)
 
 
+def test_budgets_of_gpu_memory_are_no_repeats() -> None:
+    points = [point(20, 20.0, gpu_memory_budget_bytes=GB), point(20, 60.0, gpu_memory_budget_bytes=8 * GB)]
+    found = predict_curve(points, machine(), HERE)
+    assert scores(found) == [60.0]
+    assert any("GPU memory budgets, the points with 8GB are used" in note for note in found.notes)
+
+
 def test_repeats_are_one_point_and_failures_none() -> None:
     failed = Point(time_budget_s=20, status="failed", reason="out of time")
     found = predict_curve([point(20, 60.0), point(20, 64.0, repeat=1, ci95=2.0), failed], machine(), HERE)

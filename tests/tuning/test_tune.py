@@ -21,7 +21,7 @@ from autometa.tuning.page import render_page
 from autometa.tuning.point import Limits, Point
 from autometa.tuning.profiles import REFERENCE
 from autometa.tuning.recommend import choose
-from autometa.tuning.store import Identity, Store
+from autometa.tuning.store import RECOMMENDED_FILE, Identity, Store
 from autometa.tuning.table import table_rows
 from autometa.tuning.tune import describe_plan
 
@@ -287,3 +287,35 @@ def test_the_plan_says_who_shares(tmp_path: Path) -> None:
     assert lines[1] == "1m, 2 threads: about 36 s"
     assert lines[2].endswith("about 10 min, in full: only runs of autometa share work")
     assert lines[-1] == "4 points, about 32 min together"
+
+
+def test_a_grid_does_not_go_on_with_other_images(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    tune(out, FakeRunner())
+    (tmp_path / "photos" / "1.png").write_bytes(b"new")
+    with pytest.raises(ConfigError, match=r"the files of .*photos are others than those that the grid in"):
+        tune(out, FakeRunner(), output=out, resume=True)
+
+
+def test_points_of_a_submission_that_was_changed_run_again(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "model.py").write_text("first = 1")
+    asked = {"submission": f"random,{mine}", "output": tmp_path / "out"}
+    tune(tmp_path / "out", FakeRunner(), **asked)
+    (mine / "model.py").write_text("second = 2")
+    runner = FakeRunner()
+    tune(tmp_path / "out", runner, resume=True, **asked)
+    again = [name for name, shares in runner.ran if shares]
+    assert len(again) == 3 and all("mine" in name for name in again)
+
+
+def test_what_was_recommended_before_goes_where_nothing_is_now(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    tune(out, FakeRunner(), time_budget="30s")
+    assert (out / RECOMMENDED_FILE).exists()
+    late = FakeRunner(misfits=(30, 60))
+    for file in (out / "points").iterdir():
+        file.unlink()
+    assert tune(out, late, time_budget="30s,60s", output=out, resume=True).recommendation is None
+    assert not (out / RECOMMENDED_FILE).exists() and not (out / "recommended").exists()
