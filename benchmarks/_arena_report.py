@@ -17,7 +17,8 @@ RIVALS = ("fixed", "strong", "six_modes", "all_views")
 
 
 def rows(results: Sequence[Result]) -> list[Row]:
-    """Every number of the report; the reference of a dataset's row is the best other bundle there."""
+    """Every number of the report; the reference of a dataset's row is the best other bundle there, over the seeds
+    that it ran with, which may be others."""
     made = []
     for of in rounds(results):
         where = f"arena/{of.budget_s:g}"
@@ -25,12 +26,7 @@ def rows(results: Sequence[Result]) -> list[Row]:
             runs = {name: [r for (r,) in of.of(name, dataset=dataset)] for name in of.bundles}
             found = {name: estimate(mine) for name, mine in runs.items() if mine}
             for name, own in found.items():
-                seeds = {r.seed for r in runs[name]}
-                others = [
-                    other.mean
-                    for rival, other in found.items()
-                    if rival != name and {r.seed for r in runs[rival]} == seeds
-                ]
+                others = [other.mean for rival, other in found.items() if rival != name]
                 more: dict[str, Any] = {"ci95": own.ci95, "worst_seed": own.worst_seed}
                 if own.seed_sd is not None:
                     more["seed_sd"] = own.seed_sd

@@ -26,15 +26,16 @@ GRID = ["--time-budget", "30s,60s", "--memory-budget", "4GB", "--threads", "1"]
 
 
 def call(dataset: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(cli, ["tune-budget", str(dataset), *GRID, *arguments])
+    return CliRunner().invoke(cli, ["tune-budget", str(dataset / "photos"), *GRID, *arguments])
 
 
 @pytest.fixture(autouse=True)
 def dataset(tmp_path: Path) -> None:
-    """The temporary folder looks like a dataset; its images are never read."""
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "1.png").touch()
+    """A folder that looks like a dataset; its images are never read."""
+    for name in ("one", "two", "three", "four"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(8):
+            (tmp_path / "photos" / name / f"{number}.png").write_text(f"{name} {number}")
 
 
 @pytest.fixture
@@ -132,9 +133,9 @@ def test_bad_arguments_are_one_line(tmp_path: Path, arguments: list[str], told: 
 def test_a_grid_stays_where_a_new_one_cannot_begin(tmp_path: Path, fits: set[float]) -> None:
     out = tmp_path / "out"
     assert call(tmp_path, "-o", str(out)).exit_code == 0
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    result = call(empty, "-o", str(out), "--overwrite")
+    empty = tmp_path / "empty" / "photos"
+    empty.mkdir(parents=True)
+    result = call(empty.parent, "-o", str(out), "--overwrite")
     assert result.exit_code == 2 and f"dataset folder {empty}: holds neither" in result.output
     assert (out / "budget.json").exists()
     assert call(tmp_path, "-o", str(out), "--overwrite").exit_code == 0

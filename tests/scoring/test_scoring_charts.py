@@ -1,12 +1,15 @@
 """Where bars, points and ticks of the charts lie."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from scoring.calibration import reliability
 from scoring.charts import draw_curve, draw_histogram, draw_reliability, draw_timeline
 from scoring.choices_file import Served
-from scoring.run_info import RunInfo
+from scoring.run_info import RunInfo, read_run_info
 from scoring.stage_times import StageTime
 
 PHASES = (("prepare", 10.0), ("meta_train", 60.0), ("meta_test", 20.0))
@@ -37,6 +40,18 @@ def test_nothing_leaves_the_timeline() -> None:
     spans = [span for row in drawn.rows for span in (row.predicted, row.actual) if span]
     assert all(span.left >= 0 and span.left + span.width <= 100 + 1e-9 for span in spans)
     assert draw_timeline(RunInfo()) is None
+
+
+def test_seconds_beyond_all_sense_are_no_stage(tmp_path: Path) -> None:
+    stages = [
+        {"name": "meta_train", "seconds": 1e308},
+        {"name": "b", "seconds": 1e308},
+        {"name": "c", "seconds": 2},
+    ]
+    (tmp_path / "ingestion.json").write_text(json.dumps({"stages": stages}))
+    info = read_run_info(tmp_path)
+    assert info.stages == (("c", 2.0),)
+    assert draw_timeline(info) is not None
 
 
 def test_a_curve_needs_two_learners_and_an_accuracy() -> None:
