@@ -102,7 +102,9 @@ def test_damage_before_runs_that_are_done_is_named_and_nothing_is_cut(tmp_path: 
     lines = ledger.file.read_bytes().splitlines(keepends=True)
     damaged = b"".join([*lines[:2], lines[2].replace(b"0.", b"1."), *lines[3:]])
     ledger.file.write_bytes(damaged)
-    with pytest.raises(ConfigError, match=r"runs.jsonl, line 3: damaged, or of another version; delete the line"):
+    with pytest.raises(
+        ConfigError, match=r"runs.jsonl, line 3: damaged, or of another version; delete the line"
+    ):
         opened(ledger.file)
     assert ledger.file.read_bytes() == damaged
     ledger.file.write_bytes(b"".join([*lines[:2], *lines[3:]]))
@@ -116,6 +118,8 @@ def test_a_damaged_first_line_is_not_to_be_deleted(tmp_path: Path) -> None:
     first, *lines = ledger.file.read_bytes().splitlines(keepends=True)
     for damaged in ([first.replace(b"photos", b"Photos"), *lines], lines):
         ledger.file.write_bytes(b"".join(damaged))
-        with pytest.raises(ConfigError, match=r"line 1: damaged, or of another version; restore it") as caught:
+        with pytest.raises(
+            ConfigError, match=r"line 1: damaged, or of another version; restore it"
+        ) as caught:
             opened(ledger.file)
         assert "delete" not in str(caught.value)

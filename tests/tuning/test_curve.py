@@ -77,7 +77,9 @@ def test_of_smaller_budgets_only_those_are_told_of_that_fit() -> None:
 
 def test_smaller_budgets_with_other_tasks_are_not_said_to_be_worse() -> None:
     found = choose(make_cells([make_point(60, 70), make_point(30, 60, tasks="others")]))
-    assert found is not None and found.why.endswith("; smaller budgets had other tasks, so they cannot be compared")
+    assert found is not None and found.why.endswith(
+        "; smaller budgets had other tasks, so they cannot be compared"
+    )
 
 
 def test_the_largest_is_the_one_with_the_most_time_that_fits() -> None:
