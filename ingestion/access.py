@@ -22,6 +22,7 @@ PASSED_VARIABLES = (
     "OMP_WAIT_POLICY", "PYTHONHASHSEED", "HF_HUB_OFFLINE", "AUTOMETA_BACKBONES", "AUTOMETA_CACHES",
     "AUTOMETA_INFER_LIMIT", "AUTOMETA_ADAPT_LIMIT", "AUTOMETA_MAX_MODEL_SIZE",
 )  # fmt: skip
+SEARCH_PATHS = ("PATH", "LD_LIBRARY_PATH")
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,7 @@ def child_environment(scratch: Path, extra: dict[str, str]) -> dict[str, str]:
     Where a container has a quota, there are as many as it is worth: OpenMP counts the processors of the machine.
     """
     kept = {name: os.environ[name] for name in PASSED_VARIABLES if name in os.environ}
+    kept |= {name: _absolute_only(kept[name]) for name in SEARCH_PATHS if name in kept}
     if cpu_quota() is not None:
         kept.setdefault("OMP_NUM_THREADS", str(count_cores()))
     python_path = os.pathsep.join([str(PACKAGE_ROOT), *_extra_python_path()])
@@ -158,14 +160,20 @@ def child_environment(scratch: Path, extra: dict[str, str]) -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
         "PYTHONSAFEPATH": "1",
+        "PYTHONNOUSERSITE": "1",
         "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "0"),
         **extra,
     }
 
 
+def _absolute_only(folders: str) -> str:
+    """A search path without its empty and relative entries: they would lead into the folder of the submission."""
+    return os.pathsep.join(folder for folder in folders.split(os.pathsep) if Path(folder).is_absolute())
+
+
 def _extra_python_path() -> list[str]:
     found = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
-    return [p for p in found if Path(p).resolve() != PACKAGE_ROOT]
+    return [str(Path(p).absolute()) for p in found if Path(p).resolve() != PACKAGE_ROOT]
 
 
 def readable_folders() -> tuple[Path, ...]:
@@ -174,7 +182,7 @@ def readable_folders() -> tuple[Path, ...]:
     prefixes = [Path(p) for p in (sys.prefix, sys.base_prefix, sys.exec_prefix)]
     found = [Path(p) for p in sys.path if {"site-packages", "dist-packages"} & set(Path(p).parts)]
     beside = [init.parent for init in PACKAGE_ROOT.glob("*/__init__.py")]
-    caches = [hugging_face_hub(), torch_home()]
+    caches = [*hugging_face_hub().glob("models--*"), torch_home()]  # in the hub, datasets have labels
     extra = [Path(p) for p in _extra_python_path()]
     for folder in weights_folders():  # with what links in them lead to
         extra += [folder, *(f.resolve() for f in (*folder.glob("*"), *folder.glob("*/*")) if f.is_symlink())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,10 +62,11 @@ class SubmissionConfig(BaseModel):
         return "task" if self.train_data_format == "task" else "batch"
 
 
-def open_bundle(path: Path, scratch: Path) -> Path:
+def open_bundle(path: Path, scratch: Path, deadline: float = math.inf) -> Path:
     """The folder of the bundle's files: `path` itself, or `scratch/bundle` with the zip unpacked.
 
-    Raises InputError if there is no `model.py` at its root or the zip file is unsafe.
+    Raises InputError if there is no `model.py` at its root, the zip file is unsafe, or unpacking it takes until
+    `deadline` (monotonic seconds).
     """
     try:
         is_zip = path.is_file()
@@ -74,7 +76,7 @@ def open_bundle(path: Path, scratch: Path) -> Path:
         ) from error
     folder = scratch / "bundle" if is_zip else path
     if is_zip:
-        unpack(path, folder)
+        unpack(path, folder, deadline)
     if not (folder / MODEL_FILE).is_file():
         raise InputError(f"submission {path}: no model.py at its root; {_where_it_lies(folder)}")
     return folder.resolve()

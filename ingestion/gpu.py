@@ -25,7 +25,12 @@ CUDA_DEVICES = ("nvidia[0-9]*", "dxg")
 UVM = Path("/dev/nvidia-uvm")
 LIMIT_S = 20.0
 """Seconds for the driver to answer: on a machine with many GPUs it takes some."""
-COMMAND = [sys.executable, "-m", "ingestion.gpu"]
+COMMAND = [
+    sys.executable, "-I", "-S", "-c",
+    f"import sys; sys.path.append({str(Path(__file__).parents[1].resolve())!r}); "
+    "from ingestion.gpu import main; main()",
+]  # fmt: skip
+"""Reads nothing but Python itself: it also runs unconfined, with the variables of the submission."""
 
 Confine = Callable[[list[str]], list[str]]
 """A command → the same in the sandbox."""
@@ -70,13 +75,13 @@ def ask_cuda(load: Callable[[str], ctypes.CDLL] = ctypes.CDLL) -> CudaAnswer:
     return CudaAnswer(count.value, "" if count.value else "the CUDA driver finds no GPU")
 
 
-def ask_in_process(confine: Confine, environment: Mapping[str, str], folder: Path) -> CudaAnswer:
+def ask_in_process(confine: Confine, environment: Mapping[str, str]) -> CudaAnswer:
     """Ask the CUDA driver in a process of its own, confined and with these variables."""
     try:
         done = subprocess.run(
             confine(COMMAND),
             env=dict(environment),
-            cwd=folder,
+            cwd="/",
             capture_output=True,
             text=True,
             timeout=LIMIT_S,

@@ -1,11 +1,12 @@
 """Run a command that can only open files in the named folders, only signal its own processes, and use no network:
 
-    python -m ingestion.landlocked --list=DIR --read=DIR --write=DIR --device=FILE [--sealed] -- COMMAND
+    python -m ingestion.landlocked --list=DIR --read=DIR --write=DIR --device=FILE --start=DIR [--sealed] -- COMMAND
 
-(`--list` gives the names in the folder and below, not the files. `--read` also takes a file.) The kernel keeps the
-restriction after exec and for all children. This is Landlock (https://docs.kernel.org/userspace-api/landlock.html),
-called without a library: three system calls, whose numbers are the same on all processors that PyTorch runs on. With
-it come the filter of `ingestion.seccomp`, where the kernel has that, and the loss of the powers of root.
+(`--list` gives the names in the folder and below, not the files. `--read` also takes a file. The command starts in
+the folder of `--start`.) The kernel keeps the restriction after exec and for all children. This is Landlock
+(https://docs.kernel.org/userspace-api/landlock.html), called without a library: three system calls, whose numbers are
+the same on all processors that PyTorch runs on. With it come the filter of `ingestion.seccomp`, where the kernel has
+that, and the loss of the powers of root.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ READ = READ_FILE | READ_DIR | EXECUTE
 MAKE_DEVICES = 1 << 6 | 1 << 11
 WRITE = EVERYTHING & ~MAKE_DEVICES
 USE_DEVICE = READ_FILE | READ_DIR | WRITE_FILE | TRUNCATE | IOCTL_DEV
+
+START = "--start"
+"""The folder in which the command starts."""
 
 NETWORK_VERSION = 4
 """The version (Linux 6.7) that also refuses TCP."""
@@ -147,11 +151,13 @@ def _call(number: int, *arguments: object) -> int:
 def main(arguments: list[str]) -> None:
     """Restrict this process, then become the command behind `--`."""
     split = arguments.index("--")
-    folders, command = arguments[:split], arguments[split + 1 :]
-    sealed = "--sealed" in folders
+    options, command = arguments[:split], arguments[split + 1 :]
+    sealed = "--sealed" in options
     granted = {"--list": READ_DIR, "--read": READ, "--write": WRITE, "--device": USE_DEVICE}
-    named = (each.partition("=") for each in folders if each != "--sealed")
-    rules = [(Path(folder), granted[kind]) for kind, _, folder in named]
+    named = [
+        (kind, Path(path)) for kind, is_path, path in (each.partition("=") for each in options) if is_path
+    ]
+    rules = [(path, granted[kind]) for kind, path in named if kind != START]
     rules += [(folder, READ) for folder in READABLE_FOLDERS if folder.exists()]
     rules += [(file, READ_FILE) for file in READABLE_FILES if file.exists()]
     rules += [(file, USE_DEVICE) for file in DEVICE_FILES if file.exists()]
@@ -162,6 +168,9 @@ def main(arguments: list[str]) -> None:
     restrict(rules)
     if not seccomp_trouble():
         apply_filter(build_filter((*ALWAYS, *NO_NETWORK, *(SEALED if sealed else ()))))
+    for kind, path in named:
+        if kind == START:
+            os.chdir(path)  # only now: what lies there is the submission's
     os.execv(command[0], command)
 
 

@@ -21,6 +21,7 @@ from ingestion.isolation import TaskIsolation
 from ingestion.outputs import check_predictions, write_atomically, write_predictions
 from ingestion.prepare import Prepared
 from ingestion.process import LaunchPlan, SubmissionProcess, after, earlier
+from ingestion.query_order import QueryOrders, put_back
 from ingestion.settings import Event, OnEvent
 from ingestion.shared_images import SharedImages
 from ingestion.tasks import TaskDraw
@@ -48,6 +49,7 @@ class MetaTest:
         largest = max(max(d.support_rows.size, d.query_rows.size) for d in self.prepared.draws)
         self._buffer = SharedImages(largest * 3 * self.prepared.px**2)
         images = [draw.support_rows.size + draw.query_rows.size for draw in self.prepared.draws]
+        self._orders = QueryOrders.of(self.prepared.split.test, self.prepared.seed)
         self._images_left = np.cumsum(images[::-1])[::-1].tolist()
         self._child: SubmissionProcess | None = None
         self._ready = False
@@ -116,8 +118,10 @@ class MetaTest:
 
     def _attempt(self, number: int, draw: TaskDraw) -> None:
         try:
-            predictions = self._ask(self._ready_child(), number, draw)
-            self._save(number, check_predictions(predictions, draw))
+            order = self._orders.of_task(number, draw.query_rows.size)
+            shown = replace(draw, query_rows=draw.query_rows[order], query_labels=draw.query_labels[order])
+            predictions = self._ask(self._ready_child(), number, shown)
+            self._save(number, put_back(check_predictions(predictions, shown), order))
         except SubmissionError as error:
             self.failures[number] = error.reason
             if error.traceback:
@@ -137,6 +141,7 @@ class MetaTest:
     def _spawn(self) -> SubmissionProcess:
         if self._isolation:
             self._isolation.renew()
+            self._buffer.clear()
         plan = self._isolation.plan if self._isolation else self.plan
         self._child = child = SubmissionProcess(plan, fds=(self._buffer.fd,))
         self._ready, self._fresh = False, True
@@ -180,9 +185,10 @@ class MetaTest:
         tasks_left = len(self.prepared.draws) - number + 1
         part = self.prepared.split.test[draw.dataset]
         first = self._fresh and (number == 1 or not self._isolation)
-        limit = task_limit_s(
-            self.limits.max_task_s, self._left_s(), tasks_left, first=first, restart_s=self._restart_s
-        )
+        left = self._left_s()
+        limit = task_limit_s(self.limits.max_task_s, left, tasks_left, first=first, restart_s=self._restart_s)
+        if limit is not None and left is not None:
+            limit = min(limit, left)
         child.send(
             "task",
             self.limits.deadline,

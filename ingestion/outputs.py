@@ -144,9 +144,10 @@ def check_predictions(predictions: NDArray[Any] | None, draw: TaskDraw) -> NDArr
         ):  # before fractions are cut off: not all fit an int
             raise SubmissionError(f"predicted labels lie outside 0..{ways - 1}")
         return predictions.astype(np.int64)
-    if np.isposinf(predictions).any() or np.isneginf(predictions).all(axis=1).any():
+    scores = predictions.astype(np.float64)  # what is read of the file: wider numbers may be infinite then
+    if np.isposinf(scores).any() or np.isneginf(scores).all(axis=1).any():
         raise SubmissionError("predictions hold infinite scores")
-    return predictions
+    return scores
 
 
 def write_predictions(folder: Path, task: int, predictions: NDArray[Any]) -> None:

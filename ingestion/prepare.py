@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ class Prepared:
     draws: tuple[TaskDraw, ...]
     px: int
     preparation: Preparation
+    seed: int
     standby: bool
     decode_s: float
     drawn_before: bool = False
@@ -137,6 +139,7 @@ def prepare(settings: IngestionSettings, scratch: Path, on_event: OnEvent) -> Pr
         draws=tuple(decoded.draws),
         px=px,
         preparation=common_preparation(px, [source.preparation(name, px) for name in source.datasets]),
+        seed=settings.seed,
         standby=not settings.isolate_tasks
         and wants_standby(settings.time_budget_s, settings.memory_budget_bytes),
         isolated=settings.isolate_tasks,
@@ -152,7 +155,9 @@ def _find_inputs(settings: IngestionSettings, scratch: Path) -> _Inputs:
             f"output folder {settings.output_dir}: lies inside the dataset {settings.input_data_dir}, "
             "whose next run would read it; name another folder with --output"
         )
-    bundle = open_bundle(settings.submission, scratch)
+    budget_s = settings.time_budget_s
+    deadline = math.inf if budget_s is None else settings.started + budget_s
+    bundle = open_bundle(settings.submission, scratch, deadline)
     config = read_config(bundle)
     check_model(bundle)
     drawn = read_drawn_tasks(settings.input_data_dir)

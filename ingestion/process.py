@@ -25,12 +25,14 @@ from ingestion.errors import SubmissionError
 from ingestion.gpu import ask_in_process, describe_gpu, has_cuda_device
 from ingestion.gpu_memory import GpuMeter
 from ingestion.memory import BLOCK_BYTES, Inode, MemoryMeter, inode_of
-from ingestion.sandbox import confine
+from ingestion.sandbox import confine, start_folder
 from ingestion.shown import plain
 from ingestion.submission_log import SubmissionLog
 from ingestion.watch import Watchdog, Watched, end_strays, kill_processes, process_tree
 
 EXIT_GRACE_S = 0.5
+LONGEST_TRACEBACK = 8000
+"""Characters, half of them from its start and half from its end."""
 READ_LIMIT_S = 120.0
 MAX_HEAD_BYTES = 4 * 2**20
 """The most JSON that a child may send: a long traceback."""
@@ -58,7 +60,7 @@ class LaunchPlan:
 
     def describe_gpu(self) -> str | None:
         """A line on whether the submission sees the GPU of this machine; None where it has none."""
-        ask = partial(ask_in_process, environment=self.environment, folder=self.access.scratch)
+        ask = partial(ask_in_process, environment=self.environment)
         inside = partial(confine, self.sandbox, access=self.access)
         return describe_gpu(self.sandbox, ask, inside, has_device=has_cuda_device())
 
@@ -87,7 +89,7 @@ class SubmissionProcess:
         command = [sys.executable, "-m", "ingestion.child", str(theirs.fileno())]
         self._process = subprocess.Popen(
             confine(plan.sandbox, command, plan.access, mounted),
-            cwd=plan.access.scratch,
+            cwd=start_folder(plan.sandbox, plan.access),
             env=plan.environment | {MARK_VARIABLE: self._mark},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -146,7 +148,7 @@ class SubmissionProcess:
         if message.kind == "error":
             raise SubmissionError(
                 f"{message.fields.get('stage', '?')}: {message.fields.get('summary', '?')}"[:2000],
-                plain(str(message.fields.get("traceback", ""))[:100_000]),
+                plain(_shorten(str(message.fields.get("traceback", "")))),
                 fatal=bool(message.fields.get("fatal", True)),
             )
         if message.kind != expected:
@@ -200,3 +202,8 @@ def earlier(*moments: float | None) -> float | None:
 def after(seconds: float | None) -> float | None:
     """The deadline in `seconds` from now; None means never."""
     return None if seconds is None else time.monotonic() + seconds
+
+
+def _shorten(traceback: str) -> str:
+    half = LONGEST_TRACEBACK // 2
+    return traceback if len(traceback) <= 2 * half else f"{traceback[:half]}\n…\n{traceback[-half:]}"

@@ -42,8 +42,11 @@ from ingestion.sandbox import Sandbox
 from ingestion.settings import Event, IngestionSettings, OnEvent, print_event
 from ingestion.stages import take_stages
 from ingestion.submission_log import SubmissionLog
+from ingestion.terminal import first_interrupt
 from ingestion.watch import adopt_orphans, descendants, end_strays, require_process_table
 
+MOST_NOTED = 10**6
+"""Characters of all notes and failures that are kept in the record, which scoring reads up to 8 MiB of."""
 MUCH_DECODING = 0.25
 """Share of the time budget from which on decoding is named as a reason where time runs out."""
 
@@ -73,7 +76,7 @@ def run(
     notes: list[str] = []
 
     def watch(event: Event) -> None:
-        if event.kind in ("note", "failure"):
+        if event.kind in ("note", "failure") and sum(map(len, notes)) < MOST_NOTED:
             notes.append(event.text)
         on_event(event)
 
@@ -143,8 +146,9 @@ class _Run:
             if self.sandbox != "none":
                 self._write_truth()  # out of reach of the submission; it lets a killed run be scored
             self._run_phases()
-            reserve.release()
-            self._write_results()
+            with first_interrupt():  # what is done is kept
+                reserve.release()
+                self._write_results()
         return self.result
 
     def _run_phases(self) -> None:

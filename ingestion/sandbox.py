@@ -26,6 +26,7 @@ from ingestion.confinement import (
 )
 from ingestion.errors import InputError
 from ingestion.gpu import gpu_devices
+from ingestion.landlocked import START
 from ingestion.seccomp import seccomp_trouble
 
 SandboxChoice = Literal["auto", "strict", "none", "bubblewrap", "landlock"]
@@ -34,7 +35,14 @@ Sandbox = Literal["none", "bubblewrap", "landlock"]
 IMAGES = Path("/images")
 """Where files of images are mounted under bubblewrap."""
 FILTERED = [sys.executable, "-I", "-S", str(Path(seccomp.__file__).resolve())]
-"""Before the command of bubblewrap: starts it with the filter of system calls."""
+"""Before the command of bubblewrap: starts it with the filter of system calls. Like the next one it reads nothing but
+Python itself: it has the variables of the submission, whose home is the submission's own folder."""
+LANDLOCKED = [
+    sys.executable, "-I", "-S", "-c",
+    f"import sys; sys.path.append({str(PACKAGE_ROOT)!r}); "
+    "from ingestion.landlocked import main; main(sys.argv[1:])",
+]  # fmt: skip
+"""Starts a command under Landlock."""
 
 
 def choose_sandbox(choice: SandboxChoice) -> tuple[Sandbox, str]:
@@ -104,8 +112,14 @@ def confine(sandbox: str, command: list[str], access: Access, mounted: tuple[Pat
         folders += [f"--write={p}" for p in (access.scratch, *access.writable)]
         folders += [f"--device={p}" for p in gpu_devices()]
         sealed = ["--sealed"] if access.sealed else []
-        return [sys.executable, "-m", "ingestion.landlocked", *folders, *sealed, "--", *command]
+        return [*LANDLOCKED, *folders, f"{START}={access.scratch}", *sealed, "--", *command]
     return command
+
+
+def start_folder(sandbox: str, access: Access) -> Path:
+    """Where the first process of a command starts. What starts it in a sandbox is not confined yet, so that no file
+    of the submission may be near it."""
+    return access.scratch if sandbox == "none" else Path("/")
 
 
 def _bubblewrap(access: Access, mounted: tuple[Path, ...]) -> list[str]:

@@ -56,6 +56,10 @@ class SharedImages:
         np.take(images, rows, axis=0, out=flat, mode="clip")
         return shape
 
+    def clear(self) -> None:
+        """Forget all images."""
+        self._buffer[:] = 0
+
     def close(self) -> None:
         """Free the memory."""
         os.close(self.fd)

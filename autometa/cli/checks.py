@@ -169,7 +169,7 @@ def ask_child(sandbox: str, *, has_device: bool = True) -> Finding:
         environment = child_environment(access.scratch, {})
 
         def ask(within: Callable[[list[str]], list[str]]) -> CudaAnswer:
-            return ask_in_process(within, environment, access.scratch)
+            return ask_in_process(within, environment)
 
         line = describe_gpu(sandbox, ask, partial(confine, sandbox, access=access), has_device=has_device)
     if not line or not line.startswith("GPU NOT USED"):

@@ -109,7 +109,7 @@ def test_gpus_that_the_user_hides_are_not_missed() -> None:
 
 def test_a_process_that_does_not_answer_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def ask(code: str) -> CudaAnswer:
-        return ask_in_process(lambda _: [sys.executable, "-c", code], {}, tmp_path)
+        return ask_in_process(lambda _: [sys.executable, "-c", code], {})
 
     assert ask("print('{\"gpus\": 3}')") == CudaAnswer(3)
     assert ask("raise SystemExit('no module')").trouble == "the CUDA driver could not be asked (no module)"
