@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from ingestion.access import Access, accessible, child_environment, readable_folders, secrets
+from ingestion.access import (
+    PACKAGE_ROOT,
+    Access,
+    accessible,
+    child_environment,
+    readable_folders,
+    secrets,
+)
 from ingestion.confinement import check_memory_is_limited, is_offline, isolation_trouble
 from ingestion.contract import Limits, TestSpec, contract_variables
 from ingestion.disk import DiskMeter
@@ -41,6 +49,20 @@ def access_of(settings: IngestionSettings, bundle: Path, sandbox: Sandbox, scrat
     private = (settings.input_data_dir, settings.cache_dir or default_cache_dir(), *secrets())
     access = accessible(readable, writable, scratch, private=private, output=settings.output_dir)
     return replace(access, sealed=settings.sandbox == "strict")
+
+
+def check_names(settings: IngestionSettings, sandbox: Sandbox, access: Access, files: Iterable[Path]) -> None:
+    """InputError where a strict run cannot hide the names of the dataset's `files`, and these tell classes: Landlock
+    shows names and sizes within folders that a submission may list."""
+    if settings.sandbox != "strict" or sandbox != "landlock" or len({file.parent for file in files}) < 2:
+        return
+    listed = [PACKAGE_ROOT, *(folder for folder in access.readable if access.masked(folder))]
+    data = settings.input_data_dir.resolve()
+    if around := [folder for folder in listed if data.is_relative_to(folder.resolve())]:
+        raise InputError(
+            f"--sandbox strict: dataset {data}: lies in {around[0]}, in which Landlock shows names and sizes of "
+            "files, and its folders are named after classes; move it elsewhere, or install bubblewrap"
+        )
 
 
 def plan_launches(

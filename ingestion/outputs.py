@@ -144,7 +144,8 @@ def check_predictions(predictions: NDArray[Any] | None, draw: TaskDraw) -> NDArr
         ):  # before fractions are cut off: not all fit an int
             raise SubmissionError(f"predicted labels lie outside 0..{ways - 1}")
         return predictions.astype(np.int64)
-    scores = predictions.astype(np.float64)  # what is read of the file: wider numbers may be infinite then
+    with np.errstate(over="ignore"):
+        scores = predictions.astype(np.float64)  # as scoring reads them: wider numbers may become infinite
     if np.isposinf(scores).any() or np.isneginf(scores).all(axis=1).any():
         raise SubmissionError("predictions hold infinite scores")
     return scores

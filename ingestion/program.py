@@ -18,7 +18,7 @@ from ingestion.disk import clear
 from ingestion.errors import InputError
 from ingestion.gpu import has_cuda_device, lacks_device
 from ingestion.gpu_memory import Card, GpuMeter
-from ingestion.launch import access_of, choose_for, plan_launches
+from ingestion.launch import access_of, check_names, choose_for, plan_launches
 from ingestion.meta_test import MetaTest
 from ingestion.meta_train import Beside, has_learner, meta_train
 from ingestion.outputs import (
@@ -88,6 +88,8 @@ def run(
         prepared = prepare(settings, Path(folder), watch)
         sandbox, line = choose_for(settings)
         access = access_of(settings, prepared.bundle, sandbox, Path(folder) / "scratch")
+        files = (file for decoded in prepared.images.values() for file in decoded.dataset.files)
+        check_names(settings, sandbox, access, files)
         gpu = _meter_gpu(settings, prepared, watch)
         resumed = _claim_output(settings, prepared, overwrite=overwrite, resume=resume)
         on_claimed()

@@ -44,3 +44,22 @@ def test_folders_with_weights_are_open_with_what_their_links_lead_to(
     monkeypatch.setenv("AUTOMETA_WEIGHTS_DIR", "mine")
     assert child_environment(tmp_path, {})["AUTOMETA_WEIGHTS_DIR"] == str(tmp_path / "mine")
     assert {tmp_path / "mine", elsewhere / "blob"} <= set(readable_folders())
+
+
+def test_search_paths_lead_nowhere_into_the_folder_of_the_submission(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", ".:/usr/bin::bin:/bin")
+    monkeypatch.setenv("LD_LIBRARY_PATH", ":/opt/lib")
+    monkeypatch.setenv("PYTHONPATH", "mine")
+    found = child_environment(tmp_path, {})
+    assert (found["PATH"], found["LD_LIBRARY_PATH"]) == ("/usr/bin:/bin", "/opt/lib")
+    assert found["PYTHONPATH"].split(":")[1:] == [str(Path("mine").absolute())]
+
+
+def test_of_the_hub_only_models_are_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    for name in ("models--timm--net", "datasets--someone--birds"):
+        (tmp_path / name / "blobs").mkdir(parents=True)
+    inside = [folder for folder in readable_folders() if folder.is_relative_to(tmp_path)]
+    assert inside == [tmp_path / "models--timm--net"]

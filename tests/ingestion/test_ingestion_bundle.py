@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import zipfile
 from pathlib import Path
 
@@ -23,6 +24,12 @@ def test_a_zip_is_unpacked_into_the_scratch_folder(tmp_path: Path) -> None:
     archive = zipped(tmp_path / "b.zip", {"model.py": "x = 1", "sub/helper.py": ""})
     folder = open_bundle(archive, tmp_path / "scratch")
     assert (folder / "sub" / "helper.py").is_file()
+
+
+def test_unpacking_ends_with_the_time_budget(tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "b.zip", {"model.py": "x = 1", "weights.bin": "2"})
+    with pytest.raises(InputError, match=r"b\.zip: takes all of the time budget to unpack; leave files out"):
+        open_bundle(archive, tmp_path / "scratch", deadline=time.monotonic())
 
 
 @pytest.mark.parametrize("name", ["../evil.py", "/evil.py", "a/../../evil.py"])

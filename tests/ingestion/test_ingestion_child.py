@@ -195,6 +195,8 @@ def test_shared_images_can_only_be_read_by_the_child() -> None:
         with pytest.raises(OSError):
             os.ftruncate(shared.fd, 0)
         assert (view == images[1 - again]).all()
+    shared.clear()
+    assert not map_array(shared.fd, (4, 3, 2, 2)).any()
     shared.close()
 
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from sandboxes import skip_without
 
-from ingestion import confinement, sandbox
+from ingestion import IngestionSettings, confinement, sandbox
 from ingestion.access import PACKAGE_ROOT, Access, readable_folders
 from ingestion.errors import InputError
 from ingestion.landlocked import EVERYTHING, known_access, landlock_version
+from ingestion.launch import check_names
 
 
 @pytest.fixture(autouse=True)
@@ -93,3 +94,48 @@ print("confined")
     command.insert(command.index("--"), f"--list={tmp_path}")
     done = subprocess.run(command, cwd=PACKAGE_ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert done.stdout == "confined\n", done.stderr
+
+
+def test_what_starts_the_submission_reads_nothing_of_its_folder(tmp_path: Path) -> None:
+    """The folder is its home and its working directory, and code of it would run before it is confined."""
+    skip_without("landlock")
+    scratch, told = tmp_path / "scratch", tmp_path / "told"
+    code = f"open({str(told)!r}, 'a').write('read')"
+    version = ".".join(map(str, sys.version_info[:2]))
+    for name in ("sitecustomize.py", f".local/lib/python{version}/site-packages/usercustomize.py"):
+        (scratch / name).parent.mkdir(parents=True, exist_ok=True)
+        (scratch / name).write_text(code)
+    (scratch / "ingestion").mkdir()
+    (scratch / "ingestion" / "__init__.py").write_text(code)
+    access = Access(readable=readable_folders(), writable=(), scratch=scratch)
+    environment = {"HOME": str(scratch), "PYTHONPATH": f"{scratch}:."}
+    ask = [sys.executable, "-I", "-c", "import os; print(os.getcwd())"]
+    done = subprocess.run(
+        sandbox.confine("landlock", ask, access),
+        cwd=sandbox.start_folder("landlock", access),
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.stdout == f"{scratch}\n", done.stderr
+    assert not told.exists()
+
+
+def test_a_strict_run_is_refused_where_names_of_folders_tell_classes(tmp_path: Path) -> None:
+    data, scratch = tmp_path / "readable" / "birds", tmp_path / "scratch"
+    data.mkdir(parents=True)
+    files = [data / name / "1.png" for name in ("heron", "stork")]
+    access = Access((tmp_path / "readable",), (), scratch, hidden=(data,))
+    settings = IngestionSettings(
+        input_data_dir=data, submission=tmp_path, output_dir=tmp_path / "out", sandbox="strict"
+    )
+    with pytest.raises(InputError, match=r"--sandbox strict: dataset .*birds: lies in .*readable, in which"):
+        check_names(settings, "landlock", access, files)
+    elsewhere = Access((tmp_path / "other",), (), scratch, hidden=(data,))
+    check_names(settings, "landlock", elsewhere, files)
+    check_names(settings, "bubblewrap", access, files)
+    check_names(settings, "landlock", access, [data / "images" / name for name in ("1.png", "2.png")])
+    usual = settings.model_copy(update={"sandbox": "auto"})
+    check_names(usual, "landlock", access, files)

@@ -283,3 +283,18 @@ def test_an_old_output_is_kept_or_recognised(runner: Runner, make_bundle: MakeBu
     assert len(list(runner.output.parent.glob("out_*/precious.txt"))) == 1
     runner(bundle, overwrite=True)
     assert len(list(runner.output.parent.glob("out_*"))) == 1
+
+
+@pytest.mark.medium
+def test_long_tracebacks_and_scores_that_are_too_large_leave_a_record_that_can_be_read(
+    runner: Runner, make_bundle: MakeBundle
+) -> None:
+    predict = """
+        if int(os.environ["METADL_TASKS_LEFT"]) == 1:
+            return np.full((len(query_set), self.ways), np.longdouble("1e4000"))
+        raise ValueError("x" * 90_000)
+    """
+    result = runner(make_bundle(predict=predict))
+    assert result.failures[TASKS] == "predictions hold infinite scores"
+    assert len(json.dumps(result.notes)) < 20_000 * TASKS
+    assert any(note.startswith("Traceback") and note.endswith("xxx") for note in result.notes)

@@ -109,8 +109,8 @@ def test_the_token_of_hugging_face_is_hidden_and_its_files_are_not(
     opened: bool,
 ) -> None:  # fmt: skip
     home = tmp_path / "opened" / "hf"
-    (home / "hub" / "weights").mkdir(parents=True)
-    (home / "hub" / "weights" / "file").write_text("weights")
+    (home / "hub" / "models--weights").mkdir(parents=True)
+    (home / "hub" / "models--weights" / "file").write_text("weights")
     for name in ("token", "stored_tokens"):
         (home / name).write_text("hf_secret")
     monkeypatch.setenv("HF_HOME", str(home))
@@ -118,7 +118,7 @@ def test_the_token_of_hugging_face_is_hidden_and_its_files_are_not(
         monkeypatch.setenv("PYTHONPATH", str(home.parent))
     read = """
         home = Path(os.environ["HF_HOME"])
-        assert (home / "hub" / "weights" / "file").read_text() == "weights"
+        assert (home / "hub" / "models--weights" / "file").read_text() == "weights"
         assert not Path(os.environ["HF_TOKEN_PATH"]).exists()
     """
     read = textwrap.dedent(read) + opens_none_of(str(home / "token"), str(home / "stored_tokens"))
