@@ -41,6 +41,10 @@ class Message:
     array: NDArray[Any] | None = None
 
 
+class ChannelClosed(EOFError):
+    """Nothing more can come. Of its own, since a submission may raise EOFError."""
+
+
 class Channel:
     """One end of a two-way stream socket, given by its file descriptor. `max_head_bytes`: the most JSON in a message
     that is read, since it takes many times its size in memory."""
@@ -75,7 +79,8 @@ class Channel:
     def receive(self, over: Callable[[], bool] = lambda: False) -> Message:
         """Wait for the next message, or until `over()` is true, even if the other end is still open.
 
-        EOFError: the other end has closed, or `over()` is true. SubmissionError: the bytes received are no message.
+        ChannelClosed: the other end has closed, or `over()` is true. SubmissionError: the bytes received are no
+        message.
         """
         (length,) = _LENGTH.unpack(self._read(_LENGTH.size, over))
         if length > MAX_MESSAGE_BYTES:
@@ -95,15 +100,15 @@ class Channel:
             if last is None and over():
                 last = time.monotonic() + LAST_WORDS_S
             if last is not None and (not ready or time.monotonic() > last):
-                raise EOFError("the process is over")
+                raise ChannelClosed("the process is over")
             if not ready:
                 continue
             try:
                 part = self._socket.recv(min(n - len(got), 2**20))
             except OSError as error:
-                raise EOFError(str(error)) from error
+                raise ChannelClosed(str(error)) from error
             if not part:
-                raise EOFError("the other end is gone")
+                raise ChannelClosed("the other end is gone")
             got += part
         return got
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ingestion.channel import Channel, Message, map_array
+from ingestion.channel import Channel, ChannelClosed, Message, map_array
 from ingestion.watch import die_with_parent
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def main(fd: int) -> None:
         else:
             channel.send("ready", start_s=time.monotonic() - began)
             _meta_test(channel, setup, model)
-    except EOFError:
+    except ChannelClosed:
         return
     except BaseException as error:  # noqa: BLE001 - the boundary to code of others: everything is reported
         _report(channel, error, fatal=True)
@@ -147,6 +147,8 @@ def _meta_train(channel: Channel, setup: Message, model: ModuleType) -> None:
     meta_learner = model.MyMetaLearner(train_classes, total_classes, logger)
     Stage.name = "meta_fit"
     learner = meta_learner.meta_fit(train_generator, valid_generator)
+    if learner is None:
+        raise TypeError("meta_fit returned None; it must return the learner")
     Stage.name = "save"
     learner.save(fields["model_dir"])
     channel.send("saved")
@@ -157,7 +159,7 @@ def _meta_test(channel: Channel, setup: Message, model: ModuleType) -> None:
         task = channel.receive()
         try:
             _one_task(channel, setup.fields, task, model)
-        except EOFError:
+        except ChannelClosed:
             raise
         except Exception as error:  # noqa: BLE001 - a failed task is a result; the next one may succeed
             _report(channel, error, fatal=False)

@@ -58,6 +58,7 @@ class MetaTest:
         self._restart_s = 0.0
         self._isolation = TaskIsolation(self.plan, self.ours) if self.prepared.isolated else None
         self._hurried: float | None = None
+        self._shown = ""
 
     def end_by(self, deadline: float) -> None:
         """There is less time than was told: everything is to be done by `deadline` (monotonic seconds)."""
@@ -124,7 +125,8 @@ class MetaTest:
             self._save(number, put_back(check_predictions(predictions, shown), order))
         except SubmissionError as error:
             self.failures[number] = error.reason
-            if error.traceback:
+            if error.traceback and error.traceback != self._shown:  # not the same one for each task
+                self._shown = error.traceback
                 self.on_event(Event("failure", error.traceback.rstrip()))
             self.on_event(Event("failure", f"task {number}: {error.reason}"))
             if error.fatal:

@@ -15,8 +15,11 @@ from ingestion.prepare import Prepared
 from ingestion.process import LaunchPlan, SubmissionProcess
 from ingestion.settings import Event, IngestionSettings, OnEvent
 from ingestion.shared_images import shared_parts
+from ingestion.stages import CHOICES_FILE, STAGES_FILE
 from ingestion.terminal import HURRY_S, first_interrupt
 
+RECORDS = frozenset({STAGES_FILE, CHOICES_FILE, "journal.jsonl"})
+"""In the model folder, but no learner."""
 INTERRUPTED = "interrupted: the learner saved before answers the tasks; interrupt again to stop the run"
 
 
@@ -97,8 +100,8 @@ def _ended_early(error: SubmissionError, model_dir: Path, on_event: OnEvent) -> 
 
 
 def has_learner(model_dir: Path) -> bool:
-    """Whether any file was saved. A link is none: it may lead anywhere, or to itself."""
+    """Whether any file was saved but records of what was done. A link is none: it may lead anywhere, or to itself."""
     try:
-        return any(entry.is_file for entry in entries(model_dir))
+        return any(entry.is_file and Path(entry.path).name not in RECORDS for entry in entries(model_dir))
     except (TooMuchError, OSError):
         return False

@@ -50,9 +50,14 @@ def check_model(folder: Path) -> None:
     if len(source) > MOST_READ_BYTES:
         return
     tree = parse_python(source)
-    for trouble in [tree] if isinstance(tree, Trouble) else [*missing_classes(tree), *wrong_methods(tree)]:
+    for trouble in [tree] if isinstance(tree, Trouble) else _find_troubles(tree, folder):
         line = f", line {trouble.line}" if trouble.line else ""
         raise InputError(f"submission {file}{line}: {trouble.text}")
+
+
+def _find_troubles(tree: ast.Module, folder: Path) -> list[Trouble]:
+    own_api = (folder / "api.py").exists()  # its classes may have methods
+    return [*missing_classes(tree), *wrong_methods(tree), *([] if own_api else missing_methods(tree))]
 
 
 def parse_python(source: bytes) -> ast.Module | Trouble:
@@ -121,6 +126,37 @@ def wrong_methods(model: ast.Module) -> list[Trouble]:
             if name in defined and (trouble := _wrong_arguments(owner, defined[name], wanted))
         ]
     return found
+
+
+def missing_methods(model: ast.Module) -> list[Trouble]:
+    """Methods that a class certainly lacks, where `api` is that of the format: it derives from the abstract class
+    there alone, and its body only defines functions and the like."""
+    taken = {
+        alias.name
+        for node in model.body
+        if isinstance(node, ast.ImportFrom) and node.module == "api"
+        for alias in node.names
+        if alias.asname is None
+    }
+    found = []
+    for owner, methods in METHODS.items():
+        base = owner.removeprefix("My")
+        same = [node for node in model.body if isinstance(node, ast.ClassDef) and node.name == owner]
+        if len(same) != 1 or base not in taken or not _derives_only(same[0], base):
+            continue
+        defined = {node.name for node in same[0].body if isinstance(node, ast.FunctionDef)}
+        found += [
+            Trouble(f"{owner} lacks the method {name}", same[0].lineno)
+            for name in methods
+            if name not in {*defined, "__init__"}
+        ]
+    return found
+
+
+def _derives_only(node: ast.ClassDef, base: str) -> bool:
+    bases = [each.id if isinstance(each, ast.Name) else "" for each in node.bases]
+    plain = all(isinstance(each, (ast.FunctionDef, ast.Expr, ast.Pass, ast.AnnAssign)) for each in node.body)
+    return plain and bases == [base] and not node.keywords and not node.decorator_list
 
 
 def _wrong_arguments(owner: str, node: ast.FunctionDef, wanted: int) -> Trouble | None:

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from ingestion.access import Access
-from ingestion.channel import Channel, Message
+from ingestion.channel import Channel, ChannelClosed, Message
 from ingestion.disk import DiskMeter, clear
 from ingestion.errors import SubmissionError
 from ingestion.gpu import ask_in_process, describe_gpu, has_cuda_device
@@ -141,7 +141,7 @@ class SubmissionProcess:
         self.watchdog.allow_until(deadline, what)
         try:
             message = self._channel.receive(lambda: stop() or self._is_over())
-        except EOFError as error:
+        except ChannelClosed as error:
             raise (SubmissionError("interrupted", fatal=True) if stop() else self._gone()) from error
         finally:
             self.watchdog.allow_until(None, "")

@@ -76,6 +76,9 @@ def scores(output: Path) -> dict[str, float]:
         (["--weights-dir", "no/such/folder"], "no/such/folder"),
         (["--image-size", "large"], "image_size"),
         (["--image-size", "4"], "image_size"),
+        (["--backbones", "tf_efficientnet_lite0,resnet50.a1_in1k"], "autometa backbones fetch resnet50.a1_in1k"),
+        (["--backbones", "tf_efficientnet_lit0"], "did you mean tf_efficientnet_lite0?"),
+        (["--submission", "prototypicl"], "did you mean prototypical?"),
     ],
 )
 def test_bad_arguments_exit_with_2_and_name_the_fix(arguments: list[str], named: str, tmp_path: Path) -> None:
@@ -83,6 +86,7 @@ def test_bad_arguments_exit_with_2_and_name_the_fix(arguments: list[str], named:
     assert code == 2, output
     assert named in output
     assert "Traceback" not in output
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.medium

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 from autometa.bundles.errors import BundleError
@@ -31,4 +32,8 @@ def find_bundle(name: str, where: str = "bundle") -> Path:
         raise BundleError(
             f"{where} {name[:60]}: cannot be opened ({error.strerror}); correct the path"
         ) from error
-    raise BundleError(f"{where} {name}: no such file or folder, and no baseline ({', '.join(baselines)})")
+    near = difflib.get_close_matches(name, baselines, n=1)
+    meant = f"did you mean {near[0]}? " if near else ""
+    raise BundleError(
+        f"{where} {name}: no such file or folder, and no baseline; {meant}baselines: {', '.join(baselines)}"
+    )

@@ -27,19 +27,25 @@ from autometa.cli.output import make_console
 from autometa.cli.program import FAILED, Command, Failure
 from autometa.cli.records import run_record, scores_record
 from autometa.cli.run_setup import (
+    SEARCH,
+    check_backbones,
     check_memory,
     claim_output,
+    find_submission,
+    give_up_output,
     ingestion_settings,
+    names_ours,
     pass_limits,
     prepare_weights,
 )
 from autometa.core.budget import process_age_s
 from autometa.core.options import RunOptions
 from autometa.display import Display, score_table
+from ingestion import InputError
 from ingestion import run as run_ingestion
 from ingestion.disk import remove
 from ingestion.outputs import LOG_FILE
-from ingestion.terminal import prepare_process
+from ingestion.terminal import first_interrupt, prepare_process
 from scoring import ScoreSummary, ScoringError, ScoringSettings, score
 
 
@@ -80,6 +86,8 @@ def run(folder: str | None, config: Path | None, as_json: bool, **given: Any) ->
     started += prepare_weights(
         options, options.dataset or DEMO, options.time_budget, display.line, options.memory_budget
     )
+    if names_ours(find_submission(options.submission), SEARCH):
+        started += check_backbones(options)
     started += check_memory(options.memory_budget, display.line)
     display.status.started = started
     settings = ingestion_settings(options, started)
@@ -87,15 +95,20 @@ def run(folder: str | None, config: Path | None, as_json: bool, **given: Any) ->
     display.status.memory_bytes = settings.memory_budget_bytes
     output = settings.output_dir.parent
     with claim_output(output, overwrite=options.overwrite, resume=options.resume):
-        with display.live():
-            result = run_ingestion(
-                settings,
-                display.show,
-                overwrite=options.overwrite,
-                resume=options.resume,
-                on_claimed=partial(remove, output / "scoring"),
-            )
-        summary = score_run(output)
+        try:
+            with display.live():
+                result = run_ingestion(
+                    settings,
+                    display.show,
+                    overwrite=options.overwrite,
+                    resume=options.resume,
+                    on_claimed=partial(remove, output / "scoring"),
+                )
+        except InputError:
+            give_up_output(output)
+            raise
+        with first_interrupt():  # the results are there
+            summary = score_run(output)
     if as_json:
         print_json(scores_record(summary) | run_record(result, options))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import fcntl
 import os
 import time
@@ -20,6 +21,7 @@ from autometa.core.options import RunOptions, ServingLimitOptions, WeightsOption
 from autometa.planning.serving_limits import asked_limits, to_variables
 from ingestion import IngestionSettings
 from ingestion.archives import UNREADABLE
+from ingestion.disk import remove
 
 MARK_FILE = ".autometa-run"
 MODEL_BYTES, MOST_MODELS = 2**20, 20
@@ -52,6 +54,28 @@ def prepare_weights(
 
     memory = memory_bytes or MemoryBudget.of_machine().total_bytes
     download(options, Budget(dataset, time_budget_s, memory), show)
+    return elapsed()
+
+
+def check_backbones(options: WeightsOptions) -> float:
+    """Refuse `--backbones` with a name whose weights are not on this machine. Seconds that this took, which do not
+    count for the run. ConfigError names it, and what to do."""
+    elapsed = stopwatch()
+    if options.backbones is None:
+        return 0.0
+    from autometa.backbones.catalogue import CATALOGUE, expand_presets, find_spec, is_packaged  # noqa: PLC0415
+    from autometa.backbones.local_weights import find_local_weights  # noqa: PLC0415 - imports timm
+
+    for name in expand_presets(part.strip() for part in options.backbones.split(",") if part.strip()):
+        spec = find_spec(name)
+        if is_packaged(spec) or find_local_weights(spec) is not None:
+            continue
+        near = difflib.get_close_matches(name, CATALOGUE, n=1)
+        meant = f", did you mean {near[0]}?" if near and name not in CATALOGUE else ""
+        raise ConfigError(
+            f"--backbones {name}: its weights are not on this machine{meant}; run: autometa backbones fetch {name}, "
+            "or name one that `autometa backbones` shows as usable"
+        )
     return elapsed()
 
 
@@ -122,6 +146,12 @@ def claim_output(folder: Path, *, overwrite: bool, resume: bool = False) -> IO[s
     """
     advice = "add --overwrite or --resume"
     return claim_folder(folder / MARK_FILE, "run", advice, goes_on=overwrite or resume)
+
+
+def give_up_output(folder: Path) -> None:
+    """Delete the folder of a run that was refused, where there is nothing else in it."""
+    if [path.name for path in folder.iterdir()] == [MARK_FILE]:
+        remove(folder)
 
 
 def is_in_use(folder: Path) -> bool:

@@ -11,6 +11,7 @@ import pytest
 
 from ingestion.bundle import open_bundle, read_config
 from ingestion.errors import InputError
+from ingestion.model_file import check_model
 
 
 def zipped(file: Path, members: dict[str, str]) -> Path:
@@ -82,3 +83,34 @@ def test_bad_config_names_the_key(tmp_path: Path, content: object, named: str) -
     (tmp_path / "config.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match=named):
         read_config(tmp_path)
+
+
+LACKING = """
+from api import Learner, MetaLearner
+
+class MyMetaLearner(MetaLearner):
+    def metafit(self, train, valid):
+        return MyLearner()
+
+class MyLearner(Learner):
+    def fit(self, support): ...
+    def save(self, path): ...
+    def load(self, path): ...
+"""
+
+
+def test_a_method_that_is_certainly_lacking_is_named_before_the_run(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(LACKING)
+    with pytest.raises(InputError, match=r"model\.py, line 4: MyMetaLearner lacks the method meta_fit"):
+        check_model(tmp_path)
+    for changed in (
+        LACKING.replace("(MetaLearner)", "(Mixin, MetaLearner)"),
+        LACKING.replace("from api", "from mine"),
+        LACKING.replace("    def metafit", "    meta_fit = take\n    def metafit"),
+        LACKING.replace("metafit", "meta_fit"),
+    ):
+        (tmp_path / "model.py").write_text(changed)
+        check_model(tmp_path)
+    (tmp_path / "model.py").write_text(LACKING)
+    (tmp_path / "api.py").touch()
+    check_model(tmp_path)

@@ -286,6 +286,34 @@ def test_an_old_output_is_kept_or_recognised(runner: Runner, make_bundle: MakeBu
 
 
 @pytest.mark.medium
+def test_an_error_of_a_submission_that_reads_too_far_is_told_as_any_other(
+    runner: Runner, make_bundle: MakeBundle
+) -> None:
+    result = runner(make_bundle(predict='raise EOFError("truncated file")'))
+    assert set(result.failures.values()) == {"predict: EOFError: truncated file"}
+    assert runner.texts("failure").count("Traceback") == 1, "the same one is shown once"
+
+
+@pytest.mark.medium
+def test_a_meta_learner_that_returns_nothing_is_told_what_to_return(
+    runner: Runner, make_bundle: MakeBundle
+) -> None:
+    result = runner(make_bundle(meta_fit="pass"))
+    assert "meta_fit returned None; it must return the learner" in result.failures[1]
+
+
+@pytest.mark.medium
+def test_records_of_a_search_are_no_learner(runner: Runner, make_bundle: MakeBundle) -> None:
+    leave = """
+        for name in ("stages.json", "journal.jsonl"):
+            (Path(os.environ["METADL_MODEL_DIR"]) / name).write_text("[]")
+        raise ValueError("no weights")
+    """
+    result = runner(make_bundle(meta_fit=leave))
+    assert "no learner was saved (meta_fit: ValueError: no weights" in result.failures[1]
+
+
+@pytest.mark.medium
 def test_long_tracebacks_and_scores_that_are_too_large_leave_a_record_that_can_be_read(
     runner: Runner, make_bundle: MakeBundle
 ) -> None:
