@@ -29,6 +29,7 @@ def write_zip(
         raise BundleError(f"-o {archive}: exists; name another file or add --overwrite")
     partial = archive.with_name(f".{archive.name}.{os.getpid()}")
     try:
+        archive.parent.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as target:
             for name, content in sorted(contents, key=lambda pair: pair[0]):
                 _add(target, name, content)

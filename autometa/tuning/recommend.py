@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from autometa.bundles.shipped import list_baselines
 from autometa.core.options import RunOptions
 from autometa.core.settings import dump_yaml, show_bytes, show_duration, show_value
 from autometa.tuning.curve import (
@@ -141,7 +142,10 @@ def recommend(
     choice = choose(cells, options.target_score)
     if choice is None:
         return None
-    limits, found = choice.cell.limits, {"dataset": str(dataset), "submission": choice.cell.submission}
+    limits, submission = choice.cell.limits, choice.cell.submission
+    if submission not in list_baselines():
+        submission = str(Path(submission).resolve())
+    found = {"dataset": str(dataset.resolve()), "submission": submission}  # for use from any folder
     own: dict[str, str | int] = {**found, "time-budget": show_duration(limits.time_budget_s)}
     if limits.memory_budget_bytes:
         own["memory-budget"] = show_bytes(limits.memory_budget_bytes)

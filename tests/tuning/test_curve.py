@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,8 +21,9 @@ from autometa.tuning.curve import (
     with_gaps,
 )
 from autometa.tuning.misfits import list_misfits
+from autometa.tuning.options import TuneOptions
 from autometa.tuning.pareto import pareto
-from autometa.tuning.recommend import choose
+from autometa.tuning.recommend import choose, recommend
 
 RISING = {30.0: 60.0, 60.0: 70.0, 240.0: 72.0, 600.0: 72.1}
 
@@ -166,3 +168,11 @@ def test_budgets_that_do_not_fit_name_the_nearest_that_does() -> None:
     assert found.nearest is not None and found.nearest.limits.time_budget_s == 60
     (alone,) = list_misfits(make_cells([misfit(30, "late")]))
     assert alone.nearest is None
+
+
+def test_what_is_recommended_can_be_used_from_any_folder() -> None:
+    found = recommend(make_cells([make_point(60, 70, submission="mine")]), Path("photos"), TuneOptions(), 2)
+    assert found is not None
+    assert (found.options["dataset"], found.options["submission"]) == (
+        str(Path("photos").absolute()), str(Path("mine").absolute()),
+    )  # fmt: skip
