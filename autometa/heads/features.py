@@ -114,7 +114,8 @@ def guess_prior(batch: FeatureBatch) -> Prior:
     """A prior [b, 1, d] from the support sets alone, for learners without meta-train features.
 
     Variances are the same for all dimensions. If all classes have one shot, nothing is known about the variance
-    within classes: it is assumed to be half of the total.
+    within classes: it is assumed to be half of the total. Where the images of a class are copies, `within` is a
+    thousandth of the total variance and a millionth of the mean square of the support.
     """
     real, d = batch.support_mask[..., None], batch.support.shape[-1]
     count = real.sum(1, keepdim=True)
@@ -123,7 +124,7 @@ def guess_prior(batch: FeatureBatch) -> Prior:
     residual = (batch.support - batch.one_hot @ batch.class_means).square().sum((1, 2), keepdim=True) / d
     spare = count - batch.ways[:, None, None]
     within = torch.where(spare > 0, residual / spare.clamp(min=1), total / (2 * count))
-    floor = batch.query.square().sum((1, 2), keepdim=True) * 1e-6 + 1e-20
+    floor = 1e-6 * (batch.support * real).square().sum((1, 2), keepdim=True) / (count * d) + 1e-20
     within = torch.maximum(within, 1e-3 * total / count + floor)
     between = (total / count - within).clamp(min=0) + within * 0.1
     shape = (-1, -1, d)

@@ -107,9 +107,9 @@ def _shared_products(
         right = torch.cat([system, cross], dim=2)
     spare = (count[:, 0] - 1).clamp(min=1)
     variance = system.diagonal(dim1=1, dim2=2).sum(1, keepdim=True).clamp(min=0) / spare
-    # identical support images have no variance: add a little, in proportion to the query, to keep it invertible
-    asked = batch.query_mask.sum(1, keepdim=True).clamp(min=1)
-    floor = 1e-6 * query.flatten(1).norm(dim=1, keepdim=True).square() / asked + 1e-20
+    # identical support images have no variance: add a little, in proportion to their squares, to keep it invertible
+    length = (batch.support * real).flatten(1).norm(dim=1, keepdim=True)
+    floor = 1e-6 * length.square() / count[:, 0] + 1e-20
     weight = (1 - share) / spare
     products = solve_shifted(
         system[:, None], (ridge * variance + floor) / weight, right[:, None] / weight[..., None, None]

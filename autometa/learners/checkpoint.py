@@ -22,8 +22,8 @@ TENSORS = "training-{step}.safetensors"
 class Progress(BaseModel):
     """Steps made, validations since the best one, seconds spent, the share of the training that was done at the
     best one or when the rate was last reduced, what the rate is multiplied by, accuracies per validation episode of
-    the untrained and the best state, the latter's log-loss, and the state of the source of episodes (None: it has
-    none)."""
+    the untrained and the best state, the latter's log-loss, whether the loss is no number any more, and the state of
+    the source of episodes (None: it has none)."""
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
 
@@ -36,6 +36,7 @@ class Progress(BaseModel):
     untrained: list[float] = []
     best: list[float] = []
     best_log_loss: float = Field(default=math.inf, ge=0)
+    diverged: bool = False
     source: dict[str, Any] | None = None
 
 

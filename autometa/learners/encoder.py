@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import Literal, Self, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from torch import nn
 
 from autometa.backbones import Backbone, Normalise, Preprocessing, build_backbone, list_stages, split
@@ -23,6 +23,7 @@ from autometa.core.machine import starts_cold
 from autometa.learners.frozen_part import FrozenPart, freeze_backbone, freeze_trunk, move_backbone
 from autometa.learners.networks import PointwiseConv2d, build_network
 from autometa.learners.storage import MEMORY, Storage
+from autometa.learners.unregistered import Unregistered
 
 SCRATCH = {"conv4": 28, "resnet12": 84, "mlp": 28}
 """Networks that are trained from scratch, with the size of images that the field takes for each."""
@@ -39,7 +40,6 @@ MIDDLE = 0.5
 """Mean and standard deviation by which networks trained from scratch normalise pixels in 0..1."""
 
 Images = NDArray[np.uint8]
-Network = TypeVar("Network")
 
 
 class EncoderSpec(BaseModel):
@@ -47,7 +47,7 @@ class EncoderSpec(BaseModel):
     for the network. `channels`, `pools`, `drop_block`: width, number of halvings, and rate of DropBlock after the
     last two blocks, of a network from scratch. `trainable`: how many of the last stages of a backbone are trained,
     `all` of it, or 0: it is frozen and followed by a small adapter. `maps`: it gives feature maps, not only their
-    mean over the image. `mlp` has no convolutions, so nothing is halved."""
+    mean over the image. `mlp` halves nothing. A field without effect is refused, unless it has its default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -64,15 +64,19 @@ class EncoderSpec(BaseModel):
     def _fill_px(cls, value: object, info: ValidationInfo) -> object:
         return SCRATCH.get(info.data.get("network", ""), BACKBONE_PX) if value is None else value
 
-
-class Unregistered(Generic[Network]):
-    """A network that a module uses but does not register: it is not trained, moved, saved or copied with it."""
-
-    def __init__(self, network: Network) -> None:
-        self.network = network
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Unregistered[Network]:
+    @model_validator(mode="after")
+    def _check_effect(self) -> Self:
+        kind = "trained from scratch" if self.network in SCRATCH else "pretrained"
+        for name in list_without_effect(self.network):
+            value = getattr(self, name)
+            if value != type(self).model_fields[name].default:
+                raise ValueError(f"{name}: {value} has no effect on {self.network} ({kind}): leave it out")
         return self
+
+
+def list_without_effect(network: str) -> tuple[str, ...]:
+    """The fields of an `EncoderSpec` that change nothing with this network."""
+    return ("trainable",) if network in SCRATCH else ("channels", "pools", "drop_block")
 
 
 class Encoder(nn.Module):

@@ -35,8 +35,11 @@ class Centred(Protocol):
 class OptionChooser(Protocol):
     """A learner that makes a choice on validation episodes after its training."""
 
-    def choose_options(self, inputs: torch.Tensor, validation: ValidationEpisodes, budget: TimeBudget) -> str:
-        """Choose, on episodes over images whose `inputs` [n, ...] are given; what was chosen, for people."""
+    def choose_options(
+        self, inputs: torch.Tensor, validation: ValidationEpisodes, budget: TimeBudget, task_s: float = 0.0
+    ) -> str:
+        """Choose, within the budget, on episodes over images whose `inputs` [n, ...] are given; what was chosen, for
+        people. `task_s`: seconds that a task was measured to take with the slowest options (0: not measured)."""
         ...
 
     def slowest(self) -> EpisodicLearner:

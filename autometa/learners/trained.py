@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from autometa.core.budget import stopwatch
 from autometa.core.errors import ArtifactError
@@ -22,7 +22,7 @@ from autometa.core.files import (
 )
 from autometa.data.images import check_support, hash_images
 from autometa.learners.base import EpisodicLearner
-from autometa.learners.earlier_defaults import complete, in_full
+from autometa.learners.earlier_defaults import complete, drop_unread, in_full
 from autometa.learners.episodes import InputEpisodes
 from autometa.learners.recipe import Recipe, build_learner
 from autometa.learners.training_memory import StepRecord
@@ -47,6 +47,11 @@ class TrainedDescription(BaseModel):
     engine: str | None = None
     validation: dict[str, Any] = {}
 
+    @field_validator("recipe", mode="before")
+    @classmethod
+    def _drop_unread(cls, recipe: Any) -> Any:
+        return drop_unread(recipe)
+
 
 @dataclass(frozen=True)
 class TrainedCosts:
@@ -70,7 +75,8 @@ UNMEASURED = TrainedCosts()
 @dataclass
 class TrainedLearner:
     """A learner and the recipe that it was made by; `load_s`: what making it took; `memory`: what a step of its
-    training took, where that was planned. `fit` a support set, then `predict` its queries."""
+    training took, where that was planned; `task_s`: what a task was measured to take with its slowest options (0: not
+    measured). `fit` a support set, then `predict` its queries."""
 
     recipe: Recipe
     learner: EpisodicLearner
@@ -78,6 +84,7 @@ class TrainedLearner:
     validation: dict[str, Any] = field(default_factory=dict)
     load_s: float = 0.0
     memory: StepRecord | None = None
+    task_s: float = 0.0
 
     def __post_init__(self) -> None:
         self._prepared: dict[bytes, torch.Tensor] = {}
@@ -107,7 +114,8 @@ class TrainedLearner:
         if new:
             rows = self.learner.encoder.prepare(images[list(new.values())])
             if (len(self._prepared) + len(rows)) * rows[0].nbytes > REMEMBERED_BYTES:
-                kept = {key: self._prepared[key] for key in keys if key in self._prepared}
+                # copies: a row of an earlier call keeps all of that call in memory
+                kept = {key: self._prepared[key].clone() for key in keys if key in self._prepared}
                 self._prepared = kept
             self._prepared.update(zip(new, rows, strict=True))
         return torch.stack([self._prepared[key] for key in keys])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,7 +68,8 @@ class Training:
     """One training of a learner on a device. `improved` is called whenever validation finds a better state (or
     one that is as accurate and surer), which the learner then holds; with a `checkpoint` folder a training that
     was killed goes on where the last validation left it. With a `memory` budget as many episodes are taken at once as
-    are predicted to have room. BudgetExhausted where not even one has, or where the first steps show that fewer than
+    are predicted to have room. `task_s`: seconds that a task was measured to take with the slowest options (0: not
+    measured). BudgetExhausted where not even one has, or where the first steps show that fewer than
     `least_steps` will fit."""
 
     learner: EpisodicLearner
@@ -81,6 +83,7 @@ class Training:
     report: Callable[[str], None] = lambda _: None
     least_steps: int = 0
     memory: MemoryBudget | None = None
+    task_s: float = 0.0
     progress: Progress = field(default_factory=Progress, init=False)
 
     def run(self) -> TrainingRecord:
@@ -94,15 +97,19 @@ class Training:
                 if schedule.is_validation_due():
                     self._validate()
                     self._go_back_if_stale()
+                    self._save()
             if schedule.steps_since_validation:
                 self._validate()
+                self._save()
+                ended = DIVERGED if self.progress.diverged else ended
         finally:  # whatever ends it
             self.learner.load_state_dict(self._best_state)
             self.learner.eval()
         if isinstance(self.learner, OptionChooser):
             in_time = self.settings.repeatable and ended != OUT_OF_TIME
             budget = UNLIMITED if in_time else self.budget
-            self.report(self.learner.choose_options(self.validation.inputs, self.validation.episodes, budget))
+            given = self.validation
+            self.report(self.learner.choose_options(given.inputs, given.episodes, budget, self.task_s))
         return TrainingRecord(
             untrained,
             self._best,
@@ -129,7 +136,6 @@ class Training:
         )
         bounded = settings.max_steps is not None or np.isfinite(self._schedule.whole_s)
         self._patience = Patience(settings.patience, bounded)
-        self._diverged = False
         self.budget.check("training")
         with changing_nothing(self._module, self._optimizer):
             self._memory.plan(self.source)
@@ -211,7 +217,7 @@ class Training:
         settings, schedule = self.settings, self._schedule
         if not self._trained:
             return "it has nothing to train"
-        if self._diverged:
+        if self.progress.diverged:
             return DIVERGED
         if settings.max_steps is not None and schedule.steps >= settings.max_steps:
             return STEPS_MADE
@@ -227,7 +233,7 @@ class Training:
             self._optimizer.state.clear()  # its moments are those of another place
 
     def _step(self) -> None:
-        """One step on a meta-batch; where the loss is no number, nothing is changed but `_diverged`."""
+        """One step on a meta-batch; where the loss is no number, nothing is changed but `diverged`."""
         elapsed = stopwatch(self.budget.clock)
         self.learner.train()
         self.learner.share_done = done = self._schedule.share_done
@@ -238,7 +244,7 @@ class Training:
         self._optimizer.zero_grad()
         loss = self._memory.watch(episodes)
         if not np.isfinite(loss):
-            self._diverged = True
+            self.progress.diverged = True
             return
         if self.settings.clip is not None:
             torch.nn.utils.clip_grad_norm_(self._trained, self.settings.clip)
@@ -257,11 +263,15 @@ class Training:
         return self.learner.validate(self.validation.inputs, episodes)
 
     def _validate(self) -> None:
-        """Measure; keep the state if it is the best; write a checkpoint."""
+        """Measure; keep the state if it is the best. Scores that are no numbers count as wrong answers, which may be
+        more accurate than those of an untrained learner: a state that gives some is never the best."""
         answer, progress, schedule = self._measure(), self.progress, self._schedule
         progress.stale += 1
-        better = answer.mean > self._best.mean
-        surer = answer.mean == self._best.mean and answer.log_loss < self._best.log_loss
+        usable = not math.isnan(answer.log_loss)
+        better = usable and answer.mean > self._best.mean
+        surer = usable and answer.mean == self._best.mean and answer.log_loss < self._best.log_loss
+        if not usable:
+            progress.diverged = not is_finite(self._module)
         if better or surer:
             self._best, self._best_state = answer, copy.deepcopy(self.learner.state_dict())
             self.improved(self._best)
@@ -271,9 +281,19 @@ class Training:
             self.report(f"step {schedule.steps}: {self._best.percent()}")
         progress.best = self._best.accuracies.tolist()
         progress.best_log_loss = self._best.log_loss
-        if self.checkpoint is not None:
-            progress.step, progress.source = schedule.steps, None
-            if hasattr(self.source, "state"):
-                progress.source = self.source.state()
-            spent = progress.model_copy(update={"seconds": schedule.spent_s})
-            save_progress(self.checkpoint, spent, self._module, self._best_state, self._optimizer)
+
+    def _save(self) -> None:
+        """Write a checkpoint, if there is a folder for it."""
+        if self.checkpoint is None:
+            return
+        progress, schedule = self.progress, self._schedule
+        progress.step, progress.source = schedule.steps, None
+        if hasattr(self.source, "state"):
+            progress.source = self.source.state()
+        spent = progress.model_copy(update={"seconds": schedule.spent_s})
+        save_progress(self.checkpoint, spent, self._module, self._best_state, self._optimizer)
+
+
+def is_finite(module: torch.nn.Module) -> bool:
+    """Whether all numbers of its state are finite."""
+    return all(bool(tensor.isfinite().all()) for tensor in module.state_dict().values())

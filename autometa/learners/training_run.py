@@ -110,10 +110,11 @@ def choose_engine(
 def measure_costs(
     fitted: TrainedLearner, images: PreparedImages, test: EpisodeSpec, budget: TimeBudget = UNLIMITED
 ) -> TrainedCosts:
-    """What a learner costs, measured on a few images and one task of mean size. BudgetExhausted without time."""
+    """What a learner costs, measured on a few images and one task of mean size; the learner keeps what the task took.
+    BudgetExhausted without time."""
     encoder = fitted.learner.encoder
     image_s, image_bytes = images.image_s(encoder, budget), images.image_bytes(encoder, budget)
-    task_s = measure_task_s(fitted, images.images[:PROBE_IMAGES], test)
+    task_s = fitted.task_s = measure_task_s(fitted, images.images[:PROBE_IMAGES], test)
     build_s = encoder.frozen.build_s if encoder.frozen else 0.0
     return TrainedCosts(image_s, task_s, fitted.load_s + build_s, image_bytes)
 
@@ -206,6 +207,7 @@ def train_learner(
         report=listener.report,
         least_steps=least_steps,
         memory=memory,
+        task_s=fitted.task_s,
     )
     record = training.run()
     fitted.memory = record.memory

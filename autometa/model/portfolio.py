@@ -95,7 +95,7 @@ class Portfolio:
         n_views, n_modes = len(self.views), len(self.modes)
         if self.plan is not None:
             n_views, n_modes = self.plan.begin_task(self.store)
-        modes, numbers = self.modes[:n_modes], torch.from_numpy(np.array(labels))
+        modes, numbers = self.modes[:n_modes], torch.from_numpy(np.array(labels, np.int64))
         seen = HashedImages(images)
         return PortfolioPredictor(
             self, self._embed(self.views[:n_views], seen), modes, seen.keys, numbers, ways

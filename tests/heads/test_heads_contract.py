@@ -9,6 +9,7 @@ import torch
 from head_cases import episode, padded, prior
 
 from autometa.heads import HEADS, FeatureBatch, apply_head
+from autometa.heads.features import unit
 
 SETTINGS = [(name, known, known) for name in HEADS for known in (True, False)]
 """With a prior from meta-train and queries declared balanced, and with neither."""
@@ -95,3 +96,42 @@ def test_float_extremes(name: str, known: bool, balanced: bool, scale: float) ->
     batch, _ = episode(5, 3, 4, d=64)
     scaled = replace(batch, support=batch.support * scale, query=batch.query * scale)
     assert answer(name, scaled, known, balanced).isfinite().all()
+
+
+@pytest.mark.parametrize("name", [name for name, spec in HEADS.items() if not spec.transductive])
+@pytest.mark.parametrize("copies", [True, False])
+def test_how_many_queries_are_asked_does_not_matter(name: str, copies: bool) -> None:
+    """For heads that answer each query by itself, also where the images of each class are copies of one and nothing
+    but the support tells the scale of features."""
+    generator = torch.Generator().manual_seed(3)
+    labels, asked = torch.tensor([0, 0, 0, 0, 0, 1]), torch.arange(400) % 2
+    means = unit(torch.randn(2, 128, generator=generator))
+    support = means[labels] + (0.0 if copies else 0.02) * torch.randn(6, 128, generator=generator)
+    query = unit(0.35 * means[asked] + 0.65 * unit(torch.randn(400, 128, generator=generator)))
+    batch = FeatureBatch(support[None], labels[None], query[None], torch.tensor([2]))
+    together = answer(name, batch, False, False)
+    for n in (1, 40):
+        few = answer(name, replace(batch, query=query[None, :n]), False, False)
+        torch.testing.assert_close(few.softmax(-1), together[:, :n].softmax(-1), atol=1e-4, rtol=0)
+
+
+def test_padded_queries_and_support_say_nothing_of_the_scale_of_features() -> None:
+    alone = replace(episode(3, 2, 4)[0], prior=None)
+    copied = replace(alone, support=alone.support[:, ::2].repeat_interleave(2, 1))
+    larger, _ = episode(3, 4, 20, seed=1)
+    for name in ("plda", "qda", "mahalanobis"):
+        together = answer(name, padded([copied, larger]), False, False)[:1, : copied.query.shape[1]]
+        assert close(together, answer(name, copied, False, False))
+
+
+def test_the_length_of_other_queries_does_not_matter_where_support_images_are_nearly_the_same() -> None:
+    generator = torch.Generator().manual_seed(3)
+    labels = torch.tensor([0, 0, 0, 0, 1, 1, 1])
+    support = 1.0 + 1e-3 * torch.randn(7, 4, generator=generator)
+    query = 1.0 + 1e-3 * torch.randn(30, 4, generator=generator)
+    query[10:] *= 30
+    batch = FeatureBatch(support[None], labels[None], query[None], torch.tensor([2]))
+    for name in ("plda", "qda", "mahalanobis"):
+        few = answer(name, replace(batch, query=query[None, :10]), False, False)
+        together = answer(name, batch, False, False)
+        assert close(few, together[:, :10]), name

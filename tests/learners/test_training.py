@@ -113,6 +113,47 @@ def test_training_that_diverges_ends_with_its_best_state() -> None:
     assert equal(state_of(training.learner), improved[-1])
 
 
+@pytest.mark.parametrize("spoiled", [True, False])
+def test_a_state_that_answers_what_is_no_number_is_not_kept(spoiled: bool) -> None:
+    """It counts as chance, which an untrained learner may be worse than; the training ends where it is spoiled."""
+    training = training_of(max_steps=3, validate_every=1, learning_rate=0.01)
+    before = state_of(training.learner)
+    given = [Answer((), np.full(4, -0.5), 3.0)] * (1 + trials_of(training))
+    training.learner.validate = lambda *_: given.pop() if given else Answer((), np.zeros(4), np.nan)
+    step = training._step
+
+    def stepping() -> None:
+        step()
+        if spoiled:
+            with torch.no_grad():
+                next(training.learner.parameters()).fill_(torch.nan)
+
+    training._step = stepping
+    improved: list[Answer] = []
+    training.improved = improved.append
+    record = training.run()
+    assert record.best is record.untrained and improved == []
+    assert equal(state_of(training.learner), before)
+    assert (record.diverged, record.steps) == ((True, 1) if spoiled else (False, 3))
+    assert ("no number" in record.ended) == spoiled
+
+
+def test_a_state_that_is_spoiled_at_the_last_step_is_told() -> None:
+    training = training_of(max_steps=3, validate_every=2, learning_rate=0.01)
+    step = training._step
+
+    def stepping() -> None:
+        step()
+        if training._schedule.steps == 3:
+            with torch.no_grad():
+                next(training.learner.parameters()).fill_(torch.nan)
+
+    training._step = stepping
+    record = training.run()
+    assert record.steps == 3 and record.diverged and "no number" in record.ended
+    assert all(bool(tensor.isfinite().all()) for tensor in training.learner.state_dict().values())
+
+
 @pytest.mark.parametrize("name", ["matching", "mann", "meta_sgd", "maml_plus_plus"])
 def test_scales_and_inner_rates_are_trained_by_a_rate_of_their_own(name: str) -> None:
     training = training_of(name, max_steps=1, learning_rate=0.01)

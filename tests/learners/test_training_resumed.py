@@ -145,6 +145,69 @@ def test_patience_goes_on_where_it_was(tmp_path: Path) -> None:
     assert (records[1].steps, records[1].ended) == (records[0].steps, records[0].ended)
 
 
+LOST = TrainingSettings(
+    max_steps=24, validate_every=1, patience=1, meta_batch=1, repeatable=True, learning_rate=0.01
+)
+STALE = [0.5] * 2 + [0.6] + [0.0] * 30
+"""Accuracies of validations: two of the untrained state, a better one, and never again."""
+
+
+def trace_of(folder: Path, dies_at: int | None = None) -> tuple[list[float], dict[str, torch.Tensor]]:
+    """A training that goes back to its best state: the rates of its steps, and what it ends with."""
+    training, rates = training_of(folder, settings=LOST), list[float]()
+    resumes = (folder / PROGRESS).exists()
+    scripted(training, [0.5] * 2 if resumes else STALE)
+    step = training._step
+
+    def stepping() -> None:
+        if training._schedule.steps == dies_at:
+            raise Killed
+        step()
+        rates.append(training._optimizer.param_groups[0]["lr"])
+
+    training._step = stepping  # type: ignore[method-assign]
+    if dies_at is None:
+        training.run()
+    else:
+        with pytest.raises(Killed):
+            training.run()
+    return rates, training.learner.state_dict() | saved(folder)
+
+
+@pytest.mark.medium
+def test_a_training_that_went_back_goes_on_from_there(tmp_path: Path) -> None:
+    """Killed before any of its steps, some of which come right after it went back with a smaller rate."""
+    rates, state = trace_of(tmp_path / "whole")
+    scales = np.array(rates) / [0.005 * (1 + np.cos(np.pi * step / 24)) for step in range(len(rates))]
+    back = np.flatnonzero(np.diff(scales) < -0.1) + 1
+    assert len(back) >= 2, "it went back more than once"
+    for dies_at in range(2, len(rates)):
+        folder = tmp_path / str(dies_at)
+        before, _ = trace_of(folder, dies_at)
+        after, resumed = trace_of(folder)
+        assert before + after == rates, dies_at
+        assert [key for key in state if not torch.equal(state[key], resumed[key])] == [], dies_at
+
+
+def test_a_training_that_was_lost_or_diverged_makes_no_more_steps(tmp_path: Path) -> None:
+    rates, _ = trace_of(tmp_path / "lost")
+    assert 2 < len(rates) < 24
+    assert trace_of(tmp_path / "lost")[0] == []
+    diverging = training_of(tmp_path / "diverged")
+    loss, made = diverging.learner.loss, [0]
+
+    def spoiled(episodes: InputEpisodes) -> torch.Tensor:
+        made[0] += 1
+        return loss(episodes) * (torch.nan if made[0] > 5 else 1.0)
+
+    diverging.learner.loss = spoiled  # type: ignore[method-assign]
+    record = diverging.run()
+    assert record.diverged and record.steps == 5
+    again = training_of(tmp_path / "diverged")
+    again.source = Fragile(again.source, 0)
+    assert same_record(again.run(), record)
+
+
 def test_only_the_latest_checkpoint_is_kept(tmp_path: Path) -> None:
     training_of(tmp_path).run()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["training-10.safetensors", PROGRESS]

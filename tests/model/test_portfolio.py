@@ -67,6 +67,20 @@ def test_it_answers_any_way_any_shot(tiny_backbone: str, ways: int, shots: int) 
 
 
 @pytest.mark.medium
+@pytest.mark.parametrize("queries", [2, 20])
+def test_labels_of_fewer_bits_are_labels(tiny_backbone: str, queries: int) -> None:
+    """Where few queries are asked and where many are."""
+    images, labels, query, _ = task()
+    learner = portfolio(tiny_backbone)
+    answers = [
+        learner.fit(images, labels.astype(kind), 4).predict(query[:queries])
+        for kind in (np.int64, np.int32, np.uint8)
+    ]
+    np.testing.assert_array_equal(answers[1], answers[0])
+    np.testing.assert_array_equal(answers[2], answers[0])
+
+
+@pytest.mark.medium
 def test_what_is_loaded_answers_alike(tiny_backbone: str, tmp_path: Path) -> None:
     learner = portfolio(tiny_backbone)
     learner.costs = ServingCosts(image_s={"tiny@32": 0.25}, engine_s={"tiny@32": 2.0}, task_s=0.5)

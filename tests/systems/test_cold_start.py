@@ -158,7 +158,7 @@ def test_one_learner(device: Device, tiny_backbone: str, tmp_path: Path, network
     lines: list[str] = []
     limits, start_s = begin(device)
     recipe = Recipe(
-        encoder=EncoderSpec(network=network, px=32, channels=8),
+        encoder=EncoderSpec(network=network, px=32, **({"channels": 8} if network == "conv4" else {})),
         training=TrainingSettings(max_steps=30, validate_every=10),
     )
     system = SingleLearnerSystem(recipe, TEST, limits, tmp_path, lines.append, start_s)

@@ -20,13 +20,17 @@ EPSILON = 1e-6
 
 
 class ReptileOptions(InnerLoop):
-    """Many small steps; `batch`: images of a mini-batch in training."""
+    """Many small steps; `batch`: images of a mini-batch in training. Tasks are taken one after the other, and
+    there are no second-order gradients."""
 
     steps: int = Field(default=8, ge=1)
     test_steps: int = Field(default=50, ge=0)
     rate: float = Field(default=0.001, gt=0)
     norm: Literal["transductive", "support"] = "transductive"
+    first_order: Literal[False] = False
     clip: None = None
+    tasks: Literal["auto", "loop"] = "auto"
+    task_memory: None = None
     batch: int = Field(default=10, ge=1)
 
 

@@ -9,8 +9,8 @@ from torch import nn
 from autometa.core.errors import DataError
 from autometa.data.episodes import EpisodeSpec
 from autometa.learners.base import EpisodicLearner
-from autometa.learners.encoder import Unregistered
 from autometa.learners.episodes import InputEpisodes
+from autometa.learners.unregistered import Unregistered
 
 CLASSIFICATION_SPEC = EpisodeSpec(ways=(32, 32), shots=(1, 1), queries_per_class=1)
 """Form of training episodes where classification is learned: many classes, and two images of each."""

@@ -85,7 +85,9 @@ class MetaDelta(ClassifyingLearner, MetricLearner):
         params = {"sharpness": float(self.sharpness), "renormalise": self.options.renormalise}
         return apply_head("soft_kmeans", params, batch)
 
-    def choose_options(self, inputs: torch.Tensor, validation: ValidationEpisodes, budget: TimeBudget) -> str:
+    def choose_options(
+        self, inputs: torch.Tensor, validation: ValidationEpisodes, budget: TimeBudget, task_s: float = 0.0
+    ) -> str:
         """Choose the sharpness that is most accurate; none, the nearest class mean, where none is better. Where
         time is out it is the first."""
         first = self.options.sharpnesses[0]

@@ -96,14 +96,18 @@ class PMF(Prototypical):
             return super().validate(inputs, validation)
         return EpisodicLearner.validate(self, inputs, validation)
 
-    def choose_options(self, inputs: torch.Tensor, validation: ValidationEpisodes, budget: TimeBudget) -> str:
+    def choose_options(
+        self, inputs: torch.Tensor, validation: ValidationEpisodes, budget: TimeBudget, task_s: float = 0.0
+    ) -> str:
         """Choose the rate, on as many episodes as there is time for; on too few of them it is 0."""
-        rates = [rate for rate in self.options.rates if rate > 0]
-        episodes = validation.episodes[: self._count_affordable(inputs, validation, len(rates), budget)]
         self.rate.zero_()
-        if not rates or len(episodes) < FEWEST:
-            return f"rate 0: time for {len(episodes)} validation episodes, {FEWEST} are needed to choose"
-        part = ValidationEpisodes(episodes)
+        rates = [rate for rate in self.options.rates if rate > 0]
+        if not rates:
+            return "rate 0: there is no other"
+        count = self._count_affordable(inputs, validation, budget, len(rates), task_s)
+        if count < FEWEST:
+            return f"rate 0: time for {count} validation episodes, {FEWEST} are needed to choose"
+        part = ValidationEpisodes(validation.episodes[:count])
         plain = self.validate(inputs, part).accuracies
         chosen, best, why = 0.0, 0.0, "no other rate gained more than chance"
         for rate in rates:
@@ -112,18 +116,43 @@ class PMF(Prototypical):
             if gain > max(error, best):
                 chosen, best, why = rate, gain, f"gains {100 * gain:.1f} ± {100 * error:.1f}"
         self.rate.fill_(chosen)
-        return f"rate {chosen:g}: {why} ({len(episodes)} validation episodes)"
+        return f"rate {chosen:g}: {why} ({count} validation episodes)"
 
     def _count_affordable(
-        self, inputs: torch.Tensor, validation: ValidationEpisodes, rates: int, budget: TimeBudget
+        self,
+        inputs: torch.Tensor,
+        validation: ValidationEpisodes,
+        budget: TimeBudget,
+        rates: int,
+        task_s: float,
     ) -> int:
-        """How many validation episodes can be answered with so many rates in time."""
-        few = ValidationEpisodes(validation.episodes[:PROBED])
-        elapsed = stopwatch(budget.clock)
-        self.slowest().validate(inputs, few)
-        each_s = elapsed() / len(few.episodes) + 1e-9
-        left = budget.left_s() / (POLICY.slowdown * each_s * max(rates, 1))
-        return int(max(min(left, len(validation.episodes)), 0))
+        """How many validation episodes can be answered with so many rates in time. Fine-tuning is tried on one, then
+        on `PROBED`, and no longer than what is known of its cost leaves time for a choice."""
+
+        def count(each_s: float, spent_s: float = 0.0) -> int:
+            left = (budget.left_s() / POLICY.slowdown - spent_s) / (rates * (each_s + 1e-9))
+            return int(max(min(left, len(validation.episodes)), 0))
+
+        if budget.left_s() <= 0:
+            return 0
+        each_s = task_s or self._guess_task_s(inputs, validation, budget)
+        for number in (1, PROBED):
+            affordable = count(each_s)
+            if affordable < FEWEST or (number > 1 and count(each_s, number * each_s) < FEWEST):
+                return affordable
+            few, elapsed = ValidationEpisodes(validation.episodes[:number]), stopwatch(budget.clock)
+            self.slowest().validate(inputs, few)
+            each_s = elapsed() / len(few.episodes)
+        return count(each_s)
+
+    def _guess_task_s(
+        self, inputs: torch.Tensor, validation: ValidationEpisodes, budget: TimeBudget
+    ) -> float:
+        """The least seconds that fine-tuning at a task can take: those of embedding its support at every step."""
+        first, elapsed = validation.episodes[:1], stopwatch(budget.clock)
+        self.validate(inputs, ValidationEpisodes(first))
+        support, query = (len(rows) for rows in (first[0].support_rows, first[0].query_rows))
+        return self.options.steps * elapsed() * support / (support + query)
 
     def slowest(self) -> PMF:
         """A copy, sharing weights, that fine-tunes."""
