@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ingestion.errors import InputError
-from ingestion.memory import BLOCK_BYTES, Inode, inode_of, mapped_files, open_files
+from ingestion.memory import BLOCK_BYTES, Inode, Look, inode_of
 
 MAX_BYTES = 16 * 2**30
 MAX_FILES = 200_000
@@ -45,12 +45,14 @@ class DiskMeter:
         self.max_files = MAX_FILES
         self._devices = {folder.stat().st_dev for folder in self._folders}
 
-    def excess(self, pids: Iterable[int]) -> str:
-        """What is too much in the folders and in files without a name that these processes hold open, or ""."""
-        used_bytes = sum(self._nameless(pids).values())
+    def excess(self, pids: Iterable[int], look: Look | None = None) -> str:
+        """What is too much in the folders and in files without a name that these processes hold open, or "".
+        TooManyError, StoppedError: see `Look`."""
+        look = look or Look()
+        used_bytes = sum(self._nameless(pids, look).values())
         files = 0
         try:
-            for status in self._entries():
+            for status in look.each(self._entries()):
                 used_bytes += status.st_blocks * BLOCK_BYTES
                 files += 1
                 if used_bytes > self.max_bytes or files > self.max_files:
@@ -75,11 +77,11 @@ class DiskMeter:
                     if error.errno not in GONE:
                         raise TooMuchError(f"a file that cannot be read ({error.strerror})") from error
 
-    def _nameless(self, pids: Iterable[int]) -> dict[Inode, int]:
+    def _nameless(self, pids: Iterable[int], look: Look) -> dict[Inode, int]:
         found: dict[Inode, int] = {}
         for pid in pids:
-            sizes = {inode: size for inode, size in mapped_files(pid) if inode[0] in self._devices}
-            for status in open_files(pid):
+            sizes = {inode: size for inode, size in look.mapped_files(pid) if inode[0] in self._devices}
+            for status in look.open_files(pid):
                 if status.st_nlink == 0 and status.st_dev in self._devices:
                     sizes[inode_of(status)] = status.st_blocks * BLOCK_BYTES
             for inode, size in sizes.items():

@@ -17,7 +17,7 @@ from ingestion.errors import SubmissionError
 from ingestion.process import LaunchPlan
 from ingestion.watch import descendants, end_strays
 
-END_ATTEMPTS = 20
+END_ATTEMPTS, END_LIMIT_S = 20, 10.0
 
 
 class TaskIsolation:
@@ -35,10 +35,13 @@ class TaskIsolation:
     def renew(self) -> None:
         """End what is left of the task before, and of meta-training, and make a new scratch folder. SubmissionError
         where something cannot be ended."""
+        latest = time.monotonic() + END_LIMIT_S
         for _ in range(END_ATTEMPTS):
             end_strays(lambda process: process.pid not in self._ours)
             if descendants() <= self._ours:
                 break
+            if time.monotonic() >= latest:
+                raise SubmissionError("left processes running that cannot be ended", fatal=True)
         else:
             raise SubmissionError("left processes running that cannot be ended", fatal=True)
         scratch = self.plan.access.scratch

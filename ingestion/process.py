@@ -25,6 +25,7 @@ from ingestion.errors import SubmissionError
 from ingestion.gpu import ask_in_process, describe_gpu, has_cuda_device
 from ingestion.gpu_memory import GpuMeter
 from ingestion.memory import BLOCK_BYTES, Inode, MemoryMeter, inode_of
+from ingestion.process_tree import kill_group
 from ingestion.sandbox import confine, start_folder
 from ingestion.shown import plain
 from ingestion.submission_log import SubmissionLog
@@ -179,6 +180,7 @@ class SubmissionProcess:
     def end(self) -> None:
         """Close the channel, so that the child can exit, and kill what is left."""
         self._channel.close()
+        kill_group(self._process.pid)
         kill_processes(process_tree(self._process.pid))
         self._process.wait()
         self.watchdog.stop()

@@ -18,7 +18,7 @@ from synthetic import MakeBundle, write_meta_album
 
 from ingestion import memory
 from ingestion.disk import DiskMeter
-from ingestion.memory import MemoryMeter, inode_of
+from ingestion.memory import Look, MemoryMeter, StoppedError, TooManyError, inode_of
 from ingestion.shared_images import SharedImages
 from ingestion.watch import Watched, adopt_orphans
 
@@ -142,6 +142,81 @@ def test_processes_that_left_the_tree_are_watched_and_others_are_not(hold: Hold,
     assert found(lambda process: process.pid in orphans) == {child, other, *orphans}
     assert found(lambda process: False, stranger) == {child, other, stranger}
     psutil.Process(orphans.pop()).kill()
+
+
+MAPPED = """
+    import ctypes
+    for _ in range(50):
+        fd = os.memfd_create('x')
+        os.ftruncate(fd, 4096)
+        mmap_ = ctypes.CDLL(None).mmap
+        mmap_.restype = ctypes.c_void_p
+        mmap_.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + 3 * [ctypes.c_int] + [ctypes.c_long]
+        mmap_(None, 4096, 3, mmap.MAP_SHARED, fd, 0)
+        os.close(fd)
+"""
+"""Fifty files in memory, each of which a mapping alone keeps."""
+
+
+def test_a_file_that_many_processes_map_is_asked_once(hold: Hold, monkeypatch: pytest.MonkeyPatch) -> None:
+    parent = hold(MAPPED + "    if os.fork() == 0: time.sleep(60)")
+    (child,) = psutil.Process(parent).children()
+    asked, ask = list[str](), os.stat
+
+    def counted(path: str) -> os.stat_result:
+        asked.append(path)
+        return ask(path)
+
+    look = Look()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", counted)
+        found = [len(list(look.mapped_files(pid))) for pid in (parent, child.pid)]
+    if found[0] == 0:
+        pytest.skip("this process has not the privileges to see such files")
+    assert found == [50, 50] and len(asked) == 50
+
+
+def test_more_mappings_than_anybody_looks_at_are_too_many(
+    hold: Hold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids = [hold(MAPPED), hold(MAPPED)]
+    meter = MemoryMeter({}, private=False)
+    monkeypatch.setattr(memory, "MAX_MAPPINGS", 50)
+    with pytest.raises(TooManyError, match="had more than 50 mappings in a process, the most"):
+        meter.used_bytes(pids[:1], None)
+    monkeypatch.setattr(memory, "MAX_MAPPINGS", 10_000)
+    monkeypatch.setattr(memory, "MAX_MAPPINGS_TOGETHER", 100)
+    with pytest.raises(TooManyError, match="had more than 100 mappings in its processes, the most"):
+        meter.used_bytes(pids, None)
+
+
+def test_only_the_submission_may_have_no_more_than_so_many_open_files(
+    hold: Hold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "MAX_OPEN_FILES", 20)
+    pid = hold("kept = [os.memfd_create('x') for _ in range(30)]")
+    assert len(list(Look().open_files(pid, stranger=True))) >= 30
+    with pytest.raises(TooManyError, match="had more than 20 open files in a process, the most"):
+        list(Look().open_files(pid))
+
+
+def test_a_look_that_nobody_waits_for_ends_in_the_middle(
+    hold: Hold, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "CHECK_EVERY", 1)
+    pid = hold(MAPPED)
+    disk = DiskMeter((tmp_path,), {})
+    looks: list[Callable[[Look], object]] = [
+        lambda look: list(look.mapped_files(pid)),
+        lambda look: list(look.open_files(pid)),
+        lambda look: MemoryMeter({}, private=False).used_bytes([pid], 0, look),
+        lambda look: disk.excess([pid], look),
+    ]
+    for take in looks:
+        answers = iter([False, False, True])
+        with pytest.raises(StoppedError):
+            take(Look(lambda answers=answers: next(answers)))  # type: ignore[misc]
+        assert next(answers, None) is None
 
 
 def test_a_process_that_has_ended_holds_nothing() -> None:
