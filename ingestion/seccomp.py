@@ -35,9 +35,7 @@ AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 NAMESPACES = 0x7E020000
 """Flags for a new namespace of any kind but time, whose flag is a signal for `clone`."""
-TIME_NAMESPACE, OWN_DESCRIPTORS = 0x80, 0x400
-"""For `unshare` alone. Descriptors of a thread of its own are not seen in the table of its process, so that it could hide
-memory there."""
+TIME_NAMESPACE = 0x80
 UNIX, INET, INET6, NETLINK = 1, 2, 10, 16
 DATAGRAMS = 2
 SOCKET_KIND = 0xF
@@ -98,7 +96,7 @@ ALWAYS = (
     )),
     Rule("clone3", errno.ENOSYS),  # its flags cannot be seen: libraries go back to `clone`
     Rule("clone", argument=0, bits=NAMESPACES),
-    Rule("unshare", argument=0, bits=NAMESPACES | TIME_NAMESPACE | OWN_DESCRIPTORS),
+    Rule("unshare", argument=0, bits=NAMESPACES | TIME_NAMESPACE),
     Rule("ioctl", argument=1, where=(PUSH_INPUT, LINUX_CONSOLE)),
     Rule("prlimit64", argument=0, but=(OWN_PROCESS,)),
     Rule("setpriority", argument=0, but=(0,)),
