@@ -41,7 +41,7 @@ from autometa.backbones.split import list_stages
 from autometa.backbones.weights import load_pretrained
 from autometa.core.budget import UNLIMITED, TimeBudget
 from autometa.core.chunks import fits_memory
-from autometa.core.errors import ConfigError, WeightsError
+from autometa.core.errors import ConfigError
 from autometa.core.files import hash_tensors
 from autometa.core.machine import free_bytes
 from autometa.core.tensor_memory import measure_peak
@@ -179,7 +179,7 @@ class Backbone:
     def batch_size(self, px: int, host_bytes: int | None = None) -> int:
         """How many images of this size to embed at a time, with so much free memory on the host (None: enough)."""
         size = self.input_px(px)
-        return self._batch_in(self._precision(size), size, host_bytes)
+        return self._batch_in(self.precision(size), size, host_bytes)
 
     def _batch_in(self, precision: str, size: int, host_bytes: int | None) -> int:
         host_bytes = UNKNOWN_BYTES if host_bytes is None else host_bytes
@@ -192,7 +192,7 @@ class Backbone:
         if free_bytes(self.device) is None:
             return
         size, few = self.input_px(px), images[: LARGEST_GPU_BATCH // FEW]
-        batch, precision = self._resized(few, size), self._precision(size)
+        batch, precision = self._resized(few, size), self.precision(size)
         run = self._run if precision == "half" else self._eager
         run(batch)
         took = measure_peak(lambda: run(batch), self.device)
@@ -229,11 +229,11 @@ class Backbone:
             "px": self.input_px(px),
             "preprocessing": asdict(self.preprocessing),
             "flip": flip,
-            "precision": self._precision(px),
+            "precision": self.precision(px),
         }
 
-    def _precision(self, px: int) -> str:
-        """Of the engine that is chosen for this size."""
+    def precision(self, px: int) -> str:
+        """Of the engine that is chosen for this size; float32 where none is."""
         choice = self.choice(px)
         return ENGINES[choice.name].precision if choice and choice.name in ENGINES else "float32"
 
@@ -268,10 +268,7 @@ def build_backbone(
     """The backbone called `name`, pretrained, or with the weights in `state` (of a saved learner); it also gives
     those of `layers` that it has. WeightsError where timm does not know it or no weights can be had."""
     spec = replace(find_spec(name), layers=find_spec(name).layers + layers)
-    try:
-        model = create_model(spec)
-    except RuntimeError as error:
-        raise WeightsError(f"timm knows no model `{spec.timm_name}`") from error
+    model = create_model(spec)
     if state is None:
         load_pretrained(spec, model)
     else:

@@ -29,7 +29,7 @@ State = Mapping[str, NDArray[np.generic]]
 MOST_HELD = 3
 """Networks that a process keeps; the one that was used longest ago goes first."""
 VERSIONS = (
-    ("parts of images", "2"), ("torch", torch.__version__.partition("+")[0]), ("timm", timm.__version__)
+    ("parts of images", "3"), ("torch", torch.__version__.partition("+")[0]), ("timm", timm.__version__)
 )  # fmt: skip
 """What must be the same where a part is done: the number changes whenever this module does."""
 FOR_GOOD = 10**9
@@ -132,8 +132,9 @@ def start_up(threads: int) -> None:
 
 
 def _network(own: Pass, state: State) -> Backbone:
-    """The network of a pass, built where this process has none with these weights and this engine."""
-    key = own.digest, own.spec.layers, own.device, own.engine
+    """The network of a pass, built where this process has none of its architecture with these weights and this
+    engine."""
+    key = own.digest, own.spec, own.device, own.engine
     if key not in _HELD:
         while len(_HELD) >= MOST_HELD:
             _HELD.popitem(last=False)

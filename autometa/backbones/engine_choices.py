@@ -17,6 +17,7 @@ from autometa.backbones.engines import (
     RaceInput,
     build_checked,
 )
+from autometa.backbones.engines.onnx_export import to_onnx
 from autometa.core.budget import TimeBudget, stopwatch
 from autometa.core.chunks import is_out_of_memory
 from autometa.core.machine import starts_cold
@@ -59,8 +60,10 @@ class EngineChoices:
 
     def name_at(self, size: int) -> str | None:
         """Name of the engine that is chosen, to be expected or preferred for this size; None where there is none."""
+        if size not in self._choices and size in self._preferred:
+            return self._preferred[size]
         choice = self.expected(size)
-        return choice.name if choice else self._preferred.get(size)
+        return choice.name if choice else None
 
     def rest(self) -> None:
         """Give back the memory of the engines, but not what was chosen: each is built anew when it is next needed."""
@@ -79,7 +82,10 @@ class EngineChoices:
         if starts_cold(race_input.device):
             self._eager(race_input.to_check)
             start_s = elapsed()
-        choice = self._choose(race_input, n_images, budget, engines)
+        try:
+            choice = self._choose(race_input, n_images, budget, engines)
+        finally:
+            to_onnx.cache_clear()  # or the network would live on
         return replace(choice, build_s=choice.build_s + start_s)
 
     def _choose(
@@ -111,7 +117,10 @@ class EngineChoices:
         """The engine for a size, built anew after a rest, and checked on some images; eager where none was chosen."""
         choice = self._choices.get(size)
         if choice is not None and choice.engine is None:
-            built = self._build(choice.name, make_input(), ENGINES)
+            try:
+                built = self._build(choice.name, make_input(), ENGINES)
+            finally:
+                to_onnx.cache_clear()
             choice = replace(choice, engine=built.engine) if built.name == choice.name else built
             self._choices[size] = choice
         return (choice.engine if choice else None) or self._eager

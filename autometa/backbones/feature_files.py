@@ -18,6 +18,7 @@ import struct
 import time
 import uuid
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,12 @@ MAGIC = b"autofea1"
 KIND = MAGIC[:-1]
 """Of the magic word, what all versions have in common."""
 KEY_BYTES = 16
-SUFFIX = ".features"
+SUFFIX, HALF_SUFFIX = ".features", ".writing"
+"""Of a shard, and of one that is being written."""
+FOLDER = "[0-9a-f]" * 32
+"""Names of the folders of kinds. Whatever else lies there, as in a home that is named as the cache, is not ours."""
+MOST_MAPPED = 64
+"""Shards of a kind that stay mapped: each takes a descriptor. Others are opened whenever they are needed."""
 ABANDONED_S = 3600.0
 """A file that was not renamed within this time was left by a killed process."""
 FULL_SHARE = 0.9
@@ -60,12 +66,12 @@ class FeatureFiles:
     def evict(self) -> None:
         """If the cache is too large, delete the least recently used shards; delete what killed processes left."""
         shards = []
-        for file in self.root.glob("*/*"):
+        for file in self.root.glob(f"{FOLDER}/*"):
             try:
                 status = file.stat()
                 if file.suffix == SUFFIX:
                     shards.append((status.st_mtime, status.st_size, file))
-                elif time.time() - status.st_mtime > ABANDONED_S:
+                elif file.suffix == HALF_SUFFIX and time.time() - status.st_mtime > ABANDONED_S:
                     file.unlink()
             except FileNotFoundError:  # another process deleted it
                 continue
@@ -85,43 +91,64 @@ class FeatureKind:
     def __init__(self, files: FeatureFiles, folder: Path) -> None:
         self._files = files
         self._folder = folder
-        self._seen: dict[str, Features] = {}
-        self._damaged: set[str] = set()
+        self._mapped: dict[str, Features] = {}
+        self._seen: set[str] = set()
         self._told = False
         self._places: dict[bytes, tuple[str, int]] = {}
 
     def find(self, keys: list[bytes]) -> dict[bytes, Features]:
         """The features float32 [d] of those `keys` that are on disk; marks their shards as used."""
         self._open_new_shards()
-        found = {key: self._places[key] for key in keys if key in self._places}
-        for name in {name for name, _ in found.values()}:
-            try:
+        keys_of: dict[str, list[bytes]] = defaultdict(list)
+        for key in keys:
+            if key in self._places:
+                keys_of[self._places[key][0]].append(key)
+        found: dict[bytes, Features] = {}
+        for name, own in keys_of.items():
+            with contextlib.suppress(OSError):  # evicted in the meantime: a mapping is still valid
                 os.utime(self._folder / name)
-            except OSError:  # evicted in the meantime: the mapping is still valid
-                continue
-        return {key: self._seen[name][row] for key, (name, row) in found.items()}
+            rows = [self._places[key][1] for key in own]
+            mapped = self._mapped.get(name)
+            values = self._read(name, rows) if mapped is None else [mapped[row] for row in rows]
+            found |= zip(own, values, strict=False)  # no value of a shard that is gone
+        return {key: found[key] for key in keys if key in found}
+
+    def _read(self, name: str, rows: list[int]) -> list[Features]:
+        """Copies of rows of a shard that is not mapped; none where it is gone."""
+        try:
+            opened = _open_shard(self._folder / name)
+        except ArtifactError as error:
+            self._files.report(f"{error}; what it held is computed again")
+            return []
+        return [] if opened is None else list(opened[1][rows])
 
     def add(self, keys: list[bytes], features: Features) -> None:
         """Write `features` float32 [n, d] of `keys` [n] to a new shard. If the disk is full or read-only, the run
         goes on without the cache, after one line of report."""
-        body = b"".join(keys) + np.ascontiguousarray(features, dtype="<f4").tobytes()
-        header = HEADER.pack(MAGIC, len(keys), features.shape[1], KEY_BYTES, zlib.crc32(body))
         name = uuid.uuid4().hex
-        partial = self._folder / f"{name}.{os.getpid()}.writing"
+        partial = self._folder / f"{name}.{os.getpid()}{HALF_SUFFIX}"
         try:
+            body = b"".join(keys) + np.ascontiguousarray(features, dtype="<f4").tobytes()
+            header = HEADER.pack(MAGIC, len(keys), features.shape[1], KEY_BYTES, zlib.crc32(body))
             self._folder.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(header + body)
+            with partial.open("wb") as stream:
+                stream.write(header)
+                stream.write(body)
             partial.replace(self._folder / f"{name}{SUFFIX}")
             self._files.evict()
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)  # a half file would keep space that is short
-            if not self._told:
-                self._told = True
-                self._files.report(
-                    f"feature cache {self._files.root}: cannot be written ({error.strerror}); the run goes on "
-                    "without it; free space there, or name another folder"
-                )
+            reason = getattr(error, "strerror", None) or "not enough memory"
+            self.tell_lost(reason, "free space there, or name another folder")
+
+    def tell_lost(self, reason: str, fix: str) -> None:
+        """Report, the first time, that features could not be written."""
+        if not self._told:
+            self._told = True
+            self._files.report(
+                f"feature cache {self._files.root}: cannot be written ({reason}); the run goes on without it; {fix}"
+            )
 
     def _open_new_shards(self) -> None:
         """Open the shards that other processes or this one added since the last call."""
@@ -130,17 +157,20 @@ class FeatureKind:
         except OSError:
             return
         for name in names:
-            if name in self._seen or name in self._damaged:
+            if name in self._seen:
                 continue
             try:
                 opened = _open_shard(self._folder / name)
             except ArtifactError as error:
-                self._damaged.add(name)
+                self._seen.add(name)
                 self._files.report(f"{error}; what it held is computed again")
                 continue
             if opened is not None:
-                keys, self._seen[name] = opened
+                keys, features = opened
+                self._seen.add(name)
                 self._places.update({key: (name, row) for row, key in enumerate(keys)})
+                if len(self._mapped) < MOST_MAPPED:
+                    self._mapped[name] = features
 
 
 def _open_shard(file: Path) -> tuple[list[bytes], Features] | None:

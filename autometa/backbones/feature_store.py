@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from autometa.backbones import Backbone, Source, View
 from autometa.backbones.embedding_parts import Pass
 from autometa.backbones.engines import EAGER
 from autometa.backbones.feature_files import FeatureFiles, FeatureKind
+from autometa.backbones.feature_table import FeatureTable
+from autometa.backbones.pending_features import PendingFeatures
 from autometa.backbones.shared_features import SharedFeatures
 from autometa.backbones.spread_features import SpreadFeatures, Work
 from autometa.core.budget import UNLIMITED, MemoryBudget, TimeBudget, stopwatch
@@ -20,47 +23,7 @@ from autometa.core.chunks import in_chunks
 from autometa.core.speed import Speed
 from autometa.data.images import hash_images
 
-SHARD_ROWS = 1024
-"""Embedded images after which a shard is written to the disk cache."""
-
-
-class FeatureTable:
-    """Rows float32 [d] by key, in one matrix that grows."""
-
-    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
-        self._place: dict[Hashable, int] = {}
-        self._matrix = torch.empty(0, 0, dtype=dtype)
-
-    def __contains__(self, key: Hashable) -> bool:
-        return key in self._place
-
-    def __len__(self) -> int:
-        return len(self._place)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the matrix."""
-        return self._matrix.nbytes
-
-    def reserve(self, more: int, width: int) -> None:
-        """Room for so many rows more, at once: growing copies everything."""
-        rows = len(self._place) + more
-        if rows > len(self._matrix):
-            larger = torch.empty(max(rows, len(self._place) * 5 // 4), width, dtype=self._matrix.dtype)
-            if self._place:
-                larger[: len(self._place)] = self._matrix[: len(self._place)]
-            self._matrix = larger
-
-    def add(self, keys: Sequence[Hashable], rows: torch.Tensor) -> None:
-        """New rows [n, d] of keys [n] that are not in the table."""
-        self.reserve(len(keys), rows.shape[1])
-        first = len(self._place)
-        self._matrix[first : first + len(keys)] = rows
-        self._place.update({key: first + i for i, key in enumerate(keys)})
-
-    def take(self, keys: Sequence[Hashable]) -> torch.Tensor:
-        """A copy of the rows [n, d] of these keys."""
-        return self._matrix[[self._place[key] for key in keys]]
+__all__ = ["FeatureStore", "FeatureTable"]
 
 
 class FeatureStore:
@@ -106,23 +69,38 @@ class FeatureStore:
         BudgetExhausted where `budget` ends first; what was embedded by then is kept.
         """
         table = self._tables[view.source]
-        backbone = self._backbone_of(view.backbone, view.variant)
         missing = [i for key, i in {k: i for i, k in enumerate(keys)}.items() if key not in table]
-        if missing and self._disk is not None:
+        if missing:
             missing = self._from_disk(view, images, keys, missing)
         if missing:
-            if budget is not None:
-                budget.check(f"embedding with {view}")
-            n_images = len(missing) + self.ahead
-            backbone.prepare(
-                images,
-                view.px,
-                n_images=n_images,
-                budget=budget or UNLIMITED,
-                room_bytes=self._memory.left_bytes(),
-            )
+            missing = self._prepare(view, images, keys, missing, budget)
+        if missing:
             self._compute(view, images, keys, missing, budget)
-        return backbone.pick(table.take(keys), view.layers)
+        return self.take(view, keys)
+
+    def _prepare(
+        self,
+        view: View,
+        images: NDArray[np.uint8],
+        keys: Sequence[Hashable],
+        missing: list[int],
+        budget: TimeBudget | None,
+    ) -> list[int]:
+        """Choose the engine; returns what is missing still. An engine of another precision than was expected finds
+        its own features on the disk."""
+        (budget or UNLIMITED).check(f"embedding with {view}")
+        backbone = self._backbone_of(view.backbone, view.variant)
+        expected = backbone.precision(view.px)
+        backbone.prepare(
+            images,
+            view.px,
+            n_images=len(missing) + self.ahead,
+            budget=budget or UNLIMITED,
+            room_bytes=self._memory.left_bytes(),
+        )
+        if backbone.precision(view.px) == expected:
+            return missing
+        return self._from_disk(view, images, keys, missing)
 
     def look(self, view: View, images: NDArray[np.uint8]) -> torch.Tensor:
         """All layers [n, sum of widths] of images that are neither known nor kept, as `pick` takes them: the shortest
@@ -135,8 +113,10 @@ class FeatureStore:
 
     def take(self, view: View, keys: Sequence[Hashable]) -> torch.Tensor:
         """Features float32 [n, d] of images that are embedded. KeyError for one that is not."""
-        rows = self._tables[view.source].take(keys)
-        return self._backbone_of(view.backbone, view.variant).pick(rows, view.layers)
+        backbone = self._backbone_of(view.backbone, view.variant)
+        if len(keys) == 0:  # and perhaps no table of their width
+            return backbone.pick(torch.empty(0, sum(backbone.widths.values())), view.layers)
+        return backbone.pick(self._tables[view.source].take(keys), view.layers)
 
     def take_over(
         self, other: FeatureStore, view: View, keys: Sequence[Hashable], their_keys: Sequence[Hashable]
@@ -188,22 +168,20 @@ class FeatureStore:
         backbone = self._backbone_of(view.backbone, view.variant)
         table = self._tables[view.source]
         table.reserve(len(missing), sum(backbone.widths.values()))
-        done: list[int] = []
+        pending = PendingFeatures(images, partial(self._kind, view) if self._disk is not None else None)
 
-        def keep(rows: Sequence[int], features: torch.Tensor) -> None:
+        def keep(rows: Sequence[int], features: torch.Tensor, precision: str) -> None:
             table.add([keys[row] for row in rows], features)
-            done.extend(rows)
-            if len(done) >= SHARD_ROWS:
-                self._to_disk(view, images, keys, done)
+            if precision == backbone.precision(view.px):  # else an engine failed, and who knows when
+                pending.keep(rows, features, precision)
 
         def work(start: int, stop: int) -> None:
-            if budget is not None:
-                budget.check(f"embedding with {view}")
-            rows = missing[start:stop]
+            (budget or UNLIMITED).check(f"embedding with {view}")
+            rows, precision = missing[start:stop], backbone.precision(view.px)
             elapsed = stopwatch()
             features = self._embed_batch(backbone, view, images[rows])
             self.speed(view).add(elapsed(), len(rows))
-            keep(rows, features)
+            keep(rows, features, precision)
 
         batch = backbone.batch_size(view.px, self._memory.left_bytes())
         try:
@@ -212,12 +190,13 @@ class FeatureStore:
                     first = min(batch, len(missing))
                     in_chunks(work, first, batch)
                     missing = missing[first:]
+                precision = backbone.precision(view.px)
                 for rows, features in self._embed_elsewhere(view, images, missing, batch, budget):
-                    keep(rows, features)
+                    keep(rows, features, precision)
                 missing = [row for row in missing if keys[row] not in table]
             in_chunks(work, len(missing), batch)
         finally:
-            self._to_disk(view, images, keys, done)
+            pending.flush()
 
     def _embed_elsewhere(
         self, view: View, images: NDArray[np.uint8], rows: list[int], batch: int, budget: TimeBudget | None
@@ -253,28 +232,23 @@ class FeatureStore:
     def _from_disk(
         self, view: View, images: NDArray[np.uint8], keys: Sequence[Hashable], missing: list[int]
     ) -> list[int]:
-        """Read what the disk has; returns what is missing still."""
+        """Read what the disk has in the precision that is expected now; returns what is missing still."""
+        if self._disk is None:
+            return missing
+        precision = self._backbone_of(view.backbone, view.variant).precision(view.px)
         content = hash_images(images[missing])
-        found = self._kind(view).find(content)
+        found = self._kind(view, precision).find(content)
         hits = [(row, found[key]) for row, key in zip(missing, content, strict=True) if key in found]
         if hits:
             features = torch.from_numpy(np.stack([row for _, row in hits]))
             self._tables[view.source].add([keys[row] for row, _ in hits], features)
         return [row for row, key in zip(missing, content, strict=True) if key not in found]
 
-    def _to_disk(
-        self, view: View, images: NDArray[np.uint8], keys: Sequence[Hashable], rows: list[int]
-    ) -> None:
-        """Write rows of the table and forget that they are to be written."""
-        if self._disk is not None and rows:
-            features = self._tables[view.source].take([keys[row] for row in rows])
-            self._kind(view).add(hash_images(images[rows]), features.numpy())
-        rows.clear()
-
-    def _kind(self, view: View) -> FeatureKind:
+    def _kind(self, view: View, precision: str) -> FeatureKind:
+        """The part of the disk for a pass by an engine of this precision."""
         assert self._disk is not None
-        description = self._backbone_of(view.backbone, view.variant).description(view.px, flip=view.flip)
-        kind = view.source, str(description["precision"])  # of the engine, which may change
+        kind = view.source, precision
         if kind not in self._kinds:
-            self._kinds[kind] = self._disk.kind(description)
+            description = self._backbone_of(view.backbone, view.variant).description(view.px, flip=view.flip)
+            self._kinds[kind] = self._disk.kind(description | {"precision": precision})
         return self._kinds[kind]

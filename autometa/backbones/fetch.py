@@ -24,7 +24,7 @@ from huggingface_hub import (
     hf_hub_url,
 )
 from huggingface_hub.file_download import http_get, repo_folder_name
-from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore[attr-defined]
 
 from autometa.backbones.catalogue import BackboneSpec, expand_presets, find_spec, is_packaged
 from autometa.backbones.local_weights import HUB_FILES, find_local_weights, find_source, hub_cache
@@ -118,19 +118,33 @@ def _download(hub_id: str, name: str, endpoint: str, limit_bytes: float) -> tupl
             "raise --limit (--download-limit of run_local.py)"
         )
     if about.etag:
-        blobs = hub_cache() / repo_folder_name(repo_id=hub_id, repo_type="model") / "blobs"
-        if not (blobs / about.etag).exists():
-            _download_blob(about, blobs / about.etag, endpoint)
+        repository = repo_folder_name(repo_id=hub_id, repo_type="model")
+        blob = hub_cache() / repository / "blobs" / about.etag
+        lock = hub_cache() / ".locks" / repository / f"{about.etag}.lock"  # that of the hub's own client
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with WeakFileLock(lock):  # while another process fetches it
+            if not _is_whole(blob, size):
+                _download_blob(about, blob, endpoint)
     return Path(hf_hub_download(hub_id, name, endpoint=endpoint, cache_dir=hub_cache())), size
 
 
+def _is_whole(blob: Path, size: int) -> bool:
+    """Whether a file of the cache is what its name says. A disk may have damaged it."""
+    if not blob.is_file() or blob.stat().st_size != size:
+        return False
+    return len(blob.name) != SHA256_DIGITS or _sha256(blob) == blob.name
+
+
 def _download_blob(about: HfFileMetadata, blob: Path, endpoint: str) -> None:
-    """Download a file to its place in the cache, going on with what an earlier download has left."""
+    """Download a file to its place in the cache, going on with what an earlier download has left; what cannot be the
+    beginning of it is fetched anew."""
     part = blob.with_name(f"{blob.name}.part")
     part.parent.mkdir(parents=True, exist_ok=True)
     own = urlparse(about.location).netloc == urlparse(endpoint).netloc  # others must not see the token
     with part.open("ab") as stream:
         done = stream.seek(0, os.SEEK_END)
+        if done > (about.size or 0):
+            done = stream.truncate(0)
         if done != about.size:
             headers = build_hf_headers(token=None if own else False)
             http_get(about.location, stream, resume_size=done, expected_size=about.size, headers=headers)

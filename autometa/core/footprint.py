@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from autometa.core.errors import BrokenEnvironment, ConfigError
-from autometa.core.settings import show_bytes
+from autometa.core.units import show_bytes
 
 LEAST_WORK_BYTES = 45 * 10**6
 """What the smallest network takes with a task of the usual form, measured, and a little more."""
@@ -52,14 +52,15 @@ class Footprint:
 
 
 def measure_footprint() -> Footprint:
-    """The footprint of this installation; takes seconds. BrokenEnvironment where nothing can be imported."""
-    done = subprocess.run(
-        [sys.executable, "-c", _CODE],
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
+    """The footprint of this installation; takes seconds. BrokenEnvironment where nothing can be imported, or not in
+    `LIMIT_S`."""
+    command = [sys.executable, "-c", _CODE]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise BrokenEnvironment(
+            f"importing the libraries takes longer than {LIMIT_S:.0f} s; end other programs, or run: autometa doctor"
+        ) from None
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
         raise BrokenEnvironment(f"the libraries cannot be imported ({reason}); run: autometa doctor")

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import json
 import os
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,8 +43,11 @@ def flush(path: Path) -> None:
 @contextlib.contextmanager
 def replacing(file: Path, *, durable: bool = True) -> Iterator[Path]:
     """Another name to write a file under, which is renamed at the end of the block: `file` is there whole, or as it
-    was before; with `durable`, after a power cut too. UnwritableFile where that fails; no half file is left then."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    was before; with `durable`, after a power cut too. UnwritableFile where that fails; whatever fails, no half file
+    is left."""
+    partial = file.with_name(
+        f".{file.name}.{threading.get_native_id()}"
+    )  # which no other process has, either
     try:
         yield partial
         if durable:
@@ -52,9 +56,16 @@ def replacing(file: Path, *, durable: bool = True) -> Iterator[Path]:
         if durable:
             flush(file.parent)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+        _forget(partial)
         raise UnwritableFile(file, error) from error
+    except BaseException:
+        _forget(partial)
+        raise
+
+
+def _forget(partial: Path) -> None:
+    with contextlib.suppress(OSError):
+        partial.unlink(missing_ok=True)
 
 
 def write_whole(file: Path, text: str, *, durable: bool = True) -> None:
@@ -69,11 +80,14 @@ def append(file: Path, record: dict[str, Any], *, durable: bool = False) -> None
     UnwritableFile where it cannot be written; what was written of the line is cut off then, as further ones would be
     lost behind half a line.
     """
+    written = json.loads(
+        json.dumps(record)
+    )  # as it is read: keys are text, whose order is another than that of numbers
     try:
         with file.open("ab", buffering=0) as journal:
             before = journal.seek(0, os.SEEK_END)
             try:
-                line = json.dumps(record | {CHECKSUM: checksum_of(record)}) + "\n"
+                line = json.dumps(written | {CHECKSUM: checksum_of(written)}) + "\n"
                 _write_all(journal.fileno(), line.encode())
                 if durable:
                     os.fsync(journal.fileno())

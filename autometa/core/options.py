@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationInfo, field_validator
 
-from autometa.core.settings import Duration, Shots, Size, Ways, option
+from autometa.core.settings import MOST_SEED, may_be_added, option
+from autometa.core.units import Duration, Shots, Size, Ways
 
 LEAST_TIME_S, LEAST_GPU_BYTES = 20.0, 2**29
 LEAST_MEMORY_BYTES = 100_000_000
@@ -122,7 +123,7 @@ class RunOptions(ServingLimitOptions, WeightsOptions):
     image_shape: Literal["auto", "squeeze", "pad", "crop"] = option(
         "auto", "How images become square.", unset="squeeze, and a note where they are far from square"
     )
-    seed: int = option(93, "Seed of splits and tasks.", metavar="N", ge=0, le=2**32 - 1)
+    seed: int = option(93, "Seed of splits and tasks.", metavar="N", ge=0, le=MOST_SEED)
     protocol: Literal["auto", "within-domain", "cross-domain"] = option(
         "auto", "Hold out classes, or whole datasets."
     )
@@ -153,7 +154,7 @@ class RunOptions(ServingLimitOptions, WeightsOptions):
     def _check_resume(cls, value: bool, info: ValidationInfo) -> bool:
         if value and info.data.get("overwrite"):
             raise ValueError("overwrite would delete what resume continues; give only one of them")
-        if value and info.data.get("output") is None:
+        if value and info.data.get("output") is None and not may_be_added(info):
             raise ValueError("set output to the folder of the run to resume")
         return value
 

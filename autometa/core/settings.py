@@ -3,152 +3,71 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ByteSize,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    field_validator,
-)
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from autometa.core.errors import ConfigError
+from autometa.core.units import (
+    MOST_QUOTED,
+    Duration,
+    Range,
+    Shots,
+    Size,
+    Ways,
+    Written,
+    escape,
+    parse_duration,
+    parse_range,
+    parse_size,
+    show_bytes,
+    show_duration,
+    show_range,
+    show_value,
+)
 
-MOST_SECONDS, MOST_BYTES = 1e10, 2**53
-"""Larger durations and sizes cannot be meant; up to here, floating-point numbers are exact."""
-MOST_QUOTED, MOST_SHOWN = 60, 1500
-"""Characters of a wrong value, and of a message."""
-_SIZES = TypeAdapter(ByteSize)
-_UNITS_S = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+__all__ = [
+    "FAMILIES_IN_ORDER",
+    "MOST_SEED",
+    "Duration",
+    "Family",
+    "FurtherLayer",
+    "Range",
+    "Settings",
+    "Shots",
+    "Size",
+    "TestSettings",
+    "Ways",
+    "Written",
+    "dump_yaml",
+    "load_yaml",
+    "may_be_added",
+    "option",
+    "parse_duration",
+    "parse_range",
+    "parse_size",
+    "show_bytes",
+    "show_duration",
+    "show_range",
+    "show_value",
+    "use_underscores",
+    "validate_settings",
+]
+
+MOST_SHOWN = 1500
+"""Characters of a message."""
+MOST_SEED = 2**32 - 1
+_WHOLE = "whole"
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_ANTIQUATED = re.compile(r":|^[-+]?0[0-9_]")
+"""In a number of YAML 1.1: in base 60, or octal."""
 
 Model = TypeVar("Model", bound=BaseModel)
-
-
-def parse_duration(value: object) -> float:
-    """`30ms`, `90s`, `10m`, `1.5h` or a plain number of seconds → seconds. ValueError says what is accepted."""
-    text = _plain(value) if isinstance(value, float) else str(value)
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
-    if not match or match[2] not in _UNITS_S:
-        raise ValueError(f"{_quote(value)} is not a duration; write 30ms, 90s, 10m or 2h")
-    seconds = float(match[1]) * _UNITS_S[match[2]]
-    if seconds > MOST_SECONDS:
-        raise ValueError(f"{_quote(value)} is longer than {MOST_SECONDS:.0e} s; write less")
-    return seconds
-
-
-def _plain(number: float) -> str:
-    """A number without an exponent, with as many digits as it has."""
-    text = f"{number:.12f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def _quote(value: object) -> str:
-    return f"`{_escape(str(value)[:MOST_QUOTED])}`"
-
-
-def _escape(text: str) -> str:
-    """The text with escapes in place of what cannot be shown."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def parse_range(value: object) -> tuple[int, int]:
-    """`2-20`, `[2, 20]` or `5` (both ends) → (low, high). ValueError says what is accepted."""
-    text = "-".join(map(str, value)) if isinstance(value, (list, tuple)) and len(value) == 2 else str(value)
-    match = re.fullmatch(r"\s*(\d{1,18})\s*(?:-\s*(\d{1,18}))?\s*", text)
-    if not match:
-        raise ValueError(f"{_quote(value)} is not a range; write LOW-HIGH, such as 2-20, or one number")
-    low, high = int(match[1]), int(match[2] or match[1])
-    if low > high:
-        raise ValueError(f"{_quote(value)} runs backwards; write {high}-{low}")
-    return low, high
-
-
-def parse_size(value: object) -> ByteSize:
-    """`1.5GB`, `512MiB` or bytes → bytes. ValueError says what is accepted."""
-    try:
-        size = None if isinstance(value, bool) else _SIZES.validate_python(value)
-    except (ValueError, OverflowError):
-        size = None
-    if size is None or not 0 <= size <= MOST_BYTES:
-        raise ValueError(f"{_quote(value)} is no size; write 500MB or 2GB")
-    return size
-
-
-def show_duration(seconds: float) -> str:
-    """Seconds as people write them: `30ms`, `90s`, `10m`, `2h`."""
-    for unit, size in (("h", 3600.0), ("m", 60.0)):
-        if seconds >= size and seconds % size == 0:
-            return f"{seconds / size:.0f}{unit}"
-    if 0 < seconds < 1:
-        return f"{_plain(1000 * seconds)}ms"
-    return f"{_plain(seconds)}s"
-
-
-def show_range(value: tuple[int, int]) -> str:
-    """(low, high) as people write it: `2-20`, or `5` where both are the same."""
-    return f"{value[0]}-{value[1]}" if value[0] != value[1] else str(value[0])
-
-
-def show_bytes(size: int) -> str:
-    """A size as people write it, without loss: `4GB`, `512MiB`, or bytes."""
-    for unit, factor in (("GB", 10**9), ("GiB", 2**30), ("MB", 10**6), ("MiB", 2**20)):
-        if size and size % factor == 0:
-            return f"{size // factor}{unit}"
-    return f"{size}B"
-
-
-@dataclass(frozen=True)
-class Written:
-    """How a type of setting is written for people; `show` makes what its parser takes."""
-
-    show: Callable[[Any], str]
-
-
-def show_value(field: FieldInfo, value: Any) -> Any:
-    """A value as people write it, which the model takes again: text, a number, true or false, or None."""
-    marks = [*field.metadata, *(mark for kind in get_args(field.annotation) for mark in _marks(kind))]
-    written = next((mark for mark in marks if isinstance(mark, Written)), None)
-    if written is not None and value is not None:
-        return written.show(value)
-    if isinstance(value, ByteSize):
-        return show_bytes(value)
-    if isinstance(value, Path):
-        return str(value)
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _marks(kind: Any) -> tuple[Any, ...]:
-    """What is annotated to one of the types that a value may have."""
-    return tuple(getattr(kind, "__metadata__", ()))
-
-
-Duration = Annotated[float, BeforeValidator(parse_duration), Written(show_duration)]
-Size = Annotated[ByteSize, BeforeValidator(parse_size)]
-Range = Annotated[tuple[int, int], BeforeValidator(parse_range), Written(show_range)]
-
-
-def _from(least: int) -> AfterValidator:
-    def check(value: tuple[int, int]) -> tuple[int, int]:
-        if value[0] < least:
-            raise ValueError(f"starts at {value[0]}; use {least} or more")
-        return value
-
-    return AfterValidator(check)
-
-
-Ways = Annotated[Range, _from(2)]
-Shots = Annotated[Range, _from(1)]
 
 
 class TestSettings(BaseModel):
@@ -159,11 +78,11 @@ class TestSettings(BaseModel):
 
     tasks: int = Field(default=6000, ge=1)
     images: int | None = Field(default=None, ge=1)
-    ways: Range = (2, 20)
-    shots: Range = (1, 20)
+    ways: Ways = (2, 20)
+    shots: Shots = (1, 20)
     queries_per_class: int = Field(default=20, ge=1)
     balanced: bool = True
-    protocol: str = "cross-domain"
+    protocol: Literal["within-domain", "cross-domain"] = "cross-domain"
 
 
 Family = Literal[
@@ -184,10 +103,10 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    time_budget: Duration = 9 * 3600.0
-    memory_budget: Size | None = None
+    time_budget: Duration = Field(default=9 * 3600.0, gt=0)
+    memory_budget: Size | None = Field(default=None, gt=0)
     test: TestSettings = TestSettings()
-    seed: int = 98
+    seed: int = Field(default=98, ge=0, le=MOST_SEED)
     backbones: tuple[str, ...] | None = None
     resolutions: tuple[int, ...] = (96, 128, 160, 224)
     layers: tuple[FurtherLayer, ...] = ()
@@ -219,6 +138,19 @@ class Settings(BaseModel):
             raise ValueError("give one or more sizes, each from 16 to 1024 pixels")
         return value
 
+    @field_validator("feature_cache", mode="before")
+    @classmethod
+    def _expand_home(cls, value: Any) -> Any:
+        """The folder, from the home of the user where it begins with `~`."""
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("names no folder; name one, or leave out feature_cache")
+        if not isinstance(value, (str, Path)) or not str(value).startswith("~"):
+            return value
+        folder = os.path.expanduser(value)  # noqa: PTH111 - the other one raises where there is no home
+        if str(folder).startswith("~"):
+            raise ValueError("there is no such home; name the folder from the root, such as /data/features")
+        return folder
+
 
 def option(
     default: Any, description: str, *, metavar: str = "", unset: str = "", short: str = "", **limits: Any
@@ -233,11 +165,33 @@ def option(
     return Field(default=default, description=description, json_schema_extra=extra, **limits)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key stands once, and `1:30` and `010` are text: to YAML 1.1 they are 90 and 8."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                raise yaml.YAMLError(
+                    f"`{key.value}` stands in line {lines[key.value]} and again in line {line}"
+                )
+            lines[key.value] = line
+        return super().construct_mapping(node, deep)
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        tag = super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
+        is_number = kind is yaml.ScalarNode and tag in _NUMBERS
+        return self.DEFAULT_SCALAR_TAG if is_number and _ANTIQUATED.search(value) else tag
+
+
 def load_yaml(file: Path, model: type[Model]) -> Model:
-    """The settings in a YAML file. ConfigError names the file, the key, its value and, for an unknown key, the
-    closest known one."""
+    """The settings in a YAML file, to which others may be added: a setting may need one that is not in the file.
+    ConfigError names the file, the key, its value and, for an unknown key, the closest known one."""
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        content = _Loader(file.read_text(encoding="utf-8")).get_single_data() or {}
     except (OSError, yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
         # of values that are not what they are marked as, PyYAML raises what Python does
         reason = (
@@ -246,7 +200,12 @@ def load_yaml(file: Path, model: type[Model]) -> Model:
         raise ConfigError(_one_line(f"{file}: cannot be read as YAML ({reason}); correct it")) from error
     if not isinstance(content, dict):
         raise ConfigError(f"{file}: must hold `key: value` lines, not {type(content).__name__}")
-    return validate_settings(model, use_underscores(content), str(file))
+    for key in map(str, content):
+        if "-" in key and key.replace("-", "_") in content:
+            raise ConfigError(
+                _one_line(f"{file}: `{key}` and `{key.replace('-', '_')}` are one key; keep one")
+            )
+    return validate_settings(model, use_underscores(content), str(file), whole=False)
 
 
 def dump_yaml(value: object) -> str:
@@ -265,12 +224,18 @@ def use_underscores(values: dict[Any, Any]) -> dict[str, Any]:
     return {str(key).replace("-", "_"): value for key, value in values.items()}
 
 
-def validate_settings(model: type[Model], values: dict[str, Any], where: str) -> Model:
-    """A `model` with these values. ConfigError names the place (`where`), the key, its value and the fix."""
+def validate_settings(model: type[Model], values: dict[str, Any], where: str, *, whole: bool = True) -> Model:
+    """A `model` with these values. ConfigError names the place (`where`), the key, its value and the fix. `whole`: no
+    others are added to them later (see `may_be_added`)."""
     try:
-        return model.model_validate(values)
+        return model.model_validate(values, context={_WHOLE: whole})
     except ValidationError as error:
         raise ConfigError(_one_line(f"{where}: {_explain(error, model)}")) from error
+
+
+def may_be_added(info: ValidationInfo) -> bool:
+    """Whether a setting that another one needs may come later, as from the command line after a file."""
+    return not (info.context or {}).get(_WHOLE, True)
 
 
 def _one_line(text: str) -> str:
@@ -278,22 +243,36 @@ def _one_line(text: str) -> str:
     text = " ".join(text.split())
     if len(text) > MOST_SHOWN:
         text = f"{text[: MOST_SHOWN // 2]}…{text[-MOST_SHOWN // 2 :]}"
-    return _escape(text)
+    return escape(text)
 
 
 def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     first = error.errors()[0]
-    path = [str(part) for part in first["loc"]]
-    key = ".".join(path) or "settings"
+    path = first["loc"]
+    key = ".".join(map(str, path)) or "settings"
     if first["type"] != "extra_forbidden":
         shown = repr(first["input"])
         shown = shown if len(shown) <= MOST_QUOTED else f"{shown[:MOST_QUOTED]}…"
         return f"{key} = {shown}: {first['msg'].removeprefix('Value error, ')}"
-    known: list[str] = list(model.model_fields)
-    for part in path[:-1]:
-        annotation = model.model_fields[part].annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            known = list(annotation.model_fields)
-    close = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
+    known = _known_keys(model, path[:-1])
+    close = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
     hint = f"did you mean `{close[0]}`?" if close else f"known keys: {', '.join(known)}"
     return f"unknown key `{key}`; {hint}"
+
+
+def _known_keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
+    """The keys of what stands at a path within a model. Numbers, and keys of a mapping, lead to another of a kind."""
+    models = [model]
+    for part in path:
+        fields = [one.model_fields.get(str(part)) for one in models]
+        inner = [one for field in fields if field is not None for one in _models_in(field.annotation)]
+        models = inner or models
+    return list(dict.fromkeys(name for one in models for name in one.model_fields))
+
+
+def _models_in(kind: Any) -> Iterator[type[BaseModel]]:
+    """The models among the types that a value, or what it holds, may have."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        yield kind
+    for inner in get_args(kind):
+        yield from _models_in(inner)

@@ -22,6 +22,9 @@ LEAST_NEW_SHARE = 0.05
 ENDLESS = 1_000_000
 """Number of items to ask a stream for, which ends it in no practical case."""
 
+BLOCK_BYTES = 2**26
+"""Of images that are collected; so large a block has pages of its own, which the system gets back."""
+
 LabelledImage = tuple[NDArray[np.uint8], Hashable, str]
 """An image uint8 [3, h, w], its label within its dataset, and the name of the dataset."""
 
@@ -82,27 +85,61 @@ def _map_datasets(sets: Any) -> ImagePool:
 
 def _read_stream(generator: Any, time: TimeBudget, memory: MemoryBudget) -> ImagePool:
     """Read a stream until it brings hardly any new image, or time or memory is used up."""
-    collected: dict[bytes, LabelledImage] = {}
+    collected, labels = _Blocks(), dict[bytes, tuple[Hashable, str]]()
     reading = time.share(POLICY.stream_share)
     most_bytes = MEMORY_SHARE * memory.left_bytes()
-    used = 0
     recent: list[float] = []
     for item in generator(ENDLESS):
         seen = new = 0
         for image, label, dataset in _images_in(item):
             key = hash_images(image[None])[0]
             seen += 1
-            if key not in collected:
-                collected[key] = image, label, dataset
+            if key not in labels:
+                labels[key] = label, dataset
+                collected.add(image)
                 new += 1
-                used += image.nbytes
         recent = [*recent[1 - WINDOW :], new / max(seen, 1)]
         is_read = len(recent) == WINDOW and sum(recent) / WINDOW < LEAST_NEW_SHARE
-        if is_read or reading.left_s() <= 0 or used > most_bytes:
+        if is_read or reading.left_s() <= 0 or collected.nbytes > most_bytes:
             break
-    if not collected:
+    if not labels:
         raise DataError("the meta-train generator gave no image: check that the dataset has images")
-    return _build_pool(list(collected.values()))
+    return _build_pool(collected.join(), list(labels.values()))
+
+
+class _Blocks:
+    """Images of one shape, copied into blocks one after the other. Views of what a stream gives would keep all of it,
+    and many small arrays would keep what was freed between them."""
+
+    def __init__(self) -> None:
+        self._blocks: list[NDArray[np.uint8]] = []
+        self._count = 0
+        self.nbytes = 0
+
+    def add(self, image: NDArray[np.uint8]) -> None:
+        """One image more, uint8 [3, h, w]. DataError where it is of another shape than those before."""
+        if not self._blocks or self._count % len(self._blocks[0]) == 0:
+            rows = max(BLOCK_BYTES // max(image.nbytes, 1), 1)
+            self._blocks.append(np.empty((rows, *image.shape), np.uint8))
+        block = self._blocks[-1]
+        if image.shape != block.shape[1:]:
+            raise DataError(
+                f"the meta-train generator gave images {block.shape[1:]} and {image.shape}; give one size"
+            )
+        block[self._count % len(block)] = image
+        self._count += 1
+        self.nbytes += image.nbytes
+
+    def join(self) -> NDArray[np.uint8]:
+        """All images [n, 3, h, w]. Each block is freed when it is copied."""
+        blocks, self._blocks = self._blocks[::-1], []
+        images = np.empty((self._count, *blocks[0].shape[1:]), np.uint8)
+        place = 0
+        while blocks:
+            block = blocks.pop()[: self._count - place]
+            images[place : place + len(block)] = block
+            place += len(block)
+        return images
 
 
 def _images_in(item: Any) -> Iterator[LabelledImage]:
@@ -117,13 +154,13 @@ def _images_in(item: Any) -> Iterator[LabelledImage]:
             yield image, label, dataset
 
 
-def _build_pool(collected: list[LabelledImage]) -> ImagePool:
-    """A pool with classes and datasets numbered in the order in which they were seen."""
-    datasets = {name: i for i, name in enumerate(dict.fromkeys(dataset for _, _, dataset in collected))}
-    classes = {c: i for i, c in enumerate(dict.fromkeys((dataset, label) for _, label, dataset in collected))}
+def _build_pool(images: NDArray[np.uint8], found: list[tuple[Hashable, str]]) -> ImagePool:
+    """A pool of images with these labels and datasets, numbered in the order in which they were seen."""
+    datasets = {name: i for i, name in enumerate(dict.fromkeys(dataset for _, dataset in found))}
+    classes = {c: i for i, c in enumerate(dict.fromkeys((dataset, label) for label, dataset in found))}
     return ImagePool(
-        np.stack([image for image, _, _ in collected]),
-        np.array([classes[dataset, label] for _, label, dataset in collected]),
+        images,
+        np.array([classes[dataset, label] for label, dataset in found]),
         np.array([datasets[dataset] for dataset, _ in classes]),
         tuple(datasets),
     )

@@ -45,9 +45,9 @@ def calibration_error(log_p: Sequence[torch.Tensor], labels: Sequence[torch.Tens
         real = truth >= 0
         confidences.append(largest[real].double().exp())
         hits.append((guess == truth)[real].double())
-    confidence, hit = torch.cat(confidences), torch.cat(hits)
-    if not len(hit):
+    if not any(map(len, hits)):
         return math.nan
+    confidence, hit = torch.cat(confidences), torch.cat(hits)
     bins = (confidence * CALIBRATION_BINS).ceil().long().clamp(1, CALIBRATION_BINS) - 1
     gaps = torch.zeros(CALIBRATION_BINS, dtype=torch.float64).index_add(0, bins, hit - confidence)
     return float(gaps.abs().sum() / len(hit))

@@ -26,6 +26,7 @@ from autometa.core.settings import (
     Shots,
     Ways,
     Written,
+    may_be_added,
     option,
     parse_duration,
     parse_size,
@@ -158,7 +159,7 @@ class TuneOptions(ServingLimitOptions, WeightsOptions):
     @field_validator("resume")
     @classmethod
     def _check_resume(cls, value: bool, info: ValidationInfo) -> bool:
-        if value and info.data.get("output") is None:
+        if value and info.data.get("output") is None and not may_be_added(info):
             raise ValueError("set output to the folder of the grid to go on with")
         return value
 

@@ -28,6 +28,12 @@ def test_the_error_is_that_computed_by_hand() -> None:
     assert math.isnan(calibration_error([probabilities.log()], [torch.full_like(labels, -1)]))
 
 
+@pytest.mark.parametrize("batches", [0, 1])
+def test_without_a_query_there_is_no_error(batches: int) -> None:
+    log_p, labels = torch.zeros(2, 3, 4), torch.full((2, 3), -1)
+    assert math.isnan(calibration_error([log_p] * batches, [labels] * batches))
+
+
 def test_it_is_the_error_that_scoring_tells() -> None:
     generator = torch.Generator().manual_seed(3)
     log_p = (2 * torch.randn(20, 30, 6, generator=generator, dtype=torch.float64)).log_softmax(-1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from functools import partial
+from threading import Lock
 from typing import Any
 
 import torch
@@ -37,13 +38,15 @@ class OpenVino:
             },
         )
         self._request: Any = compiled.create_infer_request()
+        self._in_use = Lock()  # the request serves one thread at a time
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 [n, 3, px, px] → float32 [n, d]."""
         outputs = []
         for chunk in split_into_chunks(images, CHUNK):
-            result = self._request.infer({0: chunk.contiguous().numpy()}, share_inputs=True)
-            outputs.append(torch.from_numpy(result[0].copy()))
+            with self._in_use:
+                result = self._request.infer({0: chunk.contiguous().numpy()}, share_inputs=True)
+                outputs.append(torch.from_numpy(result[0].copy()))
         return torch.cat(outputs)
 
 

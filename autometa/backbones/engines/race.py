@@ -10,7 +10,6 @@ from statistics import median
 import torch
 
 from autometa.backbones.engines.base import Engine, EngineSpec, reason_to_refuse
-from autometa.backbones.engines.onnx_export import to_onnx
 from autometa.backbones.network import PixelNetwork
 from autometa.core.budget import TimeBudget
 from autometa.core.machine import starts_cold, time_settled
@@ -131,7 +130,6 @@ class Race:
             note = self._reason_to_skip(spec, self._promise_kept(specs)) or self._try(spec)
             if note:
                 self._notes[spec.name] = note
-        to_onnx.cache_clear()
         return EngineChoice(self._name, self._engine, self._build_s, dict(self._image_s), self._notes)
 
     def _promise_kept(self, specs: Mapping[str, EngineSpec]) -> float:
