@@ -76,7 +76,10 @@ def scores(output: Path) -> dict[str, float]:
         (["--weights-dir", "no/such/folder"], "no/such/folder"),
         (["--image-size", "large"], "image_size"),
         (["--image-size", "4"], "image_size"),
-        (["--backbones", "tf_efficientnet_lite0,resnet50.a1_in1k"], "autometa backbones fetch resnet50.a1_in1k"),
+        (
+            ["--backbones", "tf_efficientnet_lite0,resnet50.a1_in1k"],
+            "autometa backbones fetch resnet50.a1_in1k",
+        ),
         (["--backbones", "tf_efficientnet_lit0"], "did you mean tf_efficientnet_lite0?"),
         (["--submission", "prototypicl"], "did you mean prototypical?"),
     ],

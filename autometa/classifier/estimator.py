@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
-from autometa.classifier import persistence
+from autometa.classifier import persistence, rejection
 from autometa.classifier.judging import judge_members
+from autometa.classifier.labels import check_labels
 from autometa.classifier.pictures import as_sequence, read_image, read_in_chunks
-from autometa.classifier.rejection import Rejection, calibrate, nearest_similarity, replace_rejected
+from autometa.classifier.rejection import replace_rejected
 from autometa.classifier.shape_choice import check_options, suit_examples
 from autometa.classifier.sources import Source, open_model, open_precomputed, open_preset
 from autometa.classifier.spaces import Encoded, Support, concatenate
@@ -55,7 +55,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     reject_below : float or None
         From 0 to 1: images that belong to one of the classes with a smaller probability than this are answered by
         `reject_label`. The probability is calibrated on classes that are held out from the examples, known and
-        unknown images being equally likely; that needs two classes, and two images of some.
+        unknown images being equally likely; that needs two classes, and two images of some. Also after `fit`.
     reject_label : object
         What `predict` says of rejected images. None: "none of these" where classes are text, else -1.
 
@@ -157,7 +157,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Probabilities float64 [n] of belonging to one of the classes; needs `reject_below`, see there."""
         known = self._answer(X)[1]
         if known is None:
-            raise ValueError("known_probability needs reject_below, which calibrates it; set it and fit anew")
+            raise ValueError("known_probability needs reject_below: set_params(reject_below=0.5)")
         return known
 
     def embed(self, X: Any) -> NDArray[np.float32]:
@@ -213,18 +213,16 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _check_parameters(self) -> None:
         if self.encoder not in (None, PRECOMPUTED):
             raise ValueError(f"encoder = {self.encoder!r}: None or {PRECOMPUTED!r}")
-        if self.reject_below is not None and not 0 < self.reject_below < 1:
-            raise ValueError(f"reject_below = {self.reject_below!r}: a probability between 0 and 1, or None")
+        rejection.check_threshold(self.reject_below)
         check_options(self.image_size, self.image_shape)
 
     def _check_examples(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, NDArray[Any]]:
         if self.encoder == PRECOMPUTED:
             X, y = validate_data(self, X, y, reset=reset, dtype=np.float64)
-        else:
-            X, y = as_sequence(X), column_or_1d(y)
-            check_consistent_length(X, y)
-        check_classification_targets(y)
-        return X, np.asarray(y)
+            return X, check_labels(y)
+        X, y = as_sequence(X), check_labels(y)
+        check_consistent_length(X, y)
+        return X, y
 
     def _check_queries(self, X: Any) -> Any:
         if self.encoder == PRECOMPUTED:
@@ -255,6 +253,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Probabilities of the classes, and of belonging to one of them."""
         check_is_fitted(self)
         X = self._check_queries(X)
+        rejection.check_threshold(self.reject_below)
+        if self.reject_below is not None and self._rejection is None:
+            self._calibrate()  # it was set after `fit`
         chunks = iter([self._encode_all(X)]) if self.transductive else self._encode_in_chunks(X)
         log_p, known = [], []
         for encoded in chunks:
@@ -266,13 +267,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _similarity(self, encoded: Encoded) -> torch.Tensor:
         support, features = self._support, self._source.space.features
-        return nearest_similarity(features(support.encoded), support.labels, support.ways, features(encoded))
+        return rejection.nearest_similarity(
+            features(support.encoded), support.labels, support.ways, features(encoded)
+        )
 
     def _calibrate(self) -> None:
-        self._rejection: Rejection | None = None
+        self._rejection: rejection.Rejection | None = None
         if self.reject_below is not None:
             features = self._source.space.features(self._support.encoded)
-            self._rejection = calibrate(features, self._support.labels, self._support.ways)
+            self._rejection = rejection.calibrate(features, self._support.labels, self._support.ways)
 
     def _reject_label(self) -> Any:
         if self.reject_label is not None:

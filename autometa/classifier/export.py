@@ -9,6 +9,7 @@ to single steps of brightness, so that probabilities agree with `predict_proba` 
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 import warnings
 from pathlib import Path
@@ -54,6 +55,7 @@ def export_onnx(classifier: FewShotClassifier, folder: Path) -> Path:
         )
     if classifier.transductive:
         raise ValueError("transductive = True: the graph answers each image alone; set it to False")
+    _require_onnx()
     px, shape = classifier._preparation.px, classifier._preparation.shape
     graph = ClassifierGraph(space, classifier._support, px).eval()
     folder.mkdir(parents=True, exist_ok=True)
@@ -85,6 +87,12 @@ def export_onnx(classifier: FewShotClassifier, folder: Path) -> Path:
     }
     (folder / CLASSES).write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding="utf-8")
     return file
+
+
+def _require_onnx() -> None:
+    """ValueError where the package is missing, before any work and any folder is made."""
+    if importlib.util.find_spec("onnx") is None:
+        raise ValueError("export to ONNX needs the package onnx, which is not installed: pip install onnx")
 
 
 class Resize(nn.Module):

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from autometa.classifier.reading import MOST_SHOTS, MOST_WAYS, QUERIES, Report
+from autometa.classifier.notes import Report
+from autometa.classifier.reading import MOST_SHOTS, MOST_WAYS, QUERIES
 from autometa.classifier.spaces import Encoded, Space, Support, concatenate
 from autometa.core.budget import TimeBudget, stopwatch
 from autometa.core.errors import DataError

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from autometa.backbones.spread_features import SpreadFeatures
-from autometa.classifier.reading import Report
+from autometa.classifier.notes import Report
 from autometa.core.machine import Machine
 from autometa.search.copy_orders import Trainers
 

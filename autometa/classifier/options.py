@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from autometa.core.errors import ConfigError
 from autometa.core.options import ServingLimitOptions, WeightsOptions
 from autometa.core.settings import Duration, Size, option
 
@@ -14,7 +15,7 @@ from autometa.core.settings import Duration, Size, option
 class FitOptions(ServingLimitOptions, WeightsOptions):
     """What `fit` is told beside the folder with the images."""
 
-    output: Path = option(..., "Folder of the model.", metavar="DIR", short="-o")
+    output: Path | None = option(None, "Folder of the model.", metavar="DIR", short="-o")
     time_budget: Duration = option(
         120.0, "The whole work, from start to saved model; 90s, 10m, 2h.", metavar="TIME", ge=10
     )
@@ -51,6 +52,13 @@ class FitOptions(ServingLimitOptions, WeightsOptions):
     )
     seed: int = option(0, "Seed of what is drawn.", metavar="N", ge=0, le=2**32 - 1)
     overwrite: bool = option(False, "Replace an earlier model in --output.")
+
+    @property
+    def folder(self) -> Path:
+        """`output`. ConfigError where it is not given."""
+        if self.output is None:
+            raise ConfigError("--output is missing: give -o FOLDER, where the model is to be saved")
+        return self.output
 
     @property
     def wanted(self) -> str:

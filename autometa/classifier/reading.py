@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from autometa.classifier.notes import Note, Report, report_notes, tell_classes, tell_lost
 from autometa.classifier.options import FitOptions
 from autometa.classifier.shape_choice import choose_shape_of_datasets
 from autometa.core.budget import TimeBudget
@@ -27,7 +28,6 @@ QUERIES, MOST_WAYS, MOST_SHOTS = 5, 20, 20
 DOUBLES_SHARE, SHAPE_SHARE, DECODING_SHARE = 0.05, 0.1, 0.4
 """Of the time left: what comparing images may take, to find those that are there twice, what trying how they become
 square may, and what decoding may."""
-Report = Callable[[str], None]
 Progress = Callable[[int, int], None]
 
 
@@ -48,10 +48,12 @@ def read_images(
     """The images under a folder, as many as there is time for, prepared alike. What was odd is reported. InputError
     names the folder, or the class split, that is wrong, and the fix."""
     comparing = budget.share(DOUBLES_SHARE)
-    source, held_names = _find_source(dataset, options.class_split)
-    source = set_doubles_aside(source, lambda: comparing.left_s() <= 0)
+    found, held_names = _find_source(dataset, options.class_split)
+    source = set_doubles_aside(found, lambda: comparing.left_s() <= 0)
     datasets = list(source.datasets.values())
     learned = [each for each in datasets if each.name not in held_names]
+    tell_classes(dataset, learned, report)
+    report_notes(source.notes, report)
     preparation = _choose_preparation(source, learned, options, budget, report)
     decoded = []
     share = _affordable_share(datasets, preparation, budget, report)
@@ -61,8 +63,8 @@ def read_images(
             rows = take_share_of_each_class(whole.labels, share, np.random.default_rng(options.seed))
             each = whole.without(np.setdiff1d(np.arange(len(whole.files)), rows).tolist())
         decoded.append(decode_dataset(each, preparation, default_cache_dir(), on_progress))
-        for line in summarise(f"set aside: {line}" for line in decoded[-1].broken):
-            report(line)
+        report_notes((f"set aside: {line}" for line in decoded[-1].broken), report)
+    tell_lost(found, {each.dataset.name: each.dataset.class_names for each in decoded}, report)
     ours = [each for each in decoded if each.dataset.name not in held_names]
     theirs = [each for each in decoded if each.dataset.name in held_names]
     return ReadImages(_join(ours), _class_names(ours), preparation, _join(theirs) if theirs else None)
@@ -80,8 +82,7 @@ def _find_source(dataset: Path, class_split: Path | None) -> tuple[Source, tuple
 def _choose_preparation(
     source: Source, learned: Sequence[Dataset], options: FitOptions, budget: TimeBudget, report: Report
 ) -> Preparation:
-    """How the images are prepared: as the options say, else as suits those that are learned from. What was odd about
-    the folder is reported, too."""
+    """How the images are prepared: as the options say, else as suits those that are learned from."""
     px = options.image_size
     if px == "auto":
         px = choose_image_size(source, MOST_WAYS * (QUERIES + MOST_SHOTS), options.memory_budget)
@@ -92,7 +93,7 @@ def _choose_preparation(
         preparation, about = choose_shape_of_datasets(learned, preparation, options.wanted, trying)
     elif options.image_shape != "auto":
         preparation = replace(preparation, shape=options.image_shape)
-    for line in summarise([*source.notes, *lines, *about]):
+    for line in summarise([*lines, *about]):
         report(line)
     return preparation
 
@@ -116,10 +117,11 @@ def _affordable_share(
         if all(is_decoded(each, preparation, cache) for each in datasets):
             return 1.0
     share = allowed_s / whole_s
-    report(
+    told = (
         f"decoding {len(files):,} images would take {whole_s:.0f} s of the {budget.left_s():.0f} s left: "
         f"{share:.0%} of each class are learned from; a longer --time-budget takes more"
     )
+    report(Note(told))
     return share
 
 

@@ -35,6 +35,12 @@ class Rejection:
         return known
 
 
+def check_threshold(reject_below: Any) -> None:
+    """ValueError for what is neither None nor a probability."""
+    if reject_below is not None and not 0 < reject_below < 1:
+        raise ValueError(f"reject_below = {reject_below!r}: a probability between 0 and 1, or None")
+
+
 def replace_rejected(labels: NDArray[Any], rejected: NDArray[np.bool_], instead: Any) -> NDArray[Any]:
     """Labels [n] with `instead` where they are rejected, of a type that holds both."""
     if rejected.any() and np.asarray(instead).dtype.kind != labels.dtype.kind:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from autometa.backbones import View, expand_presets
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
 from autometa.classifier.estimator import FewShotClassifier
+from autometa.classifier.notes import Note, Report
 from autometa.classifier.options import FitOptions
 from autometa.classifier.sources import Source
 from autometa.classifier.spaces import PortfolioSpace
@@ -33,6 +34,17 @@ from autometa.search.serving_check import SavedCheck, draw_task, hold_limits, ne
 from autometa.search.serving_gate import MODE_SETS, ServingGate
 
 Images = NDArray[np.uint8]
+LABEL_BYTES = 8
+"""Of an example."""
+_SLOW = (
+    "raise the limit, name a cheaper backbone with --backbones, or prepare images smaller with --image-size"
+)
+REMEDIES = {
+    "--infer-limit": _SLOW,
+    "--adapt-limit": _SLOW,
+    "--max-model-size": "raise the limit, name a smaller backbone with --backbones, or give fewer classes",
+}
+"""Where a limit is not kept."""
 REPEATS = 16
 """Calls for one image that are counted."""
 LEARNER_SHARE = 0.75
@@ -125,14 +137,15 @@ def hold_saved(gate: ServingGate, folder: Path, pool: ImagePool, report: Callabl
         SavedCheck(gate, folder, report).hold(saved, draw_task(pool)).save(folder)
 
 
-def fitting_rows(source: Source, limit: int | None, learner: int, wanted: int, classes: int) -> int:
-    """How many examples of each class a classifier may remember, of those that are wanted: its file must fit into
-    what the `learner` leaves of the `limit` in bytes; one at least."""
-    if limit is None or not isinstance(source.space, PortfolioSpace):
-        return wanted
-    blank = np.zeros((1, 3, 32, 32), np.uint8)
-    row = sum(tensor.nbytes for tensor in source.space.encode(blank).values())
-    return max(min(wanted, (limit - learner) // (row * classes)), 1)
+def fitting_rows(source: Source, left: int, wanted: int, pool: ImagePool) -> int:
+    """How many examples of each class of a pool a classifier may remember, of those that are wanted: as they are
+    kept, features or whole images, they must fit into the bytes that are left; one at least."""
+    encoded = source.space.encode(pool.images[:1])
+    row = sum(tensor.nbytes for tensor in encoded.values()) + LABEL_BYTES
+    fitting = (
+        each for each in range(wanted, 0, -1) if row * int(np.minimum(pool.class_sizes, each).sum()) <= left
+    )
+    return next(fitting, 1)
 
 
 def folder_bytes(folder: Path) -> int:
@@ -181,7 +194,7 @@ def record_serving(
     folder: Path,
     pool: ImagePool,
     budget: TimeBudget,
-    report: Callable[[str], None],
+    report: Report,
 ) -> dict[str, Any]:
     """The size on disk and the latency (None: there was no time to measure it) of a classifier that was saved in a
     folder, whose description gets them, too."""
@@ -190,8 +203,17 @@ def record_serving(
         latency = measure_classifier(classifier._source, pool)
         report(f"latency: {latency.describe()}")
     else:
-        report("latency: not measured, as no time was left; a longer --time-budget measures it")
+        report(Note("latency: not measured, as no time was left; a longer --time-budget measures it"))
     serving = {"bytes": folder_bytes(folder), "latency": None if latency is None else latency.to_json()}
     classifier._serving = serving
     classifier.save(folder)
     return serving
+
+
+def limits_broken(options: FitOptions, serving: Mapping[str, Any]) -> list[str]:
+    """A line for each limit that a saved classifier, with its examples, does not keep as it was measured."""
+    limits = ServingLimits(options.infer_limit, options.adapt_limit, options.max_model_size)
+    latency = serving["latency"]
+    infer_s, adapt_s = (latency[each]["p95_ms"] / 1000 if latency else 0.0 for each in ("predict", "adapt"))
+    broken = limits.all_broken_by(ServingNeeds(infer_s, adapt_s, serving["bytes"]))
+    return [f"the model is {each}; {REMEDIES[each.option]}" for each in broken]

@@ -6,7 +6,7 @@ too few to learn from, pretrained backbones serve as they are.
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,15 @@ from autometa.backbones import View
 from autometa.classifier.estimator import FewShotClassifier
 from autometa.classifier.held_out import score_held_out, without_scoring
 from autometa.classifier.machines import Machines, spread_over
+from autometa.classifier.notes import Listener, Report
 from autometa.classifier.options import FitOptions
+from autometa.classifier.output_folder import claim_folder, clear_folder, refuse_inside, removed_if_empty
 from autometa.classifier.reading import (
     MOST_SHOTS,
     MOST_WAYS,
     QUERIES,
     Progress,
     ReadImages,
-    Report,
     read_images,
 )
 from autometa.classifier.remembering import Examples, Room, choose_examples
@@ -33,25 +34,21 @@ from autometa.classifier.serving import (
     folder_bytes,
     hold_saved,
     limit_preset,
+    limits_broken,
     limits_of,
     make_gate,
     record_serving,
     settings_of,
     weight_bytes,
 )
-from autometa.classifier.sources import PX, RECORD, Source, find_backbones, open_model, open_preset
+from autometa.classifier.sources import PX, Source, find_backbones, open_model, open_preset
 from autometa.core.budget import Limits, MemoryBudget, TimeBudget
-from autometa.core.errors import ConfigError
-from autometa.core.files import DESCRIPTION
 from autometa.core.settings import Settings
 from autometa.data.episodes import EpisodeSpec
 from autometa.data.images import ImagePool
 from autometa.data.test_spec import FORMAT_PX, TestSpec
 from autometa.heads.modes import SIX_MODES
 from autometa.model.load import load_learner
-from autometa.model.trained_ensemble import FOLDER
-from autometa.planning.choice_log import CHOICES_FILE
-from autometa.planning.stage_log import JOURNAL, STAGES_FILE
 from autometa.search.serving_gate import ServingGate
 from autometa.systems.autometa import Controller
 from autometa.systems.fixed import FixedSystem
@@ -63,9 +60,6 @@ gained on development sets (icons: 9 points on new classes from three classes wi
 harm."""
 LEAST_TO_SEARCH = 6
 """With fewer classes, none can be held out to tell what helps: a fixed recipe learns from all."""
-OWN_FILES = frozenset({RECORD, DESCRIPTION, JOURNAL, STAGES_FILE, CHOICES_FILE})
-MEMBER = FOLDER.format(name="")
-"""What an earlier fit leaves in its folder, beside files of tensors."""
 CLOSING_S, CLOSING_SHARE = 2.0, 0.1
 """Of the time budget: what remains to encode the examples and to write them, so much and this share."""
 
@@ -93,22 +87,12 @@ def fit_folder(
     InputError or ConfigError names the folder or the option that is wrong, and the fix.
     """
     budget = TimeBudget.of(options.time_budget - spent_s)
-    with spread_over(options.ray, report) as machines:
-        folder = claim_folder(options.output, overwrite=options.overwrite)
-        read = read_images(dataset, options, budget, report, on_progress)
+    with removed_if_empty(options.folder):
+        folder, read, figures = _read_and_learn(dataset, options, budget, report, on_progress)
         pool, held_out = read.pool, read.held_out
-        if pool.classes < 2:
-            only = f"one class, `{read.class_names[0]}`" if pool.classes else "no class"
-            raise InputError(
-                f"{dataset}: {only} with images that can be read; two are needed: add a subfolder of images"
-            )
-        figures: dict[str, Any] = {"images": len(pool.images), "classes": pool.classes}
         model = folder if _is_enough(pool) else None
-        if model is not None:
-            learning = budget if held_out is None else without_scoring(budget)
-            figures |= _learn(pool, options, folder, learning, report, machines)
-    classifier = FewShotClassifier(model, preset=options.wanted)
-    seen = _open_networks(model, options, read, report)
+        classifier = FewShotClassifier(model, preset=options.wanted)
+        seen = _open_networks(model, options, read, report)
     if model is None:
         clear_folder(folder)
     room = Room(options.max_model_size, folder_bytes(folder) if model else weight_bytes(seen))
@@ -118,59 +102,47 @@ def fit_folder(
     if held_out is not None:
         figures["validation"] = score_held_out(seen.space, held_out, options.seed, budget, report)
     figures["serving"] = record_serving(classifier, folder, pool, budget, report)
+    figures["over_limits"] = limits_broken(options, figures["serving"])
     return Fitted(classifier, folder, figures | {"preparation": read.preparation.to_json()})
+
+
+def _read_and_learn(
+    dataset: Path, options: FitOptions, budget: TimeBudget, report: Report, on_progress: Progress
+) -> tuple[Path, ReadImages, dict[str, Any]]:
+    """The folder of the model, with a learner in it where there are enough images; the images; and figures."""
+    with spread_over(options.ray, report) as machines:
+        refuse_inside(options.folder, dataset)
+        folder = claim_folder(options.folder, overwrite=options.overwrite)
+        read = read_images(dataset, options, budget, report, on_progress)
+        pool = read.pool
+        if pool.classes < 2:
+            only = f"one class, `{read.class_names[0]}`" if pool.classes else "no class"
+            raise InputError(
+                f"{dataset}: {only} with images that can be read; two are needed: add a subfolder of images"
+            )
+        figures: dict[str, Any] = {"images": len(pool.images), "classes": pool.classes}
+        if _is_enough(pool):
+            learning = budget if read.held_out is None else without_scoring(budget)
+            figures |= _learn(pool, options, folder, learning, Listener(report), machines)
+        else:
+            figures["not_measured"] = _told_too_few(pool)
+    return folder, read, figures
 
 
 def _open_networks(model: Path | None, options: FitOptions, read: ReadImages, report: Report) -> Source:
     """What a model sees with, or, where there were too few images to learn from, pretrained backbones as they are."""
     if model is not None:
         return open_model(model, read.preparation)
-    report(
-        f"{read.pool.classes} classes and {len(read.pool.images)} images are too few to learn from (from "
-        f"{LEAST_CLASSES} and {LEAST_IMAGES} on): pretrained backbones serve as they are"
-    )
+    report(f"{_told_too_few(read.pool)}: pretrained backbones serve as they are")
     seen = replace(open_preset(options.wanted), preparation=read.preparation)
     return limit_preset(seen, limits_of(options), read.pool, report)
 
 
-def claim_folder(folder: Path, *, overwrite: bool) -> Path:
-    """The folder for the model, made. What an earlier fit has left in it stays until `clear_folder`: nothing is lost
-    for bad input. ConfigError where it holds other files, or an earlier model without `overwrite`."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        there = {path.name for path in folder.iterdir()}
-    except OSError as error:
-        raise ConfigError(
-            f"--output {folder}: cannot be used ({error.strerror}); name another folder"
-        ) from error
-    holds_model = RECORD in there or DESCRIPTION in there
-    if there and not holds_model and not _has_only_begun(folder):
-        raise ConfigError(f"--output {folder}: is not empty, and no model; name another folder")
-    if holds_model and not overwrite:
-        raise ConfigError(f"--output {folder}: holds a model; add --overwrite, or name another folder")
-    return folder.resolve()
-
-
-def clear_folder(folder: Path) -> None:
-    """Delete what an earlier fit has left: the search would go on with what it finds."""
-    for path in filter(_is_ours, folder.iterdir()):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
-def _has_only_begun(folder: Path) -> bool:
-    """Whether a fit has left nothing here but the records of what it tried, as where weights were missing."""
-    paths = list(folder.iterdir())
-    return any(path.name in {JOURNAL, STAGES_FILE} for path in paths) and all(map(_is_ours, paths))
-
-
-def _is_ours(path: Path) -> bool:
-    if path.is_dir():
-        return path.name.startswith(MEMBER)
-    half_written = path.name.startswith(".") and path.name.rpartition(".")[2].isdigit()
-    return half_written or path.name in OWN_FILES or path.suffix == ".safetensors"
+def _told_too_few(pool: ImagePool) -> str:
+    return (
+        f"{pool.classes} classes and {len(pool.images)} images are too few to learn from (from {LEAST_CLASSES} and "
+        f"{LEAST_IMAGES} on)"
+    )
 
 
 def _is_enough(pool: ImagePool) -> bool:
@@ -184,55 +156,77 @@ def _learn(
     options: FitOptions,
     folder: Path,
     budget: TimeBudget,
-    report: Report,
+    report: Listener,
     machines: Machines,
 ) -> dict[str, Any]:
     """Learn within the time, and leave the learner in `folder`; what accuracy to expect of it. `machines`: who
     works beside this process."""
-    settings = settings_of(options)
-    closing_s = CLOSING_S + CLOSING_SHARE * max(budget.left_s(), 0)
-    learning = TimeBudget(budget.deadline - closing_s)
-    total = options.memory_budget
-    memory = MemoryBudget(int(total)) if total else MemoryBudget.of_machine()
-    limits = Limits(learning, learning, memory)
-    episodes = EpisodeSpec((2, min(MOST_WAYS, pool.classes)), (1, MOST_SHOTS), QUERIES, balanced=False)
-    protocol = "within-domain" if len(pool.datasets) == 1 else "cross-domain"
-    test = TestSpec(1, episodes, None, protocol, px=pool.images.shape[-1])
-    system: Controller | FixedSystem
-    gate: ServingGate | None = None
+    system, gate = _open_system(pool, options, folder, budget, report, machines)
+    clear_folder(folder)  # from here on, there will be a model
+    system.bootstrap()
+    try:
+        told = system.run(pool).validation
+    except KeyboardInterrupt:
+        report.hear_interrupt()
+        told = load_learner(folder).validation
+    if gate is not None:
+        hold_saved(gate, folder, pool, report)
+    return _expected(told, pool, report.why)
+
+
+def _open_system(
+    pool: ImagePool,
+    options: FitOptions,
+    folder: Path,
+    budget: TimeBudget,
+    report: Listener,
+    machines: Machines,
+) -> tuple[Controller | FixedSystem, ServingGate | None]:
+    """What learns from this many classes: a search, which keeps the limits of its users by itself, or a fixed recipe
+    with the gate that does. WeightsError or UnmetLimit where it cannot begin; nothing is written."""
+    test, limits = _declare(pool, options, budget)
     if pool.classes < LEAST_TO_SEARCH:
         gate = make_gate(limits_of(options), test, limits, SIX_MODES)
         if machines.spread is not None:
             report(
                 f"{pool.classes} classes are too few to search (from {LEAST_TO_SEARCH} on): all work is done here"
             )
-        system = _open_fixed(gate, settings, test, limits, folder, report)
-    else:
-        spread, trainers = machines.spread, machines.trainers
-        system = Controller(
-            settings,
-            test,
-            limits,
-            folder,
-            report,
-            start_s=0.0,
-            spread=spread,
-            trainers=trainers,
-            serving=limits_of(options),
-        )
-        system.check()
-    clear_folder(folder)  # from here on, there will be a model
-    system.bootstrap()
-    try:
-        told = system.run(pool).validation
-    except KeyboardInterrupt:
-        report("interrupted: what was learned so far is saved; a second interrupt stops the work")
-        told = load_learner(folder).validation
-    if gate is not None:
-        hold_saved(gate, folder, pool, report)
-    return {"stage": told.get("stage")} | {
-        key: told[key] for key in ("normalised_accuracy", "interval") if key in told
-    }
+        return _open_fixed(gate, settings_of(options), test, limits, folder, report), gate
+    system = Controller(
+        settings_of(options),
+        test,
+        limits,
+        folder,
+        report,
+        start_s=0.0,
+        spread=machines.spread,
+        trainers=machines.trainers,
+        serving=limits_of(options),
+    )
+    system.check()
+    return system, None
+
+
+def _declare(pool: ImagePool, options: FitOptions, budget: TimeBudget) -> tuple[TestSpec, Limits]:
+    """What the learner is for, as a run would declare it, and what learning may take."""
+    closing_s = CLOSING_S + CLOSING_SHARE * max(budget.left_s(), 0)
+    learning = TimeBudget(budget.deadline - closing_s)
+    total = options.memory_budget
+    memory = MemoryBudget(int(total)) if total else MemoryBudget.of_machine()
+    episodes = EpisodeSpec((2, min(MOST_WAYS, pool.classes)), (1, MOST_SHOTS), QUERIES, balanced=False)
+    protocol = "within-domain" if len(pool.datasets) == 1 else "cross-domain"
+    test = TestSpec(1, episodes, None, protocol, px=pool.images.shape[-1])
+    return test, Limits(learning, learning, memory)
+
+
+def _expected(told: Mapping[str, Any], pool: ImagePool, why: str) -> dict[str, Any]:
+    """What accuracy to expect of a learner, by what it says, or why that is not known; `why`: as was said before."""
+    figures = {key: told[key] for key in ("normalised_accuracy", "interval") if key in told}
+    if not figures:
+        if pool.classes < LEAST_TO_SEARCH:
+            why = f"{pool.classes} classes are too few to hold any out (from {LEAST_TO_SEARCH} on)"
+        figures["not_measured"] = why or "no time was left for it; a longer --time-budget measures it"
+    return {"stage": told.get("stage")} | figures
 
 
 def _open_fixed(

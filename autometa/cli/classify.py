@@ -59,7 +59,7 @@ class Answer:
     "--reject-below",
     metavar="P",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Answer `none of these` where a known class is less probable than this. Needs --support.",
+    help="Answer `none of these` where a known class is less probable than this.",
 )
 @click.option(
     "--transductive",
@@ -86,8 +86,10 @@ def classify(  # noqa: PLR0913, PLR0917 - one argument an option
     """
     if as_csv and as_json:
         raise click.UsageError("--csv and --json exclude each other; give one of them")
-    if support is None and (reject_below or transductive):
-        raise click.UsageError("--reject-below and --transductive need --support")
+    if support is None and transductive:
+        raise click.UsageError(
+            "answers of --transductive need --support; add it, or leave --transductive out"
+        )
     files, unread = find_images(images)
     classifier = _open(model, support, reject_below, transductive=transductive)
     answers = list(_answer(classifier, files))
@@ -148,32 +150,13 @@ def _open(
     """The classifier that is asked for, which knows its classes."""
     from autometa.backbones import PRESETS  # noqa: PLC0415 - imports torch
     from autometa.classifier import FewShotClassifier  # noqa: PLC0415
-    from autometa.classifier.sources import RECORD  # noqa: PLC0415
-    from ingestion import read_labelled  # noqa: PLC0415
-    from ingestion.sources import summarise  # noqa: PLC0415
-    from ingestion.survey import find_broken  # noqa: PLC0415
 
     is_preset = not Path(model).exists() and (model == "auto" or model in PRESETS)
     if not is_preset and not Path(model).is_dir():
         raise BadInput(f"MODEL {model}: no such folder, and no preset ({', '.join(('auto', *PRESETS))})")
     if support is None:
-        if is_preset or not (Path(model) / RECORD).exists():
-            raise click.UsageError(
-                f"MODEL {model}: remembers no classes; add --support DIR with a subfolder of images for each class"
-            )
-        loaded = FewShotClassifier.load(model)
-        if loaded.summary()["image_size"] is None:
-            raise BadInput(
-                f"MODEL {model}: was made of features, so it classifies no images; name another model"
-            )
-        return loaded
-    labelled = read_labelled(support)
-    broken = find_broken(labelled)
-    lines = [f"set aside: {labelled.files[row]} ({reason})" for row, reason in broken.items()]
-    if level() > QUIET:
-        for note in summarise([*labelled.notes, *lines]):
-            click.echo(f"--support: {note}", err=True)
-    labelled = labelled.without(broken)
+        return _open_fitted(model, reject_below, is_preset=is_preset)
+    files, names = _read_support(support)
     classifier = FewShotClassifier(
         None if is_preset else model,
         preset=model if is_preset else "auto",
@@ -181,9 +164,48 @@ def _open(
         transductive=transductive,
     )
     try:
-        return classifier.fit(labelled.files, [labelled.class_names[label] for label in labelled.labels])
+        return classifier.fit(files, names)
     except ValueError as error:
         raise BadInput(f"--support {support}: {error}") from error
+
+
+def _open_fitted(model: str, reject_below: float | None, *, is_preset: bool) -> FewShotClassifier:
+    """A model with the classes that it remembers."""
+    from autometa.classifier import FewShotClassifier  # noqa: PLC0415 - imports torch
+    from autometa.classifier.sources import RECORD  # noqa: PLC0415
+    from autometa.core.files import DESCRIPTION  # noqa: PLC0415
+
+    if is_preset or not (Path(model) / RECORD).exists():
+        half = not is_preset and (Path(model) / DESCRIPTION).exists()
+        raise click.UsageError(
+            f"MODEL {model}: remembers no classes; add --support DIR with a subfolder of images for each class"
+            + (f" (it has no {RECORD}: if a fit was interrupted, fit again with --overwrite)" if half else "")
+        )
+    loaded = FewShotClassifier.load(model)
+    if loaded.summary()["image_size"] is None:
+        raise BadInput(f"MODEL {model}: was made of features, so it classifies no images; name another model")
+    if reject_below is not None:
+        try:
+            loaded.set_params(reject_below=reject_below)._calibrate()
+        except ValueError as error:
+            raise BadInput(f"MODEL {model}: {error}") from error
+    return loaded
+
+
+def _read_support(support: Path) -> tuple[Sequence[Path], list[str]]:
+    """Labelled images that can be read, and their classes; the others are named."""
+    from ingestion import read_labelled  # noqa: PLC0415 - imports Pillow
+    from ingestion.sources import summarise  # noqa: PLC0415
+    from ingestion.survey import find_broken  # noqa: PLC0415
+
+    labelled = read_labelled(support)
+    broken = find_broken(labelled)
+    lines = [f"set aside: {labelled.files[row]} ({reason})" for row, reason in broken.items()]
+    if level() > QUIET:
+        for note in summarise([*labelled.notes, *lines]):
+            click.echo(f"--support: {note}", err=True)
+    labelled = labelled.without(broken)
+    return labelled.files, [labelled.class_names[label] for label in labelled.labels]
 
 
 def _answer(classifier: FewShotClassifier, files: Sequence[Path]) -> Iterator[Answer]:

@@ -26,6 +26,7 @@ from autometa.cli.run_setup import prepare_weights
 from autometa.core.budget import MemoryBudget, process_age_s
 from autometa.core.claims import locked_folder
 from autometa.display import Display
+from autometa.planning.serving_limits import show_ms
 from ingestion import Event
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def fit(dataset: Path, config: Path | None, as_json: bool, **given: Any) -> None
     learned from and remembered.
     """
     options = merge_options(FitOptions, config, given)
+    folder = options.folder
     console = make_console(stderr=as_json)
     started = time.monotonic() - process_age_s()
     display = Display(
@@ -70,22 +72,32 @@ def fit(dataset: Path, config: Path | None, as_json: bool, **given: Any) -> None
         options, dataset, options.time_budget, display.line, options.memory_budget
     )
     display.status.started = started + weights_s
-    from autometa.classifier.training import fit_folder  # noqa: PLC0415 - imports torch
+    from autometa.classifier.output_folder import removed_if_empty  # noqa: PLC0415 - imports torch
+    from autometa.classifier.training import fit_folder  # noqa: PLC0415
 
-    with locked_folder(options.output, "--output"), display.live():
+    with removed_if_empty(folder), locked_folder(folder, "--output"), display.live():
         display.show(Event("stage", "images"))
         fitted = fit_folder(
             dataset,
             options,
-            lambda line: display.show(Event("line", line)),
+            lambda line: _show(display, line),
             lambda done, total: display.show(Event("progress", done=done, total=total)),
             process_age_s() - weights_s,
         )
+    for line in fitted.figures["over_limits"]:
+        display.show(Event("failure", f"warning: {line}"))
     if as_json:
         print_json(_record(fitted))
     else:
         for line in _lines(fitted):
             display.result(line)
+
+
+def _show(display: Display, line: str) -> None:
+    """Show a line of the work: notes by default, others where every line is wanted."""
+    from autometa.classifier.notes import Note  # noqa: PLC0415 - slow to import
+
+    display.show(Event("note" if isinstance(line, Note) else "line", line))
 
 
 def _record(fitted: Fitted) -> dict[str, Any]:
@@ -101,6 +113,8 @@ def _lines(fitted: Fitted) -> list[str]:
             f"expected on new classes: {100 * figures['normalised_accuracy']:.1f} % normalised accuracy "
             f"(95 %: {100 * low:.1f} to {100 * high:.1f})"
         )
+    else:
+        lines.append(f"expected on new classes: not known, as {figures['not_measured']}")
     if (scored := figures.get("validation")) is not None:
         lines.append(
             f"on the {scored['classes']} classes of meta-valid: {100 * scored['normalised_accuracy']:.1f} ± "
@@ -109,9 +123,10 @@ def _lines(fitted: Fitted) -> list[str]:
     serving = figures["serving"]
     size = f"{serving['bytes'] / 1e6:.1f} MB"
     if (latency := serving["latency"]) is not None:
+        infer, adapt = (show_ms(latency[each]["p95_ms"] / 1000) for each in ("predict", "adapt"))
         size += (
-            f"; one image of {latency['px']} px in {latency['predict']['p95_ms']:.3g} ms, "
-            f"{latency['support_images']} examples learned in {latency['adapt']['p95_ms']:.3g} ms (95th percentiles)"
+            f"; one image of {latency['px']} px in {infer}, {latency['support_images']} examples learned in {adapt} "
+            "(95th percentiles)"
         )
     lines += [f"serves: {size}", f"model: {fitted.folder}"]
     return lines

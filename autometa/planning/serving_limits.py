@@ -11,6 +11,8 @@ from autometa.core.settings import Settings, show_bytes, show_duration
 
 WAYS, SHOTS = 5, 5
 """Of the task that limits are of: so many classes, with so many images each."""
+ALMOST_1 = 0.9995
+"""From here on, three digits of a number are those of 1."""
 VARIABLES = {
     "infer_limit": "AUTOMETA_INFER_LIMIT",
     "adapt_limit": "AUTOMETA_ADAPT_LIMIT",
@@ -66,15 +68,20 @@ class ServingLimits:
 
     def broken_by(self, needs: ServingNeeds) -> Broken | None:
         """The first limit that a learner with these needs breaks; None where it keeps all."""
+        return next(iter(self.all_broken_by(needs)), None)
+
+    def all_broken_by(self, needs: ServingNeeds) -> list[Broken]:
+        """Every limit that it breaks."""
+        found = []
         if self.infer_s is not None and needs.infer_s > self.infer_s:
-            return Broken("--infer-limit", show_duration(self.infer_s), show_ms(needs.infer_s))
+            found.append(Broken("--infer-limit", show_duration(self.infer_s), show_ms(needs.infer_s)))
         if self.adapt_s is not None and needs.adapt_s > self.adapt_s:
-            return Broken("--adapt-limit", show_duration(self.adapt_s), show_ms(needs.adapt_s))
+            found.append(Broken("--adapt-limit", show_duration(self.adapt_s), show_ms(needs.adapt_s)))
         if self.model_bytes is not None and needs.model_bytes > self.model_bytes:
             asked, needed = round(self.model_bytes / self.model_share), needs.model_bytes / self.model_share
             beside = " with its examples" if self.model_share < 1 else ""
-            return Broken("--max-model-size", show_bytes(asked), show_mb(needed) + beside)
-        return None
+            found.append(Broken("--max-model-size", show_bytes(asked), show_mb(needed) + beside))
+        return found
 
 
 def to_variables(options: ServingLimitOptions) -> dict[str, str | None]:
@@ -102,9 +109,14 @@ def asked_limits(environment: Mapping[str, str | None] = os.environ) -> list[str
 
 def show_ms(seconds: float) -> str:
     """A measured time for people."""
-    return f"{1000 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+    return f"{1000 * seconds:.3g} ms" if seconds < ALMOST_1 else _plain(seconds, "s")
 
 
 def show_mb(size: float) -> str:
     """A measured size for people."""
-    return f"{size / 1e6:.3g} MB"
+    return f"{size / 1e6:.3g} MB" if size < ALMOST_1 * 1e9 else _plain(size / 1e9, "GB")
+
+
+def _plain(value: float, unit: str) -> str:
+    """Three digits, never with an exponent."""
+    return f"{value:.3g} {unit}" if value < 1000 * ALMOST_1 else f"{value:.0f} {unit}"

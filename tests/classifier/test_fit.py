@@ -16,8 +16,9 @@ from pydantic import ByteSize
 from autometa.backbones import build
 from autometa.classifier import FewShotClassifier, reading
 from autometa.classifier.options import FitOptions
+from autometa.classifier.output_folder import claim_folder, clear_folder
 from autometa.classifier.sources import trained_preparation
-from autometa.classifier.training import claim_folder, clear_folder, fit_folder
+from autometa.classifier.training import fit_folder
 from autometa.cli.main import cli
 from autometa.core.errors import ArtifactError, ConfigError, WeightsError
 from autometa.systems.fixed import FixedSystem
