@@ -70,7 +70,7 @@ def measure_sandboxes() -> Iterator[Row]:
                 print(f"gpu/sandbox/{sandbox}: not measured: {error}")
                 continue
             inside = partial(confine, sandbox, access=access)
-            answer = ask_in_process(inside, child_environment(Path(folder), {}), Path(folder))
+            answer = ask_in_process(inside, child_environment(Path(folder), {}))
             note = answer.trouble
             yield row(f"gpu/sandbox/{sandbox}", answer.gpus, "GPUs", torch.cuda.device_count(), note=note)
 

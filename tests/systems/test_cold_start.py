@@ -157,8 +157,9 @@ def test_the_controller(device: Device, tiny_backbone: str, tmp_path: Path) -> N
 def test_one_learner(device: Device, tiny_backbone: str, tmp_path: Path, network: str) -> None:
     lines: list[str] = []
     limits, start_s = begin(device)
+    conv4 = EncoderSpec(px=32, channels=8)
     recipe = Recipe(
-        encoder=EncoderSpec(network=network, px=32, **({"channels": 8} if network == "conv4" else {})),
+        encoder=conv4 if network == "conv4" else EncoderSpec(network=network, px=32),
         training=TrainingSettings(max_steps=30, validate_every=10),
     )
     system = SingleLearnerSystem(recipe, TEST, limits, tmp_path, lines.append, start_s)
