@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ingestion.labelled import read_labelled
     from ingestion.pixels import decode_image
     from ingestion.preparation import Preparation
-    from ingestion.prepare import check_inputs
+    from ingestion.prepare import check_inputs, check_submission
     from ingestion.program import run
     from ingestion.result import IngestionResult
     from ingestion.settings import Event, IngestionSettings
@@ -25,6 +25,7 @@ __all__ = [
     "Preparation",
     "SubmissionError",
     "check_inputs",
+    "check_submission",
     "decode_image",
     "read_labelled",
     "read_source",
@@ -37,6 +38,7 @@ _HOMES = {
     "IngestionResult": "result",
     "Preparation": "preparation",
     "check_inputs": "prepare",
+    "check_submission": "prepare",
     "decode_image": "pixels",
     "read_labelled": "labelled",
     "read_source": "sources",

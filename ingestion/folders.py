@@ -116,7 +116,7 @@ class ClassWalk:
     def read(self, folders: Sequence[tuple[str, Path]]) -> None:
         """Walk through these folders, each with the name of its class."""
         for label, folder in folders:
-            if folder.is_symlink():
+            if folder.is_symlink() and folder != self.root:  # who names a link means what it leads to
                 self._links.append((label, os.fspath(folder)))
             else:
                 self._walk(label, os.fspath(folder))

@@ -115,6 +115,12 @@ def check_inputs(settings: IngestionSettings) -> None:
         inputs.draw(settings, inputs.source)
 
 
+def check_submission(settings: IngestionSettings) -> None:
+    """Check the bundle alone, likewise."""
+    with tempfile.TemporaryDirectory() as scratch:
+        _open_bundle(settings, Path(scratch))
+
+
 def prepare(settings: IngestionSettings, scratch: Path, on_event: OnEvent) -> Prepared:
     """Read and check every input. InputError names the one that is wrong."""
     user_cache_dir()  # weights are looked for there, too
@@ -149,17 +155,22 @@ def prepare(settings: IngestionSettings, scratch: Path, on_event: OnEvent) -> Pr
     )
 
 
+def _open_bundle(settings: IngestionSettings, scratch: Path) -> tuple[Path, SubmissionConfig]:
+    budget_s = settings.time_budget_s
+    deadline = math.inf if budget_s is None else settings.started + budget_s
+    bundle = open_bundle(settings.submission, scratch, deadline)
+    config = read_config(bundle)
+    check_model(bundle)
+    return bundle, config
+
+
 def _find_inputs(settings: IngestionSettings, scratch: Path) -> _Inputs:
     if settings.output_dir.resolve().is_relative_to(settings.input_data_dir.resolve()):
         raise InputError(
             f"output folder {settings.output_dir}: lies inside the dataset {settings.input_data_dir}, "
             "whose next run would read it; name another folder with --output"
         )
-    budget_s = settings.time_budget_s
-    deadline = math.inf if budget_s is None else settings.started + budget_s
-    bundle = open_bundle(settings.submission, scratch, deadline)
-    config = read_config(bundle)
-    check_model(bundle)
+    bundle, config = _open_bundle(settings, scratch)
     drawn = read_drawn_tasks(settings.input_data_dir)
     class_split = None if settings.class_split is None else read_class_split(settings.class_split)
     return _Inputs(bundle, config, drawn, class_split, _find_source(settings, config, drawn, class_split))

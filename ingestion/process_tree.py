@@ -16,7 +16,7 @@ from typing import NamedTuple
 from ingestion.cgroups import count_cores
 
 FEW_PROCESSES, PROCESSES_PER_CORE = 250, 50
-FEW_THREADS, THREADS_PER_CORE = 1000, 32
+FEW_THREADS = 4000
 watched: set[int] = set()
 """The children that have a watchdog."""
 _PR_SET_PDEATHSIG = 1
@@ -99,10 +99,12 @@ class Most:
     @classmethod
     def on_this_machine(cls, processes: int) -> Most:
         """By the number of cores, at most so many `processes`: on few cores, even some hundred that are busy would
-        keep ingestion itself from working. Libraries start threads for each core that they see."""
+        keep ingestion itself from working. Libraries start a thread for each core that they see, in each thread of
+        a program that uses them."""
+        cores = os.cpu_count() or 1
         return cls(
             min(processes, max(FEW_PROCESSES, PROCESSES_PER_CORE * count_cores())),
-            max(FEW_THREADS, THREADS_PER_CORE * (os.cpu_count() or 1)),
+            max(FEW_THREADS, 2 * cores**2),
         )
 
     def excess(self, entries: Sequence[Entry]) -> str:

@@ -29,6 +29,8 @@ MAX_PROCESSES = 1000
 END_S = 5.0
 """How long processes that start others faster than they end are hunted."""
 REST_S = 0.005
+KILL_EVERY_S = 0.5
+"""After a verdict: between two looks at all processes; those of the group are killed at each tick."""
 JOIN_S = 1.0
 """How long the end of a look is waited for; it ends early, but for one long read in the kernel."""
 DISK_REST = 10
@@ -77,7 +79,7 @@ class Watchdog:
         self.peak_bytes = 0
         self._watched = watched
         self._allowed: tuple[float | None, str] = (None, "")
-        self._look_at_disk = 0.0
+        self._look_at_disk = self._kill_again = 0.0
         self._most = trees.Most.on_this_machine(MAX_PROCESSES)
         self._over, self._looks_are_over = threading.Event(), threading.Event()
         self._judging = threading.Lock()
@@ -104,10 +106,12 @@ class Watchdog:
         """After a verdict, what is left or comes anew is killed at each tick."""
         trees.come_first()
         while not self._over.wait(TICK_S):
-            if self.verdict:
+            if not self.verdict:
+                self._end_if_late()
+            elif time.monotonic() >= self._kill_again:
                 self._kill()
             else:
-                self._end_if_late()
+                trees.kill_group(self._watched.pid)
 
     def _end_if_late(self) -> None:
         deadline, what = self._allowed
@@ -178,6 +182,7 @@ class Watchdog:
         self._kill()
 
     def _kill(self) -> None:
+        self._kill_again = time.monotonic() + KILL_EVERY_S
         trees.kill_group(self._watched.pid)
         with contextlib.suppress(
             OSError
@@ -212,8 +217,12 @@ def _entry(pid: int) -> Entry | None:
 
 
 def _entries() -> Iterator[Entry]:
-    """All processes, those with the highest numbers first: mostly the latest."""
-    return (entry for pid in sorted(psutil.pids(), reverse=True) if (entry := _entry(pid)))
+    """All processes, those with the highest numbers first: mostly the latest. Elsewhere than on Linux, where an entry
+    takes long and nothing is adopted, those that this process has started."""
+    pids = psutil.pids()
+    if sys.platform != "linux":
+        pids = [os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))]
+    return (entry for pid in sorted(pids, reverse=True) if (entry := _entry(pid)))
 
 
 def process_tree(pid: int) -> list[Entry]:

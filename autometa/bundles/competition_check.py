@@ -11,7 +11,7 @@ from autometa.bundles.errors import BundleError
 from autometa.bundles.schema import Competition, Task
 from autometa.core.errors import ConfigError
 from autometa.core.settings import load_yaml
-from ingestion.drawn_tasks import FILE, DrawnTasks
+from ingestion.drawn_tasks import FILE, DrawnImage, DrawnTasks
 
 DESCRIPTION = "competition.yaml"
 METADATA = ("metadata.yaml", "metadata")
@@ -105,9 +105,13 @@ def _check_images(bundle: zipfile.ZipFile, path: str, drawn: DrawnTasks) -> Iter
     labelled = {entries[f"{path}/{image.file}"]: image for image in images if image.label is not None}
     for image in images:
         twin = labelled.get(entries[f"{path}/{image.file}"])
-        if image.label is None and twin is not None:
+        if image.label is None and twin is not None and _are_same(bundle, path, image, twin):
             yield f"{path}/{image.file}, a query, has the content of {twin.file}, which is shown with its label"
             return
+
+
+def _are_same(bundle: zipfile.ZipFile, path: str, one: DrawnImage, other: DrawnImage) -> bool:
+    return bundle.read(f"{path}/{one.file}") == bundle.read(f"{path}/{other.file}")
 
 
 def _exists(bundle: zipfile.ZipFile, path: str) -> bool:

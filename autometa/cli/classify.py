@@ -200,10 +200,10 @@ def _read_support(support: Path) -> tuple[Sequence[Path], list[str]]:
 
     labelled = read_labelled(support)
     broken = find_broken(labelled)
-    lines = [f"set aside: {labelled.files[row]} ({reason})" for row, reason in broken.items()]
-    if level() > QUIET:
-        for note in summarise([*labelled.notes, *lines]):
-            click.echo(f"--support: {note}", err=True)
+    for note in summarise(labelled.notes) if level() > QUIET else ():
+        click.echo(f"--support: {note}", err=True)
+    for line in summarise(f"set aside: {labelled.files[row]} ({reason})" for row, reason in broken.items()):
+        click.echo(f"--support: {line}", err=True)
     labelled = labelled.without(broken)
     return labelled.files, [labelled.class_names[label] for label in labelled.labels]
 

@@ -25,6 +25,7 @@ from autometa.cli.options import (
 from autometa.cli.output import make_console, print_columns
 from autometa.cli.program import FAILED, Command
 from autometa.cli.run import complete_submission
+from autometa.cli.run_setup import check_backbones
 from autometa.core.errors import ConfigError
 from autometa.display import Display
 from autometa.judging.options import JudgeOptions
@@ -71,6 +72,8 @@ def judge(submissions: tuple[str, ...], config: Path | None, as_json: bool, **gi
     if not dataset.exists():
         raise ConfigError(f"--dataset {dataset}: there is no such file or folder; name a dataset")
     display = Display(make_console(stderr=as_json), options.time_budget, time.monotonic(), level())
+    for each in found:
+        check_backbones(options, each.path, display.line)
     verdict, page = _judge(found, dataset, options, display)
     if as_json:
         print_json(verdict.model_dump(mode="json"))

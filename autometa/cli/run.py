@@ -27,14 +27,12 @@ from autometa.cli.output import make_console
 from autometa.cli.program import FAILED, Command, Failure
 from autometa.cli.records import run_record, scores_record
 from autometa.cli.run_setup import (
-    SEARCH,
     check_backbones,
     check_memory,
     claim_output,
     find_submission,
     give_up_output,
     ingestion_settings,
-    names_ours,
     pass_limits,
     prepare_weights,
 )
@@ -86,14 +84,14 @@ def run(folder: str | None, config: Path | None, as_json: bool, **given: Any) ->
     started += prepare_weights(
         options, options.dataset or DEMO, options.time_budget, display.line, options.memory_budget
     )
-    if names_ours(find_submission(options.submission), SEARCH):
-        started += check_backbones(options)
+    started += check_backbones(options, find_submission(options.submission), display.line)
     started += check_memory(options.memory_budget, display.line)
     display.status.started = started
     settings = ingestion_settings(options, started)
     pass_limits(options, settings.submission, display.line)
     display.status.memory_bytes = settings.memory_budget_bytes
     output = settings.output_dir.parent
+    was_there = output.exists()
     with claim_output(output, overwrite=options.overwrite, resume=options.resume):
         try:
             with display.live():
@@ -105,7 +103,7 @@ def run(folder: str | None, config: Path | None, as_json: bool, **given: Any) ->
                     on_claimed=partial(remove, output / "scoring"),
                 )
         except InputError:
-            give_up_output(output)
+            give_up_output(output, was_there=was_there)
             raise
         with first_interrupt():  # the results are there
             summary = score_run(output)

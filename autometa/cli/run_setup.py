@@ -24,6 +24,8 @@ from ingestion.archives import UNREADABLE
 from ingestion.disk import remove
 
 MARK_FILE = ".autometa-run"
+WEIGHTS_FOLDER = "weights"
+"""Of a bundle that carries some."""
 MODEL_BYTES, MOST_MODELS = 2**20, 20
 """Of a zip file, what is looked at: the beginning of its `model.py`, wherever it lies."""
 OURS, SEARCH = "autometa.submission", "AutoMetaLearner"
@@ -57,26 +59,39 @@ def prepare_weights(
     return elapsed()
 
 
-def check_backbones(options: WeightsOptions) -> float:
-    """Refuse `--backbones` with a name whose weights are not on this machine. Seconds that this took, which do not
-    count for the run. ConfigError names it, and what to do."""
+def check_backbones(options: WeightsOptions, submission: Path, show: Callable[[str], None]) -> float:
+    """Refuse `--backbones` where the weights of none of them are on this machine; `show` gets a line on the others. A
+    bundle that carries weights is not asked. Seconds that this took, which do not count for the run. ConfigError
+    names a backbone, and what to do."""
     elapsed = stopwatch()
-    if options.backbones is None:
+    if options.backbones is None or not names_ours(submission, SEARCH) or _carries_weights(submission):
         return 0.0
     from autometa.backbones.catalogue import CATALOGUE, expand_presets, find_spec, is_packaged  # noqa: PLC0415
     from autometa.backbones.local_weights import find_local_weights  # noqa: PLC0415 - imports timm
 
-    for name in expand_presets(part.strip() for part in options.backbones.split(",") if part.strip()):
-        spec = find_spec(name)
-        if is_packaged(spec) or find_local_weights(spec) is not None:
-            continue
+    names = expand_presets(part.strip() for part in options.backbones.split(",") if part.strip())
+    specs = {name: find_spec(name) for name in names}
+    lacking = [
+        name for name, spec in specs.items() if not is_packaged(spec) and find_local_weights(spec) is None
+    ]
+    for name in lacking:
         near = difflib.get_close_matches(name, CATALOGUE, n=1)
         meant = f", did you mean {near[0]}?" if near and name not in CATALOGUE else ""
-        raise ConfigError(
-            f"--backbones {name}: its weights are not on this machine{meant}; run: autometa backbones fetch {name}, "
-            "or name one that `autometa backbones` shows as usable"
-        )
+        told = f"--backbones {name}: its weights are not on this machine{meant}; run: autometa backbones fetch {name}"
+        if len(lacking) == len(names):
+            raise ConfigError(f"{told}, or name one that `autometa backbones` shows as usable")
+        show(f"{told}; the run goes on with the others")
     return elapsed()
+
+
+def _carries_weights(submission: Path) -> bool:
+    if submission.is_dir():
+        return (submission / WEIGHTS_FOLDER).is_dir()
+    try:
+        with zipfile.ZipFile(submission) as archive:
+            return any(name.startswith(f"{WEIGHTS_FOLDER}/") for name in archive.namelist())
+    except (OSError, *UNREADABLE):
+        return True  # ingestion says what is wrong with it
 
 
 def check_memory(budget_bytes: int | None, show: Callable[[str], None]) -> float:
@@ -148,10 +163,10 @@ def claim_output(folder: Path, *, overwrite: bool, resume: bool = False) -> IO[s
     return claim_folder(folder / MARK_FILE, "run", advice, goes_on=overwrite or resume)
 
 
-def give_up_output(folder: Path) -> None:
-    """Delete the folder of a run that was refused, where there is nothing else in it."""
+def give_up_output(folder: Path, *, was_there: bool) -> None:
+    """Leave nothing of a run that was refused in its folder, and delete the folder that it has made."""
     if [path.name for path in folder.iterdir()] == [MARK_FILE]:
-        remove(folder)
+        remove(folder / MARK_FILE if was_there else folder)
 
 
 def is_in_use(folder: Path) -> bool:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+IGNORED = (".", "@eaDir", "Thumbs.db", "desktop.ini")
+"""Beginnings of names of files and folders that systems leave beside those of users."""
+
 
 def fingerprint(folder: Path) -> str:
     """A digest of the names and sizes of all files of a folder but hidden ones, to know a copy of it elsewhere, or
@@ -13,17 +16,20 @@ def fingerprint(folder: Path) -> str:
         return ""
     whole = hashlib.blake2b(digest_size=8)
     for file in sorted(folder.rglob("*")):
-        if not file.name.startswith(".") and file.is_file():
-            whole.update(
-                f"{file.relative_to(folder)}\0{file.stat().st_size}\n".encode(errors="surrogateescape")
-            )
+        name = file.relative_to(folder)
+        if not any(part.startswith(IGNORED) for part in name.parts) and file.is_file():
+            whole.update(f"{name}\0{file.stat().st_size}\n".encode(errors="surrogateescape"))
     return whole.hexdigest()
 
 
-def digest(path: Path) -> str:
-    """A digest of the names and contents of the files of a bundle; what Python compiles beside them is left out."""
+def digest(path: Path, without: Path | None = None) -> str:
+    """A digest of the names and contents of the files of a bundle; what Python compiles beside them is left out, and
+    so is the entry of the bundle's folder in which `without` lies, such as an output."""
     whole = hashlib.blake2b(digest_size=8)
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    if without is not None and without.resolve().is_relative_to(path.resolve()):
+        entry = path / without.resolve().relative_to(path.resolve()).parts[0]
+        files = [file for file in files if not file.is_relative_to(entry)]
     for file in files:
         if "__pycache__" in file.parts:
             continue

@@ -271,7 +271,7 @@ class Training:
         better = usable and answer.mean > self._best.mean
         surer = usable and answer.mean == self._best.mean and answer.log_loss < self._best.log_loss
         if not usable:
-            progress.diverged = not is_finite(self._module)
+            progress.diverged = progress.diverged or not is_finite(self._module)
         if better or surer:
             self._best, self._best_state = answer, copy.deepcopy(self.learner.state_dict())
             self.improved(self._best)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from autometa.core.errors import ConfigError
@@ -75,19 +76,16 @@ class Result(BaseModel):
         return [*lines, f"difference: {self.difference:+.2f} points, {meet}"]
 
 
-def _digest(data: PaperData) -> str:
-    """Of the images and of who learns from which."""
+def _digest(images: NDArray[np.uint8]) -> str:
     digest = hashlib.blake2b(digest_size=8)
-    for part in (data.pool.labels, data.train, data.validation, data.test):
-        digest.update(part.tobytes())
-    for start in range(0, len(data.pool.images), CHUNK):
-        digest.update(np.ascontiguousarray(data.pool.images[start : start + CHUNK]).data)
+    for start in range(0, len(images), CHUNK):
+        digest.update(np.ascontiguousarray(images[start : start + CHUNK]).data)
     return digest.hexdigest()
 
 
 class Identity(BaseModel):
-    """Which training a folder holds: its recipe and its seed, what its steps are, and a digest of its data. The
-    number of test tasks may differ from one evaluation to the next."""
+    """Which training a folder holds: its recipe and its seed, what its steps are, and digests of its labels and
+    `images` ("" in folders of before). The number of test tasks may differ from one evaluation to the next."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -97,12 +95,23 @@ class Identity(BaseModel):
     seed: int
     steps: int
     data: str
+    images: str = ""
 
     @classmethod
     def of(cls, name: str, recipe: PaperRecipe, data: PaperData, *, seed: int, steps: int) -> Identity:
         """Of a training that is about to begin or to go on."""
+        digest = hashlib.blake2b(digest_size=8)
+        for part in (data.pool.labels, data.train, data.validation, data.test):
+            digest.update(part.tobytes())
         content = hashlib.blake2b(recipe.learning.model_dump_json().encode(), digest_size=8).hexdigest()
-        return cls(recipe=name, content=content, seed=seed, steps=steps, data=_digest(data))
+        return cls(
+            recipe=name,
+            content=content,
+            seed=seed,
+            steps=steps,
+            data=digest.hexdigest(),
+            images=_digest(data.pool.images),
+        )
 
     def check(self, folder: Path) -> None:
         """Write it down; where a folder holds a training already, ConfigError unless it is this one."""
@@ -112,7 +121,7 @@ class Identity(BaseModel):
             return
         earlier = read_versioned(file, Identity, "reproduction", "name another --output").model_dump()
         for name, value in self.model_dump().items():
-            if earlier[name] != value:
+            if earlier[name] != value and not (name == "images" and not earlier[name]):
                 raise ConfigError(
                     f"--output {folder}: holds a training with {name} {earlier[name]}, not {value}; give the same, "
                     "or name another folder"

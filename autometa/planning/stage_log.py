@@ -14,7 +14,8 @@ from autometa.core import journals
 from autometa.core.budget import process_age_s, stopwatch
 from autometa.core.files import write_model
 
-LONGEST_NOTE = 400
+LONGEST_NOTE, MOST_STAGES = 400, 100
+"""Of the format."""
 STAGES_FILE, JOURNAL = "stages.json", "journal.jsonl"
 
 
@@ -31,6 +32,21 @@ class StageTime(BaseModel):
 
 class StageTimes(RootModel[list[StageTime]]):
     """What `stages.json` holds: stages in the order in which they began."""
+
+
+def _within(times: list[StageTime]) -> list[StageTime]:
+    """As many stages as the file may hold, the last ones together as one."""
+    if len(times) <= MOST_STAGES:
+        return times
+    kept, others = times[: MOST_STAGES - 1], times[MOST_STAGES - 1 :]
+    together = StageTime(
+        stage="further stages",
+        predicted_s=sum(each.predicted_s or 0.0 for each in others),
+        actual_s=sum(each.actual_s or 0.0 for each in others),
+        note=f"{len(others)} of them",
+        began_s=others[0].began_s,
+    )
+    return [*kept, together]
 
 
 class StageLog:
@@ -102,7 +118,7 @@ class StageLog:
         """Write `stages.json`, which appears whole or not at all."""
         if self._folder is not None:
             with self._files.writing(self._folder / STAGES_FILE):
-                write_model(self._folder / STAGES_FILE, StageTimes(self.times), durable=False)
+                write_model(self._folder / STAGES_FILE, StageTimes(_within(self.times)), durable=False)
 
     def _time(self, stage: str) -> StageTime:
         return self._times.setdefault(stage, StageTime(stage=stage))

@@ -21,7 +21,7 @@ from autometa.tuning.grid import Place, shares_work
 from autometa.tuning.latency import measure_latencies
 from autometa.tuning.options import TuneOptions, visible_devices
 from autometa.tuning.point import Point
-from ingestion import Event, IngestionSettings, check_inputs
+from ingestion import Event, IngestionSettings, check_inputs, check_submission
 from ingestion import run as run_ingestion
 from ingestion.disk import remove
 from ingestion.meta_train import INTERRUPTED
@@ -48,8 +48,10 @@ class Runner:
         """Check the dataset and each submission, before anything runs or an earlier grid in `folder` is deleted.
         InputError names what cannot be used."""
         first = {place.submission: place for place in reversed(places)}
+        check = check_inputs
         for place in first.values():
-            check_inputs(self._settings(place, folder, time.monotonic(), None))
+            check(self._settings(place, folder, time.monotonic(), None))
+            check = check_submission  # the dataset is the same
 
     def run(self, place: Place, folder: Path, *, shares: bool = True) -> Point:
         """The point, from a run whose files are in `folder` afterwards; with `shares`, one of autometa itself takes

@@ -93,7 +93,7 @@ class Tuning:
         """Of the files of a submission; "" where it is none of the grid."""
         if submission not in self._digests:
             path = find_bundle(submission, "--submission") if submission in self.options.submission else None
-            self._digests[submission] = "" if path is None else digest(path)
+            self._digests[submission] = "" if path is None else digest(path, self.store.folder)
         return self._digests[submission]
 
     def write(self, budget: Budget) -> None:

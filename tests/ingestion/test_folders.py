@@ -14,6 +14,7 @@ import pytest
 from folder_rows import Row, RunRow, check, check_run
 from PIL import Image
 
+from ingestion.folders import ClassWalk
 from ingestion.formats import image_suffixes
 
 ROWS = (
@@ -224,3 +225,13 @@ RUN_ROWS = (
 def test_a_run_says_what_it_makes_of_a_folder(row: RunRow, tmp_path: Path) -> None:
     row.build(tmp_path / "set")
     check_run(row, tmp_path / "set")
+
+
+def test_a_folder_that_is_named_by_a_link_is_walked_through(tmp_path: Path) -> None:
+    (tmp_path / "there" / "deep").mkdir(parents=True)
+    (tmp_path / "there" / "deep" / "1.png").touch()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "there")
+    walk = ClassWalk(link)
+    walk.read([("", link)])
+    assert walk.files()[0] == [link / "deep" / "1.png"]

@@ -114,3 +114,22 @@ def test_a_method_that_is_certainly_lacking_is_named_before_the_run(tmp_path: Pa
     (tmp_path / "model.py").write_text(LACKING)
     (tmp_path / "api.py").touch()
     check_model(tmp_path)
+
+
+def test_a_predictor_may_be_abstract_and_methods_may_be_given_in_any_way(tmp_path: Path) -> None:
+    text = (
+        LACKING.replace("metafit", "meta_fit")
+        + """
+class MyPredictor(Predictor):
+    def norm(self): ...
+
+class Nearest(MyPredictor):
+    def predict(self, query_set): ...
+"""
+    )
+    (tmp_path / "model.py").write_text(text.replace("import Learner", "import Learner, Predictor"))
+    check_model(tmp_path)
+    (tmp_path / "model.py").write_text(
+        LACKING.replace("    def metafit", "    meta_fit: object = None\n\n    def other")
+    )
+    check_model(tmp_path)

@@ -7,46 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from learner_cases import TINY, image_episode
+from learner_cases import TINY
 
 from autometa.core.errors import ConfigError
 from autometa.core.settings import validate_settings
 from autometa.learners.encoder import EncoderSpec
-from autometa.learners.episodes import InputEpisodes, stack_episodes
-from autometa.learners.gradient import base, batching
-from autometa.learners.recipe import Recipe, build_learner, in_steps, read_options
+from autometa.learners.recipe import Recipe, in_steps, read_options
 from autometa.learners.trained import TrainedLearner
 
 MLP = EncoderSpec(network="mlp", px=16, channels=4)
-
-
-@pytest.mark.parametrize(
-    ("name", "ways"), [("lstm_meta_learner", (3, 3)), ("maml", (3, 4)), ("maml", (3, 3)), ("cavia", (2, 4))]
-)
-@pytest.mark.parametrize("tasks", ["loop", "cores"])
-def test_tasks_are_taken_as_is_asked_for(
-    name: str, ways: tuple[int, ...], tasks: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also by learners that `vmap` does not suit, and where tasks differ in their ways."""
-    used: list[str] = []
-
-    def noted(mode: str, accumulate: Any) -> Any:
-        def run(learner: Any, episodes: InputEpisodes) -> float:
-            used.append(mode)
-            return float(accumulate(learner, episodes))
-
-        return run
-
-    for mode in ("loop", "cores"):
-        whole = f"accumulate_{'in_loop' if mode == 'loop' else 'on_cores'}"
-        run = noted(mode, getattr(base, whole))
-        monkeypatch.setattr(base, whole, run)
-        monkeypatch.setitem(batching.MODES, mode, run)
-    learner: Any = build_learner(Recipe(learner=name, encoder=MLP, options={"tasks": tasks, "steps": 1}))
-    monkeypatch.setattr("torch.get_num_threads", lambda: 2)
-    learner.train().accumulate(stack_episodes([image_episode(n, 1, 1) for n in ways]))
-    assert used == [tasks]
-    assert learner.count_at_once(2) == (1 if tasks == "loop" else 2)
 
 
 @pytest.mark.parametrize(

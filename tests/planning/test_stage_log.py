@@ -10,7 +10,8 @@ from synthetic import FakeClock
 
 from autometa.core import journals
 from autometa.core.errors import BudgetExhausted
-from autometa.planning.stage_log import JOURNAL, LONGEST_NOTE, STAGES_FILE, StageLog, StageTime
+from autometa.planning.stage_log import JOURNAL, LONGEST_NOTE, MOST_STAGES, STAGES_FILE, StageLog, StageTime
+from scoring.stage_times_file import parse_stages
 
 
 def test_stages_are_written_when_they_end(tmp_path: Path) -> None:
@@ -75,3 +76,14 @@ def test_a_stage_that_comes_again_adds_up_and_one_that_fails_counts() -> None:
     with stages.timed("save", -3.0):
         pass
     assert stages.times[-1] == StageTime(stage="save", predicted_s=0.0, actual_s=0.0, began_s=10.0)
+
+
+def test_the_file_holds_no_more_stages_than_its_format(tmp_path: Path) -> None:
+    stages = StageLog(tmp_path, FakeClock())
+    for number in range(MOST_STAGES + 20):
+        with stages.timed(f"stage {number}", 1.0):
+            pass
+    rows = parse_stages((tmp_path / STAGES_FILE).read_bytes())
+    assert len(rows) == MOST_STAGES and rows[0].stage == "stage 0"
+    assert (rows[-1].stage, rows[-1].note, rows[-1].predicted_s) == ("further stages", "21 of them", 21.0)
+    assert len(stages.times) == MOST_STAGES + 20

@@ -319,3 +319,14 @@ def test_what_was_recommended_before_goes_where_nothing_is_now(tmp_path: Path) -
         file.unlink()
     assert tune(out, late, time_budget="30s,60s", output=out, resume=True).recommendation is None
     assert not (out / RECOMMENDED_FILE).exists() and not (out / "recommended").exists()
+
+
+def test_an_output_within_the_submission_does_not_change_it(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    (mine / "output").mkdir(parents=True)
+    (mine / "model.py").write_text("first = 1")
+    asked = {"submission": str(mine), "output": mine / "output" / "grid", "time_budget": "30s,60s"}
+    tune(mine / "output" / "grid", FakeRunner(), **asked)
+    runner = FakeRunner()
+    tune(mine / "output" / "grid", runner, resume=True, **asked)
+    assert not [name for name, shares in runner.ran if shares]

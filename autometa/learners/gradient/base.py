@@ -107,9 +107,7 @@ class GradientLearner(EpisodicLearner):
 
     def accumulate(self, episodes: InputEpisodes) -> float:
         """Gradients of the mean query loss; the loss. A loop over tasks needs the memory of one."""
-        options = self.options
-        shared_statistics = options.norm == "per_step"
-        if shared_statistics or options.tasks == "loop":
+        if self.options.norm == "per_step":  # tasks share running statistics
             return accumulate_in_loop(self, episodes)
         on_cpu = episodes.query.device.type == CPU
         if self._is_short() and on_cpu:
@@ -118,6 +116,7 @@ class GradientLearner(EpisodicLearner):
             one_by_one = accumulate_on_cores if on_cpu else accumulate_in_loop
             return one_by_one(self, episodes)
         if self._fastest is None:
+            options = self.options
             self._fastest = find_fastest(self, episodes, options.tasks, options.task_memory)
         return self._fastest(self, episodes)
 
@@ -134,7 +133,7 @@ class GradientLearner(EpisodicLearner):
         """One for each core of a CPU, or one; on a GPU of NVIDIA as many as a graph is made of, where there are
         graphs. Without them it may take more at once, which only their first step tells."""
         options, device = self.options, get_device(self).type
-        if options.norm == "per_step" or options.tasks == "loop":
+        if options.norm == "per_step":
             return 1
         if device == CPU:
             return 1 if self._is_short() else min(torch.get_num_threads(), batch)
