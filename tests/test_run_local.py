@@ -77,7 +77,7 @@ def scores(output: Path) -> dict[str, float]:
         (["--image-size", "large"], "image_size"),
         (["--image-size", "4"], "image_size"),
         (
-            ["--backbones", "tf_efficientnet_lite0,resnet50.a1_in1k"],
+            ["--backbones", "resnet50.a1_in1k"],
             "autometa backbones fetch resnet50.a1_in1k",
         ),
         (["--backbones", "tf_efficientnet_lit0"], "did you mean tf_efficientnet_lite0?"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,16 @@ from click.testing import CliRunner, Result
 import run_local
 from autometa.bundles.shipped import list_baselines
 from autometa.cli.main import cli
-from autometa.cli.run_setup import MARK_FILE, names_ours
+from autometa.cli.run_setup import (
+    MARK_FILE,
+    check_backbones,
+    claim_output,
+    find_submission,
+    give_up_output,
+    names_ours,
+)
+from autometa.core.errors import ConfigError
+from autometa.core.options import RunOptions
 from autometa.core.progress import Progress
 from autometa.planning.serving_limits import VARIABLES
 from ingestion import Event, IngestionResult, IngestionSettings
@@ -187,3 +197,33 @@ def test_run_local_is_the_same_command(ingestion: Ingestion) -> None:
     shown = CliRunner().invoke(run_local.main, ["--output", "out", "--submission", "random"])
     assert shown.exit_code == 0 and "LETTERS" in shown.stdout
     assert "prototypical" in list_baselines()
+
+
+def test_backbones_without_weights_are_told_and_refused_where_there_is_no_other(tmp_path: Path) -> None:
+    told: list[str] = []
+    both = RunOptions(backbones="tf_efficientnet_lite0,resnet50.a1_in1k")
+    check_backbones(both, find_submission("autometa"), told.append)
+    assert len(told) == 1 and "resnet50.a1_in1k: its weights are not on this machine" in told[0]
+    lacking = RunOptions(backbones="resnet50.a1_in1k")
+    with pytest.raises(ConfigError, match=r"run: autometa backbones fetch resnet50\.a1_in1k, or name one"):
+        check_backbones(lacking, find_submission("autometa"), told.append)
+    check_backbones(lacking, find_submission("random"), told.append)
+    bundle = tmp_path / "bundle"
+    shutil.copytree(find_submission("autometa"), bundle)
+    (bundle / "weights").mkdir()
+    check_backbones(lacking, bundle, told.append)
+    with zipfile.ZipFile(tmp_path / "bundle.zip", "w") as archive:
+        archive.write(bundle / "model.py", "model.py")
+        archive.writestr("weights/resnet50.a1_in1k.safetensors", b"")
+    check_backbones(lacking, tmp_path / "bundle.zip", told.append)
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("was_there", [False, True])
+def test_a_refused_run_leaves_what_was_there(tmp_path: Path, was_there: bool) -> None:
+    folder = tmp_path / "out"
+    if was_there:
+        folder.mkdir()
+    with claim_output(folder, overwrite=False):
+        give_up_output(folder, was_there=was_there)
+    assert folder.exists() == was_there and (not was_there or not list(folder.iterdir()))
