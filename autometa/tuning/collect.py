@@ -19,7 +19,7 @@ from autometa.core.sharing import (
 )
 from autometa.planning.choice_log import CHOICES_FILE
 from autometa.planning.stage_log import STAGES_FILE
-from autometa.tuning.grid import Place, shares_work
+from autometa.tuning.grid import Place
 from autometa.tuning.point import Point, Status
 from ingestion import IngestionResult
 from ingestion.meta_test import MEMORY_FILE
@@ -39,11 +39,14 @@ SHORT = (
 """In what ingestion, the budgets and PyTorch say where a run ends for want of time or memory."""
 
 
-def collect_point(place: Place, result: IngestionResult, summary: ScoreSummary | None) -> Point:
-    """What came of a run; `summary` None: there was nothing to score."""
+def collect_point(
+    place: Place, result: IngestionResult, summary: ScoreSummary | None, *, shares: bool
+) -> Point:
+    """What came of a run; `summary` None: there was nothing to score; `shares`: it took over what others have
+    done."""
     folder = result.output_dir
     model = folder / "model"
-    shared = _Shared.of(model) if shares_work(place.submission) else _Shared()
+    shared = _Shared.of(model) if shares else _Shared()
     measured, predicted = _read_stages(folder, result, shared)
     status, reason = _judge(place, result, measured["total"])
     if summary is None and status == "ok":
@@ -101,7 +104,7 @@ def is_short(reason: str) -> bool:
 @dataclass(frozen=True)
 class _Shared:
     """What a run took over from others: seconds that it was charged, those of them before meta-test, and the memory
-    that the work took. Only of autometa's own submission: another one may write what it likes."""
+    that the work took. Only of a submission that is trusted to share: another one may write what it likes."""
 
     charged_s: float = 0.0
     before_s: float = 0.0

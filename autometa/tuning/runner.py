@@ -68,7 +68,7 @@ class Runner:
             result = run_ingestion(settings, self.on_event)
             if result.interrupted or INTERRUPTED in result.notes:
                 raise KeyboardInterrupt
-            point = collect_point(place, result, _score(folder))
+            point = collect_point(place, result, _score(folder), shares=own)
             if point.model_bytes and shares_work(place.submission):
                 point = self._with_latencies(point, folder / "ingestion")
         return self._judge_limits(point)

@@ -41,8 +41,8 @@ def test_a_submission_is_run_and_scored_as_on_the_platform(tmp_path: Path, make_
     except InputError as error:
         pytest.skip(f"bubblewrap plays the containers: {error}")
     data = tmp_path / "data"
-    for name in ("PLAIN", "ANOTHER_WITH_A_RATHER_LONG_NAME"):
-        write_meta_album(data / name, [12] * 9)
+    for name, px in (("PLAIN", 32), ("ANOTHER_WITH_A_RATHER_LONG_NAME", 33)):  # no image is in both
+        write_meta_album(data / name, [12] * 9, px)
     plan = Plan(time_budget_s=40.0, tasks=3, query_per_class=4)
     make_competition(data, tmp_path / "competition.zip", plan)
     submission = make_solution(str(make_bundle(meta_fit=SPY)), tmp_path / "s.zip", Options(dry_run_s=None))

@@ -19,7 +19,7 @@ def collect(
     folder: Path, failures: dict[int, str], summary: ScoreSummary | None = None, **values: Any
 ) -> Point:
     result = IngestionResult(folder, 2, failures, seconds={"total": 30.0}, **values)
-    return collect_point(Place(time_budget_s=60.0), result, summary)
+    return collect_point(Place(time_budget_s=60.0), result, summary, shares=True)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +94,6 @@ def test_only_autometa_itself_is_charged_for_shared_work(tmp_path: Path, number:
     for name in ("charged_s", "shared_peak_bytes"):
         (model / name).write_text(number)
     result = IngestionResult(tmp_path, 2, {}, seconds={"total": 30.0})
-    other = collect_point(Place(time_budget_s=60.0, submission="random"), result, None)
+    other = collect_point(Place(time_budget_s=60.0, submission="random"), result, None, shares=False)
     assert (other.total_s, other.peak_bytes) == (30.0, None)
     assert collect(tmp_path, {}).charged_s == (12.5 if number == "12.5" else 0.0)
