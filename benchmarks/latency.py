@@ -29,7 +29,7 @@ from autometa.backbones import Backbone, View, find_spec
 from autometa.backbones.build import create_model
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import stopwatch
-from autometa.core.settings import parse_duration, show_duration
+from autometa.core.units import parse_duration, show_duration
 from autometa.data.images import hash_images
 from autometa.heads import Metric, find_metric
 from autometa.heads.modes import SIX_MODES, collect_keys

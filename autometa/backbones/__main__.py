@@ -9,7 +9,7 @@ import click
 from autometa.backbones.catalogue import CATALOGUE, PRESETS, BackboneSpec, is_packaged
 from autometa.backbones.fetch import fetch_named
 from autometa.backbones.local_weights import find_local_weights
-from autometa.core.settings import parse_size
+from autometa.core.units import parse_size
 
 
 def read_size(_: click.Context, __: click.Parameter, value: str) -> int:

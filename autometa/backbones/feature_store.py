@@ -23,8 +23,6 @@ from autometa.core.chunks import in_chunks
 from autometa.core.speed import Speed
 from autometa.data.images import hash_images
 
-__all__ = ["FeatureStore", "FeatureTable"]
-
 
 class FeatureStore:
     """Features by view and image key, float32 on the CPU. Each image is embedded once per backbone and size: a pass

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from autometa.core.errors import ConfigError
 from autometa.core.options import ServingLimitOptions, WeightsOptions
-from autometa.core.settings import Duration, Size, option
+from autometa.core.settings import option
+from autometa.core.units import Duration, Size
 
 
 class FitOptions(ServingLimitOptions, WeightsOptions):

@@ -13,7 +13,7 @@ from autometa.classifier.notes import Note, Report
 from autometa.classifier.serving import fitting_rows
 from autometa.classifier.sources import Source
 from autometa.core.budget import TimeBudget, stopwatch
-from autometa.core.settings import show_bytes
+from autometa.core.units import show_bytes
 from autometa.data.images import ImagePool
 
 REMEMBERED, REMEMBERED_IN_ALL = 20, 2000

@@ -14,7 +14,7 @@ import click
 from autometa.cli.options import CONTEXT, examples
 from autometa.cli.program import Command
 from autometa.core.errors import AutometaError
-from autometa.core.settings import parse_duration
+from autometa.core.units import parse_duration
 from ingestion.errors import InputError
 
 OUTPUT = ("output", "overwrite")

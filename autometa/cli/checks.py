@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from autometa.core.errors import BrokenEnvironment
-from autometa.core.settings import show_bytes
+from autometa.core.units import show_bytes
 from ingestion.access import Access, child_environment, hugging_face_hub, readable_folders
 from ingestion.cgroups import count_cores
 from ingestion.gpu import CudaAnswer, ask_in_process, describe_gpu, has_cuda_device, is_switched_off

@@ -20,7 +20,8 @@ from autometa.cli.options import (
 )
 from autometa.cli.program import Group
 from autometa.core.options import RunOptions
-from autometa.core.settings import dump_yaml, show_value
+from autometa.core.settings import dump_yaml
+from autometa.core.units import show_value
 
 
 @click.group(

@@ -18,7 +18,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from autometa.core.progress import QUIET, USUAL, VERBOSE
-from autometa.core.settings import load_yaml, parse_size, show_value, validate_settings
+from autometa.core.settings import load_yaml, validate_settings
+from autometa.core.units import parse_size, show_value
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Model = TypeVar("Model", bound=BaseModel)

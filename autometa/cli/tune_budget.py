@@ -30,7 +30,7 @@ from autometa.core.budget import process_age_s
 from autometa.core.cgroups import count_cores
 from autometa.core.errors import ConfigError
 from autometa.core.progress import VERBOSE
-from autometa.core.settings import show_duration
+from autometa.core.units import show_duration
 from autometa.display import Display
 from autometa.planning.serving_limits import asked_limits, to_variables
 from autometa.tuning.options import TuneOptions, visible_devices

@@ -1,4 +1,4 @@
-"""Settings as validated models, read from YAML, with the units that people write (`90s`, `4GB`, `2-20`)."""
+"""Settings as validated models, read from YAML; `units` has what people write in them."""
 
 from __future__ import annotations
 
@@ -16,48 +16,11 @@ from autometa.core.errors import ConfigError
 from autometa.core.units import (
     MOST_QUOTED,
     Duration,
-    Range,
     Shots,
     Size,
     Ways,
-    Written,
     escape,
-    parse_duration,
-    parse_range,
-    parse_size,
-    show_bytes,
-    show_duration,
-    show_range,
-    show_value,
 )
-
-__all__ = [
-    "FAMILIES_IN_ORDER",
-    "MOST_SEED",
-    "Duration",
-    "Family",
-    "FurtherLayer",
-    "Range",
-    "Settings",
-    "Shots",
-    "Size",
-    "TestSettings",
-    "Ways",
-    "Written",
-    "dump_yaml",
-    "load_yaml",
-    "may_be_added",
-    "option",
-    "parse_duration",
-    "parse_range",
-    "parse_size",
-    "show_bytes",
-    "show_duration",
-    "show_range",
-    "show_value",
-    "use_underscores",
-    "validate_settings",
-]
 
 MOST_SHOWN = 1500
 """Characters of a message."""

@@ -9,7 +9,7 @@ from autometa.core.claims import claim_folder
 from autometa.core.fingerprints import fingerprint
 from autometa.core.journals import write_whole
 from autometa.core.options import RunOptions
-from autometa.core.settings import show_value
+from autometa.core.units import show_value
 from autometa.judging.ledger import Identity, Ledger
 from autometa.judging.options import OWN, JudgeOptions
 from ingestion.disk import remove

@@ -7,7 +7,8 @@ from pathlib import Path
 from pydantic import ValidationInfo, field_validator
 
 from autometa.core.options import RunOptions
-from autometa.core.settings import option, show_value
+from autometa.core.settings import option
+from autometa.core.units import show_value
 
 OWN = {"dataset", "submission", "seed", "output", "overwrite", "resume", "memory_budget"}
 """Options of a run that each run gets from the judge."""

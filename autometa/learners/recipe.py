@@ -9,7 +9,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from autometa.core.errors import ConfigError
-from autometa.core.settings import Range, Settings, validate_settings
+from autometa.core.settings import Settings, validate_settings
+from autometa.core.units import Range
 from autometa.learners.augmentation import NO_AUGMENTATION, Augmentation
 from autometa.learners.base import EpisodicLearner, Options
 from autometa.learners.encoder import SCRATCH, EncoderSpec, build_encoder

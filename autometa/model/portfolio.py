@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from autometa.backbones import STAGES, View
-from autometa.backbones.feature_store import FeatureStore, FeatureTable
+from autometa.backbones.feature_store import FeatureStore
+from autometa.backbones.feature_table import FeatureTable
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import MemoryBudget
 from autometa.core.files import (

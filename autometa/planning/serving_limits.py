@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autometa.core.options import ServingLimitOptions
-from autometa.core.settings import Settings, show_bytes, show_duration
+from autometa.core.settings import Settings
+from autometa.core.units import show_bytes, show_duration
 
 WAYS, SHOTS = 5, 5
 """Of the task that limits are of: so many classes, with so many images each."""

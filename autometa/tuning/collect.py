@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autometa.core.settings import show_bytes
 from autometa.core.sharing import (
     BEFORE_FILE,
     CHARGE_FILE,
@@ -17,6 +16,7 @@ from autometa.core.sharing import (
     read_charge_before_test,
     read_peak,
 )
+from autometa.core.units import show_bytes
 from autometa.planning.choice_log import CHOICES_FILE
 from autometa.planning.stage_log import STAGES_FILE
 from autometa.tuning.grid import Place

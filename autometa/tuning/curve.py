@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean, stdev
 
-from autometa.core.settings import show_duration
 from autometa.core.student_t import quantile95
+from autometa.core.units import show_duration
 from autometa.tuning.grid import describe
 from autometa.tuning.point import Limits, Point, Quantiles
 

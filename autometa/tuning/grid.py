@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 
 from autometa.bundles.shipped import BASELINES, find_bundle
-from autometa.core.settings import show_bytes, show_duration
+from autometa.core.units import show_bytes, show_duration
 from autometa.tuning.options import TuneOptions
 from autometa.tuning.point import Limits, Point
 

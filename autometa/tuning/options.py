@@ -21,13 +21,12 @@ from autometa.core.options import (
     ServingLimitOptions,
     WeightsOptions,
 )
-from autometa.core.settings import (
+from autometa.core.settings import may_be_added, option
+from autometa.core.units import (
     Duration,
     Shots,
     Ways,
     Written,
-    may_be_added,
-    option,
     parse_duration,
     parse_size,
     show_bytes,

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import scoring
-from autometa.core.settings import show_duration
+from autometa.core.units import show_duration
 from autometa.tuning.budget_file import Budget, tell_measured, tell_predicted
 from autometa.tuning.collect import show_budget, show_memory
 from autometa.tuning.curve import signed

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autometa.core.settings import show_duration
+from autometa.core.units import show_duration
 from autometa.tuning.budget_file import Budget
 from autometa.tuning.collect import show_budget
 from autometa.tuning.curve import Cell

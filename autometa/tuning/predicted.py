@@ -15,7 +15,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from autometa.core.settings import show_bytes, show_duration
+from autometa.core.units import show_bytes, show_duration
 from autometa.tuning.point import Point
 from autometa.tuning.profiles import Kind, Profile, Speeds
 

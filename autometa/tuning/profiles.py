@@ -13,7 +13,8 @@ from typing import Literal, Self, get_args
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, model_validator
 
 from autometa.core.errors import ConfigError
-from autometa.core.settings import Size, dump_yaml, load_yaml, show_bytes
+from autometa.core.settings import dump_yaml, load_yaml
+from autometa.core.units import Size, show_bytes
 from ingestion.outputs import write_atomically
 
 Kind = Literal["heads", "embedding", "start", "disk"]

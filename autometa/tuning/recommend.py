@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict
 
 from autometa.bundles.shipped import list_baselines
 from autometa.core.options import RunOptions
-from autometa.core.settings import dump_yaml, show_bytes, show_duration, show_value
+from autometa.core.settings import dump_yaml
+from autometa.core.units import show_bytes, show_duration, show_value
 from autometa.tuning.curve import (
     LITTLE,
     Cell,

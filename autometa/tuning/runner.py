@@ -14,7 +14,7 @@ from pathlib import Path
 from autometa.bundles.shipped import find_bundle
 from autometa.core.budget import MemoryBudget
 from autometa.core.options import task_settings
-from autometa.core.settings import show_duration
+from autometa.core.units import show_duration
 from autometa.planning.serving_limits import to_variables
 from autometa.tuning.collect import collect_point
 from autometa.tuning.grid import Place, shares_work

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from autometa.core.settings import show_bytes
+from autometa.core.units import show_bytes
 from autometa.planning.choice_log import CHOICES_FILE, Choices
 from autometa.tuning.collect import names_memory, show_memory
 from autometa.tuning.grid import Place, shares_work

@@ -11,7 +11,7 @@ from autometa.core.claims import claim_folder
 from autometa.core.errors import ConfigError
 from autometa.core.files import write_model
 from autometa.core.fingerprints import fingerprint
-from autometa.core.settings import show_range
+from autometa.core.units import show_range
 from autometa.tuning.grid import Place
 from autometa.tuning.options import TuneOptions
 from autometa.tuning.point import Point

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from autometa.core.settings import show_duration
+from autometa.core.units import show_duration
 from autometa.tuning.budget_file import Budget
 from autometa.tuning.collect import show_budget, show_memory
 from autometa.tuning.curve import Cell, compare, largest_of, signed

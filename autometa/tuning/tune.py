@@ -11,7 +11,7 @@ from autometa.bundles.shipped import find_bundle
 from autometa.core.budget import stopwatch
 from autometa.core.files import write_model
 from autometa.core.fingerprints import digest
-from autometa.core.settings import show_duration
+from autometa.core.units import show_duration
 from autometa.tuning.budget_file import Budget, summarise
 from autometa.tuning.curve import make_cells, with_gaps
 from autometa.tuning.grid import Dropped, GridPlan, Place, describe, predict_costs, shares_work, show_seconds

@@ -15,7 +15,8 @@ from synthetic import colour_pool
 
 from autometa.backbones import View
 from autometa.backbones.feature_files import ABANDONED_S, FeatureFiles
-from autometa.backbones.feature_store import FeatureStore, FeatureTable
+from autometa.backbones.feature_store import FeatureStore
+from autometa.backbones.feature_table import FeatureTable
 from autometa.backbones.shelf import BackboneShelf
 from autometa.core.budget import MemoryBudget
 from autometa.core.chunks import in_chunks

@@ -21,17 +21,15 @@ from autometa.cli.options import (
     read_size,
 )
 from autometa.core.options import RunOptions
-from autometa.core.settings import (
+from autometa.core.settings import Settings, option, validate_settings
+from autometa.core.units import (
     Duration,
     Range,
-    Settings,
-    option,
     parse_duration,
     show_bytes,
     show_duration,
     show_range,
     show_value,
-    validate_settings,
 )
 
 GIVEN = {

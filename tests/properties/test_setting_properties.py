@@ -16,18 +16,8 @@ from values import JSON_VALUES, MANY_DIGITS, assert_one_line, objects
 
 from autometa.core.errors import ConfigError
 from autometa.core.options import RunOptions
-from autometa.core.settings import (
-    Settings,
-    dump_yaml,
-    load_yaml,
-    parse_duration,
-    parse_range,
-    show_bytes,
-    show_duration,
-    show_range,
-    show_value,
-    validate_settings,
-)
+from autometa.core.settings import Settings, dump_yaml, load_yaml, validate_settings
+from autometa.core.units import parse_duration, parse_range, show_bytes, show_duration, show_range, show_value
 from autometa.tuning.options import TuneOptions, parse_size
 
 DURATIONS = st.floats(0, 1e9).map(lambda value: round(value, 9)) | st.integers(0, 10**9).map(float)

@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from autometa.core.errors import ConfigError
-from autometa.core.settings import show_value, validate_settings
+from autometa.core.settings import validate_settings
+from autometa.core.units import show_value
 from autometa.tuning.grid import list_places, make_plan, shares_work
 from autometa.tuning.options import TuneOptions
 
