@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ingestion.errors import IngestionError, InputError, SubmissionError
+    from ingestion.inputs import check_inputs, check_submission
     from ingestion.labelled import read_labelled
     from ingestion.pixels import decode_image
     from ingestion.preparation import Preparation
-    from ingestion.prepare import check_inputs, check_submission
     from ingestion.program import run
     from ingestion.result import IngestionResult
     from ingestion.settings import Event, IngestionSettings
@@ -37,8 +37,8 @@ _HOMES = {
     "IngestionSettings": "settings",
     "IngestionResult": "result",
     "Preparation": "preparation",
-    "check_inputs": "prepare",
-    "check_submission": "prepare",
+    "check_inputs": "inputs",
+    "check_submission": "inputs",
     "decode_image": "pixels",
     "read_labelled": "labelled",
     "read_source": "sources",

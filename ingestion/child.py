@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ingestion.channel import Channel, ChannelClosed, Message, map_array
-from ingestion.watch import die_with_parent
+from ingestion.process_tree import die_with_parent
 
 if TYPE_CHECKING:
     import numpy as np

@@ -35,14 +35,7 @@ class TaskIsolation:
     def renew(self) -> None:
         """End what is left of the task before, and of meta-training, and make a new scratch folder. SubmissionError
         where something cannot be ended."""
-        latest = time.monotonic() + END_LIMIT_S
-        for _ in range(END_ATTEMPTS):
-            end_strays(lambda process: process.pid not in self._ours)
-            if descendants() <= self._ours:
-                break
-            if time.monotonic() >= latest:
-                raise SubmissionError("left processes running that cannot be ended", fatal=True)
-        else:
+        if not self._end_others():
             raise SubmissionError("left processes running that cannot be ended", fatal=True)
         scratch = self.plan.access.scratch
         old = scratch.with_name(f"{scratch.name}-{time.monotonic_ns()}")
@@ -50,6 +43,17 @@ class TaskIsolation:
         scratch.mkdir()
         subprocess.run(["chmod", "-R", "u+rwX", "--", str(old)], check=False, capture_output=True)
         remove(old)
+
+    def _end_others(self) -> bool:
+        """Whether all processes but those of ingestion could be ended, in so many attempts and so much time."""
+        latest = time.monotonic() + END_LIMIT_S
+        for _ in range(END_ATTEMPTS):
+            end_strays(lambda process: process.pid not in self._ours)
+            if descendants() <= self._ours:
+                return True
+            if time.monotonic() >= latest:
+                break
+        return False
 
     @contextmanager
     def a_task(self) -> Iterator[None]:

@@ -22,6 +22,7 @@ from ingestion.errors import InputError
 from ingestion.gpu_memory import GpuMeter
 from ingestion.images import default_cache_dir
 from ingestion.memory import Inode, MemoryMeter
+from ingestion.prepare import Prepared
 from ingestion.process import LaunchPlan
 from ingestion.sandbox import Sandbox, choose_sandbox
 from ingestion.settings import IngestionSettings
@@ -39,15 +40,19 @@ def choose_for(settings: IngestionSettings) -> tuple[Sandbox, str]:
     return sandbox, line
 
 
-def access_of(settings: IngestionSettings, bundle: Path, sandbox: Sandbox, scratch: Path) -> Access:
-    """What a submission may touch in meta-training, and in meta-test where tasks are not isolated."""
+def access_of(settings: IngestionSettings, prepared: Prepared, sandbox: Sandbox, scratch: Path) -> Access:
+    """What a submission may touch in meta-training, and in meta-test where tasks are not isolated. InputError where
+    it could not be kept from what is private."""
     folders = (settings.model_folder, settings.output_dir / "logs", settings.shared_dir)
     writable = tuple(folder.resolve() for folder in folders if folder is not None)
-    readable = (*readable_folders(), bundle)
+    readable = (*readable_folders(), prepared.bundle)
     if sandbox == "none":
         return Access(readable, writable, scratch)
     private = (settings.input_data_dir, settings.cache_dir or default_cache_dir(), *secrets())
     access = accessible(readable, writable, scratch, private=private, output=settings.output_dir)
+    check_names(
+        settings, sandbox, access, (f for each in prepared.images.values() for f in each.dataset.files)
+    )
     return replace(access, sealed=settings.sandbox == "strict")
 
 

@@ -18,7 +18,7 @@ from ingestion.disk import clear
 from ingestion.errors import InputError
 from ingestion.gpu import has_cuda_device, lacks_device
 from ingestion.gpu_memory import Card, GpuMeter
-from ingestion.launch import access_of, check_names, choose_for, plan_launches
+from ingestion.launch import access_of, choose_for, plan_launches
 from ingestion.meta_test import MetaTest
 from ingestion.meta_train import Beside, has_learner, meta_train
 from ingestion.outputs import (
@@ -34,6 +34,7 @@ from ingestion.outputs import (
 )
 from ingestion.prepare import Prepared, prepare
 from ingestion.process import LaunchPlan
+from ingestion.process_tree import adopt_orphans
 from ingestion.record import write_record
 from ingestion.result import IngestionResult
 from ingestion.resume import earlier_image_size, identity_of, resume_line, take_over, write_identity
@@ -43,7 +44,7 @@ from ingestion.settings import Event, IngestionSettings, OnEvent, print_event
 from ingestion.stages import take_stages
 from ingestion.submission_log import SubmissionLog
 from ingestion.terminal import first_interrupt
-from ingestion.watch import adopt_orphans, descendants, end_strays, require_process_table
+from ingestion.watch import descendants, end_strays, require_process_table
 
 MOST_NOTED = 10**6
 """Characters of all notes and failures that are kept in the record, which scoring reads up to 8 MiB of."""
@@ -81,15 +82,10 @@ def run(
         on_event(event)
 
     with tempfile.TemporaryDirectory(prefix="ingestion-") as folder:
-        if settings.predictions_only:
-            settings = settings.model_copy(update={"model_dir": Path(folder) / "model"})
-        if resume and settings.image_size == "auto" and (px := earlier_image_size(settings.output_dir)):
-            settings = settings.model_copy(update={"image_size": px})  # free memory may be another one today
+        settings = _settle(settings, Path(folder), resume=resume)
         prepared = prepare(settings, Path(folder), watch)
         sandbox, line = choose_for(settings)
-        access = access_of(settings, prepared.bundle, sandbox, Path(folder) / "scratch")
-        files = (file for decoded in prepared.images.values() for file in decoded.dataset.files)
-        check_names(settings, sandbox, access, files)
+        access = access_of(settings, prepared, sandbox, Path(folder) / "scratch")
         gpu = _meter_gpu(settings, prepared, watch)
         resumed = _claim_output(settings, prepared, overwrite=overwrite, resume=resume)
         on_claimed()
@@ -102,6 +98,16 @@ def run(
         result = _Run(settings, prepared, sandbox, access, watch, result, gpu).complete()
         clear(Path(folder))  # a submission may leave folders that are too deep for Python to delete
         return result
+
+
+def _settle(settings: IngestionSettings, folder: Path, *, resume: bool) -> IngestionSettings:
+    """The settings with what is open in them: where a learner lies that nobody keeps, in the run's own `folder`, and
+    the size of the images of the run that is continued."""
+    if settings.predictions_only:
+        settings = settings.model_copy(update={"model_dir": folder / "model"})
+    if resume and settings.image_size == "auto" and (px := earlier_image_size(settings.output_dir)):
+        settings = settings.model_copy(update={"image_size": px})  # free memory may be another one today
+    return settings
 
 
 def _meter_gpu(settings: IngestionSettings, prepared: Prepared, on_event: OnEvent) -> GpuMeter | None:

@@ -20,7 +20,6 @@ from ingestion.gpu_memory import GpuMeter
 from ingestion.memory import Look, MemoryMeter, StoppedError, TooManyError
 from ingestion.process_tree import Entry, is_orphan
 
-adopt_orphans, die_with_parent = trees.adopt_orphans, trees.die_with_parent
 TICK_S = 0.05
 LOOK_S = 0.2
 DISK_EVERY_S = 0.5
@@ -186,7 +185,7 @@ class Watchdog:
         trees.kill_group(self._watched.pid)
         with contextlib.suppress(
             OSError
-        ):  # no file can be opened to list processes: the next tick tries again
+        ):  # no file can be opened to list processes: the next look tries again
             kill_processes(process_tree(self._watched.pid))
 
 

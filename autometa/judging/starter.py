@@ -16,7 +16,7 @@ def main() -> None:
     """Run what the options ask for; exit status 1 where the judge has ended already."""
     sys.path[0] = str(Path(__file__).resolve().parents[2])
     judge = int(sys.argv.pop(1))
-    from ingestion.watch import die_with_parent  # noqa: PLC0415 - is found from here on
+    from ingestion.process_tree import die_with_parent  # noqa: PLC0415 - is found from here on
 
     die_with_parent()
     if os.getppid() != judge:

@@ -14,7 +14,8 @@ from ingestion.bundle import SubmissionConfig
 from ingestion.doubles import set_doubles_aside
 from ingestion.errors import InputError
 from ingestion.images import decode_dataset
-from ingestion.prepare import _draw, _told_of_split, _validation
+from ingestion.inputs import _draw
+from ingestion.prepare import _told_of_split, _validation
 from ingestion.settings import IngestionSettings
 from ingestion.sources import Source, read_source, summarise
 from ingestion.survey import choose_preparations

@@ -14,7 +14,8 @@ from synthetic import MakeBundle, write_meta_album
 from ingestion import InputError, class_splits
 from ingestion.bundle import SubmissionConfig
 from ingestion.class_splits import TRAIN, VALID, ClassSplit, divide_source, read_class_split
-from ingestion.prepare import _find_source, _validation
+from ingestion.inputs import _find_source
+from ingestion.prepare import _validation
 from ingestion.settings import IngestionSettings
 from ingestion.sources import read_source
 from ingestion.splits import split_source

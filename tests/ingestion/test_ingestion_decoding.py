@@ -15,9 +15,9 @@ from ingestion.datasets import Dataset, dataset_from_names
 from ingestion.decoding import DECODING_SHARE, MOST_NAMED, SAMPLE, Decoded, Pace, decode_source
 from ingestion.errors import InputError
 from ingestion.images import Pixels
+from ingestion.inputs import _draw
 from ingestion.partial_dataset import FIRST_ROUND, SHARD, order_to_learn
 from ingestion.preparation import Preparation
-from ingestion.prepare import _draw
 from ingestion.sources import Source
 from ingestion.splits import Part
 

@@ -19,8 +19,9 @@ from synthetic import MakeBundle, write_meta_album
 from ingestion import memory
 from ingestion.disk import DiskMeter
 from ingestion.memory import Look, MemoryMeter, StoppedError, TooManyError, inode_of
+from ingestion.process_tree import adopt_orphans
 from ingestion.shared_images import SharedImages
-from ingestion.watch import Watched, adopt_orphans
+from ingestion.watch import Watched
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the meter reads /proc of Linux")
 

@@ -15,8 +15,8 @@ import pytest
 
 from ingestion import process_tree
 from ingestion.memory import MemoryMeter
-from ingestion.process_tree import Entry, Most, below, family, kill_group, read_entry, shown_as
-from ingestion.watch import adopt_orphans, kill_processes, used_bytes
+from ingestion.process_tree import Entry, Most, adopt_orphans, below, family, kill_group, read_entry, shown_as
+from ingestion.watch import kill_processes, used_bytes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc of Linux")
 FAMILY = """

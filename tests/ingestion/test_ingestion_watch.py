@@ -15,7 +15,7 @@ import pytest
 from ingestion import process_tree, watch
 from ingestion.disk import DiskMeter
 from ingestion.memory import Look, StoppedError, TooManyError
-from ingestion.process_tree import Entry
+from ingestion.process_tree import Entry, adopt_orphans
 from ingestion.watch import Watchdog, Watched
 
 PID = 999_999_999
@@ -191,7 +191,7 @@ for _ in range(20):
 def test_what_has_been_adopted_is_reaped_and_the_status_of_a_child_is_left_to_who_waits_for_it() -> None:
     if process_tree.is_confined(os.getpid()):
         pytest.skip("this process has no new privileges either: orphans cannot be told")
-    watch.adopt_orphans()
+    adopt_orphans()
     before = watch.descendants()
     child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"], start_new_session=True)
     subprocess.run([sys.executable, "-c", ORPHANS], check=True)
