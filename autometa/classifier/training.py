@@ -19,7 +19,7 @@ from autometa.classifier.held_out import score_held_out, without_scoring
 from autometa.classifier.machines import Machines, spread_over
 from autometa.classifier.notes import Listener, Report
 from autometa.classifier.options import FitOptions
-from autometa.classifier.output_folder import claim_folder, clear_folder, refuse_inside, removed_if_empty
+from autometa.classifier.output_folder import claim_folder, clear_folder, refuse_inside
 from autometa.classifier.reading import (
     MOST_SHOTS,
     MOST_WAYS,
@@ -87,12 +87,11 @@ def fit_folder(
     InputError or ConfigError names the folder or the option that is wrong, and the fix.
     """
     budget = TimeBudget.of(options.time_budget - spent_s)
-    with removed_if_empty(options.folder):
-        folder, read, figures = _read_and_learn(dataset, options, budget, report, on_progress)
-        pool, held_out = read.pool, read.held_out
-        model = folder if _is_enough(pool) else None
-        classifier = FewShotClassifier(model, preset=options.wanted)
-        seen = _open_networks(model, options, read, report)
+    folder, read, figures = _read_and_learn(dataset, options, budget, report, on_progress)
+    pool, held_out = read.pool, read.held_out
+    model = folder if _is_enough(pool) else None
+    classifier = FewShotClassifier(model, preset=options.wanted)
+    seen = _open_networks(model, options, read, report)
     if model is None:
         clear_folder(folder)
     room = Room(options.max_model_size, folder_bytes(folder) if model else weight_bytes(seen))
@@ -123,7 +122,9 @@ def _read_and_learn(
         figures: dict[str, Any] = {"images": len(pool.images), "classes": pool.classes}
         if _is_enough(pool):
             learning = budget if read.held_out is None else without_scoring(budget)
-            figures |= _learn(pool, options, folder, learning, Listener(report), machines)
+            listener = Listener(report)
+            opened = _open_system(pool, options, folder, learning, listener, machines)
+            figures |= _learn(*opened, pool, folder, listener)
         else:
             figures["not_measured"] = _told_too_few(pool)
     return folder, read, figures
@@ -152,16 +153,13 @@ def _is_enough(pool: ImagePool) -> bool:
 
 
 def _learn(
+    system: Controller | FixedSystem,
+    gate: ServingGate | None,
     pool: ImagePool,
-    options: FitOptions,
     folder: Path,
-    budget: TimeBudget,
     report: Listener,
-    machines: Machines,
 ) -> dict[str, Any]:
-    """Learn within the time, and leave the learner in `folder`; what accuracy to expect of it. `machines`: who
-    works beside this process."""
-    system, gate = _open_system(pool, options, folder, budget, report, machines)
+    """Learn within the time of the system, and leave the learner in `folder`; what accuracy to expect of it."""
     clear_folder(folder)  # from here on, there will be a model
     system.bootstrap()
     try:
@@ -183,7 +181,8 @@ def _open_system(
     machines: Machines,
 ) -> tuple[Controller | FixedSystem, ServingGate | None]:
     """What learns from this many classes: a search, which keeps the limits of its users by itself, or a fixed recipe
-    with the gate that does. WeightsError or UnmetLimit where it cannot begin; nothing is written."""
+    with the gate that does. `machines`: who works beside this process. WeightsError or UnmetLimit where it cannot
+    begin; nothing is written."""
     test, limits = _declare(pool, options, budget)
     if pool.classes < LEAST_TO_SEARCH:
         gate = make_gate(limits_of(options), test, limits, SIX_MODES)

@@ -39,7 +39,7 @@ from autometa.cli.run_setup import (
 from autometa.core.budget import process_age_s
 from autometa.core.options import RunOptions
 from autometa.display import Display, score_table
-from ingestion import InputError
+from ingestion import IngestionResult, IngestionSettings, InputError
 from ingestion import run as run_ingestion
 from ingestion.disk import remove
 from ingestion.outputs import LOG_FILE
@@ -90,6 +90,22 @@ def run(folder: str | None, config: Path | None, as_json: bool, **given: Any) ->
     settings = ingestion_settings(options, started)
     pass_limits(options, settings.submission, display.line)
     display.status.memory_bytes = settings.memory_budget_bytes
+    result, summary = _run_and_score(settings, options, display)
+    if as_json:
+        print_json(scores_record(summary) | run_record(result, options))
+    else:
+        console.print(score_table(summary.overall, summary.datasets))
+        display.line(f"ingestion took {result.seconds['total']:.1f} s of {options.time_budget:.0f} s")
+        if result.failures:
+            display.line(f"what the submission printed: {settings.output_dir / LOG_FILE}")
+        display.result(f"report: {summary.report}")
+    sys.exit(0 if result.succeeded else FAILED)
+
+
+def _run_and_score(
+    settings: IngestionSettings, options: RunOptions, display: Display
+) -> tuple[IngestionResult, ScoreSummary]:
+    """Ingestion and scoring in a folder that is this run's alone; nothing of it is left where the run is refused."""
     output = settings.output_dir.parent
     was_there = output.exists()
     with claim_output(output, overwrite=options.overwrite, resume=options.resume):
@@ -106,16 +122,7 @@ def run(folder: str | None, config: Path | None, as_json: bool, **given: Any) ->
             give_up_output(output, was_there=was_there)
             raise
         with first_interrupt():  # the results are there
-            summary = score_run(output)
-    if as_json:
-        print_json(scores_record(summary) | run_record(result, options))
-    else:
-        console.print(score_table(summary.overall, summary.datasets))
-        display.line(f"ingestion took {result.seconds['total']:.1f} s of {options.time_budget:.0f} s")
-        if result.failures:
-            display.line(f"what the submission printed: {settings.output_dir / LOG_FILE}")
-        display.result(f"report: {summary.report}")
-    sys.exit(0 if result.succeeded else FAILED)
+            return result, score_run(output)
 
 
 def _with_folder(folder: str | None, given: dict[str, Any]) -> dict[str, Any]:

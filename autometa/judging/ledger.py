@@ -9,6 +9,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from autometa.core.errors import AutometaError, ConfigError
+from autometa.core.identities import CommonIdentity
 from autometa.core.journals import append, cut_damaged_end, damaged_inside, parse
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -18,16 +19,10 @@ class LedgerFull(AutometaError):
     """The ledger cannot be written. The message names the file and the fix."""
 
 
-class Identity(BaseModel):
-    """What all runs of a judging have in common: the first line of the ledger. `dataset`: where it lies; `files`: a
-    digest of their names and sizes, "" where it is unknown."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Identity(CommonIdentity):
+    """What all runs of a judging have in common: the first line of the ledger."""
 
     format: Literal["autometa-judging-1"] = "autometa-judging-1"
-    dataset: str
-    files: str = ""
-    options: dict[str, str]
 
 
 class Row(BaseModel):
@@ -69,19 +64,7 @@ class Ledger:
         if (there := self.identity()) is None:
             self._append(identity)
             return
-        mine = {"dataset": identity.dataset, **identity.options}
-        found = {"dataset": there.dataset, **there.options}
-        for name in {**mine, **found}:  # an option that is in only one of them has its default in the other
-            if found.get(name) != mine.get(name):
-                raise ConfigError(
-                    f"--resume: {self.file} has {name.replace('_', '-')} {found.get(name)}, not {mine.get(name)}; "
-                    "give the same, or name another folder"
-                )
-        if there.files and identity.files and there.files != identity.files:
-            raise ConfigError(
-                f"--resume: the files of {identity.dataset} are others than those that {self.file} began with; "
-                "restore them, or name another folder"
-            )
+        identity.refuse_other(there, str(self.file))
 
     def tidy(self) -> None:
         """Cut off what a kill has left half written. ConfigError where whole lines follow a damaged one: no run that

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from autometa.core.claims import claim_folder
 from autometa.core.errors import ConfigError
 from autometa.core.files import write_model
 from autometa.core.fingerprints import fingerprint
+from autometa.core.identities import CommonIdentity
 from autometa.core.units import show_range
 from autometa.tuning.grid import Place
 from autometa.tuning.options import TuneOptions
@@ -36,16 +37,10 @@ SAME_FOR_ALL = (
 """Options that all points of a grid must have in common to be compared."""
 
 
-class Identity(BaseModel):
-    """What the points of a grid have in common, as text. `files`: a digest of the names and sizes of those of the
-    dataset, "" where it is unknown."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Identity(CommonIdentity):
+    """What the points of a grid have in common."""
 
     format: Literal["autometa-budget-grid-1"] = "autometa-budget-grid-1"
-    dataset: str
-    files: str = ""
-    options: dict[str, str]
 
     @classmethod
     def of(cls, dataset: Path, options: TuneOptions) -> Identity:
@@ -89,22 +84,7 @@ class Store:
             earlier = Identity.model_validate_json(file.read_text("utf-8"))
         except (UnicodeDecodeError, ValidationError) as error:
             raise ConfigError(f"{file}: damaged, or of another version; add --overwrite") from error
-        there, here = (
-            {"dataset": earlier.dataset, **earlier.options},
-            {"dataset": identity.dataset, **identity.options},
-        )
-        for name, value in here.items():
-            if there.get(name) != value:
-                flag = name.replace("_", "-")
-                raise ConfigError(
-                    f"--resume: the grid in {self.folder} has {flag} {there.get(name)}, not {value}; give the same, "
-                    "or name another folder"
-                )
-        if earlier.files and identity.files and earlier.files != identity.files:
-            raise ConfigError(
-                f"--resume: the files of {identity.dataset} are others than those that the grid in {self.folder} "
-                "began with; restore them, or name another folder"
-            )
+        identity.refuse_other(earlier, f"the grid in {self.folder}")
 
     def run_folder(self, place: Place) -> Path:
         """Where the files of the run of a point are."""
