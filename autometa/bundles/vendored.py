@@ -73,20 +73,35 @@ def autometa_contents() -> Iterator[tuple[str, Content]]:
 
 def vendor_contents(names: Sequence[str] = VENDORED) -> Iterator[tuple[str, Content]]:
     """The files of those of these installed distributions that are asked for, under `vendor/`. BundleError names one
-    that is not installed."""
+    that is not installed, or whose files are not known."""
     for name in names:
         try:
             if not _is_asked_for(name):
                 continue
-            files = importlib.metadata.distribution(name).files or []
+            installed = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError as problem:
             raise BundleError(
                 f"vendor/: {name} is not installed here, so it cannot come along; run: pip install {name}"
             ) from problem
-        for file in files:
-            path = Path(str(file.locate()))
+        for file in _installed_files(name, installed):
+            path = Path(str(installed.locate_file(file)))
             if _is_wanted(file) and path.is_file():
                 yield f"vendor/{file.as_posix()}", path
+
+
+def _installed_files(name: str, installed: importlib.metadata.Distribution) -> Sequence[PurePosixPath]:
+    """Below the folder of packages. What pip installed by `setup.py` has another list than a wheel; `files` does
+    not read that one before Python 3.12."""
+    if installed.read_text("RECORD") is not None:
+        return installed.files or []
+    if (listed := installed.read_text("installed-files.txt")) is not None:
+        return [
+            PurePosixPath(line).relative_to("..") for line in listed.splitlines() if line.startswith("../")
+        ]
+    raise BundleError(
+        f"vendor/: {name} was installed without a list of its files, so it cannot come along; run: "
+        f"pip install --force-reinstall --no-deps {name}"
+    )
 
 
 def _is_asked_for(name: str) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from autometa.bundles import vendored
+from autometa.bundles.errors import BundleError
 from autometa.bundles.image import BARE_PACKAGES, closure
 from autometa.bundles.solution import Options, make_solution
 from autometa.bundles.vendored import VENDORED
@@ -45,6 +46,24 @@ def test_what_an_older_version_does_not_ask_for_need_not_come_along(monkeypatch:
     assert list(vendored.vendor_contents(["click"])) == []
     monkeypatch.setattr(vendored, "needs_of", lambda _: ["annotated-types", "click"])
     assert list(vendored.vendor_contents(["click"]))
+
+
+def test_what_setup_py_installed_comes_along_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip before 23.1 installs so where `wheel` is missing; compiled parts stand in another list then."""
+    monkeypatch.syspath_prepend(tmp_path)
+    described, package = tmp_path / "old_one-1.0.egg-info", tmp_path / "old_one"
+    described.mkdir()
+    package.mkdir()
+    (described / "PKG-INFO").write_text("Metadata-Version: 1.2\nName: old-one\nVersion: 1.0\n")
+    (described / "SOURCES.txt").write_text("setup.py\nold_one/__init__.py\nold_one/fast.c\n")
+    for name in ("__init__.py", "fast.so"):
+        (package / name).touch()
+    with pytest.raises(BundleError, match="old-one was installed without a list of its files, so"):
+        list(vendored.vendor_contents(["old-one"]))
+    (described / "installed-files.txt").write_text("../old_one/__init__.py\n../old_one/fast.so\nPKG-INFO\n")
+    assert list(vendored.vendor_contents(["old-one"])) == [
+        (f"vendor/old_one/{name}", package / name) for name in ("__init__.py", "fast.so")
+    ]
 
 
 @pytest.mark.medium

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
-torch.set_flush_denormal(
-    False
-)  # older builds of PyTorch switch it on, and Hypothesis refuses to draw floats then
+
+def pytest_runtest_setup() -> None:
+    """Before each test of this folder. Older builds of PyTorch switch the smallest floats off when they load compiled
+    code, whichever test asked for that; Hypothesis refuses to draw floats then."""
+    torch.set_flush_denormal(False)
