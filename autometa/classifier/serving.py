@@ -119,6 +119,8 @@ def allowed_views(
     sizes = (px for px in (views[0].px, 128, 96, 64) if px <= views[0].px)
     network = gate.forecast.shelf(views[0].backbone)
     first = gate.first_view(dict.fromkeys(replace(views[0], px=network.input_px(px)) for px in sizes))
+    if (without := gate.leave_metrics_out(first)) is not None:
+        report(without)
     kept = [first]
     for view in views[1:]:
         gate.measure(view)

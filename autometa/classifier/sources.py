@@ -10,12 +10,12 @@ from typing import Any
 
 from autometa.backbones import PRESETS, View, installed_backbones
 from autometa.backbones.shelf import BackboneShelf
-from autometa.classifier.spaces import UNFITTED, FeatureSpace, LearnerSpace, PortfolioSpace, Space
+from autometa.classifier.spaces import FeatureSpace, LearnerSpace, PortfolioSpace, Space
 from autometa.core.errors import ArtifactError, ConfigError, WeightsError
 from autometa.core.files import DESCRIPTION
 from autometa.core.machine import Machine
 from autometa.heads import Metric, find_metric
-from autometa.heads.modes import collect_keys
+from autometa.heads.modes import UNFITTED, collect_keys
 from autometa.model.inputs import list_inputs
 from autometa.model.load import load_learner
 from autometa.model.portfolio import Portfolio
@@ -57,9 +57,9 @@ def open_preset(preset: str) -> Source:
     an unknown preset."""
     shelf = BackboneShelf(Machine.detect().device)
     views = tuple(shelf.whole(View(name, shelf(name).input_px(PX))) for name in find_backbones(preset, shelf))
-    inputs = [one for key in collect_keys([UNFITTED]) for one in list_inputs(views, key)]
+    inputs = [one for key in collect_keys(UNFITTED) for one in list_inputs(views, key)]
     metrics = {one: Metric(find_metric(one[1])) for one in inputs}
-    portfolio = Portfolio(views, (WeightedMode(name=UNFITTED),), shelf, metrics)
+    portfolio = Portfolio(views, tuple(WeightedMode(name=name) for name in UNFITTED), shelf, metrics)
     about = f"pretrained backbones without training: {', '.join(map(str, views))}"
     return Source(PortfolioSpace(portfolio), None, about, is_preset=True)
 

@@ -25,7 +25,7 @@ from autometa.evaluation.mixing import average
 from autometa.heads import FeatureBatch, apply_head
 from autometa.heads.class_means import SupportMeans
 from autometa.heads.features import unit
-from autometa.heads.modes import Key, apply_modes, collect_keys
+from autometa.heads.modes import UNFITTED, Key, apply_modes, collect_keys
 from autometa.heads.ridge import ridge_weights
 from autometa.model.few_queries import FEW_IMAGES, side_by_side
 from autometa.model.fitted_learner import FittedLearner
@@ -40,8 +40,6 @@ LOGISTIC = {"strength": 0.01}
 RIDGE, RIDGE_TEMPERATURE, MEANS_TEMPERATURE = {"strength": 0.1}, 0.1, 2.0
 """Of backbones without training: ridge regression and class means are averaged, each at a temperature. On development
 sets (photos, icons, clip art) the one or the other was ahead by one to four points."""
-UNFITTED = "unfitted"
-"""The mode whose metrics need no images to learn from."""
 MOST_KEPT = 10_000
 """Embedded images that a learner may keep."""
 TRANSPORT = {"sharpness": 15.0, "step": 0.4}
@@ -194,7 +192,7 @@ class PortfolioSpace:
     @property
     def is_unfitted(self) -> bool:
         """Whether no image was there to learn from."""
-        return self.names == [UNFITTED]
+        return self.names == list(UNFITTED)
 
     def features(self, encoded: Encoded) -> torch.Tensor:
         """The features after the first metric, by name."""

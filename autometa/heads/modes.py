@@ -53,6 +53,8 @@ MODES: dict[str, Mode] = {
 """In the order in which they are dropped last. `transport` alone is what the others are compared with; `unfitted`
 needs no meta-train images."""
 SIX_MODES = ("adapted", "root", "plain_mild", "plain", "root_mild", "layers")
+UNFITTED = ("unfitted",)
+"""The mode that needs no classes to fit metrics to, and stores none."""
 
 
 def find_mode(name: str) -> Mode:

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from autometa.backbones import View
 from autometa.core.errors import BudgetExhausted
 from autometa.evaluation.folds import Fold
-from autometa.heads.modes import SIX_MODES
+from autometa.heads.modes import SIX_MODES, UNFITTED
 from autometa.planning.forecast import Forecast
 from autometa.planning.memory import FLOAT, FOLD_BYTES, fitting_bytes, metric_bytes
 
-UNFITTED = ("unfitted",)
-"""The mode that needs no classes to fit metrics to."""
 ONE_MODE = ("root",)
 """The best one alone on the development sets, of those that are fitted."""
 

@@ -103,8 +103,11 @@ class Opening:
         n_episodes = self.settings.validation_episodes // most_folds
         folds = draw_folds(chosen, self.test, most_folds, n_episodes, self.rng)
         sizes = np.bincount(chosen.labels)
-        fitted = (sizes > 0).sum() > 1 and sizes.max() > 1
-        modes, folds = choose_modes(self.forecast, first, folds if fitted else [], n_images, fitted=fitted)
+        if (sizes > 0).sum() < 2 or sizes.max() < 2:
+            fitted, folds = False, []
+        else:
+            fitted = self.gate.has_metrics
+        modes, folds = choose_modes(self.forecast, first, folds, n_images, fitted=fitted)
         told = f"in {len(modes)} modes, with {len(folds)} folds"
         self.report(f"{n_images} of {given} images are learned from, {told}")
         return Workbench(chosen, folds, modes, self.forecast)

@@ -18,7 +18,7 @@ from autometa.core.budget import stopwatch
 from autometa.core.errors import UnmetLimit
 from autometa.core.machine import one_thread
 from autometa.heads import find_metric
-from autometa.heads.modes import SIX_MODES, collect_keys
+from autometa.heads.modes import SIX_MODES, UNFITTED, collect_keys
 from autometa.model.inputs import list_inputs
 from autometa.planning.forecast import Forecast
 from autometa.planning.serving_limits import SHOTS, WAYS, Broken, ServingLimits, ServingNeeds
@@ -77,6 +77,20 @@ class ServingGate:
     def limit_modes(self, modes: tuple[str, ...]) -> None:
         """Only sets of these modes, which there is memory for, come into question."""
         self.sets = tuple(one for one in MODE_SETS if set(one) <= set(modes)) or (modes,)
+
+    @property
+    def has_metrics(self) -> bool:
+        """Whether portfolios have any."""
+        return self.sets != (UNFITTED,)
+
+    def leave_metrics_out(self, first: View) -> str | None:
+        """Where a portfolio of this view would break a limit even with the fewest metrics, portfolios have none from
+        now on; why, for people. None where they keep them."""
+        broken = self.broken_with([first])
+        if broken is None:
+            return None
+        self.sets = (UNFITTED,)
+        return f"no metrics are fitted: with them, {first} alone would be {broken}"
 
     def measure(self, view: View, *, anew: bool = False) -> None:
         """Measure one image in a view, with the engine that is chosen for it now if none was; if it was measured,

@@ -141,6 +141,8 @@ class Controller:
     def _improve(self, pool: ImagePool, first: View, plan: Plan) -> None:
         """The default portfolio of the first view, then purchases while they are worth their seconds, then weights
         from the evidence."""
+        if (without := self._gate.leave_metrics_out(first)) is not None:
+            self.report(without)
         if (broken := self._gate.broken_with([first])) is not None:
             self.report(f"no portfolio is made, as one of {first} alone is {broken}")
             return

@@ -32,3 +32,13 @@ def write_folder(folder: Path, count: int, colours: tuple[str, ...] = tuple(COLO
         for i in range(count):
             (folder / colour / f"{i}.png").write_bytes(encode_pixels(picture(colour, i)))
     return folder
+
+
+def many_classes(folder: Path) -> Path:
+    """Six classes of ten images, enough to search."""
+    for number, colour in enumerate(2 * tuple(COLOURS)):
+        for place in range(10):
+            file = folder / f"class {number}" / f"{place}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(encode_pixels(picture(colour, 100 * number + place)))
+    return folder

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from colours import COLOURS, picture, write_folder
+from colours import many_classes, picture, write_folder
 
 from autometa.classifier import FewShotClassifier
 from autometa.classifier.notes import Listener, Note
@@ -131,16 +131,6 @@ def test_an_interrupt_is_answered_at_once(
     given = call("fit", data, "-o", tmp_path / "model", "--backbones", network)
     assert given.exit_code == 0 and "interrupted: what was learned so far is saved" in given.output
     assert "expected on new classes: not known, as 3 classes are too few to hold any out" in given.output
-
-
-def many_classes(folder: Path) -> Path:
-    """Six classes of ten images, enough to search."""
-    for number, colour in enumerate(2 * tuple(COLOURS)):
-        for place in range(10):
-            file = folder / f"class {number}" / f"{place}.png"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(encode_pixels(picture(colour, 100 * number + place)))
-    return folder
 
 
 @pytest.mark.medium

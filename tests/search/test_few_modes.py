@@ -12,9 +12,9 @@ import pytest
 from autometa.backbones import View
 from autometa.core.budget import SMALL_BYTES
 from autometa.core.errors import BudgetExhausted
-from autometa.heads.modes import SIX_MODES
+from autometa.heads.modes import SIX_MODES, UNFITTED
 from autometa.planning.memory import Task
-from autometa.search.few_modes import ONE_MODE, UNFITTED, choose_modes
+from autometa.search.few_modes import ONE_MODE, choose_modes
 
 VIEW = View("test_net", 128)
 FOLDS: list[Any] = ["a fold", "another"]

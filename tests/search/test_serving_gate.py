@@ -12,6 +12,7 @@ from synthetic import FakeClock
 from autometa.backbones import CATALOGUE, TUNED, Backbone, View
 from autometa.core.errors import UnmetLimit
 from autometa.core.settings import Settings
+from autometa.heads.modes import UNFITTED
 from autometa.planning.serving_limits import ServingLimits, ServingNeeds
 from autometa.search import serving_gate
 from autometa.search.probing import Prober
@@ -193,3 +194,17 @@ def test_the_view_that_keeps_the_limits_is_measured_first(
     assert view == View("better", 32)
     assert prober.measure(hard_pool().images[:8], view, 100) == view
     assert gate.forecast.probed[0] == "better", lines
+
+
+def test_where_metrics_are_too_large_there_are_none(tiny_backbone: str) -> None:
+    view = View(tiny_backbone, 32)
+    least, fewest = (
+        make_gate(tiny_backbone).needs([view], modes).model_bytes for modes in ((), MODE_SETS[-1])
+    )
+    assert least < fewest
+    gate = make_gate(tiny_backbone, model_bytes=fewest)
+    assert gate.leave_metrics_out(view) is None and gate.has_metrics
+    gate = make_gate(tiny_backbone, model_bytes=fewest - 1)
+    said = gate.leave_metrics_out(view)
+    assert said is not None and f"with them, {view} alone would be over --max-model-size (" in said
+    assert not gate.has_metrics and gate.modes([view]) == UNFITTED and gate.broken_with([view]) is None
