@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -20,7 +20,6 @@ from autometa.classifier.rejection import replace_rejected
 from autometa.classifier.shape_choice import check_options, suit_examples
 from autometa.classifier.sources import Source, open_model, open_precomputed, open_preset
 from autometa.classifier.spaces import Encoded, Support, concatenate
-from ingestion import Preparation
 
 CHUNK = 128
 """Images that are encoded at a time."""
@@ -72,6 +71,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     random: the same examples give the same answers.
     """
 
+    _serving: dict[str, Any] | None
+
     def __init__(  # noqa: PLR0913 - conventions of scikit-learn
         self,
         model: str | Path | None = None,
@@ -104,10 +105,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         X, y = self._check_examples(X, y, reset=True)
         if len(classes := np.unique(y)) < 2:
             raise ValueError(f"fit needs two classes or more; there is one class: {classes[0]}")
-        self._source = source
-        self._serving: dict[str, Any] | None = None
-        self._preparation = self._choose_preparation(X, y)
+        self._source, self._preparation, self._serving = source, source.preparation, None
+        if self.encoder != PRECOMPUTED:
+            self._preparation = suit_examples(source, X, y, self.image_size, self.image_shape)
         return self._remember(self._encode_all(X), y)
+
+    def fit_encoded(self, source: Source, encoded: Encoded, y: Sequence[str]) -> Self:
+        """As `fit_on`, of images that were prepared as `source` says and encoded in its space."""
+        self._source, self._preparation, self._serving = source, source.preparation, None
+        return self._remember(encoded, np.array(y))
 
     def add_examples(self, X: Any, y: Any) -> Self:
         """Remember further examples, also of new classes. Nothing is trained. ValueError as in `fit`."""
@@ -233,11 +239,6 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self.encoder == PRECOMPUTED:
             return open_precomputed()
         return open_preset(self.preset) if self.model is None else open_model(Path(self.model))
-
-    def _choose_preparation(self, images: Any, labels: NDArray[Any]) -> Preparation | None:
-        if self.encoder == PRECOMPUTED:
-            return None
-        return suit_examples(self._source, images, labels, self.image_size, self.image_shape)
 
     def _encode_all(self, X: Any) -> dict[str, torch.Tensor]:
         return concatenate(list(self._encode_in_chunks(X)))

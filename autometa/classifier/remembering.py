@@ -12,17 +12,19 @@ from numpy.typing import NDArray
 from autometa.classifier.notes import Note, Report
 from autometa.classifier.serving import fitting_rows
 from autometa.classifier.sources import Source
+from autometa.classifier.spaces import Encoded, concatenate
 from autometa.core.budget import TimeBudget, stopwatch
 from autometa.core.units import show_bytes
 from autometa.data.images import ImagePool
 
 REMEMBERED, REMEMBERED_IN_ALL = 20, 2000
 """Examples at most: of each class, and of all."""
-TIMED = 64
-"""Images by which encoding is timed, after as many that build and choose engines."""
+FIRST, CHUNK = 16, 64
+"""Images that are encoded at once: the first two times, and from then on. The very first ones build and choose
+engines, and tell nothing of the time of others."""
 BESIDE_BYTES = 4096
 """Of a description and of the head of a file of tensors, beside the names of classes."""
-ENCODING_SHARE = 0.6
+ENCODING_SHARE = 0.75
 """Of the time that is left: what encoding the examples may take."""
 
 
@@ -40,6 +42,16 @@ class Room:
         return self.most_bytes - self.learner_bytes - len(json.dumps(names, indent=1)) - BESIDE_BYTES
 
 
+def usual_number(pool: ImagePool) -> int:
+    """How many images of each class of a pool are remembered where nothing is short."""
+    return min(max(REMEMBERED_IN_ALL // pool.classes, 1), REMEMBERED)
+
+
+def count_images(pool: ImagePool, each: int) -> int:
+    """How many images are at most `each` of each class."""
+    return int(np.minimum(pool.class_sizes, each).sum())
+
+
 @dataclass(frozen=True)
 class Examples:
     """Images of a pool whose classes have `names`, drawn by a `seed`."""
@@ -49,50 +61,60 @@ class Examples:
     seed: int
 
     def rows(self, each: int) -> NDArray[np.int64]:
-        """At most `each` images of each class; fewer are a part of more."""
+        """At most `each` images of each class, in rounds: one of each class, then a second one. Fewer are the first
+        of more."""
         rng = np.random.default_rng(self.seed)
-        return np.sort(
-            np.concatenate([rng.permutation(of_class)[:each] for of_class in self.pool.rows_of_class])
-        )
+        drawn = [rng.permutation(of_class)[:each] for of_class in self.pool.rows_of_class]
+        rounds = np.concatenate([np.arange(len(of_class)) for of_class in drawn])
+        return np.concatenate(drawn)[np.argsort(rounds, kind="stable")]
 
 
-def choose_examples(
+def encode_examples(
     source: Source, examples: Examples, room: Room, budget: TimeBudget, report: Report
-) -> tuple[NDArray[np.uint8], list[str]]:
-    """Images uint8 [n, px, px, 3] and the names of their classes: the same number of each class, one at least. A note
-    says where there is no room or no time for as many as usual."""
+) -> tuple[Encoded, list[str]]:
+    """Encoded images and the names of their classes: the same number of each class, one at least. A note says where
+    there is no room or no time for as many as usual."""
     pool = examples.pool
-    each = min(max(REMEMBERED_IN_ALL // pool.classes, 1), REMEMBERED)
-    each = _count_fitting(source, examples, room, each, report)
+    each = min(_count_fitting(source, examples, room, report), int(pool.class_sizes.max()))
     rows = examples.rows(each)
-    if len(rows) > 2 * TIMED:
-        fewer = min(_count_affordable(source, pool, rows, budget), each)
-        if fewer < each:
-            report(Note(f"{_told_of(fewer, each)}: no time is left to encode more"))
-        rows = examples.rows(fewer)
-    return np.moveaxis(pool.images[rows], 1, -1), [examples.names[label] for label in pool.labels[rows]]
+    encoded = _encode_in_time(source, pool.images, rows, count_images(pool, 1), budget)
+    done = len(next(iter(encoded.values())))
+    if done < len(rows):
+        fewer = next(fewer for fewer in range(each, 0, -1) if count_images(pool, fewer) <= done)
+        report(Note(f"{_told_of(fewer, each)}: no time is left to encode more"))
+        done = count_images(pool, fewer)
+        encoded = {name: of_all[:done] for name, of_all in encoded.items()}
+    return encoded, [examples.names[label] for label in pool.labels[rows[:done]]]
 
 
-def _count_fitting(source: Source, examples: Examples, room: Room, each: int, report: Report) -> int:
+def _encode_in_time(
+    source: Source, images: NDArray[np.uint8], rows: NDArray[np.int64], least: int, budget: TimeBudget
+) -> Encoded:
+    """As many of these rows of images as there is time for, in order, and `least` of them at least."""
+    encoding, parts, done, image_s = budget.share(ENCODING_SHARE), list[Encoded](), 0, 0.0
+    while done < len(rows):
+        affordable = int(max(encoding.left_s(), 0.0) / max(image_s, 1e-9))
+        count = min(FIRST if len(parts) < 2 else CHUNK, max(affordable, least - done))
+        if count == 0:
+            break
+        elapsed, chosen = stopwatch(budget.clock), rows[done : done + count]
+        done += len(chosen)
+        parts.append(source.space.encode(images[chosen], ahead=len(rows) - done))
+        image_s = elapsed() / len(chosen) if len(parts) > 1 else 0.0
+    return concatenate(parts)
+
+
+def _count_fitting(source: Source, examples: Examples, room: Room, report: Report) -> int:
     """How many of each class there is room for; one at least."""
-    left = room.left(examples.names)
+    left, usual = room.left(examples.names), usual_number(examples.pool)
     if left is None or room.most_bytes is None:
-        return each
-    fitting = fitting_rows(source, left, each, examples.pool)
-    if len(examples.rows(fitting)) < len(examples.rows(each)):
-        limit, each = show_bytes(room.most_bytes), min(each, int(examples.pool.class_sizes.max()))
-        report(Note(f"{_told_of(fitting, each)}: --max-model-size {limit} has no room for more"))
+        return usual
+    fitting = fitting_rows(source, left, usual, examples.pool)
+    if count_images(examples.pool, fitting) < count_images(examples.pool, usual):
+        limit, most = show_bytes(room.most_bytes), min(usual, int(examples.pool.class_sizes.max()))
+        report(Note(f"{_told_of(fitting, most)}: --max-model-size {limit} has no room for more"))
     return fitting
 
 
 def _told_of(fewer: int, each: int) -> str:
     return f"{fewer} examples of each class are remembered, not {each}"
-
-
-def _count_affordable(source: Source, pool: ImagePool, rows: NDArray[np.int64], budget: TimeBudget) -> int:
-    """How many of each class there is time to encode; one at least."""
-    source.space.encode(pool.images[rows[:TIMED]], ahead=len(rows))
-    elapsed = stopwatch(budget.clock)
-    source.space.encode(pool.images[rows[TIMED : 2 * TIMED]], ahead=len(rows))
-    class_s = elapsed() / TIMED * pool.classes
-    return max(int(ENCODING_SHARE * budget.left_s() / max(class_s, 1e-9)), 1)

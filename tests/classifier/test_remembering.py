@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from synthetic import FakeClock, colour_pool
 
-from autometa.classifier.remembering import REMEMBERED, TIMED, Examples, Room, choose_examples
+from autometa.classifier.remembering import (
+    ENCODING_SHARE,
+    FIRST,
+    REMEMBERED,
+    Examples,
+    Room,
+    count_images,
+    encode_examples,
+)
 from autometa.core.budget import TimeBudget
 
 POOL = colour_pool(classes=10, per_class=30)
@@ -18,42 +28,56 @@ NAMES = [f"class {n}" for n in range(10)]
 
 def chosen(
     image_s: float, left_s: float, start_s: float = 0.0
-) -> tuple[Any, list[str], list[str], FakeClock]:
-    """What is chosen where an image takes so long, engines take `start_s` to build, and so much time is left."""
-    clock, lines, started = FakeClock(), list[str](), list[bool]()
+) -> tuple[list[str], list[str], float, torch.Tensor]:
+    """Names of what is remembered, lines, the time that is left and the images themselves, where an image takes so
+    long, engines take `start_s` to build, and so much time is left."""
+    clock, lines, seen = FakeClock(), list[str](), list[np.ndarray]()
 
     def encode(images: np.ndarray, ahead: int = 0) -> dict[str, Any]:
-        assert images.dtype == np.uint8 and ahead == 10 * REMEMBERED
-        clock.now += image_s * len(images) + (0.0 if started else start_s)
-        started.append(True)
-        return {}
+        clock.now += image_s * len(images) + (0.0 if seen else start_s)
+        seen.append(images)
+        assert images.dtype == np.uint8 and ahead == 10 * REMEMBERED - sum(map(len, seen))
+        return {"images": torch.from_numpy(images)}
 
     source: Any = SimpleNamespace(space=SimpleNamespace(encode=encode))
     budget = TimeBudget.of(left_s, clock)
-    images, names = choose_examples(source, Examples(POOL, NAMES, 0), Room(None, 0), budget, lines.append)
-    return images, names, lines, clock
+    examples = Examples(POOL, NAMES, 0)
+    encoded, names = encode_examples(source, examples, Room(None, 0), budget, lines.append)
+    assert len(encoded["images"]) == len(names)
+    return names, lines, budget.left_s(), encoded["images"]
 
 
 def test_with_time_each_class_has_the_usual_number() -> None:
-    images, names, lines, _ = chosen(0.01, 100.0)
-    assert images.shape == (10 * REMEMBERED, *POOL.images.shape[2:], 3) and not lines
+    names, lines, _, images = chosen(0.01, 100.0)
+    assert images.shape == (10 * REMEMBERED, *POOL.images.shape[1:]) and not lines
     assert {name: names.count(name) for name in NAMES} == dict.fromkeys(NAMES, REMEMBERED)
+    of_class = {POOL.images[row].tobytes(): POOL.labels[row] for row in range(len(POOL.images))}
+    assert [NAMES[of_class[image.numpy().tobytes()]] for image in images] == names
 
 
-@pytest.mark.parametrize(("image_s", "left_s", "each"), [(0.1, 30.0, 10), (1.0, 160.0, 1), (1.0, 1.0, 1)])
+@pytest.mark.parametrize(("image_s", "left_s", "each"), [(0.1, 25.0, 18), (1.0, 160.0, 12), (1.0, 1.0, 1)])
 def test_without_time_there_are_fewer_but_one_of_each(image_s: float, left_s: float, each: int) -> None:
-    images, names, lines, clock = chosen(image_s, left_s)
+    names, lines, still_left_s, images = chosen(image_s, left_s)
     assert [names.count(name) for name in NAMES] == [each] * 10
     assert lines == [
         f"{each} examples of each class are remembered, not {REMEMBERED}: no time is left to encode more"
     ]
     if each > 1:
-        assert image_s * len(images) <= left_s - (clock.now - 100.0)
-    more, _, _, _ = chosen(0.0, 30.0)
-    kept = {image.tobytes() for image in more}
-    assert all(image.tobytes() in kept for image in images), "fewer are a part of more"
+        assert still_left_s >= (1 - ENCODING_SHARE) * left_s
+    more, _, _, all_images = chosen(0.0, 30.0)
+    assert more[: len(names)] == names and torch.equal(all_images[: len(images)], images), "the first of more"
 
 
 def test_building_engines_does_not_count_as_encoding() -> None:
-    _, _, lines, _ = chosen(0.001, 60.0, start_s=20.0)
-    assert not lines and 2 * TIMED < 10 * REMEMBERED
+    _, lines, _, _ = chosen(0.001, 60.0, start_s=20.0)
+    assert not lines and 2 * FIRST < 10 * REMEMBERED
+
+
+def test_classes_of_several_sizes_are_remembered_as_far_as_they_go() -> None:
+    rows = np.concatenate([POOL.rows_of_class[0][:3], POOL.rows_of_class[1][:1], POOL.rows_of_class[2]])
+    few = replace(POOL, images=POOL.images[rows], labels=POOL.labels[rows])
+    examples = Examples(few, NAMES, 0)
+    assert count_images(few, 1) == 3 and count_images(few, 2) == 5 and count_images(few, 99) == len(rows)
+    first, rounds = examples.rows(REMEMBERED), [3, 2, 2]
+    of_rounds = np.split(few.labels[first][: sum(rounds)], np.cumsum(rounds)[:-1])
+    assert [sorted(each) for each in of_rounds] == [[0, 1, 2], [0, 2], [0, 2]]
