@@ -20,14 +20,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from autometa.backbones import Backbone, View
-from autometa.classifier.spaces import (
-    MEANS_TEMPERATURE,
-    RIDGE,
-    RIDGE_TEMPERATURE,
-    PortfolioSpace,
-    Support,
-    name_of,
-)
+from autometa.classifier.portfolio_space import PortfolioSpace, name_of
+from autometa.classifier.spaces import Support
 from autometa.heads.features import unit
 from autometa.heads.modes import Key, Mode, find_mode
 from autometa.model.inputs import list_inputs
@@ -152,10 +146,9 @@ class ClassifierGraph(nn.Module):
         weights = torch.tensor([mode.weight for mode in portfolio.modes])
         modes = [self._compare(find_mode(mode.name), rows) for mode in portfolio.modes]
         mixed = torch.einsum("mqn,m->qn", torch.stack(modes), weights / weights.sum()).log_softmax(-1)
-        if self.space.is_unfitted:
-            key = self.space.keys[0]
-            ridge = (rows[key] @ self._ridge(key) / RIDGE_TEMPERATURE).log_softmax(-1)
-            mixed = ((ridge + (mixed / MEANS_TEMPERATURE).log_softmax(-1)) / 2).log_softmax(-1)
+        key, averaging = self.space.ridge_key, self.space.averaging
+        ridge = (rows[key] @ self._ridge(key) / averaging.of_ridge).log_softmax(-1)
+        mixed = ((ridge + (mixed / averaging.of_means).log_softmax(-1)) / 2).log_softmax(-1)
         shots = len(self.support.labels) / self.support.ways
         return (mixed / portfolio.temperature.at(shots)).softmax(-1)
 
@@ -185,7 +178,7 @@ class ClassifierGraph(nn.Module):
     def _ridge(self, key: Key) -> torch.Tensor:
         """Weights [d, classes] of ridge regression onto centred labels; see `ridge_regression`."""
         support = self.support.encoded[name_of(key)].float()
-        system = support @ support.T + RIDGE["strength"] * torch.eye(len(support))
+        system = support @ support.T + self.space.averaging.strength * torch.eye(len(support))
         weights: torch.Tensor = support.T @ torch.linalg.solve(system, self._one_hot - 1 / self.support.ways)
         return weights
 

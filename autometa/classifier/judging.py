@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from autometa.classifier.spaces import PortfolioSpace, Space, Support
+from autometa.classifier.portfolio_space import PortfolioSpace
+from autometa.classifier.spaces import Space, Support
 from autometa.heads.features import unit
 
 MOST_IMAGES = 200

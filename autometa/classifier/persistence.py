@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from autometa.classifier.portfolio_space import PortfolioSpace
 from autometa.classifier.rejection import Rejection
 from autometa.classifier.sources import RECORD, open_model, open_precomputed, open_preset
-from autometa.classifier.spaces import FeatureSpace, LearnerSpace, PortfolioSpace, Support
+from autometa.classifier.spaces import FeatureSpace, LearnerSpace, Support
 from autometa.core.errors import ArtifactError
 from autometa.core.files import (
     load_tensors,

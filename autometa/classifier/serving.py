@@ -17,8 +17,8 @@ from autometa.backbones.shelf import BackboneShelf
 from autometa.classifier.estimator import FewShotClassifier
 from autometa.classifier.notes import Note, Report
 from autometa.classifier.options import FitOptions
+from autometa.classifier.portfolio_space import PortfolioSpace
 from autometa.classifier.sources import Source
-from autometa.classifier.spaces import PortfolioSpace
 from autometa.core.budget import Limits, TimeBudget
 from autometa.core.errors import UnmetLimit
 from autometa.core.machine import Machine

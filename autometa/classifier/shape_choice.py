@@ -21,8 +21,8 @@ from autometa.backbones import View, expand_presets
 from autometa.backbones.feature_store import FeatureStore
 from autometa.backbones.shelf import BackboneShelf
 from autometa.classifier.pictures import choose_preparation, look_up_sizes, read_image
+from autometa.classifier.portfolio_space import PortfolioSpace
 from autometa.classifier.sources import Source, find_backbones
-from autometa.classifier.spaces import PortfolioSpace
 from autometa.core.budget import UNLIMITED, MemoryBudget, TimeBudget, stopwatch
 from autometa.core.errors import WeightsError
 from autometa.core.machine import Machine

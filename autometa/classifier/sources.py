@@ -10,7 +10,8 @@ from typing import Any
 
 from autometa.backbones import PRESETS, View, installed_backbones
 from autometa.backbones.shelf import BackboneShelf
-from autometa.classifier.spaces import FeatureSpace, LearnerSpace, PortfolioSpace, Space
+from autometa.classifier.portfolio_space import PortfolioSpace
+from autometa.classifier.spaces import FeatureSpace, LearnerSpace, Space
 from autometa.core.errors import ArtifactError, ConfigError, WeightsError
 from autometa.core.files import DESCRIPTION
 from autometa.core.machine import Machine

@@ -72,8 +72,11 @@ def judge(submissions: tuple[str, ...], config: Path | None, as_json: bool, **gi
     if not dataset.exists():
         raise ConfigError(f"--dataset {dataset}: there is no such file or folder; name a dataset")
     display = Display(make_console(stderr=as_json), options.time_budget, time.monotonic(), level())
+    told: dict[str, None] = {}
     for each in found:
-        check_backbones(options, each.path, display.line)
+        check_backbones(options, each.path, told.setdefault)
+    for line in told:
+        display.line(line)
     verdict, page = _judge(found, dataset, options, display)
     if as_json:
         print_json(verdict.model_dump(mode="json"))

@@ -131,7 +131,8 @@ def option(
 class _Loader(yaml.SafeLoader):
     """YAML in which a key stands once, and `1:30` and `010` are text: to YAML 1.1 they are 90 and 8."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
         lines: dict[str, int] = {}
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
@@ -142,7 +143,7 @@ class _Loader(yaml.SafeLoader):
                     f"`{key.value}` stands in line {lines[key.value]} and again in line {line}"
                 )
             lines[key.value] = line
-        return super().construct_mapping(node, deep)
+        return node
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
         tag = super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]

@@ -19,8 +19,10 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from autometa.backbones.engines import EAGER, EngineChoice
 from autometa.classifier import FewShotClassifier
+from autometa.classifier.options import FitOptions
 from autometa.classifier.pictures import as_sequence, read_image
-from autometa.classifier.spaces import PortfolioSpace
+from autometa.classifier.portfolio_space import PortfolioSpace
+from autometa.classifier.training import fit_folder
 from autometa.core.errors import ArtifactError, ConfigError
 from ingestion import Preparation
 
@@ -214,11 +216,16 @@ def test_it_tells_what_it_is_made_of(network: str) -> None:
 
 
 @pytest.mark.medium
-def test_an_exported_graph_gives_the_same_probabilities(network: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("learned", [False, True])
+def test_an_exported_graph_gives_the_same_probabilities(network: str, tmp_path: Path, learned: bool) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
-    classifier = FewShotClassifier(preset=network).fit(*pictures(2))
-    queries, _ = pictures(3, start=5)
+    if learned:
+        options = FitOptions(output=tmp_path / "model", backbones=network)
+        classifier = fit_folder(write_folder(tmp_path / "data", 6), options, lambda line: None).classifier
+    else:
+        classifier = FewShotClassifier(preset=network).fit(*pictures(2))
+    queries, _ = pictures(3, start=50)
     file = classifier.export(tmp_path)
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     pixels = np.stack([read_image(one, Preparation(128)) for one in as_sequence(queries)])

@@ -10,7 +10,7 @@ from colours import many_classes, picture, write_folder
 from pydantic import ByteSize
 
 from autometa.classifier.options import FitOptions
-from autometa.classifier.spaces import PortfolioSpace
+from autometa.classifier.portfolio_space import PortfolioSpace
 from autometa.classifier.training import fit_folder
 
 LIMIT = 1_600_000

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from autometa.core.errors import ConfigError
 from autometa.core.options import RunOptions
-from autometa.core.settings import Settings, load_yaml, validate_settings
+from autometa.core.settings import Settings, _Loader, load_yaml, validate_settings
 from autometa.core.units import parse_duration, parse_range, parse_size
 from autometa.papers.recipes import FOLDER, PaperRecipe
 from autometa.tuning.profiles import Profile
@@ -163,6 +163,15 @@ def test_settings_that_cannot_work_are_refused(tmp_path: Path, text: str, told: 
 )
 def test_a_key_stands_once(tmp_path: Path, text: str, told: str) -> None:
     assert told in refusal_of(tmp_path, text)
+
+
+def test_a_merged_key_may_stand_again(tmp_path: Path) -> None:
+    """Also where a mapping that took in another one is taken in before it is read itself."""
+    text = "one:\n  two: &a\n    <<: {ways: 5, shots: 1}\n    ways: 6\nthree:\n  <<: *a\n"
+    read = _Loader(text).get_single_data()
+    assert read == {"one": {"two": {"ways": 6, "shots": 1}}, "three": {"ways": 6, "shots": 1}}
+    told = refusal_of(tmp_path, "test:\n  <<: {shots: 1}\n  ways: 6\n  ways: 7\n")
+    assert "`ways` stands in line 3 and again in line 4" in told
 
 
 def test_numbers_are_those_that_people_write(tmp_path: Path) -> None:

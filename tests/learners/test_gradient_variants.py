@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from gradient_cases import SMALLEST, built, first_layer, gradients_of, only_task
 from learner_cases import image_episode
 
+from autometa.core.errors import ConfigError
 from autometa.learners.gradient.base import BODY, GradientLearner
 from autometa.learners.gradient.inner_loop import Params
 from autometa.learners.gradient.lstm_meta_learner import (
@@ -268,6 +269,12 @@ def test_gates_see_a_first_lstm_with_a_state_for_each_coordinate() -> None:
                 expected = gate(seen).sigmoid()
                 torch.testing.assert_close(getattr(found, name).flatten()[place], expected[0])
         before, last = [found.forget.flatten(), found.write.flatten()], found
+
+
+def test_modes_that_the_lstm_meta_learner_does_not_have_are_refused() -> None:
+    for refused in ({"tasks": "vmap"}, {"tasks": "graph"}, {"task_memory": 2.0}):
+        with pytest.raises(ConfigError, match=next(iter(refused))):
+            build_learner(Recipe(learner="lstm_meta_learner", encoder=SMALLEST, options=refused))
 
 
 def test_with_a_first_lstm_gates_start_as_the_options_say() -> None:

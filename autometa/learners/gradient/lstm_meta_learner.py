@@ -34,6 +34,8 @@ class LSTMMetaLearnerOptions(InnerLoop):
     rate: float = Field(default=0.1, gt=0, lt=1)
     first_order: Literal[True] = True
     clip: None = None
+    tasks: Literal["auto", "loop", "cores"] = "auto"
+    task_memory: None = None
 
 
 @dataclass(frozen=True)
