@@ -22,6 +22,7 @@ from torch import nn
 from autometa.backbones import Backbone, View
 from autometa.classifier.portfolio_space import PortfolioSpace, name_of
 from autometa.classifier.spaces import Support
+from autometa.heads.class_means import zero_unless_finite
 from autometa.heads.features import unit
 from autometa.heads.modes import Key, Mode, find_mode
 from autometa.model.inputs import list_inputs
@@ -177,7 +178,7 @@ class ClassifierGraph(nn.Module):
 
     def _ridge(self, key: Key) -> torch.Tensor:
         """Weights [d, classes] of ridge regression onto centred labels; see `ridge_regression`."""
-        support = self.support.encoded[name_of(key)].float()
+        support = zero_unless_finite(self.support.encoded[name_of(key)].float())
         system = support @ support.T + self.space.averaging.strength * torch.eye(len(support))
         weights: torch.Tensor = support.T @ torch.linalg.solve(system, self._one_hot - 1 / self.support.ways)
         return weights

@@ -6,16 +6,17 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from autometa.classifier.portfolio_space import PortfolioSpace
+from autometa.classifier.portfolio_space import MEANS_ALONE, Averaging, PortfolioSpace
 from autometa.classifier.rejection import Rejection
-from autometa.classifier.sources import RECORD, open_model, open_precomputed, open_preset
-from autometa.classifier.spaces import FeatureSpace, LearnerSpace, Support
+from autometa.classifier.sources import RECORD, Source, open_model, open_precomputed, open_preset
+from autometa.classifier.spaces import FeatureSpace, LearnerSpace, Space, Support
 from autometa.core.errors import ArtifactError
 from autometa.core.files import (
     load_tensors,
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
 
 STEM = "support"
 LABELS = "labels"
-SOURCE, FILES, NAMES = "_source", "_files", "_backbones"
-"""What a pickle leaves out, and what it has instead: files of a model, or names of backbones of a preset."""
+SOURCE, FILES, NAMES, AVERAGING = "_source", "_files", "_backbones", "_averaging"
+"""What a pickle leaves out, and what it has instead: files of a model, or names of backbones of a preset; and how a
+portfolio answers."""
 
 
 class Record(BaseModel):
@@ -53,6 +55,8 @@ class Record(BaseModel):
     rejection: dict[str, float] | None = None
     serving: dict[str, Any] | None = None
     """Bytes on disk, and the latency that `autometa fit` has measured."""
+    averaging: tuple[float, float, float] | None = None
+    """How a portfolio answers; version 0.2.0 did not say it."""
 
 
 def save(classifier: FewShotClassifier, folder: Path) -> None:
@@ -80,6 +84,7 @@ def save(classifier: FewShotClassifier, folder: Path) -> None:
         reject_label=classifier.reject_label,
         rejection=vars(classifier._rejection) if classifier._rejection else None,
         serving=classifier._serving,
+        averaging=_averaging_of(space),
     )
     write_checked(folder / RECORD, record)
     remove_other_tensors(folder, (STEM,), (file,))
@@ -106,7 +111,9 @@ def _restore(kind: type[FewShotClassifier], folder: Path, record: Record) -> Few
     encoded = load_tensors(folder, record.support)
     labels = encoded.pop(LABELS)
     classifier.classes_ = np.array(record.classes, dtype=np.dtype(record.dtype))
-    classifier._source = open_precomputed() if record.encoder else open_model(folder)
+    classifier._source = (
+        open_precomputed() if record.encoder else _averaged_as(open_model(folder), record.averaging)
+    )
     classifier._preparation = Preparation.from_json(record.preparation) if record.preparation else None
     classifier._support = Support(encoded, labels, len(record.classes))
     classifier._rejection = Rejection(**record.rejection) if record.rejection else None
@@ -114,6 +121,21 @@ def _restore(kind: type[FewShotClassifier], folder: Path, record: Record) -> Few
     if record.encoder:
         classifier.n_features_in_ = encoded["features"].shape[1]
     return classifier
+
+
+def _averaging_of(space: Space) -> tuple[float, float, float] | None:
+    """As it is saved; None for what has none, and for that of version 0.2.0."""
+    if not isinstance(space, PortfolioSpace) or space.averaging == MEANS_ALONE:
+        return None
+    return astuple(space.averaging)
+
+
+def _averaged_as(source: Source, saved: tuple[float, float, float] | None) -> Source:
+    """The source with the averaging that was saved: what a classifier answers stays as it was."""
+    space = source.space
+    if not isinstance(space, PortfolioSpace) or (saved is None and space.is_unfitted):
+        return source
+    return replace(source, space=replace(space, told=Averaging(*saved) if saved else MEANS_ALONE))
 
 
 def pack(classifier: FewShotClassifier, state: dict[str, Any]) -> dict[str, Any]:
@@ -131,13 +153,13 @@ def pack(classifier: FewShotClassifier, state: dict[str, Any]) -> dict[str, Any]
         learner = source.space.portfolio if isinstance(source.space, PortfolioSpace) else source.space.learner
         learner.save(folder)
         files = {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
-    return state | {FILES: files}
+    return state | {FILES: files, AVERAGING: _averaging_of(source.space)}
 
 
 def unpack(state: dict[str, Any]) -> dict[str, Any]:
     """The state of a classifier out of what `pack` gave."""
     state = dict(state)
-    files, names = state.pop(FILES, None), state.pop(NAMES, "")
+    files, names, averaging = state.pop(FILES, None), state.pop(NAMES, ""), state.pop(AVERAGING, None)
     if "_support" not in state:
         return state
     if files is not None:
@@ -146,5 +168,6 @@ def unpack(state: dict[str, Any]) -> dict[str, Any]:
                 file = Path(scratch) / name
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(content)
-            return state | {SOURCE: open_model(Path(scratch), state["_preparation"])}
+            source = open_model(Path(scratch), state["_preparation"])
+            return state | {SOURCE: _averaged_as(source, averaging)}
     return state | {SOURCE: open_precomputed() if state["encoder"] else open_preset(names)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
@@ -17,7 +18,7 @@ from autometa.core.machine import one_thread
 from autometa.data.test_spec import FORMAT_PX
 from autometa.evaluation.mixing import average, log_probabilities
 from autometa.heads import FeatureBatch
-from autometa.heads.class_means import SupportMeans
+from autometa.heads.class_means import SupportMeans, zero_unless_finite
 from autometa.heads.modes import UNFITTED, Key, apply_modes, collect_keys
 from autometa.heads.ridge import ridge_weights
 from autometa.model.few_queries import FEW_IMAGES, side_by_side
@@ -42,6 +43,8 @@ FITTED_AVERAGING, UNFITTED_AVERAGING = Averaging(1.0, 0.075, 0.75), Averaging(0.
 classes than by class means alone (from 1 to 20 examples; −1 to +6), and 0.7 more of those of other classes (from 1
 to 10 examples; 0 to +2), equally well calibrated. A weaker regression gained more on most sets, and lost up to three
 points where metrics fit the examples too closely."""
+MEANS_ALONE = Averaging(1.0, math.inf, 0.5)
+"""Class means as they are: so portfolios with metrics answered before."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,10 @@ def name_of(key: Key) -> str:
 @dataclass
 class PortfolioSpace:
     """The features of a portfolio's views after the metrics of its modes, half precision: so they are kept, so they
-    are saved."""
+    are saved. `told`: another averaging than the usual one."""
 
     portfolio: Portfolio
+    told: Averaging | None = None
     _expects_many: bool = field(default=False, init=False)
     _kept: WeakKeyDictionary[Support, KeptSupport] = field(default_factory=WeakKeyDictionary, init=False)
 
@@ -125,14 +129,14 @@ class PortfolioSpace:
             self._kept[support] = self._keep(support)
         kept = self._kept[support]
         with one_thread() if len(query[name_of(self.keys[0])]) <= FEW_IMAGES else nullcontext():
-            features = {key: query[name_of(key)].float() for key in self.keys}
+            features = {key: zero_unless_finite(query[name_of(key)].float()) for key in self.keys}
             mixed = self._mix(kept.means.answer(features))
             ridge = (features[self.ridge_key] @ kept.ridge).double()
             of_ridge = log_probabilities(ridge, self.averaging.of_ridge)
             return average([of_ridge, log_probabilities(mixed, self.averaging.of_means)], [1, 1])
 
     def _keep(self, support: Support) -> KeptSupport:
-        encoded = {key: support.encoded[name_of(key)].float() for key in self.keys}
+        encoded = {key: zero_unless_finite(support.encoded[name_of(key)].float()) for key in self.keys}
         sharpness, strength = self.portfolio.refinement.sharpness, self.averaging.strength
         means = SupportMeans.of(self.names, encoded, support.labels, sharpness=sharpness)
         ridge = ridge_weights(encoded[self.ridge_key], support.labels, support.ways, strength=strength)
@@ -160,6 +164,8 @@ class PortfolioSpace:
     @property
     def averaging(self) -> Averaging:
         """Of ridge regression and of class means."""
+        if self.told is not None:
+            return self.told
         return UNFITTED_AVERAGING if self.is_unfitted else FITTED_AVERAGING
 
     def features(self, encoded: Encoded) -> torch.Tensor:

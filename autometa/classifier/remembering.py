@@ -77,30 +77,39 @@ def encode_examples(
     pool = examples.pool
     each = min(_count_fitting(source, examples, room, report), int(pool.class_sizes.max()))
     rows = examples.rows(each)
-    encoded = _encode_in_time(source, pool.images, rows, count_images(pool, 1), budget)
+    ends = [count_images(pool, number) for number in range(1, each + 1)]
+    encoded = _encode_in_time(source, pool.images, rows, ends, budget)
     done = len(next(iter(encoded.values())))
     if done < len(rows):
-        fewer = next(fewer for fewer in range(each, 0, -1) if count_images(pool, fewer) <= done)
+        fewer = sum(end <= done for end in ends)
         report(Note(f"{_told_of(fewer, each)}: no time is left to encode more"))
-        done = count_images(pool, fewer)
+        done = ends[fewer - 1]
         encoded = {name: of_all[:done] for name, of_all in encoded.items()}
     return encoded, [examples.names[label] for label in pool.labels[rows[:done]]]
 
 
 def _encode_in_time(
-    source: Source, images: NDArray[np.uint8], rows: NDArray[np.int64], least: int, budget: TimeBudget
+    source: Source,
+    images: NDArray[np.uint8],
+    rows: NDArray[np.int64],
+    ends: Sequence[int],
+    budget: TimeBudget,
 ) -> Encoded:
-    """As many of these rows of images as there is time for, in order, and `least` of them at least."""
+    """These rows of images in order, as many rounds of them as there is time for, and the first one at least; `ends`:
+    how many rows each number of rounds has."""
     encoding, parts, done, image_s = budget.share(ENCODING_SHARE), list[Encoded](), 0, 0.0
     while done < len(rows):
-        affordable = int(max(encoding.left_s(), 0.0) / max(image_s, 1e-9))
-        count = min(FIRST if len(parts) < 2 else CHUNK, max(affordable, least - done))
-        if count == 0:
+        affordable = done + int(max(encoding.left_s(), 0.0) / max(image_s, 1e-9))
+        until = max([end for end in ends if end <= affordable] or ends[:1])
+        count = min(FIRST if len(parts) < 2 else CHUNK, until - done)
+        if count <= 0:
             break
         elapsed, chosen = stopwatch(budget.clock), rows[done : done + count]
         done += len(chosen)
         parts.append(source.space.encode(images[chosen], ahead=len(rows) - done))
-        image_s = elapsed() / len(chosen) if len(parts) > 1 else 0.0
+        spent_s = elapsed()
+        is_typical = len(parts) > 1 or not encoding.fits(spent_s)
+        image_s = spent_s / len(chosen) if is_typical else 0.0
     return concatenate(parts)
 
 

@@ -6,7 +6,6 @@ too few to learn from, pretrained backbones serve as they are.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -216,9 +215,8 @@ def _declare(pool: ImagePool, options: FitOptions, budget: TimeBudget) -> tuple[
     memory = MemoryBudget(int(total)) if total else MemoryBudget.of_machine()
     episodes = EpisodeSpec((2, min(MOST_WAYS, pool.classes)), (1, MOST_SHOTS), QUERIES, balanced=False)
     protocol = "within-domain" if len(pool.datasets) == 1 else "cross-domain"
-    images = count_images(pool, usual_number(pool))
-    tasks = math.ceil(images / episodes.mean_images)
-    test = TestSpec(tasks, episodes, images, protocol, drawn_images=images, px=pool.images.shape[-1])
+    images = count_images(pool, usual_number(pool))  # what is encoded in the end
+    test = TestSpec(1, episodes, images, protocol, drawn_images=images, px=pool.images.shape[-1])
     return test, Limits(learning, learning, memory)
 
 

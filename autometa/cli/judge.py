@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,11 +73,9 @@ def judge(submissions: tuple[str, ...], config: Path | None, as_json: bool, **gi
     if not dataset.exists():
         raise ConfigError(f"--dataset {dataset}: there is no such file or folder; name a dataset")
     display = Display(make_console(stderr=as_json), options.time_budget, time.monotonic(), level())
-    told: dict[str, None] = {}
+    show_once = cache(display.line)
     for each in found:
-        check_backbones(options, each.path, told.setdefault)
-    for line in told:
-        display.line(line)
+        check_backbones(options, each.path, show_once)
     verdict, page = _judge(found, dataset, options, display)
     if as_json:
         print_json(verdict.model_dump(mode="json"))

@@ -30,7 +30,7 @@ class ClassMeans:
     def of(cls, support: torch.Tensor, labels: torch.Tensor, ways: int, raised: float = 0.0) -> ClassMeans:
         """Of support features float32 [s, d] with labels int64 [s] in 0..ways-1; images that are not finite count as
         zero."""
-        rows = _finite(support).double()
+        rows = zero_unless_finite(support).double()
         gram = rows @ rows.T
         gram.diagonal().add_(raised)
         s = len(rows)
@@ -51,7 +51,7 @@ class ClassMeans:
 
     def scores(self, query: torch.Tensor, sharpness: float) -> torch.Tensor:
         """Log-probabilities [q, n] of query features float32 [q, d]: what `without_transport` gives."""
-        query = _finite(query)
+        query = zero_unless_finite(query)
         products = query @ self.directions
         along, own = products[:, -1:], query.square().sum(1, keepdim=True) + self.raised
         length = (own - 2 * along + self.centre_square).clamp(min=1e-20).sqrt()
@@ -90,7 +90,7 @@ class SupportMeans:
         return torch.stack(by_mode).log_softmax(-1)
 
 
-def _finite(rows: torch.Tensor) -> torch.Tensor:
+def zero_unless_finite(rows: torch.Tensor) -> torch.Tensor:
     """The rows [n, d], those with a value that is no number as zeros."""
     good = rows.isfinite().all(1, keepdim=True)
     return rows if bool(good.all()) else torch.where(good, rows, 0.0)

@@ -15,7 +15,10 @@ EARLIER: dict[str, dict[str, Any]] = {
     "cavia": {"steps": 2, "test_steps": 5, "conditioning": "class", "head": "zero"},
 }
 """Defaults of version 0.2.0, and later ones, that have changed, by learner."""
-WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {"reptile": ("tasks", "first_order", "task_memory")}
+WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
+    "reptile": ("tasks", "first_order", "task_memory"),
+    "lstm_meta_learner": ("tasks", "task_memory"),
+}
 """Options that earlier versions took and never read, by learner."""
 
 

@@ -30,7 +30,7 @@ def choose_modes(
 ) -> tuple[tuple[str, ...], list[Fold]]:
     """The modes of portfolios, and the folds to ask. Where memory is small, the most modes, and the folds or none of
     them, that a portfolio of the first view has memory for, now and in meta-test, learning from so many images.
-    `fitted`: whether there are classes to fit metrics to. BudgetExhausted where there is memory for no mode."""
+    `fitted`: whether metrics are fitted. BudgetExhausted where there is memory for no mode."""
     memory = forecast.limits.memory
     if not memory.is_small:
         return SIX_MODES if fitted else UNFITTED, folds

@@ -141,11 +141,12 @@ class Controller:
     def _improve(self, pool: ImagePool, first: View, plan: Plan) -> None:
         """The default portfolio of the first view, then purchases while they are worth their seconds, then weights
         from the evidence."""
-        if (without := self._gate.leave_metrics_out(first)) is not None:
-            self.report(without)
+        without = self._gate.leave_metrics_out(first)
         if (broken := self._gate.broken_with([first])) is not None:
             self.report(f"no portfolio is made, as one of {first} alone is {broken}")
             return
+        if without is not None:
+            self.report(without)
         opening = Opening(
             self.settings, self.test, self._forecast, self._gate, self._rng, self.report, self.trainers
         )

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import pickle
+from dataclasses import astuple
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from colours import pictures, write_folder
 
-from autometa.classifier.portfolio_space import FITTED_AVERAGING, UNFITTED_AVERAGING, PortfolioSpace
+from autometa.classifier import FewShotClassifier
+from autometa.classifier.options import FitOptions
+from autometa.classifier.portfolio_space import (
+    FITTED_AVERAGING,
+    MEANS_ALONE,
+    UNFITTED_AVERAGING,
+    PortfolioSpace,
+)
 from autometa.classifier.spaces import Support
+from autometa.classifier.training import fit_folder
 from autometa.evaluation.mixing import IDENTITY_TEMPERATURE
 from autometa.heads.modes import SIX_MODES, UNFITTED
 from autometa.heads.refine import DEFAULT_REFINEMENT
@@ -54,3 +68,46 @@ def test_ridge_regression_looks_at_the_same_features_whatever_the_order_of_modes
     assert space_of(*UNFITTED).ridge_key == ("root_l2", False)
     assert space_of(*SIX_MODES).averaging == FITTED_AVERAGING
     assert space_of(*UNFITTED).averaging == UNFITTED_AVERAGING
+
+
+def test_an_image_that_is_no_number_counts_as_nothing() -> None:
+    space = space_of("plain")
+    support, query = misleading("white_prior")
+    rows = torch.cat([support.encoded["white_prior"], torch.full((1, 2), torch.nan)])
+    spoilt = Support({"white_prior": rows}, torch.cat([support.labels, torch.ones(1, dtype=torch.long)]), 2)
+    queries = {"white_prior": torch.cat([query["white_prior"], torch.full((1, 2), torch.inf)])}
+    assert space.answer(spoilt, queries, transductive=False).isfinite().all()
+
+
+def test_class_means_alone_are_what_they_were() -> None:
+    space, (support, query) = space_of("plain"), misleading("white_prior")
+    space.told = MEANS_ALONE
+    answers = space.answer(support, query, transductive=False)
+    means = space._mix(space._kept[support].means.answer({("white_prior", False): query["white_prior"]}))
+    assert torch.allclose(answers, means.log_softmax(1))
+
+
+@pytest.mark.medium
+def test_a_saved_classifier_answers_as_it_did(network: str, tmp_path: Path) -> None:
+    """Also one of version 0.2.0, which says nothing of the averaging."""
+    options = FitOptions(output=tmp_path / "model", backbones=network, time_budget=30.0)
+    made = fit_folder(write_folder(tmp_path / "data", 6), options, lambda line: None).classifier
+    plain = pictures(1, start=50)[0]
+    queries = (plain // 2 + plain[[1, 2, 0]] // 2).astype(np.uint8)  # no colour of any class
+    usual, file = made.predict_proba(queries), tmp_path / "model" / "classifier.json"
+    np.testing.assert_allclose(
+        FewShotClassifier.load(tmp_path / "model").predict_proba(queries), usual, atol=2e-3
+    )
+    np.testing.assert_allclose(pickle.loads(pickle.dumps(made)).predict_proba(queries), usual, atol=2e-3)
+    saved = json.loads(file.read_text())
+    del saved["checksum"]
+    assert saved.pop("averaging") == list(astuple(FITTED_AVERAGING))
+    file.write_text(json.dumps(saved))
+    earlier = FewShotClassifier.load(tmp_path / "model")
+    answers = earlier.predict_proba(queries)
+    assert earlier._source.space.averaging == MEANS_ALONE and np.abs(answers - usual).max() > 1e-3
+    earlier.save(tmp_path / "again")
+    for kept in (FewShotClassifier.load(tmp_path / "again"), pickle.loads(pickle.dumps(earlier))):
+        np.testing.assert_allclose(kept.predict_proba(queries), answers, atol=2e-3)
+    other = FewShotClassifier(tmp_path / "model").fit(*pictures(3))
+    assert other._source.space.averaging == FITTED_AVERAGING, "new examples are answered as they are now"

@@ -11,6 +11,7 @@ import pytest
 import torch
 from synthetic import FakeClock, colour_pool
 
+from autometa.classifier.options import FitOptions
 from autometa.classifier.remembering import (
     ENCODING_SHARE,
     FIRST,
@@ -20,6 +21,7 @@ from autometa.classifier.remembering import (
     count_images,
     encode_examples,
 )
+from autometa.classifier.training import _declare
 from autometa.core.budget import TimeBudget
 
 POOL = colour_pool(classes=10, per_class=30)
@@ -81,3 +83,36 @@ def test_classes_of_several_sizes_are_remembered_as_far_as_they_go() -> None:
     first, rounds = examples.rows(REMEMBERED), [3, 2, 2]
     of_rounds = np.split(few.labels[first][: sum(rounds)], np.cumsum(rounds)[:-1])
     assert [sorted(each) for each in of_rounds] == [[0, 1, 2], [0, 2], [0, 2]]
+
+
+def encode_many(image_s: float, left_s: float, classes: int) -> tuple[int, int]:
+    """How many images are encoded, and how many kept, of many classes of three."""
+    clock, seen = FakeClock(), list[int]()
+
+    def encode(images: np.ndarray, ahead: int = 0) -> dict[str, Any]:
+        clock.now += image_s * len(images)
+        seen.append(len(images))
+        return {"images": torch.from_numpy(images)}
+
+    pool = colour_pool(classes=classes, per_class=3)
+    source: Any = SimpleNamespace(space=SimpleNamespace(encode=encode))
+    examples, budget = Examples(pool, [str(n) for n in range(classes)], 0), TimeBudget.of(left_s, clock)
+    _, names = encode_examples(source, examples, Room(None, 0), budget, lambda line: None)
+    return sum(seen), len(names)
+
+
+def test_no_round_is_begun_that_does_not_fit() -> None:
+    assert encode_many(0.01, 8.0, 200) == (600, 600)
+    assert encode_many(0.01, 7.0, 200) == (400, 400)
+    assert encode_many(0.01, 2.0, 200) == (200, 200)
+
+
+def test_where_the_first_images_take_all_time_no_more_are_encoded() -> None:
+    assert encode_many(2.0, 30.0, 10) == (16, 10)
+
+
+def test_what_is_remembered_is_declared_as_the_images_of_one_test() -> None:
+    """Its number of tasks is what the interval of the accuracy is told for."""
+    test, limits = _declare(POOL, FitOptions(), TimeBudget.of(100.0))
+    assert (test.tasks, test.images, test.embedded_images) == (1, 200, 200)
+    assert 92 < limits.train.left_s() <= 93

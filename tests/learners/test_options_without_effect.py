@@ -64,6 +64,7 @@ def test_an_encoder_with_all_its_defaults_is_read_again(network: str) -> None:
     [
         ("prototypical", {"trainable": 2}, {}),
         ("reptile", {}, {"tasks": "cores", "first_order": True, "task_memory": 3.0}),
+        ("lstm_meta_learner", {}, {"tasks": "vmap", "task_memory": 3.0}),
     ],
 )
 def test_saved_learners_that_say_what_has_no_effect_load(
