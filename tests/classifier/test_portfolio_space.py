@@ -20,6 +20,7 @@ from autometa.classifier.portfolio_space import (
     FITTED_AVERAGING,
     MEANS_ALONE,
     UNFITTED_AVERAGING,
+    Averaging,
     PortfolioSpace,
 )
 from autometa.classifier.spaces import Support
@@ -37,6 +38,13 @@ def space_of(*modes: str) -> PortfolioSpace:
         modes=weighted, refinement=DEFAULT_REFINEMENT, temperature=IDENTITY_TEMPERATURE
     )
     return PortfolioSpace(made)
+
+
+def averaging_of(classifier: FewShotClassifier) -> Averaging:
+    """How a classifier answers that was made with a portfolio."""
+    space = classifier._source.space
+    assert isinstance(space, PortfolioSpace)
+    return space.averaging
 
 
 def misleading(name: str) -> tuple[Support, dict[str, torch.Tensor]]:
@@ -105,9 +113,9 @@ def test_a_saved_classifier_answers_as_it_did(network: str, tmp_path: Path) -> N
     file.write_text(json.dumps(saved))
     earlier = FewShotClassifier.load(tmp_path / "model")
     answers = earlier.predict_proba(queries)
-    assert earlier._source.space.averaging == MEANS_ALONE and np.abs(answers - usual).max() > 1e-3
+    assert averaging_of(earlier) == MEANS_ALONE and np.abs(answers - usual).max() > 1e-3
     earlier.save(tmp_path / "again")
     for kept in (FewShotClassifier.load(tmp_path / "again"), pickle.loads(pickle.dumps(earlier))):
         np.testing.assert_allclose(kept.predict_proba(queries), answers, atol=2e-3)
     other = FewShotClassifier(tmp_path / "model").fit(*pictures(3))
-    assert other._source.space.averaging == FITTED_AVERAGING, "new examples are answered as they are now"
+    assert averaging_of(other) == FITTED_AVERAGING, "new examples are answered as they are now"
