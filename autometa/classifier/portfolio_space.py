@@ -129,17 +129,18 @@ class PortfolioSpace:
             self._kept[support] = self._keep(support)
         kept = self._kept[support]
         with one_thread() if len(query[name_of(self.keys[0])]) <= FEW_IMAGES else nullcontext():
-            features = {key: zero_unless_finite(query[name_of(key)].float()) for key in self.keys}
+            features = {key: query[name_of(key)].float() for key in self.keys}
             mixed = self._mix(kept.means.answer(features))
-            ridge = (features[self.ridge_key] @ kept.ridge).double()
+            ridge = (zero_unless_finite(features[self.ridge_key]) @ kept.ridge).double()
             of_ridge = log_probabilities(ridge, self.averaging.of_ridge)
             return average([of_ridge, log_probabilities(mixed, self.averaging.of_means)], [1, 1])
 
     def _keep(self, support: Support) -> KeptSupport:
-        encoded = {key: zero_unless_finite(support.encoded[name_of(key)].float()) for key in self.keys}
+        encoded = {key: support.encoded[name_of(key)].float() for key in self.keys}
         sharpness, strength = self.portfolio.refinement.sharpness, self.averaging.strength
         means = SupportMeans.of(self.names, encoded, support.labels, sharpness=sharpness)
-        ridge = ridge_weights(encoded[self.ridge_key], support.labels, support.ways, strength=strength)
+        rows = zero_unless_finite(encoded[self.ridge_key])  # class means see to it themselves
+        ridge = ridge_weights(rows, support.labels, support.ways, strength=strength)
         return KeptSupport(means, ridge)
 
     def _mix(self, scores: torch.Tensor) -> torch.Tensor:
