@@ -26,7 +26,6 @@ from ingestion.outputs import (
     TRUTH_FILE,
     Reserve,
     machine_summary,
-    prepare_output_dir,
     write_atomically,
     write_environment,
     write_missing,
@@ -37,7 +36,7 @@ from ingestion.process import LaunchPlan
 from ingestion.process_tree import adopt_orphans
 from ingestion.record import write_record
 from ingestion.result import IngestionResult
-from ingestion.resume import earlier_image_size, identity_of, resume_line, take_over, write_identity
+from ingestion.resume import claim_output, earlier_image_size, resume_line
 from ingestion.samples import write_samples
 from ingestion.sandbox import Sandbox
 from ingestion.settings import Event, IngestionSettings, OnEvent, print_event
@@ -87,7 +86,7 @@ def run(
         sandbox, line = choose_for(settings)
         access = access_of(settings, prepared, sandbox, Path(folder) / "scratch")
         gpu = _meter_gpu(settings, prepared, watch)
-        resumed = _claim_output(settings, prepared, overwrite=overwrite, resume=resume)
+        resumed = claim_output(settings, prepared, overwrite=overwrite, resume=resume)
         on_claimed()
         if resume:
             watch(Event("note", resume_line(settings.output_dir, resumed=resumed)))
@@ -120,16 +119,6 @@ def _meter_gpu(settings: IngestionSettings, prepared: Prepared, on_event: OnEven
     if budget and meter is None:
         on_event(Event("note", "the budget of GPU memory is told, but not watched: NVML is not there"))
     return meter
-
-
-def _claim_output(settings: IngestionSettings, prepared: Prepared, *, overwrite: bool, resume: bool) -> bool:
-    """Make the output folder ready; whether an earlier run in it goes on."""
-    identity = identity_of(settings, prepared)
-    if resume and take_over(settings.output_dir, identity):
-        return True
-    prepare_output_dir(settings.output_dir, settings.model_folder, overwrite=overwrite)
-    write_identity(settings.output_dir, identity)
-    return False
 
 
 @dataclass

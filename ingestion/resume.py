@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ingestion.disk import remove
 from ingestion.errors import InputError
-from ingestion.outputs import IDENTITY_FILE, refuse_in_use, write_atomically
+from ingestion.outputs import IDENTITY_FILE, prepare_output_dir, refuse_in_use, write_atomically
 from ingestion.preparation import Shape
 from ingestion.prepare import Prepared
 from ingestion.settings import IngestionSettings
@@ -116,6 +116,16 @@ def _named(path: Path, parts: Iterable[bytes]) -> str:
     for part in parts:
         digest.update(part)
     return f"{path.resolve().stem} {digest.hexdigest()}"
+
+
+def claim_output(settings: IngestionSettings, prepared: Prepared, *, overwrite: bool, resume: bool) -> bool:
+    """Make the output folder ready; whether an earlier run in it goes on."""
+    identity = identity_of(settings, prepared)
+    if resume and take_over(settings.output_dir, identity):
+        return True
+    prepare_output_dir(settings.output_dir, settings.model_folder, overwrite=overwrite)
+    write_identity(settings.output_dir, identity)
+    return False
 
 
 def resume_line(folder: Path, *, resumed: bool) -> str:
