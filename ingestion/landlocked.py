@@ -17,7 +17,7 @@ import os
 import sys
 from pathlib import Path
 
-from ingestion.seccomp import ALWAYS, NO_NETWORK, SEALED, apply_filter, build_filter, seccomp_trouble
+from ingestion.seccomp import apply_filter, build_filter, rules_under_landlock, seccomp_trouble
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 ASK_VERSION = 1
@@ -49,7 +49,7 @@ MAKE_DEVICES = 1 << 6 | 1 << 11
 WRITE = EVERYTHING & ~MAKE_DEVICES
 USE_DEVICE = READ_FILE | READ_DIR | WRITE_FILE | TRUNCATE | IOCTL_DEV
 
-START = "--start"
+START, DEVICE = "--start", "--device"
 """The folder in which the command starts."""
 
 NETWORK_VERSION = 4
@@ -153,7 +153,7 @@ def main(arguments: list[str]) -> None:
     split = arguments.index("--")
     options, command = arguments[:split], arguments[split + 1 :]
     sealed = "--sealed" in options
-    granted = {"--list": READ_DIR, "--read": READ, "--write": WRITE, "--device": USE_DEVICE}
+    granted = {"--list": READ_DIR, "--read": READ, "--write": WRITE, DEVICE: USE_DEVICE}
     named = [
         (kind, Path(path)) for kind, is_path, path in (each.partition("=") for each in options) if is_path
     ]
@@ -167,7 +167,8 @@ def main(arguments: list[str]) -> None:
     drop_capabilities()
     restrict(rules)
     if not seccomp_trouble():
-        apply_filter(build_filter((*ALWAYS, *NO_NETWORK, *(SEALED if sealed else ()))))
+        beside_gpu = any(kind == DEVICE for kind, _ in named)
+        apply_filter(build_filter(rules_under_landlock(sealed=sealed, beside_gpu=beside_gpu)))
     for kind, path in named:
         if kind == START:
             os.chdir(path)  # only now: what lies there is the submission's

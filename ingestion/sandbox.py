@@ -26,7 +26,7 @@ from ingestion.confinement import (
 )
 from ingestion.errors import InputError
 from ingestion.gpu import gpu_devices
-from ingestion.landlocked import START
+from ingestion.landlocked import DEVICE, START
 from ingestion.seccomp import seccomp_trouble
 
 SandboxChoice = Literal["auto", "strict", "none", "bubblewrap", "landlock"]
@@ -110,7 +110,7 @@ def confine(sandbox: str, command: list[str], access: Access, mounted: tuple[Pat
         folders = [f"--list={p}" for p in (PACKAGE_ROOT, *carved)]
         folders += [f"--read={p}" for folder in access.readable for p in access.openings(folder)]
         folders += [f"--write={p}" for p in (access.scratch, *access.writable)]
-        folders += [f"--device={p}" for p in gpu_devices()]
+        folders += [f"{DEVICE}={p}" for p in gpu_devices()]
         sealed = ["--sealed"] if access.sealed else []
         return [*LANDLOCKED, *folders, f"{START}={access.scratch}", *sealed, "--", *command]
     return command

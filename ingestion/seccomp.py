@@ -74,7 +74,8 @@ NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "fspick": (433, 433), "mount_setattr": (442, 442), "open_tree_attr": (467, 467),
     "open_by_handle_at": (304, 265), "fanotify_init": (300, 262), "unshare": (272, 97), "setns": (308, 268),
     "clone": (56, 220), "clone3": (435, 435), "ioctl": (16, 29), "socket": (41, 198), "socketpair": (53, 199),
-    "connect": (42, 203), "shmget": (29, 194), "msgget": (68, 186), "semget": (64, 190), "mq_open": (240, 180),
+    "connect": (42, 203), "accept": (43, 202), "accept4": (288, 242),
+    "shmget": (29, 194), "msgget": (68, 186), "semget": (64, 190), "mq_open": (240, 180),
     "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452), "chown": (92, None),
     "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54), "utime": (132, None), "utimes": (235, None),
     "futimesat": (261, None), "utimensat": (280, 88), "setxattr": (188, 5), "lsetxattr": (189, 6),
@@ -110,8 +111,15 @@ OWN_NETWORK = (Rule("socket", errno.EAFNOSUPPORT, argument=0, but=(UNIX, INET, I
 """Where the sandbox has a network of its own, which leads nowhere: kinds of sockets that go past it."""
 NO_NETWORK = (Rule("socket", errno.EAFNOSUPPORT, argument=0, but=(UNIX,)),)
 """Elsewhere: all sockets but those of programs of this machine."""
+NO_SOCKETS = (Rule("socket", errno.EAFNOSUPPORT),)
+UNCONNECTED = (
+    Rule("socket", errno.EAFNOSUPPORT, argument=1, bits=DATAGRAMS),
+    Rule("accept"),
+    Rule("accept4"),
+)
+"""Instead, beside a GPU, whose driver opens a socket for other processes and waits for them: nothing is sent or
+received without a connection, and none is made."""
 SEALED = (
-    Rule("socket", errno.EAFNOSUPPORT),
     Rule("socketpair", errno.EAFNOSUPPORT, argument=1, bits=DATAGRAMS),
     Rule("connect"),
     Rule("ioctl", argument=1, where=SET_FLAGS),
@@ -124,6 +132,12 @@ SEALED = (
 """Where files and sockets of the whole machine have their usual names: sockets with a path, permissions, times and
 attributes of files, which lead out of the sandbox, or into that of the next task."""
 # fmt: on
+
+
+def rules_under_landlock(*, sealed: bool, beside_gpu: bool = False) -> tuple[Rule, ...]:
+    """What a submission is refused whose files Landlock confines; `beside_gpu`: it may use one."""
+    sockets = UNCONNECTED if beside_gpu else NO_SOCKETS
+    return (*ALWAYS, *NO_NETWORK, *((*sockets, *SEALED) if sealed else ()))
 
 
 def seccomp_trouble(machine: str = platform.machine()) -> str:

@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import first_of_all  # first: what follows takes less time
 import hypothesis
@@ -18,6 +18,9 @@ from wanting import judge_skip
 
 from autometa.backbones import CATALOGUE, Backbone, BackboneSpec, build
 from autometa.core import machine
+
+if TYPE_CHECKING:
+    from pretend_gpu import Card
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the other cores have tests of their own
     torch.set_num_threads(1)
@@ -134,6 +137,16 @@ def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests compare with figures of the CPU, on a machine with a GPU too, and so do programs that they start."""
     monkeypatch.setattr(machine, "_find_device", lambda: "cpu")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+@pytest.fixture
+def gpu(on_the_cpu: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Card]:
+    """This machine has a GPU, which is pretended."""
+    from pretend_gpu import pretended_gpu  # noqa: PLC0415 - takes a second to import
+
+    monkeypatch.setattr(machine, "_find_device", lambda: "cuda")
+    with pretended_gpu(monkeypatch) as card:
+        yield card
 
 
 @pytest.fixture

@@ -156,11 +156,13 @@ class Training:
         self.report(f"untrained: {self._untrained.percent()}")
 
     def _make_first_calls(self) -> None:
-        """A validation and a step that change nothing: neither tells what later ones take on a device that starts
-        cold."""
+        """A validation and a step, where there is something to train, that change nothing: neither tells what later
+        ones take on a device that starts cold."""
         few = ValidationEpisodes(self.validation.episodes.episodes[:1])
         with changing_nothing(self._module, self._optimizer):
             self.learner.validate(self.validation.inputs, few)
+            if not self._trained:
+                return
             self.learner.train()
             self.learner.accumulate(self.source.draw(self.settings.meta_batch).to(self.device))
 

@@ -16,6 +16,7 @@ import pytest
 
 from ingestion import seccomp
 from ingestion.access import PACKAGE_ROOT, Access, child_environment, readable_folders
+from ingestion.confinement import landlock_trouble
 from ingestion.sandbox import confine
 from ingestion.seccomp import (
     ALLOW,
@@ -27,6 +28,7 @@ from ingestion.seccomp import (
     REFUSE,
     SEALED,
     build_filter,
+    rules_under_landlock,
     seccomp_trouble,
 )
 
@@ -98,7 +100,13 @@ def test_arguments_decide(ask: Callable[..., int]) -> None:
 
 @pytest.mark.parametrize(
     ("rules", "open_kinds"),
-    [(NO_NETWORK, {seccomp.UNIX}), (OWN_NETWORK, {1, 2, 10, 16}), ((*NO_NETWORK, *SEALED), set())],
+    [
+        (NO_NETWORK, {seccomp.UNIX}),
+        (OWN_NETWORK, {1, 2, 10, 16}),
+        (rules_under_landlock(sealed=False), {seccomp.UNIX}),
+        (rules_under_landlock(sealed=True), set()),
+        (rules_under_landlock(sealed=True, beside_gpu=True), {seccomp.UNIX}),
+    ],
 )
 def test_sockets_are_those_that_lead_nowhere_else(
     ask: Callable[..., int], rules: tuple[seccomp.Rule, ...], open_kinds: set[int]
@@ -114,6 +122,51 @@ def test_a_seal_keeps_files_as_they_are_and_sockets_in_pairs(ask: Callable[..., 
         assert ask(ALWAYS, call) == ALLOWED
     assert ask(SEALED, "socketpair", 1, 1) == ALLOWED
     assert ask(SEALED, "socketpair", 1, 2) == errno.EAFNOSUPPORT  # datagrams can be sent to any path
+
+
+def test_beside_a_gpu_a_sealed_process_has_sockets_without_connections(ask: Callable[..., int]) -> None:
+    rules = rules_under_landlock(sealed=True, beside_gpu=True)
+    for kind, error in (
+        (1, ALLOWED),
+        (5, ALLOWED),
+        (5 | 0x80000, ALLOWED),
+        (2, errno.EAFNOSUPPORT),
+        (3, errno.EAFNOSUPPORT),
+    ):
+        assert ask(rules, "socket", seccomp.UNIX, kind) == error
+    assert ask(rules, "socket", seccomp.INET, 1) == errno.EAFNOSUPPORT
+    for call in ("connect", "accept", "accept4"):
+        assert ask(rules, call) == errno.EPERM
+
+
+WAITS_AS_THE_DRIVER = """
+import os, socket
+name = "\\0as-the-driver-%d" % os.getpid()
+waiting = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+waiting.bind(name)
+waiting.listen(16)
+other = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+for attempt in (lambda: other.connect(name), waiting.accept, lambda: other.sendmsg([b"word"], [], 0, name),
+                lambda: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM), lambda: socket.socket(socket.AF_INET)):
+    try: attempt()
+    except OSError: continue
+    raise AssertionError(attempt)
+print("alone")
+"""
+
+
+@pytest.mark.medium
+def test_a_sealed_process_beside_a_gpu_waits_as_the_driver_does(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if trouble := landlock_trouble() or seccomp_trouble():
+        pytest.skip(f"--sandbox landlock: {trouble}")
+    monkeypatch.setattr("ingestion.sandbox.gpu_devices", lambda: [Path("/dev/null")])
+    access = replace(Access(readable_folders(), (), tmp_path.resolve()), sealed=True)
+    command = confine("landlock", [sys.executable, "-c", WAITS_AS_THE_DRIVER], access)
+    environment = child_environment(tmp_path, {})
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "alone\n", done.stderr
 
 
 @pytest.mark.parametrize("machine", sorted(AUDIT))

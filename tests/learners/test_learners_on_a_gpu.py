@@ -1,0 +1,100 @@
+"""Every learner is trained, saved, loaded and answers on a GPU that is pretended: nothing mixes devices or asks NumPy
+for what is on the card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pretend_gpu import Card
+from synthetic import colour_pool
+
+from autometa.core.budget import Limits, MemoryBudget, TimeBudget
+from autometa.data.episodes import EpisodeSpec
+from autometa.data.test_spec import TestSpec
+from autometa.learners.augmentation import Augmentation
+from autometa.learners.encoder import EncoderSpec
+from autometa.learners.recipe import LEARNERS, Recipe
+from autometa.learners.trained import TrainedLearner
+from autometa.learners.training_settings import TrainingSettings
+from autometa.model.load import load_learner
+from autometa.systems.single_learner import SingleLearnerSystem
+
+POOL = colour_pool(classes=16, per_class=8, px=16)
+TEST = TestSpec(4, EpisodeSpec((2, 4), (1, 2), 3), 60, "within-domain")
+STEPS = 4
+OPTIONS: dict[str, dict[str, Any]] = {
+    "reptile": {"steps": 2, "test_steps": 2},
+    "train_from_scratch": {"steps": 4},
+    "finetune": {"steps": 4},
+    "pmf": {"steps": 2},
+    "adapters": {"steps": 2},
+}
+CONV = EncoderSpec(network="conv4", px=16, channels=4)
+
+
+def trained(recipe: Recipe, folder: Path) -> tuple[TrainedLearner, list[str]]:
+    """After a few steps on the device of this machine, and what was said."""
+    lines: list[str] = []
+    limits = Limits(TimeBudget.of(300.0), TimeBudget.of(400.0), MemoryBudget(8 * 2**30))
+    system = SingleLearnerSystem(recipe, TEST, limits, folder, lines.append, start_s=0.1)
+    system.bootstrap()
+    return system.run(POOL), lines
+
+
+def recipe_of(name: str, encoder: EncoderSpec = CONV, **more: Any) -> Recipe:
+    training = TrainingSettings(max_steps=STEPS, validate_every=2, meta_batch=2)
+    options = OPTIONS.get(name, {})
+    return Recipe(
+        learner=name, encoder=encoder, options=options, training=training, validation_episodes=8, **more
+    )
+
+
+def check_answers(learner: TrainedLearner) -> None:
+    """Two tasks of different forms."""
+    for ways, shots in ((3, 2), (4, 1)):
+        support = np.concatenate([POOL.rows_of_class[c][:shots] for c in range(ways)])
+        query = np.array([POOL.rows_of_class[c][5] for c in range(ways)])
+        labels = np.repeat(np.arange(ways), shots)
+        answer = learner.fit(POOL.images[support], labels, ways).predict(POOL.images[query])
+        assert answer.shape == (ways, ways)
+        np.testing.assert_allclose(answer.sum(1), 1, atol=1e-4)
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_learner_is_trained_saved_loaded_and_answers(name: str, gpu: Card, tmp_path: Path) -> None:
+    fitted, lines = trained(recipe_of(name), tmp_path)
+    assert fitted.validation["stage"] == "final", lines
+    done = 0 if name == "train_from_scratch" else STEPS
+    assert any(line.startswith(f"{name}: {done} steps in") for line in lines), lines
+    assert all(parameter.is_cuda for parameter in fitted.learner.parameters())
+    assert gpu.operations > 0
+    check_answers(fitted)
+    again = load_learner(tmp_path)
+    assert isinstance(again, TrainedLearner)
+    assert all(parameter.is_cuda for parameter in again.learner.parameters())
+    check_answers(again)
+    assert not gpu.refused
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("trainable", [0, 1])
+@pytest.mark.parametrize(
+    "name", ["prototypical", "maml", "reptile", "simpleshot", "metadelta_plus_plus", "pmf"]
+)
+def test_so_is_one_on_a_backbone(
+    name: str, trainable: int, gpu: Card, tiny_backbone: str, tmp_path: Path
+) -> None:
+    encoder = EncoderSpec(network=tiny_backbone, px=32, trainable=trainable)
+    more = {"augmentation": Augmentation(flip=True, shift=0.125), "copies": 2} if trainable else {}
+    fitted, lines = trained(recipe_of(name, encoder, **more), tmp_path)
+    assert fitted.validation["stage"] == "final", lines
+    assert gpu.operations > 0
+    check_answers(fitted)
+    again = load_learner(tmp_path)
+    assert isinstance(again, TrainedLearner)
+    check_answers(again)
+    assert not gpu.refused
