@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NoReturn
 
@@ -23,8 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 CARD, HOST = torch.device("cuda", 0), torch.device("cpu")
-CARD_BYTES, PASS_BYTES = 2**34, 2**20
-"""Memory of the card, and what any work there is said to take."""
+CARD_BYTES = 2**34
 TENSOR = torch.Tensor
 MAY_MIX = {"copy_", "_to_copy", "set_", "is_pinned", "_local_scalar_dense", "lift_fresh"}
 """Operations that take tensors of several devices."""
@@ -36,12 +35,17 @@ WRONG_GENERATOR = "Expected a 'cuda' device type for generator but found 'cpu'"
 
 
 class Card:
-    """What is where: for each storage True on the card, False on the host; absent: not known yet. `operations` on the
-    card so far, and what was `refused`, which a program may take for an outcome."""
+    """What is where: for each storage True on the card, False on the host; absent: not known yet.
+
+    `operations`: on the card so far. `refused`: what was, as a program may take that for an outcome. The card has
+    `total_bytes`, of which PyTorch may take a `share`; tensors there take `now_bytes`, and `peak_bytes` at most.
+    `ran_out`: how often that was too much.
+    """
 
     def __init__(self) -> None:
-        self.operations = 0
+        self.operations = self.ran_out = 0
         self.refused: list[str] = []
+        self.total_bytes, self.share, self.now_bytes, self.peak_bytes = CARD_BYTES, 1.0, 0, 0
         self._on_card: dict[int, bool] = {}
 
     def refuse(self, error: Exception) -> NoReturn:
@@ -56,9 +60,32 @@ class Card:
     def note(self, tensor: TENSOR, *, on_card: bool) -> None:
         """A tensor, with all that shares its data, is there."""
         storage = _storage(tensor)
-        if storage._cdata not in self._on_card:
-            weakref.finalize(storage, self._on_card.pop, storage._cdata, None).atexit = False
-        self._on_card[storage._cdata] = on_card
+        address, size = storage._cdata, storage.nbytes()
+        if address not in self._on_card:
+            weakref.finalize(storage, self._forget, address, size).atexit = False
+        self.now_bytes += size * (on_card - self._on_card.get(address, False))
+        self._on_card[address] = on_card
+        self.peak_bytes = max(self.peak_bytes, self.now_bytes)
+        if on_card and self.now_bytes > self.share * self.total_bytes:
+            self.ran_out += 1
+            raise torch.cuda.OutOfMemoryError(
+                "CUDA out of memory. Tried to allocate more than a pretended GPU has."
+            )
+
+    def _forget(self, address: int, size: int) -> None:
+        self.now_bytes -= size * self._on_card.pop(address, False)
+
+    def answers(self) -> dict[str, Callable[..., Any]]:
+        """What `torch.cuda` says of memory."""
+        return {
+            "mem_get_info": lambda *_: (self.total_bytes - self.now_bytes, self.total_bytes),
+            "memory_allocated": lambda *_: self.now_bytes,
+            "memory_reserved": lambda *_: self.now_bytes,
+            "max_memory_allocated": lambda *_: self.peak_bytes,
+            "reset_peak_memory_stats": lambda *_: setattr(self, "peak_bytes", self.now_bytes),
+            "set_per_process_memory_fraction": lambda share, *_: setattr(self, "share", share),
+            "get_per_process_memory_fraction": lambda *_: self.share,
+        }
 
 
 def _storage(tensor: TENSOR) -> torch.UntypedStorage:
@@ -225,14 +252,12 @@ def _refuse_graph(*_: object, **__: object) -> None:
 # fmt: off
 ANSWERS: dict[str, Any] = {
     "is_available": True, "is_initialized": True, "device_count": 1, "current_device": 0, "synchronize": None,
-    "mem_get_info": (CARD_BYTES, CARD_BYTES), "memory_allocated": 0, "memory_reserved": 0, "empty_cache": None,
-    "max_memory_allocated": PASS_BYTES, "reset_peak_memory_stats": None, "set_per_process_memory_fraction": None,
-    "get_per_process_memory_fraction": 1.0, "current_stream": Stream(), "set_stream": None, "Stream": Stream(),
-    "graph_pool_handle": (0, 0), "get_device_name": "a pretended GPU", "_lazy_init": None,
+    "empty_cache": None, "current_stream": Stream(), "set_stream": None, "Stream": Stream(),
+    "graph_pool_handle": (0, 0),    "get_device_name": "a pretended GPU", "_lazy_init": None,
     "get_device_capability": (9, 0), "is_bf16_supported": True, "is_current_stream_capturing": False,
     "stream": nullcontext(), "device": nullcontext(), "set_rng_state": None,
 }
-"""What `torch.cuda` says and does."""
+"""What else `torch.cuda` says and does."""
 # fmt: on
 
 
@@ -242,6 +267,8 @@ def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Card]:
     card, run = Card(), threading.Thread.run
     for name, answer in ANSWERS.items():
         monkeypatch.setattr(torch.cuda, name, lambda *_, answer=answer, **__: answer, raising=False)
+    for name, tell in card.answers().items():
+        monkeypatch.setattr(torch.cuda, name, tell, raising=False)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", _refuse_graph)
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda *_: torch.get_rng_state())
     monkeypatch.setattr(torch.nn.RNNBase, "flatten_parameters", lambda _: None)  # which asks the driver

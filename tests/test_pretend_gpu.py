@@ -78,3 +78,16 @@ def test_gradients_and_vmap_see_the_device() -> None:
     assert all(
         each.is_cuda for each in torch.autograd.grad(loss, list(model.parameters()), create_graph=True)
     )
+
+
+def test_memory_is_counted_and_can_run_out(gpu: Card) -> None:
+    there = torch.zeros(1000, device="cuda")
+    assert gpu.now_bytes == torch.cuda.memory_allocated() == 4000
+    other = there * 2
+    assert gpu.now_bytes == 8000 and there[:10].is_cuda
+    del other
+    assert gpu.now_bytes == 4000 and torch.cuda.max_memory_allocated() == 8000
+    gpu.total_bytes = 6000
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        there + 1
+    assert gpu.ran_out == 1

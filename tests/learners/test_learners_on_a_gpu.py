@@ -13,6 +13,7 @@ from synthetic import colour_pool
 
 from autometa.core.budget import Limits, MemoryBudget, TimeBudget
 from autometa.data.episodes import EpisodeSpec
+from autometa.data.images import ImagePool
 from autometa.data.test_spec import TestSpec
 from autometa.learners.augmentation import Augmentation
 from autometa.learners.encoder import EncoderSpec
@@ -35,17 +36,23 @@ OPTIONS: dict[str, dict[str, Any]] = {
 CONV = EncoderSpec(network="conv4", px=16, channels=4)
 
 
-def trained(recipe: Recipe, folder: Path) -> tuple[TrainedLearner, list[str]]:
+LARGE_POOL = colour_pool(classes=16, per_class=10, px=32)
+LARGE_TEST = TestSpec(4, EpisodeSpec((4, 5), (1, 3), 5), 60, "within-domain")
+
+
+def trained(
+    recipe: Recipe, folder: Path, test: TestSpec = TEST, pool: ImagePool = POOL
+) -> tuple[TrainedLearner, list[str]]:
     """After a few steps on the device of this machine, and what was said."""
     lines: list[str] = []
     limits = Limits(TimeBudget.of(300.0), TimeBudget.of(400.0), MemoryBudget(8 * 2**30))
-    system = SingleLearnerSystem(recipe, TEST, limits, folder, lines.append, start_s=0.1)
+    system = SingleLearnerSystem(recipe, test, limits, folder, lines.append, start_s=0.1)
     system.bootstrap()
-    return system.run(POOL), lines
+    return system.run(pool), lines
 
 
-def recipe_of(name: str, encoder: EncoderSpec = CONV, **more: Any) -> Recipe:
-    training = TrainingSettings(max_steps=STEPS, validate_every=2, meta_batch=2)
+def recipe_of(name: str, encoder: EncoderSpec = CONV, meta_batch: int = 2, **more: Any) -> Recipe:
+    training = TrainingSettings(max_steps=STEPS, validate_every=2, meta_batch=meta_batch)
     options = OPTIONS.get(name, {})
     return Recipe(
         learner=name, encoder=encoder, options=options, training=training, validation_episodes=8, **more
@@ -89,7 +96,9 @@ def test_so_is_one_on_a_backbone(
     name: str, trainable: int, gpu: Card, tiny_backbone: str, tmp_path: Path
 ) -> None:
     encoder = EncoderSpec(network=tiny_backbone, px=32, trainable=trainable)
-    more = {"augmentation": Augmentation(flip=True, shift=0.125), "copies": 2} if trainable else {}
+    more: dict[str, Any] = (
+        {"augmentation": Augmentation(flip=True, shift=0.125), "copies": 2} if trainable else {}
+    )
     fitted, lines = trained(recipe_of(name, encoder, **more), tmp_path)
     assert fitted.validation["stage"] == "final", lines
     assert gpu.operations > 0
@@ -98,3 +107,18 @@ def test_so_is_one_on_a_backbone(
     assert isinstance(again, TrainedLearner)
     check_answers(again)
     assert not gpu.refused
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("name", ["prototypical", "relation"])
+def test_a_smaller_card_is_enough(name: str, gpu: Card, tmp_path: Path) -> None:
+    encoder = EncoderSpec(network="conv4", px=32, channels=8)
+    recipe = recipe_of(name, encoder, meta_batch=8)
+    steps = f"{name}: {STEPS} steps in"
+    _, lines = trained(recipe, tmp_path, LARGE_TEST, LARGE_POOL)
+    assert any(line.startswith(steps) for line in lines), lines
+    gpu.total_bytes, gpu.peak_bytes = gpu.peak_bytes // 2, 0
+    _, lines = trained(recipe, tmp_path / "again", LARGE_TEST, LARGE_POOL)
+    assert any(line.startswith(steps) for line in lines), lines
+    assert 0 < gpu.peak_bytes <= gpu.total_bytes
+    assert gpu.ran_out == 0, "what a step takes was predicted"

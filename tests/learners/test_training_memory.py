@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import Any
 
 import pytest
 import torch
 from learner_cases import TINY, held_out, pool_source, red_pool
 
-from autometa.core.budget import UNLIMITED, MemoryBudget, TimeBudget
+from autometa.core import tensor_memory
+from autometa.core.budget import UNLIMITED, MemoryBudget, TimeBudget, own_bytes
 from autometa.core.errors import TooLittleMemory
 from autometa.core.tensor_memory import measure_growth, measure_peak
 from autometa.data.episodes import EpisodeSpec
@@ -170,17 +170,28 @@ def test_a_prediction_grows_with_images_and_is_corrected_within_bounds() -> None
     assert held_bytes([torch.zeros(3)], "adam") == 36 and held_bytes([torch.zeros(3)], "sgd") == 12
 
 
-def test_growth_is_that_of_the_process_with_all_its_threads() -> None:
+def test_growth_is_that_of_the_process_with_all_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = threading.Semaphore(0)
+
+    def look() -> int:
+        found = own_bytes()
+        looked.release()
+        return found
+
     def work() -> None:
         threads = [threading.Thread(target=lambda: kept.append(torch.ones(8 * MIB))) for _ in range(2)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        time.sleep(0.1)
+        while looked.acquire(blocking=False):
+            pass
+        for _ in range(2):  # the first one may have begun before
+            assert looked.acquire(timeout=60)
         kept.clear()
 
     kept: list[torch.Tensor] = []
+    monkeypatch.setattr(tensor_memory, "own_bytes", look)
     assert 56 * MIB < measure_growth(work, "cpu") < 200 * MIB
 
 

@@ -44,10 +44,9 @@ def test_a_search(gpu: Card, tiny_backbone: str, tmp_path: Path) -> None:
 
 def test_a_fixed_recipe(gpu: Card, tiny_backbone: str, tmp_path: Path) -> None:
     lines: list[str] = []
-    budget, view = TimeBudget.of(60.0), View(tiny_backbone, 32)
-    system = FixedSystem(
-        TEST, Limits(budget, budget, ROOM), tmp_path, lines.append, 1.0, view, modes=SIX_MODES
-    )
+    budget, view, further = TimeBudget.of(60.0), View(tiny_backbone, 32), (View(tiny_backbone, 48),)
+    limits = Limits(budget, budget, ROOM)
+    system = FixedSystem(TEST, limits, tmp_path, lines.append, 1.0, view, further=further, modes=SIX_MODES)
     system.bootstrap()
     system.run(POOL)
     check(gpu, tmp_path)
@@ -76,7 +75,7 @@ def test_a_classifier_of_own_images(gpu: Card, tiny_backbone: str, tmp_path: Pat
         folder = images / f"class {label}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{place}.png").write_bytes(encode_pixels(np.moveaxis(image, 0, -1)))
-    options = FitOptions(output=tmp_path / "model", backbones=tiny_backbone, image_size=32, time_budget=40)
+    options = FitOptions(output=tmp_path / "model", backbones=tiny_backbone, image_size=32, time_budget=20)
     fit_folder(images, options, lambda _: None)
     classifier = FewShotClassifier.load(tmp_path / "model")
     files = sorted(map(str, images.rglob("*.png")))
