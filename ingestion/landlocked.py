@@ -50,7 +50,7 @@ WRITE = EVERYTHING & ~MAKE_DEVICES
 USE_DEVICE = READ_FILE | READ_DIR | WRITE_FILE | TRUNCATE | IOCTL_DEV
 
 START, DEVICE = "--start", "--device"
-"""The folder in which the command starts."""
+"""The folder in which the command starts, and a file of a GPU."""
 
 NETWORK_VERSION = 4
 """The version (Linux 6.7) that also refuses TCP."""

@@ -253,7 +253,7 @@ def _refuse_graph(*_: object, **__: object) -> None:
 ANSWERS: dict[str, Any] = {
     "is_available": True, "is_initialized": True, "device_count": 1, "current_device": 0, "synchronize": None,
     "empty_cache": None, "current_stream": Stream(), "set_stream": None, "Stream": Stream(),
-    "graph_pool_handle": (0, 0),    "get_device_name": "a pretended GPU", "_lazy_init": None,
+    "graph_pool_handle": (0, 0), "get_device_name": "a pretended GPU", "_lazy_init": None,
     "get_device_capability": (9, 0), "is_bf16_supported": True, "is_current_stream_capturing": False,
     "stream": nullcontext(), "device": nullcontext(), "set_rng_state": None,
 }

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from autometa.data.images import ImagePool
+from ingestion.loose_images import encode_pixels
 
 MakeBundle = Callable[..., Path]
 
@@ -144,3 +145,11 @@ def write_bundle(folder: Path, parts: Mapping[str, str], config: dict[str, objec
     if config is not None:
         (folder / "config.json").write_text(json.dumps(config))
     return folder
+
+
+def write_class_folders(folder: Path, pool: ImagePool) -> None:
+    """The images of a pool as a folder of own images: a subfolder for each class."""
+    for place, (image, label) in enumerate(zip(pool.images, pool.labels, strict=True)):
+        file = folder / f"class {label}" / f"{place}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encode_pixels(np.moveaxis(image, 0, -1)))

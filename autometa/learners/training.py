@@ -161,10 +161,9 @@ class Training:
         few = ValidationEpisodes(self.validation.episodes.episodes[:1])
         with changing_nothing(self._module, self._optimizer):
             self.learner.validate(self.validation.inputs, few)
-            if not self._trained:
-                return
-            self.learner.train()
-            self.learner.accumulate(self.source.draw(self.settings.meta_batch).to(self.device))
+            if self._trained:
+                self.learner.train()
+                self.learner.accumulate(self.source.draw(self.settings.meta_batch).to(self.device))
 
     def _with_classifier(self) -> torch.nn.Module:
         """The learner, together with the classifier that only its training needs, if it needs one."""

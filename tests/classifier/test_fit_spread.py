@@ -9,14 +9,13 @@ import pytest
 from colours import write_folder
 from made_up_ray import MadeUpRay
 from other_embedders import Others, Willing
-from synthetic import colour_pool
+from synthetic import colour_pool, write_class_folders
 
 from autometa.classifier import FewShotClassifier
 from autometa.classifier.options import FitOptions
 from autometa.classifier.training import fit_folder
 from autometa.core.errors import ConfigError
 from autometa.executors.ray_cluster import Needs
-from ingestion.loose_images import encode_pixels
 
 POOL = colour_pool(classes=8, per_class=14, px=48)
 
@@ -44,11 +43,7 @@ def others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machines:
 
 @pytest.mark.medium
 def test_a_fit_has_its_images_embedded_by_others(network: str, others: Machines, tmp_path: Path) -> None:
-    for label in range(POOL.classes):
-        (tmp_path / "data" / f"class {label}").mkdir(parents=True)
-    for place, (image, label) in enumerate(zip(POOL.images, POOL.labels, strict=True)):
-        file = tmp_path / "data" / f"class {label}" / f"{place}.png"
-        file.write_bytes(encode_pixels(np.moveaxis(image, 0, -1)))
+    write_class_folders(tmp_path / "data", POOL)
     lines: list[str] = []
     options = FitOptions(
         output=tmp_path / "model", backbones=network, ray="10.0.0.1:1", image_size=48, time_budget=40

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pretend_gpu import Card
 from synthetic import colour_pool
+from transfer_cases import QUICK
 
 from autometa.core.budget import Limits, MemoryBudget, TimeBudget
 from autometa.data.episodes import EpisodeSpec
@@ -26,13 +27,7 @@ from autometa.systems.single_learner import SingleLearnerSystem
 POOL = colour_pool(classes=16, per_class=8, px=16)
 TEST = TestSpec(4, EpisodeSpec((2, 4), (1, 2), 3), 60, "within-domain")
 STEPS = 4
-OPTIONS: dict[str, dict[str, Any]] = {
-    "reptile": {"steps": 2, "test_steps": 2},
-    "train_from_scratch": {"steps": 4},
-    "finetune": {"steps": 4},
-    "pmf": {"steps": 2},
-    "adapters": {"steps": 2},
-}
+OPTIONS = QUICK | {"reptile": {"steps": 2, "test_steps": 2}}
 CONV = EncoderSpec(network="conv4", px=16, channels=4)
 
 

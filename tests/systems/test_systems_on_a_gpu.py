@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from autometa_cases import POOL, TEST, accuracy, controller
 from pretend_gpu import Card
-from synthetic import TickingClock
+from synthetic import TickingClock, write_class_folders
 
 from autometa.backbones import CATALOGUE, BackboneSpec, View
 from autometa.classifier import FewShotClassifier
@@ -21,7 +21,6 @@ from autometa.model.load import load_learner
 from autometa.systems import metadelta
 from autometa.systems.fixed import FixedSystem
 from autometa.systems.metadelta import MetaDeltaSystem
-from ingestion.loose_images import encode_pixels
 
 pytestmark = [pytest.mark.medium, pytest.mark.usefixtures("eager_only")]
 ROOM = MemoryBudget(8 * 2**30)
@@ -71,10 +70,7 @@ def test_several_tuned_backbones(
 
 def test_a_classifier_of_own_images(gpu: Card, tiny_backbone: str, tmp_path: Path) -> None:
     images = tmp_path / "images"
-    for place, (image, label) in enumerate(zip(POOL.images, POOL.labels, strict=True)):
-        folder = images / f"class {label}"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{place}.png").write_bytes(encode_pixels(np.moveaxis(image, 0, -1)))
+    write_class_folders(images, POOL)
     options = FitOptions(output=tmp_path / "model", backbones=tiny_backbone, image_size=32, time_budget=20)
     fit_folder(images, options, lambda _: None)
     classifier = FewShotClassifier.load(tmp_path / "model")
